@@ -1,0 +1,1 @@
+"""Everything Loupe means: data, training, evaluation, explanation, prediction, review; it knows no page."""

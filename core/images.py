@@ -1,0 +1,208 @@
+"""The only image decoding: safe open, hash, thumbnails, and the pixels a network receives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from core.errors import Invalid
+from core.types import Preprocess
+
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
+ALLOWED = "jpg, png, webp, bmp, gif and tiff"
+EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 100_000_000
+THUMB_SIDE = 160  # pixels, longer side
+
+Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # a second net: the size is checked before any pixel is decoded
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What import keeps of one picture."""
+
+    id: str
+    ext: str
+    width: int
+    height: int
+    channels: int
+    thumb: bytes
+
+
+def image_id(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def array_id(pixels: np.ndarray) -> str:
+    """The id of a picture that has no file: (H, W) or (H, W, 3) uint8."""
+    return image_id(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+
+
+def open_picture(source: Path | bytes) -> Pillow.Image:
+    """The first frame, upright, as L or RGB; Invalid says what is wrong with it."""
+    return _open(source)[0]
+
+
+def _open(source: Path | bytes) -> tuple[Pillow.Image, str]:
+    size = len(source) if isinstance(source, bytes) else _size(source)
+    if size == 0:
+        raise Invalid("The file is empty.")
+    if size > MAX_BYTES:
+        raise Invalid(f"The file has {size / 1e6:.0f} MB.", f"Up to {MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
+    with warnings.catch_warnings():
+        # Pillow warns about odd metadata that does not matter here; the size check below is our own.
+        warnings.simplefilter("ignore")
+        try:
+            picture = Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=list(FORMATS))
+            with picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise Invalid(f"The picture has {width} × {height} pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.")
+                ext = FORMATS[picture.format or ""]
+                picture.load()
+                return _plain(ImageOps.exif_transpose(picture)), ext
+        except Invalid:
+            raise
+        except UnidentifiedImageError:
+            raise Invalid("This is not an image that Loupe reads.", f"Allowed are {ALLOWED}.") from None
+        except Pillow.DecompressionBombError:
+            raise Invalid("The picture has too many pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.") from None
+        except (MemoryError, OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, RuntimeError) as e:
+            # Pillow raises all of these on damaged files.
+            reason = "it ends too early" if "truncated" in str(e).lower() else "its contents are damaged"
+            raise Invalid(f"The image cannot be read: {reason}.", "Open and save it again in an image program.") from None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        raise Invalid(f"The file {path.name} cannot be read.", "It may have been moved or deleted.") from None
+
+
+def _plain(picture: Pillow.Image) -> Pillow.Image:
+    """L for grey pictures, RGB for all others; transparent parts become white, 16-bit values are scaled to 8."""
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        values = np.asarray(picture, dtype=np.float64)
+        # PNG and TIFF store 16-bit grey as I;16 or I; F and wider values are stretched over their own range.
+        if picture.mode != "F" and values.min(initial=0) >= 0 and values.max(initial=0) <= 65535:
+            values = values / 257
+        else:
+            low, high = np.nanmin(values), np.nanmax(values)
+            values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
+        return Pillow.fromarray(values.round().astype(np.uint8))
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        coloured = picture.mode not in ("LA", "La", "L")
+        rgba = picture.convert("RGBA")
+        flat = Pillow.new("RGB", rgba.size, "white")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+        return flat if coloured else flat.convert("L")
+    return _bare(picture if picture.mode == "L" else picture.convert("RGB"))
+
+
+def _bare(picture: Pillow.Image) -> Pillow.Image:
+    picture.info.clear()  # nothing made from a picture carries its EXIF, comments or colour profile
+    return picture
+
+
+def examine(data: bytes) -> Examined:
+    """Decodes the file once and returns all that import needs of it."""
+    picture, ext = _open(data)
+    return Examined(image_id(data), ext, *picture.size, len(picture.getbands()), thumbnail(picture))
+
+
+def thumbnail(picture: Pillow.Image) -> bytes:
+    """JPEG, or lossless PNG for pictures so small that every pixel counts."""
+    small = picture.copy()
+    out = io.BytesIO()
+    if max(picture.size) <= 64:
+        small.save(out, "PNG", compress_level=1)
+        return out.getvalue()
+    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Pillow.Resampling.BILINEAR, reducing_gap=2.0)
+    small.save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """(H, W), (H, W, 3) or (H, W, 4) uint8 as a PNG file."""
+    out = io.BytesIO()
+    Pillow.fromarray(pixels).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def picture_file(path: Path, max_side: int = 2048) -> tuple[bytes, str]:
+    """A picture for the browser and its media type: upright, without metadata, never larger than asked."""
+    picture = open_picture(path)
+    picture.thumbnail((max_side, max_side), Pillow.Resampling.BICUBIC)
+    out = io.BytesIO()
+    if max(picture.size) <= 256:
+        picture.save(out, "PNG", compress_level=1)
+        return out.getvalue(), "image/png"
+    picture.save(out, "JPEG", quality=90)
+    return out.getvalue(), "image/jpeg"
+
+
+def store_original(folder: Path, name: str, data: bytes) -> None:
+    """Writes <folder>/<name> once, whole or not at all."""
+    target = folder / name
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    tmp.write_bytes(data)
+    os.replace(tmp, target)
+
+
+class ThumbPack:
+    """One file of thumbnails per dataset, appended to at import; a thumbnail is found by offset and size alone."""
+
+    def __init__(self, folder: Path, dataset_id: int) -> None:
+        self.path = folder / f"{dataset_id}.pack"
+
+    def append(self, thumbs: list[bytes]) -> list[int]:
+        """Appends the thumbnails in one write and returns their offsets; one writer at a time."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab") as f:
+            offset = f.seek(0, os.SEEK_END)
+            f.write(b"".join(thumbs))
+        offsets = []
+        for thumb in thumbs:
+            offsets.append(offset)
+            offset += len(thumb)
+        return offsets
+
+    def read(self, offset: int, size: int) -> bytes:
+        with open(self.path, "rb") as f:
+            return os.pread(f.fileno(), size, offset)
+
+
+def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:
+    """What the network receives before normalisation: (channels, crop, crop) uint8.
+
+    The shorter side is resized to how.resize (bilinear, antialiased), then the centre square is cut out.
+    """
+    picture = picture.convert("L" if how.channels == 1 else "RGB")
+    width, height = picture.size
+    scale = how.resize / min(width, height)
+    size = (max(how.crop, round(width * scale)), max(how.crop, round(height * scale)))
+    if size != picture.size:
+        picture = picture.resize(size, Pillow.Resampling.BILINEAR)
+    left, top = (size[0] - how.crop) // 2, (size[1] - how.crop) // 2
+    array = np.asarray(picture.crop((left, top, left + how.crop, top + how.crop)))
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def as_seen(array: np.ndarray) -> np.ndarray:
+    """(C, H, W) uint8 of pixels() as an (H, W, 3) picture for people."""
+    return np.repeat(array[0][:, :, None], 3, axis=2) if array.shape[0] == 1 else array.transpose(1, 2, 0)

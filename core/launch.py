@@ -1,0 +1,125 @@
+"""The only module that starts processes: training and imports on their own, and one long-lived model worker."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+from loky import get_reusable_executor
+from loky.process_executor import BrokenProcessPool
+
+from core.errors import AppError, WorkerFailed
+from core.runs import read_json, write_json
+
+ROOT = Path(__file__).parent.parent
+
+
+class Launcher(Protocol):
+    """What training needs from a machine: a folder and a command line."""
+
+    def start(self, folder: Path, command: list[str]) -> None: ...
+    def alive(self, folder: Path) -> bool: ...
+    def kill(self, folder: Path) -> None: ...
+
+
+class LocalLauncher:
+    """Runs a command in its own session, so that it outlives the page and the server."""
+
+    def __init__(self) -> None:
+        self._children: dict[Path, subprocess.Popen[bytes]] = {}  # kept to reap them: a zombie has a pid too
+
+    def start(self, folder: Path, command: list[str]) -> None:
+        with open(folder / "worker.log", "ab") as log:
+            child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self._children[folder] = child
+        write_json(folder / "handle.json", {"pid": child.pid, "started": psutil.Process(child.pid).create_time()})
+
+    def alive(self, folder: Path) -> bool:
+        if (child := self._children.get(folder)) is not None:
+            return child.poll() is None
+        process = _process(folder)
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+
+    def kill(self, folder: Path) -> None:
+        if self.alive(folder) and (process := _process(folder)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The process of the folder's handle; None if it ended, even if another has its pid by now."""
+    try:
+        handle = read_json(folder / "handle.json")
+        process = psutil.Process(handle["pid"])
+        return process if abs(process.create_time() - handle["started"]) < 0.1 else None
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+
+
+launcher: Launcher = LocalLauncher()
+
+
+def python(module: str, *args: str) -> list[str]:
+    return [sys.executable, "-m", module, *args]
+
+
+# The model worker ---------------------------------------------------------------------------------
+# loky and not ProcessPoolExecutor: Streamlit puts the page's script in __main__ and a spawned child would run it.
+
+_submit_lock = threading.Lock()
+
+
+def _call(module: str, function: str, args: tuple[Any, ...]) -> Any:
+    return getattr(importlib.import_module(module), function)(*args)
+
+
+def submit(module: str, function: str, *args: Any) -> Future[Any]:
+    """Queues module.function(*args) in the model worker; the caller's process never imports the module."""
+    with _submit_lock:
+        executor = get_reusable_executor(max_workers=1, timeout=None)
+        future: Future[Any] = executor.submit(_call, module, function, args)
+        return future
+
+
+def result(future: Future[Any], timeout: float | None = None) -> Any:
+    """The answer of a submitted call; WorkerFailed if the worker died, its own AppError if it refused."""
+    try:
+        return future.result(timeout)
+    except AppError:
+        raise
+    except BrokenProcessPool as e:
+        warm()
+        raise WorkerFailed(
+            "The model worker stopped before it could answer.",
+            "It has been started again: try once more. If it stops again, the picture or the network may need more memory.",
+        ) from e
+
+
+def ask(module: str, function: str, *args: Any) -> Any:
+    return result(submit(module, function, *args))
+
+
+def warm() -> None:
+    """Starts the model worker and its import of torch (about 4 s) before anyone waits for it."""
+    submit("core.ml.infer", "ready")
+
+
+def close() -> None:
+    get_reusable_executor(max_workers=1, timeout=None).shutdown(wait=False, kill_workers=True)

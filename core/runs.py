@@ -1,0 +1,190 @@
+"""The only module that knows the files of a run folder (and of an import folder, which has the same event file).
+
+config.json dataset.csv events.jsonl handle.json stop worker.log best.pt predictions.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import NotFound
+from core.types import (
+    Ended,
+    EpochEnd,
+    Event,
+    Preparing,
+    Queued,
+    Run,
+    RunConfig,
+    RunStatus,
+    Snapshot,
+    SnapshotRow,
+    Started,
+    Step,
+)
+
+KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Step, EpochEnd, Ended)}
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls write(temporary path), then fsync and rename: a crash leaves the old file or the new one, whole."""
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(tmp)
+        with open(tmp, "rb+") as f:
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, lambda tmp: tmp.write_text(json.dumps(value, indent=1), encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# Events -------------------------------------------------------------------------------------------
+
+
+def append_line(folder: Path, line: dict[str, Any]) -> None:
+    """One event is one write of one line on an O_APPEND file: readers never see half of it for long."""
+    data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    fd = os.open(folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def append(folder: Path, event: Event) -> None:
+    append_line(folder, {"kind": type(event).__name__, **asdict(event)})
+
+
+def read_lines(folder: Path, after: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The complete lines after a byte offset, and the offset to ask for next."""
+    try:
+        with open(folder / "events.jsonl", "rb") as f:
+            f.seek(after)
+            data = f.read()
+    except FileNotFoundError:
+        return [], after
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], after + end
+
+
+def events(folder: Path) -> list[Event]:
+    return [KINDS[line.pop("kind")](**line) for line in read_lines(folder)[0]]
+
+
+def status(history: list[Event], alive: bool) -> RunStatus:
+    """A fold over what happened; nothing stores a status, so nothing can disagree with it."""
+    for event in reversed(history):
+        if isinstance(event, Ended):
+            return event.outcome
+    if not alive:
+        return "lost"
+    if not history:
+        return "pending"
+    return "queued" if isinstance(history[-1], Queued) else "running"
+
+
+def request_stop(folder: Path) -> None:
+    (folder / "stop").touch()
+
+
+def stop_requested(folder: Path) -> bool:
+    return (folder / "stop").exists()
+
+
+def log_tail(folder: Path, lines: int = 20) -> str:
+    try:
+        with open(folder / "worker.log", "rb") as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(0, f.tell() - 20_000))
+            return "\n".join(f.read().decode(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
+
+
+# The run ------------------------------------------------------------------------------------------
+
+
+def create(folder: Path, run: Run, snapshot: Snapshot) -> None:
+    folder.mkdir(parents=True)
+
+    def write_rows(tmp: Path) -> None:
+        with open(tmp, "w", newline="", encoding="utf-8") as f:
+            out = csv.writer(f)
+            out.writerow(["image_id", "path", "label", "split"])
+            out.writerows((r.image_id, r.path, r.label, r.split) for r in snapshot.rows)
+
+    write_atomically(folder / "dataset.csv", write_rows)
+    write_json(folder / "config.json", asdict(run))
+
+
+def load(folder: Path) -> Run:
+    try:
+        values = read_json(folder / "config.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"There is no run “{folder.name}”.", "It may have been deleted. Choose another run.") from None
+    values["config"] = RunConfig(**values["config"])
+    values["classes"] = tuple(values["classes"])
+    return Run(**values)
+
+
+def snapshot_rows(folder: Path) -> list[SnapshotRow]:
+    with open(folder / "dataset.csv", newline="", encoding="utf-8") as f:
+        return [SnapshotRow(**row) for row in csv.DictReader(f)]  # type: ignore[arg-type]
+
+
+def checkpoint(folder: Path) -> Path:
+    return folder / "best.pt"
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    image_id: str
+    split: str
+    true: str
+    predicted: str
+    confidence: float
+    probabilities: tuple[float, ...]
+
+
+FIXED = ["image_id", "split", "true", "predicted", "confidence"]
+
+
+def write_predictions(folder: Path, classes: tuple[str, ...], rows: list[PredictionRow]) -> None:
+    def write(tmp: Path) -> None:
+        with open(tmp, "w", newline="", encoding="utf-8") as f:
+            out = csv.writer(f)
+            out.writerow(FIXED + list(classes))
+            for r in rows:
+                numbers = [f"{p:.9g}" for p in (r.confidence, *r.probabilities)]
+                out.writerow([r.image_id, r.split, r.true, r.predicted, *numbers])
+
+    write_atomically(folder / "predictions.csv", write)
+
+
+def predictions_path(folder: Path) -> Path:
+    return folder / "predictions.csv"

@@ -1,0 +1,71 @@
+"""Settings from LOUPE_* environment variables, read once per process."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    home: Path  # LOUPE_HOME: everything Loupe stores; default data/ beside app.py
+    roots: tuple[Path, ...]  # LOUPE_ROOTS: folders the browser may import from, separated by os.pathsep
+    database_url: str  # LOUPE_DATABASE_URL: default SQLite in home
+    max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
+    allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
+    user: str  # LOUPE_USER: the name written beside labels until someone types another
+
+    @property
+    def images(self) -> Path:
+        return self.home / "images"
+
+    @property
+    def thumbs(self) -> Path:
+        return self.home / "thumbs"
+
+    @property
+    def uploads(self) -> Path:
+        return self.home / "uploads"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def imports(self) -> Path:
+        return self.home / "imports"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def downloads(self) -> Path:
+        return self.home / "downloads"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    env = os.environ
+    home = Path(env.get("LOUPE_HOME") or Path(__file__).parent.parent / "data").resolve()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    roots = [Path(p).resolve() for p in env.get("LOUPE_ROOTS", "").split(os.pathsep) if p]
+    hosts = env.get("LOUPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+    return Settings(
+        home=home,
+        roots=(home / "inbox", *roots),
+        database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
+        max_upload_mb=int(env.get("LOUPE_MAX_UPLOAD_MB", "4096")),
+        allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
+        user=env.get("LOUPE_USER") or _login_name(),
+    )
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return "me"

@@ -1,0 +1,299 @@
+"""The nouns that cross modules; standard library and numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def now() -> str:
+    """The time as every noun writes it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    id: int
+    name: str
+    classes: tuple[str, ...]
+    created_at: str
+    splits_given: bool  # the source named train/test itself; images added later by hand then join train
+    deleted_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    id: str  # sha256[:16] of the bytes (of shape and pixels for IDX and CIFAR arrays)
+    dataset_id: int
+    ext: str
+    width: int  # upright, pixels
+    height: int
+    channels: int  # 1 grey, 3 colour
+    size_bytes: int
+    split: Split
+    source: str  # file name inside the import
+    added_at: str
+    thumb_offset: int  # bytes into the dataset's thumbnail pack
+    thumb_size: int
+    label: str | None = None  # today's: the last event's
+    label_seq: int = 0  # that event's seq, 0 when never labelled: the version a writer must have seen
+
+    @property
+    def path(self) -> str:
+        """Where the untouched original lies, relative to the images folder."""
+        return f"{self.id[:2]}/{self.id}.{self.ext}"
+
+
+@dataclass(frozen=True)
+class LabelEvent:
+    seq: int
+    image_id: str
+    label: str | None
+    source: str  # import, manual, review
+    by: str
+    at: str
+    note: str
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    name: str
+    reason: str
+
+
+@dataclass
+class ImportReport:
+    added: int = 0
+    duplicates: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    image_id: str
+    path: str  # relative to the images folder
+    label: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    id: str  # sha256[:16] of the rows: equal snapshots have equal ids
+    classes: tuple[str, ...]  # in the order of the logits
+    rows: tuple[SnapshotRow, ...]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One setting: draws the form field, checks the value and writes the help."""
+
+    name: str
+    title: str
+    kind: Literal["int", "float", "choice", "bool"]
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    options: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    name: str
+    title: str
+    summary: str
+    factory: str  # "scratch:<function in core.ml.model>", "torchvision:<name>" or "timm:<name>"
+    head: str  # module path of the last linear layer, replaced for the run's classes
+    cam_layer: str  # module path Grad-CAM reads; "" where the network has no convolution
+    input_size: int | None = None  # None: any; the dataset decides
+    resize: int | None = None  # shorter side before the centre crop; None: the input size
+    mean: tuple[float, ...] | None = None  # None: measured on the training images
+    std: tuple[float, ...] | None = None
+    weights: str = ""  # "" none; "embedded"; or the torchvision weights enum, e.g. "IMAGENET1K_V1"
+    batch_size: int = 64  # defaults that train well with this network
+    learning_rate: float = 1e-3
+    source: str = ""  # paper or tutorial
+
+
+@dataclass(frozen=True)
+class Method:
+    """One attribution method."""
+
+    name: str
+    title: str
+    summary: str
+    trust: str  # one sentence: how far this map can be trusted
+    signed: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What happens between a picture and the network: part of the model, saved with it."""
+
+    channels: int
+    resize: int  # the shorter side is resized to this
+    crop: int  # then the centre square of this side is cut out
+    mean: tuple[float, ...]  # per channel, of values in 0..1
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a network is trained; every field is a Param of core.catalog."""
+
+    architecture: str
+    pretrained: bool
+    freeze: bool
+    image_size: int  # 0: the network's own, or the dataset's
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    patience: int  # epochs without a lower validation loss before training stops; 0: never
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Run:
+    id: str
+    name: str
+    dataset_id: int
+    dataset_name: str
+    config: RunConfig
+    classes: tuple[str, ...]
+    snapshot_id: str
+    counts: dict[str, int]  # images per split
+    created_at: str
+    by: str
+    code_version: str
+
+
+# A run's events, one JSON line each; "kind" is the class name.
+@dataclass(frozen=True)
+class Queued:
+    device: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Started:
+    device: str
+    parameters: int
+    trained: int  # parameters that learn
+    steps: int  # per epoch
+    epochs: int
+    at: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Progress before the first step: reading images, running a frozen backbone once."""
+
+    what: str
+    done: int
+    total: int
+    at: str
+
+
+@dataclass(frozen=True)
+class Step:
+    epoch: int  # from 1
+    step: int  # since the start of the run
+    loss: float  # mean since the last Step event
+    accuracy: float
+    images_per_s: float
+    seconds_left: float | None
+    at: str
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None  # None without validation images
+    val_accuracy: float | None
+    learning_rate: float
+    images_per_s: float
+    best_epoch: int
+    seconds: float
+    at: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    outcome: Literal["succeeded", "stopped", "failed"]
+    best_epoch: int | None
+    message: str
+    seconds: float
+    at: str
+    detail: str = ""  # the traceback of a crash, for the log
+
+
+Event = Queued | Started | Preparing | Step | EpochEnd | Ended
+RunStatus = Literal["pending", "queued", "running", "succeeded", "stopped", "failed", "lost"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    file: str
+    image_id: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    def top(self, k: int = 3) -> list[tuple[str, float]]:
+        ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        return ranked[:k]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    run_id: str
+    image_id: str
+    method: str
+    target: str
+    probability: float
+    image: np.ndarray  # (H, W, 3) uint8: what the network saw
+    map: np.ndarray  # (H, W) float32; positive speaks for the target, negative against
+    delta: float | None  # completeness error of path methods, else None
+
+
+@dataclass(frozen=True)
+class Interval:
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Submission:
+    id: int
+    dataset_id: int
+    run_id: str
+    image_id: str
+    ext: str
+    name: str
+    by: str
+    at: str
+    predicted: str
+    probability: float
+    probabilities: dict[str, float]
+    verdict: Literal["accepted", "corrected", "rejected"] | None = None
+    label: str | None = None
+    decided_by: str | None = None
+    decided_at: str | None = None
