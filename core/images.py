@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
             values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
         return Pillow.fromarray(values.round().astype(np.uint8))
     if picture.mode == "1":
-        return picture.convert("L")
+        return _bare(picture.convert("L"))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         coloured = picture.mode not in ("LA", "La", "L")
         rgba = picture.convert("RGBA")
@@ -159,7 +161,7 @@ def store_original(folder: Path, name: str, data: bytes) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    tmp = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    tmp = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     tmp.write_bytes(data)
     os.replace(tmp, target)
 
@@ -171,9 +173,10 @@ class ThumbPack:
         self.path = folder / f"{dataset_id}.pack"
 
     def append(self, thumbs: list[bytes]) -> list[int]:
-        """Appends the thumbnails in one write and returns their offsets; one writer at a time."""
+        """Appends the thumbnails in one write and returns their offsets."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)  # until it is closed: a review may append during an import
             offset = f.seek(0, os.SEEK_END)
             f.write(b"".join(thumbs))
         offsets = []

@@ -80,6 +80,20 @@ def python(module: str, *args: str) -> list[str]:
     return [sys.executable, "-m", module, *args]
 
 
+def output(command: list[str]) -> str:
+    """The first line a short command prints; "" if it fails."""
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def replace_process(command: list[str]) -> None:
+    """Becomes the command; does not return."""
+    os.chdir(ROOT)
+    os.execv(command[0], command)
+
+
 # The model worker ---------------------------------------------------------------------------------
 # loky and not ProcessPoolExecutor: Streamlit puts the page's script in __main__ and a spawned child would run it.
 

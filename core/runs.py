@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound
+from core.settings import settings
 from core.types import (
     Ended,
     EpochEnd,
@@ -35,7 +36,7 @@ KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Step, EpochEn
 # Files --------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), then fsync and rename: a crash leaves the old file or the new one, whole."""
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -124,6 +125,22 @@ def log_tail(folder: Path, lines: int = 20) -> str:
 
 
 # The run ------------------------------------------------------------------------------------------
+
+
+def folder(run_id: str) -> Path:
+    """The run's folder; NotFound for anything that is not the plain id of a run."""
+    path = settings().runs / run_id
+    if not run_id or path.parent != settings().runs or not path.is_dir():
+        raise NotFound(f"There is no run “{run_id}”.", "It may have been deleted. Choose another run.")
+    return path
+
+
+def trained(run_id: str) -> Path:
+    """The folder of a run that has weights to answer with."""
+    path = folder(run_id)
+    if not checkpoint(path).exists():
+        raise NotFound(f"The run {load(path).name} has no trained weights yet.", "Wait until it has ended, or choose another run.")
+    return path
 
 
 def create(folder: Path, run: Run, snapshot: Snapshot) -> None:

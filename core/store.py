@@ -254,7 +254,8 @@ def _append_events(
     note: str = "",
 ) -> dict[str, int]:
     """Appends one event per (image_id, label, previous) and the image's cached label with it; returns the seqs."""
-    at, seqs = now(), {}
+    at = now()
+    seqs: dict[str, int] = {}
     if not changes:
         return seqs
     last = c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one()
@@ -502,7 +503,7 @@ def add_submission(values: Mapping[str, Any]) -> int | None:
         if c.execute(select(s.id).where(*same)).first():
             return None
         row = {**values, "probabilities": json.dumps(values["probabilities"]), "at": now()}
-        return c.execute(submissions.insert().values(**row).returning(s.id)).scalar_one()
+        return int(c.execute(submissions.insert().values(**row).returning(s.id)).scalar_one())
 
 
 def queue(dataset_id: int, decided: bool = False, limit: int = 100) -> list[Submission]:

@@ -297,3 +297,30 @@ class Submission:
     label: str | None = None
     decided_by: str | None = None
     decided_at: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class of an evaluation; None where the metric is undefined (0 / 0)."""
+
+    name: str
+    n: int  # images that carry the label
+    predicted: int  # images the network gave it to
+    precision: Interval | None
+    recall: Interval | None
+    f1: Interval | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    run_id: str
+    split: str
+    classes: tuple[str, ...]
+    n: int
+    accuracy: Interval | None
+    loss: Interval | None  # mean cross-entropy in nats
+    per_class: tuple[ClassMetrics, ...]
+    confusion: np.ndarray  # (actual, predicted) counts
+    rows: Any  # pandas: image_id, true, predicted, confidence, one column per class
+    changed: int  # labels changed since training
+    without_label: int  # predicted, but carrying no label of the run's classes today

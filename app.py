@@ -1,0 +1,36 @@
+"""The server's door: `streamlit run app.py`."""
+
+import gc
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import streamlit as st
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from core import api, launch, uploads
+from core.errors import AppError
+
+
+@asynccontextmanager
+async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
+        importlib.import_module(module)  # now, and not at somebody's first click
+
+    uploads.remove_old_batches()
+    launch.warm()
+    gc.collect()
+    gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
+    yield {}
+    launch.close()
+
+
+app = st.App(
+    "pages/main.py",
+    lifespan=lifespan,
+    routes=api.ROUTES,
+    middleware=[Middleware(api.Gate)],
+    exception_handlers={AppError: api.app_error, HTTPException: api.http_error},
+)

@@ -1,0 +1,235 @@
+// Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
+// When a batch is through, Python hears its id and the names that arrived.
+
+const AT_ONCE = 3;
+const MB = 1024 * 1024;
+const views = new WeakMap();
+
+function el(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+// crypto.randomUUID needs https; a server in the house often has none.
+function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const b = crypto.getRandomValues(new Uint8Array(16));
+  b[6] = (b[6] & 15) | 64;
+  b[8] = (b[8] & 63) | 128;
+  const hex = [...b].map((v) => v.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+}
+
+function size(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  if (bytes < 999500) return `${Math.round(bytes / 1000)} kB`;
+  if (bytes < 999.5e6) return `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
+  return `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+const files_ = (n) => `${n.toLocaleString("en")} ${n === 1 ? "file" : "files"}`;
+
+// "image/*", "image/png" or ".png", as in the input's accept.
+function accepted(file, accept) {
+  const rules = (accept || "").split(",").map((rule) => rule.trim().toLowerCase()).filter(Boolean);
+  if (!rules.length) return true;
+  const name = file.name.toLowerCase();
+  const type = (file.type || "").toLowerCase();
+  return rules.some((rule) => (rule.startsWith(".") ? name.endsWith(rule) : rule.endsWith("/*") ? type.startsWith(rule.slice(0, -1)) : type === rule));
+}
+
+// Two files of one name, from two folders, both arrive.
+function distinct(name, taken) {
+  const dot = name.lastIndexOf(".");
+  const [stem, ext] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
+  let tried = name;
+  for (let n = 2; taken.has(tried); n++) tried = `${stem} (${n})${ext}`;
+  taken.add(tried);
+  return tried;
+}
+
+class View {
+  constructor(parent) {
+    this.batch = null;
+    this.input = el("input", { type: "file", class: "input", id: "file" });
+    this.input.addEventListener("change", () => {
+      const files = [...this.input.files];
+      this.input.value = ""; // the same file may be chosen again
+      if (files.length) this.start(files);
+    });
+    this.label = el("span", { class: "label" });
+    this.button = el("span", { class: "button", "aria-hidden": "true" });
+    this.hint = el("span", { class: "hint", id: "hint" });
+    this.input.setAttribute("aria-describedby", "hint");
+    this.zone = el("label", { class: "zone", for: "file" }, this.input, this.label, this.button, this.hint);
+    this.text = el("span", { class: "text", role: "status" });
+    this.cancel = el("button", { type: "button", class: "cancel", onclick: () => this.stop() }, "Cancel");
+    this.fill = el("span", { class: "fill" });
+    this.track = el("div", { class: "track", role: "progressbar", "aria-label": "Upload", "aria-valuemin": "0", "aria-valuemax": "100" }, this.fill);
+    this.progress = el("div", { class: "progress", hidden: true }, el("div", { class: "line" }, this.text, this.cancel), this.track);
+    this.errors = el("ul", { class: "errors", role: "alert", hidden: true });
+    this.root = el("div", { class: "upload" }, this.zone, this.progress, this.errors);
+    parent.append(this.root);
+    this.depth = 0;
+    this.zone.addEventListener("dragenter", (event) => this.drag(event, 1));
+    this.zone.addEventListener("dragleave", (event) => this.drag(event, -1));
+    this.zone.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "copy";
+    });
+    this.zone.addEventListener("drop", (event) => this.drop(event));
+  }
+
+  update({ data, setStateValue }) {
+    this.data = data;
+    this.tell = setStateValue;
+    this.label.textContent = data.label;
+    this.button.textContent = data.multiple ? "Choose files" : "Choose a file";
+    this.hint.textContent = data.hint;
+    this.input.setAttribute("aria-label", `${data.label}: ${this.button.textContent}`);
+    this.input.accept = data.accept ?? "";
+    this.input.multiple = Boolean(data.multiple);
+  }
+
+  drag(event, step) {
+    event.preventDefault();
+    this.depth = Math.max(0, this.depth + step);
+    this.zone.classList.toggle("over", this.depth > 0);
+  }
+
+  drop(event) {
+    event.preventDefault();
+    this.depth = 0;
+    this.zone.classList.remove("over");
+    const folders = [...event.dataTransfer.items].filter((item) => item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.webkitGetAsEntry().name);
+    const files = [...event.dataTransfer.files].filter((file) => !folders.includes(file.name) || file.type);
+    this.start(files, folders.map((name) => `${name} is a folder. Pack it into a zip file and drop that.`));
+  }
+
+  // A batch ------------------------------------------------------------------------------------
+
+  start(files, sentences = []) {
+    this.abort();
+    const { max_mb: most, multiple, accept } = this.data;
+    this.errors.replaceChildren();
+    this.errors.hidden = true;
+    for (const sentence of sentences) this.complain(sentence);
+    const taken = new Set();
+    const jobs = [];
+    for (const file of files) {
+      if (!multiple && jobs.length) this.complain(`${file.name} was left out: one file at a time.`);
+      else if (!accepted(file, accept)) this.complain(`${file.name} is not a kind of file that is read here. ${this.data.hint}`);
+      else if (file.size > most * MB) this.complain(`${file.name} is too large: ${size(file.size)}, and ${most} MB is the most.`);
+      else jobs.push({ file, name: distinct(file.name, taken), sent: 0, state: "waiting" });
+    }
+    this.batch = { id: uuid(), jobs, requests: new Set(), open: true };
+    this.progress.hidden = !jobs.length;
+    this.cancel.hidden = !jobs.length;
+    this.root.classList.toggle("busy", jobs.length > 0);
+    if (!jobs.length) return void (this.batch = null);
+    this.paint();
+    for (let i = 0; i < AT_ONCE; i++) this.next(this.batch);
+  }
+
+  next(batch) {
+    if (!batch.open) return;
+    const job = batch.jobs.find((each) => each.state === "waiting");
+    if (!job) {
+      if (batch.jobs.every((each) => each.state === "done" || each.state === "failed")) this.finish(batch);
+      return;
+    }
+    job.state = "sending";
+    const request = new XMLHttpRequest();
+    batch.requests.add(request);
+    request.open("PUT", `${this.data.url}/${batch.id}/${encodeURIComponent(job.name)}`);
+    request.setRequestHeader("X-Loupe-Token", this.data.token);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => {
+      job.sent = Math.min(event.loaded, job.file.size);
+      this.paint();
+    };
+    request.onloadend = () => {
+      batch.requests.delete(request);
+      if (!batch.open) return;
+      if (request.status >= 200 && request.status < 300) {
+        job.state = "done";
+        job.sent = job.file.size;
+      } else {
+        job.state = "failed";
+        let error = null;
+        try {
+          error = JSON.parse(request.responseText).error;
+        } catch {
+          /* not a sentence of ours: the one below does */
+        }
+        const message = error?.message ?? (request.status ? "the server did not take it." : "the connection broke. Try it again.");
+        this.complain([`${job.name}:`, message, error?.hint].filter(Boolean).join(" "));
+      }
+      this.paint();
+      this.next(batch);
+    };
+    request.send(job.file);
+  }
+
+  finish(batch) {
+    if (!batch.open) return;
+    batch.open = false;
+    this.root.classList.remove("busy");
+    this.cancel.hidden = true;
+    const arrived = batch.jobs.filter((job) => job.state === "done");
+    this.text.textContent = arrived.length === batch.jobs.length ? `${files_(arrived.length)} uploaded` : `${arrived.length} of ${files_(batch.jobs.length)} uploaded`;
+    if (arrived.length) this.tell("done", { upload: batch.id, files: arrived.map((job) => job.name) });
+  }
+
+  abort() {
+    if (!this.batch) return;
+    this.batch.open = false;
+    for (const request of this.batch.requests) request.abort();
+    this.batch = null;
+  }
+
+  stop() {
+    this.abort();
+    this.root.classList.remove("busy");
+    this.text.textContent = "Cancelled. Nothing was added.";
+    this.fill.style.width = "0";
+    this.cancel.hidden = true;
+    this.input.focus();
+  }
+
+  complain(sentence) {
+    this.errors.hidden = false;
+    this.errors.append(el("li", {}, sentence));
+  }
+
+  paint() {
+    const batch = this.batch;
+    if (!batch?.open) return;
+    const live = batch.jobs.filter((job) => job.state !== "failed");
+    const total = live.reduce((sum, job) => sum + job.file.size, 0);
+    const sent = live.reduce((sum, job) => sum + job.sent, 0);
+    const done = batch.jobs.filter((job) => job.state === "done").length;
+    const share = total ? (sent / total) * 100 : 0;
+    this.fill.style.width = `${share}%`;
+    this.track.setAttribute("aria-valuenow", String(Math.round(share)));
+    const one = batch.jobs.length === 1 ? batch.jobs[0].name : `${done} of ${files_(batch.jobs.length)}`;
+    this.text.textContent = `${one} · ${size(sent)} of ${size(total)}`;
+  }
+}
+
+export default function (component) {
+  const parent = component.parentElement;
+  let view = views.get(parent);
+  if (!view) views.set(parent, (view = new View(parent)));
+  view.update(component);
+  return () => {
+    view.abort();
+    views.delete(parent);
+  };
+}

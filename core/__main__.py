@@ -1,0 +1,187 @@
+"""The command line: the same verbs as the pages, JSON on stdout, messages on stderr, exit 0, 1 (failed) or 2 (bad arguments)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from core import catalog, dataset, evaluate, explain, images, launch, predict, runs, sources, train
+from core.errors import AppError, Invalid, NotFound
+from core.settings import settings
+from core.types import RunConfig
+
+
+class BadArgument(Exception):
+    """What was typed cannot be meant; exit code 2."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        answer = args.verb(args)
+    except BadArgument as e:
+        print(e, file=sys.stderr)
+        return 2
+    except AppError as e:
+        print(e, file=sys.stderr)
+        return 1
+    if answer is not None:
+        json.dump(answer, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+    return 1 if isinstance(answer, dict) and answer.get("status") in ("failed", "lost") else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser("python -m core", description="Loupe from the command line; it shares LOUPE_HOME with the app.")
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    p = verbs.add_parser("start", help="start the app, with the sample dataset ready")
+    p.add_argument("--port", type=int, default=8501)
+    p.set_defaults(verb=start)
+
+    p = verbs.add_parser("import", help="import a folder, a zip, IDX files, a manifest, or a set by name")
+    p.add_argument("path", help=f"a path, or one of: {', '.join(sources.NAMED)}")
+    p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
+    p.set_defaults(verb=import_)
+
+    p = verbs.add_parser("import-job", help=argparse.SUPPRESS)
+    p.add_argument("folder", type=Path)
+    p.set_defaults(verb=lambda a: dataset.run_import_job(a.folder))
+
+    p = verbs.add_parser("train", help="train a network on a dataset")
+    p.add_argument("--dataset", required=True)
+    p.add_argument("--architecture", required=True, help=", ".join(catalog.ARCHITECTURES))
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=", ".join(x.name for x in catalog.TRAIN_PARAMS))
+    p.add_argument("--wait", action="store_true", help="return when the run has ended")
+    p.set_defaults(verb=train_)
+
+    p = verbs.add_parser("runs", help="list the runs, newest first")
+    p.add_argument("--dataset")
+    p.set_defaults(verb=list_runs)
+
+    p = verbs.add_parser("evaluate", help="metrics of a run, each with n and a 95 %% interval")
+    p.add_argument("run")
+    p.add_argument("--split", choices=("validation", "test"), default="validation")
+    p.set_defaults(verb=evaluate_)
+
+    p = verbs.add_parser("explain", help="an attribution map of one image")
+    p.add_argument("run")
+    p.add_argument("image", help="a file, or the id of an image of the run's dataset")
+    p.add_argument("--method", required=True, help=", ".join(catalog.METHODS))
+    p.add_argument("--target", help="the class to explain; default: the likeliest")
+    p.add_argument("--out", type=Path, required=True)
+    p.set_defaults(verb=explain_)
+
+    p = verbs.add_parser("predict", help="predict files with a run")
+    p.add_argument("run")
+    p.add_argument("files", nargs="+", type=Path)
+    p.set_defaults(verb=predict_)
+    return top
+
+
+def start(args: argparse.Namespace) -> None:
+    if not dataset.datasets():
+        say("Preparing the sample dataset: 1,797 handwritten digits …")
+        dataset.import_now("digits", sources.named("sample"), settings().user)
+    say(f"Loupe runs at http://localhost:{args.port} (Ctrl+C ends it)")
+    launch.replace_process([sys.executable, "-m", "streamlit", "run", str(launch.ROOT / "app.py"), "--server.port", str(args.port)])
+
+
+def import_(args: argparse.Namespace) -> dict[str, Any]:
+    source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+
+    def progress(done: int, total: int, what: str) -> None:
+        print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
+
+    report = dataset.import_now(args.name, source, settings().user, progress)
+    say("")
+    return report.as_dict()
+
+
+def find_dataset(name: str) -> int:
+    found = dataset.find(name)
+    if found is None:
+        raise BadArgument(f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}.")
+    return found.id
+
+
+def train_(args: argparse.Namespace) -> dict[str, Any]:
+    values: dict[str, Any] = {"architecture": args.architecture}
+    for pair in args.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadArgument(f"“{pair}” is not KEY=VALUE.")
+        values[key] = value
+    try:
+        catalog.run_config(values)
+    except Invalid as e:
+        raise BadArgument(str(e)) from None
+    run = train.start(find_dataset(args.dataset), values, settings().user)
+    state = train.wait(run.id) if args.wait else train.state(run.id)
+    if state.message:
+        say(state.message)
+    return {"run": run.id, "status": state.status, "best_epoch": state.best_epoch, "seconds": state.seconds}
+
+
+def list_runs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    def line(state: train.RunState) -> dict[str, Any]:
+        config: RunConfig = state.run.config
+        best = state.best
+        return {
+            "run": state.run.id,
+            "name": state.run.name,
+            "dataset": state.run.dataset_name,
+            "architecture": config.architecture,
+            "status": state.status,
+            "best_epoch": state.best_epoch,
+            "validation": None if best is None else {"n": state.run.counts["validation"], "loss": best.val_loss, "accuracy": best.val_accuracy},
+            "seconds": state.seconds,
+            "created_at": state.run.created_at,
+        }
+
+    return [line(s) for s in train.list_runs(find_dataset(args.dataset) if args.dataset else None)]
+
+
+def evaluate_(args: argparse.Namespace) -> dict[str, Any]:
+    return evaluate.as_json(evaluate.evaluate(args.run, args.split))
+
+
+def explain_(args: argparse.Namespace) -> dict[str, Any]:
+    if args.method not in catalog.METHODS:
+        raise BadArgument(f"There is no method called “{args.method}”. Methods are: {', '.join(catalog.METHODS)}.")
+    file = Path(args.image)
+    if not file.exists():
+        run = runs.load(runs.folder(args.run))
+        try:
+            file = settings().images / dataset.image(run.dataset_id, args.image).path
+        except NotFound:
+            raise NotFound(f"“{args.image}” is neither a file nor the id of an image of {run.dataset_name}.") from None
+    found = explain.explain(args.run, file.resolve(), args.method, args.target)
+    args.out.write_bytes(explain.overlay_png(found))
+    return {"method": found.method, "target": found.target, "probability": found.probability, "delta": found.delta, "out": str(args.out)}
+
+
+def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:
+    answers = predict.predict(args.run, [f.resolve() for f in args.files], [str(f) for f in args.files])
+    failures = [a for a in answers if isinstance(a, predict.Failure)]
+    for failure in failures:
+        say(f"{failure.file}: {failure.message} {failure.hint}")
+    if len(failures) == len(answers):
+        raise Invalid("None of the files could be predicted.", f"Allowed are {images.ALLOWED}.")
+    return [
+        {"file": a.file, "error": a.message}
+        if isinstance(a, predict.Failure)
+        else {"file": a.file, "top": [{"label": label, "probability": p} for label, p in a.top(5)]}
+        for a in answers
+    ]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""The HTTP routes beside the pages: pictures by signed URL, labels, streamed uploads, a run's events, and the gate before all."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import anyio.to_thread
+import plotly
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core import images, label, runs, uploads
+from core.errors import AppError, Conflict, NotFound
+from core.settings import settings
+from core.types import Image
+
+DAY = 24 * 3600
+FOREVER = {"Cache-Control": f"private, max-age={DAY}, immutable", "X-Content-Type-Options": "nosniff"}
+MAX_JSON = 1_000_000  # bytes
+
+
+# Signatures ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _secret() -> bytes:
+    """Made once per installation, readable by its owner only."""
+    path = settings().home / "secret"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as f:
+            f.write(secrets.token_bytes(32))
+    except FileExistsError:
+        pass
+    return path.read_bytes()
+
+
+def _sign(text: str) -> str:
+    return hmac.new(_secret(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _expiry(days: int) -> int:
+    """A day number, not a second: a URL stays the same, and so cached, all day long."""
+    return int(time.time() // DAY) + days
+
+
+def signed(path: str) -> str:
+    """The path with an expiry of one to two days and a signature: an <img> can carry no header."""
+    expiry = _expiry(2)
+    return f"{path}?e={expiry}&s={_sign(f'{path}?{expiry}')}"
+
+
+def token(user: str) -> str:
+    """What a page hands to its components: they send it back in X-Loupe-Token."""
+    name, expiry = user.encode().hex(), _expiry(7)
+    return f"{name}.{expiry}.{_sign(f'{name}.{expiry}')}"
+
+
+def _user(request: Request) -> str:
+    name, _, rest = request.headers.get("x-loupe-token", "").partition(".")
+    expiry, _, signature = rest.partition(".")
+    if not hmac.compare_digest(_sign(f"{name}.{expiry}"), signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
+        raise HTTPException(401, "This page has expired. Reload it.")
+    return bytes.fromhex(name).decode()
+
+
+def _check_signature(request: Request) -> None:
+    expiry = request.query_params.get("e", "")
+    given = request.query_params.get("s", "")
+    if not hmac.compare_digest(_sign(f"{request.url.path}?{expiry}"), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+        raise HTTPException(403, "This picture's address has expired. Reload the page.")
+
+
+def thumb_url(image: Image) -> str:
+    return signed(f"/thumb/{image.dataset_id}/{image.thumb_offset}-{image.thumb_size}")
+
+
+def picture_url(image: Image) -> str:
+    return signed(f"/picture/{image.path}")
+
+
+def upload_url(path: Path) -> str:
+    return signed(f"/uploaded/{path.name}")
+
+
+# Routes -------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=20_000)  # about 140 MB when full
+def _thumb(dataset_id: int, offset: int, size: int) -> bytes:
+    return images.ThumbPack(settings().thumbs, dataset_id).read(offset, size)
+
+
+async def thumb(request: Request) -> Response:
+    # Offset and size stand in the signed URL, so a thumbnail costs one pread and no SQL.
+    _check_signature(request)
+    p = request.path_params
+    data = _thumb(p["dataset"], p["offset"], p["size"])
+    return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
+
+
+@lru_cache(maxsize=64)
+def _picture(path: Path) -> tuple[bytes, str]:
+    return images.picture_file(path)
+
+
+async def _serve_picture(request: Request, folder: Path) -> Response:
+    _check_signature(request)
+    data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"])
+    return Response(data, media_type=media_type, headers=FOREVER)
+
+
+async def picture(request: Request) -> Response:
+    return await _serve_picture(request, settings().images / request.path_params["shard"])
+
+
+async def uploaded(request: Request) -> Response:
+    return await _serve_picture(request, uploads.pictures())
+
+
+async def apply_label(request: Request) -> Response:
+    """Body: operation, dataset_id, label or null, seen {image_id: seq}; answer: seqs and refused."""
+    user = _user(request)
+    if int(request.headers.get("content-length") or 0) > MAX_JSON:
+        raise HTTPException(413, "Too many images in one go.")
+    try:
+        body = await request.json()
+        seen = {str(i): int(seq) for i, seq in body["seen"].items()}
+        name = None if body["label"] is None else str(body["label"])
+        dataset_id, operation = int(body["dataset_id"]), str(body["operation"])[:64]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise HTTPException(400, "The request is not in the expected form.") from None
+    done = await anyio.to_thread.run_sync(label.apply, dataset_id, seen, name, user, operation)
+    refused = {i: None if e is None else {"label": e.label, "by": e.by, "at": e.at, "seq": e.seq} for i, e in done.refused.items()}
+    return JSONResponse({"seqs": done.seqs, "refused": refused})
+
+
+async def run_events(request: Request) -> Response:
+    _user(request)
+    after = request.query_params.get("after", "0")
+    folder = runs.folder(request.path_params["run"])
+    lines, offset = runs.read_lines(folder, int(after) if after.isdigit() else 0)
+    return JSONResponse({"lines": lines, "next": offset}, headers={"Cache-Control": "no-store"})
+
+
+async def upload(request: Request) -> Response:
+    _user(request)
+    try:
+        size = await uploads.receive(request.path_params["batch"], request.path_params["name"], request.stream())
+    except ClientDisconnect:
+        raise HTTPException(499, "The upload was cancelled.") from None
+    return JSONResponse({"size": size})
+
+
+async def plotly_js(_request: Request) -> Response:
+    path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={DAY}"})
+
+
+def _error(status: int, message: str, hint: str = "") -> Response:
+    return JSONResponse({"error": {"message": message, "hint": hint}}, status_code=status)
+
+
+async def app_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    status = 404 if isinstance(error, NotFound) else 409 if isinstance(error, Conflict) else 422
+    return _error(status, error.message, error.hint)
+
+
+async def http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail)
+
+
+ROUTES = [
+    Route("/thumb/{dataset:int}/{offset:int}-{size:int}", thumb),
+    Route("/picture/{shard}/{name}", picture),
+    Route("/uploaded/{name}", uploaded),
+    Route("/api/label", apply_label, methods=["POST"]),
+    Route("/api/runs/{run}/events", run_events),
+    Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
+    Route("/vendor/plotly.min.js", plotly_js),
+]
+
+
+# The gate -----------------------------------------------------------------------------------------
+
+# blob: is how Streamlit loads components; the hash is of the one inline script in its index.html.
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self' ws: wss:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "frame-ancestors 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+    )
+)
+
+
+class Gate:
+    """Answers only to the allowed host names (DNS rebinding) and sets the security headers of every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        name = host[: host.rindex(":")] if ":" in host and not host.endswith("]") else host
+        if name not in settings().allowed_hosts:
+            refusal = PlainTextResponse(f"Loupe does not answer to “{name}”. Add it to LOUPE_ALLOWED_HOSTS if it should.\n", 403)
+            await (refusal(scope, receive, send) if scope["type"] == "http" else send({"type": "websocket.close", "code": 1008}))
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                out.setdefault("Content-Security-Policy", POLICY)
+                out.setdefault("X-Content-Type-Options", "nosniff")
+                out.setdefault("Referrer-Policy", "no-referrer")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -1,0 +1,584 @@
+"""Datasets: bringing images in, at once or in the background, and reading them for the pages."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import secrets
+import signal
+import sys
+import time
+import traceback
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
+from loky import ProcessPoolExecutor
+from loky.process_executor import BrokenProcessPool
+
+from core import images, launch, runs, store
+from core.errors import AppError, Conflict, Invalid, NotFound
+from core.settings import settings
+from core.sources import Entry, Progress, Source, Stopped, natural, open_source
+from core.store import Filter as Filter
+from core.types import Dataset, Image, ImportReport, Skipped, Split, now
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 256  # images per transaction
+CHUNK_BYTES = 64_000_000  # or fewer, when they are large
+BATCH = 16  # images per call of a decoder process
+SECONDS_PER_IMAGE = 20
+DECODER_BYTES = 4 << 30  # address space of a decoder process
+TEST_SHARE = 15  # percent
+MAX_NAME = 80
+MAX_REPORTED = 1_000  # skipped files listed in a background import's report
+
+# Import -------------------------------------------------------------------------------------------
+
+
+def import_now(
+    dataset_name: str, source: Source, by: str, progress: Progress | None = None, stopped: Stopped | None = None
+) -> ImportReport:
+    """Adds the source's images to the dataset, which is made if there is none; what is there already is not added again."""
+    return _import(dataset_name, source, by, progress or (lambda done, total, what: None), stopped or (lambda: False))[1]
+
+
+def _import(dataset_name: str, source: Source, by: str, progress: Progress, stopped: Stopped) -> tuple[Dataset, ImportReport, bool]:
+    """The dataset, the report, and whether the import was stopped before its end."""
+    dataset_name = checked_name(dataset_name, "dataset")
+    opened = open_source(source, dataset_name, progress, stopped)  # a source that cannot be read leaves no empty dataset behind
+    dataset = _find_or_create(dataset_name)
+    report = ImportReport()
+    was_stopped = False
+    with _one_import(dataset, progress, stopped), _Decoders() as decoders:
+        if opened.splits_given and not dataset.splits_given:
+            store.set_splits_given(dataset.id)
+        store.add_classes(dataset.id, [name for name in opened.classes if _name_problem(name) is None])
+        work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
+        done = 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            progress(min(done, opened.total), opened.total, source.shown())
+
+        waiting: _Chunk | None = None  # decoded by the pool while the chunk after it is read
+        for chunk in _chunks(opened.entries):
+            if was_stopped := stopped():
+                break
+            following = work.read(chunk)
+            if waiting:
+                work.write(waiting, tell)
+            waiting = following
+        if waiting and not (was_stopped := was_stopped or stopped()):
+            work.write(waiting, tell)
+        if not was_stopped:
+            tell(opened.total)
+    report.skipped += opened.skipped
+    return store.get_dataset(dataset.id), report, was_stopped
+
+
+def _find_or_create(name: str) -> Dataset:
+    if found := store.find_dataset(name):
+        return found
+    try:
+        return store.create_dataset(name)
+    except Conflict:  # somebody made it a moment ago
+        return store.find_dataset(name) or store.create_dataset(name)
+
+
+@contextmanager
+def _one_import(dataset: Dataset, progress: Progress, stopped: Stopped) -> Iterator[None]:
+    """Waits until no other import writes to the dataset, or until this one is stopped."""
+    settings().imports.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings().imports / f"dataset-{dataset.id}.lock")
+    while not lock.is_locked and not stopped():
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            progress(0, 0, "Waiting for another import into this dataset")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class _Picture:
+    name: str
+    label: str | None
+    split: Split | None
+    id: str
+    data: bytes  # the file, or a PNG of the array
+    examined: images.Examined | None = None
+
+
+@dataclass
+class _Chunk:
+    size: int
+    fresh: list[_Picture] = field(default_factory=list)
+    futures: list[tuple[list[_Picture], Future[Any]]] = field(default_factory=list)
+
+
+def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += len(entry.data) if entry.data is not None else entry.path.stat().st_size if entry.path and entry.path.exists() else 0
+        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclass
+class _Import:
+    dataset: Dataset
+    splits_given: bool
+    by: str
+    report: ImportReport
+    decoders: _Decoders
+    seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+
+    def read(self, entries: list[Entry]) -> _Chunk:
+        """Reads and hashes the chunk, leaves out what the dataset has, and has the rest decoded."""
+        chunk = _Chunk(len(entries))
+        read: list[_Picture] = []
+        for entry in entries:
+            try:
+                read.append(_read(entry))
+            except Invalid as e:
+                self.skip(entry.name, e)
+        known = store.known_images(self.dataset.id, [p.id for p in read])
+        for picture in read:
+            if picture.id in self.seen:
+                self.duplicate(picture, *self.seen[picture.id])
+            elif picture.id in known:
+                self.duplicate(picture, None, known[picture.id])
+            else:
+                self.seen[picture.id] = (picture.name, picture.label)
+                chunk.fresh.append(picture)
+        files = [p for p in chunk.fresh if p.examined is None]
+        for i in range(0, len(files), BATCH):
+            batch = files[i : i + BATCH]
+            chunk.futures.append((batch, self.decoders.submit([p.data for p in batch])))
+        return chunk
+
+    def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
+        self.report.duplicates += 1
+        if picture.label is not None and picture.label != label:
+            first = first or store.get_image(self.dataset.id, picture.id).source
+            has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
+            self.report.skipped.append(Skipped(picture.name, f"same picture as {first}, which {has}"))
+
+    def skip(self, name: str, why: AppError | str) -> None:
+        self.report.skipped.append(Skipped(name, str(why)))
+
+    def write(self, chunk: _Chunk, tell: Callable[[int], None]) -> None:
+        """Waits for the decoders, then stores originals, thumbnails and rows: rows last, so none points to nothing."""
+        told = 0
+        for batch, future in chunk.futures:
+            for picture, result in zip(batch, self.decoders.results(future, [p.data for p in batch]), strict=True):
+                if isinstance(result, str):
+                    self.skip(picture.name, result)
+                else:
+                    picture.examined = result
+            told += len(batch)
+            tell(len(batch))
+        good = [(p, p.examined) for p in chunk.fresh if p.examined is not None]
+        if store.get_dataset(self.dataset.id).deleted_at:
+            raise NotFound(f"The dataset “{self.dataset.name}” was deleted during the import.", "Restore it and import again.")
+        try:
+            for p, e in good:
+                images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
+            offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            os.sync()  # the files are on the disk before the database says that they are
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Invalid("The disk is full.", "Make room and import again: what was added stays, the rest follows.") from None
+            raise
+        at = now()
+        rows = [
+            _image(self.dataset, self.splits_given, p.split, p.name, p.label, e, len(p.data), at, offset)
+            for (p, e), offset in zip(good, offsets, strict=True)
+        ]
+        added = store.add_images(self.dataset.id, rows, self.by, "import")
+        self.report.added += added
+        self.report.duplicates += len(rows) - added
+        tell(chunk.size - told)
+
+
+def _read(entry: Entry) -> _Picture:
+    if entry.label is not None and (problem := _name_problem(entry.label)):
+        raise Invalid(f"Its class name “{entry.label[:MAX_NAME]}” {problem}.")
+    if entry.array is not None:
+        # Pixels that are in memory already need no decoder: nothing in them can surprise one.
+        data, image_id = images.png(entry.array), images.array_id(entry.array)
+        height, width = entry.array.shape[:2]
+        thumb = data if max(height, width) <= 64 else images.examine(data).thumb
+        examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
+        return _Picture(entry.name, entry.label, entry.split, image_id, data, examined)
+    data = _read_file(entry.path) if entry.path is not None else entry.data or b""
+    return _Picture(entry.name, entry.label, entry.split, images.image_id(data), data)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > images.MAX_BYTES:
+            raise Invalid(f"The file has {size / 1e6:.0f} MB.", f"Up to {images.MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
+        return path.read_bytes()
+    except OSError as e:
+        raise Invalid(f"It cannot be read: {e.strerror}.") from None
+
+
+def _image(
+    dataset: Dataset,
+    splits_given: bool,
+    split: Split | None,
+    source: str,
+    label: str | None,
+    e: images.Examined,
+    size: int,
+    at: str,
+    offset: int,
+) -> Image:
+    if split is None:
+        split = "train" if splits_given else split_of(e.id)
+    return Image(e.id, dataset.id, e.ext, e.width, e.height, e.channels, size, split, source, at, offset, len(e.thumb), label)
+
+
+def split_of(image_id: str) -> Split:
+    """Train or test by the picture itself: the same for ever, whatever else the dataset holds."""
+    return "test" if int(image_id[:8], 16) % 100 < TEST_SHARE else "train"
+
+
+# Decoders: strangers' files are decoded in processes that may die ------------------------------------
+
+
+def _start_decoder() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = DECODER_BYTES if hard == resource.RLIM_INFINITY else min(hard, DECODER_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _examine(examine: Callable[[bytes], images.Examined], batch: list[bytes], seconds: float) -> list[images.Examined | str]:
+    found: list[images.Examined | str] = []
+    for data in batch:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            found.append(examine(data))
+        except Invalid as e:
+            found.append(str(e))
+        except Exception as e:  # a damaged file can raise anything; it must cost only itself
+            found.append(f"The image cannot be read: its contents are damaged ({type(e).__name__}).")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return found
+
+
+class _Decoders:
+    """A pool of decoder processes that is replaced when one of them dies; started only when the first file comes."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
+
+    def submit(self, batch: list[bytes]) -> Future[Any]:
+        try:
+            return self._submit(batch)
+        except BrokenProcessPool:
+            self._close()
+            return self._submit(batch)
+
+    def _submit(self, batch: list[bytes]) -> Future[Any]:
+        if self._pool is None:
+            # loky: the standard spawning pool would run the caller's main script again in every process
+            self._pool = ProcessPoolExecutor(max_workers=os.cpu_count() or 1, initializer=_start_decoder)
+        future: Future[Any] = self._pool.submit(_examine, images.examine, batch, SECONDS_PER_IMAGE)
+        return future
+
+    def results(self, future: Future[Any], batch: list[bytes]) -> Iterable[images.Examined | str]:
+        """What was found for each file; the file that kills its decoder is named, all others are tried again."""
+        try:
+            found: list[images.Examined | str] = future.result()
+            return found
+        except BrokenProcessPool:
+            return list(chain.from_iterable(self._alone(data) for data in batch))
+
+    def _alone(self, data: bytes) -> list[images.Examined | str]:
+        try:
+            found: list[images.Examined | str] = self.submit([data]).result()
+            return found
+        except BrokenProcessPool:
+            return [f"Decoding it crashed, or took more than {SECONDS_PER_IMAGE} s or {DECODER_BYTES >> 30} GB of memory."]
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def _name_problem(name: str) -> str | None:
+    if not name.strip() or len(name) > MAX_NAME:
+        return f"must have 1 to {MAX_NAME} characters"
+    if "/" in name or "\\" in name or name.startswith("."):
+        return "must not hold slashes or begin with a dot"
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        return "must not hold line breaks or control characters"
+    return None
+
+
+def checked_name(name: str, what: str) -> str:
+    """The name without surrounding blanks; Invalid says what is wrong with it."""
+    name = unicodedata.normalize("NFC", name.strip())
+    if problem := _name_problem(name):
+        raise Invalid(f"The name of a {what} {problem}.", "Choose a short name, such as “flowers”.")
+    return name
+
+
+# Background import --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImportState:
+    id: str
+    status: Literal["running", "done", "stopped", "failed", "lost"]
+    dataset_name: str
+    source_title: str
+    started_at: str
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    report: ImportReport | None = None
+    dataset_id: int | None = None
+    message: str = ""
+    hint: str = ""
+
+
+def start_import(source: Source, dataset_name: str, by: str) -> str:
+    """Starts an import that outlives the page and the server; reads only below the allowed folders and the uploads."""
+    name = checked_name(dataset_name, "dataset")
+    if source.kind not in ("sample", "torchvision"):
+        uploads = settings().uploads.resolve()
+        for path in source.paths:
+            if not Path(path).resolve().is_relative_to(uploads):
+                allowed_folder(path)
+        roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
+        paths = tuple(str(Path(p).resolve()) for p in source.paths)
+        source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
+    import_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    folder = settings().imports / import_id
+    folder.mkdir(parents=True)
+    runs.write_json(folder / "job.json", {"source": source.as_dict(), "dataset_name": name, "by": by, "at": now()})
+    launch.launcher.start(folder, launch.python("core", "import-job", str(folder)))
+    return import_id
+
+
+def run_import_job(folder: Path) -> None:
+    """What the background process runs: the folder's job.json, with progress and the outcome in its events."""
+    job = runs.read_json(folder / "job.json")
+    last = 0.0
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 0.25:
+            last = time.monotonic()
+            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+
+    progress(0, 0, "Reading the list of images")
+    try:
+        source = Source.from_dict(job["source"])
+        dataset, report, stopped = _import(job["dataset_name"], source, job["by"], progress, lambda: runs.stop_requested(folder))
+    except AppError as e:
+        runs.append_line(folder, {"kind": "Failed", "message": e.message, "hint": e.hint})
+    except Exception as e:
+        traceback.print_exc(file=sys.stderr)  # into worker.log
+        message = f"The import ended with an error that Loupe did not expect ({type(e).__name__})."
+        runs.append_line(folder, {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."})
+    else:
+        if len(report.skipped) > MAX_REPORTED:
+            more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
+            report.skipped = [*report.skipped[:MAX_REPORTED], more]
+        kind = "Stopped" if stopped else "Done"
+        runs.append_line(folder, {"kind": kind, "report": report.as_dict(), "dataset_id": dataset.id})
+
+
+def _import_folder(import_id: str) -> Path:
+    folder = settings().imports / import_id
+    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", import_id) or not (folder / "job.json").exists():
+        raise NotFound("This import does not exist.", "Start it again on the Dataset page.")
+    return folder
+
+
+def import_state(import_id: str) -> ImportState:
+    folder = _import_folder(import_id)
+    job = runs.read_json(folder / "job.json")
+    alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
+    lines = runs.read_lines(folder)[0]
+    title = Source.from_dict(job["source"]).shown()
+    latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
+    facts: dict[str, Any] = {k: latest[k] for k in ("done", "total", "what") if k in latest}
+    end = lines[-1] if lines else {}
+    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
+    if end.get("kind") in ("Done", "Stopped"):
+        status = "done" if end["kind"] == "Done" else "stopped"
+        r = end["report"]
+        facts |= {
+            "report": ImportReport(r["added"], r["duplicates"], [Skipped(**s) for s in r["skipped"]]),
+            "dataset_id": end["dataset_id"],
+        }
+        if status == "done":
+            facts["done"] = facts.get("total", 0)
+    elif end.get("kind") == "Failed":
+        status = "failed"
+        facts |= {"message": end["message"], "hint": end["hint"]}
+    elif status == "lost":
+        facts |= {"message": "The import ended without a word.", "hint": "What it added is kept: import again to add the rest."}
+    return ImportState(import_id, status, job["dataset_name"], title, job["at"], **facts)
+
+
+def stop_import(import_id: str) -> None:
+    """Asks the import to end; what is committed stays."""
+    runs.request_stop(_import_folder(import_id))
+
+
+def recent_imports(limit: int = 20) -> list[ImportState]:
+    """The latest imports, newest first."""
+    found = sorted((p.parent.name for p in settings().imports.glob("*/job.json")), reverse=True)
+    return [import_state(i) for i in found[:limit]]
+
+
+def running_imports() -> list[ImportState]:
+    return [state for state in recent_imports() if state.status == "running"]
+
+
+def allowed_folder(text: str) -> Path:
+    """The folder, zip or table that was typed, links resolved; Invalid unless it lies below an allowed folder."""
+    roots = [root.resolve() for root in settings().roots]
+    try:
+        path = Path(text.strip()).resolve()
+        inside = text.strip() != "" and any(path.is_relative_to(root) for root in roots)
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    listed = ", ".join(str(root) for root in roots)
+    if not inside:  # said before it is known whether the path exists: nobody learns what else is on this machine
+        raise Invalid(f"“{text.strip()}” is not below a folder that may be imported.", f"Allowed are: {listed}.")
+    if not path.exists():
+        raise Invalid(f"“{text.strip()}” does not exist.", f"Put the images below one of: {listed}.")
+    return path
+
+
+def folders_under_roots() -> list[Path]:
+    """Folders of the first and second level below the allowed ones, to choose from."""
+    found: list[Path] = []
+    for root in settings().roots:
+        for level in ("*", "*/*"):
+            try:
+                candidates = [p for p in root.glob(level) if p.is_dir() and not any(q.startswith(".") for q in p.relative_to(root).parts)]
+            except OSError:
+                continue
+            found += [p for p in candidates if p.resolve().is_relative_to(root.resolve())]
+    return sorted(set(found), key=lambda p: natural(str(p)))[:500]
+
+
+# Reads and small writes for the pages ----------------------------------------------------------------
+
+
+def datasets() -> list[Dataset]:
+    return store.list_datasets()
+
+
+def deleted() -> list[Dataset]:
+    return store.list_datasets(deleted=True)
+
+
+def find(name: str) -> Dataset | None:
+    return store.find_dataset(name)
+
+
+def delete(dataset_id: int) -> None:
+    """Hides the dataset; restore brings it back with every label."""
+    store.set_deleted(dataset_id, True)
+
+
+def restore(dataset_id: int) -> None:
+    store.set_deleted(dataset_id, False)
+
+
+def add_class(dataset_id: int, name: str) -> str:
+    """Adds the class and returns its name as stored."""
+    name = checked_name(name, "class")
+    for known in store.get_dataset(dataset_id).classes:
+        if known.casefold() == name.casefold():
+            raise Conflict(f"There is a class “{known}” already.", "Use that one, or choose another name.")
+    store.add_classes(dataset_id, [name])
+    return name
+
+
+def counts(dataset_id: int) -> pd.DataFrame:
+    """Columns split, label (None: unlabelled) and images."""
+    import pandas as pd  # 0.4 s that decoder processes, which import this module too, need not spend
+
+    return pd.DataFrame(store.counts(dataset_id), columns=["split", "label", "images"])
+
+
+def totals(dataset_id: int) -> tuple[int, int]:
+    """(images, labelled images)."""
+    rows = store.counts(dataset_id)
+    return sum(n for _, _, n in rows), sum(n for _, label, n in rows if label is not None)
+
+
+def sizes() -> dict[str, int]:
+    """Images per dataset name."""
+    return {d.name: totals(d.id)[0] for d in store.list_datasets()}
+
+
+def browse(dataset_id: int, want: Filter, page: int, per_page: int = 60) -> tuple[list[Image], int]:
+    """One page (from 1) of the images wanted, and how many there are on all pages."""
+    return store.browse(dataset_id, want, (max(1, page) - 1) * per_page, per_page), store.count(dataset_id, want)
+
+
+def images_of(dataset_id: int, ids: Sequence[str]) -> list[Image]:
+    """The images that still exist, in the order asked for."""
+    return store.get_images(dataset_id, ids)
+
+
+def image(dataset_id: int, image_id: str) -> Image:
+    return store.get_image(dataset_id, image_id)
+
+
+def add_upload(dataset: Dataset, path: Path, name: str) -> Image:
+    """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write."""
+    data = _read_file(path)
+    try:
+        e = images.examine(data)
+    except Invalid as problem:
+        raise Invalid(f"{name}: {problem.message}", problem.hint) from None
+    images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
+    (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
+    return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)

@@ -1,0 +1,222 @@
+"""Pixels and features as rows of one file, and the tensors a network learns from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from core import images
+from core.errors import AppError, Invalid
+from core.settings import settings
+from core.types import Preprocess, Skipped, SnapshotRow
+
+Progress = Callable[[int, int], None]  # (done, total); it may raise Stopped
+Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and one row for each
+
+ID_BYTES = 16
+CHUNK = 256  # images decoded between two reports of progress and two appends
+
+
+class Stopped(Exception):
+    """Somebody asked the run to stop while it was preparing."""
+
+
+class RowCache:
+    """An append-only, memory-mapped file of rows of one shape, found by image id.
+
+    Rows reach the disk before their ids do, so a crash leaves a tail that is ignored and cut off by the next append.
+    """
+
+    def __init__(self, folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows = folder / f"{name}.rows"
+        self.ids = folder / f"{name}.ids"
+        self.lock = filelock.FileLock(folder / f"{name}.lock")
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.row_bytes = int(np.prod(shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (self.rows, self.ids)]
+        return min(sizes[0] // self.row_bytes, sizes[1] // ID_BYTES)
+
+    def append(self, ids: Sequence[str], rows: np.ndarray) -> None:
+        if not len(ids):
+            return
+        data = b"".join(image_id.encode().ljust(ID_BYTES) for image_id in ids)
+        if len(data) != ID_BYTES * len(rows):
+            raise ValueError(f"{len(ids)} ids of up to {ID_BYTES} characters were expected for {len(rows)} rows")
+        with self.lock:
+            usable = len(self)
+            _append(self.rows, usable * self.row_bytes, memoryview(np.ascontiguousarray(rows, self.dtype).reshape(-1)).cast("B"))
+            _append(self.ids, usable * ID_BYTES, data)
+
+    def read(self) -> tuple[np.ndarray, dict[str, int]]:
+        """All rows as a read-only memory map, and where each id's row is."""
+        usable = len(self)
+        if not usable:
+            return np.empty((0, *self.shape), self.dtype), {}
+        with open(self.ids, "rb") as f:
+            data = f.read(usable * ID_BYTES).decode()
+        where = {data[i : i + ID_BYTES].rstrip(): i // ID_BYTES for i in range(0, len(data), ID_BYTES)}
+        return np.memmap(self.rows, self.dtype, "r", shape=(usable, *self.shape)), where
+
+    def fetch(self, ids: Sequence[str], compute_missing: Callable[[list[str]], Computed]) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, and the (N,) row of each id: -1 where compute_missing gave none."""
+        rows, where = self.read()
+        missing = list(dict.fromkeys(i for i in ids if i not in where))
+        if missing:
+            for some, computed in compute_missing(missing):
+                self.append(some, computed)
+            rows, where = self.read()
+        return rows, np.array([where.get(i, -1) for i in ids], np.int64)
+
+
+def _append(path: Path, start: int, data: bytes | memoryview) -> None:
+    with open(path, "r+b" if path.exists() else "w+b") as f:
+        f.truncate(start)  # a torn tail
+        f.seek(start)
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+# Pixels -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What the network receives of a run's readable images, before normalisation."""
+
+    rows: tuple[SnapshotRow, ...]
+    cache: np.ndarray  # (M, C, S, S) uint8, memory-mapped
+    index: np.ndarray  # (N,) the cache row of each snapshot row
+    skipped: tuple[Skipped, ...] = ()
+
+
+def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[int, int, int]]:
+    """(width, height, channels) of up to count readable images, spread evenly over the rows."""
+    found = []
+    for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)):
+        try:
+            picture = images.open_picture(settings().images / rows[i].path)
+        except AppError:
+            continue
+        found.append((*picture.size, len(picture.getbands())))
+    return found
+
+
+def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows: Sequence[SnapshotRow], progress: Progress) -> Pixels:
+    """Decodes each image once per dataset and size; images that cannot be read are named and left out.
+
+    Raises Invalid if none can be read.
+    """
+    how, paths = preprocess, {row.image_id: settings().images / row.path for row in rows}
+    skipped: list[Skipped] = []
+
+    def decode(image_id: str) -> np.ndarray | Skipped:
+        try:
+            return images.pixels(images.open_picture(paths[image_id]), how)
+        except AppError as e:
+            return Skipped(paths[image_id].name, e.message)
+
+    def decode_all(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
+        progress(0, len(missing))
+        # Threads: Pillow decodes and resizes without the GIL.
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(missing), CHUNK):
+                some = missing[start : start + CHUNK]
+                decoded = dict(zip(some, pool.map(decode, some), strict=True))
+                skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
+                read = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray)}
+                yield list(read), np.stack(list(read.values())) if read else np.empty(0)
+                progress(min(start + CHUNK, len(missing)), len(missing))
+
+    shape = (how.channels, how.crop, how.crop)
+    cache = RowCache(cache_folder, f"{dataset_id}-pixels-{how.channels}x{how.resize}x{how.crop}", shape, "uint8")
+    stored, index = cache.fetch(list(paths), decode_all)
+    where = dict(zip(paths, index.tolist(), strict=True))
+    readable = tuple(row for row in rows if where[row.image_id] >= 0)
+    if not readable:
+        first = f" The first: {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        raise Invalid(f"None of the {len(rows)} images can be read.{first}", "Import them again.")
+    return Pixels(readable, stored, np.array([where[row.image_id] for row in readable], np.int64), tuple(skipped))
+
+
+def measure(pixels: np.ndarray, index: np.ndarray, most: int = 20_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, of values in 0..1, over up to `most` of the images."""
+    index = index[:: -(-len(index) // most)]
+    counts = np.zeros((pixels.shape[1], 256))
+    for start in range(0, len(index), 1000):
+        batch = pixels[np.sort(index[start : start + 1000])]
+        for channel in range(pixels.shape[1]):
+            counts[channel] += np.bincount(batch[:, channel].reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    std = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0)).clip(1e-3)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+# Tensors ------------------------------------------------------------------------------------------
+
+
+class Normalise:
+    """uint8 (N, C, S, S) to float: (x / 255 - mean) / std, as one multiplication and one addition."""
+
+    def __init__(self, preprocess: Preprocess, device: torch.device) -> None:
+        mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (preprocess.mean, preprocess.std))
+        self.scale = (1 / (255 * std)).float().to(device)
+        self.shift = (-mean / std).float().to(device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.float().mul_(self.scale).add_(self.shift)
+
+
+@dataclass(eq=False)
+class Tensors:
+    """One split: rows on the device if they fit there easily, else gathered from the memory map batch by batch."""
+
+    source: np.ndarray  # (M, ...) uint8 pixels or float32 features
+    index: np.ndarray  # (N,) rows of source
+    labels: Tensor  # (N,) int64, on the device
+    normalise: Normalise | None = None  # None: the rows are features
+    channels_last: bool = False
+    resident: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.device = self.labels.device
+        self.row_values = int(np.prod(self.source.shape[1:]))
+        if len(self) * self.row_values * self.source.itemsize < 0.25 * free_memory(self.device):
+            self.resident = torch.from_numpy(self.source[self.index]).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised rows and labels of the (B,) int64 positions, which lie on the CPU."""
+        if self.resident is None:
+            x = torch.from_numpy(self.source[self.index[chosen.numpy()]])
+            x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
+            chosen = chosen.to(self.device)
+        else:
+            chosen = chosen.to(self.device)
+            x = self.resident[chosen]
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x if self.normalise is None else self.normalise(x), self.labels[chosen]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes, of the GPU's own memory or of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,90 @@
+"""Answers of trained runs, asked for in the model worker: every function takes and returns plain values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core import images, runs
+from core.errors import AppError
+from core.ml.data import Normalise
+from core.ml.model import LoadedModel, load
+from core.types import Preprocess
+
+BATCH = 32
+CPU = torch.device("cpu")  # the GPU is left to training
+
+
+def ready() -> str:
+    """Says what answers; called first, it does the slow imports."""
+    return f"cpu, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def loaded(run_folder: str) -> LoadedModel:
+    """The run's best model; the last two stay in memory, until their file changes."""
+    path = runs.checkpoint(Path(run_folder))
+    return _loaded(run_folder, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=2)
+def _loaded(run_folder: str, mtime_ns: int) -> LoadedModel:
+    found = load(Path(run_folder))
+    if any(isinstance(m, nn.Conv2d) for m in found.model.modules()):
+        found.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return found
+
+
+def read(file: str, preprocess: Preprocess) -> np.ndarray:
+    """(C, S, S) uint8, as in training."""
+    return images.pixels(images.open_picture(Path(file)), preprocess)
+
+
+def normalised(arrays: list[np.ndarray], preprocess: Preprocess) -> Tensor:
+    """(N, C, S, S) float32."""
+    return Normalise(preprocess, CPU)(torch.from_numpy(np.stack(arrays)).contiguous(memory_format=torch.channels_last))
+
+
+def probabilities(logits: Tensor) -> list[list[float]]:
+    answer: list[list[float]] = logits.double().softmax(1).tolist()
+    return answer
+
+
+def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
+    """One row per file, in order: its probabilities, or error and hint."""
+    found = loaded(run_folder)
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(files), BATCH):
+        rows: list[dict[str, Any]] = [{"file": file} for file in files[start : start + BATCH]]
+        arrays = []
+        for row in rows:
+            try:
+                arrays.append(read(row["file"], found.preprocess))
+            except AppError as e:
+                row |= {"error": e.message, "hint": e.hint}
+        if arrays:
+            with torch.inference_mode():
+                answered = iter(probabilities(found.model(normalised(arrays, found.preprocess))))
+            for row in rows:
+                if "error" not in row:
+                    row["probabilities"] = next(answered)
+        answers += rows
+    return answers
+
+
+def facts(path: str) -> dict[str, Any]:
+    """Id, ext, width, height, channels and thumb bytes of an uploaded picture; Invalid if it cannot be read."""
+    return asdict(images.examine(Path(path).read_bytes()))
+
+
+def received(run_folder: str, file: str) -> dict[str, Any]:
+    """What the run's network receives: image (H, W, 3) and array (C, H, W) uint8, the tensor's shape, low and high."""
+    preprocess = loaded(run_folder).preprocess
+    array = read(file, preprocess)
+    x = normalised([array], preprocess)
+    return {"image": images.as_seen(array), "array": array, "shape": tuple(x.shape), "low": float(x.min()), "high": float(x.max())}

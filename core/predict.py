@@ -1,0 +1,60 @@
+"""Predictions on pictures that people bring, through the very preprocessing of the run."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import catalog, launch, runs, store
+from core.settings import settings
+from core.store import Filter
+from core.types import Prediction, RunConfig, SnapshotRow
+
+UNSURE = 0.8  # a lower top probability is marked unsure
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be predicted, and why."""
+
+    file: str
+    message: str
+    hint: str
+
+
+def ask(run_id: str, files: list[Path]) -> Future[Any]:
+    """Queues the files in the model worker; read the answer with answers()."""
+    return launch.submit("core.ml.infer", "predict", str(runs.trained(run_id)), [str(f) for f in files])
+
+
+def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Prediction | Failure]:
+    classes = runs.load(runs.folder(run_id)).classes
+    found: list[Prediction | Failure] = []
+    for name, row in zip(names, launch.result(future), strict=True):
+        if "error" in row:
+            found.append(Failure(name, row["error"], row["hint"]))
+        else:
+            found.append(Prediction(name, Path(row["file"]).stem, classes, tuple(row["probabilities"])))
+    return found
+
+
+def predict(run_id: str, files: list[Path], names: list[str] | None = None) -> list[Prediction | Failure]:
+    """One answer per file, in order."""
+    return answers(run_id, names or [str(f) for f in files], ask(run_id, files))
+
+
+def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:
+    """What a network (see networks) receives of an image: picture, pixels (C, H, W) uint8, shape, low, high, how."""
+    path = str(settings().images / file)
+    kind, _, name = network.rpartition(":")
+    args: tuple[Any, ...] = ("received", str(runs.trained(name))) if not kind else ("received_untrained", *_untrained(name, dataset_id))
+    found: dict[str, Any] = launch.ask("core.ml.infer", *args, path)
+    return found
+
+
+def _untrained(architecture: str, dataset_id: int) -> tuple[RunConfig, list[SnapshotRow]]:
+    """What decides the preprocessing of a run that does not exist yet: its settings and some of its training images."""
+    some = store.browse(dataset_id, Filter(split="train"), 0, 256)
+    return catalog.run_config({"architecture": architecture}), [SnapshotRow(i.id, i.path, i.label or "", i.split) for i in some]

@@ -1,0 +1,66 @@
+"""The moderator's queue: predictions that wait for a person, and what was decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core import runs, store, uploads
+from core.dataset import add_upload
+from core.errors import Invalid
+from core.types import Prediction, Submission
+
+__all__ = ["decide", "decided", "picture", "queue", "queue_length", "submit"]
+
+queue_length = store.queue_length
+
+
+def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str) -> bool:
+    """Queues an upload and its prediction; False if the same picture and run wait already."""
+    runs.folder(run_id)
+    upload = uploads.find(prediction.image_id, prediction.file)
+    label, probability = prediction.top(1)[0]
+    values = {
+        "dataset_id": dataset_id,
+        "run_id": run_id,
+        "image_id": upload.id,
+        "ext": upload.path.suffix.lstrip("."),
+        "name": prediction.file,
+        "by": by,
+        "predicted": label,
+        "probability": probability,
+        "probabilities": dict(zip(prediction.classes, prediction.probabilities, strict=True)),
+    }
+    return store.add_submission(values) is not None
+
+
+def queue(dataset_id: int) -> list[Submission]:
+    """What waits, least certain first."""
+    return store.queue(dataset_id)
+
+
+def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
+    """What was decided, newest first."""
+    return store.queue(dataset_id, decided=True, limit=limit)
+
+
+def picture(submission: Submission) -> Path:
+    return uploads.find(submission.image_id).path
+
+
+def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None:
+    """Accepts (the predicted class), corrects (another class) or rejects, once.
+
+    An accepted or corrected picture joins the dataset with its label; a rejected one never does.
+    """
+    submission = store.get_submission(submission_id)
+    dataset = store.get_dataset(submission.dataset_id)
+    if dataset.deleted_at:
+        raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
+    if verdict == "rejected":
+        store.decide(submission_id, verdict, None, by, None)
+        return
+    if verdict == "accepted":
+        label = submission.predicted
+    if verdict not in ("accepted", "corrected") or label not in {*dataset.classes, submission.predicted}:
+        raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
+    store.decide(submission_id, verdict, label, by, add_upload(dataset, picture(submission), submission.name))

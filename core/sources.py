@@ -1,0 +1,677 @@
+"""Turns a folder, a zip, IDX files, a table of labels or a built-in set into entries; knows no database."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import importlib
+import io
+import json
+import os
+import posixpath
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from core.errors import Invalid
+from core.images import ALLOWED, EXTENSIONS
+from core.settings import settings
+from core.types import Skipped, Split
+
+Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]
+Progress = Callable[[int, int, str], None]  # done, total, what is being done
+Stopped = Callable[[], bool]
+
+MAX_ENTRIES = 200_000
+MAX_ENTRY_BYTES = 50_000_000
+MAX_IDX_BYTES = 2_000_000_000
+MAX_TOTAL_BYTES = 20_000_000_000
+MAX_RATIO = 200  # unpacked bytes per packed byte, once past RATIO_FROM
+RATIO_FROM = 1_000_000
+MAX_MANIFEST_BYTES = 200_000_000
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
+LAYOUTS = (
+    "A folder or zip may hold <class>/image files, train|validation|test/<class>/image files, images without labels, "
+    "images with a table (CSV or JSONL with the columns image and label), or IDX files as MNIST has them. "
+    f"Allowed images are {ALLOWED}."
+)
+FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_IDX_IMAGES = re.compile(r"images.*idx3", re.IGNORECASE)
+TORCHVISION = ("MNIST", "FashionMNIST", "CIFAR10")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from; JSON-able, so that an import can run in another process."""
+
+    kind: Kind
+    paths: tuple[str, ...] = ()  # files or one folder; for torchvision the name of the set
+    title: str = ""  # what people call it
+    names: tuple[str, ...] = ()  # the uploaded files' own names, where paths are generated ones
+    roots: tuple[str, ...] = ()  # when given, no link to a place outside these is followed
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(value: dict[str, Any]) -> Source:
+        return Source(value["kind"], tuple(value["paths"]), value["title"], tuple(value["names"]), tuple(value["roots"]))
+
+    def shown(self) -> str:
+        return self.title or ", ".join(Path(p).name for p in self.paths) or self.kind
+
+
+NAMED = {
+    "sample": Source("sample", title="Handwritten digits (8 × 8)"),
+    "mnist": Source("torchvision", ("MNIST",), "MNIST"),
+    "fashion-mnist": Source("torchvision", ("FashionMNIST",), "Fashion-MNIST"),
+    "cifar10": Source("torchvision", ("CIFAR10",), "CIFAR-10"),
+}
+
+
+def named(name: str) -> Source:
+    """A set that needs no path: the sample, which is always here, or one that is downloaded."""
+    if name not in NAMED:
+        raise Invalid(f"There is no set called “{name}”.", f"Choose one of: {', '.join(NAMED)}.")
+    return NAMED[name]
+
+
+def at(path: Path) -> Source:
+    """What a path stands for: a folder, a zip, a table of labels, an IDX file or one image."""
+    kinds: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest"}
+    kind: Kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower(), "idx" if _IDX_IMAGES.search(path.name) else "uploads")
+    return Source(kind, (str(path.resolve()),), path.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One picture to import: exactly one of path, data and array is given."""
+
+    name: str
+    label: str | None = None
+    split: Split | None = None
+    path: Path | None = None
+    data: bytes | None = None
+    array: np.ndarray | None = None  # (H, W) or (H, W, 3) uint8
+
+
+@dataclass
+class Opened:
+    entries: Iterator[Entry]
+    total: int
+    splits_given: bool
+    skipped: list[Skipped]  # grows while entries are read
+    classes: tuple[str, ...] = ()  # in the order people expect: 0, 1, 2, … 10
+
+
+def open_source(source: Source, name: str = "", progress: Progress | None = None, stopped: Stopped | None = None) -> Opened:
+    """Finds out what the source holds; Invalid if it cannot be read or holds nothing to import.
+
+    The dataset's name is a hint only: "fashion" in it gives the ten numbers of an IDX file their names.
+    """
+    if source.kind == "sample":
+        return _sample()
+    if source.kind == "torchvision":
+        return _torchvision(source, progress, stopped)
+    if not source.paths:
+        raise Invalid("There is nothing to import.", LAYOUTS)
+    hint = " ".join((name, source.title, *source.paths, *source.names))
+    first = Path(source.paths[0])
+    if source.kind == "zip" or (len(source.paths) == 1 and _shown_names(source)[0].lower().endswith(".zip")):
+        return _recognise(_zip_tree(first, source.names[0] if source.names else first.name), hint)
+    if first.is_dir():
+        return _recognise(_folder_tree(first, source.roots), hint)
+    if not first.exists():
+        raise Invalid(f"{source.shown()} does not exist.", "It may have been moved or deleted.")
+    if source.kind == "manifest" and len(source.paths) == 1:
+        tree = _folder_tree(first.parent, source.roots)
+        manifest = File(_clean(first.name), first.stat().st_size, first)
+        return _manifest(tree, manifest, _table(tree, manifest))
+    if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
+        tree = _folder_tree(first.parent, source.roots)
+        tree.files = [f for f in tree.files if "/" not in f.name]
+        return _idx(tree, hint)
+    return _recognise(_upload_tree(source), hint)
+
+
+# Trees: names and how to read them ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class File:
+    name: str  # relative, with forward slashes; for people and for the layout, never a path to write to
+    size: int
+    path: Path | None = None
+    info: zipfile.ZipInfo | None = None
+
+
+@dataclass
+class Tree:
+    title: str
+    files: list[File]
+    skipped: list[Skipped] = field(default_factory=list)
+    archive: Path | None = None
+
+    def read(self, file: File, limit: int) -> bytes:
+        """The whole file; Invalid if it is larger than the limit."""
+        if file.size > limit:
+            raise Invalid(f"{file.name} has {file.size / 1e6:,.0f} MB.", f"Up to {limit / 1e6:,.0f} MB are allowed.")
+        if file.path is not None:
+            return _read_path(file)
+        assert self.archive is not None and file.info is not None
+        with zipfile.ZipFile(self.archive) as archive:
+            return Unpacker(archive, self.title).read(file.info, limit)
+
+
+def _read_path(file: File) -> bytes:
+    assert file.path is not None
+    try:
+        return file.path.read_bytes()
+    except OSError as e:
+        raise Invalid(f"{file.name} cannot be read: {e.strerror}.", "Check the file and its permissions.") from None
+
+
+def _clean(name: str) -> str:
+    """A name that every database and page can show: composed Unicode, no control characters, no broken bytes."""
+    name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode("utf-8"))
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+
+
+def _is_junk(name: str) -> bool:
+    return any((part.startswith(".") and part not in (".", "..")) or part.lower() in JUNK for part in name.split("/"))
+
+
+def _shown_names(source: Source) -> list[str]:
+    return list(source.names) if len(source.names) == len(source.paths) else [Path(p).name for p in source.paths]
+
+
+def _folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
+    allowed = [Path(r).resolve() for r in roots]
+    tree, seen = Tree(_clean(folder.name), []), set[tuple[int, int]]()
+
+    def outside(entry: os.DirEntry[str]) -> bool:
+        real = Path(entry.path).resolve()
+        return bool(allowed) and entry.is_symlink() and not any(real.is_relative_to(r) for r in allowed)
+
+    def walk(at: Path, prefix: str) -> None:
+        info = at.stat()
+        if (info.st_dev, info.st_ino) in seen:  # a link back up, or the same folder twice
+            return
+        seen.add((info.st_dev, info.st_ino))
+        with os.scandir(at) as found:
+            entries = sorted(found, key=lambda e: natural(e.name))
+        for entry in entries:
+            name = _clean(prefix + entry.name)
+            if _is_junk(_clean(entry.name)):
+                continue
+            try:
+                if outside(entry):
+                    tree.skipped.append(Skipped(name, "it is a link to a place outside the folders that may be imported"))
+                elif entry.is_dir():
+                    walk(Path(entry.path), f"{name}/")
+                elif entry.is_file():
+                    tree.files.append(File(name, entry.stat().st_size, Path(entry.path)))
+                else:
+                    tree.skipped.append(Skipped(name, "it is not a file, or a link to nowhere"))
+            except OSError as e:
+                tree.skipped.append(Skipped(name, f"it cannot be read: {e.strerror}"))
+
+    try:
+        walk(folder, "")
+    except OSError as e:
+        raise Invalid(f"The folder {folder} cannot be read: {e.strerror}.", "Check the path and its permissions.") from None
+    return tree
+
+
+def _upload_tree(source: Source) -> Tree:
+    tree = Tree(source.shown(), [])
+    for path, name in zip(source.paths, _shown_names(source), strict=True):
+        shown = _clean(posixpath.basename(name.replace("\\", "/")))
+        if not _is_junk(shown):
+            if not Path(path).is_file():
+                raise Invalid(f"{shown} does not exist.", "It may have been moved or deleted.")
+            tree.files.append(File(shown, Path(path).stat().st_size, Path(path)))
+    return tree
+
+
+# Zips: read entry by entry, never extracted; the names in them are labels, never paths --------------
+
+
+def _bomb(title: str, what: str) -> Invalid:
+    return Invalid(f"{title} is not imported: {what}.", "This looks like a zip made to fill a disk. Pack the images again.")
+
+
+class Unpacker:
+    """Reads entries and counts the bytes that really come out, over all entries together."""
+
+    def __init__(self, archive: zipfile.ZipFile, title: str) -> None:
+        self.archive, self.title = archive, title
+        self.packed = self.unpacked = 0
+
+    def read(self, info: zipfile.ZipInfo, limit: int) -> bytes:
+        """The entry's bytes; Invalid if the archive is a bomb, ValueError with the reason if only the entry is bad."""
+        self.packed += info.compress_size
+        out = bytearray()
+        try:
+            with self.archive.open(info) as stream:
+                while block := stream.read(1 << 18):
+                    out += block
+                    self.unpacked += len(block)
+                    if len(out) > RATIO_FROM and len(out) > MAX_RATIO * info.compress_size:
+                        raise _bomb(self.title, f"{_clean(info.filename)} grows more than {MAX_RATIO}-fold")
+                    if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
+                        raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
+                    if self.unpacked > MAX_TOTAL_BYTES:
+                        raise _bomb(self.title, f"it holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB")
+                    if len(out) > limit:
+                        raise ValueError(f"it has more than {limit / 1e6:.0f} MB")
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, UnicodeError):
+            raise ValueError("it is damaged inside the zip") from None
+        except NotImplementedError:
+            raise ValueError("it is packed with a method that Loupe does not read") from None
+        except RuntimeError:  # what zipfile raises for a password
+            raise ValueError("it is encrypted") from None
+        return bytes(out)
+
+
+def _count_entries(f: io.BufferedReader) -> int:
+    """At least the number of entries, counted in the bytes of the directory and not taken from what the zip says."""
+    size = f.seek(0, os.SEEK_END)
+    tail_at = max(0, size - 65_557)
+    f.seek(tail_at)
+    tail = f.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) < end + 22:
+        raise zipfile.BadZipFile
+    _, length, _ = struct.unpack("<HII", tail[end + 10 : end + 20])
+    if length == 0xFFFFFFFF:  # zip64: the real end record lies before this one
+        locator = tail.rfind(b"PK\6\6", 0, end)
+        if locator < 0:
+            raise zipfile.BadZipFile
+        (length,) = struct.unpack("<Q", tail[locator + 40 : locator + 48])
+        end = locator
+    stop = tail_at + end
+    if length > stop:
+        raise zipfile.BadZipFile
+    n, block_size = 0, 1 << 22
+    f.seek(stop - length)
+    carried = b""
+    while length > 0 and (block := f.read(min(block_size, length))):
+        length -= len(block)
+        n += (carried + block).count(b"PK\1\2")
+        carried = block[-3:]
+    return n
+
+
+def _entry_name(info: zipfile.ZipInfo) -> str:
+    name = info.orig_filename
+    if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name
+
+
+def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
+    """Why this entry is not read, or None."""
+    if "\0" in name:
+        return "its name holds a zero byte"
+    if "\\" in name:
+        return "its name holds a backslash"
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "its name is an absolute path"
+    if ".." in name.split("/"):
+        return "its name points outside the zip"
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+    if kind not in (0, stat.S_IFREG):
+        return "it is a link" if kind == stat.S_IFLNK else "it is not a file"
+    if info.flag_bits & 1:
+        return "it is encrypted"
+    if name.lower().endswith(".zip"):
+        return "it is a zip inside the zip; import it on its own"
+    return None
+
+
+def _zip_tree(path: Path, title: str) -> Tree:
+    try:
+        with open(path, "rb") as f:
+            if _count_entries(f) > MAX_ENTRIES:
+                raise Invalid(f"{title} holds more than {MAX_ENTRIES:,} files.", "Split it into several zips.")
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            start_dir = archive.start_dir
+    except FileNotFoundError:
+        raise Invalid(f"{title} does not exist.", "It may have been moved or deleted.") from None
+    except (zipfile.BadZipFile, OSError, struct.error, ValueError, NotImplementedError):
+        raise Invalid(
+            f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
+        ) from None
+    _check_sizes(infos, start_dir, title)
+    tree = Tree(_clean(title), [], archive=path)
+    for info in infos:
+        name = _entry_name(info)
+        shown = _clean(name)
+        if name.endswith("/") or _is_junk(shown):
+            continue
+        if reason := _refused(name, info):
+            tree.skipped.append(Skipped(shown, reason))
+        else:
+            tree.files.append(File(posixpath.normpath(shown), info.file_size, info=info))
+    return tree
+
+
+def _check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> None:
+    at = sorted(infos, key=lambda i: i.header_offset)
+    starts = [*(i.header_offset for i in at), start_dir]
+    for info, following in zip(at, starts[1:], strict=True):
+        # The local header has at least 30 bytes and the name; its extra field only makes the entry longer.
+        if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > following:
+            raise _bomb(title, f"its entries overlap ({_clean(info.filename)})")
+        if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
+            raise _bomb(title, f"{_clean(info.filename)} grows more than {MAX_RATIO}-fold")
+    if sum(i.file_size for i in infos) > MAX_TOTAL_BYTES:
+        raise Invalid(f"{title} holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB of files.", "Split it into several zips.")
+
+
+# Layouts ------------------------------------------------------------------------------------------
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort key by which 2 comes before 10."""
+    parts = re.split(r"([0-9]+)", text.casefold())
+    return [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p]
+
+
+def _recognise(tree: Tree, hint: str) -> Opened:
+    if any(_IDX_IMAGES.search(posixpath.basename(f.name)) for f in tree.files):
+        return _idx(tree, hint)
+    if (found := _find_manifest(tree)) is not None:
+        return _manifest(tree, *found)
+    return _class_folders(tree)
+
+
+def _extension(name: str) -> str:
+    return posixpath.splitext(name)[1][1:].lower()
+
+
+def _class_folders(tree: Tree) -> Opened:
+    pictures: list[File] = []
+    for file in tree.files:
+        if _extension(file.name) in EXTENSIONS:
+            pictures.append(file)
+        else:
+            tree.skipped.append(Skipped(file.name, _not_an_image(file.name)))
+    if not pictures:
+        seen = f" ({len(tree.skipped)} other files)" if tree.skipped else ""
+        raise Invalid(f"{tree.title} holds no images{seen}.", LAYOUTS)
+    paths = {f.name: f.name.split("/") for f in pictures}
+    tops = {parts[0] for parts in paths.values()}
+    if len(tops) == 1 and next(iter(tops)).lower() not in SPLIT_NAMES and all(len(p) > 2 for p in paths.values()):
+        paths = {name: parts[1:] for name, parts in paths.items()}
+    folders = {parts[0].lower() for parts in paths.values() if len(parts) > 1}
+    splits_given = bool(folders) and folders <= SPLIT_NAMES.keys()
+
+    rows: list[tuple[File, str | None, Split | None]] = []
+    for file in pictures:
+        parts = paths[file.name]
+        split = SPLIT_NAMES[parts[0].lower()] if splits_given and len(parts) > 1 else None
+        if split is not None:
+            parts = parts[1:]
+        rows.append((file, parts[0] if len(parts) > 1 else None, split))
+    return _opened(tree, rows, splits_given)
+
+
+def _not_an_image(name: str) -> str:
+    extension = _extension(name)
+    if extension == "zip":
+        return "it is a zip; import it on its own"
+    return f"it is not an image that Loupe reads ({ALLOWED})"
+
+
+def _opened(tree: Tree, rows: list[tuple[File, str | None, Split | None]], splits_given: bool) -> Opened:
+    labels = sorted({label for _, label, _ in rows if label is not None}, key=natural)
+    return Opened(_entries(tree, rows), len(rows), splits_given, tree.skipped, tuple(labels))
+
+
+def _entries(tree: Tree, rows: list[tuple[File, str | None, Split | None]]) -> Iterator[Entry]:
+    if tree.archive is None:
+        for file, label, split in rows:
+            yield Entry(file.name, label, split, path=file.path)
+        return
+    with zipfile.ZipFile(tree.archive) as archive:
+        unpacker = Unpacker(archive, tree.title)
+        for file, label, split in rows:
+            assert file.info is not None
+            try:
+                if file.size > MAX_ENTRY_BYTES:
+                    raise ValueError(f"it has {file.size / 1e6:.0f} MB; up to {MAX_ENTRY_BYTES / 1e6:.0f} MB are allowed")
+                yield Entry(file.name, label, split, data=unpacker.read(file.info, MAX_ENTRY_BYTES))
+            except ValueError as e:
+                tree.skipped.append(Skipped(file.name, str(e)))
+
+
+# Tables of labels ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    line: int
+    image: str
+    label: str | None
+    split: str
+
+
+def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
+    tables = [f for f in tree.files if _extension(f.name) in ("csv", "jsonl")]
+    here = [f for f in tables if "/" not in f.name]
+    if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
+        here = [f for f in tables if f.name.count("/") == 1]
+    found: list[tuple[File, list[Row]]] = []
+    for file in here:
+        try:
+            found.append((file, _table(tree, file)))
+        except Invalid:
+            continue  # some other table: listed among the files that are no images
+    if len(found) > 1:
+        names = ", ".join(f.name for f, _ in found)
+        raise Invalid(f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder.")
+    return found[0] if found else None
+
+
+def _table(tree: Tree, file: File) -> list[Row]:
+    """The rows of a CSV or JSONL table; Invalid if it has not the columns image (or file_name) and label."""
+    try:
+        text = tree.read(file, MAX_MANIFEST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Invalid(f"{file.name} is not UTF-8 text.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
+    except ValueError as e:
+        raise Invalid(f"{file.name} cannot be read: {e}.") from None
+    records = list(_json_rows(text, tree, file) if _extension(file.name) == "jsonl" else _csv_rows(text, file))
+    columns = {key for _, record in records for key in record}
+    image = "image" if "image" in columns else "file_name"
+    if image not in columns or "label" not in columns:
+        raise Invalid(
+            f"{file.name} has not the columns image (or file_name) and label.",
+            f"It has: {', '.join(sorted(columns)[:20]) or 'none'}. Rename the columns; a column split is optional.",
+        )
+    return [Row(n, r.get(image, ""), r.get("label", "") or None, r.get("split", "")) for n, r in records]
+
+
+def _csv_rows(text: str, file: File) -> Iterator[tuple[int, dict[str, str]]]:
+    head = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
+    try:
+        header = [column.strip().lower() for column in next(reader, [])]
+        for values in reader:
+            if any(values):
+                yield reader.line_num, {k: v.strip() for k, v in zip(header, values, strict=False)}
+    except csv.Error as e:
+        raise Invalid(f"{file.name}, line {reader.line_num}: {e}.", "Save the table again as CSV.") from None
+
+
+def _json_rows(text: str, tree: Tree, file: File) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            tree.skipped.append(Skipped(f"{file.name}, line {number}", "it is not a JSON object"))
+            continue
+        yield number, {k.strip().lower(): str(v).strip() if isinstance(v, str | int | float) else "" for k, v in record.items()}
+
+
+def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
+    files = {f.name: f for f in tree.files}
+    base = posixpath.dirname(manifest.name)
+    rows: list[tuple[File, str | None, Split | None]] = []
+    for row in table:
+        where = f"{manifest.name}, line {row.line}"
+        name = posixpath.normpath(posixpath.join(base, _clean(row.image)))
+        outside = "\\" in row.image or row.image.startswith("/") or not f"{name}/".startswith(f"{base}/" if base else "")
+        if outside or name.startswith("../") or re.match(r"[A-Za-z]:", row.image):
+            tree.skipped.append(Skipped(where, f"{_clean(row.image)} does not lie beside the table"))
+        elif not row.image or name not in files:
+            tree.skipped.append(Skipped(where, f"{_clean(row.image)} is not there" if row.image else "it names no image"))
+        elif _extension(name) not in EXTENSIONS:
+            tree.skipped.append(Skipped(name, _not_an_image(name)))
+        elif row.split and row.split.lower() not in SPLIT_NAMES:
+            tree.skipped.append(Skipped(name, f"its split “{_clean(row.split)}” is none of train, validation and test ({where})"))
+        else:
+            label = None if row.label is None else _clean(row.label)
+            rows.append((files[name], label, SPLIT_NAMES[row.split.lower()] if row.split else None))
+    if not rows:
+        why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
+        raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
+    unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _, _ in rows}
+    if unnamed:
+        tree.skipped.append(Skipped(manifest.name, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
+    return _opened(tree, rows, any(split is not None for _, _, split in rows))
+
+
+# IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------
+
+
+def _idx_key(name: str) -> str:
+    """The same for raw and gzipped files, and for '.' and '-' before idx."""
+    return re.sub(r"[.]gz$", "", name.lower()).replace(".", "-")
+
+
+def _idx(tree: Tree, hint: str) -> Opened:
+    files = {_idx_key(f.name): f for f in sorted(tree.files, key=lambda f: -len(f.name))}  # raw wins over .gz
+    parts: list[tuple[str, np.ndarray, np.ndarray, Split | None]] = []
+    used: set[str] = set()
+    for key in sorted(files, key=lambda k: ("train" not in k, k)):
+        folder, base = posixpath.split(key)
+        if not _IDX_IMAGES.search(base):
+            continue
+        labels_key = posixpath.join(folder, base.replace("images", "labels").replace("idx3", "idx1"))
+        if labels_key not in files:
+            raise Invalid(f"{files[key].name} has no labels file beside it.", f"It is expected to be called {labels_key}.")
+        pictures, numbers = _read_idx(tree, files[key], 3), _read_idx(tree, files[labels_key], 1)
+        if len(pictures) != len(numbers):
+            raise Invalid(
+                f"{files[key].name} holds {len(pictures):,} images, but {files[labels_key].name} holds {len(numbers):,} labels.",
+                "The two files do not belong together.",
+            )
+        split: Split | None = None
+        for word, means in (("train", "train"), ("t10k", "test"), ("test", "test"), ("val", "validation")):
+            if word in base:
+                split = means  # type: ignore[assignment]
+                break
+        parts.append((base.partition("images")[0].strip("-_") or "image", pictures, numbers, split))
+        used |= {key, labels_key}
+    tree.skipped.extend(Skipped(f.name, "it is no part of an IDX pair") for f in tree.files if _idx_key(f.name) not in used)
+    present = sorted({int(n) for _, _, numbers, _ in parts for n in np.unique(numbers)})
+    if not present:
+        raise Invalid(f"{tree.title} holds no images.", LAYOUTS)
+    fashion = "fashion" in hint.lower() and present[-1] < 10
+    names = {n: FASHION[n] if fashion else str(n) for n in present}
+
+    def entries() -> Iterator[Entry]:
+        for stem, pictures, numbers, split in parts:
+            for i, (pixels, number) in enumerate(zip(pictures, numbers.tolist(), strict=True), 1):
+                yield Entry(f"{stem}-{i:05d}.png", names[number], split, array=pixels)
+
+    total = sum(len(numbers) for _, _, numbers, _ in parts)
+    return Opened(entries(), total, all(split is not None for *_, split in parts), tree.skipped, tuple(names.values()))
+
+
+def _read_idx(tree: Tree, file: File, dims: Literal[1, 3]) -> np.ndarray:
+    """(N, H, W) or (N,) uint8."""
+    magic, header_size = (2051, 16) if dims == 3 else (2049, 8)
+    try:
+        data = tree.read(file, MAX_IDX_BYTES)
+        stream: Any = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+        header = stream.read(header_size)
+        if len(header) < header_size or struct.unpack(">I", header[:4])[0] != magic:
+            raise Invalid(f"{file.name} is not an IDX file of {'images' if dims == 3 else 'labels'}.", "Its first four bytes are wrong.")
+        shape = struct.unpack(f">{dims}I", header[4:])
+        expected = int(np.prod([int(n) for n in shape], dtype=object))
+        if expected > MAX_IDX_BYTES or (dims == 3 and shape[0] and not all(0 < side <= 4096 for side in shape[1:])):
+            raise Invalid(f"{file.name} says it holds {' × '.join(map(str, shape))} values.", "That is more than Loupe reads.")
+        values = stream.read(expected)
+        surplus = bool(stream.read(1))
+    except (OSError, EOFError, zlib.error):
+        raise Invalid(f"{file.name} is damaged or was cut off.", "Download or copy it again.") from None
+    except ValueError as e:
+        raise Invalid(f"{file.name} cannot be read: {e}.", "Download or copy it again.") from None
+    if len(values) != expected or surplus:
+        more = "more" if surplus else "fewer"
+        raise Invalid(f"{file.name} holds {more} values than its header says.", "Download or copy it again.")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+# Built-in sets ------------------------------------------------------------------------------------
+
+
+def _sample() -> Opened:
+    """scikit-learn's load_digits: 1,797 handwritten digits, 8 x 8, grey values 0 to 16."""
+    from sklearn.datasets import load_digits  # 0.5 s that only this import needs
+
+    digits = load_digits()
+    pictures = (digits.images * (255 / 16)).round().astype(np.uint8)
+
+    def entries() -> Iterator[Entry]:
+        for i, (pixels, number) in enumerate(zip(pictures, digits.target.tolist(), strict=True), 1):
+            yield Entry(f"digit-{i:04d}.png", str(number), array=pixels)
+
+    return Opened(entries(), len(pictures), False, [], tuple(str(n) for n in range(10)))
+
+
+def _torchvision(source: Source, progress: Progress | None, stopped: Stopped | None) -> Opened:
+    name = source.paths[0] if source.paths else source.title
+    if name not in TORCHVISION:
+        raise Invalid(f"“{name}” is not a set that Loupe downloads.", f"Choose one of {', '.join(TORCHVISION)}.")
+    # By name and only here: core.ml imports torch, and the server reads this module.
+    ml = importlib.import_module("core.ml.download")
+    folder: Path = ml.download(name, settings().downloads, progress or (lambda done, total, what: None), stopped or (lambda: False))
+    if name != "CIFAR10":
+        return _idx(_folder_tree(folder), name)
+
+    def entries() -> Iterator[Entry]:
+        for file, pixels, label, split in ml.cifar10_arrays(folder):
+            yield Entry(file, label, split, array=pixels)
+
+    return Opened(entries(), 60_000, True, [], CIFAR10)

@@ -1,0 +1,226 @@
+"""Starting, watching and stopping runs."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core import catalog, launch, runs, store
+from core.errors import Conflict, Invalid, NotFound
+from core.settings import settings
+from core.types import SPLITS, Ended, EpochEnd, Preparing, Run, RunStatus, Snapshot, Started, Step, now
+
+# Without a known seed two people would get two validation sets, and their figures could not be compared.
+VALIDATION_SEED = 0
+ACTIVE = ("pending", "queued", "running")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run and what its events say about it."""
+
+    run: Run
+    status: RunStatus
+    epoch: int
+    epochs: int
+    best_epoch: int | None
+    best: EpochEnd | None  # the epoch whose weights are kept
+    progress: float  # 0..1
+    device: str
+    images_per_s: float | None
+    seconds: float | None
+    seconds_left: float | None
+    message: str
+
+    @property
+    def active(self) -> bool:
+        return self.status in ACTIVE
+
+
+def plan(dataset_id: int) -> tuple[Snapshot, list[str]]:
+    """The images a run would use, and what a person should know before it starts; Invalid if it cannot."""
+    snapshot = store.snapshot(dataset_id, VALIDATION_SEED)
+    if not snapshot.rows:
+        raise Invalid("No image of this dataset carries a label.", "Label some images on the Dataset page first.")
+    train = Counter(r.label for r in snapshot.rows if r.split == "train")
+    if len(train) < 2:
+        only = f"the only class with training images is “{next(iter(train))}”" if train else "no training image carries a label"
+        raise Invalid(f"A classifier needs at least two classes; {only}.", "Add images of another class, or label some.")
+    warnings = []
+    for split, word in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        held = Counter(r.label for r in snapshot.rows if r.split == split)
+        missing = [c for c in snapshot.classes if c not in held]
+        if not held:
+            warnings.append(f"There are no {word} images.")
+        elif missing:
+            warnings.append(f"No {word} image of {_names(missing)}.")
+    few = [c for c, n in train.items() if n < 10]
+    if few:
+        warnings.append(f"Fewer than ten training images of {_names(few)}: what is learned about them may be chance.")
+    if train and max(train.values()) > 10 * min(train.values()):
+        common, rare = max(train, key=lambda c: train[c]), min(train, key=lambda c: train[c])
+        warnings.append(f"“{common}” has {train[common]:,} training images, “{rare}” only {train[rare]:,}: rare classes are learned worse.")
+    return snapshot, warnings
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(f"“{n}”" for n in names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def start(dataset_id: int, values: Mapping[str, Any], by: str) -> Run:
+    """Freezes a snapshot, makes the run's folder and launches its worker."""
+    config = catalog.run_config(values)
+    dataset = store.get_dataset(dataset_id)
+    if dataset.deleted_at:
+        raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it, or choose another one.")
+    snapshot, _ = plan(dataset_id)
+    for other in list_runs(dataset_id):
+        if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
+            raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it below, or change a setting to start another.")
+    arch = catalog.architecture(config.architecture)
+    same = [r for r in list_runs(dataset_id) if r.run.config.architecture == config.architecture]
+    counts = Counter(r.split for r in snapshot.rows)
+    run = Run(
+        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        name=f"{arch.title} {len(same) + 1}",
+        dataset_id=dataset_id,
+        dataset_name=dataset.name,
+        config=config,
+        classes=snapshot.classes,
+        snapshot_id=snapshot.id,
+        counts={split: counts[split] for split in SPLITS},
+        created_at=now(),
+        by=by,
+        code_version=_code_version(),
+    )
+    path = settings().runs / run.id
+    runs.create(path, run, snapshot)
+    launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
+    return run
+
+
+@lru_cache(maxsize=1)
+def _code_version() -> str:
+    """The commit the code is at; "unknown" outside a git checkout."""
+    return launch.output(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
+
+
+@lru_cache(maxsize=512)
+def _finished(path: Path, _size: int) -> RunState:
+    return _state(path)
+
+
+def state(run_id: str) -> RunState:
+    path = runs.folder(run_id)
+    try:
+        size = (path / "events.jsonl").stat().st_size
+    except FileNotFoundError:
+        size = 0
+    result = _finished(path, size)
+    return result if not result.active else _state(path)
+
+
+def _state(path: Path) -> RunState:
+    run = runs.load(path)
+    history = runs.events(path)
+    status = runs.status(history, launch.launcher.alive(path))
+    started = next((e for e in history if isinstance(e, Started)), None)
+    ended = next((e for e in reversed(history) if isinstance(e, Ended)), None)
+    epochs = [e for e in history if isinstance(e, EpochEnd)]
+    step = next((e for e in reversed(history) if isinstance(e, Step)), None)
+    last = history[-1] if history else None
+    best_epoch = (ended.best_epoch if ended else None) or (epochs[-1].best_epoch if epochs else None)
+    total = started.steps * started.epochs if started else 0
+    done = max(step.step if step else 0, epochs[-1].step if epochs else 0)
+    message = ended.message if ended else ""
+    if status == "lost":
+        message = (
+            "The training process is gone: it was killed, or the machine restarted. What it had learned up to its last checkpoint is kept."
+        )
+    elif isinstance(last, Preparing):
+        message = f"{last.what}: {last.done:,} of {last.total:,}"
+    return RunState(
+        run=run,
+        status=status,
+        epoch=step.epoch if step else len(epochs),
+        epochs=run.config.epochs,
+        best_epoch=best_epoch,
+        best=next((e for e in epochs if e.epoch == best_epoch), None),
+        progress=1.0 if ended else min(1.0, done / total) if total else 0.0,
+        device=started.device if started else "",
+        images_per_s=epochs[-1].images_per_s if epochs else (step.images_per_s if step else None),
+        seconds=ended.seconds if ended else None,
+        seconds_left=step.seconds_left if step and status == "running" else None,
+        message=message,
+    )
+
+
+def list_runs(dataset_id: int | None = None) -> list[RunState]:
+    """Runs, newest first."""
+    found = []
+    for path in sorted(settings().runs.glob("*/config.json"), reverse=True):
+        one = state(path.parent.name)
+        if dataset_id is None or one.run.dataset_id == dataset_id:
+            found.append(one)
+    return found
+
+
+def usable(dataset_id: int) -> list[RunState]:
+    """Runs with a checkpoint, newest first."""
+    return [r for r in list_runs(dataset_id) if runs.checkpoint(runs.folder(r.run.id)).exists() and not r.active]
+
+
+def stop(run_id: str) -> None:
+    """Asks the run to stop after its current step; its best weights are kept."""
+    runs.request_stop(runs.folder(run_id))
+
+
+def wait(run_id: str) -> RunState:
+    """Returns when the run has ended."""
+    while (current := state(run_id)).active:
+        time.sleep(0.2)
+    return current
+
+
+def log_tail(run_id: str, lines: int = 20) -> str:
+    return runs.log_tail(runs.folder(run_id), lines)
+
+
+def event_lines(run_id: str, after: int) -> tuple[list[dict[str, Any]], int]:
+    """The events after a byte offset, as they were written, and the next offset."""
+    return runs.read_lines(runs.folder(run_id), after)
+
+
+def delete(run_id: str) -> None:
+    """Moves the run's folder to the bin; restore() brings it back."""
+    path = runs.folder(run_id)
+    if state(run_id).active:
+        raise Conflict("This run is still going on.", "Stop it first.")
+    target = settings().home / "bin" / run_id
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(path, target)
+
+
+def restore(run_id: str) -> None:
+    source = settings().home / "bin" / run_id
+    if source.parent != settings().home / "bin" or not source.is_dir():
+        raise NotFound(f"The run “{run_id}” is not in the bin.")
+    shutil.move(source, settings().runs / run_id)
+
+
+def estimate(dataset_id: int, architecture: str, freeze: bool, epochs: int) -> float | None:
+    """Seconds a run may take at most, judged by the last finished run of this network on this dataset; None without one."""
+    for one in list_runs(dataset_id):
+        config = one.run.config
+        if config.architecture == architecture and config.freeze == freeze and one.seconds and one.epoch:
+            return one.seconds / one.epoch * epochs
+    return None

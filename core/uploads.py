@@ -1,0 +1,101 @@
+"""Files that people bring and that belong to no dataset yet."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from core import images
+from core.errors import Invalid, NotFound
+from core.settings import settings
+
+KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One picture, kept untouched under its hash."""
+
+    id: str
+    name: str
+    path: Path
+
+
+def pictures() -> Path:
+    return settings().uploads / "pictures"
+
+
+def keep(name: str, data: bytes) -> Upload:
+    """Stores one picture; it is decoded later, in the model worker."""
+    if len(data) > images.MAX_BYTES:
+        raise Invalid(f"{name} has {len(data) / 1e6:.0f} MB.", f"Up to {images.MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
+    ext = PurePath(name).suffix.lower().lstrip(".")
+    if ext not in images.EXTENSIONS:
+        raise Invalid(f"{name} is not an image that Loupe reads.", f"Allowed are {images.ALLOWED}.")
+    upload = Upload(images.image_id(data), name, pictures() / f"{images.image_id(data)}.{ext}")
+    images.store_original(pictures(), upload.path.name, data)
+    return upload
+
+
+def find(upload_id: str, name: str = "") -> Upload:
+    """A picture kept earlier."""
+    for path in sorted(pictures().glob(f"{upload_id}.*")) if upload_id.isalnum() else ():
+        return Upload(upload_id, name or path.name, path)
+    raise NotFound("This picture is not stored any more.", "Upload it again.")
+
+
+# Batches for import: zips and folders of any size, streamed to disk --------------------------------
+
+
+def batch(batch_id: str) -> Path:
+    """The folder of a batch; its id is a UUID that the browser made."""
+    try:
+        name = str(uuid.UUID(batch_id))
+    except ValueError:
+        raise NotFound("This upload does not exist.", "Upload the files again.") from None
+    return settings().uploads / "batches" / name
+
+
+def files(batch_id: str) -> list[Path]:
+    found = sorted(p for p in batch(batch_id).glob("*") if p.suffix != ".part")
+    if not found:
+        raise NotFound("The uploaded files are not there any more.", "Upload them again.")
+    return found
+
+
+async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
+    """Streams one file of a batch to disk and returns its size in bytes; nothing is kept of one that fails.
+
+    The client's name is cut down to harmless letters and is never used as a path.
+    """
+    folder, limit = batch(batch_id), settings().max_upload_mb * 1_000_000
+    safe = re.sub(r"[^\w.\- ]", "_", PurePath(name.replace("\\", "/")).name).strip(". ")[-120:] or "file"
+    folder.mkdir(parents=True, exist_ok=True)
+    part, size = folder / f"{uuid.uuid4().hex}.part", 0
+    try:
+        with open(part, "wb") as f:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise Invalid(
+                        f"{name} is larger than {settings().max_upload_mb:,} MB.", "Put it in a folder on the server and import that."
+                    )
+                f.write(chunk)
+        if size == 0:
+            raise Invalid(f"{name} is empty.", "Choose another file.")
+        os.replace(part, folder / safe)
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+def remove_old_batches() -> None:
+    for path in (settings().uploads / "batches").glob("*"):
+        if time.time() - path.stat().st_mtime > KEEP_BATCHES:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,248 @@
+"""Bring images in, browse and label them."""
+
+from pathlib import PurePath
+
+import streamlit as st
+
+from core import dataset, sources, uploads
+from core.dataset import ImportState
+from core.settings import settings
+from core.store import Filter
+from core.types import Dataset
+from pages.shared import frame, thumbs
+from pages.shared.detail import drawer
+from pages.shared.figures import class_counts
+from pages.shared.upload import upload
+
+PER_PAGE = 60
+LAYOUTS = """
+cats-and-dogs/            with splits/
+  cat/  one.jpg two.jpg     train/  cat/ …  dog/ …
+  dog/  one.jpg …           test/   cat/ …  dog/ …
+"""
+
+
+def browse(current: Dataset) -> None:
+    counts = dataset.counts(current.id)
+    total = int(counts["images"].sum())
+    if total == 0:
+        st.info("This dataset holds no images yet. Choose *Add images* above.", icon=":material/photo_library:")
+        return
+    with st.expander("Class balance", expanded=total > 0, icon=":material/bar_chart:"):
+        st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
+    want = filters(current, counts)
+    number = st.session_state.get("page", 1)
+    found, matching = dataset.browse(current.id, want, number, PER_PAGE)
+    pages = max(1, -(-matching // PER_PAGE))
+    if number > pages:  # fewer match than a moment ago
+        number = st.session_state["page"] = pages
+        found, matching = dataset.browse(current.id, want, number, PER_PAGE)
+    if not found:
+        st.info("No image matches these filters.", icon=":material/filter_alt_off:")
+        return
+    ahead = dataset.browse(current.id, want, number + 1, PER_PAGE)[0] if number < pages else []
+    event = thumbs.label_grid(current, found, key="grid", prefetch=ahead)
+    with st.container(horizontal=True, vertical_alignment="center", key="pager"):
+        st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
+        st.pagination(pages, key="page")
+    if event.open:
+        drawer(current, event.open)
+
+
+def filters(current: Dataset, counts) -> Filter:
+    per_class = counts.groupby("label", dropna=True)["images"].sum()
+    per_split = counts.groupby("split")["images"].sum()
+    unlabelled = int(counts.loc[counts["label"].isna(), "images"].sum())
+    total = int(counts["images"].sum())
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
+        label = st.selectbox(
+            "Class",
+            [None, *current.classes],
+            format_func=lambda c: f"All classes ({total:,})" if c is None else f"{c} ({per_class.get(c, 0):,})",
+            key=f"f-class-{current.id}",
+            on_change=first_page,
+            width=220,
+        )
+        split = st.selectbox(
+            "Split",
+            [None, *(s for s in ("train", "validation", "test") if s in per_split.index)],
+            format_func=lambda s: "All splits" if s is None else f"{s} ({per_split[s]:,})",
+            key=f"f-split-{current.id}",
+            on_change=first_page,
+            help="Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices.",
+            width=180,
+        )
+        labelled = st.selectbox(
+            "Label",
+            [None, True, False],
+            format_func=lambda v: {
+                None: "With or without",
+                True: f"Labelled ({total - unlabelled:,})",
+                False: f"Not labelled ({unlabelled:,})",
+            }[v],
+            key=f"f-labelled-{current.id}",
+            on_change=first_page,
+            width=190,
+        )
+        text = st.text_input("File name contains", key=f"f-text-{current.id}", on_change=first_page, icon=":material/search:", width=220)
+    return Filter(label=label, split=split, labelled=labelled, text=text or "")
+
+
+def first_page() -> None:
+    st.session_state["page"] = 1
+
+
+def add_images(current: Dataset | None) -> None:
+    st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
+    own, server, ready = st.columns(3)
+    with own, st.container(border=True, height="stretch"):
+        st.markdown("**From your computer**  \nA zip of folders, single images, or MNIST's IDX files.")
+        st.code(LAYOUTS.strip("\n"), language=None)
+        sent = upload(
+            key="batch",
+            url="/api/upload",
+            token=frame.token(),
+            accept=".zip,.gz,.csv,.jsonl,image/*,application/octet-stream,.idx,*",
+            multiple=True,
+            label="Drop a zip or images here",
+            hint="or choose files",
+            max_mb=settings().max_upload_mb,
+        )
+        if sent:
+            files = uploads.files(sent["upload"])
+            one = sources.at(files[0])
+            several = sources.Source("uploads", tuple(str(f) for f in files), "my images")
+            start_form("own", one if len(files) == 1 else several, current)
+    with server, st.container(border=True, height="stretch"):
+        st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
+        folders = dataset.folders_under_roots()
+        roots = "\n".join(str(r) for r in settings().roots)
+        st.code(roots, language=None)
+        if folders:
+            choice = st.selectbox("Folder or file", folders, format_func=str, key="server-folder", index=None, placeholder="Choose")
+            if choice:
+                start_form("server", sources.at(dataset.allowed_folder(str(choice))), current)
+        else:
+            st.caption(
+                "These folders are empty. Put a folder of images into one of them, or name others in LOUPE_ROOTS, then reload the page."
+            )
+    with ready, st.container(border=True, height="stretch"):
+        st.markdown("**A ready-made set**  \nThe sample is on this machine; the others are downloaded once.")
+        names = {
+            "sample": "Sample: 1,797 handwritten digits, 8×8 (no download)",
+            "mnist": "MNIST: 70,000 handwritten digits (11 MB)",
+            "fashion-mnist": "Fashion-MNIST: 70,000 pieces of clothing (30 MB)",
+            "cifar10": "CIFAR-10: 60,000 small colour photos (170 MB)",
+        }
+        choice = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
+        start_form("ready", sources.named(choice), current)
+
+
+def start_form(key: str, source: sources.Source, current: Dataset | None) -> None:
+    """Asks into which dataset, and starts the import."""
+    name = st.text_input(
+        "Into dataset",
+        value=PurePath(source.title).stem,
+        max_chars=80,
+        key=f"name-{key}-{source.title}",
+        help="A new name makes a new dataset; an existing one gets the images added.",
+    )
+    if st.button("Import", type="primary", key=f"import-{key}", icon=":material/download:"):
+        with frame.told():
+            st.session_state["import"] = dataset.start_import(source, name or "", frame.user())
+            st.rerun()
+
+
+@st.fragment(run_every=0.5)
+def watch(import_id: str) -> None:
+    """The import while it runs; the page is drawn anew when it ends."""
+    state = dataset.import_state(import_id)
+    if state.status != "running":
+        if state.dataset_name and dataset.find(state.dataset_name):
+            frame.choose_dataset(state.dataset_name)
+        st.rerun()
+    with st.container(border=True, key="import-progress"):
+        what = f"{state.what or 'Starting'}: {state.done:,} of {state.total:,}" if state.total else (state.what or "Starting")
+        st.progress(
+            min(1.0, state.done / max(1, state.total)),
+            f"Importing {frame.plain(state.source_title)} into **{frame.plain(state.dataset_name)}**. {what}",
+        )
+        if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
+            dataset.stop_import(import_id)
+
+
+def report(state: ImportState) -> None:
+    done = state.report
+    with st.container(border=True, key="import-report"):
+        if state.status in ("failed", "lost"):
+            st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+        if done is not None:
+            word = {"done": "Import finished", "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
+            st.markdown(
+                f"**{word}**: {done.added:,} added to {frame.plain(state.dataset_name)}, {done.duplicates:,} there already, {len(done.skipped):,} skipped."
+            )
+            if done.skipped:
+                with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:"):
+                    st.dataframe(
+                        [{"file": s.name, "reason": s.reason} for s in done.skipped[:5000]],
+                        hide_index=True,
+                        column_config={
+                            "file": st.column_config.TextColumn("File"),
+                            "reason": st.column_config.TextColumn("Why", width="large"),
+                        },
+                    )
+        if st.button("Close", icon=":material/close:"):
+            del st.session_state["import"]
+            st.rerun()
+
+
+def more(current: Dataset) -> None:
+    """The rarer acts: a new class, deleting the dataset."""
+    with st.popover("More", icon=":material/more_horiz:"):
+        with st.form("new-class", border=False, clear_on_submit=True):
+            name = st.text_input("New class", max_chars=80)
+            if st.form_submit_button("Add class"):
+                with frame.told():
+                    dataset.add_class(current.id, name or "")
+                    st.rerun()
+        st.divider()
+        st.caption("A deleted dataset can be restored; its runs stay.")
+        if st.button("Delete this dataset", icon=":material/delete:", key="delete"):
+            dataset.delete(current.id)
+            st.toast(f"{frame.plain(current.name)} was deleted. It can be restored under Add images.")
+            st.rerun()
+
+
+def restore() -> None:
+    if gone := dataset.deleted():
+        with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
+            for one in gone:
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"{frame.plain(one.name)}, deleted {one.deleted_at[:16].replace('T', ' ')} UTC", width=320)
+                    if st.button("Restore", key=f"restore-{one.id}"):
+                        with frame.told():
+                            dataset.restore(one.id)
+                            frame.choose_dataset(one.name)
+                            st.rerun()
+
+
+with frame.page("Dataset", "The images a network learns from: bring them in, look at them, say what they show.") as current:
+    if running := next(iter(dataset.running_imports()), None):
+        st.session_state.setdefault("import", running.id)
+    if import_id := st.session_state.get("import"):
+        state = dataset.import_state(import_id)
+        watch(import_id) if state.status == "running" else report(state)
+    if current is None:
+        add_images(None)
+        restore()
+    else:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            view = st.segmented_control(
+                "View", ["Browse", "Add images"], default="Browse", required=True, key="view", label_visibility="collapsed"
+            )
+            more(current)
+        if view == "Browse":
+            browse(current)
+        else:
+            add_images(current)
+            restore()

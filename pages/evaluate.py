@@ -1,0 +1,125 @@
+"""How often a run is right, and exactly where it is wrong."""
+
+import streamlit as st
+
+from core import dataset, evaluate
+from core.types import Dataset, Evaluation, Interval
+from pages.shared import frame, thumbs
+from pages.shared.detail import drawer
+from pages.shared.figures import confusion
+
+PER_PAGE = 60
+
+
+def percent(share: Interval | None) -> str:
+    return "undefined" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
+
+
+def headline(e: Evaluation) -> None:
+    right = int(e.confusion.trace())
+    if e.n == 0:
+        st.warning("None of the predicted images carries a label of this run's classes today.", icon=":material/label_off:")
+        return
+    interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
+    if e.n < evaluate.TOO_FEW:
+        st.markdown(f"### {right} of {e.n} right  \n{interval}. Too few images to call it an accuracy.")
+    else:
+        st.markdown(
+            f"### {e.accuracy.value:.1%} accuracy  \n{right:,} of {e.n:,} {e.split} images right, {interval}. Loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})."
+        )
+    notes = []
+    if e.changed:
+        notes.append(f"{e.changed:,} labels changed since training")
+    if e.without_label:
+        notes.append(f"{e.without_label:,} images left out: they carry no label of this run's classes today")
+    if notes:
+        st.caption(f":material/info: {'; '.join(notes)}.")
+
+
+def matrix(e: Evaluation) -> tuple[str, str] | None:
+    """Draws the matrix and returns the clicked (actual, predicted)."""
+    how = st.segmented_control(
+        "Show", ["counts", "row percent"], default="counts", required=True, key="matrix-how", label_visibility="collapsed"
+    )
+    dark = st.context.theme.type == "dark"
+    picked = st.plotly_chart(
+        confusion(e, how == "row percent", dark),
+        key=f"matrix-{e.run_id}-{e.split}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt="Confusion matrix: rows actual, columns predicted",
+    )
+    points = picked["selection"]["points"]
+    if points:
+        y, x = (int(points[0]["customdata"][k]) for k in ("0", "1"))
+        st.session_state["cell"] = (e.classes[y], e.classes[x])
+    return st.session_state.get("cell")
+
+
+def images_of(current: Dataset, e: Evaluation, true: str | None, predicted: str | None) -> None:
+    rows = evaluate.mistakes(e) if true is None and predicted is None else evaluate.cell(e, true, predicted)
+    what = f"actual {true}, predicted {predicted}" if true is not None else "all mistakes"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(f"{len(rows):,} images: {frame.plain(what)}", anchor=False, width="content")
+        if true is not None and st.button("Show all mistakes", icon=":material/close:", key="all-mistakes"):
+            st.session_state.pop("cell", None)
+            st.rerun()
+    st.caption("Most confident first. A wrong label can be corrected right here: choose the image, press the class's key.")
+    if rows.empty:
+        st.caption("No image is counted here.")
+        return
+    pages = max(1, -(-len(rows) // PER_PAGE))
+    number = min(st.session_state.get("cell-page", 1), pages)
+    part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
+    event = thumbs.label_grid(current, dataset.images_of(current.id, list(part["image_id"])), key="cell-grid", rows=part)
+    if pages > 1:
+        st.pagination(pages, key="cell-page")
+    if event.open:
+        drawer(current, event.open)
+
+
+def per_class(e: Evaluation) -> None:
+    st.dataframe(
+        [
+            {"class": c.name, "n": c.n, "precision": percent(c.precision), "recall": percent(c.recall), "f1": percent(c.f1)}
+            for c in e.per_class
+        ],
+        hide_index=True,
+        column_config={
+            "class": st.column_config.TextColumn("Class"),
+            "n": st.column_config.NumberColumn("n", help="Images that carry this label"),
+            "precision": st.column_config.TextColumn(
+                "Precision", help="Of the images it gave this class, the share that are. In brackets the 95 % interval."
+            ),
+            "recall": st.column_config.TextColumn("Recall", help="Of the images that are this class, the share it found."),
+            "f1": st.column_config.TextColumn("F1", help="Precision and recall in one figure: their harmonic mean."),
+        },
+    )
+
+
+with frame.page("Evaluate", "How often it is right, and exactly which pictures it gets wrong.") as current:
+    current = frame.need_dataset(current)
+    if run := frame.run_picker(current):
+        splits = evaluate.splits(run.id)
+        if not splits:
+            st.info("This run had neither validation nor test images, so nothing can be measured.", icon=":material/info:")
+            st.stop()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            split = st.segmented_control(
+                "Split", splits, default=splits[0], required=True, key=f"split-{run.id}", label_visibility="collapsed",
+                help="Use validation while you still choose between runs. Look at test once, at the end.",
+            )  # fmt: skip
+            today = st.toggle("Labels of today", True, key="today", help="Off: the labels the run was trained with.")
+        e = evaluate.evaluate(run.id, split, today)
+        headline(e)
+        if e.n:
+            left, right = st.columns([3, 2])
+            with left:
+                cell = matrix(e)
+                st.caption("Rows are what the pictures are, columns what the network said. Click a cell to see its pictures.")
+            with right:
+                st.markdown("**Per class**, with 95 % intervals")
+                per_class(e)
+            true, predicted = cell if cell and set(cell) <= set(e.classes) else (None, None)
+            images_of(current, e, true, predicted)

@@ -1,0 +1,251 @@
+"""What Loupe is, what is there, what waits, and Show me: a trained network in under a minute."""
+
+import streamlit as st
+
+from core import catalog, dataset, evaluate, review, sources, train
+from core.settings import settings
+from core.types import Dataset
+from pages.shared import frame, thumbs
+from pages.shared.board import board
+from pages.shared.figures import confusion
+from pages.shared.grid import grid
+from pages.shared.live import live
+
+SAMPLE = "digits"
+TOUR = {"architecture": "convnet", "epochs": 8, "batch_size": 100, "patience": 3}
+STEPS = (
+    ("label", "Label", "Bring pictures in and say what they show."),
+    ("train", "Train", "A network learns from them while you watch."),
+    ("explain", "Look inside", "See where it is wrong, and which parts of a picture made the answer."),
+    ("review", "Review", "Let it answer on new pictures; people decide."),
+)
+
+
+def four_pictures() -> None:
+    for column, (name, title, text) in zip(st.columns(4), STEPS, strict=True):
+        with column, st.container(border=True, height="stretch"):
+            st.image(str(frame.ASSETS / f"step-{name}.svg"), width="stretch", alt=title)
+            st.markdown(f"**{title}**  \n{text}")
+
+
+def start_tour() -> None:
+    """Imports the sample if it is not there, then trains on it."""
+    with frame.told():
+        found = dataset.find(SAMPLE)
+        if found is None or dataset.totals(found.id)[0] == 0:
+            st.session_state["tour-import"] = dataset.start_import(sources.named("sample"), SAMPLE, frame.user())
+        else:
+            begin(found)
+
+
+def begin(sample: Dataset) -> None:
+    going = next((r for r in train.list_runs(sample.id) if r.active), None)
+    run_id = going.run.id if going else train.start(sample.id, TOUR, frame.user()).id
+    st.session_state["tour"] = st.session_state["run"] = run_id
+    st.session_state.pop("tour-import", None)
+    frame.choose_dataset(SAMPLE)
+
+
+@st.fragment(run_every=0.5)
+def tour_import() -> None:
+    state = dataset.import_state(st.session_state["tour-import"])
+    if state.status == "running":
+        st.progress(min(1.0, state.done / max(1, state.total)), "Bringing in 1,797 handwritten digits")
+        return
+    found = dataset.find(SAMPLE)
+    if state.status == "done" and found:
+        with frame.told():
+            begin(found)
+            st.rerun()
+    else:
+        st.session_state.pop("tour-import")
+        st.error(f"{state.message} {state.hint}")
+
+
+def tour(run_id: str) -> None:
+    """The sample, its run as it learns, its matrix, and why it answered."""
+    state = train.state(run_id)
+    sample = dataset.find(state.run.dataset_name)
+    if sample is None:
+        return
+    st.subheader("1 · The pictures", anchor=False)
+    st.markdown(
+        f"{dataset.totals(sample.id)[0]:,} handwritten digits, 8 × 8 pixels each. People have said which digit every one of them is."
+    )
+    found, _ = dataset.browse(sample.id, dataset.Filter(), 1, 24)
+    grid(thumbs.items(found), key="tour-grid", size=56, caption="label")
+    st.subheader("2 · The network learns", anchor=False)
+    st.markdown(
+        "Every epoch shows it all training pictures once. Validation pictures are never learned from: they tell whether it understood or only memorised."
+    )
+    if live(
+        run_id, f"/api/runs/{run_id}/events", frame.token(), key=f"live-{run_id}", epochs=state.run.config.epochs, running=state.active
+    ):
+        st.rerun()
+    if state.active or state.best is None:
+        if not state.active:
+            st.error(frame.plain(state.message))
+        return
+    e = evaluate.evaluate(run_id, "test" if "test" in evaluate.splits(run_id) else "validation")
+    st.subheader("3 · What it gets right and wrong", anchor=False)
+    st.markdown(
+        f"On {e.n:,} pictures it had never seen it was right **{e.accuracy.value:.1%}** of the time "
+        f"(95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}). Each cell counts pictures: the row says what they are, the column what the network said."
+    )
+    left, right = st.columns([3, 2])
+    with left:
+        st.plotly_chart(
+            confusion(e, False, st.context.theme.type == "dark"), key="tour-matrix", config={"displayModeBar": False, "staticPlot": True}
+        )
+    wrong = evaluate.mistakes(e)
+    rows = wrong if len(wrong) else evaluate.cell(e, None, None)
+    with right:
+        st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
+        grid(
+            thumbs.items(dataset.images_of(sample.id, list(rows["image_id"][:18])), rows[:18]),
+            key="tour-mistakes",
+            size=72,
+            caption="prediction",
+        )
+    st.subheader("4 · Why it answered so", anchor=False)
+    first = rows.iloc[0]
+    image = dataset.image(sample.id, first["image_id"])
+    st.markdown(
+        f"This picture is labelled **{frame.plain(first['true'])}**, the network said **{frame.plain(first['predicted'])}**. Red parts speak for the class above, blue parts against it."
+    )
+    top = sorted(((c, float(first[c])) for c in e.classes), key=lambda pair: -pair[1])[:2]
+    board(state.run, settings().images / image.path, ["integrated_gradients", "occlusion"], top, key="tour-maps")
+    st.caption(catalog.METHODS["occlusion"].trust)
+    with st.container(horizontal=True):
+        if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
+            st.switch_page("pages/evaluate.py", query_params={"run_id": run_id})
+        if st.button("Train on my own images", icon=":material/photo_library:"):
+            st.switch_page("pages/dataset.py")
+        if st.button("Close the tour", icon=":material/close:"):
+            del st.session_state["tour"]
+            st.rerun()
+
+
+def at_a_glance(current: Dataset) -> None:
+    total, labelled = dataset.totals(current.id)
+    found = train.list_runs(current.id)
+    queue = review.queue_length(current.id)
+    for column, (title, value, text) in zip(
+        st.columns(3),
+        (
+            ("Images", f"{total:,}", f"{labelled:,} labelled, {len(current.classes)} classes"),
+            ("Best validation accuracy", *best(found)),
+            ("Waiting for review", f"{queue:,}", "predictions that need a person"),
+        ),
+        strict=True,
+    ):
+        with column, st.container(border=True):
+            st.metric(title, value)
+            st.caption(text)
+    if usable := train.usable(current.id):
+        last = usable[0]
+        with st.container(border=True):
+            st.markdown(f"**Last run: {frame.plain(last.run.name)}**")
+            live(
+                last.run.id,
+                f"/api/runs/{last.run.id}/events",
+                frame.token(),
+                key=f"home-{last.run.id}",
+                epochs=last.run.config.epochs,
+                running=False,
+            )
+
+
+def best(found: list[train.RunState]) -> tuple[str, str]:
+    scored = [(r.best.val_accuracy, r) for r in found if r.best and r.best.val_accuracy is not None]
+    if not scored:
+        return "none yet", "no run has ended"
+    value, state = max(scored, key=lambda pair: pair[0])
+    n = state.run.counts["validation"]
+    share = evaluate.wilson(round(value * n), n)
+    return f"{value:.1%}", f"{frame.plain(state.run.name)}, n = {n:,}, 95 % interval {share.low:.1%} to {share.high:.1%}"
+
+
+def next_step(current: Dataset) -> None:
+    total, labelled = dataset.totals(current.id)
+    usable = train.usable(current.id)
+    queue = review.queue_length(current.id)
+    text, target, icon = (
+        ("Add images", "pages/dataset.py", ":material/photo_library:")
+        if total == 0
+        else ("Label images", "pages/dataset.py", ":material/sell:")
+        if labelled == 0
+        else ("Train a network", "pages/train.py", ":material/model_training:")
+        if not usable
+        else (f"Review {queue} predictions", "pages/review.py", ":material/rate_review:")
+        if queue
+        else (f"See the mistakes of {frame.plain(usable[0].run.name)}", "pages/evaluate.py", ":material/grid_on:")
+    )
+    with st.container(horizontal=True):
+        if st.button(text, type="primary", icon=icon, key="next-step"):
+            st.switch_page(target)
+        if st.button(
+            "Show me",
+            icon=":material/play_circle:",
+            key="show-me",
+            help="Trains a small network on the sample while you watch, in well under a minute.",
+        ):
+            start_tour()
+            st.rerun()
+
+
+def overview() -> None:
+    """All datasets and their runs."""
+    sizes = dataset.sizes()
+    runs = train.list_runs()
+    rows = []
+    for one in dataset.datasets():
+        own = [r for r in runs if r.run.dataset_id == one.id]
+        value, detail = best(own)
+        rows.append(
+            {
+                "dataset": one.name,
+                "images": sizes.get(one.name, 0),
+                "classes": len(one.classes),
+                "runs": len(own),
+                "best": value if value == "none yet" else f"{value}: {detail}",
+            }
+        )
+    st.subheader("Datasets", anchor=False)
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "dataset": st.column_config.TextColumn("Dataset"),
+            "images": st.column_config.NumberColumn("Images", format="localized"),
+            "classes": st.column_config.NumberColumn("Classes"),
+            "runs": st.column_config.NumberColumn("Runs"),
+            "best": st.column_config.TextColumn("Best on validation", width="large"),
+        },
+    )
+
+
+with frame.page(
+    "Home", "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine."
+) as current:
+    if "tour-import" in st.session_state:
+        tour_import()
+    elif run_id := st.session_state.get("tour"):
+        tour(run_id)
+    elif current is None or not train.list_runs():
+        four_pictures()
+        with st.container(horizontal=True):
+            if st.button("Show me", type="primary", icon=":material/play_circle:", key="show-me"):
+                start_tour()
+                st.rerun()
+            if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
+                st.switch_page("pages/dataset.py")
+        st.caption(
+            "*Show me* trains a small network on 1,797 handwritten digits, in well under a minute, and shows what it learned. Nothing is downloaded."
+        )
+        if current is not None:
+            overview()
+    else:
+        next_step(current)
+        at_a_glance(current)
+        overview()

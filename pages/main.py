@@ -1,0 +1,32 @@
+"""Runs before every page: configuration, navigation, the chosen dataset, who I am."""
+
+import streamlit as st
+
+from pages.shared import frame
+
+LOGO = str(frame.ASSETS / "logo.svg")
+
+st.set_page_config("Loupe", page_icon=LOGO, layout="wide")
+st.logo(LOGO, size="large")
+
+page = st.navigation(
+    {
+        "": [st.Page("home.py", title="Home", icon=":material/home:", default=True)],
+        "Data": [st.Page("dataset.py", title="Dataset", icon=":material/photo_library:", help="Bring images in, browse and label them")],
+        "Model": [
+            st.Page("train.py", title="Train", icon=":material/model_training:", help="Choose a network and watch it learn"),
+            st.Page("evaluate.py", title="Evaluate", icon=":material/grid_on:", help="How often it is right, and where it is wrong"),
+            st.Page("explain.py", title="Explain", icon=":material/frame_inspect:", help="Which parts of a picture made the answer"),
+        ],
+        "Use": [
+            st.Page("predict.py", title="Predict", icon=":material/upload_file:", help="Ask a trained network about pictures of your own"),
+            st.Page("review.py", title="Review", icon=":material/rate_review:", help="Decide on predictions one by one"),
+        ],
+    },
+    expanded=True,
+)
+with st.sidebar:
+    frame.dataset_picker()
+page.run()
+with st.sidebar:
+    frame.who_am_i()

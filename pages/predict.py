@@ -1,0 +1,118 @@
+"""Ask a trained network about pictures of your own."""
+
+import html
+
+import pandas as pd
+import streamlit as st
+
+from core import api, predict, review, uploads
+from core.errors import AppError
+from core.types import Dataset, Prediction, Run
+from pages.shared import frame
+
+BATCH = 8  # pictures per question, so that results appear as they come
+
+
+def ask(run: Run, kept: list[uploads.Upload]) -> list[Prediction | predict.Failure]:
+    """Answers for all, a few at a time; those known already are not asked again."""
+    known: dict = st.session_state.setdefault("answers", {})
+    missing = [u for u in kept if (run.id, u.id) not in known]
+    parts = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+    if parts:
+        bar = st.progress(0.0, f"0 of {len(missing)} pictures")
+        asked = [(part, predict.ask(run.id, [u.path for u in part])) for part in parts]
+        done = 0
+        for part, future in asked:
+            for upload, answer in zip(part, predict.answers(run.id, [u.name for u in part], future), strict=True):
+                known[run.id, upload.id] = answer
+            done += len(part)
+            bar.progress(done / len(missing), f"{done} of {len(missing)} pictures")
+        bar.empty()
+    return [known[run.id, u.id] for u in kept]
+
+
+def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
+    """One picture with its top-k bars."""
+    url = api.upload_url(upload.path)
+    unsure = answer.top(1)[0][1] < predict.UNSURE
+    rows = "".join(
+        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:9em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
+        f'<span style="flex:1;background:rgba(128,140,140,.18);border-radius:4px;height:.85em"><span style="display:block;width:{p:.1%};height:100%;border-radius:4px;background:#0f8f83"></span></span>'
+        f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
+        for label, p in answer.top(5)
+    )
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"result-{upload.id}"):
+        st.html(
+            f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
+            width=110,
+        )
+        with st.container():
+            mark = " :orange-badge[:material/help: unsure]" if unsure else ""
+            st.markdown(f"{frame.plain(upload.name)}{mark}")
+            st.html(rows)
+        if st.button(
+            "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
+        ):
+            st.session_state["explain"] = ("upload", upload.id, upload.name)
+            st.session_state["explain-source"] = "My own picture"
+            st.switch_page("pages/explain.py", query_params={"run_id": run.id})
+
+
+def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
+    """One line per picture: answer, probability, then every class."""
+    rows = []
+    for a in answers:
+        label, p = a.top(1)[0]
+        rows.append(
+            {"file": a.file, "predicted": label, "probability": p, "unsure": p < predict.UNSURE}
+            | dict(zip(a.classes, a.probabilities, strict=True))
+        )
+    return pd.DataFrame(rows)
+
+
+def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
+    sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
+    waiting = len(answers) - sent
+    st.toast(f"{sent} sent to review." + (f" {waiting} waited there already." if waiting else ""), icon=":material/rate_review:")
+
+
+with frame.page("Predict", "Ask a trained network about pictures it has never seen.") as current:
+    current = frame.need_dataset(current)
+    if run := frame.run_picker(current):
+        files = st.file_uploader(
+            "Pictures", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], accept_multiple_files=True, key="pictures",
+            help="They stay on this host and join no dataset until somebody accepts them in Review.",
+        )  # fmt: skip
+        kept, refused = {}, []
+        for file in files or []:
+            try:
+                one = uploads.keep(file.name, file.getvalue())
+                kept[one.id] = one
+            except AppError as e:
+                refused.append(predict.Failure(file.name, e.message, e.hint))
+        if not files:
+            st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
+        answers = ask(run, list(kept.values())) if kept else []
+        good = [(u, a) for u, a in zip(kept.values(), answers, strict=True) if isinstance(a, Prediction)]
+        for failure in (*refused, *(a for a in answers if isinstance(a, predict.Failure))):
+            st.warning(
+                f"**{frame.plain(failure.file)}**: {frame.plain(failure.message)} {frame.plain(failure.hint)}",
+                icon=":material/broken_image:",
+            )
+        if good:
+            found = table(run, [a for _, a in good])
+            unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
+            with st.container(horizontal=True, vertical_alignment="center"):
+                if st.button(f"Send all {len(good)} to review", type="primary", icon=":material/rate_review:", key="send-all"):
+                    send(current, run, [a for _, a in good])
+                if st.button(f"Send the {len(unsure)} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure):
+                    send(current, run, unsure)
+                st.download_button(
+                    "CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore"
+                )
+            page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
+            for upload, answer in good[(page - 1) * 20 : page * 20]:
+                bars(run, upload, answer)
+            with st.expander("As a table", icon=":material/table:"):
+                share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+                st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *run.classes)})

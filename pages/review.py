@@ -1,0 +1,105 @@
+"""Predictions that wait for a person: accept, correct or reject, one key each."""
+
+import streamlit as st
+
+from core import api, review
+from core.errors import AppError, Conflict
+from core.types import Dataset, Submission
+from pages.shared import frame
+from pages.shared.detail import picture
+
+
+def decide(submission: Submission, verdict: str, label: str | None) -> None:
+    try:
+        review.decide(submission.id, verdict, label, frame.user())
+        words = {"accepted": f"accepted as {submission.predicted}", "corrected": f"corrected to {label}", "rejected": "rejected"}
+        st.toast(f"{frame.plain(submission.name)} {frame.plain(words[verdict])}.")
+    except Conflict:
+        pass  # a double click: the decision stands, the next one is shown
+    except AppError as e:
+        st.session_state["review-error"] = e
+
+
+def one(current: Dataset, submission: Submission, waiting: int) -> None:
+    left, right = st.columns([3, 2])
+    blur = right.toggle(
+        "Blur the picture",
+        key="blur",
+        persist_state="session",
+        help="Shows the picture only vaguely, for material that is hard to look at.",
+    )
+    hide = right.toggle(
+        "Hide the network's answer", key="hide", persist_state="session", help="Decide without being influenced; accepting is off then."
+    )
+    with left, st.container(key="blurred" if blur else "clear"):
+        picture(api.upload_url(review.picture(submission)), "the picture to decide on", False, "58vh")
+    with right:
+        st.markdown(f"{frame.plain(submission.name)}, sent by {frame.plain(submission.by)}  \n{waiting:,} waiting, least certain first")
+        if not hide:
+            st.markdown(f"The network says **{frame.plain(submission.predicted)}**, {submission.probability:.0%} sure.")
+            st.button(
+                f"Accept {frame.plain(submission.predicted)}", type="primary", icon=":material/check:", shortcut="a", key=f"accept-{submission.id}",
+                on_click=decide, args=(submission, "accepted", None), width="stretch",
+            )  # fmt: skip
+        st.caption("Or it is …")
+        with st.container(horizontal=True):
+            for i, name in enumerate(current.classes):
+                if name == submission.predicted and not hide:
+                    continue
+                verdict = "accepted" if name == submission.predicted else "corrected"
+                st.button(
+                    frame.plain(name), shortcut=str((i + 1) % 10) if i < 10 else None, key=f"correct-{submission.id}-{i}",
+                    on_click=decide, args=(submission, verdict, name),
+                )  # fmt: skip
+        st.button(
+            "Reject: none of these", icon=":material/close:", shortcut="x", key=f"reject-{submission.id}", on_click=decide,
+            args=(submission, "rejected", None), width="stretch", help="The picture never joins the dataset.",
+        )  # fmt: skip
+
+
+def decided(current: Dataset) -> None:
+    last = review.decided(current.id)
+    if not last:
+        return
+    st.subheader("The last decisions", anchor=False)
+    st.dataframe(
+        [
+            {
+                "picture": s.name,
+                "network": s.predicted,
+                "sure": s.probability,
+                "verdict": s.verdict,
+                "label": s.label or "",
+                "by": s.decided_by,
+            }
+            for s in last
+        ],
+        hide_index=True,
+        column_config={
+            "picture": st.column_config.TextColumn("Picture"),
+            "network": st.column_config.TextColumn("The network said"),
+            "sure": st.column_config.NumberColumn("Sure", format="percent"),
+            "verdict": st.column_config.TextColumn("Verdict"),
+            "label": st.column_config.TextColumn("Label"),
+            "by": st.column_config.TextColumn("By"),
+        },
+    )
+
+
+with frame.page("Review", "Decide on predictions: what you accept or correct joins the dataset, what you reject never does.") as current:
+    current = frame.need_dataset(current)
+    if error := st.session_state.pop("review-error", None):
+        frame.show(error)
+    waiting = review.queue(current.id)
+    if waiting:
+        with frame.told():
+            one(current, waiting[0], review.queue_length(current.id))
+    else:
+        frame.empty(
+            "The queue is empty",
+            "Predictions come here from the Predict page, by *send to review*.",
+            "Predict pictures",
+            "pages/predict.py",
+            ":material/upload_file:",
+        )
+    decided(current)

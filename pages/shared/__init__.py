@@ -1,0 +1,1 @@
+"""What several pages need: frame, form, figures and the browser components."""

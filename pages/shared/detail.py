@@ -1,0 +1,151 @@
+"""One image in a drawer: picture, label and its history, file facts, and what a network receives of it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from core import api, catalog, dataset, label, predict, train
+from core.types import Dataset, Image
+from pages.shared import frame
+from pages.shared.figures import base
+
+WINDOW = 12  # pixels a side, as many as stay readable as numbers
+
+
+def picture(url: str, alt: str, small: bool, height: str = "auto") -> None:
+    """A picture by its address: its bytes never pass through the script."""
+    rendering = "pixelated" if small else "auto"
+    st.html(
+        f'<img src="{html.escape(url)}" alt="{html.escape(alt)}" style="width:100%;height:{height};object-fit:contain;'
+        f'max-height:60vh;image-rendering:{rendering};border-radius:6px;background:rgba(128,140,140,.12)">'
+    )
+
+
+@st.dialog("Image", width="large", position="right")
+def drawer(current: Dataset, image_id: str) -> None:
+    with frame.told():
+        image = dataset.image(current.id, image_id)
+        small = max(image.width, image.height) <= 128
+        left, right = st.columns([3, 2])
+        with left:
+            picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}", small)
+        with right:
+            _label(current, image)
+            _facts(image)
+        _received(current, image)
+
+
+def _label(current: Dataset, image: Image) -> None:
+    st.markdown("**Label**")
+    chosen = st.pills(
+        "Label",
+        current.classes,
+        default=image.label if image.label in current.classes else None,
+        format_func=frame.plain,
+        label_visibility="collapsed",
+        key=f"label-{image.id}-{image.label_seq}",
+        help="Choosing another class changes the label; choosing the same one again takes it back.",
+    )
+    if chosen != image.label and not (chosen is None and image.label not in current.classes):
+        done = label.apply(current.id, {image.id: image.label_seq}, chosen, frame.user())
+        if done.refused:
+            event = done.refused[image.id]
+            who = f"{event.by} has labelled it “{event.label or 'nothing'}”" if event else "it has changed"
+            st.warning(frame.plain(f"While this was open, {who}. Choose again if you still want to change it."))
+        else:
+            st.rerun(scope="fragment")
+    with st.popover("History", icon=":material/history:", type="tertiary"):
+        for event in label.history(current.id, image.id):
+            text = f"“{event.label}”" if event.label is not None else "label removed"
+            st.markdown(f"{frame.plain(text)} by {frame.plain(event.by)} ({event.source}), {event.at[:16].replace('T', ' ')} UTC")
+
+
+def _facts(image: Image) -> None:
+    st.markdown("**File**")
+    rows = {
+        "name": image.source,
+        "size": f"{image.width} × {image.height} pixels, {'grey' if image.channels == 1 else 'colour'}",
+        "file": f"{image.size_bytes:,} bytes, {image.ext}",
+        "split": image.split,
+        "added": image.added_at[:16].replace("T", " ") + " UTC",
+        "id": image.id,
+    }
+    cells = "".join(f"<tr><td style='opacity:.65;padding-right:1em'>{k}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    st.html(f"<table style='font-size:.88rem;line-height:1.7;overflow-wrap:anywhere'>{cells}</table>")
+
+
+def _received(current: Dataset, image: Image) -> None:
+    """What the network gets: through a trained run's own preprocessing, or that of a network not trained yet."""
+    st.markdown("**What the network receives**")
+    options = network_options(current)
+    choice = st.selectbox(
+        "Network", list(options), format_func=options.__getitem__, key="received-by", label_visibility="collapsed", filter_mode=None
+    )
+    with st.spinner("Preparing the picture as the network sees it …"):
+        found = predict.received(choice, current.id, image.path)
+    left, right = st.columns([2, 3])
+    with left:
+        st.image(found["picture"], width="stretch", alt="the picture as the network receives it")
+    with right:
+        channels, height, width = found["shape"]
+        st.markdown(
+            f"A tensor of shape **{channels} × {height} × {width}** (channels × height × width): {found['how']} "
+            f"Values run from **{found['low']:.2f}** to **{found['high']:.2f}** after normalising."
+        )
+    _pixels(found["pixels"])
+
+
+def network_options(current: Dataset) -> dict[str, str]:
+    """Run ids, and "architecture:<name>" for networks not trained yet, with their titles."""
+    options = {r.run.id: f"{r.run.name} (trained)" for r in train.usable(current.id)[:10]}
+    return options | {f"architecture:{a.name}": f"{a.title} (before training)" for a in catalog.ARCHITECTURES.values()}
+
+
+def _pixels(pixels: np.ndarray) -> None:
+    """A window of (C, H, W) uint8 values as a shaded table."""
+    channels, height, width = pixels.shape
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        channel = 0
+        if channels == 3:
+            channel = st.segmented_control(
+                "Channel", [0, 1, 2], default=0, required=True, format_func=["red", "green", "blue"].__getitem__, key="px-channel"
+            )
+        x = st.slider("First column", 0, max(1, width - WINDOW), max(0, (width - WINDOW) // 2), key="px-x", disabled=width <= WINDOW)
+        y = st.slider("First row", 0, max(1, height - WINDOW), max(0, (height - WINDOW) // 2), key="px-y", disabled=height <= WINDOW)
+    x, y = min(x, max(0, width - WINDOW)), min(y, max(0, height - WINDOW))
+    window = pixels[channel or 0, y : y + WINDOW, x : x + WINDOW]
+    st.plotly_chart(_shaded(window, x, y), key="px", config={"displayModeBar": False})
+
+
+def _shaded(window: np.ndarray, x: int, y: int) -> go.Figure:
+    rows, columns = window.shape
+    figure = base(f"Pixel values 0 to 255 (n = {window.size})", 90 + 26 * rows)
+    axes: dict[str, Any] = {"x": list(range(x, x + columns)), "y": list(range(y, y + rows))}
+    figure.add_heatmap(
+        z=window,
+        zmin=0,
+        zmax=255,
+        colorscale=[[0, "#000"], [1, "#fff"]],
+        showscale=False,
+        hovertemplate="column %{x}, row %{y}: %{z}<extra></extra>",
+        **axes,
+    )
+    for color, part in (("#ffffff", window < 128), ("#000000", window >= 128)):
+        ys, xs = np.nonzero(part)
+        figure.add_scatter(
+            x=xs + x,
+            y=ys + y,
+            mode="text",
+            text=[str(v) for v in window[part]],
+            textfont={"color": color, "size": 11},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    figure.update_xaxes(title="column", dtick=1, showgrid=False)
+    figure.update_yaxes(title="row", dtick=1, showgrid=False, autorange="reversed")
+    return figure

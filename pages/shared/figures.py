@@ -1,0 +1,118 @@
+"""DataFrame -> plotly Figure, in one style; no st.* here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from core.types import Evaluation
+
+# Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
+CLASS_COLORS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b5a400", "#7b6fd0", "#7f7f7f", "#8c564b",
+    "#4c9bd1", "#f2c05c", "#4fc3a1", "#e3aecb", "#9fd3f2", "#eb8f4f", "#d6c84a", "#a9a1e4", "#b0b0b0", "#b98a80",
+)  # fmt: skip
+TRAIN, VALIDATION, TEST = "#8a97a0", "#0f8f83", "#c27a12"
+SPLIT_COLORS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+GRID = "rgba(128,140,140,.25)"
+
+
+def class_color(index: int) -> str:
+    return CLASS_COLORS[index % len(CLASS_COLORS)]
+
+
+def base(title: str, height: int = 320) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
+        height=height,
+        margin={"l": 56, "r": 12, "t": 44, "b": 44},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 12},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        hoverlabel={"font_size": 12},
+        modebar={"remove": ["lasso2d", "select2d"]},
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False)
+    return figure
+
+
+def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
+    """Images per class, stacked by split. counts: split, label, images."""
+    names = [*classes, *(["no label"] if counts["label"].isna().any() else [])]
+    total = int(counts["images"].sum())
+    figure = base(f"Images per class (n = {total:,})", 250)
+    filled = counts.assign(label=counts["label"].fillna("no label"))
+    for split, color in SPLIT_COLORS.items():
+        part = filled[filled["split"] == split].set_index("label")["images"].reindex(names).fillna(0)
+        if part.sum():
+            figure.add_bar(x=names, y=part, name=split, marker_color=color, hovertemplate="%{x}, " + split + ": %{y:,}<extra></extra>")
+    figure.update_layout(barmode="stack", bargap=0.25)
+    figure.update_xaxes(title="class", type="category")
+    figure.update_yaxes(title="images", rangemode="tozero")
+    return figure
+
+
+def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
+    """Rows actual, columns predicted; transparent squares over the heatmap carry the clicks a heatmap does not send."""
+    counts = evaluation.confusion
+    size = len(evaluation.classes)
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    # Mistakes have a scale of their own: beside a diagonal of hundreds a dozen errors would be white.
+    right = np.where(np.eye(size, dtype=bool), share, np.nan)
+    wrong = np.where(np.eye(size, dtype=bool) | (counts == 0), np.nan, share if as_share else counts)
+    classes = [_short(c) for c in evaluation.classes]
+    figure = base(f"Confusion matrix, {evaluation.split} (n = {evaluation.n:,})", max(340, min(760, 150 + 44 * size)))
+    background = "#14191a" if dark else "#ffffff"
+    axis = list(range(size))
+    teal, red = ("#1b6f67", "#b3472f") if dark else ("#9ad7cf", "#f08a6c")
+    for values, color, top in ((right, teal, 1.0), (wrong, red, float(np.nanmax(wrong)) if off.any() else 1.0)):
+        figure.add_heatmap(
+            z=values,
+            x=axis,
+            y=axis,
+            zmin=0,
+            zmax=top,
+            colorscale=[[0, background], [1, color]],
+            showscale=False,
+            hoverinfo="skip",
+            xgap=1,
+            ygap=1,
+        )
+    ys, xs = np.indices(counts.shape)
+    text = [f"{s:.0%}" if as_share else f"{c:,}" for c, s in zip(counts.ravel(), share.ravel(), strict=True)]
+    text = [t if c else "" for t, c in zip(text, counts.ravel(), strict=True)]
+    hover = [
+        f"actual {evaluation.classes[y]}<br>predicted {evaluation.classes[x]}<br>{counts[y, x]:,} images, {share[y, x]:.1%} of the row"
+        for y, x in zip(ys.ravel(), xs.ravel(), strict=True)
+    ]
+    figure.add_scatter(
+        x=xs.ravel(),
+        y=ys.ravel(),
+        mode="markers+text" if size <= 30 else "markers",
+        text=text,
+        textfont={"size": 12 if size <= 12 else 9},
+        hovertext=hover,
+        hovertemplate="%{hovertext}<extra></extra>",
+        customdata=np.stack([ys.ravel(), xs.ravel()], axis=1),
+        marker={"symbol": "square", "size": max(6, min(44, 560 // max(size, 1))), "opacity": 0, "color": "gray"},
+        selected={"marker": {"opacity": 0.15}, "textfont": {}},
+        unselected={"marker": {"opacity": 0}},
+        showlegend=False,
+    )
+    ticks = {"tickmode": "array", "tickvals": axis, "ticktext": classes, "showgrid": False, "range": [-0.5, size - 0.5]}
+    figure.update_xaxes(title="predicted", **ticks, tickangle=0 if size <= 10 and max(map(len, classes)) < 8 else -40)
+    figure.update_yaxes(title="actual", **ticks)
+    figure.update_yaxes(range=[size - 0.5, -0.5])
+    figure.update_layout(margin={"l": 90, "b": 80})
+    return figure
+
+
+def _short(name: str, letters: int = 14) -> str:
+    return name if len(name) <= letters else name[: letters - 1] + "…"

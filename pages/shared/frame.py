@@ -1,0 +1,193 @@
+"""What every page stands in: guard, header, state chips, running bar and error boundary; its first call in every page."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from core import api, dataset, review, train
+from core.errors import AppError
+from core.settings import settings
+from core.types import Dataset, Run
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+log = logging.getLogger("loupe")
+
+
+def user() -> str:
+    """The name written beside what this session does."""
+    return str(st.session_state.get("user") or settings().user)
+
+
+def token() -> str:
+    return api.token(user())
+
+
+def plain(text: str) -> str:
+    """A name from outside as text: Streamlit reads Markdown in labels, and names are not to be trusted."""
+    for mark in "\\`*_{}[]<>()#+-.!|~$:^&":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", " ")
+
+
+def dataset_picker() -> None:
+    """The dataset every page works on: in the sidebar, and as ?dataset= in the URL."""
+    found = dataset.datasets()
+    if not found:
+        return
+    names = [d.name for d in found]
+    if (wanted := st.session_state.pop("choose_dataset", None)) in names:
+        st.session_state["dataset"] = wanted
+    sizes = dataset.sizes()
+    st.selectbox(
+        "Dataset",
+        names,
+        key="dataset",
+        bind="query-params",
+        persist_state="session",
+        format_func=lambda name: f"{name}  ·  {sizes.get(name, 0):,} images",
+        filter_mode=None if len(names) < 8 else "fuzzy",
+    )
+
+
+def choose_dataset(name: str) -> None:
+    """Makes it the chosen one from the next run of the script on."""
+    st.session_state["choose_dataset"] = name
+
+
+def chosen() -> Dataset | None:
+    name = st.session_state.get("dataset")
+    return dataset.find(name) if name else None
+
+
+def who_am_i() -> None:
+    with st.popover(f"{plain(user())}", icon=":material/person:", type="tertiary"):
+        st.text_input(
+            "Your name",
+            value=user(),
+            key="user",
+            persist_state="session",
+            max_chars=40,
+            help="It is written beside every label and decision.",
+        )
+
+
+@contextmanager
+def page(title: str, sentence: str) -> Iterator[Dataset | None]:
+    """Header, chips and running bar, then the page; whatever it raises becomes a sentence."""
+    current = chosen()
+    st.html(ASSETS / "style.css")
+    with st.container(key="header"):
+        st.title(title, anchor=False)
+        st.caption(sentence)
+        if current is not None:
+            _chips(current)
+    _running()
+    try:
+        yield current
+    except AppError as e:
+        show(e)
+    except Exception:
+        number = secrets.token_hex(3)
+        log.exception("error %s on page %s", number, title)
+        st.error(
+            f"Something went wrong here that Loupe did not expect (error {number}). Nothing that was saved is lost. "
+            "Reload the page; if it happens again, the server's log says more under this number.",
+            icon=":material/error:",
+        )
+
+
+def show(error: AppError) -> None:
+    st.error(f"**{plain(error.message)}** {plain(error.hint)}", icon=":material/error:")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Shows an AppError where it happened and goes on with the page."""
+    try:
+        yield
+    except AppError as e:
+        show(e)
+
+
+def need_dataset(current: Dataset | None) -> Dataset:
+    """The chosen dataset; without one the page says what to do and ends."""
+    if current is None:
+        empty("No dataset yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "pages/dataset.py")
+        st.stop()
+    return current
+
+
+def empty(title: str, text: str, action: str, target: str, icon: str = ":material/image_search:") -> None:
+    """An empty state: what is missing, and the one thing to do next."""
+    with st.container(border=True, horizontal_alignment="center", key=f"empty-{title}"):
+        st.subheader(title, anchor=False, text_alignment="center")
+        st.markdown(text, text_alignment="center")
+        if st.button(action, type="primary", icon=icon):
+            st.switch_page(target)
+
+
+def _chips(current: Dataset) -> None:
+    total, labelled = dataset.totals(current.id)
+    runs = sum(1 for r in train.list_runs(current.id))
+    queue = review.queue_length(current.id)
+    with st.container(horizontal=True, gap="small", key="chips"):
+        st.badge(f"{total:,} images", icon=":material/image:", color="gray")
+        st.badge(f"{labelled:,} labelled", icon=":material/sell:", color="gray")
+        st.badge(f"{runs} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
+        st.badge(f"{queue} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
+
+
+def _running() -> None:
+    if any(r.active for r in train.list_runs()) or dataset.running_imports():
+        _bars()
+
+
+@st.fragment(run_every=2)
+def _bars() -> None:
+    """One thin bar per run or import in progress, on every page."""
+    active = [r for r in train.list_runs() if r.active]
+    imports = dataset.running_imports()
+    for one in active[:3]:
+        left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
+        doing = one.message or (f"epoch {one.epoch} of {one.epochs}{left}" if one.status == "running" else one.status)
+        st.progress(one.progress, f":material/model_training: {plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(doing)}")
+    for job in imports[:3]:
+        st.progress(
+            min(1.0, job.done / max(1, job.total)),
+            f":material/photo_library: Import into {plain(job.dataset_name)}: {job.done:,} of {job.total:,}",
+        )
+
+
+def run_picker(current: Dataset) -> Run | None:
+    """The run the page works on: chosen here, kept in the URL as ?run=; without one the page says what to do."""
+    usable = {r.run.id: r for r in train.usable(current.id)}
+    if not usable:
+        empty(
+            "No trained network yet",
+            "Train one first; it takes less than a minute on small pictures.",
+            "Train a network",
+            "pages/train.py",
+            ":material/model_training:",
+        )
+        return None
+
+    def title(run_id: str) -> str:
+        state = usable[run_id]
+        best = state.best
+        share = (
+            f"{best.val_accuracy:.1%} of {state.run.counts['validation']:,} validation images"
+            if best and best.val_accuracy is not None
+            else "no validation"
+        )
+        return f"{state.run.name}  ·  {share}  ·  {state.run.created_at[:16].replace('T', ' ')}"
+
+    chosen = st.selectbox(
+        "Run", list(usable), format_func=title, key="run_id", bind="query-params", persist_state="session", filter_mode=None
+    )
+    return usable[chosen].run if chosen in usable else None

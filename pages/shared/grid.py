@@ -1,0 +1,57 @@
+"""Thumbnails one can select and label; assets/grid.js does the work and posts labels to the server's own route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import streamlit as st
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_GRID = st.components.v2.component(
+    "loupe_grid",
+    css=(ASSETS / "grid.css").read_text(encoding="utf-8"),
+    js=(ASSETS / "grid.js").read_text(encoding="utf-8"),
+)
+
+
+@dataclass(frozen=True)
+class GridEvent:
+    open: str | None = None  # the image a person asked to see, in this run only
+    changed: int | None = None  # the server has confirmed labels since the last run: counts may differ now
+
+
+def grid(
+    items: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    classes: Iterable[Mapping[str, str]] = (),
+    post_url: str = "",
+    token: str = "",
+    dataset_id: int = 0,
+    size: int = 120,
+    prefetch: Sequence[str] = (),
+    caption: Literal["name", "label", "prediction", "none"] = "name",
+) -> GridEvent:
+    """items: {id, url, alt, label, seq, split, name, predicted?, confidence?, pixelated}; classes: {name, color} in key
+    order, always given where labels are shown; without classes and post_url nothing can be labelled and a click opens.
+    """
+    result = _GRID(
+        key=key,
+        data={
+            "key": key,
+            "items": [dict(item) for item in items],
+            "classes": [dict(each) for each in classes],
+            "post_url": post_url,
+            "token": token,
+            "dataset_id": dataset_id,
+            "size": size,
+            "prefetch": list(prefetch),
+            "caption": caption,
+        },
+        on_open_change=lambda: None,
+        on_changed_change=lambda: None,
+    )
+    return GridEvent(open=result.open, changed=result.changed)

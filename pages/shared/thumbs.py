@@ -1,0 +1,50 @@
+"""Images as cells of the grid, with the class colours of the whole app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from core import api
+from core.types import Dataset, Image
+from pages.shared import frame
+from pages.shared.figures import class_color
+from pages.shared.grid import GridEvent, grid
+
+
+def items(found: Sequence[Image], rows: pd.DataFrame | None = None) -> list[dict[str, object]]:
+    """Cells of the images; rows (image_id, predicted, confidence) add what a network answered."""
+    answers = {} if rows is None else {r.image_id: (r.predicted, float(r.confidence)) for r in rows.itertuples()}
+    cells: list[dict[str, object]] = []
+    for image in found:
+        cell: dict[str, object] = {
+            "id": image.id,
+            "url": api.thumb_url(image),
+            "alt": f"{image.source}, {f'labelled {image.label}' if image.label is not None else 'not labelled'}",
+            "label": image.label,
+            "seq": image.label_seq,
+            "split": image.split,
+            "name": image.source,
+            "pixelated": max(image.width, image.height) <= 64,
+        }
+        if image.id in answers:
+            cell["predicted"], cell["confidence"] = answers[image.id]
+        cells.append(cell)
+    return cells
+
+
+def label_grid(
+    current: Dataset, found: Sequence[Image], *, key: str, rows: pd.DataFrame | None = None, prefetch: Sequence[Image] = ()
+) -> GridEvent:
+    """The grid in which labels are given."""
+    return grid(
+        items(found, rows),
+        key=key,
+        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
+        post_url="/api/label",
+        token=frame.token(),
+        dataset_id=current.id,
+        caption="name" if rows is None else "prediction",
+        prefetch=[api.thumb_url(i) for i in prefetch],
+    )

@@ -1,0 +1,43 @@
+"""A drop zone that sends files straight to the server's upload route, never through Streamlit's memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_UPLOAD = st.components.v2.component(
+    "loupe_upload",
+    css=(ASSETS / "upload.css").read_text(encoding="utf-8"),
+    js=(ASSETS / "upload.js").read_text(encoding="utf-8"),
+)
+
+
+def upload(
+    *,
+    key: str,
+    url: str,
+    token: str,
+    accept: str,
+    multiple: bool,
+    label: str,
+    hint: str,
+    max_mb: int,
+) -> dict[str, Any] | None:
+    """{"upload": id, "files": [names]} of the last batch that arrived, in every run until the next one; else None."""
+    result = _UPLOAD(
+        key=key,
+        data={
+            "url": url,
+            "token": token,
+            "accept": accept,
+            "multiple": multiple,
+            "label": label,
+            "hint": hint,
+            "max_mb": max_mb,
+        },
+        on_done_change=lambda: None,
+    )
+    return dict(result.done) if result.done else None
