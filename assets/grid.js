@@ -316,7 +316,8 @@ class View {
     box.learn(data.items);
     if (this.size === undefined || this.given !== data.size) {
       this.given = data.size;
-      this.size = Number(remembered(`size.${data.key}`)) || data.size;
+      const fitting = innerWidth < 640 ? Math.min(data.size, 104) : data.size; // three beside each other on a phone
+      this.size = Number(remembered(`size.${data.key}`)) || fitting;
     }
     this.root.style.setProperty("--size", `${this.size}px`);
     this.root.dataset.caption = data.caption;

@@ -4,6 +4,7 @@
 const POLL_MS = 500;
 const RETRY_MS = 2000;
 const MOST_POINTS = 2000;
+const coarse = matchMedia("(pointer: coarse)").matches;
 const TRAIN = "#7b8494"; // grey-blue, readable on white and on black
 
 function el(tag, props = {}, ...children) {
@@ -31,6 +32,18 @@ function plotly() {
     document.head.append(script);
   });
   return window.__loupePlotly;
+}
+
+// A colour of CSS as numbers; the canvas writes every opaque one as #rrggbb.
+function channels(color) {
+  const brush = document.createElement("canvas").getContext("2d");
+  brush.fillStyle = color;
+  return [1, 3, 5].map((i) => parseInt(String(brush.fillStyle).slice(i, i + 2), 16) || 0);
+}
+
+function mixed(front, back, share) {
+  const [f, b] = [channels(front), channels(back)];
+  return `rgb(${f.map((v, i) => Math.round(v * share + b[i] * (1 - share))).join(", ")})`;
 }
 
 // Words ------------------------------------------------------------------------------------------
@@ -248,6 +261,7 @@ class View {
     const version = this.version;
     let answer = null;
     let trouble = "";
+    let gone = false;
     try {
       const response = await fetch(`${this.data.events_url}?after=${this.offset}`, {
         headers: { "X-Loupe-Token": this.data.token },
@@ -255,7 +269,10 @@ class View {
       });
       const body = await response.json().catch(() => null);
       if (response.ok && body) answer = body;
-      else trouble = [body?.error?.message ?? "The server could not read this run.", body?.error?.hint].filter(Boolean).join(" ");
+      else {
+        gone = response.status < 500 && !this.data.running;
+        trouble = [body?.error?.message ?? "The server could not read this run.", body?.error?.hint].filter(Boolean).join(" ");
+      }
     } catch {
       trouble = "The server does not answer. Trying again; the training itself goes on.";
     }
@@ -264,7 +281,7 @@ class View {
     if (version !== this.version) return this.poll();
     this.trouble.hidden = !trouble;
     say(this.trouble, trouble);
-    if (!answer) return this.later(RETRY_MS);
+    if (!answer) return gone ? undefined : this.later(RETRY_MS);
     this.offset = answer.next;
     for (const line of answer.lines) this.run.add(line);
     if (answer.lines.length) {
@@ -302,8 +319,7 @@ class View {
       text: value("text-color"),
       back: value("background-color"),
       accent: value("primary-color"),
-      line: style.getPropertyValue("--lp-line").trim() || value("border-color"),
-      soft: style.color,
+      line: mixed(value("text-color"), value("background-color"), 0.14), // Plotly does not know color-mix
       font: value("font"),
     };
   }
@@ -334,10 +350,10 @@ class View {
       font: { family: c.font, color: c.text, size: 12 },
       hoverlabel: { bgcolor: c.back, bordercolor: c.line, font: { family: c.font, color: c.text, size: 12 } },
       hovermode: "x unified",
-      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+      dragmode: coarse ? false : "zoom", // a finger scrolls the page
       showlegend: true,
       legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
-      xaxis: this.axis("epoch", c, { range: this.span(), hoverformat: ".2f", tickformat: "~r" }),
+      xaxis: this.axis("epoch", c, { range: this.span(), showgrid: false, spikethickness: 1, spikecolor: TRAIN, spikedash: "solid", hoverformat: ".2f", tickformat: "~r" }),
       yaxis: y,
       uirevision: this.version,
     };
@@ -378,8 +394,9 @@ class View {
     ];
   }
 
-  mark(c) {
+  mark(chart, c) {
     const best = this.run.best;
+    const top = chart.what === "loss"; // where the curves are not
     if (!best) return { shapes: [], annotations: [] };
     const left = best.epoch > this.run.epochs * 0.75;
     return {
@@ -387,9 +404,9 @@ class View {
       annotations: [
         {
           x: best.epoch,
-          y: 1,
+          y: top ? 1 : 0,
           yref: "paper",
-          yanchor: "top",
+          yanchor: top ? "top" : "bottom",
           xanchor: left ? "right" : "left",
           xshift: left ? -4 : 4,
           showarrow: false,
@@ -428,11 +445,11 @@ class View {
     const layout = this.layout(chart, c);
     const traces = this.traces(chart, c);
     if (start) {
-      await library.newPlot(chart.plot, traces, { ...layout, ...this.mark(c) }, {
+      await library.newPlot(chart.plot, traces, { ...layout, ...this.mark(chart, c) }, {
         responsive: false,
         displaylogo: false,
-        displayModeBar: "hover",
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+        displayModeBar: coarse ? false : "hover",
+        modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
         toImageButtonOptions: { filename: `loupe-${chart.what}`, scale: 2 },
       });
       chart.plot.removeAllListeners?.("plotly_relayout");
@@ -449,7 +466,7 @@ class View {
       chart.theme = JSON.stringify(c);
       return;
     }
-    const change = this.mark(c);
+    const change = this.mark(chart, c);
     const range = this.span();
     if (!chart.zoomed && (chart.reset || range[1] !== chart.end)) {
       change["xaxis.range"] = range;
@@ -461,7 +478,6 @@ class View {
       Object.assign(change, {
         font: layout.font,
         hoverlabel: layout.hoverlabel,
-        "xaxis.gridcolor": c.line,
         "yaxis.gridcolor": c.line,
         "xaxis.linecolor": c.line,
         "yaxis.linecolor": c.line,

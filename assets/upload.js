@@ -128,7 +128,7 @@ class View {
       else if (file.size > most * MB) this.complain(`${file.name} is too large: ${size(file.size)}, and ${most} MB is the most.`);
       else jobs.push({ file, name: distinct(file.name, taken), sent: 0, state: "waiting" });
     }
-    this.batch = { id: uuid(), jobs, requests: new Set(), open: true };
+    this.batch = { id: uuid(), jobs, given: files.length, requests: new Set(), open: true };
     this.progress.hidden = !jobs.length;
     this.cancel.hidden = !jobs.length;
     this.root.classList.toggle("busy", jobs.length > 0);
@@ -183,7 +183,8 @@ class View {
     this.root.classList.remove("busy");
     this.cancel.hidden = true;
     const arrived = batch.jobs.filter((job) => job.state === "done");
-    this.text.textContent = arrived.length === batch.jobs.length ? `${files_(arrived.length)} uploaded` : `${arrived.length} of ${files_(batch.jobs.length)} uploaded`;
+    this.text.textContent = arrived.length === batch.given ? `${files_(arrived.length)} uploaded` : `${arrived.length} of ${files_(batch.given)} uploaded`;
+    this.fill.style.width = arrived.length ? "100%" : "0";
     if (arrived.length) this.tell("done", { upload: batch.id, files: arrived.map((job) => job.name) });
   }
 

@@ -494,16 +494,15 @@ def allowed_folder(text: str) -> Path:
 
 
 def folders_under_roots() -> list[Path]:
-    """Folders of the first and second level below the allowed ones, to choose from."""
-    found: list[Path] = []
+    """Folders and zips of the first and second level below the allowed folders, to choose from."""
+    found: set[Path] = set()
     for root in settings().roots:
-        for level in ("*", "*/*"):
-            try:
-                candidates = [p for p in root.glob(level) if p.is_dir() and not any(q.startswith(".") for q in p.relative_to(root).parts)]
-            except OSError:
-                continue
-            found += [p for p in candidates if p.resolve().is_relative_to(root.resolve())]
-    return sorted(set(found), key=lambda p: natural(str(p)))[:500]
+        for path in (*root.glob("*"), *root.glob("*/*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            wanted = path.is_dir() or path.suffix.lower() == ".zip"
+            if wanted and not hidden and path.resolve().is_relative_to(root.resolve()):
+                found.add(path)
+    return sorted(found, key=lambda path: natural(str(path)))[:500]
 
 
 # Reads and small writes for the pages ----------------------------------------------------------------

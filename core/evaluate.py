@@ -116,6 +116,15 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     return _confident_first(rows[rows["true"] != rows["predicted"]])
 
 
+def most_confused(evaluation: Evaluation) -> list[tuple[str, str, int]]:
+    """(actual, predicted, images) of the cells off the diagonal, most images first."""
+    off = evaluation.confusion.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[: int((off > 0).sum())]
+    pairs = (np.unravel_index(i, off.shape) for i in order)
+    return [(evaluation.classes[y], evaluation.classes[x], int(off[y, x])) for y, x in pairs]
+
+
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     def interval(i: Interval | None) -> dict[str, float] | None:
         return None if i is None else {"value": i.value, "low": i.low, "high": i.high}

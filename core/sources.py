@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.errors import Invalid
+from core.errors import AppError, Invalid
 from core.images import ALLOWED, EXTENSIONS
 from core.settings import settings
 from core.types import Skipped, Split
@@ -666,7 +666,13 @@ def _torchvision(source: Source, progress: Progress | None, stopped: Stopped | N
         raise Invalid(f"“{name}” is not a set that Loupe downloads.", f"Choose one of {', '.join(TORCHVISION)}.")
     # By name and only here: core.ml imports torch, and the server reads this module.
     ml = importlib.import_module("core.ml.download")
-    folder: Path = ml.download(name, settings().downloads, progress or (lambda done, total, what: None), stopped or (lambda: False))
+    told, stop = progress or (lambda done, total, what: None), stopped or (lambda: False)
+    # One folder per set: MNIST and Fashion-MNIST use the same file names.
+    folder: Path = ml.download(
+        name, settings().downloads / name, lambda got, size: told(got, size, f"Downloading {source.shown()}, bytes"), stop
+    )
+    if stop():
+        raise AppError("The download was stopped.", "Start it again when you like.")
     if name != "CIFAR10":
         return _idx(_folder_tree(folder), name)
 

@@ -62,6 +62,7 @@ images = sa.Table(
     sa.Column("label", sa.String),
     sa.Column("label_seq", sa.Integer, nullable=False, default=0),
 )
+sa.Index("by_time", images.c.dataset_id, images.c.added_at, images.c.id)
 sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
 label_events = sa.Table(
     "label_events",

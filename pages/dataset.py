@@ -238,7 +238,13 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
             view = st.segmented_control(
-                "View", ["Browse", "Add images"], default="Browse", required=True, key="view", label_visibility="collapsed"
+                "View",
+                ["Browse", "Add images"],
+                default="Browse",
+                required=True,
+                key="view",
+                bind="query-params",
+                label_visibility="collapsed",
             )
             more(current)
         if view == "Browse":

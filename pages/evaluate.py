@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import dataset, evaluate
+from core import api, dataset, evaluate
 from core.types import Dataset, Evaluation, Interval
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
@@ -16,28 +16,47 @@ def percent(share: Interval | None) -> str:
 
 
 def headline(e: Evaluation) -> None:
-    right = int(e.confusion.trace())
-    if e.n == 0:
+    """Accuracy with n and interval in one line; a share of few images is shown as a count."""
+    if e.accuracy is None or e.loss is None:
         st.warning("None of the predicted images carries a label of this run's classes today.", icon=":material/label_off:")
         return
+    right = int(e.confusion.trace())
     interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
     if e.n < evaluate.TOO_FEW:
-        st.markdown(f"### {right} of {e.n} right  \n{interval}. Too few images to call it an accuracy.")
+        st.markdown(f"#### {right} of {e.n} right\n{interval}. Too few images to call it an accuracy.")
     else:
-        st.markdown(
-            f"### {e.accuracy.value:.1%} accuracy  \n{right:,} of {e.n:,} {e.split} images right, {interval}. Loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})."
-        )
+        loss = f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})"
+        st.markdown(f"#### {e.accuracy.value:.1%} accuracy\n{right:,} of {e.n:,} {e.split} images right, {interval}; {loss}.")
     notes = []
     if e.changed:
-        notes.append(f"{e.changed:,} labels changed since training")
+        notes.append(f"{e.changed:,} label{'s' if e.changed != 1 else ''} changed since training")
     if e.without_label:
         notes.append(f"{e.without_label:,} images left out: they carry no label of this run's classes today")
     if notes:
         st.caption(f":material/info: {'; '.join(notes)}.")
 
 
-def matrix(e: Evaluation) -> tuple[str, str] | None:
-    """Draws the matrix and returns the clicked (actual, predicted)."""
+def worst(current: Dataset, e: Evaluation) -> None:
+    """The most frequent confusions, each with its most confident pictures."""
+    st.markdown("**Most often confused**")
+    pairs = evaluate.most_confused(e)
+    if not pairs:
+        st.caption("No mistakes at all.")
+    for true, predicted, n in pairs[:5]:
+        found = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:4]))
+        strip = "".join(
+            f'<img src="{api.thumb_url(i)}" alt="" style="width:52px;height:52px;object-fit:cover;border-radius:4px;'
+            f'image-rendering:{"pixelated" if max(i.width, i.height) <= 64 else "auto"}">'
+            for i in found
+        )
+        with st.container(horizontal=True, vertical_alignment="center", key=f"pair-{true}-{predicted}"):
+            st.html(f'<div style="display:flex;gap:4px">{strip}</div>', width="content")
+            if st.button(f"{n} × {frame.plain(true)} taken for {frame.plain(predicted)}", type="tertiary", key=f"worst-{true}-{predicted}"):
+                st.session_state["cell"] = (true, predicted)
+
+
+def matrix(e: Evaluation) -> None:
+    """Draws the matrix; a click chooses the cell."""
     how = st.segmented_control(
         "Show", ["counts", "row percent"], default="counts", required=True, key="matrix-how", label_visibility="collapsed"
     )
@@ -54,7 +73,6 @@ def matrix(e: Evaluation) -> tuple[str, str] | None:
     if points:
         y, x = (int(points[0]["customdata"][k]) for k in ("0", "1"))
         st.session_state["cell"] = (e.classes[y], e.classes[x])
-    return st.session_state.get("cell")
 
 
 def images_of(current: Dataset, e: Evaluation, true: str | None, predicted: str | None) -> None:
@@ -72,7 +90,7 @@ def images_of(current: Dataset, e: Evaluation, true: str | None, predicted: str 
     pages = max(1, -(-len(rows) // PER_PAGE))
     number = min(st.session_state.get("cell-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    event = thumbs.label_grid(current, dataset.images_of(current.id, list(part["image_id"])), key="cell-grid", rows=part)
+    event = thumbs.label_grid(current, dataset.images_of(current.id, list(part["image_id"])), key="cell-grid", rows=part, split=e.split)
     if pages > 1:
         st.pagination(pages, key="cell-page")
     if event.open:
@@ -116,10 +134,12 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
         if e.n:
             left, right = st.columns([3, 2])
             with left:
-                cell = matrix(e)
+                matrix(e)
                 st.caption("Rows are what the pictures are, columns what the network said. Click a cell to see its pictures.")
             with right:
-                st.markdown("**Per class**, with 95 % intervals")
-                per_class(e)
+                worst(current, e)
+            cell = st.session_state.get("cell")
             true, predicted = cell if cell and set(cell) <= set(e.classes) else (None, None)
             images_of(current, e, true, predicted)
+            with st.expander("Precision, recall and F1 per class", icon=":material/table:"):
+                per_class(e)

@@ -38,7 +38,10 @@ def choose_image(current: Dataset, run: Run) -> None:
     number = min(st.session_state.get("explain-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
     event = grid(
-        thumbs.items(dataset.images_of(current.id, list(part["image_id"])), part), key="explain-grid", size=84, caption="prediction"
+        thumbs.items(dataset.images_of(current.id, list(part["image_id"])), part, e.split),
+        key="explain-grid",
+        size=84,
+        caption="prediction",
     )
     st.pagination(pages, key="explain-page")
     picked = st.session_state.get("explain")
@@ -70,8 +73,6 @@ def picture_board(current: Dataset, run: Run, kind: str, image_id: str, name: st
         st.caption("Choose at least one method.")
         return
     board(run, path, chosen, answer.top(2), key="maps")
-    for m in chosen:
-        st.caption(f"**{catalog.METHODS[m].title}.** {catalog.METHODS[m].summary} *{catalog.METHODS[m].trust}*")
 
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import catalog, dataset, evaluate, review, sources, train
+from core import dataset, evaluate, review, sources, train
 from core.settings import settings
 from core.types import Dataset
 from pages.shared import frame, thumbs
@@ -12,7 +12,7 @@ from pages.shared.grid import grid
 from pages.shared.live import live
 
 SAMPLE = "digits"
-TOUR = {"architecture": "convnet", "epochs": 8, "batch_size": 100, "patience": 3}
+TOUR = {"architecture": "convnet", "epochs": 30, "batch_size": 100, "patience": 8}
 STEPS = (
     ("label", "Label", "Bring pictures in and say what they show."),
     ("train", "Train", "A network learns from them while you watch."),
@@ -115,7 +115,6 @@ def tour(run_id: str) -> None:
     )
     top = sorted(((c, float(first[c])) for c in e.classes), key=lambda pair: -pair[1])[:2]
     board(state.run, settings().images / image.path, ["integrated_gradients", "occlusion"], top, key="tour-maps")
-    st.caption(catalog.METHODS["occlusion"].trust)
     with st.container(horizontal=True):
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
             st.switch_page("pages/evaluate.py", query_params={"run_id": run_id})
@@ -141,7 +140,7 @@ def at_a_glance(current: Dataset) -> None:
     ):
         with column, st.container(border=True):
             st.metric(title, value)
-            st.caption(text)
+            st.caption(frame.plain(text))
     if usable := train.usable(current.id):
         last = usable[0]
         with st.container(border=True):
@@ -163,7 +162,7 @@ def best(found: list[train.RunState]) -> tuple[str, str]:
     value, state = max(scored, key=lambda pair: pair[0])
     n = state.run.counts["validation"]
     share = evaluate.wilson(round(value * n), n)
-    return f"{value:.1%}", f"{frame.plain(state.run.name)}, n = {n:,}, 95 % interval {share.low:.1%} to {share.high:.1%}"
+    return f"{value:.1%}", f"{state.run.name}, n = {n:,}, 95 % interval {share.low:.1%} to {share.high:.1%}"
 
 
 def next_step(current: Dataset) -> None:

@@ -14,10 +14,13 @@ PARAMS = {p.name: p for p in TRAIN_PARAMS}
 def settings_form(current: Dataset) -> None:
     with frame.told():
         snapshot, warnings = train.plan(current.id)
-        name = network(current)
-        with st.expander("How it learns", expanded=True, icon=":material/tune:"):
-            values = {"architecture": name, **how_it_learns(name)}
-        what_will_happen(current, snapshot, warnings, values)
+        left, right = st.columns([5, 3], gap="medium")
+        with left:
+            name = network(current)
+            with st.expander("How it learns", expanded=True, icon=":material/tune:"):
+                values = {"architecture": name, **how_it_learns(name)}
+        with right:
+            what_will_happen(current, snapshot, warnings, values)
 
 
 def network(current: Dataset) -> str:

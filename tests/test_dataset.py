@@ -398,7 +398,8 @@ def test_pages_of_images_are_disjoint_and_complete(tmp_path: Path) -> None:
     assert found is not None
     pages = [dataset.browse(found.id, Filter(), page, 10) for page in (1, 2, 3)]
     assert [len(p) for p, _ in pages] == [10, 10, 5] and {total for _, total in pages} == {25}
-    assert len({i.id for p, _ in pages for i in p}) == 25
+    ids = [i.id for p, _ in pages for i in p]
+    assert len(set(ids)) == 25 and [i.id for i in dataset.images_of(found.id, [*ids[::-1], "gone"])] == ids[::-1]
     assert dataset.browse(found.id, Filter(label="cat"), 1)[1] == 12
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from PIL import Image as Pillow
 
 from core import sources
-from core.errors import Invalid
+from core.errors import AppError, Invalid
+from core.settings import settings
 from core.sources import Entry, Opened, Source, at, named, open_source
 
 
@@ -351,3 +353,26 @@ def test_the_sample_has_1797_digits_of_8_by_8() -> None:
     opened, entries = found(named("sample"))
     assert opened.total == len(entries) == 1797 and not opened.splits_given and opened.classes == tuple("0123456789")
     assert entries[0].name == "digit-0001.png" and entries[0].array is not None and entries[0].array.max() == 239
+
+
+def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Downloads:
+        @staticmethod
+        def download(name: str, folder: Path, progress: Callable[[int, int], None], stopped: Callable[[], bool]) -> Path:
+            progress(1, 2)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            return idx_folder(folder, packed=True)
+
+        @staticmethod
+        def cifar10_arrays(folder: Path) -> list[tuple[str, np.ndarray, str, str]]:
+            return [("a.png", np.zeros((32, 32, 3), np.uint8), "cat", "test")]
+
+    monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    monkeypatch.setattr(sources.importlib, "import_module", lambda name: Downloads)
+    told: list[str] = []
+    opened = open_source(named("fashion-mnist"), progress=lambda done, total, what: told.append(f"{what}: {done} of {total}"))
+    assert opened.total == 9 and opened.classes[0] == "T-shirt" and told == ["Downloading Fashion-MNIST, bytes: 1 of 2"]
+    with pytest.raises(AppError, match="stopped"):
+        open_source(Source("torchvision", ("MNIST",)), stopped=lambda: True)
+    settings.cache_clear()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +34,79 @@ def files(name: str) -> list[tuple[list[str], str]]:
 
 
 def download(name: str, folder: Path, progress: Progress, stopped: Callable[[], bool]) -> Path:
-    """Fetches what is not there yet into folder and returns it; a stop leaves a .part file.
+    """Fetches what is not there yet into folder/name and returns that; a stop leaves the rest undone.
 
     Raises AppError, without the network, naming the files to put there by hand.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     wanted = files(name)
+    folder = folder / name  # a folder each: Fashion-MNIST's files are called like MNIST's
+    folder.mkdir(parents=True, exist_ok=True)
     for addresses, md5 in wanted:
-        target = folder / addresses[0].rpartition("/")[2]
+        target = folder / file_name(addresses)
         if target.exists() and md5_of(target) == md5:
             continue
-        problems = [problem for address in addresses if not stopped() and (problem := fetch(address, target, md5, progress, stopped))]
-        if stopped():
-            return folder
-        if not target.exists() or len(problems) == len(addresses):
-            names = ", ".join(a[0].rpartition("/")[2] for a, _ in wanted)
+        problem = ""
+        for address in addresses:
+            if stopped():
+                return folder
+            problem = fetch(address, target, md5, progress, stopped)
+            if not problem:
+                break
+        else:
             raise AppError(
-                f"{name} could not be downloaded: {problems[-1]}.",
-                f"Without the network, put these files into {folder}: {names}. They come from {addresses[0].rpartition('/')[0]}/.",
+                f"{name} could not be downloaded: {problem}.",
+                f"Without the network, put these files into {folder}: {', '.join(file_name(a) for a, _ in wanted)}. "
+                f"They come from {addresses[0].rpartition('/')[0]}/.",
             )
     return folder
+
+
+def file_name(addresses: list[str]) -> str:
+    return addresses[0].rpartition("/")[2]
+
+
+def fetch(address: str, target: Path, md5: str, progress: Progress, stopped: Callable[[], bool]) -> str:
+    """Writes target, whole and right, or nothing; returns what went wrong, "" if nothing."""
+    part = target.with_name(target.name + ".part")
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(part, "wb") as out:
+            total, done = int(answer.headers.get("Content-Length") or 0), 0
+            while block := answer.read(BLOCK):
+                if stopped():
+                    return ""
+                out.write(block)
+                done += len(block)
+                progress(done, max(done, total))
+        if md5_of(part) != md5:
+            return f"{target.name} came in damaged"
+        part.replace(target)
+        return ""
+    except (OSError, HTTPException) as e:  # URLError and timeouts are OSErrors
+        return f"{target.name}: {getattr(e, 'reason', None) or e}"
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def md5_of(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "md5").hexdigest()
+
+
+def cifar10_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray, str, Split]]:
+    """(name, (32, 32, 3) uint8, label, split) of the 60,000 images of a downloaded CIFAR-10.
+
+    Raises AppError if its files are missing or damaged.
+    """
+    try:
+        if not (folder / datasets.CIFAR10.base_folder).is_dir():
+            with tarfile.open(folder / datasets.CIFAR10.filename) as archive:
+                archive.extractall(folder, filter="data")  # md5 was checked; the filter refuses paths outside
+        halves: list[tuple[Split, datasets.CIFAR10]] = [
+            ("train", datasets.CIFAR10(folder, train=True)),
+            ("test", datasets.CIFAR10(folder, train=False)),
+        ]
+    except (OSError, tarfile.TarError, RuntimeError, EOFError, zlib.error) as e:
+        raise AppError("CIFAR-10 cannot be read: its files are missing or damaged.", f"Delete {folder} and download it again.") from e
+    for split, half in halves:
+        for i, (pixels, number) in enumerate(zip(half.data, half.targets, strict=True), 1):
+            yield f"{split}-{i:05d}.png", pixels, half.classes[number], split

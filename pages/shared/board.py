@@ -10,44 +10,44 @@ import streamlit as st
 
 from core import catalog, explain
 from core.errors import AppError
-from core.types import Run
-from pages.shared import frame
+from core.types import Attribution, Run
+from pages.shared.frame import plain
 from pages.shared.maps import maps
 
 
-def board(run: Run, path: Path, chosen: list[str], top: list[tuple[str, float]], *, key: str) -> None:
-    """Rows are methods, columns the classes of top; one colour scale a row."""
-    maps(_panels(run, path, chosen, top), key=key)
-
-
-def _panels(run: Run, path: Path, chosen: list[str], top: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    with st.status(f"Asking the network {len(chosen) * len(top)} times", expanded=False) as status:
-        asked = [(m, label, explain.ask(run.id, path, m, label)) for m in chosen for label, _ in top]
-        found: dict[tuple[str, str], Any] = {}
-        for i, (m, label, future) in enumerate(asked, 1):
-            status.update(label=f"{catalog.METHODS[m].title} for {frame.plain(label)}: {i} of {len(asked)}")
+def board(run: Run, path: Path, methods: list[str], top: list[tuple[str, float]], *, key: str) -> None:
+    """A row per method, a column per (class, probability) of top, one colour scale a row."""
+    asked = [(m, label, explain.ask(run.id, path, m, label)) for m in methods for label, _ in top]
+    answers: dict[str, list[Attribution | AppError]] = {m: [] for m in methods}
+    slot = st.empty()
+    try:
+        for i, (m, label, future) in enumerate(asked):
+            slot.progress(i / len(asked), f"{catalog.method(m).title} for {plain(label)}: {i + 1} of {len(asked)}")
             try:
-                found[m, label] = explain.answer(run.id, path.stem, m, future)
+                answers[m].append(explain.answer(run.id, path.stem, m, future))
             except AppError as e:
-                found[m, label] = e
-        status.update(label=f"{len(asked)} maps", state="complete")
-    panels = []
-    for label, probability in top:
-        cells, seen = [], None
-        for m in chosen:
-            one = found[m, label]
-            if isinstance(one, AppError):
-                cells.append({"title": catalog.METHODS[m].title, "caption": "", "url": None, "error": str(one)})
-                continue
-            seen = one
-            others = [found[m, other].map for other, _ in top if not isinstance(found[m, other], AppError)]
-            caption = "" if one.delta is None else f"delta {one.delta:+.3f}"
-            cells.append(
-                {"title": catalog.METHODS[m].title, "caption": caption, "url": _data_url(explain.map_png(one.map, explain.scale(others)))}
-            )
-        picture = _data_url(explain.picture_png(seen)) if seen is not None else None
-        panels.append({"title": label, "subtitle": f"{probability:.1%}", "picture": picture, "maps": cells})
-    return panels
+                answers[m].append(e)
+    finally:  # somebody clicked on: what is not begun is not wanted any more
+        for _, _, future in asked:
+            future.cancel()
+    with slot:
+        maps([_row(m, top, answers[m]) for m in methods], key=key)
+
+
+def _row(method: str, top: list[tuple[str, float]], answers: list[Attribution | AppError]) -> dict[str, Any]:
+    facts, good = catalog.method(method), [a for a in answers if isinstance(a, Attribution)]
+    strength = explain.scale([a.map for a in good])
+    cells: list[dict[str, Any]] = []
+    for (label, probability), answer in zip(top, answers, strict=True):
+        cell = {"title": f"{label}: {probability:.1%}", "caption": "", "url": None}
+        if isinstance(answer, AppError):
+            cell["error"] = str(answer)
+        else:
+            cell["url"] = _data_url(explain.map_png(answer.map, strength))
+            cell["caption"] = "" if answer.delta is None else f"sum is off by {answer.delta:+.3f} (delta)"
+        cells.append(cell)
+    picture = _data_url(explain.picture_png(good[0])) if good else None
+    return {"title": facts.title, "subtitle": f"{facts.summary} {facts.trust}", "picture": picture, "maps": cells}
 
 
 def _data_url(png: bytes) -> str:

@@ -97,13 +97,13 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
         y=ys.ravel(),
         mode="markers+text" if size <= 30 else "markers",
         text=text,
-        textfont={"size": 12 if size <= 12 else 9},
+        textfont={"size": 13 if size <= 12 else 9, "color": "#e4eaea" if dark else "#1c2526"},
         hovertext=hover,
         hovertemplate="%{hovertext}<extra></extra>",
         customdata=np.stack([ys.ravel(), xs.ravel()], axis=1),
         marker={"symbol": "square", "size": max(6, min(44, 560 // max(size, 1))), "opacity": 0, "color": "gray"},
-        selected={"marker": {"opacity": 0.15}, "textfont": {}},
-        unselected={"marker": {"opacity": 0}},
+        selected={"marker": {"opacity": 0.25}},
+        unselected={"marker": {"opacity": 0}, "textfont": {"color": "#e4eaea" if dark else "#1c2526"}},
         showlegend=False,
     )
     ticks = {"tickmode": "array", "tickvals": axis, "ticktext": classes, "showgrid": False, "range": [-0.5, size - 0.5]}

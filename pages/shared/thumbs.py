@@ -13,8 +13,8 @@ from pages.shared.figures import class_color
 from pages.shared.grid import GridEvent, grid
 
 
-def items(found: Sequence[Image], rows: pd.DataFrame | None = None) -> list[dict[str, object]]:
-    """Cells of the images; rows (image_id, predicted, confidence) add what a network answered."""
+def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str | None = None) -> list[dict[str, object]]:
+    """Cells of the images; rows (image_id, predicted, confidence) add what a network answered, split the part a run used them in."""
     answers = {} if rows is None else {r.image_id: (r.predicted, float(r.confidence)) for r in rows.itertuples()}
     cells: list[dict[str, object]] = []
     for image in found:
@@ -24,7 +24,7 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None) -> list[dict
             "alt": f"{image.source}, {f'labelled {image.label}' if image.label is not None else 'not labelled'}",
             "label": image.label,
             "seq": image.label_seq,
-            "split": image.split,
+            "split": split or image.split,
             "name": image.source,
             "pixelated": max(image.width, image.height) <= 64,
         }
@@ -35,11 +35,17 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None) -> list[dict
 
 
 def label_grid(
-    current: Dataset, found: Sequence[Image], *, key: str, rows: pd.DataFrame | None = None, prefetch: Sequence[Image] = ()
+    current: Dataset,
+    found: Sequence[Image],
+    *,
+    key: str,
+    rows: pd.DataFrame | None = None,
+    split: str | None = None,
+    prefetch: Sequence[Image] = (),
 ) -> GridEvent:
     """The grid in which labels are given."""
     return grid(
-        items(found, rows),
+        items(found, rows, split),
         key=key,
         classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
         post_url="/api/label",
