@@ -41,7 +41,7 @@ def browse(current: Dataset) -> None:
         st.info("No image matches these filters.", icon=":material/filter_alt_off:")
         return
     ahead = dataset.browse(current.id, want, number + 1, PER_PAGE)[0] if number < pages else []
-    event = thumbs.label_grid(current, found, key="grid", prefetch=ahead)
+    event = thumbs.image_grid(current, found, key="grid", prefetch=ahead, editable=True)
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
         st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
         st.pagination(pages, key="page")

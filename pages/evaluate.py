@@ -90,7 +90,15 @@ def images_of(current: Dataset, e: Evaluation, true: str | None, predicted: str 
     pages = max(1, -(-len(rows) // PER_PAGE))
     number = min(st.session_state.get("cell-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    event = thumbs.label_grid(current, dataset.images_of(current.id, list(part["image_id"])), key="cell-grid", rows=part, split=e.split)
+    event = thumbs.image_grid(
+        current,
+        dataset.images_of(current.id, list(part["image_id"])),
+        key="cell-grid",
+        rows=part,
+        split=e.split,
+        caption="prediction",
+        editable=True,
+    )
     if pages > 1:
         st.pagination(pages, key="cell-page")
     if event.open:

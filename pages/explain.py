@@ -8,7 +8,6 @@ from core.settings import settings
 from core.types import Dataset, Run
 from pages.shared import frame, thumbs
 from pages.shared.board import board
-from pages.shared.grid import grid
 
 DEFAULT = ["grad_cam", "integrated_gradients"]
 PER_PAGE = 24

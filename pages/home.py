@@ -8,7 +8,6 @@ from core.types import Dataset
 from pages.shared import frame, thumbs
 from pages.shared.board import board
 from pages.shared.figures import confusion
-from pages.shared.grid import grid
 from pages.shared.live import live
 
 SAMPLE = "digits"
@@ -73,7 +72,7 @@ def tour(run_id: str) -> None:
         f"{dataset.totals(sample.id)[0]:,} handwritten digits, 8 × 8 pixels each. People have said which digit every one of them is."
     )
     found, _ = dataset.browse(sample.id, dataset.Filter(), 1, 24)
-    grid(thumbs.items(found), key="tour-grid", size=56, caption="label")
+    thumbs.image_grid(sample, found, key="tour-grid", size=56, caption="label")
     st.subheader("2 · The network learns", anchor=False)
     st.markdown(
         "Every epoch shows it all training pictures once. Validation pictures are never learned from: they tell whether it understood or only memorised."

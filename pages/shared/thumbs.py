@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 
@@ -11,6 +12,8 @@ from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
 from pages.shared.grid import GridEvent, grid
+
+Caption = Literal["name", "label", "prediction", "none"]
 
 
 def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str | None = None) -> list[dict[str, object]]:
@@ -34,7 +37,7 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str |
     return cells
 
 
-def label_grid(
+def image_grid(
     current: Dataset,
     found: Sequence[Image],
     *,
@@ -42,15 +45,19 @@ def label_grid(
     rows: pd.DataFrame | None = None,
     split: str | None = None,
     prefetch: Sequence[Image] = (),
+    size: int = 120,
+    caption: Caption = "name",
+    editable: bool = False,
 ) -> GridEvent:
-    """The grid in which labels are given."""
+    """The grid of thumbnails; editable: labels can be given in it."""
     return grid(
         items(found, rows, split),
         key=key,
         classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
-        post_url="/api/label",
-        token=frame.token(),
+        post_url="/api/label" if editable else "",
+        token=frame.token() if editable else "",
         dataset_id=current.id,
-        caption="name" if rows is None else "prediction",
+        size=size,
+        caption=caption,
         prefetch=[api.thumb_url(i) for i in prefetch],
     )
