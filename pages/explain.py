@@ -36,12 +36,8 @@ def choose_image(current: Dataset, run: Run) -> None:
     pages = -(-len(rows) // PER_PAGE)
     number = min(st.session_state.get("explain-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    event = grid(
-        thumbs.items(dataset.images_of(current.id, list(part["image_id"])), part, e.split),
-        key="explain-grid",
-        size=84,
-        caption="prediction",
-    )
+    found = dataset.images_of(current.id, list(part["image_id"]))
+    event = thumbs.image_grid(current, found, key="explain-grid", rows=part, split=e.split, size=84, caption="prediction")
     st.pagination(pages, key="explain-page")
     picked = st.session_state.get("explain")
     if event.open:

@@ -100,12 +100,8 @@ def tour(run_id: str) -> None:
     rows = wrong if len(wrong) else evaluate.cell(e, None, None)
     with right:
         st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
-        grid(
-            thumbs.items(dataset.images_of(sample.id, list(rows["image_id"][:18])), rows[:18]),
-            key="tour-mistakes",
-            size=72,
-            caption="prediction",
-        )
+        shown = dataset.images_of(sample.id, list(rows["image_id"][:18]))
+        thumbs.image_grid(sample, shown, key="tour-mistakes", rows=rows[:18], split=e.split, size=72, caption="prediction")
     st.subheader("4 · Why it answered so", anchor=False)
     first = rows.iloc[0]
     image = dataset.image(sample.id, first["image_id"])
