@@ -15,11 +15,12 @@ from pages.shared.figures import class_counts
 from pages.shared.upload import upload
 
 PER_PAGE = 60
-LAYOUTS = """
-cats-and-dogs/            with splits/
-  cat/  one.jpg two.jpg     train/  cat/ …  dog/ …
-  dog/  one.jpg …           test/   cat/ …  dog/ …
-"""
+LAYOUT = """pets.zip
+  cat/    one.jpg  two.jpg
+  dog/    one.jpg  …
+or
+  train/  cat/ …   dog/ …
+  test/   cat/ …   dog/ …"""
 
 
 def browse(current: Dataset) -> None:
@@ -92,12 +93,12 @@ def first_page() -> None:
     st.session_state["page"] = 1
 
 
-def add_images(current: Dataset | None) -> None:
+def add_images() -> None:
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
         st.markdown("**From your computer**  \nA zip of folders, single images, or MNIST's IDX files.")
-        st.code(LAYOUTS.strip("\n"), language=None)
+        st.code(LAYOUT, language=None)
         sent = upload(
             key="batch",
             url="/api/upload",
@@ -112,7 +113,7 @@ def add_images(current: Dataset | None) -> None:
             files = uploads.files(sent["upload"])
             one = sources.at(files[0])
             several = sources.Source("uploads", tuple(str(f) for f in files), "my images")
-            start_form("own", one if len(files) == 1 else several, current)
+            start_form("own", one if len(files) == 1 else several, PurePath(one.title).stem if len(files) == 1 else "my images")
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
         folders = dataset.folders_under_roots()
@@ -121,7 +122,7 @@ def add_images(current: Dataset | None) -> None:
         if folders:
             choice = st.selectbox("Folder or file", folders, format_func=str, key="server-folder", index=None, placeholder="Choose")
             if choice:
-                start_form("server", sources.at(dataset.allowed_folder(str(choice))), current)
+                start_form("server", sources.at(dataset.allowed_folder(str(choice))), PurePath(choice).stem)
         else:
             st.caption(
                 "These folders are empty. Put a folder of images into one of them, or name others in LOUPE_ROOTS, then reload the page."
@@ -135,21 +136,21 @@ def add_images(current: Dataset | None) -> None:
             "cifar10": "CIFAR-10: 60,000 small colour photos (170 MB)",
         }
         choice = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
-        start_form("ready", sources.named(choice), current)
+        start_form("ready", sources.named(choice), "digits" if choice == "sample" else choice)
 
 
-def start_form(key: str, source: sources.Source, current: Dataset | None) -> None:
+def start_form(key: str, source: sources.Source, name: str) -> None:
     """Asks into which dataset, and starts the import."""
-    name = st.text_input(
+    chosen = st.text_input(
         "Into dataset",
-        value=PurePath(source.title).stem,
+        name,
         max_chars=80,
-        key=f"name-{key}-{source.title}",
+        key=f"name-{key}-{name}",
         help="A new name makes a new dataset; an existing one gets the images added.",
     )
-    if st.button("Import", type="primary", key=f"import-{key}", icon=":material/download:"):
+    if st.button("Import", type="primary" if key == "own" else "secondary", key=f"import-{key}", icon=":material/download:"):
         with frame.told():
-            st.session_state["import"] = dataset.start_import(source, name or "", frame.user())
+            st.session_state["import"] = dataset.start_import(source, chosen or "", frame.user())
             st.rerun()
 
 
@@ -160,6 +161,7 @@ def watch(import_id: str) -> None:
     if state.status != "running":
         if state.dataset_name and dataset.find(state.dataset_name):
             frame.choose_dataset(state.dataset_name)
+            st.session_state["choose_view"] = "Browse"
         st.rerun()
     with st.container(border=True, key="import-progress"):
         what = f"{state.what or 'Starting'}: {state.done:,} of {state.total:,}" if state.total else (state.what or "Starting")
@@ -172,28 +174,29 @@ def watch(import_id: str) -> None:
 
 
 def report(state: ImportState) -> None:
+    """What the import did, until somebody closes it."""
     done = state.report
     with st.container(border=True, key="import-report"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if done is not None:
+                word = {"done": "Import finished", "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
+                numbers = f"{done.added:,} added, {done.duplicates:,} there already, {len(done.skipped):,} skipped"
+                st.markdown(f"**{word}**: {frame.plain(state.dataset_name)}, {numbers}.", width="stretch")
+            if st.button("Close", icon=":material/close:", type="tertiary"):
+                del st.session_state["import"]
+                st.rerun()
         if state.status in ("failed", "lost"):
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
-        if done is not None:
-            word = {"done": "Import finished", "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
-            st.markdown(
-                f"**{word}**: {done.added:,} added to {frame.plain(state.dataset_name)}, {done.duplicates:,} there already, {len(done.skipped):,} skipped."
-            )
-            if done.skipped:
-                with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:"):
-                    st.dataframe(
-                        [{"file": s.name, "reason": s.reason} for s in done.skipped[:5000]],
-                        hide_index=True,
-                        column_config={
-                            "file": st.column_config.TextColumn("File"),
-                            "reason": st.column_config.TextColumn("Why", width="large"),
-                        },
-                    )
-        if st.button("Close", icon=":material/close:"):
-            del st.session_state["import"]
-            st.rerun()
+        if done is not None and done.skipped:
+            with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:"):
+                st.dataframe(
+                    [{"file": s.name, "reason": s.reason} for s in done.skipped],
+                    hide_index=True,
+                    column_config={
+                        "file": st.column_config.TextColumn("File"),
+                        "reason": st.column_config.TextColumn("Why", width="large"),
+                    },
+                )
 
 
 def more(current: Dataset) -> None:
@@ -233,10 +236,12 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         state = dataset.import_state(import_id)
         watch(import_id) if state.status == "running" else report(state)
     if current is None:
-        add_images(None)
+        add_images()
         restore()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
+            if (wanted := st.session_state.pop("choose_view", None)) is not None:
+                st.session_state["view"] = wanted
             view = st.segmented_control(
                 "View",
                 ["Browse", "Add images"],
@@ -250,5 +255,5 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         if view == "Browse":
             browse(current)
         else:
-            add_images(current)
+            add_images()
             restore()

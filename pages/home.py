@@ -112,9 +112,9 @@ def tour(run_id: str) -> None:
     board(state.run, settings().images / image.path, ["integrated_gradients", "occlusion"], top, key="tour-maps")
     with st.container(horizontal=True):
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
-            st.switch_page("pages/evaluate.py", query_params={"run_id": run_id})
+            st.switch_page("evaluate.py", query_params={"run_id": run_id})
         if st.button("Train on my own images", icon=":material/photo_library:"):
-            st.switch_page("pages/dataset.py")
+            st.switch_page("dataset.py")
         if st.button("Close the tour", icon=":material/close:"):
             del st.session_state["tour"]
             st.rerun()
@@ -165,15 +165,15 @@ def next_step(current: Dataset) -> None:
     usable = train.usable(current.id)
     queue = review.queue_length(current.id)
     text, target, icon = (
-        ("Add images", "pages/dataset.py", ":material/photo_library:")
+        ("Add images", "dataset.py", ":material/photo_library:")
         if total == 0
-        else ("Label images", "pages/dataset.py", ":material/sell:")
+        else ("Label images", "dataset.py", ":material/sell:")
         if labelled == 0
-        else ("Train a network", "pages/train.py", ":material/model_training:")
+        else ("Train a network", "train.py", ":material/model_training:")
         if not usable
-        else (f"Review {queue} predictions", "pages/review.py", ":material/rate_review:")
+        else (f"Review {queue} predictions", "review.py", ":material/rate_review:")
         if queue
-        else (f"See the mistakes of {frame.plain(usable[0].run.name)}", "pages/evaluate.py", ":material/grid_on:")
+        else (f"See the mistakes of {frame.plain(usable[0].run.name)}", "evaluate.py", ":material/grid_on:")
     )
     with st.container(horizontal=True):
         if st.button(text, type="primary", icon=icon, key="next-step"):
@@ -233,7 +233,7 @@ with frame.page(
                 start_tour()
                 st.rerun()
             if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
-                st.switch_page("pages/dataset.py")
+                st.switch_page("dataset.py")
         st.caption(
             "*Show me* trains a small network on 1,797 handwritten digits, in well under a minute, and shows what it learned. Nothing is downloaded."
         )

@@ -99,7 +99,7 @@ with frame.page("Review", "Decide on predictions: what you accept or correct joi
             "The queue is empty",
             "Predictions come here from the Predict page, by *send to review*.",
             "Predict pictures",
-            "pages/predict.py",
+            "predict.py",
             ":material/upload_file:",
         )
     decided(current)

@@ -115,11 +115,11 @@ def outcome(state: train.RunState) -> None:
     if state.best is not None:
         with st.container(horizontal=True):
             if st.button("See its mistakes", type="primary", icon=":material/grid_on:"):
-                st.switch_page("pages/evaluate.py", query_params={"run_id": state.run.id})
+                st.switch_page("evaluate.py", query_params={"run_id": state.run.id})
             if st.button("Why it answers so", icon=":material/frame_inspect:"):
-                st.switch_page("pages/explain.py", query_params={"run_id": state.run.id})
+                st.switch_page("explain.py", query_params={"run_id": state.run.id})
             if st.button("Try it on a picture", icon=":material/upload_file:"):
-                st.switch_page("pages/predict.py", query_params={"run_id": state.run.id})
+                st.switch_page("predict.py", query_params={"run_id": state.run.id})
 
 
 def table(found: list[train.RunState]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import filelock
@@ -23,7 +24,8 @@ Progress = Callable[[int, int], None]  # (done, total); it may raise Stopped
 Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and one row for each
 
 ID_BYTES = 16
-CHUNK = 256  # images decoded between two reports of progress and two appends
+CHUNK = 512  # images decoded between two reports of progress and two appends
+BLOCK = 16  # images a thread takes at a time: for tiny ones the handing over costs as much as the decoding
 
 
 class Stopped(Exception):
@@ -56,7 +58,7 @@ class RowCache:
             raise ValueError(f"{len(ids)} ids of up to {ID_BYTES} characters were expected for {len(rows)} rows")
         with self.lock:
             usable = len(self)
-            _append(self.rows, usable * self.row_bytes, memoryview(np.ascontiguousarray(rows, self.dtype).reshape(-1)).cast("B"))
+            _append(self.rows, usable * self.row_bytes, np.ascontiguousarray(rows, self.dtype).tobytes())
             _append(self.ids, usable * ID_BYTES, data)
 
     def read(self) -> tuple[np.ndarray, dict[str, int]]:
@@ -80,7 +82,7 @@ class RowCache:
         return rows, np.array([where.get(i, -1) for i in ids], np.int64)
 
 
-def _append(path: Path, start: int, data: bytes | memoryview) -> None:
+def _append(path: Path, start: int, data: bytes) -> None:
     with open(path, "r+b" if path.exists() else "w+b") as f:
         f.truncate(start)  # a torn tail
         f.seek(start)
@@ -128,13 +130,17 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
         except AppError as e:
             return Skipped(paths[image_id].name, e.message)
 
+    def decode_block(some: list[str]) -> list[np.ndarray | Skipped]:
+        return [decode(image_id) for image_id in some]
+
     def decode_all(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
         progress(0, len(missing))
         # Threads: Pillow decodes and resizes without the GIL.
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             for start in range(0, len(missing), CHUNK):
                 some = missing[start : start + CHUNK]
-                decoded = dict(zip(some, pool.map(decode, some), strict=True))
+                blocks = [some[i : i + BLOCK] for i in range(0, len(some), BLOCK)]
+                decoded = dict(zip(some, chain.from_iterable(pool.map(decode_block, blocks)), strict=True))
                 skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
                 read = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray)}
                 yield list(read), np.stack(list(read.values())) if read else np.empty(0)

@@ -19,7 +19,7 @@ from core.types import Split
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without an answer
 
-Progress = Callable[[int, int], None]  # (bytes so far, bytes in all) of the file that is coming in
+Progress = Callable[[int, int, str], None]  # (bytes so far, bytes in all, file name) of the file that is coming in
 
 IDX = {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}
 
@@ -76,7 +76,7 @@ def fetch(address: str, target: Path, md5: str, progress: Progress, stopped: Cal
                     return ""
                 out.write(block)
                 done += len(block)
-                progress(done, max(done, total))
+                progress(done, max(done, total), target.name)
         if md5_of(part) != md5:
             return f"{target.name} came in damaged"
         part.replace(target)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from core.ml.data import Tensors
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
-CHUNK_BYTES = 32_000_000  # rows gathered and normalised at once; for small pictures that is many batches
-EVAL_ROWS = 1024  # at most, per forward pass
+CHUNK_BYTES = 4_000_000  # rows gathered and normalised at once: many small batches, and they stay in the CPU's cache
+EVAL_ROWS, EVAL_BYTES = 1024, 32_000_000  # at most, per forward pass
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda parameters, **rest: torch.optim.SGD(parameters, momentum=0.9, **rest),
@@ -25,7 +26,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def fit(model: nn.Module, train: Tensors, validation: Tensors | None, config: RunConfig) -> Iterator[Step | EpochEnd]:
+def fit(model: nn.Module, train: Tensors, validation: Tensors | None, config: RunConfig) -> Generator[Step | EpochEnd, None, None]:
     """Trains the model on the split's device and reports; when it ends, is closed or fails, the model has its best weights.
 
     Raises Invalid if the loss is no longer a number.
@@ -36,7 +37,8 @@ def fit(model: nn.Module, train: Tensors, validation: Tensors | None, config: Ru
     optimizer = OPTIMIZERS[config.optimizer](parameters, lr=config.learning_rate, fused=fused)
     shuffler = torch.Generator().manual_seed(config.seed)
     convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
-    autocast = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and convolves and torch.cuda.is_bf16_supported())
+    halves = device.type == "cuda" and convolves and torch.cuda.is_bf16_supported()
+    precision = torch.autocast("cuda", torch.bfloat16) if halves else nullcontext()
 
     n, sizes = len(train), batch_sizes(len(train), config.batch_size)
     per_chunk = max(1, CHUNK_BYTES // (4 * train.row_values * config.batch_size))  # batches
@@ -56,11 +58,11 @@ def fit(model: nn.Module, train: Tensors, validation: Tensors | None, config: Ru
                 some = sizes[first : first + per_chunk]
                 start = first * config.batch_size
                 x_chunk, y_chunk = train.take(order[start : start + sum(some)])
-                for x, y in zip(x_chunk.split(some), y_chunk.split(some), strict=True):
-                    with autocast:
+                for x, y in zip(x_chunk.split_with_sizes(some), y_chunk.split_with_sizes(some), strict=True):
+                    with precision:
                         logits = model(x)
                         loss = F.cross_entropy(logits, y)
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     optimizer.zero_grad()
                     step += 1
@@ -137,8 +139,8 @@ def refuse_nan(losses: list[float], epoch: int, last_step: int) -> None:
 def answers(model: nn.Module, data: Tensors) -> Tensor:
     """(N, classes) float32 logits on the CPU, in full precision so that every device gives the same."""
     model.eval()
-    rows = max(1, min(EVAL_ROWS, CHUNK_BYTES // (4 * data.row_values)))
-    return torch.cat([model(data.take(some)[0]).float() for some in torch.arange(len(data)).split(rows)]).cpu()
+    rows = max(1, min(EVAL_ROWS, EVAL_BYTES // (4 * data.row_values)))
+    return torch.cat([model(data.take(some)[0]).float() for some in torch.split(torch.arange(len(data)), rows)]).cpu()
 
 
 def evaluate(model: nn.Module, data: Tensors) -> tuple[float, float]:

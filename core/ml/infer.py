@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import images, runs
+from core import catalog, images, runs
 from core.errors import AppError
-from core.ml.data import Normalise
-from core.ml.model import LoadedModel, load
-from core.types import Preprocess
+from core.ml.data import Normalise, measure, sample_sizes
+from core.ml.model import LoadedModel, load, preprocess_for
+from core.settings import settings
+from core.types import Preprocess, RunConfig, SnapshotRow
 
 BATCH = 32
 CPU = torch.device("cpu")  # the GPU is left to training
@@ -83,8 +84,22 @@ def facts(path: str) -> dict[str, Any]:
 
 
 def received(run_folder: str, file: str) -> dict[str, Any]:
-    """What the run's network receives: image (H, W, 3) and array (C, H, W) uint8, the tensor's shape, low and high."""
-    preprocess = loaded(run_folder).preprocess
+    """What the run's network receives: image (H, W, 3) and array (C, H, W) uint8, the tensor's shape, low and high, preprocess."""
+    return _received(loaded(run_folder).preprocess, file)
+
+
+def received_untrained(config: RunConfig, sample: list[SnapshotRow], file: str) -> dict[str, Any]:
+    """The same for a network not trained yet; where mean and std are not the network's own, they are measured on the sample."""
+    preprocess = preprocess_for(config, sample_sizes(sample))
+    if catalog.architecture(config.architecture).mean is None:
+        arrays = np.stack([read(str(settings().images / row.path), preprocess) for row in sample])
+        mean, std = measure(arrays, np.arange(len(arrays)))
+        preprocess = replace(preprocess, mean=mean, std=std)
+    return _received(preprocess, file)
+
+
+def _received(preprocess: Preprocess, file: str) -> dict[str, Any]:
     array = read(file, preprocess)
     x = normalised([array], preprocess)
-    return {"image": images.as_seen(array), "array": array, "shape": tuple(x.shape), "low": float(x.min()), "high": float(x.max())}
+    facts = {"shape": tuple(x.shape), "low": float(x.min()), "high": float(x.max()), "preprocess": preprocess}
+    return {"image": images.as_seen(array), "array": array, **facts}

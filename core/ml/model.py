@@ -141,7 +141,7 @@ def create(arch: Architecture, classes: int, preprocess: Preprocess) -> nn.Modul
     model = FACTORIES[arch.factory.partition(":")[0]](arch.factory.partition(":")[2], classes, preprocess)
     for module in model.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # attribution methods read what an in-place ReLU would have overwritten
+            setattr(module, "inplace", False)  # noqa: B010 - attribution methods read what an in-place ReLU would have overwritten
     return model
 
 

@@ -48,6 +48,7 @@ def _label(current: Dataset, image: Image) -> None:
         default=image.label if image.label in current.classes else None,
         format_func=frame.plain,
         label_visibility="collapsed",
+        wrap=True,
         key=f"label-{image.id}-{image.label_seq}",
         help="Choosing another class changes the label; choosing the same one again takes it back.",
     )
@@ -88,16 +89,22 @@ def _received(current: Dataset, image: Image) -> None:
     )
     with st.spinner("Preparing the picture as the network sees it …"):
         found = predict.received(choice, current.id, image.path)
+    how = found["preprocess"]
     left, right = st.columns([2, 3])
     with left:
-        st.image(found["picture"], width="stretch", alt="the picture as the network receives it")
+        st.image(found["image"], width="stretch", alt="the picture as the network receives it")
     with right:
-        channels, height, width = found["shape"]
+        _, channels, height, width = found["shape"]
         st.markdown(
-            f"A tensor of shape **{channels} × {height} × {width}** (channels × height × width): {found['how']} "
-            f"Values run from **{found['low']:.2f}** to **{found['high']:.2f}** after normalising."
+            f"A tensor of shape **{channels} × {height} × {width}** (channels × height × width). The shorter side is resized to {how.resize} "
+            f"pixels and the centre square of {how.crop} is kept. Then the mean ({_numbers(how.mean)}) is taken away and the rest divided by "
+            f"the standard deviation ({_numbers(how.std)}): values run from **{found['low']:.2f}** to **{found['high']:.2f}**."
         )
-    _pixels(found["pixels"])
+    _pixels(found["array"])
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:.3f}" for v in values)
 
 
 def network_options(current: Dataset) -> dict[str, str]:

@@ -44,7 +44,7 @@ def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
     """Images per class, stacked by split. counts: split, label, images."""
     names = [*classes, *(["no label"] if counts["label"].isna().any() else [])]
     total = int(counts["images"].sum())
-    figure = base(f"Images per class (n = {total:,})", 250)
+    figure = base(f"Images per class (n = {total:,})", 220)
     filled = counts.assign(label=counts["label"].fillna("no label"))
     for split, color in SPLIT_COLORS.items():
         part = filled[filled["split"] == split].set_index("label")["images"].reindex(names).fillna(0)

@@ -43,10 +43,13 @@ def dataset_picker() -> None:
     names = [d.name for d in found]
     if (wanted := st.session_state.pop("choose_dataset", None)) in names:
         st.session_state["dataset"] = wanted
+    elif "dataset" not in st.session_state and "dataset" not in st.query_params:
+        st.session_state["dataset"] = max(found, key=lambda d: d.created_at).name
     sizes = dataset.sizes()
     st.selectbox(
         "Dataset",
         names,
+        index=None,  # no default, so that the URL always says which
         key="dataset",
         bind="query-params",
         persist_state="session",
@@ -118,7 +121,7 @@ def told() -> Iterator[None]:
 def need_dataset(current: Dataset | None) -> Dataset:
     """The chosen dataset; without one the page says what to do and ends."""
     if current is None:
-        empty("No dataset yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "pages/dataset.py")
+        empty("No dataset yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
         st.stop()
     return current
 
@@ -172,7 +175,7 @@ def run_picker(current: Dataset) -> Run | None:
             "No trained network yet",
             "Train one first; it takes less than a minute on small pictures.",
             "Train a network",
-            "pages/train.py",
+            "train.py",
             ":material/model_training:",
         )
         return None

@@ -146,7 +146,9 @@ def frozen(count: int = 64) -> None:
         times.append(time.perf_counter())
     again = statistics.median(b - a for a, b in pairwise(times))
     print(f"\nFrozen EfficientNet-Lite0, {count} images at 224, seconds:")
-    print(f"  backbone once {once:.2f} · epoch from features {cached:.4f} · epoch through the network {again:.2f} · {again / cached:,.0f} x")
+    print(
+        f"  backbone once {once:.2f} · epoch from features {cached:.4f} · epoch through the network {again:.2f} · {again / cached:,.0f} x"
+    )
     print(f"  a run of 20 epochs: {once + 20 * cached:.1f} against {20 * again:.1f}")
 
 

@@ -1,0 +1,671 @@
+"""core.ml: networks, caches, the loop, a real worker process, answers and attribution maps."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import captum.attr
+import filelock
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from core import catalog, images, runs
+from core.errors import AppError, Invalid, NotFound
+from core.ml import attribute, data, download, features, infer, model, worker
+from core.ml.fit import answers, batch_sizes, evaluate, fit
+from core.settings import settings
+from core.types import Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, RunConfig, Snapshot, SnapshotRow, Split, Started, Step
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    yield settings().home
+    settings.cache_clear()
+
+
+def squares(per_class: int, side: int = 12, seed: int = 0) -> tuple[SnapshotRow, ...]:
+    """Coloured squares on grey, written as originals; every fifth is for validation, every sixth for the test."""
+    drawn = np.random.default_rng(seed)
+    rows = []
+    for label, colour in COLOURS.items():
+        for i in range(per_class):
+            array = drawn.integers(90, 150, (side, side, 3), np.uint8)
+            top, left = drawn.integers(0, side // 2, 2)
+            array[top : top + side // 2, left : left + side // 2] = colour
+            png = images.png(array)
+            name = images.image_id(png)
+            images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
+            split: Split = "validation" if i % 5 == 3 else "test" if i % 6 == 5 else "train"
+            rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", label, split))
+    return tuple(rows)
+
+
+def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
+    from sklearn.datasets import load_digits
+
+    bunch, rows = load_digits(), []
+    for i in range(count):
+        png = images.png((bunch.images[i] * (255 / 16)).round().astype(np.uint8))
+        name = images.image_id(png)
+        images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
+        rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", str(bunch.target[i]), ("train", "train", "validation", "test")[i % 4]))
+    return tuple(rows)
+
+
+def make_run(rows: tuple[SnapshotRow, ...], name: str = "run", **values: Any) -> Path:
+    config = catalog.run_config({"device": "cpu", **values})
+    classes = tuple(sorted({row.label for row in rows}))
+    run = Run(name, name, 1, "squares", config, classes, "s", {}, "2026-01-01T00:00:00.000+00:00", "me", "test")
+    folder = settings().runs / name
+    runs.create(folder, run, Snapshot("s", classes, rows))
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "core.ml.worker", str(folder)], cwd=ROOT, env=env)
+
+
+def wait_for(folder: Path, kind: type[Event], seconds: float = 120) -> None:  # type: ignore[valid-type]
+    until = time.monotonic() + seconds
+    while not any(isinstance(e, kind) for e in runs.events(folder)):  # type: ignore[arg-type]
+        assert time.monotonic() < until, f"no {kind} came: {runs.events(folder)}"
+        time.sleep(0.05)
+
+
+def ended(folder: Path) -> Ended:
+    last = runs.events(folder)[-1]
+    assert isinstance(last, Ended), last
+    return last
+
+
+def epochs(folder: Path) -> list[EpochEnd]:
+    return [e for e in runs.events(folder) if isinstance(e, EpochEnd)]
+
+
+def files_of(folder: Path) -> list[str]:
+    return [str(settings().images / row.path) for row in runs.snapshot_rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folders of small trained runs by architecture, made once."""
+    before = os.environ.get("LOUPE_HOME")
+    os.environ["LOUPE_HOME"] = str(tmp_path_factory.mktemp("trained"))
+    settings.cache_clear()
+    rows = squares(20)
+    folders = {}
+    for name in ("linear", "convnet", "cnn3"):
+        folders[name] = make_run(rows, name, architecture=name, epochs=3, batch_size=8, image_size=16)
+        worker.main(folders[name])
+        assert ended(folders[name]).outcome == "succeeded", ended(folders[name])
+    folders["efficientnet_lite0"] = make_run(squares(7, 40, seed=1), "lite", architecture="efficientnet_lite0", epochs=30, image_size=64)
+    worker.main(folders["efficientnet_lite0"])
+    assert ended(folders["efficientnet_lite0"]).outcome == "succeeded", ended(folders["efficientnet_lite0"])
+    yield folders
+    if before is None:
+        del os.environ["LOUPE_HOME"]
+    else:
+        os.environ["LOUPE_HOME"] = before
+    settings.cache_clear()
+
+
+# Networks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", catalog.ARCHITECTURES)
+def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(name: str) -> None:
+    arch = catalog.ARCHITECTURES[name]
+    config = catalog.run_config({"architecture": name})
+    how = model.preprocess_for(config, [(28, 28, 1)])
+    with torch.device("meta"):  # shapes are enough, and 129 million random numbers take long
+        net = model.build(config, 5, how, load_weights=False).eval()
+        logits = net(torch.empty(2, how.channels, how.crop, how.crop))
+    assert logits.shape == (2, 5)
+    assert model.head_of(net, arch).out_features == 5
+    assert not arch.cam_layer or isinstance(net.get_submodule(arch.cam_layer), nn.Module)
+    assert not any(getattr(m, "inplace", False) for m in net.modules())
+    learns = sum(p.requires_grad for p in net.parameters())
+    assert learns == 2 if config.freeze else learns == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3"])
+@pytest.mark.parametrize("side", [8, 9, 28, 100, 200])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int, channels: int) -> None:
+    net = model.SCRATCH[name](channels, side, 4)
+    assert net(torch.rand(2, channels, side, side)).shape == (2, 4)
+    assert sum(p.numel() for p in net.parameters()) < 20_000_000
+
+
+def test_the_preprocessing_follows_the_network_and_the_dataset() -> None:
+    def how(name: str, sizes: list[tuple[int, int, int]], **values: Any) -> tuple[int, int, int]:
+        found = model.preprocess_for(catalog.run_config({"architecture": name, **values}), sizes)
+        return found.channels, found.resize, found.crop
+
+    assert how("convnet", [(28, 28, 1)] * 3) == (1, 28, 28)
+    assert how("convnet", [(28, 28, 1), (28, 28, 3)]) == (3, 28, 28)
+    assert how("convnet", [(640, 480, 3)]) == (3, 64, 64)
+    assert how("cnn3", [(640, 480, 3)]) == (3, 100, 100)
+    assert how("linear", [(4, 4, 1)]) == (1, 8, 8)
+    assert how("linear", [(640, 480, 3)], image_size=32) == (3, 32, 32)
+    assert how("efficientnet_lite0", [(28, 28, 1)]) == (3, 256, 224)
+    assert how("efficientnet_lite0", [], image_size=112) == (3, 128, 112)
+
+
+def test_missing_weights_name_the_file_the_folder_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: Any, **rest: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
+    config = catalog.run_config({"architecture": "resnet18"})
+    with pytest.raises(AppError) as e:
+        model.build(config, 2, model.preprocess_for(config, []))
+    assert "resnet18-f37072fd.pth" in e.value.hint and str(tmp_path) in e.value.hint and "EfficientNet-Lite0" in e.value.hint
+
+
+def test_a_damaged_or_missing_checkpoint_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        model.load(tmp_path)
+    (tmp_path / "best.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(AppError, match="damaged"):
+        model.load(tmp_path)
+
+
+# Caches and tensors -------------------------------------------------------------------------------
+
+
+def test_a_row_cache_computes_only_what_is_missing(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def compute(missing: list[str]) -> Any:
+        asked.append(missing)
+        yield missing, np.array([[int(i)] * 3 for i in missing], np.uint8)
+
+    cache = data.RowCache(tmp_path, "c", (3,), "uint8")
+    rows, index = cache.fetch(["1", "2"], compute)
+    rows, index = cache.fetch(["3", "1", "3"], compute)
+    assert asked == [["1", "2"], ["3"]]
+    assert rows[index].tolist() == [[3] * 3, [1] * 3, [3] * 3]
+
+
+@pytest.mark.parametrize(("rows_cut", "ids_cut"), [(1, 0), (0, 5), (4, 0), (3, 7)])
+def test_a_torn_tail_of_a_row_cache_is_ignored_and_cut_off(tmp_path: Path, rows_cut: int, ids_cut: int) -> None:
+    cache = data.RowCache(tmp_path, "c", (3,), "uint8")
+    cache.append(["1", "2", "3"], np.array([[1] * 3, [2] * 3, [3] * 3], np.uint8))
+    os.truncate(cache.rows, 9 - rows_cut)
+    os.truncate(cache.ids, 48 - ids_cut)
+    whole = 1 if rows_cut > 3 else 2
+    assert len(cache) == whole
+    rows, index = cache.fetch([str(i) for i in (1, 2, 3, 4)], lambda ids: [(ids, np.array([[int(i)] * 3 for i in ids], np.uint8))])
+    assert rows[index].tolist() == [[i] * 3 for i in (1, 2, 3, 4)]
+    assert cache.rows.stat().st_size == 12
+
+
+def test_an_image_that_cannot_be_read_is_named_and_left_out(home: Path) -> None:
+    rows = squares(3)
+    (settings().images / rows[4].path).write_bytes(b"broken")
+    how = Preprocess(3, 12, 12, (0.0,) * 3, (1.0,) * 3)
+    for _ in range(2):  # decoded, then from the cache
+        pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda done, total: None)
+        assert [s.name for s in pixels.skipped] == [Path(rows[4].path).name]
+        assert [r.image_id for r in pixels.rows] == [r.image_id for r in rows if r != rows[4]]
+    first = images.pixels(images.open_picture(settings().images / rows[0].path), how)
+    assert np.array_equal(pixels.cache[pixels.index[0]], first)
+    with pytest.raises(Invalid, match="None of the 1 images"):
+        data.pixel_rows(settings().cache, 2, how, rows[4:5], lambda done, total: None)
+
+
+def test_mean_and_std_are_measured_per_channel_and_never_zero() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), np.uint8)
+    pixels[:, 2] = 51
+    index = np.arange(10, 40)
+    mean, std = data.measure(pixels, index)
+    values = pixels[index].transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    assert mean == pytest.approx(values.mean(1))
+    assert std[:2] == pytest.approx(values.std(1)[:2]) and std[2] == 1e-3
+
+
+def test_normalising_is_x_minus_mean_over_std() -> None:
+    how = Preprocess(3, 8, 8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean, std = torch.tensor(how.mean)[:, None, None], torch.tensor(how.std)[:, None, None]
+    torch.testing.assert_close(data.Normalise(how, CPU)(x), (x / 255 - mean) / std)
+
+
+def test_rows_that_do_not_fit_in_memory_are_gathered_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
+    index, labels = np.arange(19, 4, -1), torch.arange(15)
+    how = data.Normalise(Preprocess(1, 8, 8, (0.5,), (0.5,)), CPU)
+    resident = data.Tensors(source, index, labels, how)
+    monkeypatch.setattr(data, "free_memory", lambda device: 100)
+    gathered = data.Tensors(source, index, labels, how)
+    assert resident.resident is not None and gathered.resident is None
+    chosen = torch.tensor([3, 0, 14])
+    for a, b in zip(resident.take(chosen), gathered.take(chosen), strict=True):
+        assert torch.equal(a, b)
+
+
+# The loop -----------------------------------------------------------------------------------------
+
+
+def blobs(n: int, seed: int = 0) -> data.Tensors:
+    """Two features that tell three classes apart."""
+    drawn = np.random.default_rng(seed)
+    labels = drawn.integers(0, 3, n)
+    points = (np.array([[0, 3], [3, 0], [-3, -3]])[labels] + drawn.normal(size=(n, 2))).astype(np.float32)
+    return data.Tensors(points, np.arange(n), torch.from_numpy(labels))
+
+
+def config(**values: Any) -> RunConfig:
+    return catalog.run_config({"architecture": "linear", "device": "cpu", "epochs": 5, "learning_rate": 0.01, **values})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimiser_learns_and_the_events_add_up(optimizer: str) -> None:
+    torch.manual_seed(0)
+    train, validation = blobs(203), blobs(57, seed=1)
+    net = nn.Linear(2, 3)
+    events = list(fit(net, train, validation, config(optimizer=optimizer, batch_size=10)))
+    ends = [e for e in events if isinstance(e, EpochEnd)]
+    steps = [e for e in events if isinstance(e, Step)]
+    assert [e.epoch for e in ends] == [1, 2, 3, 4, 5] and ends[-1].step == 5 * 21 == steps[-1].step
+    assert ends[-1].val_accuracy is not None and ends[-1].val_accuracy > 0.8 and ends[-1].train_loss < ends[0].train_loss
+    assert steps[-1].seconds_left == 0
+
+
+def test_a_split_is_evaluated_over_every_image_and_divided_once() -> None:
+    torch.manual_seed(0)
+    net, split = nn.Linear(2, 3), blobs(1030)  # more than one batch, and a small last one
+    loss, accuracy = evaluate(net, split)
+    logits = net(torch.from_numpy(split.source))
+    assert loss == pytest.approx(nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-6)
+    assert accuracy == pytest.approx((logits.argmax(1) == split.labels).float().mean().item())
+    assert len(answers(net, split)) == 1030
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        net = nn.Linear(2, 3)
+        list(fit(net, blobs(100), None, config(seed=seed, batch_size=7)))
+        return net.weight.detach()
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_early_stopping_waits_for_its_patience_and_brings_the_best_weights_back() -> None:
+    torch.manual_seed(0)
+    train, validation = blobs(60), blobs(60, seed=1)
+    validation.labels = (validation.labels + 1) % 3  # the better it learns, the worse this gets
+    net = nn.Linear(2, 3)
+    snapshots = []
+    for event in fit(net, train, validation, config(patience=3, epochs=50, learning_rate=0.05)):
+        if isinstance(event, EpochEnd):
+            snapshots.append((event, net.weight.detach().clone()))
+    last, _ = snapshots[-1]
+    assert last.epoch == last.best_epoch + 3 < 50
+    assert torch.equal(net.weight.detach(), snapshots[last.best_epoch - 1][1])
+    assert not torch.equal(net.weight.detach(), snapshots[-1][1])
+
+
+def test_without_patience_no_epoch_is_left_out() -> None:
+    train, validation = blobs(60), blobs(60, seed=1)
+    validation.labels = (validation.labels + 1) % 3
+    assert sum(isinstance(e, EpochEnd) for e in fit(nn.Linear(2, 3), train, validation, config(patience=0, epochs=12))) == 12
+
+
+def test_a_loss_that_is_no_number_names_its_epoch_and_step() -> None:
+    broken = blobs(50)
+    broken.source[7] = math.nan
+    assert broken.resident is not None
+    broken.resident[7] = math.nan
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0)).tolist()
+    with pytest.raises(Invalid, match=f"The loss became NaN in epoch 1, step {order.index(7) // 10 + 1}\\."):
+        list(fit(nn.Linear(2, 3), broken, None, config(batch_size=10)))
+
+
+def test_closing_the_loop_keeps_the_best_weights_so_far() -> None:
+    net = nn.Linear(2, 3)
+    events = fit(net, blobs(60), blobs(60, seed=1), config(epochs=50))
+    best = None
+    for event in events:
+        if isinstance(event, EpochEnd):
+            if event.best_epoch == event.epoch:
+                best = net.weight.detach().clone()
+            if event.epoch == 4:
+                break
+    events.close()
+    assert best is not None and torch.equal(net.weight.detach(), best)
+
+
+def test_a_last_batch_of_one_joins_its_neighbour() -> None:
+    assert batch_sizes(10, 5) == [5, 5]
+    assert batch_sizes(11, 5) == [5, 6]
+    assert batch_sizes(12, 5) == [5, 5, 2]
+    assert batch_sizes(1, 5) == [1]
+    assert batch_sizes(3, 1) == [1, 1, 1]
+
+
+# The worker process -------------------------------------------------------------------------------
+
+
+def test_two_epochs_in_a_process_of_their_own_leave_events_weights_and_predictions(home: Path) -> None:
+    rows = digits()
+    folder = make_run(rows, architecture="convnet", epochs=2, batch_size=16, patience=0)
+    assert start(folder).wait(240) == 0
+    history = runs.events(folder)
+    assert [type(e) for e in history if not isinstance(e, Preparing | Step)] == [Started, EpochEnd, EpochEnd, Ended]
+    assert isinstance(history[0], Preparing) and history[0].what == "Reading images"
+    assert ended(folder).outcome == "succeeded" and ended(folder).best_epoch == epochs(folder)[-1].best_epoch
+    table = pd.read_csv(runs.predictions_path(folder), dtype={"true": str, "predicted": str})
+    assert sorted(table["image_id"]) == sorted(r.image_id for r in rows if r.split != "train")
+    validation = table[table["split"] == "validation"]
+    best = epochs(folder)[ended(folder).best_epoch - 1]  # type: ignore[operator]
+    assert (validation["true"] == validation["predicted"]).mean() == pytest.approx(best.val_accuracy)
+    answered = infer.predict(str(folder), [str(settings().images / f"{i[:2]}/{i}.png") for i in table["image_id"]])
+    np.testing.assert_allclose([a["probabilities"] for a in answered], table[[str(n) for n in range(10)]], atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["stop file", "SIGTERM"])
+def test_a_stopped_run_keeps_its_best_weights_and_predictions(home: Path, how: str) -> None:
+    folder = make_run(squares(20), architecture="linear", epochs=1000, patience=0, batch_size=1)
+    process = start(folder)
+    wait_for(folder, EpochEnd)
+    if how == "SIGTERM":
+        process.send_signal(signal.SIGTERM)
+    else:
+        runs.request_stop(folder)
+    assert process.wait(60) == 0
+    assert ended(folder).outcome == "stopped" and len(epochs(folder)) < 1000
+    assert model.load(folder).epoch == ended(folder).best_epoch
+    assert runs.predictions_path(folder).exists()
+
+
+def test_a_stop_within_the_first_epoch_keeps_the_weights_so_far(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.ml.fit.STEP_EVENT_SECONDS", 0.0)
+    folder = make_run(squares(10), architecture="linear", epochs=3, batch_size=2)
+    stops = iter([False] * 3 + [True] * 99)  # asked by the reports of reading, then after each step
+    monkeypatch.setattr(runs, "stop_requested", lambda _: any(isinstance(e, Step) for e in runs.events(folder)) and next(stops))
+    worker.main(folder)
+    assert ended(folder).outcome == "stopped" and ended(folder).best_epoch is None and not epochs(folder)
+    assert model.load(folder).classes == ("blue", "green", "red")
+
+
+def test_a_stop_before_training_ends_the_run_without_weights(home: Path) -> None:
+    folder = make_run(squares(4), architecture="linear")
+    runs.request_stop(folder)
+    worker.main(folder)
+    assert ended(folder).outcome == "stopped" and not runs.checkpoint(folder).exists()
+
+
+def test_a_run_waits_for_its_device_and_can_be_stopped_while_it_waits(home: Path) -> None:
+    folder = make_run(squares(4), architecture="linear")
+    (home / "locks").mkdir()
+    with filelock.FileLock(home / "locks" / "cpu.lock"):
+        process = start(folder)
+        wait_for(folder, Queued)
+        runs.request_stop(folder)
+        assert process.wait(60) == 0
+    assert [type(e) for e in runs.events(folder)] == [Queued, Ended] and ended(folder).outcome == "stopped"
+
+
+def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
+    folder = make_run(squares(20), architecture="cnn3", learning_rate=10.0, optimizer="sgd", epochs=5, batch_size=4)
+    worker.main(folder)
+    assert ended(folder).outcome == "failed" and "Lower the learning rate" in ended(folder).message, ended(folder)
+    assert not any("nan" in line.lower() for line in (folder / "events.jsonl").read_text().splitlines() if '"Ended"' not in line)
+
+
+def test_a_crash_ends_with_a_sentence_and_keeps_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(squares(4), architecture="linear")
+    monkeypatch.setattr(data, "pixel_rows", lambda *_: 1 / 0)
+    worker.main(folder)
+    assert ended(folder).outcome == "failed" and "ZeroDivisionError" in ended(folder).detail and "Traceback" not in ended(folder).message
+
+
+def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    folder = make_run(squares(4), architecture="linear")
+    monkeypatch.setattr(worker, "build", full)
+    worker.main(folder)
+    assert "smaller batch" in ended(folder).message
+
+
+def test_an_absent_device_is_refused_with_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Invalid, match="no cuda device") as e:
+        worker.pick_device("cuda")
+    assert "cpu" in e.value.hint and worker.pick_device("cpu") == CPU
+
+
+def test_another_rank_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(squares(4), architecture="linear")
+    monkeypatch.setenv("RANK", "1")
+    worker.main(folder)
+    assert runs.events(folder) == []
+
+
+def test_a_frozen_network_runs_its_backbone_once_and_trains_only_the_head(trained: dict[str, Path]) -> None:
+    folder = trained["efficientnet_lite0"]
+    started = next(e for e in runs.events(folder) if isinstance(e, Started))
+    assert started.trained == 3 * 1281 < started.parameters
+    assert any(isinstance(e, Preparing) and e.what == "Running the backbone once" for e in runs.events(folder))
+    assert max(e.val_accuracy or 0 for e in epochs(folder)) == 1
+    found = model.load(folder)
+    untouched = model.build(catalog.run_config({"architecture": "efficientnet_lite0"}), 3, found.preprocess)
+    differing = [k for k, v in untouched.state_dict().items() if not torch.equal(v, found.model.state_dict()[k])]
+    assert differing == ["classifier.weight", "classifier.bias"]
+    again = make_run(tuple(runs.snapshot_rows(folder)), "lite-again", architecture="efficientnet_lite0", epochs=1, image_size=64)
+    worker.main(again)
+    assert not any(isinstance(e, Preparing) for e in runs.events(again))  # pixels and features came from the cache
+
+
+def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
+    rows = squares(2, 40)
+    cfg = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": 64})
+    how = model.preprocess_for(cfg, [])
+    net, arch = model.build(cfg, 3, how), catalog.ARCHITECTURES["efficientnet_lite0"]
+    pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda *_: None)
+    source, index = features.run_once(net, arch, how, pixels, settings().cache, 1, CPU, lambda *_: None)
+    x = infer.normalised(list(pixels.cache[pixels.index]), how)
+    with torch.inference_mode():
+        head = model.head_of(net, arch)
+        torch.testing.assert_close(head(torch.from_numpy(source[index])), net.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+def test_predicting_a_file_agrees_with_the_predictions_of_the_run(trained: dict[str, Path], name: str) -> None:
+    folder = trained[name]
+    table = pd.read_csv(runs.predictions_path(folder))
+    answered = infer.predict(str(folder), [str(settings().images / f"{i[:2]}/{i}.png") for i in table["image_id"]])
+    classes = list(runs.load(folder).classes)
+    np.testing.assert_allclose([a["probabilities"] for a in answered], table[classes], atol=1e-4)
+    assert len(table)
+
+
+def test_a_file_that_cannot_be_read_does_not_spoil_the_others(trained: dict[str, Path], tmp_path: Path) -> None:
+    folder = trained["linear"]
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    good = files_of(folder)[0]
+    rows = infer.predict(str(folder), [good, str(tmp_path / "broken.png"), str(tmp_path / "absent.png"), good])
+    assert [("error" in r) for r in rows] == [False, True, True, False]
+    assert sum(rows[3]["probabilities"]) == pytest.approx(1) and rows[1]["hint"]
+
+
+def test_a_grey_picture_is_answered_by_a_network_of_colour(trained: dict[str, Path], tmp_path: Path) -> None:
+    Image.new("L", (30, 20), 99).save(tmp_path / "grey.png")
+    for folder in trained.values():
+        assert "probabilities" in infer.predict(str(folder), [str(tmp_path / "grey.png")])[0]
+
+
+def test_what_the_network_receives_is_told_in_pixels_and_numbers(trained: dict[str, Path]) -> None:
+    folder = trained["convnet"]
+    got = infer.received(str(folder), files_of(folder)[0])
+    assert got["image"].shape == (16, 16, 3) and got["image"].dtype == np.uint8 and got["shape"] == (1, 3, 16, 16)
+    assert got["low"] < 0 < got["high"]
+    assert infer.facts(files_of(folder)[0])["width"] == 12
+    assert infer.ready().startswith("cpu")
+
+
+def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
+    folder = str(trained["linear"])
+    before = infer.loaded(folder)
+    assert infer.loaded(folder) is before
+    os.utime(runs.checkpoint(trained["linear"]), ns=(1, 1))
+    assert infer.loaded(folder) is not before
+
+
+# Attribution --------------------------------------------------------------------------------------
+
+CONVOLUTIONAL = ["convnet", "cnn3", "efficientnet_lite0"]
+
+
+@pytest.mark.parametrize("name", ["linear", *CONVOLUTIONAL])
+@pytest.mark.parametrize("method", catalog.METHODS)
+def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:
+    folder = trained[name]
+    file = files_of(folder)[0]
+    if method == "grad_cam" and name == "linear":
+        with pytest.raises(Invalid, match="needs a convolution"):
+            attribute.attribute(str(folder), file, method, None)
+        return
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index,union-attr]
+    answer = attribute.attribute(str(folder), file, method, 1)
+    assert torch.equal(states[0], torch.get_rng_state()) and states[2] == random.getstate()
+    assert states[1] == np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    assert answer["map"].shape == answer["image"].shape[:2] and answer["map"].dtype == np.float32
+    assert np.isfinite(answer["map"]).all() and answer["map"].any()
+    assert answer["target"] == 1 and answer["probability"] == answer["probabilities"][1]
+    assert (answer["delta"] is not None) == (method == "integrated_gradients")
+    again = attribute.attribute(str(folder), file, method, 1)
+    np.testing.assert_allclose(again["map"], answer["map"], rtol=1e-4, atol=1e-6)
+    net = infer.loaded(str(folder)).model
+    for module in net.modules():
+        assert not module._forward_hooks and not module._backward_hooks and not module._forward_pre_hooks
+        assert not module._backward_pre_hooks
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_the_maps_are_those_of_plain_captum_calls(trained: dict[str, Path], name: str) -> None:
+    folder = trained[name]
+    file, found = files_of(folder)[0], model.load(folder)
+    x = infer.normalised([infer.read(file, found.preprocess)], found.preprocess)
+    side = x.shape[2]
+    window = max(1, round(side / 7))
+    layer = found.model.get_submodule(found.architecture.cam_layer)
+    cam = captum.attr.LayerGradCam(found.model.requires_grad_(True), layer).attribute(x, target=2)
+    expected = {
+        "saliency": captum.attr.Saliency(found.model).attribute(x.clone().requires_grad_(), target=2).amax(1),
+        "integrated_gradients": captum.attr.IntegratedGradients(found.model).attribute(x, target=2, n_steps=32).sum(1),
+        "grad_cam": nn.functional.interpolate(cam, (side, side), mode="bilinear")[:, 0],
+        "occlusion": captum.attr.Occlusion(found.model)
+        .attribute(x, sliding_window_shapes=(3, window, window), strides=(3, max(1, window // 2), max(1, window // 2)), target=2)
+        .sum(1),
+    }
+    for method, tensor in expected.items():
+        got = attribute.attribute(str(folder), file, method, 2)["map"]
+        wanted = tensor[0].detach().numpy()
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max(), err_msg=method)
+
+
+def test_integrated_gradients_add_up_to_the_change_in_score(trained: dict[str, Path]) -> None:
+    folder = trained["linear"]
+    answer = attribute.attribute(str(folder), files_of(folder)[0], "integrated_gradients", 0)
+    assert abs(answer["delta"]) < 1e-4
+
+
+def test_an_unknown_class_is_refused(trained: dict[str, Path]) -> None:
+    with pytest.raises(Invalid, match="no class number 3"):
+        attribute.attribute(str(trained["linear"]), files_of(trained["linear"])[0], "saliency", 3)
+
+
+# Downloads ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder served as the mirror of two made-up files."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    resources = []
+    for name in ("a.gz", "b.gz"):
+        (mirror / name).write_bytes(name.encode() * 300_000)
+        resources.append((name, hashlib.md5((mirror / name).read_bytes()).hexdigest()))
+    monkeypatch.setattr(download.datasets.MNIST, "mirrors", [f"file://{tmp_path}/gone/", f"file://{mirror}/"])
+    monkeypatch.setattr(download.datasets.MNIST, "resources", resources)
+    return mirror
+
+
+def test_a_download_tries_its_mirrors_checks_its_files_and_fetches_none_twice(tmp_path: Path, server: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    folder = download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: False)
+    assert sorted(p.name for p in folder.iterdir()) == ["a.gz", "b.gz"]
+    assert [s for s in seen if s[0] == s[1]] == [(1_200_000, 1_200_000, "a.gz"), (1_200_000, 1_200_000, "b.gz")]
+    (folder / "b.gz").write_bytes(b"damaged")
+    seen.clear()
+    download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: False)
+    assert {s[2] for s in seen} == {"b.gz"} and (folder / "b.gz").read_bytes() == (server / "b.gz").read_bytes()
+
+
+def test_without_the_network_the_files_and_their_folder_are_named(tmp_path: Path, server: Path) -> None:
+    (server / "b.gz").unlink()
+    with pytest.raises(AppError) as e:
+        download.download("MNIST", tmp_path / "in", lambda *_: None, lambda: False)
+    assert str(tmp_path / "in" / "MNIST") in e.value.hint and "a.gz, b.gz" in e.value.hint
+    with pytest.raises(Invalid, match="ImageNet"):
+        download.download("ImageNet", tmp_path, lambda *_: None, lambda: False)
+
+
+def test_a_damaged_download_is_not_kept(tmp_path: Path, server: Path) -> None:
+    (server / "a.gz").write_bytes(b"other bytes")
+    with pytest.raises(AppError, match="damaged"):
+        download.download("MNIST", tmp_path / "in", lambda *_: None, lambda: False)
+    assert list((tmp_path / "in" / "MNIST").iterdir()) == []
+
+
+def test_a_download_can_be_stopped(tmp_path: Path, server: Path) -> None:
+    seen: list[Any] = []
+    folder = download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: len(seen) > 1)
+    assert len(seen) == 2 and list(folder.iterdir()) == []
+
+
+def test_cifar_files_that_are_missing_are_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(AppError, match="missing or damaged"):
+        next(download.cifar10_arrays(tmp_path))
+
+
+def test_core_ml_imports_neither_store_nor_launch() -> None:
+    code = (
+        "import sys, core.ml.worker, core.ml.infer, core.ml.attribute, core.ml.download;"
+        "print([m for m in ('core.store', 'core.launch') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
