@@ -9,7 +9,6 @@ from typing import Any
 
 from core import catalog, launch, runs, store
 from core.settings import settings
-from core.store import Filter
 from core.types import Prediction, RunConfig, SnapshotRow
 
 UNSURE = 0.8  # a lower top probability is marked unsure
@@ -56,5 +55,5 @@ def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:
 
 def _untrained(architecture: str, dataset_id: int) -> tuple[RunConfig, list[SnapshotRow]]:
     """What decides the preprocessing of a run that does not exist yet: its settings and some of its training images."""
-    some = store.browse(dataset_id, Filter(split="train"), 0, 256)
+    some = store.some(dataset_id, "train", 256)
     return catalog.run_config({"architecture": architecture}), [SnapshotRow(i.id, i.path, i.label or "", i.split) for i in some]

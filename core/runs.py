@@ -130,7 +130,7 @@ def log_tail(folder: Path, lines: int = 20) -> str:
 def folder(run_id: str) -> Path:
     """The run's folder; NotFound for anything that is not the plain id of a run."""
     path = settings().runs / run_id
-    if not run_id or path.parent != settings().runs or not path.is_dir():
+    if run_id in ("", "..") or path.parent != settings().runs or not path.is_dir():
         raise NotFound(f"There is no run “{run_id}”.", "It may have been deleted. Choose another run.")
     return path
 

@@ -328,6 +328,13 @@ def browse(dataset_id: int, want: Filter, offset: int, limit: int) -> list[Image
         return [_image(row) for row in c.execute(query)]
 
 
+def some(dataset_id: int, split: str, limit: int) -> list[Image]:
+    """Images of a split in the order of their hashes: a repeatable random sample."""
+    with reading() as c:
+        query = select(images).where(images.c.dataset_id == dataset_id, images.c.split == split).order_by(images.c.id).limit(limit)
+        return [_image(row) for row in c.execute(query)]
+
+
 def count(dataset_id: int, want: Filter) -> int:
     with reading() as c:
         return c.execute(select(func.count()).select_from(images).where(*want.where(dataset_id))).scalar_one()

@@ -212,7 +212,7 @@ def delete(run_id: str) -> None:
 
 def restore(run_id: str) -> None:
     source = settings().home / "bin" / run_id
-    if source.parent != settings().home / "bin" or not source.is_dir():
+    if run_id in ("", "..") or source.parent != settings().home / "bin" or not source.is_dir():
         raise NotFound(f"The run “{run_id}” is not in the bin.")
     shutil.move(source, settings().runs / run_id)
 

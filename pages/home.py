@@ -40,7 +40,7 @@ def start_tour() -> None:
 def begin(sample: Dataset) -> None:
     going = next((r for r in train.list_runs(sample.id) if r.active), None)
     run_id = going.run.id if going else train.start(sample.id, TOUR, frame.user()).id
-    st.session_state["tour"] = st.session_state["run"] = run_id
+    st.session_state["tour"] = st.session_state["watched"] = run_id
     st.session_state.pop("tour-import", None)
     frame.choose_dataset(SAMPLE)
 
@@ -112,7 +112,7 @@ def tour(run_id: str) -> None:
     board(state.run, settings().images / image.path, ["integrated_gradients", "occlusion"], top, key="tour-maps")
     with st.container(horizontal=True):
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
-            st.switch_page("evaluate.py", query_params={"run_id": run_id})
+            st.switch_page("evaluate.py", query_params={"run": run_id})
         if st.button("Train on my own images", icon=":material/photo_library:"):
             st.switch_page("dataset.py")
         if st.button("Close the tour", icon=":material/close:"):

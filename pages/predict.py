@@ -55,7 +55,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
         ):
             st.session_state["explain"] = ("upload", upload.id, upload.name)
             st.session_state["explain-source"] = "My own picture"
-            st.switch_page("explain.py", query_params={"run_id": run.id})
+            st.switch_page("explain.py", query_params={"run": run.id})
 
 
 def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:

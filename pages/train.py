@@ -76,7 +76,7 @@ def what_will_happen(current: Dataset, snapshot, warnings: list[str], values: di
             st.markdown(f":orange[:material/warning:] {frame.plain(warning)}")
         if st.button("Start training", type="primary", icon=":material/play_arrow:", key="start"):
             run = train.start(current.id, values, frame.user())
-            st.session_state["run"] = run.id
+            st.session_state["watched"] = run.id
             st.rerun()
 
 
@@ -115,11 +115,11 @@ def outcome(state: train.RunState) -> None:
     if state.best is not None:
         with st.container(horizontal=True):
             if st.button("See its mistakes", type="primary", icon=":material/grid_on:"):
-                st.switch_page("evaluate.py", query_params={"run_id": state.run.id})
+                st.switch_page("evaluate.py", query_params={"run": state.run.id})
             if st.button("Why it answers so", icon=":material/frame_inspect:"):
-                st.switch_page("explain.py", query_params={"run_id": state.run.id})
+                st.switch_page("explain.py", query_params={"run": state.run.id})
             if st.button("Try it on a picture", icon=":material/upload_file:"):
-                st.switch_page("predict.py", query_params={"run_id": state.run.id})
+                st.switch_page("predict.py", query_params={"run": state.run.id})
 
 
 def table(found: list[train.RunState]) -> None:
@@ -161,13 +161,13 @@ def table(found: list[train.RunState]) -> None:
     )
     if picked["selection"]["rows"]:
         chosen = found[picked["selection"]["rows"][0]]
-        if chosen.run.id != st.session_state.get("run"):
-            st.session_state["run"] = chosen.run.id
+        if chosen.run.id != st.session_state.get("watched"):
+            st.session_state["watched"] = chosen.run.id
             st.rerun()
         if not chosen.active and st.button(f"Delete {frame.plain(chosen.run.name)}", icon=":material/delete:"):
             train.delete(chosen.run.id)
             st.session_state["deleted_run"] = chosen.run.id
-            st.session_state.pop("run", None)
+            st.session_state.pop("watched", None)
             st.rerun()
 
 
@@ -181,7 +181,7 @@ with frame.page("Train", "A network looks at the labelled images again and again
                 del st.session_state["deleted_run"]
                 st.rerun()
     found = train.list_runs(current.id)
-    shown = next((s for s in found if s.run.id == st.session_state.get("run")), next((s for s in found if s.active), None))
+    shown = next((s for s in found if s.run.id == st.session_state.get("watched")), next((s for s in found if s.active), None))
     if shown is not None:
         panel(shown)
         with st.expander("Train another network", icon=":material/add:", expanded=False):

@@ -22,7 +22,7 @@ def picture(url: str, alt: str, small: bool, height: str = "auto") -> None:
     rendering = "pixelated" if small else "auto"
     st.html(
         f'<img src="{html.escape(url)}" alt="{html.escape(alt)}" style="width:100%;height:{height};object-fit:contain;'
-        f'max-height:60vh;image-rendering:{rendering};border-radius:6px;background:rgba(128,140,140,.12)">'
+        f'max-height:48vh;image-rendering:{rendering};border-radius:6px;background:rgba(128,140,140,.12)">'
     )
 
 
@@ -91,7 +91,7 @@ def _received(current: Dataset, image: Image) -> None:
         found = predict.received(choice, current.id, image.path)
     how = found["preprocess"]
     left, right = st.columns([2, 3])
-    with left:
+    with left, st.container(key="received"):
         st.image(found["image"], width="stretch", alt="the picture as the network receives it")
     with right:
         _, channels, height, width = found["shape"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,27 +35,36 @@ def plain(text: str) -> str:
     return text.replace("\n", " ")
 
 
+def url_choice(name: str, label: str, options: list[str], default: str, title: Callable[[str], str]) -> str:
+    """A select box whose value is kept in the session and in the URL as ?name=; the URL wins.
+
+    Not bind="query-params": that writes the displayed title into the URL instead of the value.
+    """
+
+    def changed() -> None:
+        st.query_params[name] = st.session_state[name]
+
+    if (given := st.query_params.get(name)) in options:
+        st.session_state[name] = given
+    elif st.session_state.get(name) not in options:
+        st.session_state[name] = default
+    value = st.selectbox(label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None)
+    if st.query_params.get(name) != value:
+        st.query_params[name] = str(value)
+    return str(value)
+
+
 def dataset_picker() -> None:
-    """The dataset every page works on: in the sidebar, and as ?dataset= in the URL."""
+    """The dataset every page works on: in the sidebar, and in the URL."""
     found = dataset.datasets()
     if not found:
         return
     names = [d.name for d in found]
     if (wanted := st.session_state.pop("choose_dataset", None)) in names:
-        st.session_state["dataset"] = wanted
-    elif "dataset" not in st.session_state and "dataset" not in st.query_params:
-        st.session_state["dataset"] = max(found, key=lambda d: d.created_at).name
+        st.query_params["dataset"] = wanted
+    newest = max(found, key=lambda d: d.created_at).name
     sizes = dataset.sizes()
-    st.selectbox(
-        "Dataset",
-        names,
-        index=None,  # no default, so that the URL always says which
-        key="dataset",
-        bind="query-params",
-        persist_state="session",
-        format_func=lambda name: f"{name}  ·  {sizes.get(name, 0):,} images",
-        filter_mode=None if len(names) < 8 else "fuzzy",
-    )
+    url_choice("dataset", "Dataset", names, newest, lambda name: f"{name}  ·  {sizes.get(name, 0):,} images")
 
 
 def choose_dataset(name: str) -> None:

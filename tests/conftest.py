@@ -1,0 +1,149 @@
+"""What the tests share: a home of their own, small true pictures, and one finished run that is trained once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from core import api, dataset, sources, store, train
+from core.settings import settings
+from core.types import Dataset
+
+ROOT = Path(__file__).parent.parent
+COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
+
+
+def forget() -> None:
+    """Drops what the process remembers of the last LOUPE_HOME."""
+    if store.engine.cache_info().currsize:
+        store.engine().dispose()
+    for cached in (settings, store.engine, api._secret, api._thumb, api._picture, train._finished):
+        cached.cache_clear()
+
+
+def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    forget()
+    monkeypatch.setenv("LOUPE_HOME", str(home))
+    for name in ("LOUPE_DATABASE_URL", "LOUPE_ROOTS", "LOUPE_ALLOWED_HOSTS", "LOUPE_MAX_UPLOAD_MB"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that asks for no home must not write into the data folder of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOUPE_HOME", str(tmp_path_factory.mktemp("nobody")))
+        yield
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty LOUPE_HOME."""
+    move_in(monkeypatch, tmp_path / "home")
+    yield tmp_path / "home"
+    forget()
+
+
+@pytest.fixture
+def squares() -> Callable[[Path, int], Path]:
+    """Writes 12 x 12 pictures, a folder for each colour, no two of them equal."""
+
+    def draw(folder: Path, each: int = 8) -> Path:
+        noise = np.random.default_rng(7)
+        for name, colour in COLOURS.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for i in range(each):
+                pixels = np.clip(np.array(colour) + noise.integers(-25, 26, (12, 12, 3)), 0, 255).astype(np.uint8)
+                Pillow.fromarray(pixels).save(folder / name / f"{name}-{i}.png")
+        return folder
+
+    return draw
+
+
+def stored_dataset(name: str, folder: Path) -> Dataset:
+    """The folder's classes as a dataset; decoded here, so that no pool of processes has to start."""
+    found = store.create_dataset(name)
+    rows = [replace(dataset.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
+    store.add_classes(found.id, sorted({r.label for r in rows if r.label}))
+    store.add_images(found.id, rows, "tester", "import")
+    return store.get_dataset(found.id)
+
+
+@pytest.fixture
+def small(home: Path, tmp_path: Path, squares: Callable[[Path, int], Path]) -> Dataset:
+    """24 coloured squares of three classes."""
+    return stored_dataset("squares", squares(tmp_path / "squares", 8))
+
+
+@dataclass(frozen=True)
+class Trained:
+    home: Path
+    dataset: Dataset
+    run_id: str
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """The dataset “digits-small” of 300 real digits, imported from a folder, and a ConvNet that learned them."""
+    from sklearn.datasets import load_digits
+
+    folder, home = tmp_path_factory.mktemp("digits"), tmp_path_factory.mktemp("trained")
+    digits = load_digits()
+    for i, (pixels, number) in enumerate(zip(digits.images[:300], digits.target[:300], strict=True)):
+        (folder / str(number)).mkdir(exist_ok=True)
+        Pillow.fromarray((pixels * (255 / 16)).round().astype(np.uint8)).save(folder / str(number) / f"{i:03d}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        move_in(patch, home)
+        report = dataset.import_now("digits-small", sources.at(folder), "tester")
+        assert report.added == 300, report
+        found = dataset.find("digits-small")
+        assert found is not None
+        run = train.start(found.id, {"architecture": "convnet", "epochs": 3}, "tester")
+        state = train.wait(run.id)
+        assert state.status == "succeeded", (state.message, train.log_tail(run.id))
+        forget()
+    yield Trained(home, found, run.id)
+
+
+@pytest.fixture
+def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """The finished run that all tests share: read it, change nothing."""
+    move_in(monkeypatch, trained_once.home)
+    yield trained_once
+    forget()
+
+
+@pytest.fixture
+def trained_copy(trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """The same in a home that the test may change."""
+    shutil.copytree(trained_once.home, tmp_path / "copy")
+    move_in(monkeypatch, tmp_path / "copy")
+    yield replace(trained_once, home=tmp_path / "copy")
+    forget()
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs python with the arguments from the repository root, in the test's LOUPE_HOME."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *args], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

@@ -1,0 +1,115 @@
+"""The files of a run folder: events, status, and writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.errors import NotFound
+from core.settings import settings
+from core.types import Ended, EpochEnd, Event, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, SnapshotRow, Started, Step
+
+AT = "2026-01-01T00:00:00.000+00:00"
+QUEUED = Queued("cpu", AT)
+STARTED = Started("cpu", 10, 10, 5, 2, AT)
+STEP = Step(1, 3, 0.5, 0.9, 100.0, 2.0, AT)
+EPOCH = EpochEnd(1, 5, 0.5, 0.9, None, None, 0.1, 100.0, 1, 1.0, AT)
+
+
+def test_events_come_back_as_they_were_written(tmp_path: Path) -> None:
+    written: list[Event] = [QUEUED, Preparing("Reading “ä”", 1, 2, AT), STARTED, STEP, EPOCH, Ended("succeeded", 1, "", 2.0, AT)]
+    for event in written:
+        runs.append(tmp_path, event)
+    assert runs.events(tmp_path) == written
+
+
+def test_reading_after_an_offset_gives_only_what_is_new(tmp_path: Path) -> None:
+    assert runs.read_lines(tmp_path) == ([], 0)
+    runs.append(tmp_path, QUEUED)
+    first, after = runs.read_lines(tmp_path)
+    assert [line["kind"] for line in first] == ["Queued"]
+    assert runs.read_lines(tmp_path, after) == ([], after)
+    runs.append(tmp_path, STARTED)
+    runs.append(tmp_path, STEP)
+    more, end = runs.read_lines(tmp_path, after)
+    assert [line["kind"] for line in more] == ["Started", "Step"]
+    assert end == (tmp_path / "events.jsonl").stat().st_size
+
+
+def test_a_half_written_last_line_is_left_for_the_next_read(tmp_path: Path) -> None:
+    runs.append(tmp_path, QUEUED)
+    whole = (tmp_path / "events.jsonl").stat().st_size
+    line = json.dumps({"kind": "Queued", "device": "über", "at": AT}, ensure_ascii=False).encode() + b"\n"
+    half = line.index("ü".encode()) + 1  # in the middle of a letter
+    with open(tmp_path / "events.jsonl", "ab") as f:
+        f.write(line[:half])
+    assert runs.read_lines(tmp_path)[1] == whole
+    assert runs.read_lines(tmp_path, whole) == ([], whole)
+    assert runs.events(tmp_path) == [QUEUED]
+    with open(tmp_path / "events.jsonl", "ab") as f:
+        f.write(line[half:])
+    assert runs.read_lines(tmp_path, whole) == ([{"kind": "Queued", "device": "über", "at": AT}], whole + len(line))
+
+
+@pytest.mark.parametrize(
+    ("history", "alive", "expected"),
+    [
+        ([], True, "pending"),
+        ([], False, "lost"),
+        ([QUEUED], True, "queued"),
+        ([QUEUED], False, "lost"),
+        ([QUEUED, Preparing("x", 0, 1, AT)], True, "running"),
+        ([STARTED, STEP], True, "running"),
+        ([STARTED, EPOCH], False, "lost"),
+        ([STARTED, EPOCH, Ended("succeeded", 1, "", 1.0, AT)], False, "succeeded"),
+        ([STARTED, Ended("stopped", None, "", 1.0, AT)], False, "stopped"),
+        ([Ended("failed", None, "", 1.0, AT)], False, "failed"),
+        ([STARTED, Ended("succeeded", 1, "", 1.0, AT)], True, "succeeded"),  # the worker is still closing its files
+    ],
+)
+def test_the_status_follows_from_the_events_and_the_process(history: list[Event], alive: bool, expected: RunStatus) -> None:
+    assert runs.status(history, alive) == expected
+
+
+def test_a_writer_that_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "config.json"
+    runs.write_json(target, {"old": 1})
+
+    def half(tmp: Path) -> None:
+        tmp.write_text("{")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        runs.write_atomically(target, half)
+    assert runs.read_json(target) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    runs.write_json(target, {"new": 2})
+    assert runs.read_json(target) == {"new": 2}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../runs", "../bin", "../../etc", "good/inner", "good/../good", "/etc", "missing", "a\0b"])
+def test_a_name_that_is_no_run_of_this_home_is_refused(home: Path, name: str) -> None:
+    (settings().runs / "good" / "inner").mkdir(parents=True)
+    (settings().home / "bin").mkdir()
+    with pytest.raises(NotFound):
+        runs.folder(name)
+    assert runs.folder("good") == settings().runs / "good"
+
+
+def test_a_run_and_its_snapshot_survive_the_way_to_disk_with_any_class_name(tmp_path: Path) -> None:
+    names = ("NA", 'a,"b"', "ü; x")
+    config = RunConfig("linear", False, False, 0, 1, 8, "adam", 1e-3, 0, 0, "cpu")
+    run = Run("r", "Linear 1", 1, "d", config, names, "s", {"train": 3, "validation": 0, "test": 0}, AT, "me", "abc")
+    rows = tuple(SnapshotRow(f"{i:016x}", f"00/{i:016x}.png", name, "train") for i, name in enumerate(names))
+    runs.create(tmp_path / "r", run, Snapshot("s", names, rows))
+    assert runs.load(tmp_path / "r") == run
+    assert tuple(runs.snapshot_rows(tmp_path / "r")) == rows
+
+
+def test_the_end_of_a_log_is_read_without_the_rest(tmp_path: Path) -> None:
+    assert runs.log_tail(tmp_path) == ""
+    (tmp_path / "worker.log").write_text("\n".join(f"line {i}" for i in range(10_000)))
+    assert runs.log_tail(tmp_path, 2) == "line 9998\nline 9999"

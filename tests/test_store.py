@@ -1,0 +1,276 @@
+"""Labels are events that nobody loses or overwrites, and snapshots are the same whenever they are taken."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import dataset, label, store
+from core.errors import Conflict, Invalid, NotFound
+from core.settings import settings
+from core.types import Dataset, Image, Split, now
+
+ROOT = Path(__file__).parent.parent
+
+
+def image(dataset_id: int, number: int, name: str | None = None, split: Split = "train") -> Image:
+    return Image(f"{number:016x}", dataset_id, "png", 8, 8, 1, 100, split, f"{number}.png", now(), 0, 10, name)
+
+
+def dataset_with(name: str, *rows: tuple[str | None, Split, int]) -> Dataset:
+    """A dataset with so many images of each (label, split)."""
+    made = store.create_dataset(name)
+    new = [image(made.id, 0, text, split) for text, split, n in rows for _ in range(n)]
+    store.add_images(made.id, [replace(i, id=f"{k:016x}") for k, i in enumerate(new)], "tester", "import")
+    return store.get_dataset(made.id)
+
+
+def current(made: Dataset, image_id: str) -> tuple[str | None, int]:
+    found = store.get_image(made.id, image_id)
+    return found.label, found.label_seq
+
+
+@pytest.fixture
+def cats(home: Path) -> Dataset:
+    return dataset_with("cats", ("cat", "train", 5), ("dog", "train", 5), (None, "train", 5))
+
+
+# The database
+
+
+def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path) -> None:
+    affected = (3, 7, 0) <= sqlite3.sqlite_version_info < (3, 51, 3)
+    repaired = sqlite3.sqlite_version_info[:2] in ((3, 44), (3, 50)) and store.WAL_IS_SAFE
+    with store.reading() as c:
+        pragma = {name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")}
+    expected = "delete" if affected and not repaired else "wal"
+    assert pragma == {"journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+
+def test_a_transaction_that_fails_leaves_nothing(cats: Dataset) -> None:
+    before = store.history(cats.id, f"{0:016x}")
+    with pytest.raises(NotFound, match="not in this dataset any more"):
+        store.apply_labels(cats.id, {f"{0:016x}": current(cats, f"{0:016x}")[1], "f" * 16: 0}, "dog", "Ann", "manual")
+    assert store.history(cats.id, f"{0:016x}") == before
+
+
+# Labels
+
+
+def test_a_label_is_an_event_that_says_who_what_and_what_it_was_before(cats: Dataset) -> None:
+    one = f"{0:016x}"
+    done = label.apply(cats.id, {one: current(cats, one)[1]}, "dog", "Ann")
+    last = store.history(cats.id, one)[0]
+    assert (last.seq, last.label, last.previous, last.by, last.source) == (done.seqs[one], "dog", "cat", "Ann", "manual")
+    assert current(cats, one) == ("dog", done.seqs[one])
+
+
+def test_a_label_given_on_an_old_view_is_refused_and_overwrites_nothing(cats: Dataset) -> None:
+    one, other = f"{0:016x}", f"{1:016x}"
+    seen = {i: current(cats, i)[1] for i in (one, other)}
+    first = label.apply(cats.id, {one: seen[one]}, "dog", "Ann")
+    second = label.apply(cats.id, seen, None, "Bob")
+    assert list(second.seqs) == [other]
+    refused = second.refused[one]
+    assert refused is not None and (refused.label, refused.by, refused.seq) == ("dog", "Ann", first.seqs[one])
+    assert current(cats, one) == ("dog", first.seqs[one])
+    assert [e.by for e in store.history(cats.id, one)] == ["Ann", "tester"]
+
+
+def test_the_same_act_sent_twice_is_stored_once_and_answered_alike(cats: Dataset) -> None:
+    one = f"{0:016x}"
+    seen = {one: current(cats, one)[1]}
+    first = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
+    again = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
+    assert again == first and not again.refused
+    assert [e.label for e in store.history(cats.id, one)] == ["dog", "cat"]
+
+
+def test_taking_a_label_back_is_one_more_event(cats: Dataset) -> None:
+    one = f"{0:016x}"
+    label.apply(cats.id, {one: current(cats, one)[1]}, None, "Ann")
+    assert [(e.label, e.previous) for e in store.history(cats.id, one)] == [(None, "cat"), ("cat", None)]
+    assert store.count(cats.id, store.Filter(labelled=False)) == 6
+
+
+def test_a_class_that_does_not_exist_is_refused(cats: Dataset) -> None:
+    one = f"{0:016x}"
+    with pytest.raises(NotFound, match="“horse” is not a class"):
+        label.apply(cats.id, {one: current(cats, one)[1]}, "horse", "Ann")
+    assert current(cats, one)[0] == "cat"
+
+
+def test_labelling_nothing_or_too_much_at_once_is_refused(cats: Dataset) -> None:
+    with pytest.raises(Invalid, match="No image"):
+        label.apply(cats.id, {}, "cat", "Ann")
+    with pytest.raises(Invalid, match="5001"):
+        label.apply(cats.id, {f"{i:016x}": 0 for i in range(5001)}, "cat", "Ann")
+
+
+def test_more_images_than_one_statement_can_name_are_labelled_in_one_act(home: Path) -> None:
+    made = dataset_with("many", ("a", "train", 1200), ("b", "train", 1))
+    seen = {i.id: i.label_seq for i in store.browse(made.id, store.Filter(label="a"), 0, 2000)}
+    done = label.apply(made.id, seen, "b", "Ann")
+    assert len(done.seqs) == 1200 and not done.refused
+    assert store.counts(made.id) == [("train", "b", 1201)]
+
+
+def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Dataset) -> None:
+    rng = random.Random(3)
+    ids = [f"{i:016x}" for i in range(15)]
+    for step in range(60):
+        some = rng.sample(ids, rng.randint(1, 6))
+        stale = rng.random() < 0.3
+        label.apply(cats.id, {i: current(cats, i)[1] - stale for i in some}, rng.choice(["cat", "dog", None]), "Ann", f"op-{step}")
+    for i in ids:
+        events = store.history(cats.id, i)
+        assert current(cats, i) == ((events[0].label, events[0].seq) if events else (None, 0))
+        assert [e.previous for e in events[:-1]] == [e.label for e in events[1:]]
+
+
+WRITER = """
+import json, sys, threading
+from core import store
+from core.errors import AppError
+dataset_id, process = int(sys.argv[1]), sys.argv[2]
+lock, acknowledged = threading.Lock(), []
+def write(by):
+    done = number = 0
+    while done < 50:
+        one = f"{(number + len(by)) % 4:016x}"
+        number += 1
+        seen = store.get_image(dataset_id, one).label_seq
+        result = store.apply_labels(dataset_id, {one: seen}, "cat" if number % 2 else "dog", by, "manual", f"{by}-{number}")
+        if one in result.seqs:
+            done += 1
+            with lock:
+                acknowledged.append([one, result.seqs[one], seen, by])
+threads = [threading.Thread(target=write, args=(f"{process}{'-' * i}",)) for i in range(2)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(json.dumps(acknowledged))
+"""
+
+
+def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_have_not_seen(cats: Dataset) -> None:
+    import json
+
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(cats.id), name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in "AB"
+    ]
+    acknowledged = [tuple(row) for w in writers for row in json.loads(w.communicate(timeout=60)[0])]
+    assert all(w.returncode == 0 for w in writers)
+    assert Counter(by for *_, by in acknowledged) == {"A": 50, "A-": 50, "B": 50, "B-": 50}
+    stored = set()
+    for number in range(4):
+        events = store.history(cats.id, f"{number:016x}")
+        # The version a writer saw is the event just before its own: nobody's edit came in between unseen.
+        stored |= {(e.image_id, e.seq, before.seq, e.by) for e, before in zip(events, events[1:], strict=False)}
+        assert current(cats, f"{number:016x}") == (events[0].label, events[0].seq)
+    assert stored == set(acknowledged)
+
+
+# Datasets
+
+
+def test_a_deleted_dataset_frees_its_name_and_comes_back_with_every_label(cats: Dataset) -> None:
+    dataset.delete(cats.id)
+    assert dataset.find("cats") is None and [d.id for d in dataset.deleted()] == [cats.id]
+    with pytest.raises(NotFound, match="was deleted"):
+        label.apply(cats.id, {f"{0:016x}": 1}, "dog", "Ann")
+    other = store.create_dataset("cats")
+    with pytest.raises(Conflict, match="Another dataset is called “cats”"):
+        dataset.restore(cats.id)
+    dataset.delete(other.id)
+    dataset.restore(cats.id)
+    assert dataset.find("cats") == cats
+    assert dataset.totals(cats.id) == (15, 10)
+
+
+def test_two_datasets_cannot_have_one_name(cats: Dataset) -> None:
+    with pytest.raises(Conflict, match="exists already"):
+        store.create_dataset("cats")
+
+
+def test_one_picture_in_two_datasets_has_a_label_in_each(cats: Dataset) -> None:
+    other = dataset_with("others", ("x", "train", 1), ("y", "train", 1))
+    one = f"{0:016x}"
+    label.apply(other.id, {one: current(other, one)[1]}, "y", "Ann")
+    assert current(cats, one)[0] == "cat" and current(other, one)[0] == "y"
+    assert len(store.history(cats.id, one)) == 1
+
+
+def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
+    made = dataset_with("many", ("a", "train", 30), ("a", "test", 20), (None, "train", 10))
+    assert store.count(made.id, store.Filter(label="a", split="test")) == 20
+    assert store.count(made.id, store.Filter(labelled=False)) == 10
+    one = replace(image(made.id, 999), source="50%_off.png")
+    store.add_images(made.id, [one], "tester", "import")
+    assert [i.id for i in store.browse(made.id, store.Filter(text="%_O"), 0, 10)] == [one.id]
+    pages = [[i.id for i in dataset.browse(made.id, store.Filter(), page, 25)[0]] for page in (1, 2, 3)]
+    assert [len(p) for p in pages] == [25, 25, 11] and len({i for p in pages for i in p}) == 61
+    assert Counter({(s, name): n for s, name, n in store.counts(made.id)}) == {("train", "a"): 30, ("test", "a"): 20, ("train", None): 11}
+
+
+# Snapshots
+
+
+def ids(snapshot: store.Snapshot, split: Split, name: str | None = None) -> set[str]:
+    return {r.image_id for r in snapshot.rows if r.split == split and name in (None, r.label)}
+
+
+def test_a_snapshot_takes_15_percent_of_each_class_for_validation_and_none_of_test(home: Path) -> None:
+    made = dataset_with("d", ("a", "train", 40), ("b", "train", 20), ("c", "train", 2), ("e", "train", 1), ("a", "test", 30), (None, "train", 9))
+    found = store.snapshot(made.id, 0)
+    assert {c: len(ids(found, "validation", c)) for c in found.classes} == {"a": 6, "b": 3, "c": 1, "e": 0}
+    assert {c: len(ids(found, "train", c)) for c in found.classes} == {"a": 34, "b": 17, "c": 1, "e": 1}
+    assert ids(found, "test") == {i.id for i in store.browse(made.id, store.Filter(split="test"), 0, 100)}
+    assert len(found.rows) == 93
+
+
+def test_a_snapshot_is_repeatable_and_its_id_names_its_content(home: Path) -> None:
+    made = dataset_with("d", ("a", "train", 40), ("b", "train", 40))
+    first = store.snapshot(made.id, 0)
+    assert store.snapshot(made.id, 0) == first
+    assert ids(store.snapshot(made.id, 1), "validation") != ids(first, "validation")
+    twin = dataset_with("twin", ("a", "train", 40), ("b", "train", 40))
+    assert store.snapshot(twin.id, 0).id == first.id
+    one = first.rows[0].image_id
+    done = label.apply(made.id, {one: current(made, one)[1]}, "b", "Ann")
+    assert store.snapshot(made.id, 0).id != first.id
+    label.apply(made.id, done.seqs, "a", "Ann")
+    assert store.snapshot(made.id, 0).id == first.id
+
+
+def test_new_images_hardly_move_the_validation_set(home: Path) -> None:
+    made = dataset_with("d", ("a", "train", 100), ("b", "train", 100))
+    before = ids(store.snapshot(made.id, 0), "validation")
+    store.add_images(made.id, [image(made.id, 10_000 + i, "a") for i in range(10)], "tester", "import")
+    after = ids(store.snapshot(made.id, 0), "validation")
+    assert len(before & after) >= len(before) - 4
+
+
+def test_a_validation_split_that_came_with_the_images_is_kept(home: Path) -> None:
+    made = dataset_with("d", ("a", "train", 40), ("b", "train", 40), ("a", "validation", 3), ("b", "test", 5))
+    found = store.snapshot(made.id, 0)
+    assert ids(found, "validation") == {i.id for i in store.browse(made.id, store.Filter(split="validation"), 0, 100)}
+    assert len(ids(found, "train")) == 80 and len(ids(found, "test")) == 5
+
+
+def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: Path) -> None:
+    made = store.create_dataset("d")
+    store.add_classes(made.id, ["zebra", "none of these", "ant"])
+    store.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
+    assert store.snapshot(made.id, 0).classes == ("zebra", "ant")
+
+
+def test_the_database_lies_in_the_home(home: Path) -> None:
+    store.create_dataset("d")
+    assert settings().home == home.resolve() and (home / "loupe.db").is_file()
