@@ -104,7 +104,9 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
 def find_dataset(name: str) -> int:
     found = dataset.find(name)
     if found is None:
-        raise BadArgument(f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}.")
+        raise BadArgument(
+            f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}."
+        )
     return found.id
 
 
@@ -137,7 +139,9 @@ def list_runs(args: argparse.Namespace) -> list[dict[str, Any]]:
             "architecture": config.architecture,
             "status": state.status,
             "best_epoch": state.best_epoch,
-            "validation": None if best is None else {"n": state.run.counts["validation"], "loss": best.val_loss, "accuracy": best.val_accuracy},
+            "validation": None
+            if best is None
+            else {"n": state.run.counts["validation"], "loss": best.val_loss, "accuracy": best.val_accuracy},
             "seconds": state.seconds,
             "created_at": state.run.created_at,
         }

@@ -49,6 +49,10 @@ def _sign(text: str) -> str:
     return hmac.new(_secret(), text.encode(), hashlib.sha256).hexdigest()[:32]
 
 
+def _is_signed(text: str, signature: str) -> bool:
+    return hmac.compare_digest(_sign(text).encode(), signature.encode(errors="replace"))  # of strings it takes ASCII only
+
+
 def _expiry(days: int) -> int:
     """A day number, not a second: a URL stays the same, and so cached, all day long."""
     return int(time.time() // DAY) + days
@@ -69,7 +73,7 @@ def token(user: str) -> str:
 def _user(request: Request) -> str:
     name, _, rest = request.headers.get("x-loupe-token", "").partition(".")
     expiry, _, signature = rest.partition(".")
-    if not hmac.compare_digest(_sign(f"{name}.{expiry}"), signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    if not _is_signed(f"{name}.{expiry}", signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(401, "This page has expired. Reload it.")
     return bytes.fromhex(name).decode()
 
@@ -77,7 +81,7 @@ def _user(request: Request) -> str:
 def _check_signature(request: Request) -> None:
     expiry = request.query_params.get("e", "")
     given = request.query_params.get("s", "")
-    if not hmac.compare_digest(_sign(f"{request.url.path}?{expiry}"), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    if not _is_signed(f"{request.url.path}?{expiry}", given) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(403, "This picture's address has expired. Reload the page.")
 
 

@@ -49,7 +49,7 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
     index = {c: i for i, c in enumerate(run.classes)}
     true, predicted = rows["true"].map(index).to_numpy(int), rows["predicted"].map(index).to_numpy(int)
     confusion = np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
-    probabilities = rows[list(run.classes)].to_numpy(float)
+    probabilities = rows[list(range(size))].to_numpy(float)
     losses = -np.log(np.clip(probabilities[np.arange(len(rows)), true], 1e-12, 1)) if len(rows) else np.zeros(0)
     return Evaluation(
         run_id=run_id,
@@ -60,7 +60,7 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
         loss=_mean(losses),
         per_class=tuple(_class_metrics(c, confusion, i) for i, c in enumerate(run.classes)),
         confusion=confusion,
-        rows=rows,
+        rows=rows[["image_id", "true", "predicted", "confidence"]],
         changed=changed,
         without_label=without_label,
     )
@@ -87,7 +87,9 @@ def _predictions(run_id: str) -> pd.DataFrame:
     path = runs.predictions_path(runs.folder(run_id))
     if not path.exists():
         raise NotFound("This run has no predictions: it ended before its first epoch.", "Start it again, or choose another run.")
-    return pd.read_csv(path, dtype={c: str for c in ("image_id", "split", "true", "predicted")}, keep_default_na=False)
+    # Probabilities are columns 0, 1, …: a class may be called "true" or "split".
+    names: list[str | int] = [*FIXED, *range(len(runs.load(path.parent).classes))]
+    return pd.read_csv(path, header=0, names=names, dtype=dict.fromkeys(FIXED[:4], str), keep_default_na=False)
 
 
 def splits(run_id: str) -> list[str]:

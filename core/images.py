@@ -148,7 +148,10 @@ def picture_file(path: Path, max_side: int = 2048) -> tuple[bytes, str]:
     picture = open_picture(path)
     picture.thumbnail((max_side, max_side), Pillow.Resampling.BICUBIC)
     out = io.BytesIO()
-    if max(picture.size) <= 256:
+    if max(picture.size) <= 128:  # enlarged here, pixel by pixel: a browser would blur it
+        factor = 512 // max(picture.size)
+        picture = picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.NEAREST)
+    if max(picture.size) <= 512:
         picture.save(out, "PNG", compress_level=1)
         return out.getvalue(), "image/png"
     picture.save(out, "JPEG", quality=90)

@@ -47,6 +47,11 @@ def picture(submission: Submission) -> Path:
     return uploads.find(submission.image_id).path
 
 
+def reopen(submission_id: int, by: str) -> None:
+    """Takes a decision back; the prediction waits again and its picture leaves the dataset."""
+    store.reopen(submission_id, by)
+
+
 def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None:
     """Accepts (the predicted class), corrects (another class) or rejects, once.
 

@@ -561,6 +561,31 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 _append_events(c, image.dataset_id, [(image.id, label, have.label if have else None)], by, "review")
 
 
+def reopen(submission_id: int, by: str) -> None:
+    """Takes a decision back: the submission waits again, and what it added to the dataset is taken out again.
+
+    The label events stay: the image's history says that it was given a label and lost it.
+    """
+    s, i, e = submissions.c, images.c, label_events.c
+    with writing() as c:
+        row = c.execute(select(submissions).where(s.id == submission_id, s.verdict.is_not(None))).first()
+        if row is None:
+            raise Conflict("This prediction waits in the queue already.", "It is shown when its turn comes.")
+        c.execute(submissions.update().where(s.id == submission_id).values(verdict=None, label=None, decided_by=None, decided_at=None))
+        if row.verdict == "rejected":
+            return
+        here = (i.dataset_id == row.dataset_id, i.id == row.image_id)
+        events = c.execute(
+            select(e.label, e.previous, e.source).where(e.dataset_id == row.dataset_id, e.image_id == row.image_id).order_by(e.seq.desc())
+        ).all()
+        if events and events[0].source == "review":  # nobody has changed it since
+            _append_events(
+                c, row.dataset_id, [(row.image_id, events[0].previous, events[0].label)], by, "review", note="decision taken back"
+            )
+            if all(event.source == "review" for event in events):  # it came by review alone
+                c.execute(images.delete().where(*here))
+
+
 def _parts(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     """Chunks below SQLite's limit on bound variables."""
     for start in range(0, len(ids), size):

@@ -126,13 +126,15 @@ def state(run_id: str) -> RunState:
     except FileNotFoundError:
         size = 0
     result = _finished(path, size)
-    return result if not result.active else _state(path)
+    # Lost is not final either: so looks a run whose worker has not been started yet.
+    return result if result.status not in (*ACTIVE, "lost") else _state(path)
 
 
 def _state(path: Path) -> RunState:
     run = runs.load(path)
+    alive = launch.launcher.alive(path)  # asked first: what it wrote before it ended is then among the events
     history = runs.events(path)
-    status = runs.status(history, launch.launcher.alive(path))
+    status = runs.status(history, alive)
     started = next((e for e in history if isinstance(e, Started)), None)
     ended = next((e for e in reversed(history) if isinstance(e, Ended)), None)
     epochs = [e for e in history if isinstance(e, EpochEnd)]

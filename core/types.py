@@ -321,6 +321,6 @@ class Evaluation:
     loss: Interval | None  # mean cross-entropy in nats
     per_class: tuple[ClassMetrics, ...]
     confusion: np.ndarray  # (actual, predicted) counts
-    rows: Any  # pandas: image_id, true, predicted, confidence, one column per class
+    rows: Any  # pandas: image_id, true, predicted, confidence
     changed: int  # labels changed since training
     without_label: int  # predicted, but carrying no label of the run's classes today

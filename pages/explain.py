@@ -15,9 +15,8 @@ PER_PAGE = 24
 
 def choose_image(current: Dataset, run: Run) -> None:
     """Mistakes first, then the rest; or a picture of one's own."""
-    source = st.segmented_control(
-        "Picture", ["Its mistakes", "Its predictions", "My own picture"], default="Its mistakes", required=True, key="explain-source"
-    )
+    st.session_state.setdefault("explain-source", "Its mistakes")
+    source = st.segmented_control("Picture", ["Its mistakes", "Its predictions", "My own picture"], required=True, key="explain-source")
     if source == "My own picture":
         file = st.file_uploader("A picture", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], key="explain-file")
         if file:

@@ -73,7 +73,8 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
     waiting = len(answers) - sent
-    st.toast(f"{sent} sent to review." + (f" {waiting} waited there already." if waiting else ""), icon=":material/rate_review:")
+    there = f"{waiting} of them wait there already." if sent else "They wait in Review already."
+    st.toast(f"{sent} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
 
 
 with frame.page("Predict", "Ask a trained network about pictures it has never seen.") as current:

@@ -1,5 +1,7 @@
 """Predictions that wait for a person: accept, correct or reject, one key each."""
 
+import html
+
 import streamlit as st
 
 from core import api, review
@@ -32,7 +34,7 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
         "Hide the network's answer", key="hide", persist_state="session", help="Decide without being influenced; accepting is off then."
     )
     with left, st.container(key="blurred" if blur else "clear"):
-        picture(api.upload_url(review.picture(submission)), "the picture to decide on", False, "58vh")
+        picture(api.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
     with right:
         st.markdown(f"{frame.plain(submission.name)}, sent by {frame.plain(submission.by)}  \n{waiting:,} waiting, least certain first")
         if not hide:
@@ -57,33 +59,36 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
         )  # fmt: skip
 
 
+def take_back(submission: Submission) -> None:
+    try:
+        review.reopen(submission.id, frame.user())
+        st.toast(f"{frame.plain(submission.name)} waits for a decision again.", icon=":material/undo:")
+    except Conflict:
+        pass  # a double click: it waits already
+
+
 def decided(current: Dataset) -> None:
+    """The last ten decisions, each of which can be taken back."""
     last = review.decided(current.id)
     if not last:
         return
-    st.subheader("The last decisions", anchor=False)
-    st.dataframe(
-        [
-            {
-                "picture": s.name,
-                "network": s.predicted,
-                "sure": s.probability,
-                "verdict": s.verdict,
-                "label": s.label or "",
-                "by": s.decided_by,
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("The last decisions", anchor=False, width="content")
+        st.button("Undo the last", icon=":material/undo:", shortcut="ctrl+z", key="undo", on_click=take_back, args=(last[0],))
+    for s in last:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"decided-{s.id}", gap="medium"):
+            url = html.escape(api.upload_url(review.picture(s)))
+            st.html(f'<img class="small-picture" src="{url}" alt="">', width=44)
+            what = {
+                "accepted": f"accepted as **{frame.plain(s.label or '')}**",
+                "corrected": f"corrected to **{frame.plain(s.label or '')}**",
             }
-            for s in last
-        ],
-        hide_index=True,
-        column_config={
-            "picture": st.column_config.TextColumn("Picture"),
-            "network": st.column_config.TextColumn("The network said"),
-            "sure": st.column_config.NumberColumn("Sure", format="percent"),
-            "verdict": st.column_config.TextColumn("Verdict"),
-            "label": st.column_config.TextColumn("Label"),
-            "by": st.column_config.TextColumn("By"),
-        },
-    )
+            st.markdown(
+                f"{frame.plain(s.name)}: {what.get(s.verdict or '', 'rejected')}. The network said {frame.plain(s.predicted)} "
+                f"({s.probability:.0%}). By {frame.plain(s.decided_by or '')}.",
+                width="stretch",
+            )
+            st.button("Take back", type="tertiary", icon=":material/undo:", key=f"back-{s.id}", on_click=take_back, args=(s,))
 
 
 with frame.page("Review", "Decide on predictions: what you accept or correct joins the dataset, what you reject never does.") as current:

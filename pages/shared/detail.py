@@ -17,12 +17,11 @@ from pages.shared.figures import base
 WINDOW = 12  # pixels a side, as many as stay readable as numbers
 
 
-def picture(url: str, alt: str, small: bool, height: str = "auto") -> None:
+def picture(url: str, alt: str, height: str = "auto") -> None:
     """A picture by its address: its bytes never pass through the script."""
-    rendering = "pixelated" if small else "auto"
     st.html(
         f'<img src="{html.escape(url)}" alt="{html.escape(alt)}" style="width:100%;height:{height};object-fit:contain;'
-        f'max-height:48vh;image-rendering:{rendering};border-radius:6px;background:rgba(128,140,140,.12)">'
+        f'max-height:48vh;border-radius:6px;background:rgba(128,140,140,.12)">'
     )
 
 
@@ -30,10 +29,9 @@ def picture(url: str, alt: str, small: bool, height: str = "auto") -> None:
 def drawer(current: Dataset, image_id: str) -> None:
     with frame.told():
         image = dataset.image(current.id, image_id)
-        small = max(image.width, image.height) <= 128
         left, right = st.columns([3, 2])
         with left:
-            picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}", small)
+            picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
         with right:
             _label(current, image)
             _facts(image)
