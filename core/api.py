@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import time
@@ -135,10 +136,13 @@ async def uploaded(request: Request) -> Response:
 async def apply_label(request: Request) -> Response:
     """Body: operation, dataset_id, label or null, seen {image_id: seq}; answer: seqs and refused."""
     user = _user(request)
-    if int(request.headers.get("content-length") or 0) > MAX_JSON:
-        raise HTTPException(413, "Too many images in one go.")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_JSON:
+            raise HTTPException(413, "Too many images in one go.")
     try:
-        body = await request.json()
+        body = json.loads(data)
         seen = {str(i): int(seq) for i, seq in body["seen"].items()}
         name = None if body["label"] is None else str(body["label"])
         dataset_id, operation = int(body["dataset_id"]), str(body["operation"])[:64]
@@ -153,7 +157,7 @@ async def run_events(request: Request) -> Response:
     _user(request)
     after = request.query_params.get("after", "0")
     folder = runs.folder(request.path_params["run"])
-    lines, offset = runs.read_lines(folder, int(after) if after.isdigit() else 0)
+    lines, offset = runs.read_lines(folder, int(after[:12]) if after.isdecimal() else 0)
     return JSONResponse({"lines": lines, "next": offset}, headers={"Cache-Control": "no-store"})
 
 

@@ -54,8 +54,11 @@ class LocalLauncher:
     def alive(self, folder: Path) -> bool:
         if (child := self._children.get(folder)) is not None:
             return child.poll() is None
-        process = _process(folder)
-        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+        try:
+            process = _process(folder)
+            return process is not None and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:  # it ended between the two questions
+            return False
 
     def kill(self, folder: Path) -> None:
         if self.alive(folder) and (process := _process(folder)) is not None:

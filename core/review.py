@@ -7,9 +7,9 @@ from pathlib import Path
 from core import runs, store, uploads
 from core.dataset import add_upload
 from core.errors import Invalid
-from core.types import Prediction, Submission
+from core.types import Dataset, Prediction, Submission
 
-__all__ = ["decide", "decided", "picture", "queue", "queue_length", "submit"]
+__all__ = ["decide", "decided", "picture", "queue", "queue_length", "reopen", "submit"]
 
 queue_length = store.queue_length
 
@@ -49,7 +49,15 @@ def picture(submission: Submission) -> Path:
 
 def reopen(submission_id: int, by: str) -> None:
     """Takes a decision back; the prediction waits again and its picture leaves the dataset."""
+    _dataset_of(store.get_submission(submission_id))
     store.reopen(submission_id, by)
+
+
+def _dataset_of(submission: Submission) -> Dataset:
+    dataset = store.get_dataset(submission.dataset_id)
+    if dataset.deleted_at:
+        raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
+    return dataset
 
 
 def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None:
@@ -58,9 +66,7 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None
     An accepted or corrected picture joins the dataset with its label; a rejected one never does.
     """
     submission = store.get_submission(submission_id)
-    dataset = store.get_dataset(submission.dataset_id)
-    if dataset.deleted_at:
-        raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
+    dataset = _dataset_of(submission)
     if verdict == "rejected":
         store.decide(submission_id, verdict, None, by, None)
         return

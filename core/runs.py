@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import (
     Ended,
@@ -87,7 +87,10 @@ def read_lines(folder: Path, after: int = 0) -> tuple[list[dict[str, Any]], int]
     except FileNotFoundError:
         return [], after
     end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], after + end
+    try:
+        return [json.loads(line) for line in data[:end].splitlines()], after + end
+    except json.JSONDecodeError:
+        raise Invalid("This is not the start of an event.", "Ask from offset 0.") from None
 
 
 def events(folder: Path) -> list[Event]:

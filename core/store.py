@@ -540,6 +540,11 @@ def get_submission(submission_id: int) -> Submission:
     return _submission(row)
 
 
+def _decision(submission_id: int, added: bool) -> str:
+    """The note of a decision's event: by it reopen knows its own event, and whether the image came with it."""
+    return f"review {submission_id}{', picture added' if added else ''}"
+
+
 def decide(submission_id: int, verdict: str, label: str | None, by: str, image: Image | None) -> None:
     """Sets the verdict once and, with it, adds the image and its label to the dataset, in one transaction."""
     s = submissions.c
@@ -558,7 +563,8 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
             if label is not None:
                 _add_classes(c, image.dataset_id, [label])
             if have is None or have.label != label:
-                _append_events(c, image.dataset_id, [(image.id, label, have.label if have else None)], by, "review")
+                change = (image.id, label, have.label if have else None)
+                _append_events(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
 
 
 def reopen(submission_id: int, by: str) -> None:
@@ -575,14 +581,13 @@ def reopen(submission_id: int, by: str) -> None:
         if row.verdict == "rejected":
             return
         here = (i.dataset_id == row.dataset_id, i.id == row.image_id)
-        events = c.execute(
-            select(e.label, e.previous, e.source).where(e.dataset_id == row.dataset_id, e.image_id == row.image_id).order_by(e.seq.desc())
-        ).all()
-        if events and events[0].source == "review":  # nobody has changed it since
-            _append_events(
-                c, row.dataset_id, [(row.image_id, events[0].previous, events[0].label)], by, "review", note="decision taken back"
-            )
-            if all(event.source == "review" for event in events):  # it came by review alone
+        newest = (
+            select(e.label, e.previous, e.note).where(e.dataset_id == row.dataset_id, e.image_id == row.image_id).order_by(e.seq.desc())
+        )
+        last = c.execute(newest.limit(1)).first()
+        if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
+            _append_events(c, row.dataset_id, [(row.image_id, last.previous, last.label)], by, "review", note="decision taken back")
+            if last.note == _decision(submission_id, True):
                 c.execute(images.delete().where(*here))
 
 

@@ -75,7 +75,8 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     The client's name is cut down to harmless letters and is never used as a path.
     """
     folder, limit = batch(batch_id), settings().max_upload_mb * 1_000_000
-    safe = re.sub(r"[^\w.\- ]", "_", PurePath(name.replace("\\", "/")).name).strip(". ")[-120:] or "file"
+    safe = re.sub(r"[^\w.\- ]", "_", PurePath(name.replace("\\", "/")).name)
+    safe = safe.encode(errors="replace")[-200:].decode(errors="ignore").strip(". ") or "file"  # file systems count bytes: up to 255
     folder.mkdir(parents=True, exist_ok=True)
     part, size = folder / f"{uuid.uuid4().hex}.part", 0
     try:

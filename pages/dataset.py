@@ -5,9 +5,8 @@ from pathlib import PurePath
 import streamlit as st
 
 from core import dataset, sources, uploads
-from core.dataset import ImportState
+from core.dataset import Filter, ImportState
 from core.settings import settings
-from core.store import Filter
 from core.types import Dataset
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
@@ -103,10 +102,10 @@ def add_images() -> None:
             key="batch",
             url="/api/upload",
             token=frame.token(),
-            accept=".zip,.gz,.csv,.jsonl,image/*,application/octet-stream,.idx,*",
+            accept="",
             multiple=True,
-            label="Drop a zip or images here",
-            hint="or choose files",
+            label="Drop files here",
+            hint="A zip, images, a table with labels (CSV, JSONL) with its images, or IDX files",
             max_mb=settings().max_upload_mb,
         )
         if sent:

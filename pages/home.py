@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from core import dataset, evaluate, review, sources, train
+from core import dataset, evaluate, predict, review, sources, train
 from core.settings import settings
-from core.types import Dataset
+from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
 from pages.shared.board import board
 from pages.shared.figures import confusion
@@ -108,8 +108,10 @@ def tour(run_id: str) -> None:
     st.markdown(
         f"This picture is labelled **{frame.plain(first['true'])}**, the network said **{frame.plain(first['predicted'])}**. Red parts speak for the class above, blue parts against it."
     )
-    top = sorted(((c, float(first[c])) for c in e.classes), key=lambda pair: -pair[1])[:2]
-    board(state.run, settings().images / image.path, ["integrated_gradients", "occlusion"], top, key="tour-maps")
+    path = settings().images / image.path
+    answer = predict.predict(run_id, [path])[0]
+    if isinstance(answer, Prediction):
+        board(state.run, path, ["integrated_gradients", "occlusion"], answer.top(2), key="tour-maps")
     with st.container(horizontal=True):
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
             st.switch_page("evaluate.py", query_params={"run": run_id})

@@ -108,7 +108,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         assert report.added == 300, report
         found = dataset.find("digits-small")
         assert found is not None
-        run = train.start(found.id, {"architecture": "convnet", "epochs": 3}, "tester")
+        run = train.start(found.id, {"architecture": "convnet", "epochs": 3, "batch_size": 20}, "tester")
         state = train.wait(run.id)
         assert state.status == "succeeded", (state.message, train.log_tail(run.id))
         forget()

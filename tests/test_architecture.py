@@ -96,7 +96,9 @@ def test_every_allowed_exception_is_still_needed() -> None:
 
 
 def test_nothing_outside_core_ml_imports_it_with_itself() -> None:
-    found = [(m, i) for m, tree in TREES.items() if not within(m, "core.ml") for s in at_import(tree) for i in imports(s) if within(i, "core.ml")]
+    found = [
+        (m, i) for m, tree in TREES.items() if not within(m, "core.ml") for s in at_import(tree) for i in imports(s) if within(i, "core.ml")
+    ]
     assert found == []
 
 

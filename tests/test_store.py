@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,9 @@ def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path
     affected = (3, 7, 0) <= sqlite3.sqlite_version_info < (3, 51, 3)
     repaired = sqlite3.sqlite_version_info[:2] in ((3, 44), (3, 50)) and store.WAL_IS_SAFE
     with store.reading() as c:
-        pragma = {name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")}
+        pragma = {
+            name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
     expected = "delete" if affected and not repaired else "wal"
     assert pragma == {"journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
@@ -160,8 +164,6 @@ print(json.dumps(acknowledged))
 
 
 def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_have_not_seen(cats: Dataset) -> None:
-    import json
-
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(cats.id), name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in "AB"
     ]
@@ -172,7 +174,7 @@ def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_
     for number in range(4):
         events = store.history(cats.id, f"{number:016x}")
         # The version a writer saw is the event just before its own: nobody's edit came in between unseen.
-        stored |= {(e.image_id, e.seq, before.seq, e.by) for e, before in zip(events, events[1:], strict=False)}
+        stored |= {(e.image_id, e.seq, before.seq, e.by) for e, before in pairwise(events)}
         assert current(cats, f"{number:016x}") == (events[0].label, events[0].seq)
     assert stored == set(acknowledged)
 
@@ -227,7 +229,9 @@ def ids(snapshot: store.Snapshot, split: Split, name: str | None = None) -> set[
 
 
 def test_a_snapshot_takes_15_percent_of_each_class_for_validation_and_none_of_test(home: Path) -> None:
-    made = dataset_with("d", ("a", "train", 40), ("b", "train", 20), ("c", "train", 2), ("e", "train", 1), ("a", "test", 30), (None, "train", 9))
+    made = dataset_with(
+        "d", ("a", "train", 40), ("b", "train", 20), ("c", "train", 2), ("e", "train", 1), ("a", "test", 30), (None, "train", 9)
+    )
     found = store.snapshot(made.id, 0)
     assert {c: len(ids(found, "validation", c)) for c in found.classes} == {"a": 6, "b": 3, "c": 1, "e": 0}
     assert {c: len(ids(found, "train", c)) for c in found.classes} == {"a": 34, "b": 17, "c": 1, "e": 1}

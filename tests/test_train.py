@@ -40,7 +40,9 @@ def relabel(made: Dataset, name: str | None, keep: int = 0) -> None:
 
 def test_every_problem_of_the_settings_is_reported_at_once() -> None:
     with pytest.raises(Invalid) as problem:
-        catalog.run_config({"architecture": "perceptron", "epochs": 0, "learning_rate": "fast", "freeze": "maybe", "colour": 1, "seed": 1.5})
+        catalog.run_config(
+            {"architecture": "perceptron", "epochs": 0, "learning_rate": "fast", "freeze": "maybe", "colour": 1, "seed": 1.5}
+        )
     for word in ("perceptron", "epochs is 0", "learning_rate is “fast”", "freeze is “maybe”", "“colour” is not a setting", "seed is 1.5"):
         assert word in problem.value.message
     with pytest.raises(Invalid, match=r"epochs is nan\."):
@@ -148,7 +150,9 @@ def test_a_killed_run_is_lost_and_its_log_and_last_weights_can_be_read(small: Da
 
 def test_a_run_outlives_the_process_that_started_it(small: Dataset) -> None:
     code = f"from core import train; print(train.start({small.id}, {QUICK!r}, 'tester').id)"
-    starter = subprocess.run([sys.executable, "-c", code], cwd=launch.ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    starter = subprocess.run(
+        [sys.executable, "-c", code], cwd=launch.ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60
+    )
     run_id = starter.stdout.strip()
     state = train.state(run_id)
     assert state.active, (state.message, starter.stderr)
@@ -176,7 +180,9 @@ def folder_of_a_run(small: Dataset) -> Path:
     snapshot = store.snapshot(small.id, 0)
     config = catalog.run_config(QUICK)
     counts = {"train": 1, "validation": 0, "test": 0}
-    run = runs.Run("20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x")
+    run = runs.Run(
+        "20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x"
+    )
     folder = store.settings().runs / run.id
     runs.create(folder, run, snapshot)
     return folder

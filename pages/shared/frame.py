@@ -156,24 +156,25 @@ def _chips(current: Dataset) -> None:
 
 
 def _running() -> None:
-    if any(r.active for r in train.list_runs()) or dataset.running_imports():
-        _bars()
+    active = {r.run.id for r in train.list_runs() if r.active} | {i.id for i in dataset.running_imports()}
+    if active:
+        _bars(active)
 
 
 @st.fragment(run_every=2)
-def _bars() -> None:
-    """One thin bar per run or import in progress, on every page."""
+def _bars(drawn: set[str]) -> None:
+    """One thin bar per run or import in progress, on every page; the page is drawn anew when one has ended or begun."""
     active = [r for r in train.list_runs() if r.active]
     imports = dataset.running_imports()
+    if {r.run.id for r in active} | {i.id for i in imports} != drawn:
+        st.rerun()
     for one in active[:3]:
         left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
         doing = one.message or (f"epoch {one.epoch} of {one.epochs}{left}" if one.status == "running" else one.status)
         st.progress(one.progress, f":material/model_training: {plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(doing)}")
     for job in imports[:3]:
-        st.progress(
-            min(1.0, job.done / max(1, job.total)),
-            f":material/photo_library: Import into {plain(job.dataset_name)}: {job.done:,} of {job.total:,}",
-        )
+        share = min(1.0, job.done / max(1, job.total))
+        st.progress(share, f":material/photo_library: Import into {plain(job.dataset_name)}: {job.done:,} of {job.total:,}")
 
 
 def run_picker(current: Dataset) -> Run | None:

@@ -1,0 +1,110 @@
+"""A real server on a free port and a real Chromium; skipped, with the reason, where there is no Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@dataclass
+class Server:
+    """The app on its own data folder; it can be stopped and started again."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)]
+        env = {**os.environ, "LOUPE_HOME": str(self.home), "LOUPE_ROOTS": "", "LOUPE_USER": "tester"}
+        with open(self.home / "server.log", "ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError((self.home / "server.log").read_text())
+
+    def stop(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def core(self, *args: str) -> None:
+        """One command of the command line on the same data folder."""
+        env = {**os.environ, "LOUPE_HOME": str(self.home), "LOUPE_USER": "tester"}
+        subprocess.run([sys.executable, "-m", "core", *args], cwd=ROOT, env=env, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    one = Server(tmp_path_factory.mktemp("home"), port)
+    one.core("import", "sample", "--name", "digits")
+    one.start()
+    yield one
+    one.stop()
+    log = (one.home / "server.log").read_text()
+    assert "Traceback" not in log, log[-8000:]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as p:
+        one = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh visitor; any script error and any request to another host fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
+    one = context.new_page()
+    one.set_default_timeout(30_000)
+    problems: list[str] = []
+    one.on("pageerror", lambda e: problems.append(f"script error: {e}"))
+    one.on(
+        "request",
+        lambda r: problems.append(f"request to {r.url}") if not r.url.startswith(("http://localhost", "data:", "blob:")) else None,
+    )
+    yield one
+    context.close()
+    assert not problems, problems

@@ -1,0 +1,218 @@
+"""The whole loop as a person walks it, in a real browser; its screenshots are the README's pictures.
+
+LOUPE_PICTURES=docs/pictures writes them there; without it they go to the test's own folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from sklearn.datasets import load_digits
+
+from tests.browser.conftest import ROOT, Server
+
+RUN_URL = re.compile(r"[?&]run=")
+
+
+def snap(page: Page, name: str, tmp_path: Path) -> None:
+    folder = ROOT / os.environ["LOUPE_PICTURES"] if os.environ.get("LOUPE_PICTURES") else tmp_path
+    page.wait_for_timeout(1200)  # fade-ins and fonts
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def digit_png(index: int) -> bytes:
+    """One of scikit-learn's digits, drawn larger than in the sample so that it is a new picture."""
+    out = io.BytesIO()
+    Image.fromarray((load_digits().images[index] * 15.9).astype("uint8")).resize((24, 24), Image.Resampling.BICUBIC).save(out, "PNG")
+    return out.getvalue()
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+
+
+def points(page: Page) -> int:
+    return int(page.evaluate("() => document.querySelector('.lp-loss')?.data?.[0]?.x?.length ?? 0"))
+
+
+def set_number(page: Page, label: str, value: int) -> None:
+    field = page.get_by_role("spinbutton", name=label, exact=True)
+    field.fill(str(value))
+    field.press("Enter")
+    page.wait_for_timeout(600)
+
+
+def click_cell(page: Page, row: int, column: int, classes: int) -> None:
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * (column + 0.5) / classes, box["y"] + box["height"] * (row + 0.5) / classes)
+
+
+def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Page, tmp_path: Path) -> None:
+    page.goto(server.url)
+    page.get_by_role("button", name="Show me").first.click()
+    expect(page.get_by_text("2 · The network learns")).to_be_visible()
+    expect(page.locator(".lp-loss .main-svg").first).to_be_visible()
+    expect(page.get_by_text("4 · Why it answered so")).to_be_visible(timeout=60_000)
+    expect(page.locator(".map .overlay").first).to_be_visible(timeout=30_000)
+    assert page.locator(".map .overlay").count() == 4  # two methods, two classes
+    page.set_viewport_size({"width": 1440, "height": 2150})
+    snap(page, "show-me", tmp_path)
+
+
+def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{server.url}/dataset?dataset=digits")
+    expect(page.locator(".cell")).to_have_count(60)
+    snap(page, "dataset", tmp_path)
+
+    # Filter and page
+    page.get_by_role("combobox", name="Class").click()
+    page.get_by_role("option", name=re.compile(r"^3 \(")).click()
+    expect(page.get_by_text(re.compile(r"^183 of 1,797 images"))).to_be_visible()
+    assert set(page.locator(".cell .badge .text").all_inner_texts()) == {"3"}
+
+    # Look at one image
+    page.locator(".cell").first.dblclick()
+    expect(page.get_by_text(re.compile("A tensor of shape"))).to_be_visible()
+    expect(page.get_by_text("1 × 8 × 8")).to_be_visible()
+    expect(page.get_by_text("Pixel values 0 to 255 (n = 64)")).to_be_visible()
+    snap(page, "image", tmp_path)
+    page.keyboard.press("Escape")
+
+    # Train; the curve grows without a reload and keeps the zoom
+    go(page, "Train")
+    set_number(page, "Epochs", 60)
+    set_number(page, "Early stopping patience (epochs)", 0)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_function("() => (document.querySelector('.lp-loss')?.data?.[0]?.x?.length ?? 0) > 0", timeout=60_000)
+    page.evaluate("() => Plotly.relayout(document.querySelector('.lp-loss'), {'xaxis.range': [1, 3]})")
+    before = points(page)
+    page.wait_for_function(f"() => document.querySelector('.lp-loss').data[0].x.length > {before}")
+    assert page.evaluate("() => document.querySelector('.lp-loss')._fullLayout.xaxis.range") == [1, 3]
+    snap(page, "train", tmp_path)
+    expect(page.locator(".lp-what")).to_contain_text("Finished", timeout=120_000)
+
+    # Evaluate: a cell shows exactly the images counted in it
+    page.get_by_role("button", name="See its mistakes").click()
+    expect(page.get_by_text("Most often confused")).to_be_visible()
+    expect(page).to_have_url(RUN_URL)
+    page.wait_for_timeout(800)
+    click_cell(page, 4, 4, 10)
+    heading = page.get_by_role("heading", name=re.compile(r"images: actual 4, predicted 4"))
+    expect(heading).to_be_visible()
+    shown = int(heading.inner_text().split()[0])
+    expect(page.locator(".cell")).to_have_count(shown)
+    assert set(page.locator(".cell .badge .text").all_inner_texts()) == {"4"}
+    page.set_viewport_size({"width": 1440, "height": 1500})
+    snap(page, "evaluate", tmp_path)
+
+    # Explain
+    go(page, "Explain")
+    expect(page.locator(".map .overlay").first).to_be_visible(timeout=30_000)
+    snap(page, "explain", tmp_path)
+
+    # Predict on pictures of one's own, one of them broken; a double click sends each once
+    go(page, "Predict")
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    good = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
+    page.locator("input[type=file]").set_input_files([*good, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}])  # type: ignore[list-item]
+    expect(page.get_by_text("broken.png").last).to_be_visible()
+    expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()
+    snap(page, "predict", tmp_path)
+    page.get_by_role("button", name="Send all 2 to review").dblclick()
+    expect(page.get_by_text("2 to review").first).to_be_visible()
+
+    # Review by keys
+    go(page, "Review")
+    expect(page.get_by_text("2 waiting, least certain first")).to_be_visible()
+    snap(page, "review", tmp_path)
+    page.keyboard.press("a")
+    expect(page.get_by_text("1 waiting, least certain first")).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.get_by_text("The queue is empty")).to_be_visible()
+    expect(page.get_by_text("1,798 images").first).to_be_visible()  # the accepted one joined, the rejected one did not
+    page.get_by_role("button", name="Undo the last").click()
+    expect(page.get_by_text("1 waiting, least certain first")).to_be_visible()
+
+
+def test_stop_keeps_the_best_weights_and_a_restart_does_not_disturb_a_run(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/train?dataset=digits")
+    page.get_by_text("Train another network").or_(page.get_by_role("button", name="Start training")).first.wait_for()
+    if not page.get_by_role("button", name="Start training").is_visible():
+        page.get_by_text("Train another network").click()
+    set_number(page, "Epochs", 900)
+    set_number(page, "Early stopping patience (epochs)", 0)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_function("() => (document.querySelector('.lp-loss')?.data?.[0]?.x?.length ?? 0) > 3", timeout=60_000)
+    server.stop()
+    server.start()
+    page.goto(f"{server.url}/train?dataset=digits")
+    page.wait_for_function("() => (document.querySelector('.lp-loss')?.data?.[0]?.x?.length ?? 0) > 3", timeout=60_000)
+    seen = points(page)
+    page.wait_for_function(f"() => document.querySelector('.lp-loss').data[0].x.length > {seen}")  # it went on
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(".lp-what")).to_contain_text("Stopped", timeout=30_000)
+    expect(page.get_by_role("button", name="See its mistakes")).to_be_visible()
+
+
+def test_labels_are_given_by_key_kept_after_a_reload_and_undone(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/dataset?dataset=digits")
+    cells = page.locator(".cell")
+    expect(cells).to_have_count(60)
+    before = page.locator(".cell .badge .text").all_inner_texts()[:3]
+    cells.nth(0).click()
+    cells.nth(2).click(modifiers=["Shift"])
+    page.keyboard.press("8")  # the eighth class is the digit 7
+    expect(page.locator(".badge.pending")).to_have_count(0)
+    page.reload()
+    expect(cells).to_have_count(60)
+    assert page.locator(".cell .badge .text").all_inner_texts()[:3] == ["7", "7", "7"]
+    for i, label in enumerate(before):
+        cells.nth(i).click()
+        page.keyboard.press(str((int(label) + 1) % 10))
+    expect(page.locator(".badge.pending")).to_have_count(0)
+    page.reload()
+    expect(cells).to_have_count(60)
+    assert page.locator(".cell .badge .text").all_inner_texts()[:3] == before
+
+
+def test_a_zip_is_uploaded_imported_and_its_bad_files_are_named(server: Server, page: Page, tmp_path: Path) -> None:
+    archive = tmp_path / "shapes.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for name, colour in (("red", "#d01020"), ("blue", "#1030d0")):
+            for i in range(4):
+                out = io.BytesIO()
+                Image.new("RGB", (20 + i, 20), colour).save(out, "PNG")
+                z.writestr(f"{name}/{i}.png", out.getvalue())
+        z.writestr("red/broken.png", b"\x89PNG\r\n\x1a\n and then nothing")
+        z.writestr("../outside.png", b"x")
+    page.goto(f"{server.url}/dataset?view=Add+images")
+    page.locator("input.input").set_input_files(archive)
+    page.locator(".st-key-import-own button").click()
+    expect(page.get_by_text("8 added, 0 there already, 2 skipped")).to_be_visible(timeout=60_000)
+    expect(page.locator(".cell")).to_have_count(8)
+    expect(page).to_have_url(re.compile("dataset=shapes"))
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, scheme: str, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for name in ("", "dataset", "train", "evaluate", "explain", "predict", "review"):
+        page.goto(f"{server.url}/{name}?dataset=digits")
+        expect(page.locator("h1")).to_be_visible()
+        expect(page.get_by_text("Something went wrong")).to_have_count(0)
+        page.wait_for_timeout(700)
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width)
+        if os.environ.get("LOUPE_PICTURES"):
+            page.screenshot(path=tmp_path / f"{name or 'home'}-{width}-{scheme}.png")

@@ -1,0 +1,338 @@
+"""The HTTP routes beside the pages: who is served what, and who is refused."""
+
+from __future__ import annotations
+
+import io
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from PIL import Image as Pillow
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from core import api, dataset, label, runs, store, uploads
+from core.errors import AppError
+from core.settings import settings
+from core.types import Dataset, Image, Queued, now
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[TestClient]:
+    app = Starlette(
+        routes=api.ROUTES,
+        middleware=[Middleware(api.Gate)],
+        exception_handlers={AppError: api.app_error, HTTPException: api.http_error},
+    )
+    with TestClient(app, base_url="http://localhost:8501") as client:
+        yield client
+
+
+def images_of(made: Dataset) -> list[Image]:
+    return store.browse(made.id, store.Filter(), 0, 100)
+
+
+def headers(user: str = "Ann") -> dict[str, str]:
+    return {"X-Loupe-Token": api.token(user)}
+
+
+def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    at = time.time() + days * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: at)
+
+
+# Pictures
+
+
+def test_a_signed_thumbnail_is_served_and_may_be_kept_by_the_browser_alone(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    answer = client.get(api.thumb_url(one))
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
+    assert Pillow.open(io.BytesIO(answer.content)).size == (12, 12)
+    assert "private" in answer.headers["cache-control"] and "immutable" in answer.headers["cache-control"]
+    assert api.thumb_url(one) == api.thumb_url(one)  # the same all day, or no browser would find it again
+
+
+def test_a_thumbnail_without_a_signature_or_with_another_ones_is_refused(client: TestClient, small: Dataset) -> None:
+    one, two = images_of(small)[:2]
+    url = api.thumb_url(one)
+    path, _, query = url.partition("?")
+    other = api.thumb_url(two).partition("?")
+    expiry, _, signature = query.removeprefix("e=").partition("&s=")
+    for bad in (
+        path,
+        f"{path}?e={expiry}",
+        f"{path}?e={expiry}&s=",
+        f"{path}?e={expiry}&s={signature[:-1]}",
+        f"{path}?e={int(expiry) + 1}&s={signature}",
+        f"{path}?{other[2]}",
+        f"{path.removesuffix(str(one.thumb_size))}{one.thumb_size + 1}?{query}",
+        f"{path}?e={expiry}&s={quote('é' * 32)}",
+        f"{path}?e={quote('²')}&s={signature}",
+    ):
+        answer = client.get(bad)
+        assert answer.status_code == 403, bad
+        assert "expired" in answer.json()["error"]["message"]
+    assert client.get(url).status_code == 200
+
+
+def test_a_signature_lasts_a_day_and_ends(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = api.thumb_url(images_of(small)[0])
+    with monkeypatch.context() as patch:
+        later(patch, 1)
+        assert client.get(url).status_code == 200
+    with monkeypatch.context() as patch:
+        later(patch, 3)
+        assert client.get(url).status_code == 403
+
+
+def test_another_installation_does_not_accept_this_ones_signatures(
+    client: TestClient, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, secret = api.thumb_url(images_of(small)[0]), settings().home / "secret"
+    assert secret.stat().st_mode & 0o077 == 0 and len(secret.read_bytes()) == 32
+    secret.unlink()
+    api._secret.cache_clear()
+    assert client.get(url).status_code == 403
+
+
+def photo(path: Path, size: tuple[int, int]) -> Path:
+    """A JPEG lying on its side, red at its top once upright, with a camera's name and place in its EXIF."""
+    picture = Pillow.new("RGB", size, "blue")
+    picture.paste("red", (0, 0, size[0] // 4, size[1]))  # the left edge is the top after a turn to the right
+    exif = Pillow.Exif()
+    exif[0x0112], exif[0x010F] = 6, "SecretCamera"
+    picture.save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.mark.parametrize(("size", "media_type"), [((60, 40), "image/png"), ((600, 400), "image/jpeg")])
+def test_a_picture_is_served_upright_and_without_exif(
+    client: TestClient, small: Dataset, tmp_path: Path, size: tuple[int, int], media_type: str
+) -> None:
+    file = photo(tmp_path / "photo.jpg", size)
+    one = replace(dataset.add_upload(small, file, "photo.jpg"), label="red")
+    store.add_images(small.id, [one], "tester", "import")
+    answer = client.get(api.picture_url(one))
+    assert answer.status_code == 200 and answer.headers["content-type"] == media_type
+    served = Pillow.open(io.BytesIO(answer.content))
+    assert (one.width, one.height) == (size[1], size[0])
+    assert served.height * one.width == served.width * one.height and served.height >= one.height
+    top, bottom = served.convert("RGB").getpixel((5, 2)), served.convert("RGB").getpixel((5, served.height - 3))
+    assert isinstance(top, tuple) and isinstance(bottom, tuple) and top[0] > 200 > 60 > top[2] and bottom[2] > 200 > 60 > bottom[0]
+    assert not served.getexif() and b"SecretCamera" not in answer.content
+    assert b"SecretCamera" in (settings().images / one.path).read_bytes()  # the original is untouched
+    assert b"SecretCamera" not in client.get(api.thumb_url(one)).content
+    assert client.get(f"/picture/{one.path}").status_code == 403
+
+
+def test_an_uploaded_picture_is_served_by_signature_only(client: TestClient, tmp_path: Path) -> None:
+    kept = uploads.keep("photo.jpg", photo(tmp_path / "photo.jpg", (60, 40)).read_bytes())
+    assert client.get(api.upload_url(kept.path)).headers["content-type"] == "image/png"
+    assert client.get(f"/uploaded/{kept.path.name}").status_code == 403
+
+
+def test_a_picture_whose_file_is_gone_is_an_error_in_words(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    (settings().images / one.path).unlink()
+    answer = client.get(api.picture_url(one))
+    assert 400 <= answer.status_code < 500 and "cannot be read" in answer.json()["error"]["message"]
+
+
+# The gate
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:8501", "", "127.0.0.1.nip.io"])
+def test_a_foreign_host_name_is_refused(client: TestClient, small: Dataset, host: str) -> None:
+    answer = client.get(api.thumb_url(images_of(small)[0]), headers={"Host": host})
+    assert answer.status_code == 403 and b"PNG" not in answer.content
+    with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/_stcore/stream", headers={"Host": host}):
+        pass
+    assert refused.value.code == 1008
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1:8501", "[::1]", "[::1]:8501"])
+def test_the_machines_own_names_are_answered_to(client: TestClient, small: Dataset, host: str) -> None:
+    assert client.get(api.thumb_url(images_of(small)[0]), headers={"Host": host}).status_code == 200
+    with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect("/_stcore/stream", headers={"Host": host}):
+        pass
+    assert closed.value.code != 1008  # here no such route exists, but the gate was open
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    for answer in (client.get(api.thumb_url(one)), client.get("/thumb/1/2-3"), client.get("/nothing"), client.get("/vendor/plotly.min.js")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe-eval" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_plotly_comes_from_this_machine(client: TestClient) -> None:
+    answer = client.get("/vendor/plotly.min.js")
+    assert answer.status_code == 200 and "javascript" in answer.headers["content-type"] and len(answer.content) > 1_000_000
+
+
+# Labels
+
+
+def body(made: Dataset, one: Image, name: str | None, operation: str = "op-1") -> dict[str, object]:
+    return {"operation": operation, "dataset_id": made.id, "label": name, "seen": {one.id: one.label_seq}}
+
+
+def test_a_label_is_stored_under_the_name_the_token_was_made_for(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    answer = client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann Ö."))
+    assert answer.status_code == 200
+    last = label.history(small.id, one.id)[0]
+    assert answer.json() == {"seqs": {one.id: last.seq}, "refused": {}}
+    assert (last.label, last.by, last.source) == ("green", "Ann Ö.", "manual")
+
+
+def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = images_of(small)[0]
+    name, expiry, signature = api.token("Ann").split(".")
+    for bad in ("", "x", f"{name}.{expiry}.", f"{b'Bob'.hex()}.{expiry}.{signature}", f"{name}.{int(expiry) + 9}.{signature}", "a.1.é"):
+        answer = client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": bad.encode("latin-1")})  # type: ignore[dict-item]
+        assert answer.status_code == 401 and answer.json()["error"]["message"], bad
+    token = api.token("Ann")
+    later(monkeypatch, 8)
+    assert client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": token}).status_code == 401
+    assert len(label.history(small.id, one.id)) == 1
+
+
+def test_a_label_on_an_old_view_is_refused_in_the_answer_that_says_who_came_first(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann"))
+    answer = client.post("/api/label", json=body(small, one, "red", "op-2"), headers=headers("Bob"))
+    assert answer.status_code == 200 and answer.json()["seqs"] == {}
+    refused = answer.json()["refused"][one.id]
+    assert (refused["label"], refused["by"]) == ("green", "Ann") and refused["seq"] == store.get_image(small.id, one.id).label_seq
+    assert store.get_image(small.id, one.id).label == "green"
+
+
+def test_a_label_sent_twice_is_stored_once(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    first, second = (client.post("/api/label", json=body(small, one, "green"), headers=headers()) for _ in range(2))
+    assert first.json() == second.json() and len(label.history(small.id, one.id)) == 2
+
+
+def test_an_unknown_class_image_or_dataset_is_an_error_in_words(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    for wrong in (body(small, one, "horse"), body(small, replace(one, id="f" * 16), "red"), body(small, one, "red") | {"dataset_id": 99}):
+        answer = client.post("/api/label", json=wrong, headers=headers())
+        assert answer.status_code == 404 and answer.json()["error"]["message"] and answer.json()["error"]["hint"]
+    assert len(label.history(small.id, one.id)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"seen": {}}', b'{"seen": 1, "label": null, "dataset_id": 1, "operation": "x"}'])
+def test_a_body_of_another_form_is_refused(client: TestClient, small: Dataset, content: bytes) -> None:
+    assert client.post("/api/label", content=content, headers=headers()).status_code == 400
+
+
+def test_a_body_that_is_far_too_large_is_refused(client: TestClient, small: Dataset) -> None:
+    assert client.post("/api/label", content=b"x" * 1_000_001, headers=headers()).status_code == 413
+
+
+# Uploads
+
+
+def everything(home: Path) -> set[Path]:
+    return {p for p in home.parent.rglob("*") if p.is_file() and ".db" not in p.name}
+
+
+NAMES = [
+    "../../evil.png",
+    "..\\..\\evil.png",
+    "/etc/evil.png",
+    ".evil.png",
+    "..",
+    "a\0b.png",
+    "x" * 300 + ".png",
+    "图" * 110 + ".png",
+    "a|b?.png",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_name_that_points_elsewhere_is_stored_harmlessly_or_not_at_all(client: TestClient, home: Path, name: str) -> None:
+    batch, token = str(uuid.uuid4()), headers()
+    before = everything(home)
+    answer = client.put(f"/api/upload/{batch}/{quote(name, safe='')}", content=b"12345", headers=token)
+    new = everything(home) - before
+    assert all(p.parent == uploads.batch(batch) for p in new)
+    if "/" in name or name == "..":  # the server decodes it before it looks for a route
+        assert answer.status_code == 404 and not new
+    else:
+        assert answer.status_code == 200 and answer.json() == {"size": 5}
+        (stored,) = uploads.files(batch)
+        assert stored.read_bytes() == b"12345" and stored.suffix in (".png", "") and not stored.name.startswith(".")
+
+
+def test_a_large_file_arrives_whole_in_many_pieces(client: TestClient) -> None:
+    batch = str(uuid.uuid4())
+    answer = client.put(f"/api/upload/{batch}/photos.zip", content=(bytes([i]) * 100_000 for i in range(50)), headers=headers())
+    assert answer.json() == {"size": 5_000_000}
+    (stored,) = uploads.files(batch)
+    assert stored.name == "photos.zip" and stored.read_bytes() == b"".join(bytes([i]) * 100_000 for i in range(50))
+
+
+def test_a_file_that_is_too_large_or_empty_is_refused_and_nothing_of_it_is_kept(
+    client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOUPE_MAX_UPLOAD_MB", "1")
+    settings.cache_clear()
+    batch, token = str(uuid.uuid4()), headers()
+    before = everything(home)
+    large = client.put(f"/api/upload/{batch}/large.zip", content=(b"x" * 100_000 for _ in range(11)), headers=token)
+    assert large.status_code == 422 and "larger than 1 MB" in large.json()["error"]["message"]
+    empty = client.put(f"/api/upload/{batch}/empty.zip", content=b"", headers=token)
+    assert empty.status_code == 422 and "empty" in empty.json()["error"]["message"]
+    assert everything(home) == before
+    assert client.put(f"/api/upload/{batch}/fits.zip", content=b"x" * 1_000_000, headers=token).status_code == 200
+
+
+def test_an_upload_without_a_token_or_with_a_strange_batch_is_refused(client: TestClient, home: Path) -> None:
+    token = headers()
+    before = everything(home)
+    assert client.put(f"/api/upload/{uuid.uuid4()}/a.png", content=b"1").status_code == 401
+    for batch in ("..", "%2e%2e", "pictures", "1234"):
+        assert client.put(f"/api/upload/{batch}/a.png", content=b"1", headers=token).status_code == 404
+    assert everything(home) == before
+
+
+def test_uploads_nobody_imported_are_removed_after_two_days(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = str(uuid.uuid4())
+    client.put(f"/api/upload/{batch}/a.png", content=b"1", headers=headers())
+    uploads.remove_old_batches()
+    assert uploads.batch(batch).is_dir()
+    later(monkeypatch, 2.1)
+    uploads.remove_old_batches()
+    assert not uploads.batch(batch).exists()
+
+
+# Runs
+
+
+def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, home: Path) -> None:
+    folder = settings().runs / "20260101-000000-feed"
+    folder.mkdir(parents=True)
+    url, token = f"/api/runs/{folder.name}/events", headers()
+    assert client.get(url, headers=token).json() == {"lines": [], "next": 0}
+    runs.append(folder, Queued("cpu", now()))
+    first = client.get(url, headers=token)
+    assert [line["kind"] for line in first.json()["lines"]] == ["Queued"] and first.headers["cache-control"] == "no-store"
+    runs.append(folder, Queued("gpu", now()))
+    second = client.get(f"{url}?after={first.json()['next']}", headers=token).json()
+    assert [line["device"] for line in second["lines"]] == ["gpu"]
+    assert client.get(f"{url}?after={second['next']}", headers=token).json() == {"lines": [], "next": second["next"]}
+    assert len(client.get(f"{url}?after=nonsense", headers=token).json()["lines"]) == 2
+    assert client.get(url).status_code == 401
+    for name in ("nothing", "%2e%2e", "20260101-000000-0000"):
+        assert client.get(f"/api/runs/{name}/events", headers=token).status_code == 404

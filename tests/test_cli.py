@@ -1,0 +1,146 @@
+"""The command line: JSON on stdout and nothing else, exit code 0, 1 (failed) or 2 (bad arguments)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core import dataset, evaluate, runs, train
+from core.settings import settings
+from core.types import Dataset
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+Core = Callable[..., Any]
+
+
+@pytest.fixture
+def core(python: Python) -> Core:
+    """What `python -m core …` prints, parsed; it must end with 0."""
+
+    def run(*args: object) -> Any:
+        done = python("-m", "core", *map(str, args))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def refusal(python: Python, *args: object) -> tuple[int, str]:
+    """Exit code and stderr of a command that must print nothing and raise nothing."""
+    done = python("-m", "core", *map(str, args))
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+# Import and train
+
+
+def test_a_folder_is_imported_and_its_network_trained_and_evaluated(
+    home: Path, tmp_path: Path, squares: Callable[[Path, int], Path], core: Core
+) -> None:
+    folder = squares(tmp_path / "squares", 8)
+    (folder / "red" / "broken.png").write_bytes((folder / "red" / "red-0.png").read_bytes()[:60])
+    (folder / "red" / "again.png").write_bytes((folder / "red" / "red-0.png").read_bytes())
+    report = core("import", folder, "--name", "squares")
+    assert report.keys() == {"added", "duplicates", "skipped"} and (report["added"], report["duplicates"]) == (24, 1)
+    assert [s.keys() for s in report["skipped"]] == [{"name", "reason"}] and "broken.png" in report["skipped"][0]["name"]
+    assert core("import", folder, "--name", "squares")["added"] == 0
+
+    done = core("train", "--dataset", "squares", "--architecture", "linear", "--set", "epochs=2", "--set", "device=cpu", "--wait")
+    assert done.keys() == {"run", "status", "best_epoch", "seconds"}
+    assert done["status"] == "succeeded" and done["best_epoch"] in (1, 2) and done["seconds"] > 0
+    (listed,) = core("runs", "--dataset", "squares")
+    assert (listed["run"], listed["status"], listed["architecture"]) == (done["run"], "succeeded", "linear")
+    assert listed["validation"]["n"] == runs.load(runs.folder(done["run"])).counts["validation"]
+
+    found = core("evaluate", done["run"])
+    assert found.keys() >= {"run", "split", "n", "accuracy", "per_class", "confusion"}
+    assert (found["run"], found["split"]) == (done["run"], "validation") and found["accuracy"].keys() == {"value", "low", "high"}
+    assert sum(map(sum, found["confusion"]["counts"])) == found["n"] and found["per_class"].keys() == {"red", "green", "blue"}
+    assert found == json.loads(json.dumps(evaluate.as_json(evaluate.evaluate(done["run"], "validation"))))
+    with open(settings().runs / done["run"] / "predictions.csv", newline="", encoding="utf-8") as f:
+        header, *rows = csv.reader(f)
+    assert header == ["image_id", "split", "true", "predicted", "confidence", *runs.load(runs.folder(done["run"])).classes]
+    assert {r[1] for r in rows} <= {"validation", "test"} and all(float(r[4]) == max(map(float, r[5:])) for r in rows)
+
+
+def test_training_without_wait_answers_at_once_and_a_failed_run_ends_with_1(small: Dataset, core: Core, python: Python) -> None:
+    command = ("train", "--dataset", "squares", "--architecture", "linear")
+    begun = core(*command, "--set", "epochs=1")
+    assert begun["status"] in ("pending", "running") and begun["best_epoch"] is None
+    assert train.wait(begun["run"]).status == "succeeded"
+    failed = python("-m", "core", *command, "--set", "learning_rate=10", "--set", "optimizer=sgd", "--set", "device=mps", "--wait")
+    assert failed.returncode == 1 and json.loads(failed.stdout)["status"] == "failed" and "no mps device" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "args"),
+    [
+        (2, "invalid choice", ("fly",)),
+        (2, "required", ("import", "/tmp")),
+        (2, "no dataset called “none”", ("train", "--dataset", "none", "--architecture", "linear")),
+        (2, "perceptron", ("train", "--dataset", "squares", "--architecture", "perceptron")),
+        (2, "“epochs” is not KEY=VALUE", ("train", "--dataset", "squares", "--architecture", "linear", "--set", "epochs")),
+        (2, "“colour” is not a setting", ("train", "--dataset", "squares", "--architecture", "linear", "--set", "colour=1")),
+        (2, "invalid choice", ("evaluate", "20260101-000000-0000", "--split", "train")),
+        (1, "There is no run", ("evaluate", "20260101-000000-0000")),
+        (1, "There is no run", ("predict", "../home", "a.png")),
+        (1, "", ("import", "/does/not/exist", "--name", "x")),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_stderr_and_by_the_exit_code(
+    small: Dataset, python: Python, code: int, words: str, args: tuple[str, ...]
+) -> None:
+    got, text = refusal(python, *args)
+    assert got == code and words in text and text.strip()
+    assert dataset.find("x") is None and train.list_runs() == []
+
+
+# Evaluate, explain and predict
+
+
+def test_evaluate_prints_the_metrics_of_either_split(trained: Trained, core: Core) -> None:
+    found = core("evaluate", trained.run_id, "--split", "test")
+    assert found["split"] == "test" and found["n"] == runs.load(runs.folder(trained.run_id)).counts["test"]
+    accuracy = found["accuracy"]
+    assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
+    assert found["confusion"]["classes"] == list("0123456789")
+    assert [len(row) for row in found["confusion"]["counts"]] == [10] * 10
+
+
+def test_explain_writes_a_picture_of_an_image_given_by_id(trained: Trained, core: Core, tmp_path: Path, python: Python) -> None:
+    row = runs.snapshot_rows(runs.folder(trained.run_id))[0]
+    out = tmp_path / "map.png"
+    found = core("explain", trained.run_id, row.image_id, "--method", "integrated_gradients", "--target", "4", "--out", out)
+    assert found.keys() >= {"method", "target", "delta", "out"}
+    assert (found["method"], found["target"], found["out"]) == ("integrated_gradients", "4", str(out))
+    assert isinstance(found["delta"], float) and out.read_bytes().startswith(b"\x89PNG")
+    code, text = refusal(python, "explain", trained.run_id, row.image_id, "--method", "magic", "--out", out)
+    assert code == 2 and "no method called “magic”" in text
+    code, text = refusal(python, "explain", trained.run_id, "neither", "--method", "saliency", "--out", out)
+    assert code == 1 and "neither a file nor the id" in text
+
+
+def test_predict_lists_the_likeliest_classes_of_every_file(trained: Trained, core: Core, tmp_path: Path) -> None:
+    rows = [r for r in runs.snapshot_rows(runs.folder(trained.run_id)) if r.split == "test"][:2]
+    files = [settings().images / r.path for r in rows]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    found = core("predict", trained.run_id, *files, tmp_path / "broken.png")
+    assert [f["file"] for f in found] == [str(f) for f in (*files, tmp_path / "broken.png")]
+    for answer, row in zip(found, rows, strict=False):
+        shares = [t["probability"] for t in answer["top"]]
+        assert (
+            len(shares) == 5 and shares == sorted(shares, reverse=True) and all(t.keys() == {"label", "probability"} for t in answer["top"])
+        )
+        stored = evaluate.evaluate(trained.run_id, "test").rows.set_index("image_id").loc[row.image_id]
+        assert answer["top"][0]["label"] == stored["predicted"] and shares[0] == pytest.approx(stored["confidence"], abs=1e-5)
+    assert found[2]["error"] and "top" not in found[2]

@@ -1,0 +1,116 @@
+"""Each page through Streamlit's AppTest: with data, without, and when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import dataset, launch, store, uploads
+from core.types import Dataset
+from tests.conftest import ROOT, Trained
+
+PAGES = ("home", "dataset", "train", "evaluate", "explain", "predict", "review")
+
+
+def opened(name: str, **query: str) -> AppTest:
+    """The app with one of its pages open."""
+    app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    return app if name == "home" else app.switch_page(f"{name}.py").run()
+
+
+def words(app: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "button", "metric")
+    return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_on_an_empty_installation_and_says_what_to_do(home: Path, name: str) -> None:
+    app = opened(name)
+    assert not app.exception and not app.error
+    expected = {"home": "Show me", "dataset": "Three ways in"}.get(name, "No dataset yet")
+    assert expected in words(app)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_with_a_trained_run(trained: Trained, name: str) -> None:
+    app = opened(name, dataset=trained.dataset.name)
+    assert not app.exception and not app.error, words(app)
+    assert app.title[0].value
+
+
+def test_an_unexpected_error_becomes_a_sentence_and_no_traceback(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret of the machine room")
+
+    monkeypatch.setattr(dataset, "browse", broken)
+    app = opened("dataset", dataset=trained.dataset.name)
+    assert not app.exception
+    assert "Something went wrong" in app.error[0].value and "secret" not in words(app)
+
+
+def test_a_dataset_that_was_deleted_elsewhere_leaves_a_page_that_says_what_to_do(home: Path, small: Dataset) -> None:
+    app = opened("train", dataset=small.name)
+    assert "Start training" in words(app)
+    store.set_deleted(small.id, True)
+    app.run()
+    assert not app.exception and "No dataset yet" in words(app)
+
+
+def test_a_dataset_of_one_class_cannot_be_trained_and_the_page_says_why(
+    home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    from core import sources
+
+    folder = squares(tmp_path / "squares", 3)
+    only = tmp_path / "only"
+    only.mkdir()
+    (folder / "red").rename(only / "red")
+    (only / "extra").mkdir()  # an empty folder is no class
+    dataset.import_now("red", sources.at(only), "tester")
+    app = opened("train", dataset="red")
+    assert not app.exception
+    assert "at least two classes" in words(app)
+    assert not [b for b in app.button if b.label == "Start training"]
+
+
+def test_a_wrong_learning_rate_is_named_and_nothing_starts(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name)
+    field = next(t for t in app.text_input if t.label == "Learning rate")
+    field.set_value("fast").run()
+    next(b for b in app.button if b.label == "Start training").click().run()
+    assert "learning_rate is “fast”" in app.error[0].value.replace("\\", "")
+
+
+def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Trained) -> None:
+    image = store.browse(trained_copy.dataset.id, store.Filter(split="test"), 0, 1)[0]
+    data = (trained_copy.home / "images" / image.path).read_bytes()
+    app = opened("predict", dataset=trained_copy.dataset.name)
+    app.file_uploader[0].upload("mine.png", data).run()
+    assert not app.exception and not app.error, words(app)
+    send = next(b for b in app.button if b.label == "Send all 1 to review")
+    send.click().run()
+    send = next(b for b in app.button if b.label == "Send all 1 to review")
+    send.click().run()
+    assert store.queue_length(trained_copy.dataset.id) == 1
+    review = opened("review", dataset=trained_copy.dataset.name)
+    next(b for b in review.button if b.label.startswith("Accept")).click().run()
+    assert store.queue_length(trained_copy.dataset.id) == 0
+    next(b for b in review.button if b.label == "Undo the last").click().run()
+    assert store.queue_length(trained_copy.dataset.id) == 1
+
+
+def test_a_file_that_is_no_image_is_named_beside_a_good_one(trained: Trained) -> None:
+    good = store.browse(trained.dataset.id, store.Filter(), 0, 1)[0]
+    app = opened("predict", dataset=trained.dataset.name)
+    app.file_uploader[0].upload("good.png", (trained.home / "images" / good.path).read_bytes())
+    app.file_uploader[0].upload("bad.png", b"no image").run()
+    assert "bad" in app.warning[0].value and "not an image" in app.warning[0].value
+    assert "Send all 1 to review" in words(app)
+    assert uploads.find(good.id).path.exists()
+    launch.close()

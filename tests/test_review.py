@@ -1,0 +1,230 @@
+"""The moderator's queue: what joins the dataset, what never does, and that nothing is decided twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from core import dataset, images, review, runs, store, uploads
+from core.errors import Conflict, Invalid, NotFound
+from core.settings import settings
+from core.types import Dataset, Prediction, Submission
+
+RUN = "20260101-000000-cafe"
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture
+def upload(small: Dataset) -> Callable[..., Prediction]:
+    """Keeps a new picture and gives the prediction of its first class with that probability."""
+    (settings().runs / RUN).mkdir(parents=True)
+
+    def make(probability: float = 0.9, seed: int = 0) -> Prediction:
+        pixels = np.random.default_rng(1000 + seed).integers(0, 256, (12, 12, 3), np.uint8)
+        kept = uploads.keep(f"new-{seed}.png", images.png(pixels))
+        rest = (1 - probability) / 2
+        return Prediction(kept.name, kept.id, CLASSES, (probability, rest, rest))
+
+    return make
+
+
+def queued(small: Dataset, prediction: Prediction) -> Submission:
+    assert review.submit(small.id, RUN, prediction, "Ann")
+    (found,) = [s for s in review.queue(small.id) if s.image_id == prediction.image_id]
+    return found
+
+
+def test_the_least_certain_prediction_comes_first(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    for seed, probability in enumerate((0.9, 0.4, 0.7)):
+        assert review.submit(small.id, RUN, upload(probability, seed), "Ann")
+    found = review.queue(small.id)
+    assert [s.probability for s in found] == [0.4, 0.7, 0.9] and review.queue_length(small.id) == 3
+    assert (found[0].predicted, found[0].by, found[0].name, found[0].verdict) == ("blue", "Ann", "new-1.png", None)
+    assert found[0].probabilities == pytest.approx({"blue": 0.4, "green": 0.3, "red": 0.3})
+    assert Pillow.open(review.picture(found[0])).size == (12, 12)
+
+
+def test_a_double_click_queues_a_picture_once(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = upload()
+    assert review.submit(small.id, RUN, one, "Ann") is True
+    assert review.submit(small.id, RUN, one, "Ann") is False
+    assert review.queue_length(small.id) == 1
+
+
+def test_a_queued_picture_is_not_in_the_dataset(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    queued(small, upload())
+    assert dataset.totals(small.id) == (24, 24)
+
+
+def test_an_accepted_picture_joins_the_dataset_with_the_predicted_label(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "accepted", None, "Mo")
+    assert dataset.totals(small.id) == (25, 25) and review.queue(small.id) == []
+    added = dataset.image(small.id, one.image_id)
+    assert (added.label, added.source, added.width) == ("blue", "new-0.png", 12)
+    assert (settings().images / added.path).read_bytes() == review.picture(one).read_bytes()
+    assert images.ThumbPack(settings().thumbs, small.id).read(added.thumb_offset, added.thumb_size).startswith(b"\x89PNG")
+    (event,) = store.history(small.id, one.image_id)
+    assert (event.label, event.by, event.source) == ("blue", "Mo", "review")
+    (done,) = review.decided(small.id)
+    assert (done.verdict, done.label, done.decided_by, done.predicted) == ("accepted", "blue", "Mo", "blue")
+    assert one.image_id in {r.image_id for r in store.snapshot(small.id, 0).rows}
+
+
+def test_a_corrected_picture_joins_with_the_persons_label_and_the_prediction_stays_known(
+    small: Dataset, upload: Callable[..., Prediction]
+) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "corrected", "red", "Mo")
+    assert dataset.image(small.id, one.image_id).label == "red"
+    (done,) = review.decided(small.id)
+    assert (done.verdict, done.label, done.predicted) == ("corrected", "red", "blue")
+
+
+def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "rejected", "red", "Mo")
+    assert dataset.totals(small.id) == (24, 24)
+    with pytest.raises(NotFound):
+        dataset.image(small.id, one.image_id)
+    (done,) = review.decided(small.id)
+    assert (done.verdict, done.label) == ("rejected", None)
+
+
+@pytest.mark.parametrize("first", ["accepted", "rejected"])
+def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: str) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, first, None, "Mo")
+    before = (dataset.totals(small.id), review.decided(small.id), store.history(small.id, one.image_id))
+    for verdict, label in (("corrected", "red"), ("rejected", None), ("accepted", None)):
+        with pytest.raises(Conflict, match="decided already"):
+            review.decide(one.id, verdict, label, "Bo")
+    assert (dataset.totals(small.id), review.decided(small.id), store.history(small.id, one.image_id)) == before
+
+
+@pytest.mark.parametrize(("verdict", "label"), [("corrected", "horse"), ("corrected", None), ("maybe", "red")])
+def test_a_verdict_or_class_that_does_not_exist_is_refused_and_the_picture_stays_queued(
+    small: Dataset, upload: Callable[..., Prediction], verdict: str, label: str | None
+) -> None:
+    one = queued(small, upload())
+    with pytest.raises(Invalid):
+        review.decide(one.id, verdict, label, "Mo")
+    assert review.queue_length(small.id) == 1 and dataset.totals(small.id) == (24, 24)
+
+
+def test_a_picture_the_dataset_has_already_gets_the_new_label_as_one_more_event(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    known = store.browse(small.id, store.Filter(label="red"), 0, 1)[0]
+    kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
+    one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+    review.decide(one.id, "accepted", None, "Mo")
+    assert dataset.totals(small.id) == (24, 24)
+    assert [(e.label, e.previous) for e in store.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
+
+
+def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    dataset.delete(small.id)
+    for verdict in ("accepted", "rejected"):
+        with pytest.raises(Invalid, match="“squares” was deleted"):
+            review.decide(one.id, verdict, None, "Mo")
+    dataset.restore(small.id)
+    review.decide(one.id, "accepted", None, "Mo")
+    assert dataset.totals(small.id) == (25, 25)
+
+
+def test_a_picture_that_is_broken_cannot_join_and_can_still_be_rejected(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    Path(review.picture(one)).write_bytes(b"broken")
+    with pytest.raises(Invalid, match=r"new-0\.png"):
+        review.decide(one.id, "accepted", None, "Mo")
+    assert review.queue_length(small.id) == 1
+    review.decide(one.id, "rejected", None, "Mo")
+
+
+def test_submitting_for_a_run_or_picture_that_is_gone_is_refused(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = upload()
+    with pytest.raises(NotFound, match="no run"):
+        review.submit(small.id, "20260101-000000-0000", one, "Ann")
+    uploads.find(one.image_id).path.unlink()
+    with pytest.raises(NotFound, match="Upload it again"):
+        review.submit(small.id, RUN, one, "Ann")
+    assert runs.folder(RUN) and review.queue_length(small.id) == 0
+
+
+# Taking a decision back
+
+
+def test_a_decision_that_is_taken_back_waits_again_and_its_picture_leaves_the_dataset(
+    small: Dataset, upload: Callable[..., Prediction]
+) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "accepted", None, "Mo")
+    review.reopen(one.id, "Bo")
+    assert review.queue(small.id) == [one] and review.decided(small.id) == []
+    assert dataset.totals(small.id) == (24, 24)
+    assert [(e.label, e.previous, e.by) for e in store.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
+    with pytest.raises(Conflict, match="waits in the queue already"):
+        review.reopen(one.id, "Bo")
+    review.decide(one.id, "corrected", "red", "Mo")
+    assert dataset.image(small.id, one.image_id).label == "red" and dataset.totals(small.id) == (25, 25)
+
+
+def test_taking_a_rejection_back_changes_no_label(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "rejected", None, "Mo")
+    review.reopen(one.id, "Mo")
+    assert review.queue_length(small.id) == 1 and store.history(small.id, one.image_id) == []
+
+
+def test_a_label_somebody_gave_since_the_decision_stays(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "accepted", None, "Mo")
+    store.apply_labels(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
+    review.reopen(one.id, "Mo")
+    assert dataset.image(small.id, one.image_id).label == "green"
+
+
+@pytest.mark.parametrize("before", ["red", None])
+def test_an_image_that_was_in_the_dataset_before_the_decision_stays_with_its_label_of_then(
+    small: Dataset, upload: Callable[..., Prediction], tmp_path: Path, before: str | None
+) -> None:
+    upload()
+    file = tmp_path / "imported.png"
+    file.write_bytes(images.png(np.full((12, 12, 3), 9, np.uint8)))
+    imported = replace(dataset.add_upload(small, file, "imported.png"), label=before)
+    store.add_images(small.id, [imported], "tester", "import")
+    kept = uploads.keep("again.png", file.read_bytes())
+    one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+    review.decide(one.id, "accepted", None, "Mo")
+    assert dataset.image(small.id, imported.id).label == "blue"
+    review.reopen(one.id, "Mo")
+    assert dataset.image(small.id, imported.id).label == before
+
+
+def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    other_run = "20260101-000000-f00d"
+    (settings().runs / other_run).mkdir(parents=True)
+    prediction = upload()
+    first = queued(small, prediction)
+    review.decide(first.id, "accepted", None, "Mo")
+    for verdict, label in (("accepted", None), ("corrected", "red")):
+        assert review.submit(small.id, other_run, prediction, "Ann")
+        (second,) = review.queue(small.id)
+        review.decide(second.id, verdict, label, "Mo")
+        review.reopen(second.id, "Mo")
+        assert dataset.image(small.id, first.image_id).label == "blue"
+        review.decide(second.id, "rejected", None, "Mo")
+
+
+def test_no_decision_on_a_deleted_dataset_is_taken_back(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    one = queued(small, upload())
+    review.decide(one.id, "accepted", None, "Mo")
+    dataset.delete(small.id)
+    with pytest.raises(Invalid, match="“squares” was deleted"):
+        review.reopen(one.id, "Mo")
+    assert [s.id for s in review.decided(small.id)] == [one.id]
