@@ -183,6 +183,7 @@ with frame.page("Train", "A network looks at the labelled images again and again
     found = train.list_runs(current.id)
     shown = next((s for s in found if s.run.id == st.session_state.get("watched")), next((s for s in found if s.active), None))
     if shown is not None:
+        st.session_state["watched"] = shown.run.id  # it stays in view when it ends
         panel(shown)
         with st.expander("Train another network", icon=":material/add:", expanded=False):
             settings_form(current)
