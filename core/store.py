@@ -1,4 +1,4 @@
-"""The only SQL: datasets, classes, images, label events and submissions. SQLite by default, PostgreSQL by URL."""
+"""The only SQL: datasets, classes, images, label events and submissions."""
 
 from __future__ import annotations
 
