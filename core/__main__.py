@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import catalog, dataset, evaluate, explain, images, launch, predict, runs, sources, train
+from core import catalog, dataset, evaluate, explain, export, images, launch, predict, runs, sources, train
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import RunConfig
@@ -51,6 +52,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("folder", type=Path)
     p.set_defaults(verb=lambda a: dataset.run_import_job(a.folder))
 
+    p = verbs.add_parser("export-dataset", help="write a dataset into a zip that can be imported again")
+    p.add_argument("name")
+    p.add_argument("--format", choices=tuple(export.KINDS), required=True)
+    p.add_argument("--out", type=Path, required=True, help="the zip; one that is there is replaced")
+    p.add_argument("--originals", action="store_true", help="the untouched files, with their EXIF")
+    p.add_argument("--run", help="add this run's predictions (label-studio only)")
+    p.set_defaults(verb=export_)
+
+    p = verbs.add_parser("export-job", help=argparse.SUPPRESS)
+    p.add_argument("folder", type=Path)
+    p.set_defaults(verb=lambda a: export.run_export_job(a.folder))
+
     p = verbs.add_parser("train", help="train a network on a dataset")
     p.add_argument("--dataset", required=True)
     p.add_argument("--architecture", required=True, help=", ".join(catalog.ARCHITECTURES))
@@ -92,13 +105,23 @@ def start(args: argparse.Namespace) -> None:
 
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
-
-    def progress(done: int, total: int, what: str) -> None:
-        print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
-
     report = dataset.import_now(args.name, source, settings().user, progress)
     say("")
     return report.as_dict()
+
+
+def progress(done: int, total: int, what: str) -> None:
+    print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
+
+
+def export_(args: argparse.Namespace) -> dict[str, Any]:
+    if args.run and args.format != "label-studio":
+        raise BadArgument("--run adds predictions to --format label-studio only.")
+    report = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
+    say("")
+    for skipped in report.skipped:
+        say(f"{skipped.name} is left out: {skipped.reason}")
+    return {"dataset": args.name, "format": args.format, "out": str(args.out), **asdict(report)}
 
 
 def find_dataset(name: str) -> int:

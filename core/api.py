@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import images, label, runs, uploads
+from core import export, images, label, runs, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
 from core.types import Image
@@ -83,7 +83,7 @@ def _check_signature(request: Request) -> None:
     expiry = request.query_params.get("e", "")
     given = request.query_params.get("s", "")
     if not _is_signed(f"{request.url.path}?{expiry}", given) or not expiry.isdigit() or int(expiry) < _expiry(0):
-        raise HTTPException(403, "This picture's address has expired. Reload the page.")
+        raise HTTPException(403, "This address has expired. Reload the page.")
 
 
 def thumb_url(image: Image) -> str:
@@ -92,6 +92,10 @@ def thumb_url(image: Image) -> str:
 
 def picture_url(image: Image) -> str:
     return signed(f"/picture/{image.path}")
+
+
+def export_url(state: export.ExportState) -> str:
+    return signed(state.path)
 
 
 def upload_url(path: Path) -> str:
@@ -170,6 +174,12 @@ async def upload(request: Request) -> Response:
     return JSONResponse({"size": size})
 
 
+async def download(request: Request) -> Response:
+    _check_signature(request)
+    path, name = await anyio.to_thread.run_sync(export.download, request.path_params["id"], request.path_params["name"])
+    return FileResponse(path, media_type="application/zip", filename=name, headers={"Cache-Control": "private, no-store"})
+
+
 async def plotly_js(_request: Request) -> Response:
     path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={DAY}"})
@@ -197,6 +207,7 @@ ROUTES = [
     Route("/api/label", apply_label, methods=["POST"]),
     Route("/api/runs/{run}/events", run_events),
     Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
+    Route("/export/{id}/{name}", download),
     Route("/vendor/plotly.min.js", plotly_js),
 ]
 

@@ -122,6 +122,7 @@ class _Picture:
     id: str
     data: bytes  # the file, or a PNG of the array
     examined: images.Examined | None = None
+    note: str = ""
 
 
 @dataclass
@@ -215,7 +216,7 @@ class _Import:
             _image(self.dataset, self.splits_given, p.split, p.name, p.label, e, len(p.data), at, offset)
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
-        added = store.add_images(self.dataset.id, rows, self.by, "import")
+        added = store.add_images(self.dataset.id, rows, self.by, "import", {p.id: p.note for p, _ in good})
         self.report.added += added
         self.report.duplicates += len(rows) - added
         tell(chunk.size - told)
@@ -232,7 +233,7 @@ def _read(entry: Entry) -> _Picture:
         examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
         return _Picture(entry.name, entry.label, entry.split, image_id, data, examined)
     data = _read_file(entry.path) if entry.path is not None else entry.data or b""
-    return _Picture(entry.name, entry.label, entry.split, images.image_id(data), data)
+    return _Picture(entry.name, entry.label, entry.split, images.image_id(data), data, note=entry.note)
 
 
 def _read_file(path: Path) -> bytes:

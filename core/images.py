@@ -8,22 +8,29 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
+from core import strip
 from core.errors import Invalid
 from core.types import Preprocess
 
-FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
+FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
 ALLOWED = "jpg, png, webp, bmp, gif and tiff"
+OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
+ORIENTATION = 0x0112  # the EXIF tag
+OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "TIFF": {"compression": "tiff_deflate"}}
 
 Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # a second net: the size is checked before any pixel is decoded
 
@@ -55,6 +62,14 @@ def open_picture(source: Path | bytes) -> Pillow.Image:
 
 
 def _open(source: Path | bytes) -> tuple[Pillow.Image, str]:
+    with _reading(source) as picture:
+        picture.load()
+        return _plain(ImageOps.exif_transpose(picture)), FORMATS[picture.format or ""]
+
+
+@contextmanager
+def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
+    """The opened file, of an allowed size and not decoded yet; Invalid for whatever goes wrong with it inside."""
     size = len(source) if isinstance(source, bytes) else _size(source)
     if size == 0:
         raise Invalid("The file is empty.")
@@ -64,14 +79,11 @@ def _open(source: Path | bytes) -> tuple[Pillow.Image, str]:
         # Pillow warns about odd metadata that does not matter here; the size check below is our own.
         warnings.simplefilter("ignore")
         try:
-            picture = Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=list(FORMATS))
-            with picture:
+            with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=OPENED) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise Invalid(f"The picture has {width} × {height} pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.")
-                ext = FORMATS[picture.format or ""]
-                picture.load()
-                return _plain(ImageOps.exif_transpose(picture)), ext
+                yield picture
         except Invalid:
             raise
         except UnidentifiedImageError:
@@ -156,6 +168,30 @@ def picture_file(path: Path, max_side: int = 2048) -> tuple[bytes, str]:
         return out.getvalue(), "image/png"
     picture.save(out, "JPEG", quality=90)
     return out.getvalue(), "image/jpeg"
+
+
+def shareable(data: bytes) -> bytes:
+    """The file for others to have: upright and without metadata, encoded anew only where that cannot be done otherwise.
+
+    What is encoded anew keeps its format and is lossless, but for JPEG and lossy WebP (quality 95).
+    """
+    stripped = strip.metadata(data)
+    if stripped == data:
+        return data
+    with _reading(data) as picture:
+        turned = picture.getexif().get(ORIENTATION, 1) in range(2, 9)
+        if stripped is not None and not turned:
+            return stripped
+        picture.load()
+        kind = "JPEG" if picture.format == "MPO" else picture.format or ""
+        lossless = kind == "WEBP" and strip.is_lossless_webp(data)
+        options = {"exact": True, "lossless": True} if lossless else OPTIONS.get(kind, {})
+        upright = ImageOps.exif_transpose(picture)
+        # Only what the pixels mean; Pillow would write the rest of it back into the file.
+        upright.info = {key: value for key, value in upright.info.items() if key in ("transparency", "icc_profile")}
+        out = io.BytesIO()
+        upright.save(out, kind, **options)
+        return out.getvalue()
 
 
 def store_original(folder: Path, name: str, data: bytes) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,12 @@ def write_predictions(folder: Path, classes: tuple[str, ...], rows: list[Predict
 
 def predictions_path(folder: Path) -> Path:
     return folder / "predictions.csv"
+
+
+def read_predictions(folder: Path) -> Iterator[PredictionRow]:
+    """The rows as written; none where the run has ended before its first epoch."""
+    path = predictions_path(folder)
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as f:
+            for image_id, split, true, predicted, confidence, *rest in islice(csv.reader(f), 1, None):
+                yield PredictionRow(image_id, split, true, predicted, float(confidence), tuple(map(float, rest)))

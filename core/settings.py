@@ -39,6 +39,10 @@ class Settings:
         return self.home / "imports"
 
     @property
+    def exports(self) -> Path:
+        return self.home / "exports"
+
+    @property
     def cache(self) -> Path:
         return self.home / "cache"
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
 import importlib
 import io
-import json
 import os
 import posixpath
 import re
@@ -17,15 +15,17 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from core import tables
 from core.errors import AppError, Invalid
 from core.images import ALLOWED, EXTENSIONS
 from core.settings import settings
+from core.tables import Row
 from core.types import Skipped, Split
 
 Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]
@@ -51,7 +51,7 @@ SPLIT_NAMES: dict[str, Split] = {
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
 LAYOUTS = (
     "A folder or zip may hold <class>/image files, train|validation|test/<class>/image files, images without labels, "
-    "images with a table (CSV or JSONL with the columns image and label), or IDX files as MNIST has them. "
+    "images with a table (CSV or JSONL with the columns image and label, or Label Studio's JSON), or IDX files as MNIST has them. "
     f"Allowed images are {ALLOWED}."
 )
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -98,7 +98,7 @@ def named(name: str) -> Source:
 
 def at(path: Path) -> Source:
     """What a path stands for: a folder, a zip, a table of labels, an IDX file or one image."""
-    kinds: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest"}
+    kinds: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest", ".json": "manifest"}
     kind: Kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower(), "idx" if _IDX_IMAGES.search(path.name) else "uploads")
     return Source(kind, (str(path.resolve()),), path.name)
 
@@ -113,6 +113,7 @@ class Entry:
     path: Path | None = None
     data: bytes | None = None
     array: np.ndarray | None = None  # (H, W) or (H, W, 3) uint8
+    note: str = ""  # who gave the label before this import, and when
 
 
 @dataclass
@@ -430,13 +431,13 @@ def _class_folders(tree: Tree) -> Opened:
     folders = {parts[0].lower() for parts in paths.values() if len(parts) > 1}
     splits_given = bool(folders) and folders <= SPLIT_NAMES.keys()
 
-    rows: list[tuple[File, str | None, Split | None]] = []
+    rows: list[tuple[File, Entry]] = []
     for file in pictures:
         parts = paths[file.name]
         split = SPLIT_NAMES[parts[0].lower()] if splits_given and len(parts) > 1 else None
         if split is not None:
             parts = parts[1:]
-        rows.append((file, parts[0] if len(parts) > 1 else None, split))
+        rows.append((file, Entry(file.name, parts[0] if len(parts) > 1 else None, split)))
     return _opened(tree, rows, splits_given)
 
 
@@ -447,24 +448,24 @@ def _not_an_image(name: str) -> str:
     return f"it is not an image that Loupe reads ({ALLOWED})"
 
 
-def _opened(tree: Tree, rows: list[tuple[File, str | None, Split | None]], splits_given: bool) -> Opened:
-    labels = sorted({label for _, label, _ in rows if label is not None}, key=natural)
+def _opened(tree: Tree, rows: list[tuple[File, Entry]], splits_given: bool) -> Opened:
+    labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     return Opened(_entries(tree, rows), len(rows), splits_given, tree.skipped, tuple(labels))
 
 
-def _entries(tree: Tree, rows: list[tuple[File, str | None, Split | None]]) -> Iterator[Entry]:
+def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
     if tree.archive is None:
-        for file, label, split in rows:
-            yield Entry(file.name, label, split, path=file.path)
+        for file, entry in rows:
+            yield replace(entry, path=file.path)
         return
     with zipfile.ZipFile(tree.archive) as archive:
         unpacker = Unpacker(archive, tree.title)
-        for file, label, split in rows:
+        for file, entry in rows:
             assert file.info is not None
             try:
                 if file.size > MAX_ENTRY_BYTES:
                     raise ValueError(f"it has {file.size / 1e6:.0f} MB; up to {MAX_ENTRY_BYTES / 1e6:.0f} MB are allowed")
-                yield Entry(file.name, label, split, data=unpacker.read(file.info, MAX_ENTRY_BYTES))
+                yield replace(entry, data=unpacker.read(file.info, MAX_ENTRY_BYTES))
             except ValueError as e:
                 tree.skipped.append(Skipped(file.name, str(e)))
 
@@ -472,16 +473,8 @@ def _entries(tree: Tree, rows: list[tuple[File, str | None, Split | None]]) -> I
 # Tables of labels ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Row:
-    line: int
-    image: str
-    label: str | None
-    split: str
-
-
 def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
-    tables = [f for f in tree.files if _extension(f.name) in ("csv", "jsonl")]
+    tables = [f for f in tree.files if _extension(f.name) in ("csv", "jsonl", "json")]
     here = [f for f in tables if "/" not in f.name]
     if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
         here = [f for f in tables if f.name.count("/") == 1]
@@ -498,56 +491,24 @@ def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
 
 
 def _table(tree: Tree, file: File) -> list[Row]:
-    """The rows of a CSV or JSONL table; Invalid if it has not the columns image (or file_name) and label."""
+    """The rows of a table; Invalid if it cannot be read or is none."""
     try:
         text = tree.read(file, MAX_MANIFEST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Invalid(f"{file.name} is not UTF-8 text.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
     except ValueError as e:
         raise Invalid(f"{file.name} cannot be read: {e}.") from None
-    records = list(_json_rows(text, tree, file) if _extension(file.name) == "jsonl" else _csv_rows(text, file))
-    columns = {key for _, record in records for key in record}
-    image = "image" if "image" in columns else "file_name"
-    if image not in columns or "label" not in columns:
-        raise Invalid(
-            f"{file.name} has not the columns image (or file_name) and label.",
-            f"It has: {', '.join(sorted(columns)[:20]) or 'none'}. Rename the columns; a column split is optional.",
-        )
-    return [Row(n, r.get(image, ""), r.get("label", "") or None, r.get("split", "")) for n, r in records]
-
-
-def _csv_rows(text: str, file: File) -> Iterator[tuple[int, dict[str, str]]]:
-    head = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
-    try:
-        header = [column.strip().lower() for column in next(reader, [])]
-        for values in reader:
-            if any(values):
-                yield reader.line_num, {k: v.strip() for k, v in zip(header, values, strict=False)}
-    except csv.Error as e:
-        raise Invalid(f"{file.name}, line {reader.line_num}: {e}.", "Save the table again as CSV.") from None
-
-
-def _json_rows(text: str, tree: Tree, file: File) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            tree.skipped.append(Skipped(f"{file.name}, line {number}", "it is not a JSON object"))
-            continue
-        yield number, {k.strip().lower(): str(v).strip() if isinstance(v, str | int | float) else "" for k, v in record.items()}
+    base = posixpath.join(posixpath.dirname(file.name), "")
+    beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
+    return tables.read(file.name, text, beside, tree.skipped)
 
 
 def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
     files = {f.name: f for f in tree.files}
     base = posixpath.dirname(manifest.name)
-    rows: list[tuple[File, str | None, Split | None]] = []
+    rows: list[tuple[File, Entry]] = []
     for row in table:
-        where = f"{manifest.name}, line {row.line}"
+        where = f"{manifest.name}, {row.where}"
         name = posixpath.normpath(posixpath.join(base, _clean(row.image)))
         outside = "\\" in row.image or row.image.startswith("/") or not f"{name}/".startswith(f"{base}/" if base else "")
         if outside or name.startswith("../") or re.match(r"[A-Za-z]:", row.image):
@@ -560,14 +521,16 @@ def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
             tree.skipped.append(Skipped(name, f"its split “{_clean(row.split)}” is none of train, validation and test ({where})"))
         else:
             label = None if row.label is None else _clean(row.label)
-            rows.append((files[name], label, SPLIT_NAMES[row.split.lower()] if row.split else None))
+            shown = _clean(row.source) if _extension(row.source) in EXTENSIONS else name
+            split = SPLIT_NAMES[row.split.lower()] if row.split else None
+            rows.append((files[name], Entry(shown, label, split, note=_clean(row.note))))
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
         raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
-    unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _, _ in rows}
+    unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _ in rows}
     if unnamed:
         tree.skipped.append(Skipped(manifest.name, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
-    return _opened(tree, rows, any(split is not None for _, _, split in rows))
+    return _opened(tree, rows, any(entry.split is not None for _, entry in rows))
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -228,8 +228,11 @@ def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def add_images(dataset_id: int, new: Sequence[Image], by: str, source: str) -> int:
-    """Adds images and, where they carry a label, its event, in one transaction; returns how many were new."""
+def add_images(dataset_id: int, new: Sequence[Image], by: str, source: str, notes: Mapping[str, str] | None = None) -> int:
+    """Adds images and, where they carry a label, its event, in one transaction; returns how many were new.
+
+    Notes are those of the events, by image id.
+    """
     with writing() as c:
         have: set[str] = set()
         for part in _parts([i.id for i in new]):
@@ -241,7 +244,7 @@ def add_images(dataset_id: int, new: Sequence[Image], by: str, source: str) -> i
         columns = [column.name for column in images.c if column.name not in ("label", "label_seq")]
         rows = [{name: getattr(i, name) for name in columns} | {"label": None, "label_seq": 0} for i in fresh]
         c.execute(images.insert(), rows)
-        _append_events(c, dataset_id, [(i.id, i.label, None) for i in fresh if i.label is not None], by, source)
+        _append_events(c, dataset_id, [(i.id, i.label, None) for i in fresh if i.label is not None], by, source, notes=notes)
         return len(fresh)
 
 
@@ -253,6 +256,7 @@ def _append_events(
     source: str,
     operation: str | None = None,
     note: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Appends one event per (image_id, label, previous) and the image's cached label with it; returns the seqs."""
     at = now()
@@ -272,7 +276,7 @@ def _append_events(
                 "at": at,
                 "source": source,
                 "operation": operation,
-                "note": note,
+                "note": (notes or {}).get(i, note),
             }
             for i, label, previous in changes
         ],
@@ -325,6 +329,13 @@ def _image(row: Any) -> Image:
 def browse(dataset_id: int, want: Filter, offset: int, limit: int) -> list[Image]:
     with reading() as c:
         query = select(images).where(*want.where(dataset_id)).order_by(images.c.added_at, images.c.id).offset(offset).limit(limit)
+        return [_image(row) for row in c.execute(query)]
+
+
+def all_images(dataset_id: int) -> list[Image]:
+    """Every image of the dataset, as of one moment."""
+    with reading() as c:
+        query = select(images).where(images.c.dataset_id == dataset_id).order_by(images.c.added_at, images.c.id)
         return [_image(row) for row in c.execute(query)]
 
 
@@ -457,6 +468,14 @@ def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
     """The image's label events, newest first."""
     with reading() as c:
         return [_event(row) for row in c.execute(_history(dataset_id, image_id))]
+
+
+def all_events(dataset_id: int) -> list[LabelEvent]:
+    """The label events of all images, oldest first."""
+    e = label_events.c
+    query = select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(e.dataset_id == dataset_id).order_by(e.seq)
+    with reading() as c:
+        return [_event(row) for row in c.execute(query)]
 
 
 # Snapshots ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from core.settings import settings
 from core.types import Dataset
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
+from pages.shared.exporting import export_popover
 from pages.shared.figures import class_counts
 from pages.shared.upload import upload
 
@@ -105,7 +106,7 @@ def add_images() -> None:
             accept="",
             multiple=True,
             label="Drop files here",
-            hint="A zip, images, a table with labels (CSV, JSONL) with its images, or IDX files",
+            hint="A zip, images, a table with labels (CSV, JSONL, Label Studio's JSON) with its images, or IDX files",
             max_mb=settings().max_upload_mb,
         )
         if sent:
@@ -250,6 +251,7 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
                 bind="query-params",
                 label_visibility="collapsed",
             )
+            export_popover(current)
             more(current)
         if view == "Browse":
             browse(current)

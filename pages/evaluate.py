@@ -43,7 +43,7 @@ def worst(current: Dataset, e: Evaluation) -> None:
     if not pairs:
         st.caption("No mistakes at all.")
     for true, predicted, n in pairs[:5]:
-        found = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:4]))
+        found = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:3]))
         strip = "".join(
             f'<img src="{api.thumb_url(i)}" alt="" style="width:52px;height:52px;object-fit:cover;border-radius:4px;'
             f'image-rendering:{"pixelated" if max(i.width, i.height) <= 64 else "auto"}">'

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import dataset, launch, store, uploads
+from core import dataset, export, launch, store, uploads
+from core.settings import settings
 from core.types import Dataset
 from tests.conftest import ROOT, Trained
 
@@ -114,3 +117,18 @@ def test_a_file_that_is_no_image_is_named_beside_a_good_one(trained: Trained) ->
     assert "Send all 1 to review" in words(app)
     assert uploads.find(good.id).path.exists()
     launch.close()
+
+
+def test_an_export_is_offered_for_download_and_one_that_is_gone_makes_way(trained_copy: Trained) -> None:
+    app = opened("dataset", dataset=trained_copy.dataset.name)
+    next(b for b in app.button if b.label == "Make the zip").click().run()
+    key = f"export-{trained_copy.dataset.id}"
+    for _ in range(200):
+        if export.export_state(app.session_state[key]).status != "running":
+            break
+        time.sleep(0.05)
+    app.run()
+    assert not app.exception and "300 images" in words(app), words(app)
+    shutil.rmtree(settings().exports / app.session_state[key])
+    app.run()
+    assert not app.exception and not app.error and any(b.label == "Make the zip" for b in app.button)

@@ -1,0 +1,346 @@
+"""Datasets out: a zip of class folders, of a table (CSV, JSONL) or of Label Studio's tasks, at once or in the background."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import secrets
+import shutil
+import sys
+import time
+import traceback
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from core import images, launch, runs, store, tables
+from core.errors import AppError, Invalid, NotFound
+from core.settings import settings
+from core.tables import Row
+from core.types import Dataset, Image, LabelEvent, Run, Skipped, now
+
+Kind = Literal["folders", "csv", "jsonl", "label-studio"]
+Progress = Callable[[int, int, str], None]  # done, total, what is being done
+Stopped = Callable[[], bool]
+
+KINDS: dict[str, tuple[str, str]] = {  # title, and one sentence for the page
+    "folders": ("Class folders", "A folder per split and class, as most training tools read them."),
+    "csv": ("CSV", "The images and a table for a spreadsheet: file, label, split."),
+    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label."),
+    "label-studio": ("Label Studio", "The images and Label Studio's tasks, if you like with a run's predictions."),
+}
+KEEP = 2 * 24 * 3600  # seconds a zip made for the browser stays; its address lasts no longer
+MAX_NAME_BYTES = 180
+_ODD = re.compile(r'[<>:"|?*\\/]')  # what file systems refuse
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])([.]|$)", re.IGNORECASE)  # names that Windows keeps for itself
+
+
+@dataclass
+class ExportReport:
+    images: int = 0
+    bytes: int = 0  # of the zip
+    skipped: list[Skipped] = field(default_factory=list)  # images whose file is gone or damaged
+
+
+def export_now(
+    dataset_id: int,
+    kind: str,
+    out: Path,
+    progress: Progress | None = None,
+    stopped: Stopped | None = None,
+    originals: bool = False,
+    run_id: str | None = None,
+) -> ExportReport:
+    """Writes the dataset as it is at this moment into a zip, whole or not at all; every kind can be imported again.
+
+    Images are written upright and without metadata, or untouched when the originals are wanted.
+    A run adds its predictions to Label Studio's tasks.
+    """
+    dataset = _checked(dataset_id, kind, run_id)
+    if not out.parent.is_dir():
+        raise Invalid(f"The folder {out.parent} does not exist.", "Make it first, or choose another one.")
+    if out.is_dir():
+        raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
+    work = _Export(dataset, kind, originals, run_id, progress or (lambda done, total, what: None), stopped or (lambda: False))
+    try:
+        runs.write_atomically(out, work.write)
+        work.report.bytes = out.stat().st_size
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Invalid("The disk is full.", "Nothing was written. Make room and export again.") from None
+        raise Invalid(f"{out} cannot be written: {e.strerror}.", "Choose another place.") from None
+    return work.report
+
+
+def _checked(dataset_id: int, kind: str, run_id: str | None) -> Dataset:
+    if kind not in KINDS:
+        raise Invalid(f"“{kind}” is not a format that Loupe exports.", f"Choose one of: {', '.join(KINDS)}.")
+    dataset = store.get_dataset(dataset_id)
+    if dataset.deleted_at:
+        raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
+    if not sum(n for _, _, n in store.counts(dataset_id)):
+        raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
+    if run_id is not None:
+        if kind != "label-studio":
+            raise Invalid("Only the Label Studio format holds predictions.", "Choose that format, or leave the run out.")
+        if runs.load(runs.folder(run_id)).dataset_id != dataset_id:
+            raise Invalid(f"The run {run_id} was trained on another dataset.", f"Choose a run of “{dataset.name}”.")
+    return dataset
+
+
+@dataclass
+class _Export:
+    dataset: Dataset
+    kind: str
+    originals: bool
+    run_id: str | None
+    progress: Progress
+    stopped: Stopped
+    report: ExportReport = field(default_factory=ExportReport)
+
+    def write(self, path: Path) -> None:
+        found = store.all_images(self.dataset.id)
+        names = _Names(self.dataset.classes)
+        written: list[tuple[Image, str]] = []
+        with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
+            for done, image in enumerate(found):
+                if self.stopped():
+                    raise AppError("The export was stopped.", "Nothing was written. Start it again when you like.")
+                self.progress(done, len(found), "Writing images")
+                try:
+                    data = self._data(image)
+                except Invalid as e:
+                    self.report.skipped.append(Skipped(image.source, str(e)))
+                    continue
+                name = names.of(image, self.kind == "folders")
+                archive.writestr(_entry(name, image.added_at), data)
+                written.append((image, name))
+            self.report.images = len(written)
+            for name, text in self._tables(written).items():
+                archive.writestr(_entry(name, now()), text.encode("utf-8", "replace"), zipfile.ZIP_DEFLATED)
+        self.progress(len(found), len(found), "Writing images")
+
+    def _data(self, image: Image) -> bytes:
+        try:
+            data = (settings().images / image.path).read_bytes()
+        except OSError as e:
+            raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
+        return data if self.originals else images.shareable(data)
+
+    def _tables(self, written: list[tuple[Image, str]]) -> dict[str, str]:
+        """The text files of the zip, by name."""
+        rows = [(image, Row("", name, image.label, image.split, image.source)) for image, name in written]
+        if self.kind == "folders":
+            return {}
+        if self.kind == "csv":
+            return {"metadata.csv": tables.csv_text(row for _, row in rows)}
+        events: dict[str, list[LabelEvent]] = {image.id: [] for image, _ in written}
+        seen = {image.id: image.label_seq for image, _ in written}
+        for event in store.all_events(self.dataset.id):
+            if event.seq <= seen.get(event.image_id, -1):  # what was labelled since the images were read is not told half
+                events[event.image_id].append(event)
+        if self.kind == "jsonl":
+            return {"metadata.jsonl": "".join(tables.json_line(row, events[image.id]) for image, row in rows)}
+        predicted: dict[str, tuple[str, str, float]] = {}
+        if self.run_id is not None:
+            answers = runs.read_predictions(runs.folder(self.run_id))
+            predicted = {p.image_id: (self.run_id, p.predicted, p.confidence) for p in answers}
+        tasks = [tables.task(row, events[image.id][-1] if events[image.id] else None, predicted.get(image.id)) for image, row in rows]
+        return {
+            "tasks.json": json.dumps(tasks, ensure_ascii=False, indent=1),
+            "config.xml": tables.label_config(self.dataset.classes),
+        }
+
+
+# Names in the zip ---------------------------------------------------------------------------------
+
+
+class _Names:
+    """Gives every image a name of its own: that of its source where it is safe, with -2, -3, … where it is taken."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = frozenset(classes)
+        self.taken: set[str] = set()
+        self.last: dict[str, int] = {}  # a hundred thousand images may share one name
+        self.folders: dict[str, str] = {}
+
+    def of(self, image: Image, class_folders: bool) -> str:
+        name = safe_name(image.source.replace("\\", "/").rpartition("/")[2], image.id)
+        if Path(name).suffix[1:].lower() not in images.EXTENSIONS:
+            name = f"{name}.{image.ext}"
+        if not class_folders:
+            return self.unique(f"images/{name}")
+        # An image directly in its split's folder is one without a label, here and in every import.
+        return self.unique(f"{image.split}/{name}" if image.label is None else f"{image.split}/{self.folder(image.label)}/{name}")
+
+    def folder(self, label: str) -> str:
+        """The class's folder: its very name but for slashes, so that it is the class again when imported."""
+        if label not in self.folders:
+            plain = re.sub(r"[\\/\0]", "_", label).lstrip(".") or "class"
+            while plain != label and (plain in self.classes or plain in self.folders.values()):
+                plain += "-2"
+            self.folders[label] = plain
+        return self.folders[label]
+
+    def unique(self, name: str) -> str:
+        stem, dot, ext = name.rpartition(".") if "." in name.rpartition("/")[2] else (name, "", "")
+        chosen, key = name, name.casefold()  # some file systems take a.png and A.png for one
+        number = self.last.get(key, 1)
+        while chosen.casefold() in self.taken:
+            number += 1
+            chosen = f"{stem}-{number}{dot}{ext}"
+        self.last[key] = number
+        self.taken.add(chosen.casefold())
+        return chosen
+
+
+def safe_name(name: str, otherwise: str) -> str:
+    """A file name that every file system takes; the other one where nothing is left of it."""
+    name = unicodedata.normalize("NFC", name)
+    name = "".join("_" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in _ODD.sub("_", name)).strip().lstrip(".")
+    stem, dot, ext = name.rpartition(".") if "." in name else (name, "", "")
+    stem = stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip(". ") or otherwise
+    name = f"{stem}{dot}{ext[:10]}"
+    return f"_{name}" if _RESERVED.match(name) else name
+
+
+def _entry(name: str, at: str) -> zipfile.ZipInfo:
+    when = datetime.fromisoformat(at)
+    info = zipfile.ZipInfo(name, (max(1980, when.year), when.month, when.day, when.hour, when.minute, when.second))
+    info.external_attr = 0o100644 << 16
+    return info
+
+
+# Background export: a folder and a command line, as imports and runs have them -----------------------
+
+
+@dataclass(frozen=True)
+class ExportState:
+    id: str
+    status: Literal["running", "done", "stopped", "failed", "lost"]
+    dataset_id: int
+    kind: str
+    file: str  # what the download is called
+    started_at: str
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    report: ExportReport | None = None
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def path(self) -> str:
+        """The address of the zip, to be signed."""
+        return f"/export/{self.id}/{self.kind}.zip"
+
+
+def start_export(dataset_id: int, kind: str, by: str, originals: bool = False, run_id: str | None = None) -> str:
+    """Starts an export that outlives the page and the server; its zip is kept for two days."""
+    dataset = _checked(dataset_id, kind, run_id)
+    _remove_old()
+    export_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    folder = settings().exports / export_id
+    folder.mkdir(parents=True)
+    file = safe_name(f"{dataset.name}-{kind}.zip", f"{kind}.zip")
+    job = {"dataset_id": dataset_id, "kind": kind, "originals": originals, "run_id": run_id, "file": file, "by": by, "at": now()}
+    runs.write_json(folder / "job.json", job)
+    launch.launcher.start(folder, launch.python("core", "export-job", str(folder)))
+    return export_id
+
+
+def run_export_job(folder: Path) -> None:
+    """What the background process runs: the folder's job.json, with progress and the outcome in its events."""
+    job = runs.read_json(folder / "job.json")
+    last = 0.0
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 0.25:
+            last = time.monotonic()
+            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+
+    progress(0, 0, "Reading the list of images")
+    try:
+        report = export_now(
+            job["dataset_id"], job["kind"], _zip(folder), progress, lambda: runs.stop_requested(folder), job["originals"], job["run_id"]
+        )
+    except AppError as e:
+        kind = "Stopped" if runs.stop_requested(folder) else "Failed"
+        runs.append_line(folder, {"kind": kind, "message": e.message, "hint": e.hint})
+    except Exception as e:
+        traceback.print_exc(file=sys.stderr)  # into worker.log
+        message = f"The export ended with an error that Loupe did not expect ({type(e).__name__})."
+        runs.append_line(folder, {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."})
+    else:
+        runs.append_line(folder, {"kind": "Done", "report": asdict(report)})
+
+
+def _zip(folder: Path) -> Path:
+    return folder / "export.zip"
+
+
+def _folder(export_id: str) -> Path:
+    folder = settings().exports / export_id
+    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", export_id) or not (folder / "job.json").exists():
+        raise NotFound("This export does not exist any more.", "Start it again on the Dataset page.")
+    return folder
+
+
+def export_state(export_id: str) -> ExportState:
+    folder = _folder(export_id)
+    job = runs.read_json(folder / "job.json")
+    alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
+    lines = runs.read_lines(folder)[0]
+    latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
+    facts: dict[str, Any] = {k: latest[k] for k in ("done", "total", "what") if k in latest}
+    end = lines[-1] if lines else {}
+    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
+    if end.get("kind") == "Done":
+        status, r = "done", end["report"]
+        facts["report"] = ExportReport(r["images"], r["bytes"], [Skipped(**s) for s in r["skipped"]])
+    elif end.get("kind") in ("Stopped", "Failed"):
+        status = "stopped" if end["kind"] == "Stopped" else "failed"
+        facts |= {"message": end["message"], "hint": end["hint"]}
+    elif status == "lost":
+        facts |= {"message": "The export ended without a word.", "hint": "Nothing was written. Start it again."}
+    return ExportState(export_id, status, job["dataset_id"], job["kind"], job["file"], job["at"], **facts)
+
+
+def stop_export(export_id: str) -> None:
+    """Asks the export to end; nothing of it is kept."""
+    runs.request_stop(_folder(export_id))
+
+
+def running(dataset_id: int) -> ExportState | None:
+    """The dataset's newest export that is still being written."""
+    for path in sorted(settings().exports.glob("*/job.json"), reverse=True):
+        if (state := export_state(path.parent.name)).dataset_id == dataset_id and state.status == "running":
+            return state
+    return None
+
+
+def download(export_id: str, name: str) -> tuple[Path, str]:
+    """The finished zip, and what it is called for people."""
+    state = export_state(export_id)
+    path = _zip(_folder(export_id))
+    if state.status != "done" or name != f"{state.kind}.zip" or not path.exists():
+        raise NotFound("This export is not there.", "Start it again on the Dataset page.")
+    return path, state.file
+
+
+def runs_with_predictions(dataset_id: int) -> list[Run]:
+    """The dataset's runs whose predictions an export can add, newest first."""
+    found = sorted(settings().runs.glob("*/predictions.csv"), reverse=True)
+    return [run for run in (runs.load(path.parent) for path in found) if run.dataset_id == dataset_id]
+
+
+def _remove_old() -> None:
+    for path in settings().exports.glob("*"):
+        if time.time() - path.stat().st_mtime > KEEP and not launch.launcher.alive(path):
+            shutil.rmtree(path, ignore_errors=True)

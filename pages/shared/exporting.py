@@ -1,0 +1,85 @@
+"""The dataset as a zip: choose a form, wait, download."""
+
+import streamlit as st
+
+from core import api, export
+from core.errors import NotFound
+from core.types import Dataset
+from pages.shared import frame
+
+
+def export_popover(current: Dataset) -> None:
+    """Beside the page's other acts; an export that runs is found again after a reload."""
+    chosen = f"export-{current.id}"
+    if chosen not in st.session_state and (found := export.running(current.id)):
+        st.session_state[chosen] = found.id
+    with st.popover("Export", icon=":material/archive:"), frame.told():
+        state = _state(chosen)
+        if state is None:
+            _form(current, chosen)
+        elif state.status == "running":
+            _watch(state.id)
+        else:
+            _ended(state, chosen)
+
+
+def _state(chosen: str) -> export.ExportState | None:
+    try:
+        return export.export_state(st.session_state[chosen]) if chosen in st.session_state else None
+    except NotFound:  # it was removed to make room
+        del st.session_state[chosen]
+        return None
+
+
+def _form(current: Dataset, chosen: str) -> None:
+    kind = st.radio(
+        "Export as a zip",
+        list(export.KINDS),
+        format_func=lambda k: export.KINDS[k][0],
+        captions=[sentence for _, sentence in export.KINDS.values()],
+        key="export-kind",
+    )
+    run_id = None
+    if kind == "label-studio" and (found := {r.id: r for r in export.runs_with_predictions(current.id)}):
+        run_id = st.selectbox(
+            "Add the predictions of",
+            [None, *found],
+            format_func=lambda r: "No run" if r is None else f"{found[r].name}, {found[r].created_at[:16].replace('T', ' ')}",
+            key="export-run",
+            help="They are those of its validation and test images.",
+        )
+    originals = st.toggle(
+        "Originals untouched (with their EXIF)",
+        key="export-originals",
+        help="Otherwise pictures are turned upright, and place, time, camera and comments are taken out.",
+    )
+    if st.button("Make the zip", type="primary", icon=":material/archive:", key="export-start"):
+        with frame.told():
+            st.session_state[chosen] = export.start_export(current.id, kind, frame.user(), originals, run_id)
+            st.rerun()
+
+
+@st.fragment(run_every=0.5)
+def _watch(export_id: str) -> None:
+    state = export.export_state(export_id)
+    if state.status != "running":
+        st.rerun()
+    words = f"{state.what}: {state.done:,} of {state.total:,}" if state.total else "Starting"
+    st.progress(min(1.0, state.done / max(1, state.total)), words)
+    if st.button("Stop the export", icon=":material/stop_circle:", help="Nothing of it is kept."):
+        export.stop_export(export_id)
+
+
+def _ended(state: export.ExportState, chosen: str) -> None:
+    if state.report is not None:
+        st.markdown(f"**{frame.plain(state.file)}**  \n{state.report.images:,} images, {state.report.bytes / 1e6:,.1f} MB")
+        st.link_button("Download", api.export_url(state), type="primary", icon=":material/download:")
+        if left_out := state.report.skipped:
+            st.caption(f"{len(left_out):,} left out, as {frame.plain(left_out[0].name)}: {frame.plain(left_out[0].reason)}")
+    elif state.status == "stopped":
+        st.caption("The export was stopped; nothing was written.")
+    else:
+        st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+    if st.button("Another export", type="tertiary", key="export-again"):
+        del st.session_state[chosen]
+        st.rerun()

@@ -1,0 +1,616 @@
+"""What leaves as a zip comes back the same: labels, splits, names and pixels; and metadata stays at home."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import struct
+import subprocess
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from PIL import PngImagePlugin
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
+
+from core import api, dataset, export, images, runs, sources, store, strip, tables
+from core.errors import AppError, Invalid, NotFound
+from core.settings import settings
+from core.types import Dataset, Image, ImportReport, Skipped
+from tests.conftest import Trained, stored_dataset
+
+KINDS = ("folders", "csv", "jsonl", "label-studio")
+Key = tuple[str | None, str, str, bytes]  # label, split, file name, pixels
+
+
+def all_of(made: Dataset) -> list[Image]:
+    return store.all_images(made.id)
+
+
+def pixels(data: bytes) -> bytes:
+    picture = images.open_picture(data)
+    return repr((picture.mode, picture.size)).encode() + picture.tobytes()
+
+
+def contents(made: Dataset) -> list[Key]:
+    """What a round trip must keep, in an order that does not depend on ids."""
+    found = [(i.label, i.split, Path(i.source).name, pixels((settings().images / i.path).read_bytes())) for i in all_of(made)]
+    return sorted(found, key=repr)
+
+
+def give(made: Dataset, label: str | None, *chosen: Image, by: str = "Ann") -> None:
+    store.apply_labels(made.id, {i.id: i.label_seq for i in chosen}, label, by, "manual", note="looked twice")
+
+
+def back(path: Path, name: str) -> tuple[Dataset, ImportReport]:
+    report = dataset.import_now(name, sources.at(path), "importer")
+    found = dataset.find(name)
+    assert found is not None
+    return found, report
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as z:
+        assert z.testzip() is None
+        return {name: z.read(name) for name in z.namelist()}
+
+
+@pytest.fixture
+def changed(small: Dataset) -> Dataset:
+    """The squares after some work: relabelled, unlabelled, a new class, and splits of all three kinds."""
+    found = sorted(all_of(small), key=lambda i: i.source)
+    store.add_classes(small.id, ["Kätzchen & Co", "train"])
+    give(small, "Kätzchen & Co", found[0])
+    give(small, "train", found[1])
+    give(small, None, *found[2:4])
+    with store.writing() as c:
+        c.execute(store.images.update().where(store.images.c.id == found[5].id).values(split="validation"))
+    return store.get_dataset(small.id)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("originals", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_splits_names_and_pixels_come_back(changed: Dataset, tmp_path: Path, kind: str, originals: bool) -> None:
+    report = export.export_now(changed.id, kind, tmp_path / "out.zip", originals=originals)
+    assert (report.images, report.bytes, report.skipped) == (24, (tmp_path / "out.zip").stat().st_size, [])
+    again, imported = back(tmp_path / "out.zip", "again")
+    assert (imported.added, imported.skipped) == (24, [])
+    assert contents(again) == contents(changed)
+    assert {i.split for i in all_of(again)} == {"train", "validation", "test"} and None in {i.label for i in all_of(again)}
+    assert [i.id for i in sorted(all_of(again), key=lambda i: i.id)] == sorted(i.id for i in all_of(changed))  # nothing was encoded anew
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "label-studio"])
+def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip(changed: Dataset, tmp_path: Path, kind: str) -> None:
+    export.export_now(changed.id, kind, tmp_path / "one.zip")
+    once, _ = back(tmp_path / "one.zip", "once")
+    export.export_now(once.id, kind, tmp_path / "two.zip")
+    twice, _ = back(tmp_path / "two.zip", "twice")
+    one = next(i for i in all_of(changed) if i.label == "train")
+    ann = store.history(changed.id, one.id)[0]
+    for made in (once, twice):
+        (event,) = store.history(made.id, one.id)
+        assert (event.label, event.source, event.by) == ("train", "import", "importer")
+        assert event.note == f"labelled by Ann at {ann.at} (manual): looked twice"
+        assert store.get_image(made.id, one.id).source == one.source
+
+
+def test_jsonl_tells_the_whole_history_oldest_first(changed: Dataset, tmp_path: Path) -> None:
+    export.export_now(changed.id, "jsonl", tmp_path / "out.zip")
+    lines = [json.loads(line) for line in members(tmp_path / "out.zip")["metadata.jsonl"].splitlines()]
+    (line,) = [line for line in lines if line["label"] == "train"]
+    assert [(e["label"], e["by"], e["previous"]) for e in line["history"]] == [("blue", "tester", None), ("train", "Ann", "blue")]
+    unlabelled = [line for line in lines if line["label"] is None]
+    assert len(unlabelled) == 2 and all(line["history"][-1]["label"] is None for line in unlabelled)
+
+
+def test_an_unlabelled_image_lies_directly_in_its_splits_folder(changed: Dataset, tmp_path: Path) -> None:
+    export.export_now(changed.id, "folders", tmp_path / "out.zip")
+    names = sorted(members(tmp_path / "out.zip"))
+    assert len([n for n in names if n.count("/") == 1]) == 2 and all(n.split("/")[0] in ("train", "validation", "test") for n in names)
+    assert any(n.endswith("/Kätzchen & Co/blue-0.png") for n in names) and any("/train/" in n for n in names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_one_name_are_told_apart(home: Path, tmp_path: Path, kind: str) -> None:
+    made = store.create_dataset("same")
+    for shade, name in enumerate(("a/x.png", "b/x.png", "c/X.png", "x-2.png")):
+        add(made, name, encoded(Pillow.new("RGB", (4, 4), (shade, 0, 0))), "cat")
+    export.export_now(made.id, kind, tmp_path / "out.zip")
+    pictures = [Path(n).name for n in members(tmp_path / "out.zip") if n.endswith(".png")]
+    assert len({n.casefold() for n in pictures}) == 4 and "x.png" in {n.casefold() for n in pictures}
+    assert back(tmp_path / "out.zip", "again")[1].added == 4
+
+
+# Metadata
+
+
+def encoded(picture: Pillow.Image, fmt: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, fmt, **options)
+    return out.getvalue()
+
+
+def noise(seed: int, size: tuple[int, int] = (40, 24)) -> Pillow.Image:
+    shape = (size[1] // 8, size[0] // 8, 3)  # soft, so that a JPEG is close to it
+    small = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    return Pillow.fromarray(small).resize(size, Pillow.Resampling.BICUBIC)
+
+
+def add(made: Dataset, name: str, data: bytes, label: str | None = None) -> Image:
+    path = settings().home / "incoming"
+    path.write_bytes(data)
+    one = dataset.add_upload(made, path, name)
+    store.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
+    return store.get_image(made.id, one.id)
+
+
+def secretive(orientation: int | None) -> Pillow.Exif:
+    exif = Pillow.Exif()
+    exif[0x010F] = "SecretCamera"
+    if orientation is not None:
+        exif[0x0112] = orientation
+    return exif
+
+
+def png_with_text(orientation: int | None) -> bytes:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "SecretCamera")
+    text.add_itxt("XML:com.adobe.xmp", "<x>SecretCamera</x>")
+    return encoded(noise(2), "PNG", pnginfo=text, exif=secretive(orientation))
+
+
+def photo(orientation: int | None) -> bytes:
+    options = {"exif": secretive(orientation), "comment": b"SecretCamera", "xmp": b"SecretCamera", "icc_profile": b"a profile" * 9}
+    return encoded(noise(1), "JPEG", **options) + b"behind the end: SecretCamera"
+
+
+MADE: dict[str, Callable[[int | None], bytes]] = {
+    "jpg": photo,
+    "progressive.jpg": lambda o: encoded(noise(1), "JPEG", progressive=True, exif=secretive(o)),
+    "cmyk.jpg": lambda o: encoded(noise(1).convert("CMYK"), "JPEG", exif=secretive(o)),
+    "png": png_with_text,
+    "rgba.png": lambda o: encoded(noise(1).convert("RGBA"), "PNG", exif=secretive(o)),
+    "16bit.png": lambda o: encoded(Pillow.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100), "PNG", exif=secretive(o)),
+    "lossless.webp": lambda o: encoded(noise(3), "WEBP", lossless=True, exif=secretive(o), xmp=b"SecretCamera"),
+    "lossy.webp": lambda o: encoded(noise(3), "WEBP", exif=secretive(o), xmp=b"SecretCamera"),
+    "tif": lambda o: encoded(noise(4), "TIFF", tiffinfo={271: "SecretCamera", **({274: o} if o else {})}),
+}
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize("form", MADE)
+def test_metadata_is_gone_and_the_picture_upright(form: str, orientation: int | None) -> None:
+    data = MADE[form](orientation)
+    assert b"SecretCamera" in data
+    out = images.shareable(data)
+    with Pillow.open(io.BytesIO(out)) as picture:
+        assert not {k: v for k, v in picture.getexif().items() if form != "tif" or k in (0x010F, 0x0112)}
+        assert not {"exif", "xmp", "comment", "Comment"} & picture.info.keys()
+    assert b"SecretCamera" not in out
+    before, after = (np.asarray(images.open_picture(d), np.int16) for d in (data, out))
+    assert before.shape == after.shape
+    if orientation == 6 and form.endswith("jpg"):
+        assert np.abs(before - after).mean() < 3  # encoded anew, at quality 95
+    elif orientation == 6 and form == "lossy.webp":
+        assert np.abs(before - after).mean() < 6
+    else:
+        assert (before == after).all()
+    assert images.shareable(out) == out or form == "tif"
+
+
+def test_a_colour_profile_stays_and_a_small_picture_inside_goes() -> None:
+    out = images.shareable(photo(None))
+    assert b"ICC_PROFILE" in out and Pillow.open(io.BytesIO(out)).info["icc_profile"] == b"a profile" * 9
+    plain = encoded(noise(1), "JPEG")
+    inside = plain[:4] + struct.pack(">H", 16 + 48)[0:2] + plain[6:18] + b"\x04\x04" + b"S" * 48 + plain[20:]
+    assert images.shareable(inside) == plain
+
+
+def test_a_jpeg_of_several_pictures_as_phones_write_them_is_imported_and_only_the_first_leaves(home: Path) -> None:
+    data = encoded(noise(1), "MPO", save_all=True, append_images=[noise(2)], exif=secretive(None))
+    assert images.examine(data).ext == "jpg"
+    out = images.shareable(data)
+    assert Pillow.open(io.BytesIO(out)).format == "JPEG" and pixels(out) == pixels(data) and b"SecretCamera" not in out
+
+
+@pytest.mark.parametrize("version", ["GIF", "animated"])
+def test_a_gif_loses_its_comment_and_keeps_its_frames(version: str) -> None:
+    more = {"save_all": True, "append_images": [noise(6), noise(7)], "loop": 0} if version == "animated" else {}
+    data = encoded(noise(5), "GIF", comment=b"SecretCamera", **more)
+    out = images.shareable(data)
+    assert b"SecretCamera" in data and b"SecretCamera" not in out and pixels(out) == pixels(data)
+    assert getattr(Pillow.open(io.BytesIO(out)), "n_frames", 1) == (3 if more else 1)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_a_file_without_metadata_leaves_as_it_is(fmt: str) -> None:
+    data = encoded(noise(1), fmt)
+    assert images.shareable(data) is data or images.shareable(data) == data
+
+
+def test_cut_off_and_garbled_files_are_never_looped_over(home: Path) -> None:
+    for form, make in MADE.items():
+        data = make(1)
+        for cut in range(0, len(data), max(1, len(data) // 60)):
+            strip.metadata(data[:cut])
+            strip.metadata(data[:cut] + b"\xff" * 40 + data[cut + 40 :])
+        assert form
+
+
+def test_originals_leave_untouched_when_they_are_asked_for(home: Path, tmp_path: Path) -> None:
+    made = store.create_dataset("photos")
+    data = photo(6)
+    add(made, "holiday/beach.jpg", data, "sea")
+    export.export_now(made.id, "csv", tmp_path / "plain.zip")
+    export.export_now(made.id, "csv", tmp_path / "originals.zip", originals=True)
+    assert members(tmp_path / "originals.zip")["images/beach.jpg"] == data
+    plain = members(tmp_path / "plain.zip")["images/beach.jpg"]
+    assert b"SecretCamera" not in plain and Pillow.open(io.BytesIO(plain)).size == (24, 40)
+
+
+# Names and cells
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unsafe_names_leave_as_harmless_ones(home: Path, tmp_path: Path, kind: str) -> None:
+    made = store.create_dataset("unsafe")
+    hostile = (
+        "../../etc/passwd.png",
+        "/abs.png",
+        "..\\up.png",
+        "C:\\x\\con.png",
+        ".hidden.png",
+        "a\nb.png",
+        "=1+1.png",
+        "é" * 300 + ".png",
+        "x",
+    )
+    for shade, name in enumerate(hostile):
+        add(made, name, encoded(Pillow.new("RGB", (4, 4), (shade, 0, 0))), "cat" if shade % 2 else None)
+    export.export_now(made.id, kind, tmp_path / "out.zip")
+    names = [n for n in members(tmp_path / "out.zip") if n.endswith(".png")]
+    assert len(names) == len(hostile)
+    for name in names:
+        parts = name.split("/")
+        assert not name.startswith("/") and ".." not in parts and not any(p.startswith(".") for p in parts), name
+        assert not re.search(r"[\\:\n]", name) and len(parts[-1].encode()) < 255 and parts[-1] != "con.png"
+    assert any(n.endswith("/=1+1.png") for n in names) and any(n.endswith("/passwd.png") for n in names)
+    again, report = back(tmp_path / "out.zip", "again")
+    assert (report.added, report.skipped) == (len(hostile), [])
+    assert sorted((i.id, i.label) for i in all_of(again)) == sorted((i.id, i.label) for i in all_of(made))
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+49", "-5", "@me", "'=x", "''+y", "'quoted'", "a,b", 'say "hi"', "Ünïcödé 猫", "a;b", "0"])
+def test_cells_that_a_spreadsheet_would_compute_are_disarmed_and_come_back(home: Path, tmp_path: Path, label: str) -> None:
+    made = store.create_dataset("formulas")
+    add(made, "x.png", encoded(noise(1)), label)
+    export.export_now(made.id, "csv", tmp_path / "out.zip")
+    header, row = csv.reader(io.StringIO(members(tmp_path / "out.zip")["metadata.csv"].decode(), newline=""))
+    assert header == ["file_name", "label", "split"] and row[0] == "images/x.png"
+    assert not row[1].startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert [i.label for i in all_of(back(tmp_path / "out.zip", "again")[0])] == [label]
+
+
+def test_a_tab_and_a_line_break_at_the_start_are_disarmed_too() -> None:
+    assert [tables.cell(t) for t in ("\t=1", "\r1", "cat", "", "'cat")] == ["'\t=1", "'\r1", "cat", "", "'cat"]
+
+
+def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_class_has(home: Path, tmp_path: Path) -> None:
+    made = store.create_dataset("odd")
+    labels = ("a/b", "a_b", "a\\b", "..", "Cat", "cat", "猫?")
+    for shade, label in enumerate(labels):
+        add(made, "x.png", encoded(Pillow.new("RGB", (4, 4), (shade, 0, 0))), label)
+    export.export_now(made.id, "folders", tmp_path / "out.zip")
+    folders = {n.split("/")[1] for n in members(tmp_path / "out.zip")}
+    assert len(folders) == len(labels) and {"a_b", "a_b-2", "a_b-2-2", "class", "Cat", "cat", "猫?"} == folders
+    for kind in ("csv", "jsonl", "label-studio"):
+        export.export_now(made.id, kind, tmp_path / f"{kind}.zip")
+        report = back(tmp_path / f"{kind}.zip", kind)[1]
+        assert report.added == 4 and all("slashes" in s.reason for s in report.skipped), report  # as every import refuses such a class
+
+
+# Refusals, and exports that do not reach their end
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_without_images_is_not_exported(home: Path, tmp_path: Path, kind: str) -> None:
+    made = store.create_dataset("empty")
+    with pytest.raises(Invalid, match="“empty” holds no images"):
+        export.export_now(made.id, kind, tmp_path / "out.zip")
+    with pytest.raises(Invalid, match="holds no images"):
+        export.start_export(made.id, kind, "me")
+    assert list(tmp_path.glob("*.zip")) == [] and not settings().exports.exists()
+
+
+def test_what_cannot_be_exported_is_said_before_anything_is_written(small: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zip"
+    with pytest.raises(Invalid, match="folders, csv, jsonl, label-studio"):
+        export.export_now(small.id, "coco", out)
+    with pytest.raises(Invalid, match="does not exist"):
+        export.export_now(small.id, "csv", tmp_path / "nowhere" / "out.zip")
+    with pytest.raises(Invalid, match="is a folder"):
+        export.export_now(small.id, "csv", tmp_path)
+    with pytest.raises(Invalid, match="Only the Label Studio format"):
+        export.export_now(small.id, "csv", out, run_id="x")
+    with pytest.raises(NotFound, match="no run"):
+        export.export_now(small.id, "label-studio", out, run_id="x")
+    store.set_deleted(small.id, True)
+    with pytest.raises(NotFound, match="was deleted"):
+        export.export_now(small.id, "csv", out)
+    assert not out.exists()
+
+
+def test_a_stop_in_the_middle_leaves_the_old_file_or_none(small: Dataset, tmp_path: Path) -> None:
+    out, told = tmp_path / "to" / "out.zip", list[int]()
+    out.parent.mkdir()
+
+    def stopped() -> bool:
+        return len(told) >= 10
+
+    for before in (b"", b"the old one"):
+        told.clear()
+        if before:
+            out.write_bytes(before)
+        with pytest.raises(AppError, match="stopped"):
+            export.export_now(small.id, "folders", out, lambda done, total, what: told.append(done), stopped)
+        assert told == list(range(10)) and [p.read_bytes() for p in out.parent.iterdir()] == ([before] if before else [])
+
+
+def test_an_image_whose_file_is_gone_or_damaged_costs_only_itself_and_is_named(small: Dataset, tmp_path: Path) -> None:
+    gone, damaged = all_of(small)[:2]
+    (settings().images / gone.path).unlink()
+    (settings().images / damaged.path).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    report = export.export_now(small.id, "csv", tmp_path / "out.zip")
+    assert report.images == 22 and [s.name for s in report.skipped] == [gone.source, damaged.source]
+    assert back(tmp_path / "out.zip", "again")[1].added == 22
+
+
+def test_labels_given_during_an_export_are_not_told_half(small: Dataset, tmp_path: Path) -> None:
+    first = all_of(small)[0]
+
+    def meanwhile(done: int, total: int, what: str) -> None:
+        if done == 5:
+            give(small, "green", first)
+
+    export.export_now(small.id, "jsonl", tmp_path / "out.zip", meanwhile)
+    lines = [json.loads(line) for line in members(tmp_path / "out.zip")["metadata.jsonl"].splitlines()]
+    assert all(line["history"][-1]["label"] == line["label"] for line in lines)
+    assert store.get_image(small.id, first.id).label == "green"
+
+
+# Label Studio
+
+
+def task(image: object, *choices: str, **more: object) -> dict[str, object]:
+    result = [{"from_name": "animal", "to_name": "img", "type": "choices", "value": {"choices": list(choices)}}] if choices else []
+    return {"id": 7, "data": {"image": image}, "annotations": [{"result": result, "was_cancelled": False, **more}] if choices else []}
+
+
+def tasks_zip(path: Path, tasks: object, *files: str) -> Path:
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr("project-1.json", json.dumps(tasks))
+        for shade, name in enumerate(files):
+            z.writestr(name, encoded(Pillow.new("RGB", (4, 4), (shade, 0, 9))))
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, str | None], dict[str, str]]:
+    opened = sources.open_source(sources.at(path))
+    return {e.name: e.label for e in opened.entries}, {s.name: s.reason for s in opened.skipped}
+
+
+def test_label_studios_ways_to_name_an_image_are_understood(tmp_path: Path) -> None:
+    given = {
+        "images/1.png": "images/1.png",
+        "/data/upload/3/0a1b2c3d-two%20words.png": "two words.png",
+        "/data/upload/3/0a1b2c3d-3.png": "pics/0a1b2c3d-3.png",
+        "/data/local-files/?d=mnt%2Fset/4.png": "set/4.png",
+        "https://example.org/some/5.png?x=1": "5.png",
+        "s3://bucket/6.png": "deep/er/6.png",
+        "C:\\Users\\me\\7.png": "7.png",
+    }
+    tasks = [task(image, f"class {n}") for n, image in enumerate(given)]
+    found, reasons = read(tasks_zip(tmp_path / "a.zip", tasks, *given.values()))
+    assert found == {name: f"class {n}" for n, name in enumerate(given.values())} and reasons == {}
+
+
+def test_an_image_under_another_key_is_found(tmp_path: Path) -> None:
+    tasks = [{"data": {"id": 5, "title": "a cat", "photo": "/data/upload/1/1.png"}}]
+    assert read(tasks_zip(tmp_path / "a.zip", tasks, "1.png"))[0] == {"1.png": None}
+
+
+def test_an_image_that_did_not_come_along_is_never_fetched_and_named(tmp_path: Path) -> None:
+    tasks = [
+        task("1.png", "cat"),
+        task("https://example.org/2.png", "cat"),
+        task("../secret.png", "cat"),
+        task("x.png", "cat"),
+        task(5),
+        "no",
+    ]
+    (tmp_path / "secret.png").write_bytes(encoded(noise(1)))
+    (tmp_path / "set").mkdir()
+    made = tasks_zip(tmp_path / "set" / "a.zip", tasks, "1.png", "a/x.png", "b/x.png")
+    found, reasons = read(made)
+    assert found == {"1.png": "cat"}
+    assert "fetches nothing from the web" in reasons["project-1.json, task 2"] and "is not there" in reasons["project-1.json, task 3"]
+    assert "2 files called x.png" in reasons["project-1.json, task 4"] and "names no image" in reasons["project-1.json, task 5"]
+    assert "not a task" in reasons["project-1.json, task 6"]
+    with zipfile.ZipFile(made) as z:
+        z.extractall(tmp_path / "set")
+    assert read(tmp_path / "set" / "project-1.json")[0] == {"1.png": "cat"}  # the same for a folder and the table in it
+
+
+def test_cancelled_missing_disagreeing_and_double_answers_are_imported_as_what_they_are(tmp_path: Path) -> None:
+    tasks = [
+        task("0.png", "cat", was_cancelled=True),
+        task("1.png"),
+        task("2.png", "cat", "dog"),
+        {**task("3.png"), "annotations": [*task("", "cat")["annotations"], *task("", "dog")["annotations"]]},  # type: ignore[misc]
+        {**task("4.png"), "predictions": [{"result": [], "score": 0.5}]},
+    ]
+    found, reasons = read(tasks_zip(tmp_path / "a.zip", tasks, *(f"{n}.png" for n in range(5))))
+    assert found == {"0.png": None, "1.png": None, "2.png": None, "3.png": "dog", "4.png": None}
+    assert "2 labels (cat, dog)" in reasons["project-1.json, task 3"] and "do not agree" in reasons["project-1.json, task 4"]
+    assert "predictions of 1 task were not imported" in reasons["project-1.json"]
+
+
+def test_who_annotated_in_label_studio_stands_in_the_note(home: Path, tmp_path: Path) -> None:
+    tasks = [
+        task("0.png", "cat", completed_by={"id": 1, "email": "ann@example.org"}, created_at="2026-01-02T03:04:05Z"),
+        task("1.png", "cat", completed_by=3),
+    ]
+    made, _ = back(tasks_zip(tmp_path / "a.zip", tasks, "0.png", "1.png"), "annotated")
+    notes = {i.source: store.history(made.id, i.id)[0].note for i in all_of(made)}
+    assert notes["0.png"] == "labelled by ann@example.org at 2026-01-02T03:04:05Z (Label Studio)"
+    assert notes["1.png"] == "labelled by 3 (Label Studio)"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1]", "nonsense", '{"images": [], "annotations": []}', "[" * 10_000])
+def test_another_json_file_beside_images_is_no_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(encoded(noise(1)))
+    (tmp_path / "info.json").write_text(text)
+    assert read(tmp_path)[0] == {"cat/1.png": "cat"}
+    with pytest.raises(Invalid, match="not a list of Label Studio tasks"):
+        read(tmp_path / "info.json")
+
+
+def test_tasks_carry_the_predictions_of_the_chosen_run(trained: Trained, tmp_path: Path) -> None:
+    report = export.export_now(trained.dataset.id, "label-studio", tmp_path / "out.zip", run_id=trained.run_id)
+    inside = members(tmp_path / "out.zip")
+    tasks = json.loads(inside["tasks.json"])
+    assert len(tasks) == report.images == 300
+    rows = {p.image_id: p for p in runs.read_predictions(runs.folder(trained.run_id))}
+    predicted = [t for t in tasks if t["predictions"]]
+    assert len(predicted) == len(rows) > 0 and {t["data"]["split"] for t in predicted} <= {"train", "test", "validation"}
+    for one in predicted:
+        (prediction,) = one["predictions"]
+        name = one["data"]["image"].removeprefix(tables.LOCAL_FILES)
+        row = rows[images.image_id(inside[name])]
+        assert (prediction["model_version"], prediction["score"]) == (trained.run_id, row.confidence)
+        assert prediction["result"][0]["value"] == {"choices": [row.predicted]}
+    (annotation,) = tasks[0]["annotations"]
+    assert annotation["result"][0]["type"] == "choices" and "completed_by" not in annotation  # Label Studio knows none of our names
+    assert '<Choice value="9"/>' in inside["config.xml"].decode()
+    opened = sources.open_source(sources.at(tmp_path / "out.zip"))
+    assert opened.total == 300 and f"predictions of {len(rows)} tasks" in opened.skipped[0].reason
+
+
+# The command line, the background and the download
+
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_command_line_writes_a_zip_and_says_what_is_in_it(small: Dataset, tmp_path: Path, python: Python) -> None:
+    out = tmp_path / "out.zip"
+    done = python("-m", "core", "export-dataset", "squares", "--format", "csv", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said == {"dataset": "squares", "format": "csv", "images": 24, "bytes": out.stat().st_size, "out": str(out), "skipped": []}
+    for wrong, code in (
+        (("nothing", "--format", "csv", "--out", str(out)), 2),
+        (("squares", "--format", "coco", "--out", str(out)), 2),
+        (("squares", "--format", "csv", "--run", "x", "--out", str(out)), 2),
+        (("squares", "--format", "label-studio", "--run", "x", "--out", str(out)), 1),
+        (("squares", "--format", "csv", "--out", str(tmp_path / "no" / "out.zip")), 1),
+    ):
+        done = python("-m", "core", "export-dataset", *wrong)
+        assert (done.returncode, done.stdout) == (code, "") and "Traceback" not in done.stderr, wrong
+
+
+def ended(export_id: str) -> export.ExportState:
+    deadline = time.monotonic() + 60
+    while (state := export.export_state(export_id)).status == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return state
+
+
+@pytest.fixture
+def client(home: Path) -> TestClient:
+    handlers = {AppError: api.app_error, HTTPException: api.http_error}
+    return TestClient(Starlette(routes=api.ROUTES, exception_handlers=handlers), base_url="http://localhost:8501")
+
+
+def test_an_export_in_the_background_is_downloaded_by_its_signed_address_only(
+    home: Path, squares: Callable[[Path, int], Path], tmp_path: Path, client: TestClient
+) -> None:
+    made = stored_dataset("Käse: 1/2?", squares(tmp_path / "squares", 4))
+    export_id = export.start_export(made.id, "folders", "me")
+    state = ended(export_id)
+    assert state.status == "done" and state.report == export.ExportReport(12, state.report.bytes if state.report else 0, [])
+    answer = client.get(api.export_url(state))
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''K%C3%A4se_")
+    assert "no-store" in answer.headers["cache-control"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as z:
+        assert len(z.namelist()) == 12
+    path, _, query = api.export_url(state).partition("?")
+    for bad in (path, f"{path}?{query[:-1]}", f"{path.replace('folders', 'csv')}?{query}"):
+        assert client.get(bad).status_code == 403, bad
+    for gone in (path.replace("folders", "csv"), "/export/20260101-000000-abcdef/csv.zip", "/export/../csv.zip"):
+        assert client.get(api.signed(gone)).status_code == 404, gone
+    assert export.running(made.id) is None
+
+
+def test_a_stopped_a_failed_and_a_killed_export_say_so_and_leave_no_zip(
+    small: Dataset, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nothing:
+        def start(self, folder: Path, command: list[str]) -> None: ...
+        def alive(self, folder: Path) -> bool:
+            return False
+
+        def kill(self, folder: Path) -> None: ...
+
+    monkeypatch.setattr(export.launch, "launcher", Nothing())
+    killed, stopped, failed = (export.start_export(small.id, "csv", "me") for _ in range(3))
+    assert export.export_state(killed).status == "lost" and "without a word" in export.export_state(killed).message
+    export.stop_export(stopped)
+    export.run_export_job(settings().exports / stopped)
+    store.set_deleted(small.id, True)
+    export.run_export_job(settings().exports / failed)
+    assert export.export_state(stopped).status == "stopped" and "was deleted" in export.export_state(failed).message
+    assert list(settings().exports.glob("*/*.zip")) == list(settings().exports.glob("*/.*.tmp")) == []
+    for one in (killed, stopped, failed):
+        assert client.get(api.export_url(export.export_state(one))).status_code == 404
+    with pytest.raises(NotFound, match="does not exist"):
+        export.export_state("../imports")
+
+
+def test_an_old_zip_makes_room(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = export.start_export(small.id, "csv", "me")
+    assert ended(first).status == "done"
+    while export.launch.launcher.alive(settings().exports / first):  # it says so a moment before it ends
+        time.sleep(0.05)
+    monkeypatch.setattr(export, "KEEP", -1)
+    second = export.start_export(small.id, "csv", "me")
+    assert ended(second).status == "done" and [p.name for p in settings().exports.iterdir()] == [second]
+
+
+def test_a_png_that_lies_about_its_size_is_left_out(home: Path, tmp_path: Path) -> None:
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    made = store.create_dataset("bomb")
+    one, _ = add(made, "bomb.png", encoded(noise(1))), add(made, "good.png", encoded(noise(2)))
+    header = part(b"IHDR", struct.pack(">IIBBBBB", 10_000, 6_000, 8, 0, 0, 0, 0))
+    text = part(b"tEXt", b"a\0b")  # so that it is looked into
+    bad = b"\x89PNG\r\n\x1a\n" + header + text + part(b"IDAT", zlib.compress(bytes(1000))) + part(b"IEND", b"")
+    (settings().images / one.path).write_bytes(bad)
+    report = export.export_now(made.id, "csv", tmp_path / "out.zip")
+    assert report.images == 1 and report.skipped == [Skipped("bomb.png", report.skipped[0].reason)] and "pixels" in report.skipped[0].reason
