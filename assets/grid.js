@@ -532,8 +532,7 @@ class View {
   }
 
   keyOf(index) {
-    if (index >= 20) return "";
-    return (index >= 10 ? "⇧" : "") + LETTERS[index % 10];
+    return this.data.classes[index].key ?? "";
   }
 
   // A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
@@ -742,7 +741,7 @@ class View {
     if (key === "Backspace" || key === "Delete") return this.assign(null), true;
     const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
     if (digit) {
-      const chosen = this.data.classes[((Number(digit[1]) + 9) % 10) + (event.shiftKey ? 10 : 0)];
+      const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
       if (chosen) this.assign(chosen.name);
       return true;
     }

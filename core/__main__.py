@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +31,18 @@ def main(argv: list[str] | None = None) -> int:
         print(e, file=sys.stderr)
         return 1
     if answer is not None:
-        json.dump(answer, sys.stdout, indent=1, ensure_ascii=False)
+        json.dump(_finite(answer), sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
         print()
     return 1 if isinstance(answer, dict) and answer.get("status") in ("failed", "lost") else 0
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for NaN and the infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -187,7 +197,10 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
         except NotFound:
             raise NotFound(f"“{args.image}” is neither a file nor the id of an image of {run.dataset_name}.") from None
     found = explain.explain(args.run, file.resolve(), args.method, args.target)
-    args.out.write_bytes(explain.overlay_png(found))
+    try:
+        args.out.write_bytes(explain.overlay_png(found))
+    except OSError as e:
+        raise AppError(f"{args.out} cannot be written: {e.strerror}.", "Choose another place with --out.") from None
     return {"method": found.method, "target": found.target, "probability": found.probability, "delta": found.delta, "out": str(args.out)}
 
 

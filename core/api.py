@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -20,7 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import export, images, label, runs, uploads
+from core import export, images, label, launch, runs, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
 from core.types import Image
@@ -37,13 +38,19 @@ MAX_JSON = 1_000_000  # bytes
 def _secret() -> bytes:
     """Made once per installation, readable by its owner only."""
     path = settings().home / "secret"
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as f:
+    if not path.exists():
+        tmp = path.with_name(f".secret.{secrets.token_hex(4)}.tmp")
+        with os.fdopen(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
             f.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
-    return path.read_bytes()
+            f.flush()
+            os.fsync(f.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
+            os.link(tmp, path)
+        tmp.unlink()
+    key = path.read_bytes()
+    if len(key) < 32:  # anybody could sign with an empty one
+        raise AppError(f"The file {path} is damaged.", "Delete it and start Loupe again: it makes a new one.")
+    return key
 
 
 def _sign(text: str) -> str:
@@ -119,22 +126,26 @@ async def thumb(request: Request) -> Response:
 
 
 @lru_cache(maxsize=64)
-def _picture(path: Path) -> tuple[bytes, str]:
-    return images.picture_file(path)
+def _picture(path: Path, foreign: bool) -> tuple[bytes, str]:
+    """Files of strangers are decoded in the model worker, which may die; those of a dataset have been decoded before."""
+    if not foreign:
+        return images.picture_file(path)
+    found: tuple[bytes, str] = launch.ask("core.ml.infer", "picture", str(path))
+    return found
 
 
-async def _serve_picture(request: Request, folder: Path) -> Response:
+async def _serve_picture(request: Request, folder: Path, foreign: bool) -> Response:
     _check_signature(request)
-    data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"])
+    data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"], foreign)
     return Response(data, media_type=media_type, headers=FOREVER)
 
 
 async def picture(request: Request) -> Response:
-    return await _serve_picture(request, settings().images / request.path_params["shard"])
+    return await _serve_picture(request, settings().images / request.path_params["shard"], foreign=False)
 
 
 async def uploaded(request: Request) -> Response:
-    return await _serve_picture(request, uploads.pictures())
+    return await _serve_picture(request, uploads.pictures(), foreign=True)
 
 
 async def apply_label(request: Request) -> Response:
@@ -147,10 +158,13 @@ async def apply_label(request: Request) -> Response:
             raise HTTPException(413, "Too many images in one go.")
     try:
         body = json.loads(data)
+        json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
         seen = {str(i): int(seq) for i, seq in body["seen"].items()}
         name = None if body["label"] is None else str(body["label"])
         dataset_id, operation = int(body["dataset_id"]), str(body["operation"])[:64]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if any(abs(number) >= 1 << 31 for number in (dataset_id, *seen.values())):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise HTTPException(400, "The request is not in the expected form.") from None
     done = await anyio.to_thread.run_sync(label.apply, dataset_id, seen, name, user, operation)
     refused = {i: None if e is None else {"label": e.label, "by": e.by, "at": e.at, "seq": e.seq} for i, e in done.refused.items()}

@@ -142,7 +142,7 @@ TRAIN_PARAMS: tuple[Param, ...] = (
         "Side of the square the network sees. 0 takes the network's own size, or the images' own if they are small.",
         low=0,
         high=512,
-        unit="pixels",
+        unit="pixels, 0 = automatic",
     ),
     Param(
         "epochs",
@@ -216,9 +216,8 @@ METHODS: dict[str, Method] = {
         Method(
             "saliency",
             "Saliency",
-            "Which pixels would change the answer most if they changed a little.",
+            "The slope at every pixel: where red, a little more brightness would raise the score; where blue, lower it.",
             "Noisy: it shows where the network is sensitive, not why it decided.",
-            False,
             "Simonyan et al. 2013, arXiv:1312.6034",
         ),
         Method(
@@ -226,7 +225,6 @@ METHODS: dict[str, Method] = {
             "Integrated Gradients",
             "Adds up the sensitivity on the way from an average picture to this one.",
             "The parts add up to the change in score; the error of that sum is shown as delta.",
-            True,
             "Sundararajan et al. 2017, arXiv:1703.01365",
         ),
         Method(
@@ -234,7 +232,6 @@ METHODS: dict[str, Method] = {
             "Gradient SHAP",
             "Integrated Gradients averaged over several random starting pictures.",
             "An estimate from random samples: small details differ from run to run, large regions should not.",
-            True,
             "Lundberg and Lee 2017, arXiv:1705.07874",
         ),
         Method(
@@ -242,7 +239,6 @@ METHODS: dict[str, Method] = {
             "Grad-CAM",
             "Which regions the last convolution used for this class.",
             "Coarse: it names regions, not edges. A good first look.",
-            True,
             "Selvaraju et al. 2016, arXiv:1610.02391; negative evidence is kept here, the paper drops it",
         ),
         Method(
@@ -250,7 +246,6 @@ METHODS: dict[str, Method] = {
             "Occlusion",
             "Covers one square after another and watches the score fall.",
             "A real experiment on the picture, so it can be trusted where the square fits the object.",
-            True,
             "Zeiler and Fergus 2013, arXiv:1311.2901",
         ),
     )
@@ -309,7 +304,7 @@ def _checked(param: Param, value: Any) -> tuple[Any, str]:
     """The value in its own type, and the sentence that says what is wrong with it ("" if nothing)."""
     if param.kind == "choice":
         if value not in param.options:
-            return value, f"{param.name} is “{value}”. Choose one of: {', '.join(param.options)}."
+            return value, f"{param.title} ({param.name}) is “{value}”. Choose one of: {', '.join(param.options)}."
         return value, ""
     if param.kind == "bool":
         if isinstance(value, bool):
@@ -317,14 +312,14 @@ def _checked(param: Param, value: Any) -> tuple[Any, str]:
         text = str(value).lower()
         if text in ("true", "1", "yes", "false", "0", "no"):
             return text in ("true", "1", "yes"), ""
-        return value, f"{param.name} is “{value}”. Use true or false."
+        return value, f"{param.title} ({param.name}) is “{value}”. Use true or false."
     whole = param.kind == "int"
     allowed = f"Use a {'whole ' if whole else ''}number from {param.low:g} to {param.high:g}."
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return value, f"{param.name} is “{value}”. {allowed}"
+        return value, f"{param.title} ({param.name}) is “{value}”. {allowed}"
     inside = (param.low is None or number >= param.low) and (param.high is None or number <= param.high)
     if not inside or (whole and number != int(number)):
-        return value, f"{param.name} is {value}. {allowed}"
+        return value, f"{param.title} ({param.name}) is {value}. {allowed}"
     return (int(number) if whole else number), ""

@@ -58,10 +58,9 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
     """The dataset, the report, and whether the import was stopped before its end."""
     dataset_name = checked_name(dataset_name, "dataset")
     opened = open_source(source, dataset_name, progress, stopped)  # a source that cannot be read leaves no empty dataset behind
-    dataset = _find_or_create(dataset_name)
     report = ImportReport()
     was_stopped = False
-    with _one_import(dataset, progress, stopped), _Decoders() as decoders:
+    with _target(dataset_name) as dataset, _one_import(dataset, progress, stopped), _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
         store.add_classes(dataset.id, [name for name in opened.classes if _name_problem(name) is None])
@@ -89,13 +88,21 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
     return store.get_dataset(dataset.id), report, was_stopped
 
 
-def _find_or_create(name: str) -> Dataset:
-    if found := store.find_dataset(name):
-        return found
+@contextmanager
+def _target(name: str) -> Iterator[Dataset]:
+    """The dataset of that name, made if there is none; an import that fails leaves no empty one behind."""
+    made = None
+    if (found := store.find_dataset(name)) is None:
+        try:
+            found = made = store.create_dataset(name)
+        except Conflict:  # somebody made it a moment ago
+            found = store.find_dataset(name) or store.create_dataset(name)
     try:
-        return store.create_dataset(name)
-    except Conflict:  # somebody made it a moment ago
-        return store.find_dataset(name) or store.create_dataset(name)
+        yield found
+    except Exception:
+        if made:
+            store.remove_if_empty(made.id)
+        raise
 
 
 @contextmanager
@@ -179,8 +186,9 @@ class _Import:
         return chunk
 
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
-        self.report.duplicates += 1
-        if picture.label is not None and picture.label != label:
+        if picture.label is None or picture.label == label:
+            self.report.duplicates += 1
+        else:
             first = first or store.get_image(self.dataset.id, picture.id).source
             has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
             self.report.skipped.append(Skipped(picture.name, f"same picture as {first}, which {has}"))
@@ -572,11 +580,14 @@ def image(dataset_id: int, image_id: str) -> Image:
     return store.get_image(dataset_id, image_id)
 
 
-def add_upload(dataset: Dataset, path: Path, name: str) -> Image:
-    """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write."""
+def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examined | None = None) -> Image:
+    """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write.
+
+    Without what the model worker found out about it, the file is decoded here.
+    """
     data = _read_file(path)
     try:
-        e = images.examine(data)
+        e = examined or images.examine(data)
     except Invalid as problem:
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)

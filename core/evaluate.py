@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core import runs, store
+from core import launch, runs, store
 from core.errors import Invalid, NotFound
 from core.types import ClassMetrics, Evaluation, Interval
 
@@ -67,11 +67,11 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
 
 
 def _mean(values: np.ndarray) -> Interval | None:
-    """A mean and its 95 % interval by the normal approximation; None for no values."""
-    if len(values) == 0:
+    """A mean and its 95 % interval by the normal approximation; None for fewer than two values: one alone has no interval."""
+    if len(values) < 2:
         return None
     mean = float(values.mean())
-    half = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+    half = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
     return Interval(mean, max(0.0, mean - half), mean + half)
 
 
@@ -86,6 +86,10 @@ def _class_metrics(name: str, confusion: np.ndarray, i: int) -> ClassMetrics:
 def _predictions(run_id: str) -> pd.DataFrame:
     path = runs.predictions_path(runs.folder(run_id))
     if not path.exists():
+        if launch.launcher.alive(path.parent):
+            raise NotFound("This run has no predictions yet: it writes them when it ends.", "Wait for it, or choose another run.")
+        if runs.checkpoint(path.parent).exists():
+            raise NotFound("This run was cut off before its predictions were written.", "Start it again, or choose another run.")
         raise NotFound("This run has no predictions: it ended before its first epoch.", "Start it again, or choose another run.")
     # Probabilities are columns 0, 1, …: a class may be called "true" or "split".
     names: list[str | int] = [*FIXED, *range(len(runs.load(path.parent).classes))]

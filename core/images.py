@@ -238,10 +238,15 @@ def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:
     width, height = picture.size
     scale = how.resize / min(width, height)
     size = (max(how.crop, round(width * scale)), max(how.crop, round(height * scale)))
-    if size != picture.size:
-        picture = picture.resize(size, Pillow.Resampling.BILINEAR)
     left, top = (size[0] - how.crop) // 2, (size[1] - how.crop) // 2
-    array = np.asarray(picture.crop((left, top, left + how.crop, top + how.crop)))
+    right, bottom = left + how.crop, top + how.crop
+    if size == picture.size:
+        picture = picture.crop((left, top, right, bottom))
+    else:  # the square alone is resized: the whole of a picture of 1 × 4000 would fill the memory
+        x, y = width / size[0], height / size[1]
+        box = (left * x, top * y, min(right * x, width), min(bottom * y, height))
+        picture = picture.resize((how.crop, how.crop), Pillow.Resampling.BILINEAR, box=box)
+    array = np.asarray(picture)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
-from loky import get_reusable_executor
-from loky.process_executor import BrokenProcessPool
+from loky import ProcessPoolExecutor
+from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
 from core.errors import AppError, WorkerFailed
 from core.runs import read_json, write_json
@@ -100,7 +101,26 @@ def replace_process(command: list[str]) -> None:
 # The model worker ---------------------------------------------------------------------------------
 # loky and not ProcessPoolExecutor: Streamlit puts the page's script in __main__ and a spawned child would run it.
 
+# And not its reusable executor: that one is kept for each thread, so every page would start a worker of its own.
+
 _submit_lock = threading.Lock()
+_executor: ProcessPoolExecutor | None = None
+NO_LEAK_CHECK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}  # bytes; loky restarts what grows by 300 MB, and one network can
+
+
+def _live_with(parent: int) -> None:
+    """Ends this process soon after its parent has ended, however that came about."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _start_worker() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_live_with, initargs=(os.getpid(),), env=NO_LEAK_CHECK)
 
 
 def _call(module: str, function: str, args: tuple[Any, ...]) -> Any:
@@ -109,9 +129,14 @@ def _call(module: str, function: str, args: tuple[Any, ...]) -> Any:
 
 def submit(module: str, function: str, *args: Any) -> Future[Any]:
     """Queues module.function(*args) in the model worker; the caller's process never imports the module."""
+    global _executor
     with _submit_lock:
-        executor = get_reusable_executor(max_workers=1, timeout=None)
-        future: Future[Any] = executor.submit(_call, module, function, args)
+        if _executor is not None:
+            with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError):
+                running: Future[Any] = _executor.submit(_call, module, function, args)
+                return running
+        _executor = _start_worker()
+        future: Future[Any] = _executor.submit(_call, module, function, args)
         return future
 
 
@@ -139,4 +164,9 @@ def warm() -> None:
 
 
 def close() -> None:
-    get_reusable_executor(max_workers=1, timeout=None).shutdown(wait=False, kill_workers=True)
+    """Ends the model worker; the next call starts another."""
+    global _executor
+    with _submit_lock:
+        if _executor is not None:
+            _executor.shutdown(wait=False, kill_workers=True)
+            _executor = None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core import catalog, launch, runs, store
+from core.errors import Invalid
 from core.settings import settings
-from core.types import Prediction, RunConfig, SnapshotRow
+from core.types import SPLITS, Prediction, RunConfig, SnapshotRow
 
 UNSURE = 0.8  # a lower top probability is marked unsure
 
@@ -55,5 +56,7 @@ def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:
 
 def _untrained(architecture: str, dataset_id: int) -> tuple[RunConfig, list[SnapshotRow]]:
     """What decides the preprocessing of a run that does not exist yet: its settings and some of its training images."""
-    some = store.some(dataset_id, "train", 256)
+    some = next((found for split in SPLITS if (found := store.some(dataset_id, split, 256))), None)
+    if some is None:
+        raise Invalid("This dataset holds no image to measure.", "Import some images first.")
     return catalog.run_config({"architecture": architecture}), [SnapshotRow(i.id, i.path, i.label or "", i.split) for i in some]

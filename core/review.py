@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core import runs, store, uploads
+from core import images, launch, runs, store, uploads
 from core.dataset import add_upload
 from core.errors import Invalid
 from core.types import Dataset, Prediction, Submission
@@ -74,4 +74,9 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None
         label = submission.predicted
     if verdict not in ("accepted", "corrected") or label not in {*dataset.classes, submission.predicted}:
         raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
-    store.decide(submission_id, verdict, label, by, add_upload(dataset, picture(submission), submission.name))
+    file = picture(submission)
+    try:
+        examined = images.Examined(**launch.ask("core.ml.infer", "facts", str(file)))
+    except Invalid as problem:
+        raise Invalid(f"{submission.name}: {problem.message}", problem.hint) from None
+    store.decide(submission_id, verdict, label, by, add_upload(dataset, file, submission.name, examined))

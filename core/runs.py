@@ -165,9 +165,18 @@ def load(folder: Path) -> Run:
         values = read_json(folder / "config.json")
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"There is no run “{folder.name}”.", "It may have been deleted. Choose another run.") from None
-    values["config"] = RunConfig(**values["config"])
-    values["classes"] = tuple(values["classes"])
-    return Run(**values)
+    except ValueError:
+        raise _damaged(folder) from None
+    try:
+        values["config"] = RunConfig(**values["config"])
+        values["classes"] = tuple(values["classes"])
+        return Run(**values)
+    except (KeyError, TypeError):
+        raise _damaged(folder) from None
+
+
+def _damaged(folder: Path) -> Invalid:
+    return Invalid(f"The run {folder.name} cannot be read: its config.json is damaged.", "Restore the file, or remove the folder.")
 
 
 def snapshot_rows(folder: Path) -> list[SnapshotRow]:

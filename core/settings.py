@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from core.errors import AppError
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,17 @@ def settings() -> Settings:
         home=home,
         roots=(home / "inbox", *roots),
         database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
-        max_upload_mb=int(env.get("LOUPE_MAX_UPLOAD_MB", "4096")),
+        max_upload_mb=_megabytes("LOUPE_MAX_UPLOAD_MB", "4096"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
     )
+
+
+def _megabytes(name: str, default: str) -> int:
+    text = os.environ.get(name) or default
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
+        raise AppError(f"{name} is “{text}”.", f"Set it to a whole number of megabytes, such as {default}, or leave it out.")
+    return int(text)
 
 
 def _login_name() -> str:

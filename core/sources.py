@@ -96,11 +96,20 @@ def named(name: str) -> Source:
     return NAMED[name]
 
 
+KINDS: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest", ".json": "manifest"}
+
+
 def at(path: Path) -> Source:
     """What a path stands for: a folder, a zip, a table of labels, an IDX file or one image."""
-    kinds: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest", ".json": "manifest"}
-    kind: Kind = "folder" if path.is_dir() else kinds.get(path.suffix.lower(), "idx" if _IDX_IMAGES.search(path.name) else "uploads")
+    kind: Kind = "folder" if path.is_dir() else KINDS.get(path.suffix.lower(), "idx" if _IDX_IMAGES.search(path.name) else "uploads")
     return Source(kind, (str(path.resolve()),), path.name)
+
+
+def uploaded(files: list[tuple[Path, str]]) -> Source:
+    """What files stand for that came in under these names: one zip or table of labels, or pictures."""
+    paths, names = tuple(str(path) for path, _ in files), tuple(name for _, name in files)
+    kind: Kind = KINDS.get(Path(names[0]).suffix.lower(), "uploads") if len(files) == 1 else "uploads"
+    return Source(kind, paths, names[0] if len(files) == 1 else "my images", names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +154,8 @@ def open_source(source: Source, name: str = "", progress: Progress | None = None
     if not first.exists():
         raise Invalid(f"{source.shown()} does not exist.", "It may have been moved or deleted.")
     if source.kind == "manifest" and len(source.paths) == 1:
-        tree = _folder_tree(first.parent, source.roots)
-        manifest = File(_clean(first.name), first.stat().st_size, first)
+        tree = _upload_tree(source) if source.names else _folder_tree(first.parent, source.roots)
+        manifest = File(_clean(_shown_names(source)[0]), first.stat().st_size, first)
         return _manifest(tree, manifest, _table(tree, manifest))
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = _folder_tree(first.parent, source.roots)
@@ -426,14 +435,20 @@ def _class_folders(tree: Tree) -> Opened:
         raise Invalid(f"{tree.title} holds no images{seen}.", LAYOUTS)
     paths = {f.name: f.name.split("/") for f in pictures}
     tops = {parts[0] for parts in paths.values()}
-    if len(tops) == 1 and next(iter(tops)).lower() not in SPLIT_NAMES and all(len(p) > 2 for p in paths.values()):
-        paths = {name: parts[1:] for name, parts in paths.items()}
+    deep = [parts for parts in paths.values() if len(parts) > 2]
+    wraps = bool(deep) and (len(deep) == len(paths) or len({parts[1] for parts in deep}) > 1)  # or it is a class with a folder in it
+    if len(tops) == 1 and next(iter(tops)).lower() not in SPLIT_NAMES and wraps:
+        paths = {name: parts[1:] for name, parts in paths.items()}  # pictures right in the wrapping folder carry no label
     folders = {parts[0].lower() for parts in paths.values() if len(parts) > 1}
-    splits_given = bool(folders) and folders <= SPLIT_NAMES.keys()
+    of_classes = {SPLIT_NAMES[parts[0].lower()] for parts in paths.values() if len(parts) > 2 and parts[0].lower() in SPLIT_NAMES}
+    splits_given = bool(folders) and (folders <= SPLIT_NAMES.keys() or len(of_classes) > 1 or "train" in of_classes)
 
     rows: list[tuple[File, Entry]] = []
     for file in pictures:
         parts = paths[file.name]
+        if splits_given and len(parts) > 1 and parts[0].lower() not in SPLIT_NAMES:
+            tree.skipped.append(Skipped(file.name, "it is in no split folder (train, validation or test)"))
+            continue
         split = SPLIT_NAMES[parts[0].lower()] if splits_given and len(parts) > 1 else None
         if split is not None:
             parts = parts[1:]
@@ -630,9 +645,8 @@ def _torchvision(source: Source, progress: Progress | None, stopped: Stopped | N
     # By name and only here: core.ml imports torch, and the server reads this module.
     ml = importlib.import_module("core.ml.download")
     told, stop = progress or (lambda done, total, what: None), stopped or (lambda: False)
-    # One folder per set: MNIST and Fashion-MNIST use the same file names.
     folder: Path = ml.download(
-        name, settings().downloads / name, lambda got, size: told(got, size, f"Downloading {source.shown()}, bytes"), stop
+        name, settings().downloads, lambda got, size, file: told(got, size, f"Downloading {source.shown()}, bytes"), stop
     )
     if stop():
         raise AppError("The download was stopped.", "Start it again when you like.")

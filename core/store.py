@@ -196,6 +196,16 @@ def set_deleted(dataset_id: int, deleted: bool) -> None:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(deleted_at=now() if deleted else None))
 
 
+def remove_if_empty(dataset_id: int) -> None:
+    """Removes a dataset for good that holds no image and no submission."""
+    with writing() as c:
+        for table in (images, submissions):
+            if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
+                return
+        c.execute(classes.delete().where(classes.c.dataset_id == dataset_id))
+        c.execute(datasets.delete().where(datasets.c.id == dataset_id))
+
+
 def set_splits_given(dataset_id: int) -> None:
     with writing() as c:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from core import catalog, launch, runs, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import SPLITS, Ended, EpochEnd, Preparing, Run, RunStatus, Snapshot, Started, Step, now
+from core.types import SPLITS, Ended, EpochEnd, Preparing, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
 
 # Without a known seed two people would get two validation sets, and their figures could not be compared.
 VALIDATION_SEED = 0
@@ -87,11 +88,12 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str) -> Run:
         if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
             raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it below, or change a setting to start another.")
     arch = catalog.architecture(config.architecture)
-    same = [r for r in list_runs(dataset_id) if r.run.config.architecture == config.architecture]
+    names = [r.run.name.removeprefix(f"{arch.title} ") for r in list_runs(dataset_id)]
+    number = 1 + max((int(n) for n in names if n.isascii() and n.isdigit()), default=0)  # runs before this one may be deleted
     counts = Counter(r.split for r in snapshot.rows)
     run = Run(
         id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-        name=f"{arch.title} {len(same) + 1}",
+        name=f"{arch.title} {number}",
         dataset_id=dataset_id,
         dataset_name=dataset.name,
         config=config,
@@ -114,25 +116,20 @@ def _code_version() -> str:
     return launch.output(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
 
 
-@lru_cache(maxsize=512)
-def _finished(path: Path, _size: int) -> RunState:
-    return _state(path)
-
-
 def state(run_id: str) -> RunState:
     path = runs.folder(run_id)
+    alive = launch.launcher.alive(path)  # asked first: what it wrote before it ended is then among the events
     try:
         size = (path / "events.jsonl").stat().st_size
     except FileNotFoundError:
         size = 0
-    result = _finished(path, size)
-    # Lost is not final either: so looks a run whose worker has not been started yet.
-    return result if result.status not in (*ACTIVE, "lost") else _state(path)
+    return _finished(path, size, alive)
 
 
-def _state(path: Path) -> RunState:
+@lru_cache(maxsize=512)
+def _finished(path: Path, _size: int, alive: bool) -> RunState:
+    """What the run has come to; it depends on nothing but its events and on whether its process lives."""
     run = runs.load(path)
-    alive = launch.launcher.alive(path)  # asked first: what it wrote before it ended is then among the events
     history = runs.events(path)
     status = runs.status(history, alive)
     started = next((e for e in history if isinstance(e, Started)), None)
@@ -167,18 +164,28 @@ def _state(path: Path) -> RunState:
 
 
 def list_runs(dataset_id: int | None = None) -> list[RunState]:
-    """Runs, newest first."""
+    """Runs, newest first, but for those whose folder is damaged."""
     found = []
     for path in sorted(settings().runs.glob("*/config.json"), reverse=True):
-        one = state(path.parent.name)
+        try:
+            one = state(path.parent.name)
+        except (Invalid, NotFound) as e:  # or deleted a moment ago
+            _log_once(str(e))
+            continue
         if dataset_id is None or one.run.dataset_id == dataset_id:
             found.append(one)
     return found
 
 
+@lru_cache(maxsize=512)
+def _log_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
+
+
 def usable(dataset_id: int) -> list[RunState]:
-    """Runs with a checkpoint, newest first."""
-    return [r for r in list_runs(dataset_id) if runs.checkpoint(runs.folder(r.run.id)).exists() and not r.active]
+    """Runs with a checkpoint, newest first; those that were cut off before they wrote predictions come last."""
+    found = [r for r in list_runs(dataset_id) if runs.checkpoint(runs.folder(r.run.id)).exists() and not r.active]
+    return sorted(found, key=lambda r: not runs.predictions_path(runs.folder(r.run.id)).exists())
 
 
 def stop(run_id: str) -> None:
@@ -219,10 +226,33 @@ def restore(run_id: str) -> None:
     shutil.move(source, settings().runs / run_id)
 
 
-def estimate(dataset_id: int, architecture: str, freeze: bool, epochs: int) -> float | None:
-    """Seconds a run may take at most, judged by the last finished run of this network on this dataset; None without one."""
+def estimate(dataset_id: int, config: RunConfig) -> float | None:
+    """Seconds a run will take, judged by the last finished one that did the same work per epoch; None without one."""
+
+    def work(c: RunConfig) -> tuple[object, ...]:
+        return c.architecture, c.freeze, c.image_size, c.batch_size, c.device
+
     for one in list_runs(dataset_id):
-        config = one.run.config
-        if config.architecture == architecture and config.freeze == freeze and one.seconds and one.epoch:
-            return one.seconds / one.epoch * epochs
+        if work(one.run.config) == work(config) and one.seconds and one.epoch:
+            return one.seconds / one.epoch * config.epochs
     return None
+
+
+def suggested(dataset_id: int) -> str:
+    """The network to start with: a small one for small pictures, a pretrained one for photos."""
+    _, grey, size = store.facts(dataset_id)
+    if size is None or max(size) > 64:
+        return "efficientnet_lite0"
+    return "convnet" if grey else "cnn3"
+
+
+def stopping(run_id: str) -> bool:
+    return runs.stop_requested(runs.folder(run_id))
+
+
+def no_better_than_guessing(one: RunState) -> bool:
+    """Whether the best epoch was right no more often than always answering validation's commonest class."""
+    if one.best is None or one.best.val_accuracy is None:
+        return False
+    held = Counter(r.label for r in runs.snapshot_rows(runs.folder(one.run.id)) if r.split == "validation")
+    return one.best.val_accuracy * held.total() <= max(held.values(), default=0)

@@ -134,7 +134,6 @@ class Method:
     title: str
     summary: str
     trust: str  # one sentence: how far this map can be trusted
-    signed: bool
     source: str
 
 

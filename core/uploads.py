@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 import uuid
@@ -16,6 +15,7 @@ from core.errors import Invalid, NotFound
 from core.settings import settings
 
 KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
+MAX_NAME = 1000  # characters of an uploaded file's name that are kept
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,22 @@ def batch(batch_id: str) -> Path:
     return settings().uploads / "batches" / name
 
 
-def files(batch_id: str) -> list[Path]:
-    found = sorted(p for p in batch(batch_id).glob("*") if p.suffix != ".part")
+def files(batch_id: str) -> list[tuple[Path, str]]:
+    """The files of a batch and the names they came with, by name."""
+    found = [(path, path.with_suffix(".name").read_text(encoding="utf-8")) for path in batch(batch_id).glob("*.file")]
     if not found:
         raise NotFound("The uploaded files are not there any more.", "Upload them again.")
-    return found
+    return sorted(found, key=lambda f: f[1])
 
 
 async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
     """Streams one file of a batch to disk and returns its size in bytes; nothing is kept of one that fails.
 
-    The client's name is cut down to harmless letters and is never used as a path.
+    The client's name lies beside the file and is never used as a path; a second file of that name replaces the first.
     """
-    folder, limit = batch(batch_id), settings().max_upload_mb * 1_000_000
-    safe = re.sub(r"[^\w.\- ]", "_", PurePath(name.replace("\\", "/")).name)
-    safe = safe.encode(errors="replace")[-200:].decode(errors="ignore").strip(". ") or "file"  # file systems count bytes: up to 255
+    folder, limit = batch(batch_id), settings().max_upload_mb * 1024**2  # as the browser counts
+    name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
+    key = images.image_id(name.encode())
     folder.mkdir(parents=True, exist_ok=True)
     part, size = folder / f"{uuid.uuid4().hex}.part", 0
     try:
@@ -90,7 +91,8 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
                 f.write(chunk)
         if size == 0:
             raise Invalid(f"{name} is empty.", "Choose another file.")
-        os.replace(part, folder / safe)
+        images.store_original(folder, f"{key}.name", name.encode())
+        os.replace(part, folder / f"{key}.file")
     finally:
         part.unlink(missing_ok=True)
     return size

@@ -31,6 +31,12 @@ def browse(current: Dataset) -> None:
         return
     with st.expander("Class balance", expanded=total > 0, icon=":material/bar_chart:"):
         st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
+    if not current.classes:
+        with st.container(border=True, key="no-classes"):
+            st.markdown(
+                "**No classes yet.** Name what the pictures can show, one class after another; then labels can be given by click or key."
+            )
+            add_class(current)
     want = filters(current, counts)
     number = st.session_state.get("page", 1)
     found, matching = dataset.browse(current.id, want, number, PER_PAGE)
@@ -55,45 +61,41 @@ def filters(current: Dataset, counts) -> Filter:
     per_split = counts.groupby("split")["images"].sum()
     unlabelled = int(counts.loc[counts["label"].isna(), "images"].sum())
     total = int(counts["images"].sum())
+    classes = {"": f"All classes ({total:,})"} | {c: f"{c} ({per_class.get(c, 0):,})" for c in current.classes}
+    splits = {"": "All splits"} | {s: f"{s} ({per_split[s]:,})" for s in ("train", "validation", "test") if s in per_split.index}
+    states = {"": "With or without", "yes": f"Labelled ({total - unlabelled:,})", "no": f"Not labelled ({unlabelled:,})"}
+    help = "Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices."
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
-        label = st.selectbox(
-            "Class",
-            [None, *current.classes],
-            format_func=lambda c: f"All classes ({total:,})" if c is None else f"{c} ({per_class.get(c, 0):,})",
-            key=f"f-class-{current.id}",
-            on_change=first_page,
-            width=220,
-        )
-        split = st.selectbox(
-            "Split",
-            [None, *(s for s in ("train", "validation", "test") if s in per_split.index)],
-            format_func=lambda s: "All splits" if s is None else f"{s} ({per_split[s]:,})",
-            key=f"f-split-{current.id}",
-            on_change=first_page,
-            help="Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices.",
-            width=180,
-        )
-        labelled = st.selectbox(
-            "Label",
-            [None, True, False],
-            format_func=lambda v: {
-                None: "With or without",
-                True: f"Labelled ({total - unlabelled:,})",
-                False: f"Not labelled ({unlabelled:,})",
-            }[v],
-            key=f"f-labelled-{current.id}",
-            on_change=first_page,
-            width=190,
-        )
+        label = counted("Class", classes, current, 220)
+        split = counted("Split", splits, current, 180, help)
+        labelled = counted("Label", states, current, 190)
         text = st.text_input("File name contains", key=f"f-text-{current.id}", on_change=first_page, icon=":material/search:", width=220)
-    return Filter(label=label, split=split, labelled=labelled, text=text or "")
+    return Filter(label=label or None, split=split or None, labelled={"": None, "yes": True, "no": False}[labelled], text=text or "")
+
+
+def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:
+    """A select box whose options carry counts.
+
+    Streamlit forgets a choice when the text of its options changes, as counts do: the value is kept beside the widget.
+    """
+    kept = f"f-{title}-{current.id}"
+    key = f"{kept}-{hash(tuple(options.values()))}"
+
+    def changed() -> None:
+        st.session_state[kept] = st.session_state[key]
+        first_page()
+
+    names = list(options)
+    chosen = st.session_state.get(kept, "")
+    index = names.index(chosen) if chosen in names else 0
+    return str(st.selectbox(title, names, index=index, format_func=options.__getitem__, key=key, on_change=changed, width=width, help=help))
 
 
 def first_page() -> None:
     st.session_state["page"] = 1
 
 
-def add_images() -> None:
+def add_images(current: Dataset | None) -> None:
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
@@ -110,10 +112,10 @@ def add_images() -> None:
             max_mb=settings().max_upload_mb,
         )
         if sent:
-            files = uploads.files(sent["upload"])
-            one = sources.at(files[0])
-            several = sources.Source("uploads", tuple(str(f) for f in files), "my images")
-            start_form("own", one if len(files) == 1 else several, PurePath(one.title).stem if len(files) == 1 else "my images")
+            with frame.told():
+                source = sources.uploaded(uploads.files(sent["upload"]))
+                named = PurePath(source.title).stem if source.kind != "uploads" or current is None else current.name
+                start_form("own", source, named)
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
         folders = dataset.folders_under_roots()
@@ -157,20 +159,27 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
 @st.fragment(run_every=0.5)
 def watch(import_id: str) -> None:
     """The import while it runs; the page is drawn anew when it ends."""
-    state = dataset.import_state(import_id)
-    if state.status != "running":
-        if state.dataset_name and dataset.find(state.dataset_name):
-            frame.choose_dataset(state.dataset_name)
-            st.session_state["choose_view"] = "Browse"
+    with frame.guarded("import"):
+        state = dataset.import_state(import_id)
+        if state.status != "running":
+            st.rerun()
+        with st.container(border=True, key="import-progress"):
+            what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
+            st.progress(
+                min(1.0, state.done / max(1, state.total)),
+                f"Importing {frame.plain(state.source_title)} into **{frame.plain(state.dataset_name)}**. {what}",
+            )
+            if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
+                dataset.stop_import(import_id)
+
+
+def arrived(state: ImportState) -> None:
+    """Once, when an import of this session has ended: shows what came in."""
+    if st.session_state.get("arrived") != state.id and state.report and state.report.added and dataset.find(state.dataset_name):
+        st.session_state["arrived"] = state.id
+        st.session_state["view"] = "Browse"
+        frame.choose_dataset(state.dataset_name)
         st.rerun()
-    with st.container(border=True, key="import-progress"):
-        what = f"{state.what or 'Starting'}: {state.done:,} of {state.total:,}" if state.total else (state.what or "Starting")
-        st.progress(
-            min(1.0, state.done / max(1, state.total)),
-            f"Importing {frame.plain(state.source_title)} into **{frame.plain(state.dataset_name)}**. {what}",
-        )
-        if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
-            dataset.stop_import(import_id)
 
 
 def report(state: ImportState) -> None:
@@ -179,7 +188,8 @@ def report(state: ImportState) -> None:
     with st.container(border=True, key="import-report"):
         with st.container(horizontal=True, vertical_alignment="center"):
             if done is not None:
-                word = {"done": "Import finished", "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
+                ended = "Import finished" if done.added or done.duplicates else "Nothing was imported"
+                word = {"done": ended, "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
                 numbers = f"{done.added:,} added, {done.duplicates:,} there already, {len(done.skipped):,} skipped"
                 st.markdown(f"**{word}**: {frame.plain(state.dataset_name)}, {numbers}.", width="stretch")
             if st.button("Close", icon=":material/close:", type="tertiary"):
@@ -188,7 +198,7 @@ def report(state: ImportState) -> None:
         if state.status in ("failed", "lost"):
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
         if done is not None and done.skipped:
-            with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:"):
+            with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):
                 st.dataframe(
                     [{"file": s.name, "reason": s.reason} for s in done.skipped],
                     hide_index=True,
@@ -199,18 +209,23 @@ def report(state: ImportState) -> None:
                 )
 
 
+def add_class(current: Dataset) -> None:
+    with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True):
+        name = st.text_input("New class", max_chars=80)
+        if st.form_submit_button("Add class"):
+            with frame.told():
+                dataset.add_class(current.id, name or "")
+                st.rerun()
+
+
 def more(current: Dataset) -> None:
-    """The rarer acts: a new class, deleting the dataset."""
-    with st.popover("More", icon=":material/more_horiz:"):
-        with st.form("new-class", border=False, clear_on_submit=True):
-            name = st.text_input("New class", max_chars=80)
-            if st.form_submit_button("Add class"):
-                with frame.told():
-                    dataset.add_class(current.id, name or "")
-                    st.rerun()
-        st.divider()
+    """The rarer acts: a new class, deleting the dataset. Bound to the dataset, so that a second click hits no other."""
+    with st.popover("More", icon=":material/more_horiz:", key=f"more-{current.id}"):
+        if current.classes:
+            add_class(current)
+            st.divider()
         st.caption("A deleted dataset can be restored; its runs stay.")
-        if st.button("Delete this dataset", icon=":material/delete:", key="delete"):
+        if st.button(f"Delete {frame.plain(current.name)}", icon=":material/delete:", key=f"delete-{current.id}"):
             dataset.delete(current.id)
             st.toast(f"{frame.plain(current.name)} was deleted. It can be restored under Add images.")
             st.rerun()
@@ -230,31 +245,26 @@ def restore() -> None:
 
 
 with frame.page("Dataset", "The images a network learns from: bring them in, look at them, say what they show.") as current:
-    if running := next(iter(dataset.running_imports()), None):
-        st.session_state.setdefault("import", running.id)
     if import_id := st.session_state.get("import"):
         state = dataset.import_state(import_id)
-        watch(import_id) if state.status == "running" else report(state)
+        if state.status == "running":
+            watch(import_id)
+        else:
+            arrived(state)
+            report(state)
     if current is None:
-        add_images()
+        add_images(None)
         restore()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
-            if (wanted := st.session_state.pop("choose_view", None)) is not None:
-                st.session_state["view"] = wanted
-            view = st.segmented_control(
-                "View",
-                ["Browse", "Add images"],
-                default="Browse",
-                required=True,
-                key="view",
-                bind="query-params",
-                label_visibility="collapsed",
-            )
+            views = ["Browse", "Add images"]
+            if st.session_state.get("view") not in views:
+                st.session_state["view"] = views[1] if st.query_params.get("view") == views[1] else views[0]
+            view = st.segmented_control("View", views, required=True, key="view", label_visibility="collapsed")
             export_popover(current)
             more(current)
         if view == "Browse":
             browse(current)
         else:
-            add_images()
+            add_images(current)
             restore()

@@ -9,6 +9,7 @@ from pages.shared.detail import drawer
 from pages.shared.figures import confusion
 
 PER_PAGE = 60
+MISTAKES, ANY = "(mistakes)", "(any)"
 
 
 def percent(share: Interval | None) -> str:
@@ -17,12 +18,12 @@ def percent(share: Interval | None) -> str:
 
 def headline(e: Evaluation) -> None:
     """Accuracy with n and interval in one line; a share of few images is shown as a count."""
-    if e.accuracy is None or e.loss is None:
+    if e.accuracy is None:
         st.warning("None of the predicted images carries a label of this run's classes today.", icon=":material/label_off:")
         return
     right = int(e.confusion.trace())
     interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
-    if e.n < evaluate.TOO_FEW:
+    if e.n < evaluate.TOO_FEW or e.loss is None:
         st.markdown(f"#### {right} of {e.n} right\n{interval}. Too few images to call it an accuracy.")
     else:
         loss = f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})"
@@ -42,17 +43,17 @@ def worst(current: Dataset, e: Evaluation) -> None:
     pairs = evaluate.most_confused(e)
     if not pairs:
         st.caption("No mistakes at all.")
-    for true, predicted, n in pairs[:5]:
+    for i, (true, predicted, n) in enumerate(pairs[:5]):
         found = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:3]))
         strip = "".join(
             f'<img src="{api.thumb_url(i)}" alt="" style="width:52px;height:52px;object-fit:cover;border-radius:4px;'
             f'image-rendering:{"pixelated" if max(i.width, i.height) <= 64 else "auto"}">'
             for i in found
         )
-        with st.container(horizontal=True, vertical_alignment="center", key=f"pair-{true}-{predicted}"):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"pair-{i}"):
             st.html(f'<div style="display:flex;gap:4px">{strip}</div>', width="content")
-            if st.button(f"{n} × {frame.plain(true)} taken for {frame.plain(predicted)}", type="tertiary", key=f"worst-{true}-{predicted}"):
-                st.session_state["cell"] = (true, predicted)
+            if st.button(f"{n} × {frame.plain(true)} taken for {frame.plain(predicted)}", type="tertiary", key=f"worst-{i}"):
+                choose_cell(e, true, predicted)
 
 
 def matrix(e: Evaluation) -> None:
@@ -69,36 +70,53 @@ def matrix(e: Evaluation) -> None:
         config={"displayModeBar": False},
         alt="Confusion matrix: rows actual, columns predicted",
     )
-    points = picked["selection"]["points"]
-    if points:
-        y, x = (int(points[0]["customdata"][k]) for k in ("0", "1"))
-        st.session_state["cell"] = (e.classes[y], e.classes[x])
+    clicked = tuple(int(picked["selection"]["points"][0]["customdata"][k]) for k in ("0", "1")) if picked["selection"]["points"] else None
+    last = f"clicked-{e.run_id}-{e.split}"
+    if clicked != st.session_state.get(last):  # the chart reports its selection in every run, not only at the click
+        st.session_state[last] = clicked
+        if clicked:
+            choose_cell(e, e.classes[clicked[0]], e.classes[clicked[1]])
 
 
-def images_of(current: Dataset, e: Evaluation, true: str | None, predicted: str | None) -> None:
-    rows = evaluate.mistakes(e) if true is None and predicted is None else evaluate.cell(e, true, predicted)
-    what = f"actual {true}, predicted {predicted}" if true is not None else "all mistakes"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(f"{len(rows):,} images: {frame.plain(what)}", anchor=False, width="content")
-        if true is not None and st.button("Show all mistakes", icon=":material/close:", key="all-mistakes"):
-            st.session_state.pop("cell", None)
-            st.rerun()
+def choose_cell(e: Evaluation, true: str, predicted: str) -> None:
+    """Fills the two boxes above the pictures."""
+    st.session_state[f"actual-{e.run_id}"], st.session_state[f"predicted-{e.run_id}"] = true, predicted
+    st.session_state["cell-page"] = 1
+
+
+def show_mistakes(e: Evaluation) -> None:
+    choose_cell(e, MISTAKES, ANY)
+
+
+def images_of(current: Dataset, e: Evaluation) -> None:
+    """The pictures of a cell, a row, a column, or all mistakes; the two boxes do by keyboard what a click on the matrix does."""
+
+    def first_page() -> None:
+        st.session_state["cell-page"] = 1
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        actual = st.selectbox("Actual", [MISTAKES, ANY, *e.classes], key=f"actual-{e.run_id}", on_change=first_page, width=220)
+        predicted = st.selectbox("Predicted", [ANY, *e.classes], key=f"predicted-{e.run_id}", on_change=first_page, width=220)
+        st.button(
+            "Show all mistakes", key="all-mistakes", on_click=show_mistakes, args=(e,), disabled=(actual, predicted) == (MISTAKES, ANY)
+        )
+    said = None if predicted == ANY else predicted
+    rows = evaluate.cell(e, None if actual in (MISTAKES, ANY) else actual, said)
+    if actual == MISTAKES:
+        rows = rows[rows["true"] != rows["predicted"]]
+    what = ("mistakes" if actual == MISTAKES else "any class" if actual == ANY else f"actual {actual}") + (
+        f", predicted {said}" if said else ""
+    )
+    st.subheader(f"{len(rows):,} image{'s' if len(rows) != 1 else ''}: {frame.plain(what)}", anchor=False)
     st.caption("Most confident first. A wrong label can be corrected right here: choose the image, press the class's key.")
     if rows.empty:
         st.caption("No image is counted here.")
         return
-    pages = max(1, -(-len(rows) // PER_PAGE))
+    pages = -(-len(rows) // PER_PAGE)
     number = min(st.session_state.get("cell-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    event = thumbs.image_grid(
-        current,
-        dataset.images_of(current.id, list(part["image_id"])),
-        key="cell-grid",
-        rows=part,
-        split=e.split,
-        caption="prediction",
-        editable=True,
-    )
+    found = dataset.images_of(current.id, list(part["image_id"]))
+    event = thumbs.image_grid(current, found, key="cell-grid", rows=part, split=e.split, caption="prediction", editable=True)
     if pages > 1:
         st.pagination(pages, key="cell-page")
     if event.open:
@@ -146,8 +164,6 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
                 st.caption("Rows are what the pictures are, columns what the network said. Click a cell to see its pictures.")
             with right:
                 worst(current, e)
-            cell = st.session_state.get("cell")
-            true, predicted = cell if cell and set(cell) <= set(e.classes) else (None, None)
-            images_of(current, e, true, predicted)
+            images_of(current, e)
             with st.expander("Precision, recall and F1 per class", icon=":material/table:"):
                 per_class(e)

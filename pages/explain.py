@@ -46,7 +46,7 @@ def choose_image(current: Dataset, run: Run) -> None:
 
 
 def picture_board(current: Dataset, run: Run, kind: str, image_id: str, name: str) -> None:
-    """The two likeliest classes side by side, a row per method; maps appear as they are ready."""
+    """The two likeliest classes side by side, a row per method."""
     if kind == "upload":
         upload = uploads.find(image_id, name)
         path, title, actual = upload.path, upload.name, None

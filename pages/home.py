@@ -3,6 +3,7 @@
 import streamlit as st
 
 from core import dataset, evaluate, predict, review, sources, train
+from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
@@ -47,6 +48,8 @@ def begin(sample: Dataset) -> None:
 
 @st.fragment(run_every=0.5)
 def tour_import() -> None:
+    if "tour-import" not in st.session_state:
+        return
     state = dataset.import_state(st.session_state["tour-import"])
     if state.status == "running":
         st.progress(min(1.0, state.done / max(1, state.total)), "Bringing in 1,797 handwritten digits")
@@ -57,16 +60,22 @@ def tour_import() -> None:
             begin(found)
             st.rerun()
     else:
+        st.session_state["tour-failed"] = AppError(state.message or "The sample could not be brought in.", state.hint)
         st.session_state.pop("tour-import")
-        st.error(f"{state.message} {state.hint}")
+        st.rerun()
 
 
 def tour(run_id: str) -> None:
     """The sample, its run as it learns, its matrix, and why it answered."""
+    if st.button("Close the tour", icon=":material/close:", type="tertiary", key="close-tour"):
+        del st.session_state["tour"]
+        st.rerun()
     state = train.state(run_id)
     sample = dataset.find(state.run.dataset_name)
     if sample is None:
-        return
+        raise AppError(
+            f"The dataset “{state.run.dataset_name}” was deleted.", "Close the tour, or restore the dataset on the Dataset page."
+        )
     st.subheader("1 · The pictures", anchor=False)
     st.markdown(
         f"{dataset.totals(sample.id)[0]:,} handwritten digits, 8 × 8 pixels each. People have said which digit every one of them is."
@@ -106,7 +115,7 @@ def tour(run_id: str) -> None:
     first = rows.iloc[0]
     image = dataset.image(sample.id, first["image_id"])
     st.markdown(
-        f"This picture is labelled **{frame.plain(first['true'])}**, the network said **{frame.plain(first['predicted'])}**. Red parts speak for the class above, blue parts against it."
+        f"This picture is labelled **{frame.plain(first['true'])}**, the network said **{frame.plain(first['predicted'])}**. Red parts speak for the class named under a map, blue parts against it."
     )
     path = settings().images / image.path
     answer = predict.predict(run_id, [path])[0]
@@ -117,9 +126,6 @@ def tour(run_id: str) -> None:
             st.switch_page("evaluate.py", query_params={"run": run_id})
         if st.button("Train on my own images", icon=":material/photo_library:"):
             st.switch_page("dataset.py")
-        if st.button("Close the tour", icon=":material/close:"):
-            del st.session_state["tour"]
-            st.rerun()
 
 
 def at_a_glance(current: Dataset) -> None:
@@ -166,6 +172,7 @@ def next_step(current: Dataset) -> None:
     total, labelled = dataset.totals(current.id)
     usable = train.usable(current.id)
     queue = review.queue_length(current.id)
+    top = max(usable, key=lambda r: (r.best.val_accuracy if r.best else None) or 0.0, default=None)
     text, target, icon = (
         ("Add images", "dataset.py", ":material/photo_library:")
         if total == 0
@@ -175,7 +182,7 @@ def next_step(current: Dataset) -> None:
         if not usable
         else (f"Review {queue} predictions", "review.py", ":material/rate_review:")
         if queue
-        else (f"See the mistakes of {frame.plain(usable[0].run.name)}", "evaluate.py", ":material/grid_on:")
+        else (f"See the mistakes of {frame.plain(top.run.name)}", "evaluate.py", ":material/grid_on:")
     )
     with st.container(horizontal=True):
         if st.button(text, type="primary", icon=icon, key="next-step"):
@@ -224,6 +231,8 @@ def overview() -> None:
 with frame.page(
     "Home", "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine."
 ) as current:
+    if failed := st.session_state.pop("tour-failed", None):
+        frame.show(failed)
     if "tour-import" in st.session_state:
         tour_import()
     elif run_id := st.session_state.get("tour"):

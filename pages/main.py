@@ -25,8 +25,7 @@ page = st.navigation(
     },
     expanded=True,
 )
-with st.sidebar:
+with st.sidebar, frame.guarded("sidebar"):
     frame.dataset_picker()
-page.run()
-with st.sidebar:
     frame.who_am_i()
+page.run()

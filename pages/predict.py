@@ -31,6 +31,25 @@ def ask(run: Run, kept: list[uploads.Upload]) -> list[Prediction | predict.Failu
     return [known[run.id, u.id] for u in kept]
 
 
+def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
+    """The pictures by id, kept for this session so that they are still here on the way back from Explain."""
+    refused: list[predict.Failure] = []
+    kept: dict[str, uploads.Upload] = {}
+    for file in files:
+        with_id = st.session_state.setdefault("stored", {})  # a picture is stored once, not in every run of this script
+        try:
+            one = with_id.get(file.file_id) or with_id.setdefault(file.file_id, uploads.keep(file.name, file.getvalue()))
+        except AppError as e:
+            refused.append(predict.Failure(file.name, e.message, e.hint))
+            continue
+        if one.id in kept:
+            refused.append(predict.Failure(file.name, f"This is the same picture as {kept[one.id].name}.", "It is shown once."))
+        kept.setdefault(one.id, one)
+    if files:
+        st.session_state["brought"] = kept
+    return st.session_state.get("brought", {}), refused
+
+
 def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
     """One picture with its top-k bars."""
     url = api.upload_url(upload.path)
@@ -65,7 +84,7 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
         label, p = a.top(1)[0]
         rows.append(
             {"file": a.file, "predicted": label, "probability": p, "unsure": p < predict.UNSURE}
-            | dict(zip(a.classes, a.probabilities, strict=True))
+            | {f"p({c})": p for c, p in zip(a.classes, a.probabilities, strict=True)}
         )
     return pd.DataFrame(rows)
 
@@ -84,15 +103,15 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
             "Pictures", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], accept_multiple_files=True, key="pictures",
             help="They stay on this host and join no dataset until somebody accepts them in Review.",
         )  # fmt: skip
-        kept, refused = {}, []
-        for file in files or []:
-            try:
-                one = uploads.keep(file.name, file.getvalue())
-                kept[one.id] = one
-            except AppError as e:
-                refused.append(predict.Failure(file.name, e.message, e.hint))
-        if not files:
+        kept, refused = brought(files or [])
+        if not kept:
             st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
+        elif not files:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption("The pictures you brought last.", width="content")
+                if st.button("Clear", icon=":material/close:", type="tertiary"):
+                    st.session_state.pop("brought")
+                    st.rerun()
         answers = ask(run, list(kept.values())) if kept else []
         good = [(u, a) for u, a in zip(kept.values(), answers, strict=True) if isinstance(a, Prediction)]
         for failure in (*refused, *(a for a in answers if isinstance(a, predict.Failure))):
@@ -104,10 +123,13 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
             found = table(run, [a for _, a in good])
             unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
             with st.container(horizontal=True, vertical_alignment="center"):
-                if st.button(f"Send all {len(good)} to review", type="primary", icon=":material/rate_review:", key="send-all"):
-                    send(current, run, [a for _, a in good])
-                if st.button(f"Send the {len(unsure)} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure):
-                    send(current, run, unsure)
+                everything = [a for _, a in good]
+                st.button(
+                    f"Send all {len(good)} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
+                )  # fmt: skip
+                st.button(
+                    f"Send the {len(unsure)} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
+                )  # fmt: skip
                 st.download_button(
                     "CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore"
                 )
@@ -116,4 +138,4 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
                 bars(run, upload, answer)
             with st.expander("As a table", icon=":material/table:"):
                 share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-                st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *run.classes)})
+                st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})

@@ -7,7 +7,7 @@ import streamlit as st
 from core import api, review
 from core.errors import AppError, Conflict
 from core.types import Dataset, Submission
-from pages.shared import frame
+from pages.shared import frame, thumbs
 from pages.shared.detail import picture
 
 
@@ -24,18 +24,12 @@ def decide(submission: Submission, verdict: str, label: str | None) -> None:
 
 def one(current: Dataset, submission: Submission, waiting: int) -> None:
     left, right = st.columns([3, 2])
-    blur = right.toggle(
-        "Blur the picture",
-        key="blur",
-        persist_state="session",
-        help="Shows the picture only vaguely, for material that is hard to look at.",
-    )
-    hide = right.toggle(
-        "Hide the network's answer", key="hide", persist_state="session", help="Decide without being influenced; accepting is off then."
-    )
-    with left, st.container(key="blurred" if blur else "clear"):
-        picture(api.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
     with right:
+        # Kept in the URL, so that a reload shows nothing that was meant to stay vague.
+        blur = st.toggle(
+            "Blur pictures", key="blur", bind="query-params", help="Shows them only vaguely, for material that is hard to look at."
+        )
+        hide = st.toggle("Hide the network's answer", key="hide", bind="query-params", help="Decide without being influenced by it.")
         st.markdown(f"{frame.plain(submission.name)}, sent by {frame.plain(submission.by)}  \n{waiting:,} waiting, least certain first")
         if not hide:
             st.markdown(f"The network says **{frame.plain(submission.predicted)}**, {submission.probability:.0%} sure.")
@@ -43,20 +37,32 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
                 f"Accept {frame.plain(submission.predicted)}", type="primary", icon=":material/check:", shortcut="a", key=f"accept-{submission.id}",
                 on_click=decide, args=(submission, "accepted", None), width="stretch",
             )  # fmt: skip
-        st.caption("Or it is …")
+        st.caption("It is …" if hide else "Or it is …")
         with st.container(horizontal=True):
-            for i, name in enumerate(current.classes):
-                if name == submission.predicted and not hide:
-                    continue
+            for name, key in zip(current.classes, thumbs.class_keys(current.classes), strict=True):
                 verdict = "accepted" if name == submission.predicted else "corrected"
                 st.button(
-                    frame.plain(name), shortcut=str((i + 1) % 10) if i < 10 else None, key=f"correct-{submission.id}-{i}",
-                    on_click=decide, args=(submission, verdict, name),
+                    frame.plain(name), shortcut=key if len(key) == 1 else None, key=f"correct-{submission.id}-{name}", on_click=decide, args=(submission, verdict, name),
                 )  # fmt: skip
-        st.button(
-            "Reject: none of these", icon=":material/close:", shortcut="x", key=f"reject-{submission.id}", on_click=decide,
-            args=(submission, "rejected", None), width="stretch", help="The picture never joins the dataset.",
-        )  # fmt: skip
+        with st.container(horizontal=True):
+            st.button(
+                "Reject: none of these", icon=":material/close:", shortcut="x", key=f"reject-{submission.id}", on_click=decide,
+                args=(submission, "rejected", None), help="The picture never joins the dataset.",
+            )  # fmt: skip
+            st.button("Later", icon=":material/schedule:", shortcut="l", key=f"later-{submission.id}", on_click=later, args=(submission,))
+    with left, st.container(key="blurred-one" if blur else "clear-one"), frame.guarded("review"):
+        picture(api.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
+
+
+def later(submission: Submission) -> None:
+    """Puts it behind all others, for this session."""
+    st.session_state.setdefault("later", []).append(submission.id)
+
+
+def next_one(waiting: list[Submission]) -> Submission:
+    """The least certain that was not put off; when all were, the one put off first."""
+    put_off = st.session_state.get("later", [])
+    return min(waiting, key=lambda s: put_off.index(s.id) + 1 if s.id in put_off else 0)
 
 
 def take_back(submission: Submission) -> None:
@@ -69,6 +75,7 @@ def take_back(submission: Submission) -> None:
 
 def decided(current: Dataset) -> None:
     """The last ten decisions, each of which can be taken back."""
+    blur, hide = st.session_state.get("blur"), st.session_state.get("hide")
     last = review.decided(current.id)
     if not last:
         return
@@ -76,18 +83,17 @@ def decided(current: Dataset) -> None:
         st.subheader("The last decisions", anchor=False, width="content")
         st.button("Undo the last", icon=":material/undo:", shortcut="ctrl+z", key="undo", on_click=take_back, args=(last[0],))
     for s in last:
-        with st.container(horizontal=True, vertical_alignment="center", key=f"decided-{s.id}", gap="medium"):
-            url = html.escape(api.upload_url(review.picture(s)))
-            st.html(f'<img class="small-picture" src="{url}" alt="">', width=44)
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{'blurred' if blur else 'decided'}-{s.id}", gap="medium"):
+            with frame.told():
+                url = html.escape(api.upload_url(review.picture(s)))
+                st.html(f'<img class="small-picture" src="{url}" alt="">', width=44)
             what = {
                 "accepted": f"accepted as **{frame.plain(s.label or '')}**",
                 "corrected": f"corrected to **{frame.plain(s.label or '')}**",
             }
-            st.markdown(
-                f"{frame.plain(s.name)}: {what.get(s.verdict or '', 'rejected')}. The network said {frame.plain(s.predicted)} "
-                f"({s.probability:.0%}). By {frame.plain(s.decided_by or '')}.",
-                width="stretch",
-            )
+            said = "" if hide else f" The network said {frame.plain(s.predicted)} ({s.probability:.0%})."
+            by = frame.plain(s.decided_by or "")
+            st.markdown(f"{frame.plain(s.name)}: {what.get(s.verdict or '', 'rejected')}.{said} By {by}.", width="stretch")
             st.button("Take back", type="tertiary", icon=":material/undo:", key=f"back-{s.id}", on_click=take_back, args=(s,))
 
 
@@ -98,7 +104,7 @@ with frame.page("Review", "Decide on predictions: what you accept or correct joi
     waiting = review.queue(current.id)
     if waiting:
         with frame.told():
-            one(current, waiting[0], review.queue_length(current.id))
+            one(current, next_one(waiting), review.queue_length(current.id))
     else:
         frame.empty(
             "The queue is empty",

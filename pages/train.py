@@ -27,7 +27,7 @@ def network(current: Dataset) -> str:
     name = st.radio(
         "Network",
         list(ARCHITECTURES),
-        index=list(ARCHITECTURES).index("convnet"),
+        index=list(ARCHITECTURES).index(train.suggested(current.id)),
         format_func=lambda n: ARCHITECTURES[n].title,
         captions=[a.summary for a in ARCHITECTURES.values()],
         key=f"network-{current.id}",
@@ -63,21 +63,24 @@ def what_will_happen(current: Dataset, snapshot, warnings: list[str], values: di
     n = {split: sum(1 for r in snapshot.rows if r.split == split) for split in ("train", "validation", "test")}
     arch = ARCHITECTURES[values["architecture"]]
     with st.container(border=True, key="what-will-happen"):
-        text = (
-            f"**{arch.title}** learns {len(snapshot.classes)} classes from **{n['train']:,} training images**. "
-            f"After every epoch {n['validation']:,} validation images decide when to stop. "
-            f"{n['test']:,} test images are kept aside and looked at last."
-        )
-        estimate = train.estimate(current.id, values["architecture"], bool(values.get("freeze")), values["epochs"])
-        if estimate:
-            text += f" About **{estimate:.0f} s** at most, judged by the last run of this network here."
+        text = f"**{arch.title}** learns {len(snapshot.classes)} classes from **{n['train']:,} training images**."
+        if n["validation"]:
+            text += f" After every epoch {n['validation']:,} validation images decide when to stop."
+        if n["test"]:
+            text += f" {n['test']:,} test images are kept aside and looked at last."
+        config = None
+        with frame.told():  # a wrong setting is named at once, beside the button
+            config = catalog.run_config(values)
+            if estimate := train.estimate(current.id, config):
+                text += f" About **{estimate:.0f} s**, judged by the last such run here."
         st.markdown(text)
         for warning in warnings:
             st.markdown(f":orange[:material/warning:] {frame.plain(warning)}")
-        if st.button("Start training", type="primary", icon=":material/play_arrow:", key="start"):
-            run = train.start(current.id, values, frame.user())
-            st.session_state["watched"] = run.id
-            st.rerun()
+        start = st.button("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=config is None)
+        with frame.told():
+            if start:
+                st.session_state["watched"] = train.start(current.id, values, frame.user()).id
+                st.rerun()
 
 
 def panel(state: train.RunState) -> None:
@@ -86,11 +89,12 @@ def panel(state: train.RunState) -> None:
     with st.container(border=True, key="run-panel"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader(frame.plain(run.name), anchor=False, width="stretch")
-            if state.active and st.button(
-                "Stop", icon=":material/stop_circle:", help="Ends after the current step and keeps the best weights.", key="stop"
-            ):
-                train.stop(run.id)
-                st.toast("Stopping; the best weights are kept.")
+            if state.active:
+                stopping = train.stopping(run.id)
+                st.button(
+                    "Stopping …" if stopping else "Stop", icon=":material/stop_circle:", key="stop", disabled=stopping, on_click=train.stop, args=(run.id,),
+                    help="Ends after the current step and keeps the best weights.",
+                )  # fmt: skip
         details = f"{catalog.architecture(run.config.architecture).title}, {'frozen, ' if run.config.freeze else ''}{OPTIMIZER_TITLES[run.config.optimizer]}, "
         details += f"learning rate {run.config.learning_rate:g}, batch {run.config.batch_size}, seed {run.config.seed}; "
         details += f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
@@ -113,6 +117,12 @@ def outcome(state: train.RunState) -> None:
         with st.expander("The last lines of its log", icon=":material/terminal:"):
             st.code(train.log_tail(state.run.id) or "(the log is empty)", language=None)
     if state.best is not None:
+        if train.no_better_than_guessing(state):
+            st.warning(
+                "On validation it is no better than always answering the commonest class. More images, another network "
+                "(EfficientNet-Lite0 for photos) or another learning rate may help.",
+                icon=":material/casino:",
+            )
         with st.container(horizontal=True):
             if st.button("See its mistakes", type="primary", icon=":material/grid_on:"):
                 st.switch_page("evaluate.py", query_params={"run": state.run.id})
@@ -145,7 +155,7 @@ def table(found: list[train.RunState]) -> None:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
-        key="runs-table",
+        key=f"runs-{hash(tuple(s.run.id for s in found))}",  # a selection by row must not outlive the list
         column_config={
             "run": st.column_config.TextColumn("Run"),
             "status": st.column_config.TextColumn("Status"),
@@ -181,7 +191,8 @@ with frame.page("Train", "A network looks at the labelled images again and again
                 del st.session_state["deleted_run"]
                 st.rerun()
     found = train.list_runs(current.id)
-    shown = next((s for s in found if s.run.id == st.session_state.get("watched")), next((s for s in found if s.active), None))
+    going = sorted((s for s in found if s.active), key=lambda s: s.status != "running")
+    shown = next((s for s in found if s.run.id == st.session_state.get("watched")), going[0] if going else None)
     if shown is not None:
         st.session_state["watched"] = shown.run.id  # it stays in view when it ends
         panel(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from core import api, dataset, label, runs, store, uploads
+from core import api, dataset, label, runs, sources, store, uploads
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset, Image, Queued, now
@@ -271,16 +272,17 @@ def test_a_name_that_points_elsewhere_is_stored_harmlessly_or_not_at_all(client:
         assert answer.status_code == 404 and not new
     else:
         assert answer.status_code == 200 and answer.json() == {"size": 5}
-        (stored,) = uploads.files(batch)
-        assert stored.read_bytes() == b"12345" and stored.suffix in (".png", "") and not stored.name.startswith(".")
+        ((stored, kept),) = uploads.files(batch)
+        assert stored.read_bytes() == b"12345" and re.fullmatch(r"[0-9a-f]{16}\.file", stored.name)
+        assert kept == name.replace("\\", "/").rpartition("/")[2]
 
 
 def test_a_large_file_arrives_whole_in_many_pieces(client: TestClient) -> None:
     batch = str(uuid.uuid4())
     answer = client.put(f"/api/upload/{batch}/photos.zip", content=(bytes([i]) * 100_000 for i in range(50)), headers=headers())
     assert answer.json() == {"size": 5_000_000}
-    (stored,) = uploads.files(batch)
-    assert stored.name == "photos.zip" and stored.read_bytes() == b"".join(bytes([i]) * 100_000 for i in range(50))
+    ((stored, name),) = uploads.files(batch)
+    assert name == "photos.zip" and stored.read_bytes() == b"".join(bytes([i]) * 100_000 for i in range(50))
 
 
 def test_a_file_that_is_too_large_or_empty_is_refused_and_nothing_of_it_is_kept(
@@ -295,7 +297,35 @@ def test_a_file_that_is_too_large_or_empty_is_refused_and_nothing_of_it_is_kept(
     empty = client.put(f"/api/upload/{batch}/empty.zip", content=b"", headers=token)
     assert empty.status_code == 422 and "empty" in empty.json()["error"]["message"]
     assert everything(home) == before
-    assert client.put(f"/api/upload/{batch}/fits.zip", content=b"x" * 1_000_000, headers=token).status_code == 200
+    assert client.put(f"/api/upload/{batch}/fits.zip", content=b"x" * 1024**2, headers=token).status_code == 200
+
+
+def test_files_of_a_batch_keep_their_own_names_and_a_second_of_a_name_replaces_the_first(client: TestClient) -> None:
+    batch = str(uuid.uuid4())
+    for name, content in (("IMG (1).png", b"1"), ("IMG [1].png", b"2"), ("IMG (1).png", b"3")):
+        client.put(f"/api/upload/{batch}/{quote(name)}", content=content, headers=headers())
+    found = uploads.files(batch)
+    assert [(path.read_bytes(), name) for path, name in found] == [(b"3", "IMG (1).png"), (b"2", "IMG [1].png")]
+    assert sources.uploaded(found) == sources.Source(
+        "uploads", tuple(str(p) for p, _ in found), "my images", ("IMG (1).png", "IMG [1].png")
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset_id", "name"), [("1e999", '"red"'), (str(10**24), '"red"'), ("1", '"\\ud800"'), ("[" * 100_000, '"red"'), ("-1e999", "null")]
+)
+def test_a_label_request_that_no_database_could_store_is_refused(client: TestClient, dataset_id: str, name: str) -> None:
+    body = f'{{"operation": "1", "dataset_id": {dataset_id}, "label": {name}, "seen": {{"0": 1}}}}'
+    assert client.post("/api/label", content=body, headers=headers()).status_code == 400
+
+
+def test_an_empty_secret_signs_nothing(home: Path) -> None:
+    settings()
+    (home / "secret").touch()
+    with pytest.raises(AppError, match="damaged"):
+        api.signed("/x")
+    (home / "secret").unlink()
+    assert api.signed("/x") and [p.name for p in home.glob("*secret*")] == ["secret"]
 
 
 def test_an_upload_without_a_token_or_with_a_strange_batch_is_refused(client: TestClient, home: Path) -> None:

@@ -144,3 +144,15 @@ def test_predict_lists_the_likeliest_classes_of_every_file(trained: Trained, cor
         stored = evaluate.evaluate(trained.run_id, "test").rows.set_index("image_id").loc[row.image_id]
         assert answer["top"][0]["label"] == stored["predicted"] and shares[0] == pytest.approx(stored["confidence"], abs=1e-5)
     assert found[2]["error"] and "top" not in found[2]
+
+
+def test_a_place_that_cannot_be_written_and_a_bad_setting_are_said_plainly(
+    trained: Trained, python: Python, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = next(iter(runs.snapshot_rows(runs.folder(trained.run_id))))
+    out = tmp_path / "nodir" / "x.png"
+    code, text = refusal(python, "explain", trained.run_id, row.image_id, "--method", "saliency", "--out", out)
+    assert code == 1 and f"{out} cannot be written" in text
+    monkeypatch.setenv("LOUPE_MAX_UPLOAD_MB", "4 GB")
+    code, text = refusal(python, "runs")
+    assert code == 1 and "LOUPE_MAX_UPLOAD_MB is “4 GB”" in text

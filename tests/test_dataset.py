@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -221,11 +222,29 @@ def test_the_same_picture_with_another_label_keeps_its_label_and_is_named(tmp_pa
     write(tmp_path / "in/dog/b.png", encoded(noise(1)))
     write(tmp_path / "in/dog/c.png", encoded(noise(2)))
     report = import_now("x", at(tmp_path / "in"), "me")
-    assert (report.added, report.duplicates) == (2, 1)
+    assert (report.added, report.duplicates, len(report.skipped)) == (2, 0, 1)
     assert report.skipped[0].name == "dog/b.png"
     assert report.skipped[0].reason == "same picture as cat/a.png, which is labelled “cat”; kept that label"
     again = import_now("x", at(tmp_path / "in"), "me")
-    assert (again.added, again.duplicates, [s.reason for s in again.skipped]) == (0, 3, [report.skipped[0].reason])
+    assert (again.added, again.duplicates, [s.reason for s in again.skipped]) == (0, 2, [report.skipped[0].reason])
+
+
+def test_an_import_that_fails_leaves_no_empty_dataset_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path / "in", 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(images, "store_original", full_disk)
+        with pytest.raises(Invalid, match="disk is full"):
+            import_now("x", at(folder), "me")
+        assert dataset.find("x") is None and dataset.datasets() == []
+        store.create_dataset("was here")
+        with pytest.raises(Invalid, match="disk is full"):
+            import_now("was here", at(folder), "me")
+    assert [d.name for d in dataset.datasets()] == ["was here"]
+    assert import_now("x", at(folder), "me").added == 3
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_unlabelled_images_are_imported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_a_metric_that_is_zero_by_zero_is_none_and_not_a_number(home: Path) -> N
     assert (unseen.n, unseen.predicted, unseen.precision, unseen.recall, unseen.f1) == (0, 0, None, None, None)
     as_json = evaluate.as_json(evaluate.evaluate(run_id, "validation"))
     assert as_json["per_class"]["never seen"]["f1"] is None
+
+
+def test_one_image_has_a_loss_but_no_interval_of_it(home: Path) -> None:
+    _, run_id, *_ = judged(("a", "b"), n=1, seed=1)
+    found = evaluate.evaluate(run_id, "validation")
+    assert found.n == 1 and found.accuracy is not None and found.loss is None
+    json.dumps(evaluate.as_json(found), allow_nan=False)
+
+
+def test_a_run_without_predictions_says_why(home: Path) -> None:
+    _, run_id, *_ = judged(("a", "b"), n=2, seed=1)
+    path = runs.folder(run_id)
+    runs.predictions_path(path).unlink()
+    with pytest.raises(NotFound, match="before its first epoch"):
+        evaluate.evaluate(run_id, "validation")
+    runs.checkpoint(path).touch()
+    with pytest.raises(NotFound, match="cut off before its predictions were written"):
+        evaluate.evaluate(run_id, "validation")
 
 
 def test_a_cell_holds_exactly_the_images_it_counts_most_confident_first(home: Path) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +17,10 @@ import psutil
 import pytest
 from PIL import Image as Pillow
 
-from core import catalog, explain, launch, predict, runs
+from core import catalog, dataset, explain, launch, predict, runs, store
 from core.errors import Invalid, NotFound, WorkerFailed
 from core.settings import settings
-from core.types import Attribution, Prediction
+from core.types import Attribution, Dataset, Prediction
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -124,3 +129,47 @@ def test_when_the_model_worker_is_killed_the_caller_hears_it_and_the_next_call_w
     assert isinstance(before, Prediction) and isinstance(after, Prediction)
     assert after.probabilities == pytest.approx(before.probabilities, abs=1e-6)
     assert launch.ask("os", "getpid") != worker.pid
+
+
+def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(trained: Trained) -> None:
+    first = launch.ask("os", "getpid")
+    found: list[int] = []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: found.append(launch.ask("os", "getpid")))
+        thread.start()
+        thread.join()
+    launch.ask("builtins", "exec", "import builtins; builtins.ballast = bytearray(b'1') * 500_000_000")
+    time.sleep(1.1)  # loky looks at the memory once a second
+    launch.ask("os", "getpid")
+    assert [*found, launch.ask("os", "getpid")] == [first] * 3
+    launch.close()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_model_worker_does_not_outlive_the_server(home: Path, free_port: int, end: signal.Signals) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(free_port), "--server.headless", "true"]
+    server = psutil.Popen(command, cwd=launch.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        found: list[psutil.Process] = []
+        give_up = time.monotonic() + 60
+        while not found and time.monotonic() < give_up:
+            time.sleep(0.2)
+            found = [p for p in server.children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
+        assert found
+        time.sleep(2)
+        server.send_signal(end)
+        _, alive = psutil.wait_procs([server, *found], timeout=15)
+        assert not alive
+    finally:
+        if server.is_running():
+            server.kill()
+
+
+def test_what_an_untrained_network_receives_is_measured_on_any_split(small: Dataset) -> None:
+    (file, *_) = dataset.browse(small.id, dataset.Filter(), 1)[0]
+    with store.writing() as c:
+        c.execute(store.images.update().values(split="test"))
+    assert predict.received("untrained:linear", small.id, file.path)["shape"][0] == 1
+    empty = store.create_dataset("empty")
+    with pytest.raises(Invalid, match="holds no image"):
+        predict.received("untrained:linear", empty.id, file.path)

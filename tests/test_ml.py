@@ -6,10 +6,14 @@ import hashlib
 import math
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +442,44 @@ def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
     assert not any("nan" in line.lower() for line in (folder / "events.jsonl").read_text().splitlines() if '"Ended"' not in line)
 
 
+def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(squares(8), architecture="linear", epochs=3)
+    whole = worker.fit
+
+    def broken(*args: Any) -> Iterator[Any]:
+        for event in whole(*args):
+            yield event
+            if isinstance(event, EpochEnd):
+                raise Invalid("The loss became NaN in epoch 2, step 1.")
+
+    monkeypatch.setattr(worker, "fit", broken)
+    worker.main(folder)
+    assert ended(folder).outcome == "failed" and "NaN" in ended(folder).message and ended(folder).best_epoch == 1
+    assert runs.checkpoint(folder).exists() and len(list(runs.read_predictions(folder))) > 0
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (20_000, 3), (3, 20_000)])
+def test_a_very_long_picture_costs_no_more_memory_than_its_square(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, (10, 200, 30))
+    how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = images.pixels(picture, how)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB; the whole would be hundreds of MB
+    assert found.shape == (3, 224, 224) and (found.reshape(3, -1).T == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (333, 1000), (100, 37), (224, 224), (256, 300)])
+def test_the_square_is_what_resizing_the_whole_and_cropping_gives(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    scale = 256 / min(size)
+    whole = picture.resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BILINEAR)
+    left, top = (whole.width - 224) // 2, (whole.height - 224) // 2
+    wanted = np.asarray(whole.crop((left, top, left + 224, top + 224))).astype(int)
+    got = images.pixels(picture, Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)).transpose(1, 2, 0)
+    assert np.abs(got - wanted).max() <= 1
+
+
 def test_a_crash_ends_with_a_sentence_and_keeps_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(squares(4), architecture="linear")
     monkeypatch.setattr(data, "pixel_rows", lambda *_: 1 / 0)
@@ -583,7 +625,7 @@ def test_the_maps_are_those_of_plain_captum_calls(trained: dict[str, Path], name
     layer = found.model.get_submodule(found.architecture.cam_layer)
     cam = captum.attr.LayerGradCam(found.model.requires_grad_(True), layer).attribute(x, target=2)
     expected = {
-        "saliency": captum.attr.Saliency(found.model).attribute(x.clone().requires_grad_(), target=2).amax(1),
+        "saliency": captum.attr.Saliency(found.model).attribute(x.clone().requires_grad_(), target=2, abs=False).sum(1),
         "integrated_gradients": captum.attr.IntegratedGradients(found.model).attribute(x, target=2, n_steps=32).sum(1),
         "grad_cam": nn.functional.interpolate(cam, (side, side), mode="bilinear")[:, 0],
         "occlusion": captum.attr.Occlusion(found.model)
@@ -669,3 +711,13 @@ def test_core_ml_imports_neither_store_nor_launch() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_missing_network_is_said_without_an_error_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
+
+    monkeypatch.setattr(download.urllib.request, "urlopen", offline)
+    with pytest.raises(AppError, match="want of a network") as e:
+        download.download("MNIST", tmp_path, lambda *_: None, lambda: False)
+    assert "Errno" not in str(e.value)

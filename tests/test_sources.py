@@ -358,8 +358,8 @@ def test_the_sample_has_1797_digits_of_8_by_8() -> None:
 def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Downloads:
         @staticmethod
-        def download(name: str, folder: Path, progress: Callable[[int, int], None], stopped: Callable[[], bool]) -> Path:
-            progress(1, 2)
+        def download(name: str, folder: Path, progress: Callable[[int, int, str], None], stopped: Callable[[], bool]) -> Path:
+            progress(1, 2, "a.gz")
             folder.parent.mkdir(parents=True, exist_ok=True)
             return idx_folder(folder, packed=True)
 
@@ -376,3 +376,40 @@ def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatc
     with pytest.raises(AppError, match="stopped"):
         open_source(Source("torchvision", ("MNIST",)), stopped=lambda: True)
     settings.cache_clear()
+
+
+# Layouts that are nearly regular
+
+
+def test_a_picture_right_in_the_wrapping_folder_carries_no_label(tmp_path: Path) -> None:
+    for name in ("pets/cat/1.png", "pets/dog/1.png", "pets/cover.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    opened, entries = found(tmp_path / "in")
+    assert {e.name: e.label for e in entries} == {"pets/cat/1.png": "cat", "pets/dog/1.png": "dog", "pets/cover.png": None}
+    assert opened.classes == ("cat", "dog") and not opened.splits_given
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("Training", "val"), ("train",)])
+def test_splits_are_recognised_beside_other_folders_which_are_named(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    for name in (*(f"{s}/cat/1.png" for s in splits), "extra/x.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    opened, entries = found(tmp_path / "in")
+    assert opened.splits_given and {e.label for e in entries} == {"cat"} and len(entries) == len(splits)
+    assert [(s.name, s.reason.startswith("it is in no split folder")) for s in opened.skipped] == [("extra/x.png", True)]
+
+
+def test_uploaded_files_are_read_by_the_names_they_came_with(tmp_path: Path) -> None:
+    archive = tmp_path / "0a.file"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("cat/1.png", b"x")
+    source = sources.uploaded([(archive, "Pets.ZIP")])
+    assert (source.kind, source.title) == ("zip", "Pets.ZIP")
+    assert [e.label for e in open_source(source).entries] == ["cat"]
+    (tmp_path / "1.file").write_bytes(b"x")
+    (tmp_path / "2.file").write_text("image,label\nIMG (1).png,cat\n")
+    both = sources.uploaded([(tmp_path / "1.file", "IMG (1).png"), (tmp_path / "2.file", "labels.csv")])
+    assert [(e.name, e.label) for e in open_source(both).entries] == [("IMG (1).png", "cat")]
+    with pytest.raises(Invalid, match=r"labels\.csv names no image.*is not there"):
+        open_source(sources.uploaded([(tmp_path / "2.file", "labels.csv")]))

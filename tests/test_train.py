@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -15,6 +18,9 @@ import pytest
 from core import catalog, dataset, evaluate, label, launch, predict, runs, store, train
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Dataset, Ended, now
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
 
 QUICK = {"architecture": "linear", "epochs": 2, "device": "cpu"}
 ENDLESS = {"architecture": "linear", "epochs": 1000, "patience": 0, "batch_size": 1, "device": "cpu"}
@@ -43,9 +49,16 @@ def test_every_problem_of_the_settings_is_reported_at_once() -> None:
         catalog.run_config(
             {"architecture": "perceptron", "epochs": 0, "learning_rate": "fast", "freeze": "maybe", "colour": 1, "seed": 1.5}
         )
-    for word in ("perceptron", "epochs is 0", "learning_rate is “fast”", "freeze is “maybe”", "“colour” is not a setting", "seed is 1.5"):
+    for word in (
+        "perceptron",
+        "(epochs) is 0",
+        "(learning_rate) is “fast”",
+        "(freeze) is “maybe”",
+        "“colour” is not a setting",
+        "(seed) is 1.5",
+    ):
         assert word in problem.value.message
-    with pytest.raises(Invalid, match=r"epochs is nan\."):
+    with pytest.raises(Invalid, match=r"\(epochs\) is nan\."):
         catalog.run_config({"epochs": float("nan")})
 
 
@@ -197,6 +210,37 @@ def test_a_run_seen_before_its_worker_started_is_not_called_lost_for_ever(small:
     finally:
         launch.launcher.kill(folder)
     assert train.wait(folder.name).status == "lost"
+
+
+def test_a_lost_run_is_folded_once_and_a_damaged_one_is_left_out(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = folder_of_a_run(small)
+    damaged = shutil.copytree(lost, lost.with_name("20260101-000000-bbbb"))
+    assert train.state(lost.name).status == "lost"
+    (damaged / "config.json").write_text('{"id": "x"')
+    with pytest.raises(Invalid, match=r"config\.json is damaged"):
+        train.state(damaged.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "events", lambda _: 1 / 0)  # nothing is read again
+        assert [r.run.id for r in train.list_runs(small.id)] == [lost.name]
+
+
+def test_an_estimate_comes_from_runs_of_the_same_work_only(trained: Trained) -> None:
+    config, dataset_id = train.state(trained.run_id).run.config, trained.dataset.id
+    same, double = train.estimate(dataset_id, config), train.estimate(dataset_id, replace(config, epochs=2 * config.epochs))
+    assert same is not None and double == pytest.approx(2 * same)
+    for other in ({"image_size": 96}, {"batch_size": 21}, {"architecture": "linear"}):
+        assert train.estimate(dataset_id, replace(config, **other)) is None
+
+
+def test_a_new_run_never_takes_the_name_of_one_that_is_left(small: Dataset) -> None:
+    first, second = (train.start(small.id, {**QUICK, "seed": seed}, "me") for seed in (1, 2))
+    assert (first.name.rpartition(" ")[2], second.name.rpartition(" ")[2]) == ("1", "2")
+    for run in (first, second):
+        train.wait(run.id)
+    train.delete(first.id)
+    assert train.start(small.id, {**QUICK, "seed": 3}, "me").name.endswith(" 3")
+    for one in train.list_runs(small.id):
+        train.wait(one.run.id)
 
 
 def test_a_run_that_ends_while_its_state_is_read_is_not_called_lost(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,7 @@ def attribute(run_folder: str, file: str, method: str, target: int | None) -> di
 
 
 def saliency(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    gradient = captum.attr.Saliency(found.model).attribute(x.requires_grad_(), target=target, abs=True)
-    return gradient.amax(1, keepdim=True), None
+    return captum.attr.Saliency(found.model).attribute(x.requires_grad_(), target=target, abs=False), None
 
 
 def integrated_gradients(found: LoadedModel, x: Tensor, target: int) -> Answer:

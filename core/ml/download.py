@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import tarfile
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -82,7 +84,10 @@ def fetch(address: str, target: Path, md5: str, progress: Progress, stopped: Cal
         part.replace(target)
         return ""
     except (OSError, HTTPException) as e:  # URLError and timeouts are OSErrors
-        return f"{target.name}: {getattr(e, 'reason', None) or e}"
+        reason = getattr(e, "reason", None) or e
+        if isinstance(reason, socket.gaierror):
+            return f"the server {urllib.parse.urlsplit(address).hostname} is not found, perhaps for want of a network"
+        return f"{target.name}: {getattr(reason, 'strerror', None) or reason}"
     finally:
         part.unlink(missing_ok=True)
 

@@ -86,6 +86,11 @@ def facts(path: str) -> dict[str, Any]:
     return asdict(images.examine(Path(path).read_bytes()))
 
 
+def picture(path: str) -> tuple[bytes, str]:
+    """An uploaded picture for the browser and its media type; Invalid if it cannot be read."""
+    return images.picture_file(Path(path))
+
+
 def received(run_folder: str, file: str) -> dict[str, Any]:
     """What the run's network receives: image (H, W, 3) and array (C, H, W) uint8, the tensor's shape, low and high, preprocess."""
     return _received(loaded(run_folder).preprocess, file)

@@ -185,14 +185,14 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
         events.close()  # loads the best weights, also when the loss became NaN
         if best_epoch != saved_epoch or stopped:
             checkpoint()
-
-    predictions = [
-        runs.PredictionRow(row.image_id, row.split, row.label, run.classes[int(p.argmax())], float(p.max()), tuple(p.tolist()))
-        for name in SPLITS[1:]
-        if len(places[name])
-        for row, p in zip((pixels.rows[i] for i in places[name]), answers(learner, split(name)).double().softmax(1), strict=True)
-    ]
-    runs.write_predictions(folder, run.classes, predictions)
+        if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
+            predictions = [
+                runs.PredictionRow(row.image_id, row.split, row.label, run.classes[int(p.argmax())], float(p.max()), tuple(p.tolist()))
+                for name in SPLITS[1:]
+                if len(places[name])
+                for row, p in zip((pixels.rows[i] for i in places[name]), answers(learner, split(name)).double().softmax(1), strict=True)
+            ]
+            runs.write_predictions(folder, run.classes, predictions)
     return Ended("stopped" if stopped else "succeeded", best_epoch, summary(stopped, best_epoch, last_epoch, config), 0, now())
 
 

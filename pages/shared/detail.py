@@ -25,13 +25,14 @@ def picture(url: str, alt: str, height: str = "auto") -> None:
     )
 
 
-@st.dialog("Image", width="large", position="right")
+@st.dialog("Image", width="large", position="right", on_dismiss="rerun")
 def drawer(current: Dataset, image_id: str) -> None:
-    with frame.told():
+    with frame.guarded("image"):
         image = dataset.image(current.id, image_id)
         left, right = st.columns([3, 2])
         with left:
             picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
+            st.link_button("Full size", api.picture_url(image), icon=":material/open_in_new:", type="tertiary")
         with right:
             _label(current, image)
             _facts(image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -42,6 +44,7 @@ def base(title: str, height: int = 320) -> go.Figure:
 
 def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
     """Images per class, stacked by split. counts: split, label, images."""
+    # Plotly reads some HTML in labels, and class names are not to be trusted.
     names = [*classes, *(["no label"] if counts["label"].isna().any() else [])]
     total = int(counts["images"].sum())
     figure = base(f"Images per class (n = {total:,})", 220)
@@ -49,7 +52,13 @@ def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
     for split, color in SPLIT_COLORS.items():
         part = filled[filled["split"] == split].set_index("label")["images"].reindex(names).fillna(0)
         if part.sum():
-            figure.add_bar(x=names, y=part, name=split, marker_color=color, hovertemplate="%{x}, " + split + ": %{y:,}<extra></extra>")
+            figure.add_bar(
+                x=[escape(n) for n in names],
+                y=part,
+                name=split,
+                marker_color=color,
+                hovertemplate="%{x}, " + split + ": %{y:,}<extra></extra>",
+            )
     figure.update_layout(barmode="stack", bargap=0.25)
     figure.update_xaxes(title="class", type="category")
     figure.update_yaxes(title="images", rangemode="tozero")
@@ -67,7 +76,7 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
     # Mistakes have a scale of their own: beside a diagonal of hundreds a dozen errors would be white.
     right = np.where(np.eye(size, dtype=bool), share, np.nan)
     wrong = np.where(np.eye(size, dtype=bool) | (counts == 0), np.nan, share if as_share else counts)
-    classes = [_short(c) for c in evaluation.classes]
+    classes = [escape(_short(c)) for c in evaluation.classes]
     figure = base(f"Confusion matrix, {evaluation.split} (n = {evaluation.n:,})", max(340, min(760, 150 + 44 * size)))
     background = "#14191a" if dark else "#ffffff"
     axis = list(range(size))
@@ -89,7 +98,7 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
     text = [f"{s:.0%}" if as_share else f"{c:,}" for c, s in zip(counts.ravel(), share.ravel(), strict=True)]
     text = [t if c else "" for t, c in zip(text, counts.ravel(), strict=True)]
     hover = [
-        f"actual {evaluation.classes[y]}<br>predicted {evaluation.classes[x]}<br>{counts[y, x]:,} images, {share[y, x]:.1%} of the row"
+        f"actual {escape(evaluation.classes[y])}<br>predicted {escape(evaluation.classes[x])}<br>{counts[y, x]:,} images, {share[y, x]:.1%} of the row"
         for y, x in zip(ys.ravel(), xs.ravel(), strict=True)
     ]
     figure.add_scatter(
@@ -101,7 +110,7 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
         hovertext=hover,
         hovertemplate="%{hovertext}<extra></extra>",
         customdata=np.stack([ys.ravel(), xs.ravel()], axis=1),
-        marker={"symbol": "square", "size": max(6, min(44, 560 // max(size, 1))), "opacity": 0, "color": "gray"},
+        marker={"symbol": "square", "size": max(6, (figure.layout.height - 124) / size), "opacity": 0, "color": "gray"},
         selected={"marker": {"opacity": 0.25}},
         unselected={"marker": {"opacity": 0}, "textfont": {"color": "#e4eaea" if dark else "#1c2526"}},
         showlegend=False,
@@ -110,7 +119,8 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
     figure.update_xaxes(title="predicted", **ticks, tickangle=0 if size <= 10 and max(map(len, classes)) < 8 else -40)
     figure.update_yaxes(title="actual", **ticks)
     figure.update_yaxes(range=[size - 0.5, -0.5])
-    figure.update_layout(margin={"l": 90, "b": 80})
+    # A click counts for the nearest cell, so that the corners of a wide cell are clickable too.
+    figure.update_layout(margin={"l": 90, "b": 80}, hovermode="closest", hoverdistance=300)
     return figure
 
 

@@ -44,8 +44,12 @@ def url_choice(name: str, label: str, options: list[str], default: str, title: C
     def changed() -> None:
         st.query_params[name] = st.session_state[name]
 
-    if (given := st.query_params.get(name)) in options:
+    given = st.query_params.get(name)
+    if given in options:
         st.session_state[name] = given
+    elif given and name == "dataset":
+        st.toast(f"There is no dataset “{plain(given)}” any more; it may have been deleted.", icon=":material/info:")
+        st.session_state[name] = default
     elif st.session_state.get(name) not in options:
         st.session_state[name] = default
     value = st.selectbox(label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None)
@@ -91,22 +95,31 @@ def who_am_i() -> None:
 
 @contextmanager
 def page(title: str, sentence: str) -> Iterator[Dataset | None]:
-    """Header, chips and running bar, then the page; whatever it raises becomes a sentence."""
-    current = chosen()
-    st.html(ASSETS / "style.css")
-    with st.container(key="header"):
-        st.title(title, anchor=False)
-        st.caption(sentence)
-        if current is not None:
-            _chips(current)
-    _running()
-    try:
+    """Header, chips and running bar, then the page; whatever either raises becomes a sentence."""
+    current = None
+    with guarded(title):
+        st.html(ASSETS / "style.css")
+        current = chosen()
+        with st.container(key="header"):
+            st.title(title, anchor=False)
+            st.caption(sentence)
+            if current is not None:
+                _chips(current)
+        _running()
+    with guarded(title):
         yield current
+
+
+@contextmanager
+def guarded(where: str) -> Iterator[None]:
+    """The error boundary of a page, a fragment or a dialog: a sentence for people, the traceback for the log."""
+    try:
+        yield
     except AppError as e:
         show(e)
     except Exception:
         number = secrets.token_hex(3)
-        log.exception("error %s on page %s", number, title)
+        log.exception("error %s on page %s", number, where)
         st.error(
             f"Something went wrong here that Loupe did not expect (error {number}). Nothing that was saved is lost. "
             "Reload the page; if it happens again, the server's log says more under this number.",
@@ -164,17 +177,20 @@ def _running() -> None:
 @st.fragment(run_every=2)
 def _bars(drawn: set[str]) -> None:
     """One thin bar per run or import in progress, on every page; the page is drawn anew when one has ended or begun."""
-    active = [r for r in train.list_runs() if r.active]
-    imports = dataset.running_imports()
-    if {r.run.id for r in active} | {i.id for i in imports} != drawn:
-        st.rerun()
-    for one in active[:3]:
-        left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
-        doing = one.message or (f"epoch {one.epoch} of {one.epochs}{left}" if one.status == "running" else one.status)
-        st.progress(one.progress, f":material/model_training: {plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(doing)}")
-    for job in imports[:3]:
-        share = min(1.0, job.done / max(1, job.total))
-        st.progress(share, f":material/photo_library: Import into {plain(job.dataset_name)}: {job.done:,} of {job.total:,}")
+    with guarded("running"):
+        active = [r for r in train.list_runs() if r.active]
+        imports = dataset.running_imports()
+        if {r.run.id for r in active} | {i.id for i in imports} != drawn:
+            st.rerun()
+        for one in active[:3]:
+            left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
+            doing = one.message or (f"epoch {one.epoch} of {one.epochs}{left}" if one.status == "running" else one.status)
+            st.progress(one.progress, f":material/model_training: {plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(doing)}")
+        for job in imports[:3]:
+            if job.id != st.session_state.get("import"):  # one's own has a larger bar on the Dataset page
+                done = f"{job.done:,} of {job.total:,}" if job.total else "starting"
+                share = min(1.0, job.done / max(1, job.total))
+                st.progress(share, f":material/photo_library: Import into {plain(job.dataset_name)}: {done}")
 
 
 def run_picker(current: Dataset) -> Run | None:
@@ -200,7 +216,4 @@ def run_picker(current: Dataset) -> Run | None:
         )
         return f"{state.run.name}  ·  {share}  ·  {state.run.created_at[:16].replace('T', ' ')}"
 
-    chosen = st.selectbox(
-        "Run", list(usable), format_func=title, key="run_id", bind="query-params", persist_state="session", filter_mode=None
-    )
-    return usable[chosen].run if chosen in usable else None
+    return usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run

@@ -16,6 +16,14 @@ from pages.shared.grid import GridEvent, grid
 Caption = Literal["name", "label", "prediction", "none"]
 
 
+def class_keys(classes: Sequence[str]) -> list[str]:
+    """The key of each class: 1 to 9 and 0, then with Shift; classes named by digits have their own digit."""
+    if all(len(c) == 1 and c in "0123456789" for c in classes):
+        return list(classes)
+    keys = [str((i + 1) % 10) for i in range(10)]
+    return [*keys, *(f"⇧{k}" for k in keys), *[""] * len(classes)][: len(classes)]
+
+
 def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str | None = None) -> list[dict[str, object]]:
     """Cells of the images; rows (image_id, predicted, confidence) add what a network answered, split the part a run used them in."""
     answers = {} if rows is None else {r.image_id: (r.predicted, float(r.confidence)) for r in rows.itertuples()}
@@ -53,7 +61,10 @@ def image_grid(
     return grid(
         items(found, rows, split),
         key=key,
-        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
+        classes=[
+            {"name": c, "color": class_color(i), "key": key}
+            for i, (c, key) in enumerate(zip(current.classes, class_keys(current.classes), strict=True))
+        ],
         post_url="/api/label" if editable else "",
         token=frame.token() if editable else "",
         dataset_id=current.id,

@@ -104,6 +104,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="See its mistakes").click()
     expect(page.get_by_text("Most often confused")).to_be_visible()
     expect(page).to_have_url(RUN_URL)
+    expect(page.get_by_role("combobox", name="Run", exact=True)).to_have_value(re.compile("Two-layer ConvNet 2"))
     page.wait_for_timeout(800)
     click_cell(page, 4, 4, 10)
     heading = page.get_by_role("heading", name=re.compile(r"images: actual 4, predicted 4"))
@@ -111,6 +112,22 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     shown = int(heading.inner_text().split()[0])
     expect(page.locator(".cell")).to_have_count(shown)
     assert set(page.locator(".cell .badge .text").all_inner_texts()) == {"4"}
+    page.get_by_role("button", name="Show all mistakes").click()
+    mistakes = page.get_by_role("heading", name=re.compile(r"images?: mistakes"))
+    expect(mistakes).to_be_visible()
+    wrong = int(mistakes.inner_text().split()[0])
+
+    # Cell, image, label: the matrix follows
+    found = re.search(r"the model disagrees: (\d)", page.locator(".cell").first.get_attribute("aria-label") or "")
+    assert found is not None
+    answer = found.group(1)
+    page.locator(".cell").first.dblclick()
+    drawer = page.get_by_role("dialog")
+    drawer.get_by_role("radio", name=answer, exact=True).or_(drawer.get_by_role("button", name=answer, exact=True)).first.click()
+    page.wait_for_timeout(1200)
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("1 label changed since training")).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile(rf"^{wrong - 1} images?: mistakes"))).to_be_visible()
     page.set_viewport_size({"width": 1440, "height": 1500})
     snap(page, "evaluate", tmp_path)
 
@@ -171,14 +188,14 @@ def test_labels_are_given_by_key_kept_after_a_reload_and_undone(server: Server, 
     before = page.locator(".cell .badge .text").all_inner_texts()[:3]
     cells.nth(0).click()
     cells.nth(2).click(modifiers=["Shift"])
-    page.keyboard.press("8")  # the eighth class is the digit 7
+    page.keyboard.press("7")  # classes that are digits have their own key
     expect(page.locator(".badge.pending")).to_have_count(0)
     page.reload()
     expect(cells).to_have_count(60)
     assert page.locator(".cell .badge .text").all_inner_texts()[:3] == ["7", "7", "7"]
     for i, label in enumerate(before):
         cells.nth(i).click()
-        page.keyboard.press(str((int(label) + 1) % 10))
+        page.keyboard.press(label)
     expect(page.locator(".badge.pending")).to_have_count(0)
     page.reload()
     expect(cells).to_have_count(60)
