@@ -29,8 +29,11 @@ def choose_image(current: Dataset, run: Run) -> None:
         return
     e = evaluate.evaluate(run.id, splits[0])
     rows = evaluate.mistakes(e) if source == "Its mistakes" else evaluate.cell(e, None, None)
+    if rows.empty and e.n:
+        st.caption(f"It made no mistake on its {e.n:,} {e.split} images; here are its answers.")
+        rows = evaluate.cell(e, None, None)
     if rows.empty:
-        st.caption(f"No mistakes among its {e.n:,} {e.split} images. Choose *Its predictions*.")
+        st.caption("None of the predicted images carries a label today. Bring a picture of your own.")
         return
     pages = -(-len(rows) // PER_PAGE)
     number = min(st.session_state.get("explain-page", 1), pages)
