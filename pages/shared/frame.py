@@ -169,18 +169,22 @@ def _chips(current: Dataset) -> None:
 
 
 def _running() -> None:
-    active = {r.run.id for r in train.list_runs() if r.active} | {i.id for i in dataset.running_imports()}
-    if active:
-        _bars(active)
+    going = _going(train.list_runs(), dataset.running_imports())
+    if going:
+        _bars(going)
+
+
+def _going(found: list[train.RunState], imports: list[dataset.ImportState]) -> set[str]:
+    return {f"{r.run.id} {r.status}" for r in found if r.active} | {i.id for i in imports}
 
 
 @st.fragment(run_every=2)
 def _bars(drawn: set[str]) -> None:
-    """One thin bar per run or import in progress, on every page; the page is drawn anew when one has ended or begun."""
+    """One thin bar per run or import in progress, on every page; the page is drawn anew when one begins or ends."""
     with guarded("running"):
         active = [r for r in train.list_runs() if r.active]
         imports = dataset.running_imports()
-        if {r.run.id for r in active} | {i.id for i in imports} != drawn:
+        if _going(active, imports) != drawn:
             st.rerun()
         for one in active[:3]:
             left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""

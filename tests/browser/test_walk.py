@@ -64,7 +64,7 @@ def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Pag
     expect(page.get_by_text("4 · Why it answered so")).to_be_visible(timeout=60_000)
     expect(page.locator(".map .overlay").first).to_be_visible(timeout=30_000)
     assert page.locator(".map .overlay").count() == 4  # two methods, two classes
-    page.set_viewport_size({"width": 1440, "height": 2150})
+    page.set_viewport_size({"width": 1440, "height": 2650})
     snap(page, "show-me", tmp_path)
 
 
@@ -84,7 +84,6 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     expect(page.get_by_text(re.compile("A tensor of shape"))).to_be_visible()
     expect(page.get_by_text("1 × 8 × 8")).to_be_visible()
     expect(page.get_by_text("Pixel values 0 to 255 (n = 64)")).to_be_visible()
-    snap(page, "image", tmp_path)
     page.keyboard.press("Escape")
 
     # Train; the curve grows without a reload and keeps the zoom
@@ -112,6 +111,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     shown = int(heading.inner_text().split()[0])
     expect(page.locator(".cell")).to_have_count(shown)
     assert set(page.locator(".cell .badge .text").all_inner_texts()) == {"4"}
+    page.set_viewport_size({"width": 1440, "height": 1500})
+    snap(page, "evaluate", tmp_path)
     page.get_by_role("button", name="Show all mistakes").click()
     mistakes = page.get_by_role("heading", name=re.compile(r"images?: mistakes"))
     expect(mistakes).to_be_visible()
@@ -128,8 +129,6 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_text("1 label changed since training")).to_be_visible()
     expect(page.get_by_role("heading", name=re.compile(rf"^{wrong - 1} images?: mistakes"))).to_be_visible()
-    page.set_viewport_size({"width": 1440, "height": 1500})
-    snap(page, "evaluate", tmp_path)
 
     # Explain
     go(page, "Explain")
