@@ -11,6 +11,29 @@ from core.types import Architecture, Method, Param, RunConfig
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+
+def _torchvision(
+    name: str, title: str, summary: str, *, head: str, cam_layer: str, source: str, learning_rate: float = 1e-3
+) -> Architecture:
+    """A network of torchvision with its ImageNet weights, which all share one preprocessing."""
+    return Architecture(
+        name,
+        title,
+        summary,
+        f"torchvision:{name}",
+        head=head,
+        cam_layer=cam_layer,
+        input_size=224,
+        resize=256,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        weights="IMAGENET1K_V1",
+        batch_size=32,
+        learning_rate=learning_rate,
+        source=source,
+    )
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
@@ -62,50 +85,29 @@ ARCHITECTURES: dict[str, Architecture] = {
             batch_size=32,
             source="Tan and Le 2019, arXiv:1905.11946; Lite variant without squeeze-and-excitation",
         ),
-        Architecture(
+        _torchvision(
             "resnet18",
             "ResNet-18",
             "Eighteen layers with shortcuts; the usual first choice. Weights are downloaded on first use.",
-            "torchvision:resnet18",
             head="fc",
             cam_layer="layer4",
-            input_size=224,
-            resize=256,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            weights="IMAGENET1K_V1",
-            batch_size=32,
             source="He et al. 2015, arXiv:1512.03385",
         ),
-        Architecture(
+        _torchvision(
             "vgg11",
             "VGG-11",
             "Eleven plain layers and 129 million weights; large and slow, easy to explain. Weights are downloaded on first use.",
-            "torchvision:vgg11",
             head="classifier.6",
             cam_layer="features.18",
-            input_size=224,
-            resize=256,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            weights="IMAGENET1K_V1",
-            batch_size=32,
-            learning_rate=1e-4,
             source="Simonyan and Zisserman 2014, arXiv:1409.1556",
+            learning_rate=1e-4,
         ),
-        Architecture(
+        _torchvision(
             "resnext50_32x4d",
             "ResNeXt-50",
             "Fifty layers in 32 parallel paths; accurate and slow without a GPU. Weights are downloaded on first use.",
-            "torchvision:resnext50_32x4d",
             head="fc",
             cam_layer="layer4",
-            input_size=224,
-            resize=256,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            weights="IMAGENET1K_V1",
-            batch_size=32,
             source="Xie et al. 2016, arXiv:1611.05431",
         ),
     )
