@@ -396,22 +396,6 @@ def labels(dataset_id: int) -> dict[str, str | None]:
         return {i: label for i, label in c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id))}
 
 
-def facts(dataset_id: int) -> tuple[int, bool, tuple[int, int] | None]:
-    """(images, all grey?, the one size all images share as (width, height), or None)."""
-    with reading() as c:
-        n, channels, w0, w1, h0, h1 = c.execute(
-            select(
-                func.count(),
-                func.max(images.c.channels),
-                func.min(images.c.width),
-                func.max(images.c.width),
-                func.min(images.c.height),
-                func.max(images.c.height),
-            ).where(images.c.dataset_id == dataset_id)
-        ).one()
-    return n, channels == 1, ((w0, h0) if n and w0 == w1 and h0 == h1 else None)
-
-
 # Labels -------------------------------------------------------------------------------------------
 
 

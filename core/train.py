@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from core import catalog, launch, runs, store
@@ -240,10 +241,10 @@ def estimate(dataset_id: int, config: RunConfig) -> float | None:
 
 def suggested(dataset_id: int) -> str:
     """The network to start with: a small one for small pictures, a pretrained one for photos."""
-    _, grey, size = store.facts(dataset_id)
-    if size is None or max(size) > 64:
+    some = store.some(dataset_id, "train", 63)
+    if not some or median(max(i.width, i.height) for i in some) > 64:
         return "efficientnet_lite0"
-    return "convnet" if grey else "cnn3"
+    return "convnet" if median(i.channels for i in some) == 1 else "cnn3"
 
 
 def stopping(run_id: str) -> bool:

@@ -258,3 +258,14 @@ def test_a_run_that_ends_while_its_state_is_read_is_not_called_lost(small: Datas
     code = f"from pathlib import Path; from core import runs; from core.types import Ended; {ended}"
     launch.launcher.start(folder, [sys.executable, "-c", code])
     assert train.state(folder.name).status == "stopped"
+
+
+def test_the_suggested_network_follows_the_bulk_of_the_images_and_not_one_odd_picture(trained_copy: Trained) -> None:
+    assert train.suggested(trained_copy.dataset.id) == "convnet"
+    with store.writing() as c:
+        first = store.some(trained_copy.dataset.id, "train", 1)[0]
+        c.execute(store.images.update().where(store.images.c.id == first.id).values(width=900, height=700, channels=3))
+    assert train.suggested(trained_copy.dataset.id) == "convnet"
+    with store.writing() as c:
+        c.execute(store.images.update().values(width=900, height=700, channels=3))
+    assert train.suggested(trained_copy.dataset.id) == "efficientnet_lite0"
