@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import resource
-import secrets
 import signal
-import sys
-import time
-import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +19,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import images, launch, runs, store
+from core import images, jobs, runs, store
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.settings import settings
 from core.sources import Entry, Progress, Source, Stopped, natural, open_source
@@ -400,59 +394,30 @@ def start_import(source: Source, dataset_name: str, by: str) -> str:
         roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
         paths = tuple(str(Path(p).resolve()) for p in source.paths)
         source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
-    import_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    folder = settings().imports / import_id
-    folder.mkdir(parents=True)
-    runs.write_json(folder / "job.json", {"source": source.as_dict(), "dataset_name": name, "by": by, "at": now()})
-    launch.launcher.start(folder, launch.python("core", "import-job", str(folder)))
-    return import_id
+    return jobs.start(settings().imports, "import-job", {"source": source.as_dict(), "dataset_name": name, "by": by})
 
 
 def run_import_job(folder: Path) -> None:
-    """What the background process runs: the folder's job.json, with progress and the outcome in its events."""
-    job = runs.read_json(folder / "job.json")
-    last = 0.0
+    """What the background process runs."""
+    jobs.run(folder, "import", _import_job)
 
-    def progress(done: int, total: int, what: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 0.25:
-            last = time.monotonic()
-            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
 
-    progress(0, 0, "Reading the list of images")
-    try:
-        source = Source.from_dict(job["source"])
-        dataset, report, stopped = _import(job["dataset_name"], source, job["by"], progress, lambda: runs.stop_requested(folder))
-    except AppError as e:
-        runs.append_line(folder, {"kind": "Failed", "message": e.message, "hint": e.hint})
-    except Exception as e:
-        traceback.print_exc(file=sys.stderr)  # into worker.log
-        message = f"The import ended with an error that Loupe did not expect ({type(e).__name__})."
-        runs.append_line(folder, {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."})
-    else:
-        if len(report.skipped) > MAX_REPORTED:
-            more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
-            report.skipped = [*report.skipped[:MAX_REPORTED], more]
-        kind = "Stopped" if stopped else "Done"
-        runs.append_line(folder, {"kind": kind, "report": report.as_dict(), "dataset_id": dataset.id})
+def _import_job(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
+    source = Source.from_dict(job["source"])
+    dataset, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress, stopped)
+    if len(report.skipped) > MAX_REPORTED:
+        more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
+        report.skipped = [*report.skipped[:MAX_REPORTED], more]
+    return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset.id}
 
 
 def _import_folder(import_id: str) -> Path:
-    folder = settings().imports / import_id
-    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", import_id) or not (folder / "job.json").exists():
-        raise NotFound("This import does not exist.", "Start it again on the Dataset page.")
-    return folder
+    return jobs.find(settings().imports, import_id, "This import does not exist.")
 
 
 def import_state(import_id: str) -> ImportState:
-    folder = _import_folder(import_id)
-    job = runs.read_json(folder / "job.json")
-    alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
-    lines = runs.read_lines(folder)[0]
+    job, alive, facts, end = jobs.read(_import_folder(import_id))
     title = Source.from_dict(job["source"]).shown()
-    latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
-    facts: dict[str, Any] = {k: latest[k] for k in ("done", "total", "what") if k in latest}
-    end = lines[-1] if lines else {}
     status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
     if end.get("kind") in ("Done", "Stopped"):
         status = "done" if end["kind"] == "Done" else "stopped"

@@ -5,20 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import re
-import secrets
 import shutil
-import sys
 import time
-import traceback
 import unicodedata
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from core import images, launch, runs, store, tables
+from core import images, jobs, launch, runs, store, tables
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.tables import Row
@@ -244,41 +241,24 @@ def start_export(dataset_id: int, kind: str, by: str, originals: bool = False, r
     """Starts an export that outlives the page and the server; its zip is kept for two days."""
     dataset = _checked(dataset_id, kind, run_id)
     _remove_old()
-    export_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    folder = settings().exports / export_id
-    folder.mkdir(parents=True)
     file = safe_name(f"{dataset.name}-{kind}.zip", f"{kind}.zip")
-    job = {"dataset_id": dataset_id, "kind": kind, "originals": originals, "run_id": run_id, "file": file, "by": by, "at": now()}
-    runs.write_json(folder / "job.json", job)
-    launch.launcher.start(folder, launch.python("core", "export-job", str(folder)))
-    return export_id
+    job = {"dataset_id": dataset_id, "kind": kind, "originals": originals, "run_id": run_id, "file": file, "by": by}
+    return jobs.start(settings().exports, "export-job", job)
 
 
 def run_export_job(folder: Path) -> None:
-    """What the background process runs: the folder's job.json, with progress and the outcome in its events."""
-    job = runs.read_json(folder / "job.json")
-    last = 0.0
+    """What the background process runs."""
 
-    def progress(done: int, total: int, what: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 0.25:
-            last = time.monotonic()
-            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+    def work(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
+        try:
+            report = export_now(job["dataset_id"], job["kind"], _zip(folder), progress, stopped, job["originals"], job["run_id"])
+        except AppError as e:
+            if not stopped():
+                raise
+            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
+        return {"kind": "Done", "report": asdict(report)}
 
-    progress(0, 0, "Reading the list of images")
-    try:
-        report = export_now(
-            job["dataset_id"], job["kind"], _zip(folder), progress, lambda: runs.stop_requested(folder), job["originals"], job["run_id"]
-        )
-    except AppError as e:
-        kind = "Stopped" if runs.stop_requested(folder) else "Failed"
-        runs.append_line(folder, {"kind": kind, "message": e.message, "hint": e.hint})
-    except Exception as e:
-        traceback.print_exc(file=sys.stderr)  # into worker.log
-        message = f"The export ended with an error that Loupe did not expect ({type(e).__name__})."
-        runs.append_line(folder, {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."})
-    else:
-        runs.append_line(folder, {"kind": "Done", "report": asdict(report)})
+    jobs.run(folder, "export", work)
 
 
 def _zip(folder: Path) -> Path:
@@ -286,20 +266,11 @@ def _zip(folder: Path) -> Path:
 
 
 def _folder(export_id: str) -> Path:
-    folder = settings().exports / export_id
-    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", export_id) or not (folder / "job.json").exists():
-        raise NotFound("This export does not exist any more.", "Start it again on the Dataset page.")
-    return folder
+    return jobs.find(settings().exports, export_id, "This export does not exist any more.")
 
 
 def export_state(export_id: str) -> ExportState:
-    folder = _folder(export_id)
-    job = runs.read_json(folder / "job.json")
-    alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
-    lines = runs.read_lines(folder)[0]
-    latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
-    facts: dict[str, Any] = {k: latest[k] for k in ("done", "total", "what") if k in latest}
-    end = lines[-1] if lines else {}
+    job, alive, facts, end = jobs.read(_folder(export_id))
     status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
     if end.get("kind") == "Done":
         status, r = "done", end["report"]

@@ -315,7 +315,6 @@ class Filter:
     split: str | None = None
     labelled: bool | None = None
     text: str = ""
-    ids: tuple[str, ...] | None = None
 
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         conditions: list[sa.ColumnElement[bool]] = [images.c.dataset_id == dataset_id]
@@ -327,8 +326,6 @@ class Filter:
             conditions.append(images.c.label.is_not(None) if self.labelled else images.c.label.is_(None))
         if self.text:
             conditions.append(func.lower(images.c.source).contains(self.text.lower(), autoescape=True))
-        if self.ids is not None:
-            conditions.append(images.c.id.in_(self.ids))
         return conditions
 
 
