@@ -205,11 +205,6 @@ def log_tail(run_id: str, lines: int = 20) -> str:
     return runs.log_tail(runs.folder(run_id), lines)
 
 
-def event_lines(run_id: str, after: int) -> tuple[list[dict[str, Any]], int]:
-    """The events after a byte offset, as they were written, and the next offset."""
-    return runs.read_lines(runs.folder(run_id), after)
-
-
 def delete(run_id: str) -> None:
     """Moves the run's folder to the bin; restore() brings it back."""
     path = runs.folder(run_id)

@@ -109,7 +109,7 @@ def test_a_run_goes_to_its_end_and_leaves_weights_predictions_and_a_frozen_snaps
     assert runs.checkpoint(folder).stat().st_size > 0
     assert train.usable(small.id) == [state]
     assert set(evaluate.splits(run.id)) == {r.split for r in frozen.rows} - {"train"}
-    kinds = [line["kind"] for line in train.event_lines(run.id, 0)[0]]
+    kinds = [line["kind"] for line in runs.read_lines(runs.folder(run.id))[0]]
     assert kinds.count("EpochEnd") == 2 and kinds[-1] == "Ended"
 
 
