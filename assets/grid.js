@@ -1,257 +1,7 @@
-// Thumbnails one can select and label. Streamlit tells us the images, the server's own route takes the labels:
-// every labelling is an operation in an outbox that belongs to the grid's key, not to its DOM, so it outlives
-// a rerun, a page of images and a walk through the app until the server has answered.
+// Thumbnails one can select, label and flag. Streamlit tells us the images; what a person does goes to the server's own
+// route through the dataset's outbox, and what others do comes back the same way.
 
-const RETRY_MS = 2000;
-const CHANGED_MS = 400;
-const SLOW_MS = 1000; // only then is a change that is on its way worth a line
-const LETTERS = "1234567890";
-
-// Small tools ------------------------------------------------------------------------------------
-
-function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name === "class") node.className = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function icon(path) {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS(ns, "path");
-  line.setAttribute("d", path);
-  svg.append(line);
-  return svg;
-}
-
-const ICONS = {
-  open: "M9.5 2.5h4v4M13.5 2.5l-5 5M6.5 13.5h-4v-4M2.5 13.5l5-5",
-  undo: "M3 6.5h6.5a3.5 3.5 0 0 1 0 7H6M3 6.5l3-3M3 6.5l3 3",
-  remove: "M4 4l8 8M12 4l-8 8",
-  blur: "M8 2.5c2.4 2.7 4 4.7 4 6.8a4 4 0 0 1-8 0c0-2.1 1.6-4.1 4-6.8z",
-  keys: "M2 4.5h12v7H2zM4.5 7h.01M7 7h.01M9.5 7h.01M11.8 7h.01M5 9.3h6",
-  small: "M5 5h6v6H5z",
-  large: "M2.5 2.5h11v11h-11z",
-};
-
-// crypto.randomUUID needs https; a server in the house often has none.
-function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const b = crypto.getRandomValues(new Uint8Array(16));
-  b[6] = (b[6] & 15) | 64;
-  b[8] = (b[8] & 63) | 128;
-  const hex = [...b].map((v) => v.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-}
-
-function remembered(name, value) {
-  try {
-    if (value === undefined) return localStorage.getItem("loupe." + name);
-    localStorage.setItem("loupe." + name, value);
-  } catch {
-    /* a browser may forbid storage: then a choice lasts as long as the page */
-  }
-  return null;
-}
-
-const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const percent = (p) => `${Math.round(p * 100)} %`;
-const mac = /Mac|iP(hone|ad)/.test(navigator.platform);
-
-// The outbox -------------------------------------------------------------------------------------
-
-const outboxes = new Map();
-
-class Outbox {
-  constructor() {
-    this.ops = []; // oldest first; only the first is under way
-    this.known = new Map(); // image id -> {label, seq, by}: what the server last said
-    this.names = new Map();
-    this.undos = []; // {label, previous: Map(image id -> label)}
-    this.views = new Set();
-    this.sending = false;
-    this.failing = false;
-    this.waitingSince = 0;
-    this.notice = null; // {text, hint}
-  }
-
-  static of(key, dataset) {
-    const name = `${key}\n${dataset}`;
-    if (!outboxes.has(name)) outboxes.set(name, new Outbox());
-    return outboxes.get(name);
-  }
-
-  learn(items) {
-    for (const item of items) {
-      const seq = item.seq ?? 0;
-      const before = this.known.get(item.id);
-      if (!before || seq > before.seq || (seq === before.seq && !before.by)) {
-        this.known.set(item.id, { label: item.label ?? null, seq, by: null });
-      }
-      this.names.set(item.id, item.name || item.alt || item.id);
-    }
-  }
-
-  label(id) {
-    for (let i = this.ops.length - 1; i >= 0; i--) if (this.ops[i].ids.has(id)) return this.ops[i].label;
-    return this.known.get(id)?.label ?? null;
-  }
-
-  pending(id) {
-    return this.ops.some((op) => op.ids.has(id));
-  }
-
-  apply(ids, label, target) {
-    const changed = ids.filter((id) => this.label(id) !== label);
-    if (!changed.length) return;
-    const previous = new Map(changed.map((id) => [id, this.label(id)]));
-    this.push(changed, label, target, { label, previous });
-  }
-
-  undo(target) {
-    const last = this.undos.pop();
-    if (!last) return;
-    const groups = new Map(); // label -> ids; whatever was labelled otherwise since then stays
-    for (const [id, label] of last.previous) {
-      if (this.label(id) !== last.label) continue;
-      if (!groups.has(label)) groups.set(label, []);
-      groups.get(label).push(id);
-    }
-    for (const [label, ids] of groups) this.push(ids, label, target, null);
-    if (!groups.size) this.tell();
-  }
-
-  push(ids, label, target, undo) {
-    const op = { operation: uuid(), label, ids: new Set(ids), seen: {}, target, undo };
-    for (const id of ids) if (!this.pending(id)) op.seen[id] = this.known.get(id)?.seq ?? 0;
-    if (undo) this.undos.push(undo);
-    if (!this.ops.length) {
-      this.waitingSince = Date.now();
-      setTimeout(() => this.tell(), SLOW_MS + 20);
-    }
-    this.ops.push(op);
-    this.notice = null;
-    this.tell();
-    this.pump();
-  }
-
-  // What a later operation on the same image must have seen is known when the earlier one is answered.
-  chain(id, seq) {
-    const next = this.ops.find((op) => op.ids.has(id));
-    if (next && !(id in next.seen)) next.seen[id] = seq;
-  }
-
-  forget(id) {
-    for (const op of this.ops) op.ids.delete(id), delete op.seen[id];
-    this.ops = this.ops.filter((op) => op.ids.size);
-    for (const undo of this.undos) undo.previous.delete(id);
-    this.undos = this.undos.filter((undo) => undo.previous.size);
-  }
-
-  async pump() {
-    if (this.sending || !this.ops.length) return;
-    clearTimeout(this.timer);
-    this.sending = true;
-    const op = this.ops[0];
-    const abort = new AbortController();
-    const limit = setTimeout(() => abort.abort(), 20000);
-    let answer = null;
-    let status = 0;
-    try {
-      const response = await fetch(op.target.url, {
-        method: "POST",
-        credentials: "same-origin",
-        headers: { "Content-Type": "application/json", "X-Loupe-Token": op.target.token },
-        body: JSON.stringify({
-          operation: op.operation,
-          dataset_id: op.target.dataset,
-          label: op.label,
-          seen: op.seen,
-        }),
-        signal: abort.signal,
-      });
-      status = response.status;
-      answer = await response.json().catch(() => null);
-    } catch {
-      status = 0;
-    }
-    clearTimeout(limit);
-    this.sending = false;
-    const later = status === 0 || status >= 500 || [408, 425, 429].includes(status) || (status === 200 && !answer);
-    if (later) {
-      this.failing = true;
-      this.timer = setTimeout(() => this.pump(), RETRY_MS);
-      return this.tell();
-    }
-    this.failing = false;
-    this.waitingSince = Date.now();
-    this.ops.shift();
-    if (status >= 200 && status < 300) this.confirmed(op, answer);
-    else this.rejected(op, answer);
-    this.tell();
-    this.pump();
-  }
-
-  confirmed(op, answer) {
-    const refused = answer.refused ?? {};
-    for (const id of op.ids) {
-      if (id in refused) continue;
-      const seq = answer.seqs?.[id] ?? this.known.get(id)?.seq ?? 0;
-      if (seq >= (this.known.get(id)?.seq ?? 0)) this.known.set(id, { label: op.label, seq, by: null });
-      this.chain(id, seq);
-    }
-    const others = Object.entries(refused);
-    for (const [id, other] of others) {
-      this.known.set(id, { label: other.label ?? null, seq: other.seq ?? 0, by: other.by || "someone else" });
-      this.forget(id);
-    }
-    if (others.length) this.notice = this.explain(others);
-    for (const view of this.views) view.changed();
-  }
-
-  explain(others) {
-    const people = [...new Set(others.map(([, other]) => other.by || "someone else"))].join(", ");
-    if (others.length === 1) {
-      const [id, other] = others[0];
-      const now = other.label ? `It is “${other.label}” now.` : "It has no label now.";
-      return { text: `${people} changed ${this.names.get(id) ?? "this image"} before you. ${now}`, hint: "Your label was not saved. Choose again if you disagree." };
-    }
-    return {
-      text: `${people} changed ${others.length} of these images before you. Their labels are shown now.`,
-      hint: "Your labels for them were not saved. Choose again if you disagree.",
-    };
-  }
-
-  rejected(op, answer) {
-    for (const id of op.ids) {
-      this.chain(id, op.seen[id]);
-      op.undo?.previous.delete(id);
-    }
-    this.undos = this.undos.filter((undo) => undo.previous.size);
-    const error = answer?.error ?? {};
-    this.notice = {
-      text: error.message || "The label was not saved.",
-      hint: error.hint || (error.message ? "" : "Reload the page and try again."),
-    };
-  }
-
-  tell() {
-    for (const view of this.views) view.paint();
-  }
-}
-
-addEventListener("beforeunload", (event) => {
-  if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
-});
-addEventListener("online", () => outboxes.forEach((box) => box.pump()));
+const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox } = await import(new URL("/assets/shared.js", location.origin));
 
 // One grid ---------------------------------------------------------------------------------------
 
@@ -305,14 +55,10 @@ class View {
     this.data = data;
     this.editable = Boolean(data.post_url && data.classes.length);
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
-    this.target = { url: data.post_url, token: data.token, dataset: data.dataset_id };
-    const box = Outbox.of(data.key, data.dataset_id);
-    if (this.box !== box) {
-      this.box?.views.delete(this);
-      this.box = box;
-      box.views.add(this);
-    }
-    for (const op of box.ops) op.target = { ...op.target, token: data.token }; // a fresher token may be the cure
+    const box = Outbox.of(data.dataset_id);
+    if (this.box !== box) this.box?.leave(this);
+    this.box = box;
+    box.join(this, data);
     box.learn(data.items);
     if (this.size === undefined || this.given !== data.size) {
       this.given = data.size;
@@ -401,9 +147,8 @@ class View {
     for (const button of this.bar.querySelectorAll(".class, .remove")) button.setAttribute("aria-disabled", String(!usable));
     if (this.parts.more) this.parts.more.disabled = !usable;
     this.parts.undo.setAttribute("aria-disabled", String(!this.box.undos.length));
-    const waiting = this.box.ops.length;
-    const slow = waiting && (this.box.failing || Date.now() - this.box.waitingSince > SLOW_MS);
-    this.say(this.parts.unsaved, slow ? `${count(waiting, "change", "changes")} not saved yet` : "");
+    const slow = this.box.slow;
+    say(this.parts.unsaved, slow ? `${count(this.box.ops.length, "change", "changes")} not saved yet` : "");
     this.parts.unsaved.title = slow && this.box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : "";
     if (this.shown !== this.box.notice) {
       this.shown = this.box.notice;
@@ -423,34 +168,32 @@ class View {
   }
 
   dismiss() {
-    this.box.notice = null;
-    this.box.tell();
+    this.box.dismiss();
     this.focusCell();
   }
 
   paintCell(id, index) {
     const p = this.cells.get(id);
     const item = this.items.get(id);
-    const label = this.box.label(id);
-    const pending = this.box.pending(id);
-    const by = pending ? null : this.box.known.get(id)?.by;
+    const { label, pending, ...state } = this.box.state(id);
+    const by = pending ? null : state.by;
     const differs = Boolean(item.predicted && label && item.predicted !== label);
     const sure = item.confidence === undefined || item.confidence === null ? "" : percent(item.confidence);
     p.badge.hidden = !label;
-    this.say(p.text, label ?? "");
+    say(p.text, label ?? "");
     p.badge.title = label ?? "";
     const color = this.colors.get(label) ?? "var(--st-gray-color)";
     if (p.color !== color) p.dot.style.setProperty("--dot", (p.color = color));
     p.badge.classList.toggle("pending", pending);
-    this.say(p.split, by ? `by ${by}` : ({ validation: "val" }[item.split] ?? item.split ?? ""));
+    say(p.split, by ? `by ${by}` : ({ validation: "val" }[item.split] ?? item.split ?? ""));
     p.split.title = by ? `${by} set this label` : (item.split ?? "");
     p.cell.classList.toggle("refused", Boolean(by));
     p.cell.classList.toggle("differs", differs);
     const showChip = Boolean(item.predicted) && (differs || !label) && this.data.caption !== "prediction";
     p.chip.hidden = !showChip;
-    if (showChip) this.say(p.chip, `${item.predicted} ${sure}`.trim());
+    if (showChip) say(p.chip, `${item.predicted} ${sure}`.trim());
     const sub = { name: item.name ?? "", prediction: item.predicted ? `${item.predicted} ${sure}`.trim() : "" }[this.data.caption] ?? "";
-    this.say(p.sub, sub);
+    say(p.sub, sub);
     p.sub.title = sub;
     const words = [item.alt || item.name || id, label ? `labelled ${label}` : "no label"];
     if (pending) words.push("not saved yet");
@@ -508,7 +251,7 @@ class View {
     size.addEventListener("pointerup", () => this.focusCell());
     const blur = tool("blur", ICONS.blur, "Blur all pictures", "b", () => this.toggleBlur());
     blur.setAttribute("aria-pressed", String(this.blurred));
-    const undo = tool("undo", ICONS.undo, "Undo the last labelling", mac ? "⌘Z" : "Ctrl+Z", () => this.box.undo(this.target), "Undo");
+    const undo = tool("undo", ICONS.undo, "Undo the last labelling", mac ? "⌘Z" : "Ctrl+Z", () => this.box.undo(), "Undo");
     this.parts = {
       count: el("span", { class: "count", role: "status" }),
       unsaved: el("span", { class: "unsaved", role: "status" }),
@@ -583,16 +326,16 @@ class View {
   // What a person does -------------------------------------------------------------------------
 
   assign(label) {
-    this.box.apply(this.order.filter((id) => this.selected.has(id)), label, this.target);
+    this.box.apply("label", this.order.filter((id) => this.selected.has(id)), label);
   }
 
   open(id) {
     this.fire("open", id);
   }
 
-  changed() {
+  changed(wait) {
     clearTimeout(this.changing);
-    this.changing = setTimeout(() => this.fire("changed", ++this.counter), CHANGED_MS);
+    this.changing = setTimeout(() => this.fire("changed", ++this.counter), wait);
   }
 
   focusCell() {
@@ -720,7 +463,7 @@ class View {
         this.gathering = true;
         return this.paint(), true;
       }
-      if (key.toLowerCase() === "z" && !event.shiftKey) return this.box.undo(this.target), true;
+      if (key.toLowerCase() === "z" && !event.shiftKey) return this.box.undo(), true;
       return false;
     }
     if (key === "Enter" && !onButton && id) return this.open(id), true;
@@ -749,7 +492,7 @@ class View {
   }
 
   end() {
-    this.box?.views.delete(this);
+    this.box?.leave(this);
     clearTimeout(this.changing);
     clearTimeout(this.prefetching);
     clearTimeout(this.hold);

@@ -1,25 +1,13 @@
 // A run's curves while it trains. The component asks the run's own route for the events after its offset and
 // updates two charts in place: nothing is mounted again, so a zoom chosen by a person stays.
 
+const { el, say } = await import(new URL("/assets/shared.js", location.origin));
+
 const POLL_MS = 500;
 const RETRY_MS = 2000;
 const MOST_POINTS = 2000;
 const coarse = matchMedia("(pointer: coarse)").matches;
 const TRAIN = "#7b8494"; // grey-blue, readable on white and on black
-
-function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
 
 function plotly() {
   window.__loupePlotly ??= new Promise((loaded, failed) => {

@@ -1,19 +1,11 @@
 // Attribution maps laid over the picture the network saw: a row for each method, a column for each class.
 // One slider sets how strongly they cover it; that is the browser's work alone.
 
+const { el } = await import(new URL("/assets/shared.js", location.origin));
+
 const views = new WeakMap();
 const strengths = new Map(); // a choice outlives reruns and pages
 const SMALL = 128; // pixels; below, a picture is shown pixel by pixel
-
-function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
 
 class View {
   constructor(parent) {

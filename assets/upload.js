@@ -1,30 +1,11 @@
 // Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
 // When a batch is through, Python hears its id and the names that arrived.
 
+const { el, uuid } = await import(new URL("/assets/shared.js", location.origin));
+
 const AT_ONCE = 3;
 const MB = 1024 * 1024;
 const views = new WeakMap();
-
-function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
-
-// crypto.randomUUID needs https; a server in the house often has none.
-function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const b = crypto.getRandomValues(new Uint8Array(16));
-  b[6] = (b[6] & 15) | 64;
-  b[8] = (b[8] & 63) | 128;
-  const hex = [...b].map((v) => v.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-}
 
 function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;

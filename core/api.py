@@ -9,7 +9,8 @@ import json
 import os
 import secrets
 import time
-from functools import lru_cache
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import export, images, label, launch, runs, uploads
@@ -149,7 +151,7 @@ async def uploaded(request: Request) -> Response:
 
 
 async def apply_label(request: Request) -> Response:
-    """Body: operation, dataset_id, label or null, seen {image_id: seq}; answer: seqs and refused."""
+    """Body: operation, dataset_id, seen {image_id: seq}, and label (or null) or flag; answer: seqs, refused, label, notice."""
     user = _user(request)
     data = bytearray()
     async for chunk in request.stream():
@@ -160,15 +162,34 @@ async def apply_label(request: Request) -> Response:
         body = json.loads(data)
         json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
         seen = {str(i): int(seq) for i, seq in body["seen"].items()}
-        name = None if body["label"] is None else str(body["label"])
+        flag = bool(body["flag"]) if "flag" in body else None
+        name = None if flag is not None or body["label"] is None else str(body["label"])
         dataset_id, operation = int(body["dataset_id"]), str(body["operation"])[:64]
         if any(abs(number) >= 1 << 31 for number in (dataset_id, *seen.values())):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise HTTPException(400, "The request is not in the expected form.") from None
-    done = await anyio.to_thread.run_sync(label.apply, dataset_id, seen, name, user, operation)
-    refused = {i: None if e is None else {"label": e.label, "by": e.by, "at": e.at, "seq": e.seq} for i, e in done.refused.items()}
-    return JSONResponse({"seqs": done.seqs, "refused": refused})
+    write = partial(label.apply, label=name) if flag is None else partial(label.flag, flagged=flag)
+    done = await anyio.to_thread.run_sync(partial(write, dataset_id, seen, by=user, operation=operation))
+    refused = {i: asdict(one) for i, one in done.refused.items()}
+    refused |= {i: {"id": i, "label": None, "seq": 0, "by": "", "at": "", "flagged": False, "gone": True} for i in done.missing}
+    return JSONResponse({"seqs": done.seqs, "refused": refused, "label": done.label, "notice": done.notice})
+
+
+async def changes(request: Request) -> Response:
+    """What anybody labelled or flagged after a seq; after=-1 only asks for the newest seq. Renews what was dealt out to a session."""
+    _user(request)
+    query = request.query_params
+    try:
+        dataset_id, after = int(query["dataset"][:10]), int(query.get("after", "-1")[:19])
+    except (KeyError, ValueError):
+        raise HTTPException(400, "The request is not in the expected form.") from None
+    if query.get("renew") and (session := query.get("session", "")):
+        await anyio.to_thread.run_sync(label.renew, dataset_id, session[:64])
+    newest, found = await anyio.to_thread.run_sync(label.changes, dataset_id, after)
+    last = found[-1].seq if found else newest
+    answer = {"seq": last, "changes": [asdict(one) for one in found], "more": last < newest}
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
 async def run_events(request: Request) -> Response:
@@ -199,6 +220,13 @@ async def plotly_js(_request: Request) -> Response:
     return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={DAY}"})
 
 
+async def shared_js(request: Request) -> Response:
+    """What the components' scripts share; asked for with each page, so that an update reaches every browser."""
+    path = Path(__file__).resolve().parents[1] / "assets" / "shared.js"
+    found = FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "no-cache"}, stat_result=path.stat())
+    return NotModifiedResponse(found.headers) if request.headers.get("if-none-match") == found.headers["etag"] else found
+
+
 def _error(status: int, message: str, hint: str = "") -> Response:
     return JSONResponse({"error": {"message": message, "hint": hint}}, status_code=status)
 
@@ -219,10 +247,12 @@ ROUTES = [
     Route("/picture/{shard}/{name}", picture),
     Route("/uploaded/{name}", uploaded),
     Route("/api/label", apply_label, methods=["POST"]),
+    Route("/api/changes", changes),
     Route("/api/runs/{run}/events", run_events),
     Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
     Route("/export/{id}/{name}", download),
     Route("/vendor/plotly.min.js", plotly_js),
+    Route("/assets/shared.js", shared_js),
 ]
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import resource
 import signal
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import images, jobs, runs, store
+from core import images, jobs, ledger, runs, store
 from core.errors import AppError, Conflict, Invalid, NotFound
+from core.names import checked_name, name_problem
 from core.settings import settings
 from core.sources import Entry, Progress, Source, Stopped, natural, open_source
 from core.store import Filter as Filter
@@ -35,7 +35,6 @@ BATCH = 16  # images per call of a decoder process
 SECONDS_PER_IMAGE = 20
 DECODER_BYTES = 4 << 30  # address space of a decoder process
 TEST_SHARE = 15  # percent
-MAX_NAME = 80
 MAX_REPORTED = 1_000  # skipped files listed in a background import's report
 
 # Import -------------------------------------------------------------------------------------------
@@ -57,7 +56,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
     with _target(dataset_name) as dataset, _one_import(dataset, progress, stopped), _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
-        store.add_classes(dataset.id, [name for name in opened.classes if _name_problem(name) is None])
+        ledger.add_classes(dataset.id, [name for name in opened.classes if name_problem(name) is None])
         work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
         done = 0
 
@@ -225,8 +224,8 @@ class _Import:
 
 
 def _read(entry: Entry) -> _Picture:
-    if entry.label is not None and (problem := _name_problem(entry.label)):
-        raise Invalid(f"Its class name “{entry.label[:MAX_NAME]}” {problem}.")
+    if entry.label is not None and (problem := name_problem(entry.label)):
+        raise Invalid(f"Its class name “{entry.label[:80]}” {problem}.")
     if entry.array is not None:
         # Pixels that are in memory already need no decoder: nothing in them can surprise one.
         data, image_id = images.png(entry.array), images.array_id(entry.array)
@@ -341,27 +340,6 @@ class _Decoders:
             return found
         except BrokenProcessPool:
             return [f"Decoding it crashed, or took more than {SECONDS_PER_IMAGE} s or {DECODER_BYTES >> 30} GB of memory."]
-
-
-# Names --------------------------------------------------------------------------------------------
-
-
-def _name_problem(name: str) -> str | None:
-    if not name.strip() or len(name) > MAX_NAME:
-        return f"must have 1 to {MAX_NAME} characters"
-    if "/" in name or "\\" in name or name.startswith("."):
-        return "must not hold slashes or begin with a dot"
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
-        return "must not hold line breaks or control characters"
-    return None
-
-
-def checked_name(name: str, what: str) -> str:
-    """The name without surrounding blanks; Invalid says what is wrong with it."""
-    name = unicodedata.normalize("NFC", name.strip())
-    if problem := _name_problem(name):
-        raise Invalid(f"The name of a {what} {problem}.", "Choose a short name, such as “flowers”.")
-    return name
 
 
 # Background import --------------------------------------------------------------------------------
@@ -501,16 +479,6 @@ def delete(dataset_id: int) -> None:
 
 def restore(dataset_id: int) -> None:
     store.set_deleted(dataset_id, False)
-
-
-def add_class(dataset_id: int, name: str) -> str:
-    """Adds the class and returns its name as stored."""
-    name = checked_name(name, "class")
-    for known in store.get_dataset(dataset_id).classes:
-        if known.casefold() == name.casefold():
-            raise Conflict(f"There is a class “{known}” already.", "Use that one, or choose another name.")
-    store.add_classes(dataset_id, [name])
-    return name
 
 
 def counts(dataset_id: int) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from core import images, jobs, launch, runs, store, tables
+from core import images, jobs, launch, ledger, runs, store, tables
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.tables import Row
@@ -138,7 +138,7 @@ class _Export:
             return {"metadata.csv": tables.csv_text(row for _, row in rows)}
         events: dict[str, list[LabelEvent]] = {image.id: [] for image, _ in written}
         seen = {image.id: image.label_seq for image, _ in written}
-        for event in store.all_events(self.dataset.id):
+        for event in ledger.all_events(self.dataset.id):
             if event.seq <= seen.get(event.image_id, -1):  # what was labelled since the images were read is not told half
                 events[event.image_id].append(event)
         if self.kind == "jsonl":

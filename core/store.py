@@ -1,160 +1,27 @@
-"""The only SQL: datasets, classes, images, label events and submissions."""
+"""Datasets, images, snapshots and submissions as rows; labels and classes are core.ledger's."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import ledger
 from core.errors import Conflict, NotFound
-from core.settings import settings
-from core.types import Dataset, Image, LabelEvent, Snapshot, SnapshotRow, Split, Submission, now
-
-meta = sa.MetaData()
-datasets = sa.Table(
-    "datasets",
-    meta,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("created_at", sa.String, nullable=False),
-    sa.Column("splits_given", sa.Boolean, nullable=False, default=False),
-    sa.Column("deleted_at", sa.String),
-)
-# A deleted dataset keeps its rows (deletion can be undone) but frees its name.
-sa.Index(
-    "live_name",
-    datasets.c.name,
-    unique=True,
-    sqlite_where=datasets.c.deleted_at.is_(None),
-    postgresql_where=datasets.c.deleted_at.is_(None),
-)
-classes = sa.Table(
-    "classes",
-    meta,
-    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
-)
-images = sa.Table(
-    "images",
-    meta,
-    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
-    sa.Column("id", sa.String(16), primary_key=True),
-    sa.Column("ext", sa.String, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
-    sa.Column("channels", sa.Integer, nullable=False),
-    sa.Column("size_bytes", sa.Integer, nullable=False),
-    sa.Column("split", sa.String, nullable=False),
-    sa.Column("source", sa.String, nullable=False),
-    sa.Column("added_at", sa.String, nullable=False),
-    sa.Column("thumb_offset", sa.BigInteger, nullable=False),
-    sa.Column("thumb_size", sa.Integer, nullable=False),
-    # Written only together with an event: the last one's label and seq, so that filters and counts need no join.
-    sa.Column("label", sa.String),
-    sa.Column("label_seq", sa.Integer, nullable=False, default=0),
-)
-sa.Index("by_time", images.c.dataset_id, images.c.added_at, images.c.id)
-sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
-label_events = sa.Table(
-    "label_events",
-    meta,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("dataset_id", sa.Integer, nullable=False),
-    sa.Column("image_id", sa.String(16), nullable=False),
-    sa.Column("label", sa.String),
-    sa.Column("source", sa.String, nullable=False),
-    sa.Column("by", sa.String, nullable=False),
-    sa.Column("at", sa.String, nullable=False),
-    sa.Column("note", sa.String, nullable=False, default=""),
-    sa.Column("previous", sa.String),
-    sa.Column("operation", sa.String),  # the client's id of the act: the same act is stored once
-    sa.UniqueConstraint("dataset_id", "image_id", "operation"),
-    sqlite_autoincrement=True,
-)
-submissions = sa.Table(
-    "submissions",
-    meta,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
-    sa.Column("run_id", sa.String, nullable=False),
-    sa.Column("image_id", sa.String(16), nullable=False),
-    sa.Column("ext", sa.String, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("by", sa.String, nullable=False),
-    sa.Column("at", sa.String, nullable=False),
-    sa.Column("predicted", sa.String, nullable=False),
-    sa.Column("probability", sa.Float, nullable=False),
-    sa.Column("probabilities", sa.String, nullable=False),  # JSON
-    sa.Column("verdict", sa.String),
-    sa.Column("label", sa.String),
-    sa.Column("decided_by", sa.String),
-    sa.Column("decided_at", sa.String),
-)
-sa.Index("queue", submissions.c.dataset_id, submissions.c.verdict)
-
-# SQLite 3.7.0 to 3.51.2 can lose committed rows in WAL mode when two processes write at once;
-# the fix was carried back to 3.44.6 and 3.50.7.
-WAL_IS_SAFE = (
-    sqlite3.sqlite_version_info >= (3, 51, 3)
-    or (3, 50, 7) <= sqlite3.sqlite_version_info < (3, 51)
-    or (3, 44, 6) <= sqlite3.sqlite_version_info < (3, 45)
-)
-
-
-@lru_cache(maxsize=1)
-def engine() -> sa.Engine:
-    made = sa.create_engine(settings().database_url)
-    if made.dialect.name == "sqlite":
-
-        @sa.event.listens_for(made, "connect")
-        def pragmas(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-            for pragma in (
-                "busy_timeout=30000",
-                f"journal_mode={'WAL' if WAL_IS_SAFE else 'DELETE'}",
-                "synchronous=FULL",
-                "foreign_keys=ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-
-        @sa.event.listens_for(made, "begin")
-        def begin(connection: sa.Connection) -> None:
-            write = connection.get_execution_options().get("write", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    with made.connect().execution_options(write=True) as connection, connection.begin():
-        meta.create_all(connection)
-    return made
-
-
-@contextmanager
-def reading() -> Iterator[sa.Connection]:
-    with engine().connect() as connection, connection.begin():
-        yield connection
-
-
-@contextmanager
-def writing() -> Iterator[sa.Connection]:
-    """One transaction that takes the write lock at its start: it waits its turn instead of failing half-way."""
-    with engine().connect().execution_options(write=True) as connection, connection.begin():
-        yield connection
-
+from core.ledger import Change
+from core.schema import class_events, classes, datasets, images, label_events, parts, reading, submissions, writing
+from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission, now
 
 # Datasets -----------------------------------------------------------------------------------------
 
 
 def _dataset(connection: sa.Connection, row: Any) -> Dataset:
-    names = connection.execute(select(classes.c.name).where(classes.c.dataset_id == row.id).order_by(classes.c.position)).scalars()
-    return Dataset(row.id, row.name, tuple(names), row.created_at, row.splits_given, row.deleted_at)
+    return Dataset(row.id, row.name, ledger.live_classes(connection, row.id), row.created_at, row.splits_given, row.deleted_at)
 
 
 def create_dataset(name: str) -> Dataset:
@@ -202,27 +69,14 @@ def remove_if_empty(dataset_id: int) -> None:
         for table in (images, submissions):
             if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
                 return
-        c.execute(classes.delete().where(classes.c.dataset_id == dataset_id))
+        for table in (classes, class_events):
+            c.execute(table.delete().where(table.c.dataset_id == dataset_id))
         c.execute(datasets.delete().where(datasets.c.id == dataset_id))
 
 
 def set_splits_given(dataset_id: int) -> None:
     with writing() as c:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=True))
-
-
-def add_classes(dataset_id: int, names: Iterable[str]) -> None:
-    """Appends the classes that are new, in the order given."""
-    with writing() as c:
-        _add_classes(c, dataset_id, names)
-
-
-def _add_classes(c: sa.Connection, dataset_id: int, names: Iterable[str]) -> None:
-    known = set(c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id)).scalars())
-    fresh = [name for name in dict.fromkeys(names) if name not in known]
-    if fresh:
-        rows = [{"dataset_id": dataset_id, "name": name, "position": len(known) + i} for i, name in enumerate(fresh)]
-        c.execute(classes.insert(), rows)
 
 
 # Images -------------------------------------------------------------------------------------------
@@ -232,7 +86,7 @@ def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     """Today's label of those of the ids that the dataset has already."""
     found: dict[str, str | None] = {}
     with reading() as c:
-        for part in _parts(ids):
+        for part in parts(ids):
             query = select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))
             found.update({row.id: row.label for row in c.execute(query)})
     return found
@@ -245,66 +99,21 @@ def add_images(dataset_id: int, new: Sequence[Image], by: str, source: str, note
     """
     with writing() as c:
         have: set[str] = set()
-        for part in _parts([i.id for i in new]):
+        for part in parts([i.id for i in new]):
             have |= set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))).scalars())
         fresh = list({i.id: i for i in new if i.id not in have}.values())
         if not fresh:
             return 0
-        _add_classes(c, dataset_id, [i.label for i in fresh if i.label is not None])
-        columns = [column.name for column in images.c if column.name not in ("label", "label_seq")]
-        rows = [{name: getattr(i, name) for name in columns} | {"label": None, "label_seq": 0} for i in fresh]
-        c.execute(images.insert(), rows)
-        _append_events(c, dataset_id, [(i.id, i.label, None) for i in fresh if i.label is not None], by, source, notes=notes)
+        ledger.add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None])
+        c.execute(images.insert(), [_unlabelled(i) for i in fresh])
+        ledger.append(c, dataset_id, [Change(i.id, i.label, None) for i in fresh if i.label is not None], by, source, notes=notes)
         return len(fresh)
 
 
-def _append_events(
-    c: sa.Connection,
-    dataset_id: int,
-    changes: Sequence[tuple[str, str | None, str | None]],
-    by: str,
-    source: str,
-    operation: str | None = None,
-    note: str = "",
-    notes: Mapping[str, str] | None = None,
-) -> dict[str, int]:
-    """Appends one event per (image_id, label, previous) and the image's cached label with it; returns the seqs."""
-    at = now()
-    seqs: dict[str, int] = {}
-    if not changes:
-        return seqs
-    last = c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one()
-    c.execute(
-        label_events.insert(),
-        [
-            {
-                "dataset_id": dataset_id,
-                "image_id": i,
-                "label": label,
-                "previous": previous,
-                "by": by,
-                "at": at,
-                "source": source,
-                "operation": operation,
-                "note": (notes or {}).get(i, note),
-            }
-            for i, label, previous in changes
-        ],
-    )
-    for part in _parts([i for i, _, _ in changes]):
-        rows = c.execute(
-            select(label_events.c.image_id, func.max(label_events.c.seq))
-            .where(label_events.c.dataset_id == dataset_id, label_events.c.image_id.in_(part), label_events.c.seq > last)
-            .group_by(label_events.c.image_id)
-        )
-        seqs.update({image_id: seq for image_id, seq in rows})
-    statement = (
-        images.update()
-        .where(images.c.dataset_id == dataset_id, images.c.id == sa.bindparam("i"))
-        .values(label=sa.bindparam("l"), label_seq=sa.bindparam("s"))
-    )
-    c.execute(statement, [{"i": i, "l": label, "s": seqs[i]} for i, label, _ in changes])
-    return seqs
+def _unlabelled(image: Image) -> dict[str, Any]:
+    """The row of a new image: what it carries is written by an event."""
+    values = {column.name: getattr(image, column.name) for column in images.c}
+    return values | {"label": None, "label_seq": 0, "flagged": False}
 
 
 @dataclass(frozen=True)
@@ -315,6 +124,7 @@ class Filter:
     split: str | None = None
     labelled: bool | None = None
     text: str = ""
+    flagged: bool | None = None
 
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         conditions: list[sa.ColumnElement[bool]] = [images.c.dataset_id == dataset_id]
@@ -324,6 +134,8 @@ class Filter:
             conditions.append(images.c.split == self.split)
         if self.labelled is not None:
             conditions.append(images.c.label.is_not(None) if self.labelled else images.c.label.is_(None))
+        if self.flagged is not None:
+            conditions.append(images.c.flagged.is_(self.flagged))
         if self.text:
             conditions.append(func.lower(images.c.source).contains(self.text.lower(), autoescape=True))
         return conditions
@@ -381,7 +193,7 @@ def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
     """The images that exist, in the order asked for."""
     found: dict[str, Image] = {}
     with reading() as c:
-        for part in _parts(ids):
+        for part in parts(ids):
             for row in c.execute(select(images).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))):
                 found[row.id] = _image(row)
     return [found[i] for i in ids if i in found]
@@ -391,82 +203,6 @@ def labels(dataset_id: int) -> dict[str, str | None]:
     """Today's label of every image."""
     with reading() as c:
         return {i: label for i, label in c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id))}
-
-
-# Labels -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelResult:
-    seqs: dict[str, int]  # image id -> the new version
-    refused: dict[str, LabelEvent | None]  # changed by somebody since it was seen: their event
-
-
-def apply_labels(
-    dataset_id: int, seen: Mapping[str, int], label: str | None, by: str, source: str, operation: str | None = None, note: str = ""
-) -> LabelResult:
-    """Gives the label to every image whose version (label_seq) is still the one that was seen."""
-    ids = list(seen)
-    with writing() as c:
-        name = c.execute(select(datasets.c.name).where(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))).scalar()
-        if name is None:
-            raise NotFound("This dataset was deleted.", "Restore it on the Dataset page, or choose another one.")
-        if (
-            label is not None
-            and not c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id, classes.c.name == label)).first()
-        ):
-            raise NotFound(
-                f"“{label}” is not a class of this dataset.", "Add the class first, or reload the page: it may have been renamed."
-            )
-        done: dict[str, int] = {}
-        current: dict[str, Any] = {}
-        for part in _parts(ids):
-            if operation is not None:
-                repeated = select(label_events.c.image_id, label_events.c.seq).where(
-                    label_events.c.dataset_id == dataset_id, label_events.c.operation == operation, label_events.c.image_id.in_(part)
-                )
-                done.update({i: seq for i, seq in c.execute(repeated)})
-            query = select(images.c.id, images.c.label, images.c.label_seq).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))
-            current.update({row.id: row for row in c.execute(query)})
-        missing = [i for i in ids if i not in current]
-        if missing:
-            raise NotFound(f"Image {missing[0]} is not in this dataset any more.", "Reload the page.")
-        open_ids = [i for i in ids if i not in done]
-        stale = [i for i in open_ids if current[i].label_seq != seen[i]]
-        changes = [(i, label, current[i].label) for i in open_ids if current[i].label_seq == seen[i]]
-        seqs = _append_events(c, dataset_id, changes, by, source, operation, note)
-        refused: dict[str, LabelEvent | None] = {}
-        for i in stale:
-            rows = c.execute(_history(dataset_id, i).limit(1)).all()
-            refused[i] = _event(rows[0]) if rows else None
-    return LabelResult({**done, **seqs}, refused)
-
-
-def _history(dataset_id: int, image_id: str) -> sa.Select[Any]:
-    e = label_events.c
-    return (
-        select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous)
-        .where(e.dataset_id == dataset_id, e.image_id == image_id)
-        .order_by(e.seq.desc())
-    )
-
-
-def _event(row: Any) -> LabelEvent:
-    return LabelEvent(**row._mapping)
-
-
-def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
-    """The image's label events, newest first."""
-    with reading() as c:
-        return [_event(row) for row in c.execute(_history(dataset_id, image_id))]
-
-
-def all_events(dataset_id: int) -> list[LabelEvent]:
-    """The label events of all images, oldest first."""
-    e = label_events.c
-    query = select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(e.dataset_id == dataset_id).order_by(e.seq)
-    with reading() as c:
-        return [_event(row) for row in c.execute(query)]
 
 
 # Snapshots ----------------------------------------------------------------------------------------
@@ -481,7 +217,7 @@ def snapshot(dataset_id: int, seed: int) -> Snapshot:
     chosen by a hash of seed and image id: stratified, repeatable, and hardly moved by new images. Test is never used.
     """
     with reading() as c:
-        names = list(c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).scalars())
+        names = ledger.live_classes(c, dataset_id)
         query = (
             select(images.c.id, images.c.ext, images.c.label, images.c.split)
             .where(images.c.dataset_id == dataset_id, images.c.label.is_not(None))
@@ -568,13 +304,12 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 select(images.c.label, images.c.label_seq).where(images.c.dataset_id == image.dataset_id, images.c.id == image.id)
             ).first()
             if have is None:
-                columns = [column.name for column in images.c if column.name not in ("label", "label_seq")]
-                c.execute(images.insert().values(**{name: getattr(image, name) for name in columns}, label=None, label_seq=0))
+                c.execute(images.insert().values(_unlabelled(image)))
             if label is not None:
-                _add_classes(c, image.dataset_id, [label])
+                label = ledger.known_or_added(c, image.dataset_id, label)
             if have is None or have.label != label:
-                change = (image.id, label, have.label if have else None)
-                _append_events(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
+                change = Change(image.id, label, have.label if have else None)
+                ledger.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
 
 
 def reopen(submission_id: int, by: str) -> None:
@@ -596,12 +331,7 @@ def reopen(submission_id: int, by: str) -> None:
         )
         last = c.execute(newest.limit(1)).first()
         if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
-            _append_events(c, row.dataset_id, [(row.image_id, last.previous, last.label)], by, "review", note="decision taken back")
+            change = Change(row.image_id, last.previous, last.label)
+            ledger.append(c, row.dataset_id, [change], by, "review", note="decision taken back")
             if last.note == _decision(submission_id, True):
                 c.execute(images.delete().where(*here))
-
-
-def _parts(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    """Chunks below SQLite's limit on bound variables."""
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

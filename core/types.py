@@ -43,6 +43,7 @@ class Image:
     thumb_size: int
     label: str | None = None  # today's: the last event's
     label_seq: int = 0  # that event's seq, 0 when never labelled: the version a writer must have seen
+    flagged: bool = False  # somebody wants it looked at again
 
     @property
     def path(self) -> str:
@@ -51,15 +52,52 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Class:
+    """One class of a dataset; a retired one is not offered any more and no image carries it."""
+
+    name: str
+    guideline: str = ""
+    retired_at: str | None = None
+    accepted: tuple[str, ...] = ()  # ids of images that show what belongs to it
+    rejected: tuple[str, ...] = ()  # ids of images that only seem to
+
+
+@dataclass(frozen=True)
 class LabelEvent:
     seq: int
     image_id: str
-    label: str | None
-    source: str  # import, manual, review
+    label: str | None  # the words of that day: a class may have another name by now
+    source: str  # import, manual, cluster, model, review, flag, unflag, merge, retire, restore, undo
     by: str
     at: str
     note: str
     previous: str | None
+
+
+@dataclass(frozen=True)
+class Current:
+    """What an image carries now, and who said so."""
+
+    id: str
+    label: str | None
+    seq: int
+    by: str
+    at: str
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Act:
+    """Label events that one person gave in one go."""
+
+    first: int  # seq
+    last: int
+    by: str
+    at: str
+    source: str
+    note: str
+    label: str | None
+    images: int
 
 
 @dataclass(frozen=True)

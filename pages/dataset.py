@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core import dataset, sources, uploads
+from core import dataset, label, sources, uploads
 from core.dataset import Filter, ImportState
 from core.settings import settings
 from core.types import Dataset
@@ -66,11 +66,11 @@ def filters(current: Dataset, counts) -> Filter:
     states = {"": "With or without", "yes": f"Labelled ({total - unlabelled:,})", "no": f"Not labelled ({unlabelled:,})"}
     help = "Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices."
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
-        label = counted("Class", classes, current, 220)
+        name = counted("Class", classes, current, 220)
         split = counted("Split", splits, current, 180, help)
         labelled = counted("Label", states, current, 190)
         text = st.text_input("File name contains", key=f"f-text-{current.id}", on_change=first_page, icon=":material/search:", width=220)
-    return Filter(label=label or None, split=split or None, labelled={"": None, "yes": True, "no": False}[labelled], text=text or "")
+    return Filter(label=name or None, split=split or None, labelled={"": None, "yes": True, "no": False}[labelled], text=text or "")
 
 
 def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:
@@ -214,7 +214,7 @@ def add_class(current: Dataset) -> None:
         name = st.text_input("New class", max_chars=80)
         if st.form_submit_button("Add class"):
             with frame.told():
-                dataset.add_class(current.id, name or "")
+                label.add_class(current.id, name or "")
                 st.rerun()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import api, dataset, sources, store, train
+from core import api, dataset, ledger, schema, sources, store, train
 from core.settings import settings
 from core.types import Dataset
 
@@ -25,9 +25,9 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 
 def forget() -> None:
     """Drops what the process remembers of the last LOUPE_HOME."""
-    if store.engine.cache_info().currsize:
-        store.engine().dispose()
-    for cached in (settings, store.engine, api._secret, api._thumb, api._picture, train._finished):
+    if schema.engine.cache_info().currsize:
+        schema.engine().dispose()
+    for cached in (settings, schema.engine, api._secret, api._thumb, api._picture, train._finished):
         cached.cache_clear()
 
 
@@ -74,7 +74,7 @@ def stored_dataset(name: str, folder: Path) -> Dataset:
     """The folder's classes as a dataset; decoded here, so that no pool of processes has to start."""
     found = store.create_dataset(name)
     rows = [replace(dataset.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
-    store.add_classes(found.id, sorted({r.label for r in rows if r.label}))
+    ledger.add_classes(found.id, sorted({r.label for r in rows if r.label}))
     store.add_images(found.id, rows, "tester", "import")
     return store.get_dataset(found.id)
 

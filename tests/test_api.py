@@ -192,7 +192,7 @@ def test_a_label_is_stored_under_the_name_the_token_was_made_for(client: TestCli
     answer = client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann Ö."))
     assert answer.status_code == 200
     last = label.history(small.id, one.id)[0]
-    assert answer.json() == {"seqs": {one.id: last.seq}, "refused": {}}
+    assert answer.json() == {"seqs": {one.id: last.seq}, "refused": {}, "label": "green", "notice": ""}
     assert (last.label, last.by, last.source) == ("green", "Ann Ö.", "manual")
 
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core import dataset, images, launch, runs, sources, store
+from core import dataset, images, label, launch, runs, schema, sources, store
 from core.dataset import Filter, import_now
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
@@ -32,10 +32,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("LOUPE_DATABASE_URL", raising=False)
     monkeypatch.setenv("LOUPE_ROOTS", str(tmp_path / "shared"))
     settings.cache_clear()
-    store.engine.cache_clear()
+    schema.engine.cache_clear()
     yield tmp_path / "home"
     settings.cache_clear()
-    store.engine.cache_clear()
+    schema.engine.cache_clear()
 
 
 def noise(seed: int, size: tuple[int, int] = (24, 16), mode: str = "RGB") -> Pillow.Image:
@@ -433,12 +433,12 @@ def test_a_deleted_dataset_comes_back_with_its_images(tmp_path: Path) -> None:
 
 def test_a_class_is_added_once() -> None:
     made = store.create_dataset("x")
-    assert dataset.add_class(made.id, " Cat ") == "Cat"
+    assert label.add_class(made.id, " Cat ") == "Cat"
     with pytest.raises(Conflict):
-        dataset.add_class(made.id, "cat")
+        label.add_class(made.id, "cat")
     for bad in ("", "a/b", "x" * 81, ".."):
         with pytest.raises(Invalid, match="name of a class"):
-            dataset.add_class(made.id, bad)
+            label.add_class(made.id, bad)
 
 
 def test_an_upload_becomes_an_image_without_touching_the_database(tmp_path: Path) -> None:

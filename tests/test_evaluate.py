@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from core import catalog, dataset, evaluate, label, runs, store
+from core import catalog, dataset, evaluate, label, ledger, runs, store
 from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Run, now
@@ -27,7 +27,7 @@ def judged(classes: tuple[str, ...], n: int = 400, seed: int = 5) -> tuple[Datas
     logits = rng.normal(0, 1, (n, len(classes)))
     logits[np.arange(n), truth] += 1.5
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    store.add_classes(made.id, classes)
+    ledger.add_classes(made.id, classes)
     new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, "validation", f"{i}.png", now(), 0, 9, classes[t]) for i, t in enumerate(truth)]
     store.add_images(made.id, new, "tester", "import")
     answers = shares.argmax(1)
@@ -139,7 +139,7 @@ def test_a_new_label_moves_its_image_in_the_matrix_and_the_runs_own_labels_stay_
 
 def test_images_without_a_label_the_run_knows_are_counted_apart(home: Path) -> None:
     made, run_id, *_ = judged(("a", "b", "c"))
-    dataset.add_class(made.id, "new")
+    label.add_class(made.id, "new")
     for i, name in enumerate((None, "new")):
         one = f"{i:016x}"
         label.apply(made.id, {one: store.get_image(made.id, one).label_seq}, name, "Ann")

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image as Pillow
 
-from core import catalog, dataset, explain, launch, predict, runs, store
+from core import catalog, dataset, explain, launch, predict, runs, schema, store
 from core.errors import Invalid, NotFound, WorkerFailed
 from core.settings import settings
 from core.types import Attribution, Dataset, Prediction
@@ -167,8 +167,8 @@ def test_the_model_worker_does_not_outlive_the_server(home: Path, free_port: int
 
 def test_what_an_untrained_network_receives_is_measured_on_any_split(small: Dataset) -> None:
     (file, *_) = dataset.browse(small.id, dataset.Filter(), 1)[0]
-    with store.writing() as c:
-        c.execute(store.images.update().values(split="test"))
+    with schema.writing() as c:
+        c.execute(schema.images.update().values(split="test"))
     assert predict.received("untrained:linear", small.id, file.path)["shape"][0] == 1
     empty = store.create_dataset("empty")
     with pytest.raises(Invalid, match="holds no image"):

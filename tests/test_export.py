@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
-from core import api, dataset, export, images, runs, sources, store, strip, tables
+from core import api, dataset, export, images, ledger, runs, schema, sources, store, strip, tables
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, ImportReport, Skipped
@@ -48,7 +48,7 @@ def contents(made: Dataset) -> list[Key]:
 
 
 def give(made: Dataset, label: str | None, *chosen: Image, by: str = "Ann") -> None:
-    store.apply_labels(made.id, {i.id: i.label_seq for i in chosen}, label, by, "manual", note="looked twice")
+    ledger.apply(made.id, {i.id: i.label_seq for i in chosen}, label, by, "manual", note="looked twice")
 
 
 def back(path: Path, name: str) -> tuple[Dataset, ImportReport]:
@@ -68,12 +68,12 @@ def members(path: Path) -> dict[str, bytes]:
 def changed(small: Dataset) -> Dataset:
     """The squares after some work: relabelled, unlabelled, a new class, and splits of all three kinds."""
     found = sorted(all_of(small), key=lambda i: i.source)
-    store.add_classes(small.id, ["Kätzchen & Co", "train"])
+    ledger.add_classes(small.id, ["Kätzchen & Co", "train"])
     give(small, "Kätzchen & Co", found[0])
     give(small, "train", found[1])
     give(small, None, *found[2:4])
-    with store.writing() as c:
-        c.execute(store.images.update().where(store.images.c.id == found[5].id).values(split="validation"))
+    with schema.writing() as c:
+        c.execute(schema.images.update().where(schema.images.c.id == found[5].id).values(split="validation"))
     return store.get_dataset(small.id)
 
 
@@ -99,9 +99,9 @@ def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip
     export.export_now(once.id, kind, tmp_path / "two.zip")
     twice, _ = back(tmp_path / "two.zip", "twice")
     one = next(i for i in all_of(changed) if i.label == "train")
-    ann = store.history(changed.id, one.id)[0]
+    ann = ledger.history(changed.id, one.id)[0]
     for made in (once, twice):
-        (event,) = store.history(made.id, one.id)
+        (event,) = ledger.history(made.id, one.id)
         assert (event.label, event.source, event.by) == ("train", "import", "importer")
         assert event.note == f"labelled by Ann at {ann.at} (manual): looked twice"
         assert store.get_image(made.id, one.id).source == one.source
@@ -474,7 +474,7 @@ def test_who_annotated_in_label_studio_stands_in_the_note(home: Path, tmp_path: 
         task("1.png", "cat", completed_by=3),
     ]
     made, _ = back(tasks_zip(tmp_path / "a.zip", tasks, "0.png", "1.png"), "annotated")
-    notes = {i.source: store.history(made.id, i.id)[0].note for i in all_of(made)}
+    notes = {i.source: ledger.history(made.id, i.id)[0].note for i in all_of(made)}
     assert notes["0.png"] == "labelled by ann@example.org at 2026-01-02T03:04:05Z (Label Studio)"
     assert notes["1.png"] == "labelled by 3 (Label Studio)"
 

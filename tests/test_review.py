@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import dataset, images, review, runs, store, uploads
+from core import dataset, images, ledger, review, runs, store, uploads
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Prediction, Submission
@@ -69,7 +69,7 @@ def test_an_accepted_picture_joins_the_dataset_with_the_predicted_label(small: D
     assert (added.label, added.source, added.width) == ("blue", "new-0.png", 12)
     assert (settings().images / added.path).read_bytes() == review.picture(one).read_bytes()
     assert images.ThumbPack(settings().thumbs, small.id).read(added.thumb_offset, added.thumb_size).startswith(b"\x89PNG")
-    (event,) = store.history(small.id, one.image_id)
+    (event,) = ledger.history(small.id, one.image_id)
     assert (event.label, event.by, event.source) == ("blue", "Mo", "review")
     (done,) = review.decided(small.id)
     assert (done.verdict, done.label, done.decided_by, done.predicted) == ("accepted", "blue", "Mo", "blue")
@@ -100,11 +100,11 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
 def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: str) -> None:
     one = queued(small, upload())
     review.decide(one.id, first, None, "Mo")
-    before = (dataset.totals(small.id), review.decided(small.id), store.history(small.id, one.image_id))
+    before = (dataset.totals(small.id), review.decided(small.id), ledger.history(small.id, one.image_id))
     for verdict, label in (("corrected", "red"), ("rejected", None), ("accepted", None)):
         with pytest.raises(Conflict, match="decided already"):
             review.decide(one.id, verdict, label, "Bo")
-    assert (dataset.totals(small.id), review.decided(small.id), store.history(small.id, one.image_id)) == before
+    assert (dataset.totals(small.id), review.decided(small.id), ledger.history(small.id, one.image_id)) == before
 
 
 @pytest.mark.parametrize(("verdict", "label"), [("corrected", "horse"), ("corrected", None), ("maybe", "red")])
@@ -123,7 +123,7 @@ def test_a_picture_the_dataset_has_already_gets_the_new_label_as_one_more_event(
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     review.decide(one.id, "accepted", None, "Mo")
     assert dataset.totals(small.id) == (24, 24)
-    assert [(e.label, e.previous) for e in store.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
+    assert [(e.label, e.previous) for e in ledger.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
 
 
 def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:
@@ -167,7 +167,7 @@ def test_a_decision_that_is_taken_back_waits_again_and_its_picture_leaves_the_da
     review.reopen(one.id, "Bo")
     assert review.queue(small.id) == [one] and review.decided(small.id) == []
     assert dataset.totals(small.id) == (24, 24)
-    assert [(e.label, e.previous, e.by) for e in store.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
+    assert [(e.label, e.previous, e.by) for e in ledger.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
     with pytest.raises(Conflict, match="waits in the queue already"):
         review.reopen(one.id, "Bo")
     review.decide(one.id, "corrected", "red", "Mo")
@@ -178,13 +178,13 @@ def test_taking_a_rejection_back_changes_no_label(small: Dataset, upload: Callab
     one = queued(small, upload())
     review.decide(one.id, "rejected", None, "Mo")
     review.reopen(one.id, "Mo")
-    assert review.queue_length(small.id) == 1 and store.history(small.id, one.image_id) == []
+    assert review.queue_length(small.id) == 1 and ledger.history(small.id, one.image_id) == []
 
 
 def test_a_label_somebody_gave_since_the_decision_stays(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
-    store.apply_labels(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
+    ledger.apply(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
     review.reopen(one.id, "Mo")
     assert dataset.image(small.id, one.image_id).label == "green"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core import dataset, label, store
+from core import dataset, label, ledger, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Split, now
@@ -49,8 +49,8 @@ def cats(home: Path) -> Dataset:
 
 def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path) -> None:
     affected = (3, 7, 0) <= sqlite3.sqlite_version_info < (3, 51, 3)
-    repaired = sqlite3.sqlite_version_info[:2] in ((3, 44), (3, 50)) and store.WAL_IS_SAFE
-    with store.reading() as c:
+    repaired = sqlite3.sqlite_version_info[:2] in ((3, 44), (3, 50)) and schema.WAL_IS_SAFE
+    with schema.reading() as c:
         pragma = {
             name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
@@ -59,10 +59,19 @@ def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path
 
 
 def test_a_transaction_that_fails_leaves_nothing(cats: Dataset) -> None:
-    before = store.history(cats.id, f"{0:016x}")
+    before = ledger.history(cats.id, f"{0:016x}")
+    with pytest.raises(RuntimeError), schema.writing() as c:
+        ledger.append(c, cats.id, [ledger.Change(f"{0:016x}", "dog", "cat")], "Ann", "manual")
+        raise RuntimeError
+    assert ledger.history(cats.id, f"{0:016x}") == before
+
+
+def test_of_many_images_those_that_are_gone_are_named_and_the_others_are_labelled(cats: Dataset) -> None:
+    one = f"{0:016x}"
+    done = label.apply(cats.id, {one: current(cats, one)[1], "f" * 16: 0}, "dog", "Ann")
+    assert done.missing == ("f" * 16,) and list(done.seqs) == [one] and current(cats, one)[0] == "dog"
     with pytest.raises(NotFound, match="not in this dataset any more"):
-        store.apply_labels(cats.id, {f"{0:016x}": current(cats, f"{0:016x}")[1], "f" * 16: 0}, "dog", "Ann", "manual")
-    assert store.history(cats.id, f"{0:016x}") == before
+        label.apply(cats.id, {"f" * 16: 0}, "dog", "Ann")
 
 
 # Labels
@@ -71,7 +80,7 @@ def test_a_transaction_that_fails_leaves_nothing(cats: Dataset) -> None:
 def test_a_label_is_an_event_that_says_who_what_and_what_it_was_before(cats: Dataset) -> None:
     one = f"{0:016x}"
     done = label.apply(cats.id, {one: current(cats, one)[1]}, "dog", "Ann")
-    last = store.history(cats.id, one)[0]
+    last = ledger.history(cats.id, one)[0]
     assert (last.seq, last.label, last.previous, last.by, last.source) == (done.seqs[one], "dog", "cat", "Ann", "manual")
     assert current(cats, one) == ("dog", done.seqs[one])
 
@@ -85,7 +94,7 @@ def test_a_label_given_on_an_old_view_is_refused_and_overwrites_nothing(cats: Da
     refused = second.refused[one]
     assert refused is not None and (refused.label, refused.by, refused.seq) == ("dog", "Ann", first.seqs[one])
     assert current(cats, one) == ("dog", first.seqs[one])
-    assert [e.by for e in store.history(cats.id, one)] == ["Ann", "tester"]
+    assert [e.by for e in ledger.history(cats.id, one)] == ["Ann", "tester"]
 
 
 def test_the_same_act_sent_twice_is_stored_once_and_answered_alike(cats: Dataset) -> None:
@@ -94,13 +103,13 @@ def test_the_same_act_sent_twice_is_stored_once_and_answered_alike(cats: Dataset
     first = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
     again = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
     assert again == first and not again.refused
-    assert [e.label for e in store.history(cats.id, one)] == ["dog", "cat"]
+    assert [e.label for e in ledger.history(cats.id, one)] == ["dog", "cat"]
 
 
 def test_taking_a_label_back_is_one_more_event(cats: Dataset) -> None:
     one = f"{0:016x}"
     label.apply(cats.id, {one: current(cats, one)[1]}, None, "Ann")
-    assert [(e.label, e.previous) for e in store.history(cats.id, one)] == [(None, "cat"), ("cat", None)]
+    assert [(e.label, e.previous) for e in ledger.history(cats.id, one)] == [(None, "cat"), ("cat", None)]
     assert store.count(cats.id, store.Filter(labelled=False)) == 6
 
 
@@ -134,7 +143,7 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
         stale = rng.random() < 0.3
         label.apply(cats.id, {i: current(cats, i)[1] - stale for i in some}, rng.choice(["cat", "dog", None]), "Ann", f"op-{step}")
     for i in ids:
-        events = store.history(cats.id, i)
+        events = ledger.history(cats.id, i)
         assert current(cats, i) == ((events[0].label, events[0].seq) if events else (None, 0))
         assert [e.previous for e in events[:-1]] == [e.label for e in events[1:]]
 
@@ -151,7 +160,7 @@ def write(by):
         one = f"{(number + len(by)) % 4:016x}"
         number += 1
         seen = store.get_image(dataset_id, one).label_seq
-        result = store.apply_labels(dataset_id, {one: seen}, "cat" if number % 2 else "dog", by, "manual", f"{by}-{number}")
+        result = ledger.apply(dataset_id, {one: seen}, "cat" if number % 2 else "dog", by, "manual", f"{by}-{number}")
         if one in result.seqs:
             done += 1
             with lock:
@@ -172,7 +181,7 @@ def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_
     assert Counter(by for *_, by in acknowledged) == {"A": 50, "A-": 50, "B": 50, "B-": 50}
     stored = set()
     for number in range(4):
-        events = store.history(cats.id, f"{number:016x}")
+        events = ledger.history(cats.id, f"{number:016x}")
         # The version a writer saw is the event just before its own: nobody's edit came in between unseen.
         stored |= {(e.image_id, e.seq, before.seq, e.by) for e, before in pairwise(events)}
         assert current(cats, f"{number:016x}") == (events[0].label, events[0].seq)
@@ -206,7 +215,7 @@ def test_one_picture_in_two_datasets_has_a_label_in_each(cats: Dataset) -> None:
     one = f"{0:016x}"
     label.apply(other.id, {one: current(other, one)[1]}, "y", "Ann")
     assert current(cats, one)[0] == "cat" and current(other, one)[0] == "y"
-    assert len(store.history(cats.id, one)) == 1
+    assert len(ledger.history(cats.id, one)) == 1
 
 
 def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
@@ -270,7 +279,7 @@ def test_a_validation_split_that_came_with_the_images_is_kept(home: Path) -> Non
 
 def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: Path) -> None:
     made = store.create_dataset("d")
-    store.add_classes(made.id, ["zebra", "none of these", "ant"])
+    ledger.add_classes(made.id, ["zebra", "none of these", "ant"])
     store.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
     assert store.snapshot(made.id, 0).classes == ("zebra", "ant")
 

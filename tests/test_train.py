@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from core import catalog, dataset, evaluate, label, launch, predict, runs, store, train
+from core import catalog, dataset, evaluate, label, launch, predict, runs, schema, store, train
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Dataset, Ended, now
 
@@ -262,10 +262,10 @@ def test_a_run_that_ends_while_its_state_is_read_is_not_called_lost(small: Datas
 
 def test_the_suggested_network_follows_the_bulk_of_the_images_and_not_one_odd_picture(trained_copy: Trained) -> None:
     assert train.suggested(trained_copy.dataset.id) == "convnet"
-    with store.writing() as c:
+    with schema.writing() as c:
         first = store.some(trained_copy.dataset.id, "train", 1)[0]
-        c.execute(store.images.update().where(store.images.c.id == first.id).values(width=900, height=700, channels=3))
+        c.execute(schema.images.update().where(schema.images.c.id == first.id).values(width=900, height=700, channels=3))
     assert train.suggested(trained_copy.dataset.id) == "convnet"
-    with store.writing() as c:
-        c.execute(store.images.update().values(width=900, height=700, channels=3))
+    with schema.writing() as c:
+        c.execute(schema.images.update().values(width=900, height=700, channels=3))
     assert train.suggested(trained_copy.dataset.id) == "efficientnet_lite0"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+Caption = Literal["name", "label", "prediction", "none"]
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _GRID = st.components.v2.component(
     "loupe_grid",
@@ -29,14 +30,18 @@ def grid(
     key: str,
     classes: Iterable[Mapping[str, str]] = (),
     post_url: str = "",
+    changes_url: str = "",
     token: str = "",
+    user: str = "",
+    session: str = "",
     dataset_id: int = 0,
     size: int = 120,
     prefetch: Sequence[str] = (),
-    caption: Literal["name", "label", "prediction", "none"] = "name",
+    caption: Caption = "name",
 ) -> GridEvent:
-    """items: {id, url, alt, label, seq, split, name, predicted?, confidence?, pixelated}; classes: {name, color} in key
-    order, always given where labels are shown; without classes and post_url nothing can be labelled and a click opens.
+    """items: {id, url, picture, alt, label, seq, flagged, split, name, note?, predicted?, confidence?, pixelated}; classes:
+    {name, color, key}, always given where labels are shown; without classes and post_url nothing can be labelled and a click
+    opens. With changes_url the labels of others appear by themselves; session is whose dealt images are kept dealt out.
     """
     result = _GRID(
         key=key,
@@ -45,7 +50,10 @@ def grid(
             "items": [dict(item) for item in items],
             "classes": [dict(each) for each in classes],
             "post_url": post_url,
+            "changes_url": changes_url,
             "token": token,
+            "user": user,
+            "session": session,
             "dataset_id": dataset_id,
             "size": size,
             "prefetch": list(prefetch),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
 import pandas as pd
 
 from core import api
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
-from pages.shared.grid import GridEvent, grid
-
-Caption = Literal["name", "label", "prediction", "none"]
+from pages.shared.grid import Caption, GridEvent, grid
 
 
 def class_keys(classes: Sequence[str]) -> list[str]:
@@ -32,9 +28,11 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str |
         cell: dict[str, object] = {
             "id": image.id,
             "url": api.thumb_url(image),
+            "picture": api.picture_url(image),
             "alt": f"{image.source}, {f'labelled {image.label}' if image.label is not None else 'not labelled'}",
             "label": image.label,
             "seq": image.label_seq,
+            "flagged": image.flagged,
             "split": split or image.split,
             "name": image.source,
             "pixelated": max(image.width, image.height) <= 64,
@@ -56,8 +54,9 @@ def image_grid(
     size: int = 120,
     caption: Caption = "name",
     editable: bool = False,
+    session: str = "",
 ) -> GridEvent:
-    """The grid of thumbnails; editable: labels can be given in it."""
+    """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to."""
     return grid(
         items(found, rows, split),
         key=key,
@@ -66,7 +65,10 @@ def image_grid(
             for i, (c, key) in enumerate(zip(current.classes, class_keys(current.classes), strict=True))
         ],
         post_url="/api/label" if editable else "",
+        changes_url="/api/changes" if editable else "",
         token=frame.token() if editable else "",
+        user=frame.user() if editable else "",
+        session=session,
         dataset_id=current.id,
         size=size,
         caption=caption,

@@ -1,0 +1,548 @@
+"""The append-only events: who gave which label when and why, and what happened to the classes that labels name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core.errors import Conflict, Invalid, NotFound
+from core.schema import claims, class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
+from core.types import Act, Class, Current, LabelEvent, now
+
+CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one event changes; flagged None leaves the flag as it is."""
+
+    image_id: str
+    label: str | None
+    previous: str | None
+    flagged: bool | None = None
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    seqs: dict[str, int]  # image id -> the new version
+    refused: dict[str, Current] = field(default_factory=dict)  # changed by somebody since it was seen
+    missing: tuple[str, ...] = ()  # not in the dataset any more
+    label: str | None = None  # as stored: another word than the one sent where the class was renamed
+    notice: str = ""
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def append(
+    c: sa.Connection,
+    dataset_id: int,
+    changes: Sequence[Change],
+    by: str,
+    source: str,
+    operation: str | None = None,
+    note: str = "",
+    notes: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Appends one event per change and what the image carries with it, in the caller's transaction; returns the seqs."""
+    at = now()
+    seqs: dict[str, int] = {}
+    if not changes:
+        return seqs
+    last = _last_seq(c)
+    c.execute(
+        label_events.insert(),
+        [
+            {
+                "dataset_id": dataset_id,
+                "image_id": change.image_id,
+                "label": change.label,
+                "previous": change.previous,
+                "by": by,
+                "at": at,
+                "source": source,
+                "operation": operation,
+                "note": (notes or {}).get(change.image_id, note),
+                "flagged": change.flagged,
+            }
+            for change in changes
+        ],
+    )
+    for part in parts([change.image_id for change in changes]):
+        rows = c.execute(
+            select(label_events.c.image_id, func.max(label_events.c.seq))
+            .where(label_events.c.dataset_id == dataset_id, label_events.c.image_id.in_(part), label_events.c.seq > last)
+            .group_by(label_events.c.image_id)
+        )
+        seqs.update({image_id: seq for image_id, seq in rows})
+    here = images.update().where(images.c.dataset_id == dataset_id, images.c.id == sa.bindparam("i"))
+    rows_of = {
+        flagged: [{"i": x.image_id, "l": x.label, "s": seqs[x.image_id]} for x in changes if x.flagged is flagged]
+        for flagged in (None, True, False)
+    }
+    for flagged, values in rows_of.items():
+        if values:
+            flag = {} if flagged is None else {"flagged": flagged}
+            c.execute(here.values(label=sa.bindparam("l"), label_seq=sa.bindparam("s"), **flag), values)
+    return seqs
+
+
+def _last_seq(c: sa.Connection) -> int:
+    return int(c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one())
+
+
+def apply(
+    dataset_id: int, seen: Mapping[str, int], label: str | None, by: str, source: str, operation: str | None = None, note: str = ""
+) -> LabelResult:
+    """Gives the label to every image whose version (label_seq) is still the one that was seen."""
+    with writing() as c:
+        _alive(c, dataset_id)
+        stored = label if label is None else resolve(c, dataset_id, label)
+        done = _write(c, dataset_id, seen, lambda row: Change(row.id, stored, row.label), by, source, operation, note)
+        notice = f"“{label}” is called “{stored}” now." if stored != label else ""
+    return replace(done, label=stored, notice=notice)
+
+
+def flag(dataset_id: int, seen: Mapping[str, int], flagged: bool, by: str, operation: str | None = None) -> LabelResult:
+    """Sets or takes away the flag of every image whose version is still the one that was seen."""
+    with writing() as c:
+        _alive(c, dataset_id)
+        source = "flag" if flagged else "unflag"
+        return _write(c, dataset_id, seen, lambda row: Change(row.id, row.label, row.label, flagged), by, source, operation)
+
+
+def _alive(c: sa.Connection, dataset_id: int) -> None:
+    if c.execute(select(datasets.c.id).where(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))).first() is None:
+        raise NotFound("This dataset was deleted.", "Restore it on the Dataset page, or choose another one.")
+
+
+def _write(
+    c: sa.Connection, dataset_id: int, seen: Mapping[str, int], change: Any, by: str, source: str, operation: str | None, note: str = ""
+) -> LabelResult:
+    """change(row with id and label) -> Change; an operation that was stored before is answered, not stored again."""
+    done: dict[str, int] = {}
+    current: dict[str, Current] = {}
+    for part in parts(list(seen)):
+        if operation is not None:
+            e = label_events.c
+            repeated = select(e.image_id, e.seq).where(e.dataset_id == dataset_id, e.operation == operation, e.image_id.in_(part))
+            done.update({i: seq for i, seq in c.execute(repeated)})
+        current.update({row.id: row for row in _current(c, dataset_id, images.c.id.in_(part))})
+    missing = tuple(i for i in seen if i not in current)
+    if len(missing) == len(seen):
+        raise NotFound(f"Image {missing[0]} is not in this dataset any more.", "Reload the page.")
+    fresh = [i for i in seen if i in current and i not in done]
+    fitting = [current[i] for i in fresh if current[i].seq == seen[i]]
+    refused = {i: current[i] for i in fresh if current[i].seq != seen[i]}
+    return LabelResult({**done, **append(c, dataset_id, [change(row) for row in fitting], by, source, operation, note)}, refused, missing)
+
+
+def _current(c: sa.Connection, dataset_id: int, *conditions: Any, limit: int | None = None) -> list[Current]:
+    e = label_events
+    query = (
+        select(images.c.id, images.c.label, images.c.label_seq, func.coalesce(e.c.by, ""), func.coalesce(e.c.at, ""), images.c.flagged)
+        .select_from(images.outerjoin(e, e.c.seq == images.c.label_seq))
+        .where(images.c.dataset_id == dataset_id, *conditions)
+        .order_by(images.c.label_seq)
+        .limit(limit)
+    )
+    return [Current(*row) for row in c.execute(query)]
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def changes(dataset_id: int, after: int, limit: int = 1000) -> tuple[int, list[Current]]:
+    """The dataset's newest seq, and what images carry that were labelled or flagged after a seq, oldest first."""
+    with reading() as c:
+        newest = c.execute(select(func.coalesce(func.max(images.c.label_seq), 0)).where(images.c.dataset_id == dataset_id)).scalar_one()
+        found = _current(c, dataset_id, images.c.label_seq > after, limit=limit) if 0 <= after < newest else []
+    return newest, found
+
+
+def _events(*conditions: Any) -> sa.Select[Any]:
+    e = label_events.c
+    return select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(*conditions).order_by(e.seq)
+
+
+def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
+    """The image's label events, newest first."""
+    with reading() as c:
+        found = c.execute(_events(label_events.c.dataset_id == dataset_id, label_events.c.image_id == image_id))
+        return [LabelEvent(**row._mapping) for row in found][::-1]
+
+
+def all_events(dataset_id: int) -> list[LabelEvent]:
+    """The label events of all images, oldest first."""
+    with reading() as c:
+        return [LabelEvent(**row._mapping) for row in c.execute(_events(label_events.c.dataset_id == dataset_id))]
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which events; None means any. Times are UTC, ISO 8601; the end is not included."""
+
+    by: str | None = None
+    since: str | None = None
+    until: str | None = None
+    first: int | None = None  # seqs, both included
+    last: int | None = None
+
+    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
+        e = label_events.c
+        conditions: list[sa.ColumnElement[bool]] = [e.dataset_id == dataset_id]
+        if self.by is not None:
+            conditions.append(e.by == self.by)
+        if self.since is not None:
+            conditions.append(e.at >= self.since)
+        if self.until is not None:
+            conditions.append(e.at < self.until)
+        if self.first is not None:
+            conditions.append(e.seq >= self.first)
+        if self.last is not None:
+            conditions.append(e.seq <= self.last)
+        return conditions
+
+
+def acts(dataset_id: int, which: Which, offset: int, limit: int) -> tuple[list[Act], int]:
+    """One page of what was done, newest first, and how many acts there are: events of one person at one moment are one act."""
+    e = label_events.c
+    query = (
+        select(func.min(e.seq), func.max(e.seq).label("last"), e.by, e.at, e.source, func.max(e.note), func.max(e.label), func.count())
+        .where(*which.where(dataset_id))
+        .group_by(e.by, e.at, e.source, e.label)
+    )
+    with reading() as c:
+        total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+        return [Act(*row) for row in c.execute(query.order_by(sa.desc("last")).offset(offset).limit(limit))], total
+
+
+def people(dataset_id: int) -> list[str]:
+    """Everybody who has given a label, in the order of the alphabet."""
+    with reading() as c:
+        query = select(label_events.c.by).where(label_events.c.dataset_id == dataset_id).distinct().order_by(label_events.c.by)
+        return list(c.execute(query).scalars())
+
+
+# Taking back --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Undone:
+    images: int  # changed back
+    stay: int  # changed by somebody or something else since: left as they are
+
+
+def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, dry: bool = False) -> Undone:
+    """Takes the events back where nothing came after them: every image goes back to what it carried before.
+
+    dry: only counts.
+    """
+    e = label_events.c
+    touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
+    wanted = sa.and_(*which.where(dataset_id)).label("wanted")
+    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, wanted).where(e.dataset_id == dataset_id, e.image_id.in_(touched))
+    with writing() as c:
+        _alive(c, dataset_id)
+        if operation is not None and (done := _stored(c, dataset_id, operation)):
+            return Undone(done, 0)
+        trails: dict[str, list[Any]] = {}
+        for row in c.execute(query.order_by(e.seq)):
+            trails.setdefault(row.image_id, []).append(row)
+        names = _Names(c, dataset_id)
+        here = set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id)).scalars())
+        back: list[Change] = []
+        for image_id, trail in trails.items():
+            if image_id not in here or not trail[-1].wanted:
+                continue
+            first, flagged = trail[-1], None
+            for row in reversed(trail):
+                if not row.wanted:
+                    break
+                first = row
+                if row.flagged is not None:
+                    flagged = not row.flagged
+            back.append(Change(image_id, names.today(first.previous, first.seq), names.today(trail[-1].label, trail[-1].seq), flagged))
+        if back and not dry:
+            _bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
+            append(c, dataset_id, back, by, "undo", operation)
+    return Undone(len(back), len(trails) - len(back))
+
+
+def go_back(dataset_id: int, image_id: str, seen: int, seq: int, by: str) -> LabelResult:
+    """Gives one image the label it carried before an event, whatever came after, if its version is still the one seen."""
+    e = label_events.c
+    with writing() as c:
+        _alive(c, dataset_id)
+        event = c.execute(select(e.previous).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq == seq)).first()
+        if event is None:
+            raise NotFound("This change is not in the image's history.", "Reload the page.")
+        label = _Names(c, dataset_id).today(event.previous, seq)
+        done = _write(c, dataset_id, {image_id: seen}, lambda row: Change(row.id, label, row.label), by, "undo", None)
+        if done.seqs and label is not None:
+            _bring_back(c, dataset_id, {label}, by)
+    return done
+
+
+def _stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
+    e = label_events.c
+    return int(c.execute(select(func.count()).where(e.dataset_id == dataset_id, e.operation == operation)).scalar_one())
+
+
+class _Names:
+    """What the class a label event names is called today."""
+
+    def __init__(self, c: sa.Connection, dataset_id: int) -> None:
+        e = class_events.c
+        self.renames = c.execute(
+            select(e.name, e.to, e.after_seq).where(e.dataset_id == dataset_id, e.kind == "renamed").order_by(e.seq)
+        ).all()
+
+    def today(self, label: str | None, seq: int) -> str | None:
+        for name, to, after_seq in self.renames:
+            if after_seq >= seq and label == name:
+                label = to
+        return label
+
+
+# Classes ------------------------------------------------------------------------------------------
+
+
+def live_classes(c: sa.Connection, dataset_id: int) -> tuple[str, ...]:
+    """The names of the classes that are offered, in their order."""
+    query = select(classes.c.name).where(classes.c.dataset_id == dataset_id, classes.c.retired_at.is_(None)).order_by(classes.c.position)
+    return tuple(c.execute(query).scalars())
+
+
+def list_classes(dataset_id: int) -> list[Class]:
+    """All classes in their order, retired ones last."""
+    with reading() as c:
+        shown: dict[tuple[str, bool], list[str]] = {}
+        chosen = select(examples.c["class"], examples.c.image_id, examples.c.accepted).where(examples.c.dataset_id == dataset_id)
+        for name, image_id, accepted in c.execute(chosen):
+            shown.setdefault((name, accepted), []).append(image_id)
+        rows = c.execute(select(classes).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).all()
+    found = [
+        Class(r.name, r.guideline, r.retired_at, tuple(shown.get((r.name, True), ())), tuple(shown.get((r.name, False), ()))) for r in rows
+    ]
+    return sorted(found, key=lambda one: one.retired_at is not None)
+
+
+def add_classes(dataset_id: int, names: Iterable[str]) -> None:
+    """Appends the classes that are new, in the order given; retired ones are offered again."""
+    with writing() as c:
+        add_classes_in(c, dataset_id, names)
+
+
+def add_classes_in(c: sa.Connection, dataset_id: int, names: Iterable[str]) -> None:
+    """The same in the caller's transaction."""
+    rows = c.execute(select(classes.c.name, classes.c.position, classes.c.retired_at).where(classes.c.dataset_id == dataset_id)).all()
+    known = {row.name for row in rows}
+    end = max((row.position for row in rows), default=-1) + 1
+    wanted = list(dict.fromkeys(names))
+    fresh = [name for name in wanted if name not in known]
+    if fresh:
+        c.execute(classes.insert(), [{"dataset_id": dataset_id, "name": name, "position": end + i} for i, name in enumerate(fresh)])
+    _bring_back(c, dataset_id, {row.name for row in rows if row.retired_at} & set(wanted), "")
+
+
+def _bring_back(c: sa.Connection, dataset_id: int, names: set[str], by: str) -> None:
+    """Offers those of the classes again that were retired."""
+    for name in sorted(names):
+        where = (classes.c.dataset_id == dataset_id, classes.c.name == name)
+        if c.execute(classes.update().where(*where, classes.c.retired_at.is_not(None)).values(retired_at=None)).rowcount:
+            _tell(c, dataset_id, "restored", name, None, by)
+
+
+def _tell(c: sa.Connection, dataset_id: int, kind: str, name: str, to: str | None, by: str) -> None:
+    values = {"dataset_id": dataset_id, "kind": kind, "name": name, "to": to, "by": by, "at": now(), "after_seq": _last_seq(c)}
+    c.execute(class_events.insert().values(**values))
+
+
+def _row(c: sa.Connection, dataset_id: int, name: str) -> Any:
+    return c.execute(select(classes).where(classes.c.dataset_id == dataset_id, classes.c.name == name)).first()
+
+
+def resolve(c: sa.Connection, dataset_id: int, label: str) -> str:
+    """The class that the word means today: itself, or what it was renamed to or merged into since a page was drawn."""
+    e = class_events.c
+    name, after = label, 0
+    while (row := _row(c, dataset_id, name)) is None or row.retired_at:
+        moved = select(e.to, e.seq, e.by).where(
+            e.dataset_id == dataset_id, e.name == name, e.kind.in_(("renamed", "merged")), e.seq > after
+        )
+        found = c.execute(moved.order_by(e.seq.desc()).limit(1)).first()
+        if found is None:
+            if row is not None:
+                raise NotFound(f"The class “{name}” was retired.", "Choose another class, or bring it back on the Dataset page.")
+            raise NotFound(f"“{label}” is not a class of this dataset.", "Add the class first, or reload the page.")
+        name, after = found.to, found.seq
+    return name
+
+
+def known_or_added(c: sa.Connection, dataset_id: int, label: str) -> str:
+    """What the word means today; a word never heard of becomes a class."""
+    try:
+        return resolve(c, dataset_id, label)
+    except NotFound:
+        if _row(c, dataset_id, label) is not None:  # retired
+            raise
+    add_classes_in(c, dataset_id, [label])
+    return label
+
+
+def rename_class(dataset_id: int, old: str, new: str, by: str) -> None:
+    """Gives the class another name; its images follow, the events keep the words of their day."""
+    with writing() as c:
+        _alive(c, dataset_id)
+        if _row(c, dataset_id, old) is None:
+            raise NotFound(f"There is no class “{old}” any more.", "Reload the page: somebody may have renamed it.")
+        taken = next((n for n in _names(c, dataset_id) if n != old and n.casefold() == new.casefold()), None)
+        if taken is not None:
+            raise Conflict(f"There is a class “{taken}” already.", "Choose another name, or merge the two classes.")
+        _tell(c, dataset_id, "renamed", old, new, by)
+        c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == old).values(name=new))
+        c.execute(examples.update().where(examples.c.dataset_id == dataset_id, examples.c["class"] == old).values({"class": new}))
+        c.execute(images.update().where(images.c.dataset_id == dataset_id, images.c.label == old).values(label=new))
+
+
+def _names(c: sa.Connection, dataset_id: int) -> list[str]:
+    return list(c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id)).scalars())
+
+
+def retire_class(dataset_id: int, name: str, into: str | None, by: str, operation: str | None = None) -> int:
+    """Offers the class no more: its images go to another class (a merge) or lose their label; returns how many.
+
+    Undone by taking the act back, or by restore_class.
+    """
+    with writing() as c:
+        _alive(c, dataset_id)
+        row = _row(c, dataset_id, name)
+        if row is None:
+            raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
+        if row.retired_at:
+            raise Conflict(f"The class “{name}” is retired already.", "Reload the page.")
+        if into is not None:
+            into = resolve(c, dataset_id, into)
+            if into == name:
+                raise Invalid(f"“{name}” cannot be merged into itself.", "Choose another class.")
+        carried = c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.label == name)).scalars()
+        given = [Change(i, into, name) for i in carried]
+        source = "retire" if into is None else "merge"
+        append(c, dataset_id, given, by, source, operation, note=f"class {name} {'retired' if into is None else f'merged into {into}'}")
+        _tell(c, dataset_id, "retired" if into is None else "merged", name, into, by)
+        c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(retired_at=now()))
+        return len(given)
+
+
+def restore_class(dataset_id: int, name: str, by: str) -> int:
+    """Offers a retired class again, and gives it back to the images that nobody has labelled since; returns how many."""
+    e, i = label_events.c, images.c
+    with writing() as c:
+        _alive(c, dataset_id)
+        _bring_back(c, dataset_id, {name}, by)
+        lost = (
+            select(i.id, i.label)
+            .select_from(images.join(label_events, e.seq == i.label_seq))
+            .where(i.dataset_id == dataset_id, e.source.in_(("retire", "merge")), e.previous == name)
+        )
+        back = [Change(row.id, name, row.label) for row in c.execute(lost)]
+        append(c, dataset_id, back, by, "restore", note=f"class {name} brought back")
+        return len(back)
+
+
+def order_classes(dataset_id: int, names: Sequence[str]) -> None:
+    """Puts the classes in this order; those not named keep theirs, behind."""
+    with writing() as c:
+        rows = c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).scalars()
+        known = list(rows)
+        order = [n for n in dict.fromkeys(names) if n in known]
+        for position, name in enumerate([*order, *(n for n in known if n not in order)]):
+            c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(position=position))
+
+
+def describe_class(dataset_id: int, name: str, guideline: str) -> None:
+    """Sets the class's guideline."""
+    with writing() as c:
+        where = (classes.c.dataset_id == dataset_id, classes.c.name == name)
+        if c.execute(classes.update().where(*where).values(guideline=guideline)).rowcount == 0:
+            raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
+
+
+def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None) -> None:
+    """Makes the image an accepted or rejected example of the class; None takes it away."""
+    values = {"dataset_id": dataset_id, "class": name, "image_id": image_id}
+    with writing() as c:
+        if _row(c, dataset_id, name) is None:
+            raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
+        c.execute(examples.delete().where(*(examples.c[key] == value for key, value in values.items())))
+        if accepted is not None:
+            c.execute(examples.insert().values({**values, "accepted": accepted}))
+
+
+# Dealing out work -----------------------------------------------------------------------------------
+
+
+def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int) -> list[str]:
+    """The first candidates that nobody else holds, held for this session from now on."""
+    at = time.time()
+    mine: list[str] = []
+    with writing() as c:
+        c.execute(claims.delete().where(claims.c.until < at))
+        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
+        theirs = set(c.execute(held).scalars())
+        mine = [i for i in candidates if i not in theirs][:count]
+        for part in parts(mine):
+            c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.image_id.in_(part)))
+        if mine:
+            until = at + CLAIM_SECONDS
+            c.execute(claims.insert(), [{"dataset_id": dataset_id, "image_id": i, "session": session, "until": until} for i in mine])
+    return mine
+
+
+def renew(dataset_id: int, session: str) -> None:
+    """Holds what was dealt out to the session for another while."""
+    with writing() as c:
+        mine = (claims.c.dataset_id == dataset_id, claims.c.session == session)
+        c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
+
+
+def held_by_others(dataset_id: int, session: str) -> int:
+    """How many images are dealt out to others at the moment."""
+    with reading() as c:
+        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, claims.c.until >= time.time())
+        return c.execute(select(func.count()).where(*theirs)).scalar_one()
+
+
+# Imported predictions -------------------------------------------------------------------------------
+
+
+def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float | None]]) -> None:
+    """Stores (image_id, model, label, score); a model's earlier prediction on the same image is replaced."""
+    if not rows:
+        return
+    p = predictions.c
+    with writing() as c:
+        gone = predictions.delete().where(p.dataset_id == dataset_id, p.image_id == sa.bindparam("i"), p.model == sa.bindparam("m"))
+        c.execute(gone, [{"i": image_id, "m": model} for image_id, model, _, _ in rows])
+        unique = {(image_id, model): (label, score) for image_id, model, label, score in rows}
+        c.execute(
+            predictions.insert(),
+            [
+                {"dataset_id": dataset_id, "image_id": image_id, "model": model, "label": label, "score": score}
+                for (image_id, model), (label, score) in unique.items()
+            ],
+        )
+
+
+def imported_predictions(dataset_id: int) -> list[tuple[str, str, str, float | None]]:
+    """(image_id, model, label, score)."""
+    p = predictions.c
+    with reading() as c:
+        query = select(p.image_id, p.model, p.label, p.score).where(p.dataset_id == dataset_id).order_by(p.model, p.image_id)
+        return [(row.image_id, row.model, row.label, row.score) for row in c.execute(query)]

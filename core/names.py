@@ -1,0 +1,28 @@
+"""What datasets and classes may be called."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from core.errors import Invalid
+
+MAX_NAME = 80
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with it, to follow “the name”."""
+    if not name.strip() or len(name) > MAX_NAME:
+        return f"must have 1 to {MAX_NAME} characters"
+    if "/" in name or "\\" in name or name.startswith("."):
+        return "must not hold slashes or begin with a dot"
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        return "must not hold line breaks or control characters"
+    return None
+
+
+def checked_name(name: str, what: str) -> str:
+    """The name without surrounding blanks; Invalid says what is wrong with it."""
+    name = unicodedata.normalize("NFC", name.strip())
+    if problem := name_problem(name):
+        raise Invalid(f"The name of a {what} {problem}.", "Choose a short name, such as “flowers”.")
+    return name

@@ -1,0 +1,211 @@
+"""The tables, the engine and its transactions; only core.ledger and core.store write SQL with them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.settings import settings
+
+meta = sa.MetaData()
+datasets = sa.Table(
+    "datasets",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False),
+    sa.Column("splits_given", sa.Boolean, nullable=False, default=False),
+    sa.Column("deleted_at", sa.String),
+)
+# A deleted dataset keeps its rows (deletion can be undone) but frees its name.
+sa.Index(
+    "live_name",
+    datasets.c.name,
+    unique=True,
+    sqlite_where=datasets.c.deleted_at.is_(None),
+    postgresql_where=datasets.c.deleted_at.is_(None),
+)
+classes = sa.Table(
+    "classes",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("guideline", sa.String, nullable=False, server_default=""),
+    sa.Column("retired_at", sa.String),  # no longer offered; no image carries it
+)
+# What happened to the classes themselves: label events keep the words of their day, this says what those are called now.
+class_events = sa.Table(
+    "class_events",
+    meta,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("to", sa.String),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("after_seq", sa.Integer, nullable=False),  # the last label event before it
+    sqlite_autoincrement=True,
+)
+# Images that show what belongs to a class, and what only seems to.
+examples = sa.Table(
+    "examples",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("class", sa.String, primary_key=True),
+    sa.Column("image_id", sa.String(16), primary_key=True),
+    sa.Column("accepted", sa.Boolean, nullable=False),
+)
+images = sa.Table(
+    "images",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("ext", sa.String, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("channels", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("split", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("added_at", sa.String, nullable=False),
+    sa.Column("thumb_offset", sa.BigInteger, nullable=False),
+    sa.Column("thumb_size", sa.Integer, nullable=False),
+    # Written only together with an event: the last one's label and seq, so that filters and counts need no join.
+    sa.Column("label", sa.String),
+    sa.Column("label_seq", sa.Integer, nullable=False, default=0),
+    sa.Column("flagged", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+sa.Index("by_time", images.c.dataset_id, images.c.added_at, images.c.id)
+sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
+sa.Index("by_change", images.c.dataset_id, images.c.label_seq)
+label_events = sa.Table(
+    "label_events",
+    meta,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.Integer, nullable=False),
+    sa.Column("image_id", sa.String(16), nullable=False),
+    sa.Column("label", sa.String),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("note", sa.String, nullable=False, default=""),
+    sa.Column("previous", sa.String),
+    sa.Column("flagged", sa.Boolean),  # the flag after it, where the event changed that
+    sa.Column("operation", sa.String),  # the client's id of the act: the same act is stored once
+    sa.UniqueConstraint("dataset_id", "image_id", "operation"),
+    sqlite_autoincrement=True,
+)
+sa.Index("events_by_time", label_events.c.dataset_id, label_events.c.at)
+# Images dealt out to somebody, so that no two people get the same one.
+claims = sa.Table(
+    "claims",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("image_id", sa.String(16), primary_key=True),
+    sa.Column("session", sa.String, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+)
+# Predictions that came with an import; those of a run lie in its folder.
+predictions = sa.Table(
+    "predictions",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("image_id", sa.String(16), primary_key=True),
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("score", sa.Float),
+)
+submissions = sa.Table(
+    "submissions",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("image_id", sa.String(16), nullable=False),
+    sa.Column("ext", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("predicted", sa.String, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("probabilities", sa.String, nullable=False),  # JSON
+    sa.Column("verdict", sa.String),
+    sa.Column("label", sa.String),
+    sa.Column("decided_by", sa.String),
+    sa.Column("decided_at", sa.String),
+)
+sa.Index("queue", submissions.c.dataset_id, submissions.c.verdict)
+
+# SQLite 3.7.0 to 3.51.2 can lose committed rows in WAL mode when two processes write at once;
+# the fix was carried back to 3.44.6 and 3.50.7.
+WAL_IS_SAFE = (
+    sqlite3.sqlite_version_info >= (3, 51, 3)
+    or (3, 50, 7) <= sqlite3.sqlite_version_info < (3, 51)
+    or (3, 44, 6) <= sqlite3.sqlite_version_info < (3, 45)
+)
+
+
+@lru_cache(maxsize=1)
+def engine() -> sa.Engine:
+    made = sa.create_engine(settings().database_url)
+    if made.dialect.name == "sqlite":
+
+        @sa.event.listens_for(made, "connect")
+        def pragmas(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+            for pragma in (
+                "busy_timeout=30000",
+                f"journal_mode={'WAL' if WAL_IS_SAFE else 'DELETE'}",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @sa.event.listens_for(made, "begin")
+        def begin(connection: sa.Connection) -> None:
+            write = connection.get_execution_options().get("write", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    with made.connect().execution_options(write=True) as connection, connection.begin():
+        meta.create_all(connection)
+        _add_what_is_new(connection)
+    return made
+
+
+def _add_what_is_new(connection: sa.Connection) -> None:
+    """Columns and indexes that a database made by an older Loupe lacks; nothing is ever dropped."""
+    found = sa.inspect(connection)
+    for table in meta.sorted_tables:
+        have = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in have:
+                definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+@contextmanager
+def reading() -> Iterator[sa.Connection]:
+    with engine().connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing() -> Iterator[sa.Connection]:
+    """One transaction that takes the write lock at its start: it waits its turn instead of failing half-way."""
+    with engine().connect().execution_options(write=True) as connection, connection.begin():
+        yield connection
+
+
+def parts(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Chunks below SQLite's limit on bound variables."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
