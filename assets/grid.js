@@ -3,18 +3,31 @@
 
 const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox } = await import(new URL("/assets/shared.js", location.origin));
 
-// One grid ---------------------------------------------------------------------------------------
+const CHANGED_MS = 400; // after a person's last labelling, the page's numbers follow
+const OTHERS_MS = 3000; // and at most so often for what others do
+const SAID_MS = 5000;
+const HOLD_MS = 450;
+const DRAG_PX = 5;
+const EDGE_PX = 48; // a drag so near the window's lower edge scrolls
+const COMMAND = mac ? "⌘ " : "Ctrl ";
+const CAPTIONS = { name: "Caption: name", label: "Caption: label", prediction: "Caption: answer", none: "No caption" };
 
 const views = new WeakMap();
 let lastUsed = null;
 
 // A key pressed while nothing has the focus belongs to the grid used last.
 document.addEventListener("keydown", (event) => {
-  if (!lastUsed?.root.isConnected || lastUsed.sheet.open) return;
+  if (!lastUsed?.root.isConnected || lastUsed.sheet.open || lastUsed.zoom.open) return;
   const focus = document.activeElement ?? document.body; // the page, or the scrolling area around the grid
   const host = lastUsed.root.getRootNode().host;
   if (focus !== host && focus.contains(host)) lastUsed.onKey(event);
 });
+
+// "3 labelled cat"
+function described(field, n, value) {
+  if (field === "flagged") return `${n.toLocaleString("en")} ${value ? "flagged" : "unflagged"}`;
+  return value === null ? count(n, "label removed", "labels removed") : `${n.toLocaleString("en")} labelled ${value}`;
+}
 
 class View {
   constructor(parent) {
@@ -28,11 +41,14 @@ class View {
     this.follows = false; // the selection is one cell that only followed the arrows
     this.counter = 0;
     this.blurred = remembered("blur") === "1";
+    this.said = "";
     this.grid = el("div", { class: "cells" });
-    this.bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Label the selected images", hidden: true });
+    this.band = el("div", { class: "band", "aria-hidden": "true" });
+    this.bar = el("div", { class: "bar", role: "group", "aria-label": "Label the selected images", hidden: true });
     this.alert = el("div", { class: "alert", role: "alert", hidden: true });
     this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
-    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.sheet);
+    this.zoom = new Zoom(this);
+    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.zoom.dialog, this.sheet);
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.root.addEventListener("focusin", () => (lastUsed = this));
@@ -41,7 +57,7 @@ class View {
       const cell = event.target.closest(".cell");
       if (cell && this.editable && !event.target.closest(".open")) this.open(cell.dataset.id);
     });
-    this.grid.addEventListener("pointerdown", (event) => this.onHold(event));
+    this.grid.addEventListener("pointerdown", (event) => (event.pointerType === "touch" ? this.onHold(event) : this.onDrag(event)));
     for (const end of ["pointerup", "pointercancel", "pointerleave", "scroll"]) {
       this.grid.addEventListener(end, () => clearTimeout(this.hold));
     }
@@ -58,15 +74,15 @@ class View {
     const box = Outbox.of(data.dataset_id);
     if (this.box !== box) this.box?.leave(this);
     this.box = box;
-    box.join(this, data);
     box.learn(data.items);
     if (this.size === undefined || this.given !== data.size) {
       this.given = data.size;
       const fitting = innerWidth < 640 ? Math.min(data.size, 104) : data.size; // three beside each other on a phone
       this.size = Number(remembered(`size.${data.key}`)) || fitting;
     }
+    this.answers = data.items.some((item) => item.predicted || item.note);
+    this.setCaption(remembered(`caption.${data.key}`));
     this.root.style.setProperty("--size", `${this.size}px`);
-    this.root.dataset.caption = data.caption;
     this.root.classList.toggle("editable", this.editable);
     this.root.classList.toggle("blurred", this.blurred);
     this.grid.setAttribute("role", this.editable ? "listbox" : "group");
@@ -75,11 +91,19 @@ class View {
     else this.grid.removeAttribute("aria-multiselectable");
     this.rebuild(data.items);
     this.buildBar();
+    box.join(this, data);
     this.paint();
     clearTimeout(this.prefetching);
     this.prefetching = setTimeout(() => {
       this.fetched = (data.prefetch ?? []).map((url) => Object.assign(new Image(), { src: url }));
     }, 150);
+  }
+
+  // A person's choice goes before the page's.
+  setCaption(chosen) {
+    const possible = chosen in CAPTIONS && (chosen !== "prediction" || this.answers);
+    this.caption = possible ? chosen : this.data.caption;
+    this.root.dataset.caption = this.caption;
   }
 
   // Cells --------------------------------------------------------------------------------------
@@ -111,6 +135,7 @@ class View {
     this.current = same ? Math.max(0, place(focusId, this.current)) : 0;
     this.anchor = same ? Math.max(0, place(anchorId, this.current)) : 0;
     if (hadFocus && !this.grid.contains(this.root.getRootNode().activeElement)) this.focusCell();
+    if (this.zoom.open) this.zoom.show();
   }
 
   build(item) {
@@ -119,6 +144,7 @@ class View {
     image.addEventListener("load", () => image.classList.add("loaded"));
     image.addEventListener("error", () => cell.classList.add("broken"));
     const open = el("button", { class: "open", type: "button", tabindex: "-1", title: "Open (Enter)", "aria-label": `Open ${item.name || item.id}` }, icon(ICONS.open));
+    const flag = el("span", { class: "flag", title: "Flagged (f)", hidden: true }, icon(ICONS.flag));
     const chip = el("span", { class: "prediction", hidden: true });
     const dot = el("span", { class: "dot" });
     const text = el("span", { class: "text" });
@@ -128,76 +154,80 @@ class View {
     const cell = el(
       "div",
       { class: "cell", "data-id": item.id, tabindex: "-1" },
-      el("div", { class: "picture" }, image, chip, open),
+      el("div", { class: "picture" }, image, flag, chip, open),
       el("div", { class: "foot" }, badge, split),
       sub,
     );
-    const parts = { cell, image, chip, dot, text, badge, split, sub };
+    const parts = { cell, image, flag, chip, dot, text, badge, split, sub };
     this.cells.set(item.id, parts);
     return parts;
   }
 
   paint() {
-    if (!this.box) return;
     this.order.forEach((id, index) => this.paintCell(id, index));
+    if (this.zoom.open) this.zoom.paint();
     if (!this.editable) return;
     const n = this.selected.size;
-    const usable = n > 0;
-    this.parts.count.textContent = n ? `${n.toLocaleString("en")} selected` : "None selected";
-    for (const button of this.bar.querySelectorAll(".class, .remove")) button.setAttribute("aria-disabled", String(!usable));
-    if (this.parts.more) this.parts.more.disabled = !usable;
-    this.parts.undo.setAttribute("aria-disabled", String(!this.box.undos.length));
+    const all = n > 0 && n === this.order.length;
+    const able = (button, yes) => button.setAttribute("aria-disabled", String(!yes));
+    say(this.parts.count, n ? `${n.toLocaleString("en")} selected` : "None selected");
+    for (const button of this.bar.querySelectorAll(".class, .remove")) able(button, n);
+    if (this.parts.more) this.parts.more.disabled = !n;
+    able(this.parts.undo, this.box.undos.length);
+    able(this.parts.redo, this.box.redos.length);
+    say(this.parts.all.querySelector(".text"), all ? "Select none" : "Select page");
+    this.parts.all.setAttribute("aria-label", all ? "Select none" : "Select page");
+    this.paintSaid();
+    if (this.shown === this.box.notice) return;
+    this.shown = this.box.notice;
+    this.alert.replaceChildren();
+    this.alert.hidden = !this.shown;
+    if (!this.shown) return;
+    this.alert.setAttribute("role", this.shown.calm ? "status" : "alert");
+    this.alert.classList.toggle("calm", Boolean(this.shown.calm));
+    this.alert.append(
+      el("span", {}, el("strong", {}, this.shown.text), " ", this.shown.hint),
+      el("button", { type: "button", class: "quiet", "aria-label": "Close this message", onclick: () => this.dismiss() }, icon(ICONS.remove)),
+    );
+  }
+
+  paintSaid() {
     const slow = this.box.slow;
-    say(this.parts.unsaved, slow ? `${count(this.box.ops.length, "change", "changes")} not saved yet` : "");
-    this.parts.unsaved.title = slow && this.box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : "";
-    if (this.shown !== this.box.notice) {
-      this.shown = this.box.notice;
-      this.alert.replaceChildren();
-      this.alert.hidden = !this.shown;
-      if (this.shown) {
-        this.alert.append(
-          el("span", {}, el("strong", {}, this.shown.text), " ", this.shown.hint),
-          el("button", { type: "button", class: "quiet", "aria-label": "Close this message", onclick: () => this.dismiss() }, icon(ICONS.remove)),
-        );
-      }
-    }
-  }
-
-  say(node, text) {
-    if (node.textContent !== text) node.textContent = text;
-  }
-
-  dismiss() {
-    this.box.dismiss();
-    this.focusCell();
+    say(this.parts.said, slow ? `${count(this.box.ops.length, "change", "changes")} not saved yet` : this.said);
+    this.parts.said.classList.toggle("unsaved", slow);
+    this.parts.said.title = slow && this.box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : this.said;
   }
 
   paintCell(id, index) {
     const p = this.cells.get(id);
     const item = this.items.get(id);
-    const { label, pending, ...state } = this.box.state(id);
-    const by = pending ? null : state.by;
+    const { label, flagged, pending, by, refused } = this.box.state(id);
     const differs = Boolean(item.predicted && label && item.predicted !== label);
-    const sure = item.confidence === undefined || item.confidence === null ? "" : percent(item.confidence);
+    const answer = item.predicted ? `${item.predicted} ${item.confidence == null ? "" : percent(item.confidence)}`.trim() : "";
+    const sub = { name: item.name ?? "", prediction: item.note || answer }[this.caption] ?? "";
     p.badge.hidden = !label;
     say(p.text, label ?? "");
     p.badge.title = label ?? "";
-    const color = this.colors.get(label) ?? "var(--st-gray-color)";
+    const color = this.color(label);
     if (p.color !== color) p.dot.style.setProperty("--dot", (p.color = color));
     p.badge.classList.toggle("pending", pending);
-    say(p.split, by ? `by ${by}` : ({ validation: "val" }[item.split] ?? item.split ?? ""));
-    p.split.title = by ? `${by} set this label` : (item.split ?? "");
-    p.cell.classList.toggle("refused", Boolean(by));
+    p.flag.hidden = !flagged;
+    const named = !pending && by;
+    say(p.split, named ? `by ${by}` : ({ validation: "val" }[item.split] ?? item.split ?? ""));
+    p.split.title = named ? `${by} changed this` : (item.split ?? "");
+    p.split.classList.toggle("by", Boolean(named));
+    p.cell.classList.toggle("refused", Boolean(named && refused));
     p.cell.classList.toggle("differs", differs);
-    const showChip = Boolean(item.predicted) && (differs || !label) && this.data.caption !== "prediction";
-    p.chip.hidden = !showChip;
-    if (showChip) say(p.chip, `${item.predicted} ${sure}`.trim());
-    const sub = { name: item.name ?? "", prediction: item.predicted ? `${item.predicted} ${sure}`.trim() : "" }[this.data.caption] ?? "";
+    p.chip.hidden = !answer || sub === answer || !(differs || !label);
+    say(p.chip, answer);
     say(p.sub, sub);
     p.sub.title = sub;
     const words = [item.alt || item.name || id, label ? `labelled ${label}` : "no label"];
+    if (flagged) words.push("flagged");
     if (pending) words.push("not saved yet");
-    if (item.predicted) words.push(`${differs ? "the model disagrees: " : "predicted "}${item.predicted} ${sure}`.trim());
+    if (named) words.push(`by ${by}`);
+    if (answer) words.push(`${differs ? "the model disagrees: " : "predicted "}${answer}`);
+    if (item.note) words.push(item.note);
     if (item.split) words.push(item.split);
     const name = words.join(", ");
     if (p.name !== name) p.cell.setAttribute("aria-label", (p.name = name));
@@ -208,40 +238,98 @@ class View {
     p.cell.tabIndex = index === this.current ? 0 : -1;
   }
 
+  color(label) {
+    return this.colors.get(label) ?? "var(--st-gray-color)";
+  }
+
   // The bar ------------------------------------------------------------------------------------
 
   buildBar() {
     this.bar.hidden = !this.editable;
-    const sign = JSON.stringify([this.editable, this.data.classes]);
+    const sign = JSON.stringify([this.editable, this.answers, this.data.classes]);
     if (this.sign === sign) return;
     this.sign = sign;
     this.bar.replaceChildren();
+    this.zoom.classes.replaceChildren();
     if (!this.editable) return;
+    const tool = (name, label, key, act, text) => {
+      const words = text ? [el("span", { class: "text" }, text)] : [];
+      return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
+    };
+    const classes = this.classButtons();
+    this.zoom.classes.append(...this.classButtons());
+    const blur = tool("blur", "Blur all pictures", "b", () => this.toggleBlur());
+    blur.setAttribute("aria-pressed", String(this.blurred));
+    this.parts = {
+      count: el("span", { class: "count" }),
+      said: el("span", { class: "said", role: "status" }),
+      more: classes.find((node) => node.matches("select")),
+      all: tool("page", "Select page", `${COMMAND}A`, () => this.selectPage(), "Select page"),
+      undo: tool("undo", "Undo", `${COMMAND}Z`, () => this.undo(), "Undo"),
+      redo: tool("redo", "Redo", `${COMMAND}Shift Z`, () => this.redo(), "Redo"),
+      blur,
+    };
+    this.bar.append(
+      el("div", { class: "state" }, this.parts.count, this.parts.said),
+      el("div", { class: "classes" }, ...classes),
+      el(
+        "div",
+        { class: "tools" },
+        this.parts.all,
+        tool("remove", "Remove the label", "Backspace", () => this.assign(null), "Remove label"),
+        tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), "Flag"),
+        this.parts.undo,
+        this.parts.redo,
+        el("span", { class: "rule" }),
+        this.captionChoice(),
+        this.sizeSlider(),
+        tool("zoom", "Show the picture large", "z", () => this.zoom.toggle()),
+        blur,
+        tool("keys", "Show the keys", "?", () => this.showKeys()),
+      ),
+    );
+  }
+
+  classButtons() {
     const classes = this.data.classes;
-    const shown = classes.length > 12 ? classes.slice(0, 9) : classes;
-    const buttons = shown.map((c, i) => {
-      const key = this.keyOf(i);
+    const few = classes.length > 12 ? classes.slice(0, 9) : classes;
+    const nodes = few.map(({ name, color, key = "" }) => {
       const dot = el("span", { class: "dot" });
-      dot.style.setProperty("--dot", c.color ?? "var(--st-gray-color)");
+      dot.style.setProperty("--dot", color ?? "var(--st-gray-color)");
       return el(
         "button",
-        { type: "button", class: "class", "data-label": c.name, title: `Label the selection “${c.name}” (${key})`, "aria-keyshortcuts": key.replace("⇧", "Shift+"), onclick: (e) => this.press(e, () => this.assign(c.name)) },
+        { type: "button", class: "class", title: `Label “${name}”${key && ` (${key})`}`, "aria-keyshortcuts": key && key.replace("⇧", "Shift+"), onclick: (e) => this.press(e, () => this.assign(name)) },
         dot,
-        el("span", { class: "text" }, c.name),
-        el("kbd", { "aria-hidden": "true" }, key),
+        el("span", { class: "text" }, name),
+        ...(key ? [el("kbd", { "aria-hidden": "true" }, key)] : []),
       );
     });
-    const tool = (name, path, label, key, act, text) =>
-      el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(path), ...(text ? [el("span", { class: "text" }, text)] : []));
-    const more = shown.length < classes.length && el("select", { class: "more", "aria-label": "More classes" }, el("option", { value: "" }, `${classes.length - shown.length} more…`), ...classes.slice(shown.length).map((c, i) => el("option", { value: String(i + shown.length) }, `${c.name}${this.keyOf(i + shown.length) && `  (${this.keyOf(i + shown.length)})`}`)));
-    if (more) {
-      more.addEventListener("change", () => {
-        const chosen = classes[Number(more.value)];
-        if (more.value !== "" && chosen) this.assign(chosen.name);
-        more.value = "";
-        this.focusCell();
-      });
-    }
+    const rest = classes.slice(few.length);
+    if (!rest.length) return nodes;
+    const options = rest.map((c, i) => el("option", { value: String(i) }, `${c.name}${c.key && `  (${c.key})`}`));
+    const more = el("select", { class: "more", "aria-label": "More classes" }, el("option", { value: "" }, `${rest.length} more…`), ...options);
+    more.addEventListener("change", () => {
+      if (more.value !== "") this.assign(rest[Number(more.value)].name);
+      more.value = "";
+      this.focusCell();
+    });
+    return [...nodes, more];
+  }
+
+  captionChoice() {
+    const names = Object.keys(CAPTIONS).filter((name) => name !== "prediction" || this.answers || this.caption === name);
+    const choice = el("select", { class: "more", "aria-label": "Caption under the pictures", title: "What stands under the pictures" });
+    choice.append(...names.map((name) => el("option", { value: name, selected: name === this.caption }, CAPTIONS[name])));
+    choice.addEventListener("change", () => {
+      remembered(`caption.${this.data.key}`, choice.value);
+      this.setCaption(choice.value);
+      this.paint();
+      this.focusCell();
+    });
+    return choice;
+  }
+
+  sizeSlider() {
     const size = el("input", { type: "range", class: "size", min: "64", max: "256", step: "8", value: String(this.size), "aria-label": "Thumbnail size" });
     size.addEventListener("input", () => {
       this.size = Number(size.value);
@@ -249,33 +337,7 @@ class View {
       remembered(`size.${this.data.key}`, String(this.size));
     });
     size.addEventListener("pointerup", () => this.focusCell());
-    const blur = tool("blur", ICONS.blur, "Blur all pictures", "b", () => this.toggleBlur());
-    blur.setAttribute("aria-pressed", String(this.blurred));
-    const undo = tool("undo", ICONS.undo, "Undo the last labelling", mac ? "⌘Z" : "Ctrl+Z", () => this.box.undo(), "Undo");
-    this.parts = {
-      count: el("span", { class: "count", role: "status" }),
-      unsaved: el("span", { class: "unsaved", role: "status" }),
-      undo,
-      blur,
-      more: more || null,
-    };
-    this.bar.append(
-      el("div", { class: "state" }, this.parts.count, this.parts.unsaved),
-      el("div", { class: "classes" }, ...buttons, ...(more ? [more] : [])),
-      el(
-        "div",
-        { class: "tools" },
-        tool("remove", ICONS.remove, "Remove the label", "Backspace", () => this.assign(null), "Remove label"),
-        undo,
-        el("label", { class: "sizes", title: "Thumbnail size" }, icon(ICONS.small), size, icon(ICONS.large)),
-        blur,
-        tool("keys", ICONS.keys, "Show the keys", "?", () => this.showKeys()),
-      ),
-    );
-  }
-
-  keyOf(index) {
-    return this.data.classes[index].key ?? "";
+    return el("label", { class: "sizes", title: "Thumbnail size" }, icon(ICONS.small), size, icon(ICONS.large));
   }
 
   // A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
@@ -285,34 +347,42 @@ class View {
     if (event.detail > 0 && !this.sheet.open) this.focusCell();
   }
 
-  toggleBlur() {
-    this.blurred = !this.blurred;
-    remembered("blur", this.blurred ? "1" : "0");
-    this.root.classList.toggle("blurred", this.blurred);
-    this.parts?.blur.setAttribute("aria-pressed", String(this.blurred));
+  announce(text) {
+    this.said = text;
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => this.announce(""), SAID_MS);
+    if (this.editable) this.paintSaid();
+    if (this.zoom.open) this.zoom.paint();
+  }
+
+  dismiss() {
+    this.box.dismiss();
+    this.focusCell();
   }
 
   showKeys() {
-    const rows = this.editable
-      ? [
-          ["1 … 9, 0", "give the selection class 1 … 10"],
-          ...(this.data.classes.length > 10 ? [["Shift + 1 … 0", "class 11 … 20"]] : []),
-          ["Backspace", "remove the label"],
-          [mac ? "⌘ Z" : "Ctrl Z", "undo the last labelling"],
-          ["Arrows", "go to the next picture and select it"],
-          ["Shift + arrows", "extend the selection"],
-          ["x", "add or drop this picture; arrows then only move"],
-          [mac ? "⌘ A" : "Ctrl A", "select all on this page"],
-          ["Escape", "select none"],
-          ["Enter", "open the picture"],
-          ["b", "blur all pictures"],
-          ["Touch", "tap selects, hold selects up to here"],
-        ]
-      : [
-          ["Arrows", "go to the next picture"],
-          ["Enter", "open the picture"],
-          ["b", "blur all pictures"],
-        ];
+    const moves = [
+      ["Arrows", this.editable ? "go to the next picture and select it" : "go to the next picture"],
+      ["Enter", "open the picture"],
+      ["z", "show the picture large; arrows go on"],
+      ["b", "blur all pictures"],
+    ];
+    const labels = [
+      ["1 … 9, 0", "give the selection class 1 … 10"],
+      ...(this.data.classes.length > 10 ? [["Shift 1 … 0", "class 11 … 20"]] : []),
+      ["Space", "go on to the next picture"],
+      ["Backspace", "remove the label"],
+      ["f", "flag or unflag"],
+      [`${COMMAND}Z`, "undo"],
+      [`${COMMAND}Shift Z`, "redo"],
+      ["Shift arrows", "extend the selection"],
+      ["x", "add or drop this picture; arrows then only move"],
+      [`${COMMAND}A`, "select all on this page"],
+      ["Escape", "select none"],
+      ["Mouse", `drag a rectangle to select; ${mac ? "⌘" : "Ctrl"} adds`],
+      ["Touch", "tap selects, hold selects up to here"],
+    ];
+    const rows = this.editable ? [...labels, ...moves] : moves;
     const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
     this.sheet.replaceChildren(
       el("h2", {}, "Keys"),
@@ -325,23 +395,77 @@ class View {
 
   // What a person does -------------------------------------------------------------------------
 
+  get currentId() {
+    return this.order[this.current];
+  }
+
+  // Under the zoom only the picture one sees is meant.
+  targets() {
+    return this.zoom.open ? [this.currentId] : this.order.filter((id) => this.selected.has(id));
+  }
+
   assign(label) {
-    this.box.apply("label", this.order.filter((id) => this.selected.has(id)), label);
+    const ids = this.targets();
+    if (!ids.length) return this.announce("Select pictures first");
+    const n = this.box.apply("label", ids, label);
+    this.announce(n ? described("label", n, label) : label === null ? "No label there" : `Already ${label}`);
+  }
+
+  toggleFlag() {
+    const chosen = this.targets();
+    const ids = chosen.length ? chosen : [this.currentId];
+    const value = !ids.every((id) => this.box.state(id).flagged);
+    this.announce(described("flagged", this.box.apply("flagged", ids, value), value));
+  }
+
+  undo() {
+    this.announceStep("Undone", "Nothing to undo", this.box.undo());
+  }
+
+  redo() {
+    this.announceStep("Redone", "Nothing to redo", this.box.redo());
+  }
+
+  announceStep(done, nothing, step) {
+    const parts = step?.groups.map(([value, ids]) => described(step.field, ids.length, value)) ?? [];
+    this.announce(parts.length ? `${done}: ${parts.join(", ")}` : nothing);
+  }
+
+  selectPage() {
+    const all = this.selected.size === this.order.length;
+    this.selected = new Set(all ? [] : this.order);
+    this.gathering = !all;
+    this.follows = false;
+    this.paint();
+  }
+
+  toggleBlur() {
+    this.blurred = !this.blurred;
+    remembered("blur", this.blurred ? "1" : "0");
+    this.root.classList.toggle("blurred", this.blurred);
+    this.parts?.blur.setAttribute("aria-pressed", String(this.blurred));
   }
 
   open(id) {
+    if (this.zoom.open) this.zoom.dialog.close();
     this.fire("open", id);
   }
 
-  changed(wait) {
+  changed(others) {
+    if (others && this.changing) return;
     clearTimeout(this.changing);
-    this.changing = setTimeout(() => this.fire("changed", ++this.counter), wait);
+    const fire = () => {
+      this.changing = null;
+      this.fire("changed", ++this.counter);
+    };
+    this.changing = setTimeout(fire, others ? OTHERS_MS : CHANGED_MS);
   }
 
   focusCell() {
-    const parts = this.cells.get(this.order[this.current]);
+    const parts = this.cells.get(this.currentId);
     if (!parts) return;
-    parts.cell.focus({ preventScroll: true });
+    if (this.zoom.open) this.zoom.dialog.focus();
+    else parts.cell.focus({ preventScroll: true });
     this.reveal(parts.cell);
   }
 
@@ -372,7 +496,7 @@ class View {
 
   onClick(event) {
     const cell = event.target.closest(".cell");
-    if (!cell) return;
+    if (!cell || this.dragged) return;
     const id = cell.dataset.id;
     const index = this.order.indexOf(id);
     this.current = index;
@@ -397,14 +521,82 @@ class View {
     clearTimeout(this.hold);
     this.held = false;
     const cell = event.target.closest(".cell");
-    if (!cell || !this.editable || event.pointerType !== "touch") return;
+    if (!cell || !this.editable) return;
     this.hold = setTimeout(() => {
       this.held = true;
       this.current = this.order.indexOf(cell.dataset.id);
       this.range(this.current, true);
       this.gathering = true;
       this.paint();
-    }, 450);
+    }, HOLD_MS);
+  }
+
+  // A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
+  // so its first corner stays where it was put while the page scrolls under the pointer.
+  onDrag(event) {
+    this.held = false;
+    if (!this.editable || event.button !== 0 || event.shiftKey || event.target.closest("button")) return;
+    const base = event.ctrlKey || event.metaKey ? new Set(this.selected) : new Set();
+    const place = ({ clientX, clientY }) => {
+      const { left, top } = this.grid.getBoundingClientRect();
+      return [clientX - left, clientY - top];
+    };
+    const [fromX, fromY] = place(event);
+    const scroller = this.scroller();
+    const end = new AbortController();
+    let pointer = event;
+    let drawn = "";
+    let frame = 0;
+
+    const draw = () => {
+      const [x, y] = place(pointer);
+      if (!this.dragged && Math.hypot(x - fromX, y - fromY) <= DRAG_PX) return;
+      const [left, right, top, bottom] = [Math.min(x, fromX), Math.max(x, fromX), Math.min(y, fromY), Math.max(y, fromY)];
+      const now = [left, top, right, bottom].join(" ");
+      if (now === drawn) return;
+      drawn = now;
+      this.dragged = true;
+      if (!this.band.isConnected) this.grid.append(this.band);
+      this.band.style.cssText = `left:${left}px;top:${top}px;width:${right - left}px;height:${bottom - top}px`;
+      const touched = this.order.filter((id) => {
+        const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = this.cells.get(id).cell;
+        return offsetLeft < right && offsetLeft + offsetWidth > left && offsetTop < bottom && offsetTop + offsetHeight > top;
+      });
+      this.selected = new Set([...base, ...touched]);
+      this.gathering = base.size > 0;
+      this.follows = false;
+      if (touched.length) {
+        const ends = [touched[0], touched.at(-1)].map((id) => this.order.indexOf(id));
+        [this.anchor, this.current] = y < fromY ? ends.reverse() : ends;
+      }
+      this.paint();
+    };
+    const follow = () => {
+      const below = Math.max(0, pointer.clientY - innerHeight + EDGE_PX);
+      const above = Math.max(0, this.bar.getBoundingClientRect().bottom - pointer.clientY);
+      if (this.dragged && below + above) scroller.scrollBy(0, (below - above) / 3);
+      draw();
+      frame = requestAnimationFrame(follow);
+    };
+    const finish = () => {
+      end.abort();
+      cancelAnimationFrame(frame);
+      draw();
+      this.band.remove();
+      if (!this.dragged) return;
+      this.cells.get(this.currentId)?.cell.focus({ preventScroll: true });
+      setTimeout(() => (this.dragged = false)); // the click that follows is not one
+    };
+    addEventListener("pointermove", (moved) => (pointer = moved), { signal: end.signal });
+    for (const name of ["pointerup", "pointercancel"]) addEventListener(name, finish, { signal: end.signal });
+    frame = requestAnimationFrame(follow);
+  }
+
+  scroller() {
+    for (let node = this.root; node; node = node.parentElement ?? node.getRootNode().host) {
+      if (node.scrollHeight > node.clientHeight && /auto|scroll/.test(getComputedStyle(node).overflowY)) return node;
+    }
+    return document.scrollingElement;
   }
 
   move(event, step) {
@@ -419,8 +611,24 @@ class View {
         this.follows = true;
       }
     }
+    this.moved();
+  }
+
+  skip() {
+    if (this.current === this.order.length - 1) this.announce("Last picture of this page");
+    else this.current += 1;
+    if (this.editable) {
+      this.only(this.current);
+      this.follows = true;
+    }
+    this.moved();
+  }
+
+  moved() {
     this.paint();
-    this.focusCell();
+    if (!this.zoom.open) return this.focusCell();
+    this.zoom.show();
+    this.reveal(this.cells.get(this.currentId).cell);
   }
 
   columns() {
@@ -429,7 +637,7 @@ class View {
 
   onKey(event) {
     const from = event.composedPath()[0];
-    if (from instanceof Element && from.closest("input, select, textarea, dialog")) return;
+    if (from instanceof Element && from.closest("input, select, textarea, .sheet")) return;
     if (event.isComposing || event.altKey) return;
     if (this.handle(event, from instanceof Element && Boolean(from.closest("button")))) {
       event.preventDefault();
@@ -438,56 +646,61 @@ class View {
     }
   }
 
+  // Answers whether the key was one of ours.
   handle(event, onButton) {
     const command = event.ctrlKey || event.metaKey;
     const key = event.key;
+    const id = this.currentId;
+    const zoomed = this.zoom.open;
+    if (!id) return false;
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     const rows = { ArrowUp: -1, ArrowDown: 1, PageUp: -3, PageDown: 3 };
     if (key in steps) return this.move(event, steps[key]), true;
     if (key in rows) {
-      const step = rows[key] * this.columns();
+      const step = zoomed ? Math.sign(rows[key]) : rows[key] * this.columns();
       const to = this.current + step;
       if (key.startsWith("Arrow") && (to < 0 || to >= this.order.length)) return true;
       return this.move(event, step), true;
     }
-    if (!command && key === "?") return this.showKeys(), true;
-    if (!command && key === "b") return this.toggleBlur(), true;
-    const id = this.order[this.current];
-    if (!this.editable) {
-      if ((key === "Enter" || key === " ") && !onButton && id) return this.open(id), true;
-      return false;
-    }
-    if (command) {
-      if (key.toLowerCase() === "a" && !event.shiftKey) {
-        this.order.forEach((each) => this.selected.add(each));
-        this.gathering = true;
-        return this.paint(), true;
-      }
-      if (key.toLowerCase() === "z" && !event.shiftKey) return this.box.undo(), true;
-      return false;
-    }
-    if (key === "Enter" && !onButton && id) return this.open(id), true;
+    if (command) return this.editable && this.handleCommand(event);
+    if (key === "?") return this.showKeys(), true;
+    if (key === "b") return this.toggleBlur(), true;
+    if (key === "z") return this.zoom.toggle(), true;
+    if (key === "Escape" && zoomed) return this.zoom.toggle(), true;
+    if (key === "Enter" && !onButton) return this.open(id), true;
+    if (key === " " && !onButton) return this.editable || zoomed ? this.skip() : this.open(id), true;
+    if (!this.editable) return false;
     if (key === "Escape") {
       const something = this.selected.size || this.box.notice;
       this.selected.clear();
       this.gathering = this.follows = false;
-      this.box.notice = null;
-      return this.paint(), Boolean(something);
+      this.box.dismiss();
+      return Boolean(something);
     }
-    if ((key === "x" || (key === " " && !onButton)) && id) {
+    if (key === "x" && !zoomed) {
       // One that only followed the arrows is kept: gathering begins with it.
       if (this.follows && this.selected.has(id)) [this.follows, this.gathering] = [false, true];
       else this.toggle(id);
       this.anchor = this.current;
       return this.paint(), true;
     }
+    if (key === "f") return this.toggleFlag(), true;
     if (key === "Backspace" || key === "Delete") return this.assign(null), true;
     const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
-    if (digit) {
-      const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
-      if (chosen) this.assign(chosen.name);
+    if (!digit) return false;
+    const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
+    if (chosen) this.assign(chosen.name);
+    return true;
+  }
+
+  handleCommand(event) {
+    const key = event.key.toLowerCase();
+    if (key === "a" && !event.shiftKey && !this.zoom.open) {
+      if (this.selected.size < this.order.length) this.selectPage();
       return true;
     }
+    if (key === "z") return event.shiftKey ? this.redo() : this.undo(), true;
+    if (key === "y" && !event.shiftKey) return this.redo(), true;
     return false;
   }
 
@@ -495,9 +708,94 @@ class View {
     this.box?.leave(this);
     clearTimeout(this.changing);
     clearTimeout(this.prefetching);
+    clearTimeout(this.saying);
     clearTimeout(this.hold);
     if (this.sheet.open) this.sheet.close();
+    if (this.zoom.open) this.zoom.dialog.close();
     if (lastUsed === this) lastUsed = null;
+  }
+}
+
+// The current picture as large as the window allows. It takes its keys from the view.
+class Zoom {
+  constructor(view) {
+    this.view = view;
+    this.image = el("img", { alt: "", draggable: "false" });
+    this.plate = el("div", { class: "plate" }, this.image);
+    this.image.addEventListener("load", () => this.loaded());
+    this.name = el("span", { class: "name" });
+    this.dot = el("span", { class: "dot" });
+    this.label = el("span", { class: "text" });
+    this.flag = el("span", { class: "mark", hidden: true }, icon(ICONS.flag), "flagged");
+    this.by = el("span", { class: "by" });
+    this.place = el("span", { class: "place" });
+    this.said = el("span", { class: "said", role: "status" });
+    this.classes = el("div", { class: "classes" });
+    const button = (name, label, act) => el("button", { type: "button", class: `tool ${name}`, title: label, "aria-label": label, onclick: (e) => view.press(e, () => act(e)) }, icon(ICONS[name]));
+    this.dialog = el(
+      "dialog",
+      { class: "zoom", "aria-label": "The picture, large", tabindex: "-1" },
+      el("div", { class: "plates" }, this.plate),
+      el(
+        "div",
+        { class: "info" },
+        button("back", "Back (left arrow)", (e) => view.move(e, -1)),
+        button("next", "Next (right arrow)", (e) => view.move(e, 1)),
+        el("span", { class: "what", "aria-live": "polite" }, el("span", { class: "badge" }, this.dot, this.label), this.flag, this.by, this.name),
+        this.said,
+        this.place,
+        button("remove", "Close (z)", () => this.toggle()),
+      ),
+      this.classes,
+    );
+    this.dialog.addEventListener("close", () => view.focusCell());
+  }
+
+  get open() {
+    return this.dialog.open;
+  }
+
+  toggle() {
+    if (this.open) return this.dialog.close();
+    this.dialog.showModal();
+    this.dialog.focus();
+    this.show();
+  }
+
+  show() {
+    const item = this.view.items.get(this.view.currentId);
+    if (!item) return this.dialog.close();
+    const same = this.item?.id === item.id;
+    this.item = item;
+    this.paint();
+    if (same) return;
+    this.size = "";
+    this.image.classList.remove("loaded");
+    this.plate.classList.toggle("pixelated", Boolean(item.pixelated));
+    this.plate.style.backgroundImage = `url(${JSON.stringify(item.url)})`;
+    this.image.src = item.picture || item.url;
+    const next = this.view.items.get(this.view.order[this.view.current + 1]);
+    if (next?.picture) this.ahead = Object.assign(new Image(), { src: next.picture });
+  }
+
+  loaded() {
+    this.image.classList.add("loaded");
+    this.plate.style.backgroundImage = "none";
+    this.size = `${this.image.naturalWidth} × ${this.image.naturalHeight}`;
+    this.paint();
+  }
+
+  paint() {
+    const view = this.view;
+    const { label, flagged, pending, by } = view.box.state(view.currentId);
+    this.dot.style.setProperty("--dot", view.color(label));
+    say(this.label, label ?? "no label");
+    this.label.classList.toggle("pending", pending);
+    this.flag.hidden = !flagged;
+    say(this.by, !pending && by ? `by ${by}` : "");
+    say(this.name, this.item.name ?? "");
+    say(this.place, [this.size, `${view.current + 1} of ${view.order.length}`].filter(Boolean).join(" · "));
+    say(this.said, view.box.notice?.text ?? view.said);
   }
 }
 

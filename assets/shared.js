@@ -84,7 +84,7 @@ export const mac = /Mac|iP(hone|ad)/.test(navigator.platform);
 const outboxes = new Map();
 
 // Every labelling and every flag is an operation that waits here until the server has answered; it outlives a rerun,
-// a page of images and a walk through the app. A view is anything with paint() and changed(soonest in ms).
+// a page of images and a walk through the app. A view has paint() and changed(whether others did it).
 export class Outbox {
   static of(dataset) {
     if (!outboxes.has(dataset)) outboxes.set(dataset, new Outbox(dataset));
@@ -251,7 +251,7 @@ export class Outbox {
     }
     this.sending = false;
     // An expired token is renewed by drawing the page again.
-    if (status === 401 && !this.failing) for (const view of this.views) view.changed(0);
+    if (status === 401 && !this.failing) for (const view of this.views) view.changed(false);
     if (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer)) {
       this.failing = true;
       this.retry = setTimeout(() => this.pump(), RETRY_MS);
@@ -289,7 +289,7 @@ export class Outbox {
     }
     if (others.length) this.notify(this.explain(op, others));
     else if (answer.notice) this.notify({ text: answer.notice, hint: "", calm: true });
-    for (const view of this.views) view.changed(400);
+    for (const view of this.views) view.changed(false);
   }
 
   explain(op, others) {
@@ -373,7 +373,7 @@ export class Outbox {
       this.tell();
     }, NAMED_MS);
     this.tell();
-    for (const view of this.views) view.changed(3000);
+    for (const view of this.views) view.changed(true);
   }
 
   tell() {

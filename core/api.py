@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import plotly
@@ -23,10 +24,10 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import export, images, label, launch, runs, uploads
+from core import export, images, label, launch, runs, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
-from core.types import Image
+from core.types import SPLITS, Image
 
 DAY = 24 * 3600
 FOREVER = {"Cache-Control": f"private, max-age={DAY}, immutable", "X-Content-Type-Options": "nosniff"}
@@ -177,19 +178,59 @@ async def apply_label(request: Request) -> Response:
 
 
 async def changes(request: Request) -> Response:
-    """What anybody labelled or flagged after a seq; after=-1 only asks for the newest seq. Renews what was dealt out to a session."""
+    """What anybody labelled or flagged after a seq; after=-1 only asks for the newest seq. Renews or gives back what was dealt out to a session."""
     _user(request)
     query = request.query_params
     try:
         dataset_id, after = int(query["dataset"][:10]), int(query.get("after", "-1")[:19])
     except (KeyError, ValueError):
         raise HTTPException(400, "The request is not in the expected form.") from None
-    if query.get("renew") and (session := query.get("session", "")):
-        await anyio.to_thread.run_sync(label.renew, dataset_id, session[:64])
+    if session := query.get("session", "")[:64]:
+        for wanted, act in (("renew", label.renew), ("release", label.release)):
+            if query.get(wanted):
+                await anyio.to_thread.run_sync(act, dataset_id, session)
     newest, found = await anyio.to_thread.run_sync(label.changes, dataset_id, after)
     last = found[-1].seq if found else newest
     answer = {"seq": last, "changes": [asdict(one) for one in found], "more": last < newest}
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+
+async def map_points(request: Request) -> Response:
+    """The embedding map: a place in 0..4095 for each image, and what it carries, as indexes into lists of words."""
+    _user(request)
+
+    def points() -> dict[str, Any]:
+        from core import embed
+
+        dataset_id = request.path_params["dataset"]
+        found = embed.latest(dataset_id)
+        if found is None:
+            raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
+        ids, carried, answers = found.ids.tolist(), store.carried(dataset_id), embed.answers(dataset_id)
+        predicted = {} if answers is None else dict(zip(answers["image_id"], answers["predicted"], strict=True))
+        # An image that was taken out since the map was made keeps its place: clusters count in the order of the points.
+        here = [carried.get(i) for i in ids]
+        labels = sorted({one.label for one in here if one and one.label is not None} | set(predicted.values()))
+        index: dict[str | None, int] = {name: n for n, name in enumerate(labels)}
+        xy = (found.xy * 4095).round().astype(int)
+        return {
+            "ids": ids,
+            "x": xy[:, 0].tolist(),
+            "y": xy[:, 1].tolist(),
+            "labels": labels,
+            "label": [index.get(one.label, -1) if one else -1 for one in here],
+            "predicted": [index.get(predicted.get(i), -1) for i in ids],
+            "splits": list(SPLITS),
+            "split": [SPLITS.index(one.split) if one else -1 for one in here],
+        }
+
+    return JSONResponse(await anyio.to_thread.run_sync(points), headers={"Cache-Control": "no-store"})
+
+
+async def map_thumb(request: Request) -> Response:
+    _user(request)
+    image = await anyio.to_thread.run_sync(store.get_image, request.path_params["dataset"], request.path_params["image"])
+    return JSONResponse({"url": thumb_url(image), "name": image.source, "label": image.label})
 
 
 async def run_events(request: Request) -> Response:
@@ -248,6 +289,8 @@ ROUTES = [
     Route("/uploaded/{name}", uploaded),
     Route("/api/label", apply_label, methods=["POST"]),
     Route("/api/changes", changes),
+    Route("/api/map/{dataset:int}", map_points),
+    Route("/api/map/{dataset:int}/thumb/{image}", map_thumb),
     Route("/api/runs/{run}/events", run_events),
     Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
     Route("/export/{id}/{name}", download),

@@ -166,6 +166,11 @@ def renew(dataset_id: int, session: str) -> None:
     ledger.renew(dataset_id, session)
 
 
+def release(dataset_id: int, session: str) -> None:
+    """Gives back what was dealt out to a session that has ended."""
+    ledger.release(dataset_id, session)
+
+
 def held_by_others(dataset_id: int, session: str) -> int:
     """How many images are dealt out to others at the moment."""
     return ledger.held_by_others(dataset_id, session)

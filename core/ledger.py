@@ -192,6 +192,7 @@ class Which:
     until: str | None = None
     first: int | None = None  # seqs, both included
     last: int | None = None
+    operation: str | None = None
 
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         e = label_events.c
@@ -206,6 +207,8 @@ class Which:
             conditions.append(e.seq >= self.first)
         if self.last is not None:
             conditions.append(e.seq <= self.last)
+        if self.operation is not None:
+            conditions.append(e.operation == self.operation)
         return conditions
 
 
@@ -510,6 +513,12 @@ def renew(dataset_id: int, session: str) -> None:
     with writing() as c:
         mine = (claims.c.dataset_id == dataset_id, claims.c.session == session)
         c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
+
+
+def release(dataset_id: int, session: str) -> None:
+    """Gives back what was dealt out to the session."""
+    with writing() as c:
+        c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.session == session))
 
 
 def held_by_others(dataset_id: int, session: str) -> int:

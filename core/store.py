@@ -205,6 +205,24 @@ def labels(dataset_id: int) -> dict[str, str | None]:
         return {i: label for i, label in c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id))}
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an image carries, and no more: a hundred thousand of them are read in a fraction of a second."""
+
+    label: str | None
+    split: Split
+    flagged: bool
+    seq: int
+
+
+def carried(dataset_id: int) -> dict[str, Carried]:
+    """What every image carries today, in the order in which they came."""
+    i = images.c
+    with reading() as c:
+        query = select(i.id, i.label, i.split, i.flagged, i.label_seq).where(i.dataset_id == dataset_id).order_by(i.added_at, i.id)
+        return {row[0]: Carried(*row[1:]) for row in c.execute(query).all()}
+
+
 # Snapshots ----------------------------------------------------------------------------------------
 
 VALIDATION_SHARE = 0.15

@@ -12,7 +12,10 @@ st.logo(LOGO, size="large")
 page = st.navigation(
     {
         "": [st.Page("home.py", title="Home", icon=":material/home:", default=True)],
-        "Data": [st.Page("dataset.py", title="Dataset", icon=":material/photo_library:", help="Bring images in, browse and label them")],
+        "Data": [
+            st.Page("dataset.py", title="Dataset", icon=":material/photo_library:", help="Bring images in, browse them, name the classes"),
+            st.Page("label.py", title="Label", icon=":material/sell:", help="Say what the pictures show, with the model's help"),
+        ],
         "Model": [
             st.Page("train.py", title="Train", icon=":material/model_training:", help="Choose a network and watch it learn"),
             st.Page("evaluate.py", title="Evaluate", icon=":material/grid_on:", help="How often it is right, and where it is wrong"),

@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -206,6 +207,60 @@ def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Data
     later(monkeypatch, 8)
     assert client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": token}).status_code == 401
     assert len(label.history(small.id, one.id)) == 1
+
+
+def test_a_flag_is_stored_like_a_label_and_heard_of_by_others(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    before = client.get("/api/changes", params={"dataset": small.id}, headers=headers("Bob")).json()
+    assert before == {"seq": max(i.label_seq for i in images_of(small)), "changes": [], "more": False}
+    flag = {"operation": "f-1", "dataset_id": small.id, "flag": True, "seen": {one.id: one.label_seq}}
+    assert client.post("/api/label", json=flag, headers=headers("Ann")).status_code == 200
+    heard = client.get("/api/changes", params={"dataset": small.id, "after": before["seq"]}, headers=headers("Bob")).json()
+    (change,) = heard["changes"]
+    assert (change["id"], change["label"], change["by"], change["flagged"]) == (one.id, one.label, "Ann", True)
+    assert heard["seq"] == change["seq"] and heard["more"] is False
+    later = client.get("/api/changes", params={"dataset": small.id, "after": heard["seq"]}, headers=headers("Bob")).json()
+    assert later["changes"] == []
+
+
+def test_changes_are_told_to_holders_of_a_token_only_and_in_the_expected_form(client: TestClient, small: Dataset) -> None:
+    assert client.get("/api/changes", params={"dataset": small.id}).status_code == 401
+    for bad in ({}, {"dataset": "x"}, {"dataset": small.id, "after": "?"}):
+        assert client.get("/api/changes", params=bad, headers=headers("Ann")).status_code == 400
+
+
+def test_what_was_dealt_out_is_kept_while_a_page_renews_it_and_free_when_it_is_given_back(client: TestClient, small: Dataset) -> None:
+    ids = [i.id for i in images_of(small)]
+    assert label.deal(small.id, "ann", ids, 10) == ids[:10]
+    client.get("/api/changes", params={"dataset": small.id, "session": "ann", "renew": 1}, headers=headers("Ann"))
+    assert label.deal(small.id, "bob", ids, 10) == ids[10:20]
+    client.get("/api/changes", params={"dataset": small.id, "session": "ann", "release": 1}, headers=headers("Ann"))
+    assert label.deal(small.id, "bob", ids, 10) == ids[:10]
+
+
+def test_twenty_people_at_once_lose_nothing_and_store_nothing_twice(client: TestClient, small: Dataset) -> None:
+    found = images_of(small)[:20]
+
+    def work(number: int) -> int:
+        """One person labels one image four times, and sends everything twice, as after a lost answer."""
+        one, seen, stored = found[number], found[number].label_seq, 0
+        for turn in range(4):
+            sent = {"operation": f"{number}-{turn}", "dataset_id": small.id, "label": ("red", "green", "blue")[turn % 3], "seen": {one.id: seen}}
+            first, again = (client.post("/api/label", json=sent, headers=headers(f"P{number}")).json() for _ in range(2))
+            assert first == again and not first["refused"]
+            seen, stored = first["seqs"][one.id], stored + 1
+        return stored
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(work, range(20))) == 80
+    assert sum(len(label.history(small.id, one.id)) - 1 for one in found) == 80
+
+
+def test_a_page_drawn_before_a_rename_goes_on_labelling(client: TestClient, small: Dataset) -> None:
+    one = images_of(small)[0]
+    label.rename_class(small.id, "green", "lime", "Bob")
+    answer = client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann")).json()
+    assert answer["label"] == "lime" and answer["notice"] == "“green” is called “lime” now." and one.id in answer["seqs"]
 
 
 def test_a_label_on_an_old_view_is_refused_in_the_answer_that_says_who_came_first(client: TestClient, small: Dataset) -> None:

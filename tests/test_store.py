@@ -150,7 +150,7 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
 
 WRITER = """
 import json, sys, threading
-from core import store
+from core import ledger, store
 from core.errors import AppError
 dataset_id, process = int(sys.argv[1]), sys.argv[2]
 lock, acknowledged = threading.Lock(), []

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.ml.data import Normalise, Pixels, Progress, RowCache
 from core.ml.model import head_of, set_module
 from core.types import Architecture, Preprocess
 
-BATCH = 32  # images; about 0.5 s of two CPU cores, so progress and stop stay lively
+BATCH = 32  # images; about 0.2 s of two CPU cores, so progress and stop stay lively
+EXPORT_PAYS = 200  # images from which the export to ONNX, 3 s, is earned back
+
+Forward = Callable[[Tensor], np.ndarray]  # (B, C, S, S) float32 on the device -> (B, F) float32
 
 
 def run_once(
@@ -37,20 +41,60 @@ def run_once(
 
     def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
         progress(0, len(missing))
+        forward = fastest(model, preprocess, device, len(missing))
         for start in range(0, len(missing), BATCH):
             some = missing[start : start + BATCH]
             x = torch.from_numpy(pixels.cache[[place[i] for i in some]]).to(device)
-            x = normalise(x.contiguous(memory_format=torch.channels_last))
-            with torch.inference_mode():
-                features: np.ndarray = model(x).float().cpu().numpy()
-            yield some, features
+            yield some, forward(normalise(x))
             progress(min(start + BATCH, len(missing)), len(missing))
 
     weights = hashlib.sha256(repr((arch.factory, arch.weights, preprocess)).encode()).hexdigest()[:12]
     cache = RowCache(cache_folder, f"{dataset_id}-features-{arch.name}-{weights}", (head.in_features,), "float32")
     set_module(model, arch.head, nn.Identity())
     try:
-        model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.eval().to(device)
         return cache.fetch([row.image_id for row in pixels.rows], compute)
     finally:
         set_module(model, arch.head, head.to(device))
+
+
+def fastest(model: nn.Module, preprocess: Preprocess, device: torch.device, count: int) -> Forward:
+    """The network as a function; ONNX Runtime where it is worth it.
+
+    EfficientNet-Lite0 at 224 on two cores: 26 to 34 images/s with PyTorch, 150 to 190 with ONNX Runtime.
+    """
+    if device.type == "cpu" and count >= EXPORT_PAYS:
+        try:
+            return by_onnx(model, preprocess)
+        except Exception:  # whatever the exporter cannot do, PyTorch can: the same numbers, more slowly
+            pass
+    return by_torch(model)
+
+
+def by_torch(model: nn.Module) -> Forward:
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(x: Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            features: np.ndarray = model(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        return features
+
+    return forward
+
+
+def by_onnx(model: nn.Module, preprocess: Preprocess) -> Forward:
+    """The network, on the CPU and in evaluation mode, exported in memory for any number of images."""
+    example = torch.zeros(2, preprocess.channels, preprocess.crop, preprocess.crop)
+    any_number = ({0: torch.export.Dim("images", min=1)},)
+    program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=any_number, verbose=False)
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def forward(x: Tensor) -> np.ndarray:
+        features: np.ndarray = session.run(None, {name: x.numpy()})[0]
+        return features
+
+    return forward

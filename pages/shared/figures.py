@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from core.types import Evaluation
+
+if TYPE_CHECKING:
+    from core.embed import Lesson
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
 CLASS_COLORS = (
@@ -62,6 +67,32 @@ def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
     figure.update_layout(barmode="stack", bargap=0.25)
     figure.update_xaxes(title="class", type="category")
     figure.update_yaxes(title="images", rangemode="tozero")
+    return figure
+
+
+def learning_curve(lessons: Sequence[Lesson]) -> go.Figure:
+    """Accuracy on images the model had not seen against the labels it learned from, with 95 % intervals."""
+    points = [(lesson.labels, lesson.accuracy) for lesson in lessons if lesson.accuracy is not None]
+    x = [labels for labels, _ in points]
+    n = lessons[-1].n
+    figure = base(f"Accuracy against labels given (last n = {n:,})", 300)
+    figure.add_scatter(
+        x=x,
+        y=[share.value for _, share in points],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [share.high - share.value for _, share in points],
+            "arrayminus": [share.value - share.low for _, share in points],
+            "color": "rgba(128,140,140,.6)",
+            "thickness": 1,
+        },
+        mode="lines+markers",
+        line={"color": VALIDATION},
+        hovertemplate="%{x:,} labels: %{y:.1%}<extra></extra>",
+    )
+    figure.update_xaxes(title="labels given", rangemode="tozero")
+    figure.update_yaxes(title="accuracy on unseen images", tickformat=".0%", range=[0, 1.02])
     return figure
 
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import streamlit as st
 
@@ -20,8 +21,13 @@ log = logging.getLogger("loupe")
 
 
 def user() -> str:
-    """The name written beside what this session does."""
-    return str(st.session_state.get("user") or settings().user)
+    """The name written beside what this session does; a browser keeps it in a cookie once it was given."""
+    return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip() or settings().user)
+
+
+def session() -> str:
+    """This page's own id: to it images are dealt out."""
+    return str(st.session_state.setdefault("session", secrets.token_hex(8)))
 
 
 def token() -> str:

@@ -1,0 +1,942 @@
+// The images of a dataset as points. All of them are written into one buffer of pixels: that takes some milliseconds
+// for 100,000, where a call of the canvas for each would take ten times as long. What follows the pointer lies on a
+// second canvas above it.
+
+const { el, icon, ICONS, count, say, remembered } = await import(new URL("/assets/shared.js", location.origin));
+
+const MOST_SELECTED = 20000;
+const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
+const MOST_KEPT = 600; // pictures
+const AT_ONCE = 4; // requests
+const MAX_ZOOM = 80;
+const SIDE = 4096; // of the square the points lie in
+const CELL = 32; // of the grid that finds the point under the pointer
+const CELLS = SIDE / CELL;
+const CLICK_PX = 4;
+const DOUBLE_MS = 280; // a click waits so long: a second one opens the image and leaves the selection alone
+const SHAPES = {
+  lasso: "M8 2.5c3.3 0 5.5 1.6 5.5 3.7S11.3 10 8 10 2.5 8.4 2.5 6.2 4.7 2.5 8 2.5zM4.8 9.2c-1.2.8-.8 2.2.5 2.2 1.4 0 1.6 1.3.5 2.3",
+  hand: "M8 2v12M2 8h12M6.2 3.8L8 2l1.8 1.8M6.2 12.2L8 14l1.8-1.8M3.8 6.2L2 8l1.8 1.8M12.2 6.2L14 8l-1.8 1.8",
+  out: "M3.5 8h9",
+  in: "M3.5 8h9M8 3.5v9",
+  fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
+};
+const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", split: "Split" };
+
+// Colours are numbers as they lie in the buffer, alpha, blue, green, red ----------------------------
+
+const sample = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+
+function packed(color) {
+  sample.fillStyle = color;
+  sample.fillRect(0, 0, 1, 1);
+  const [r, g, b] = sample.getImageData(0, 0, 1, 1).data;
+  return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
+}
+
+// 256 is all front.
+function mixed(front, back, share) {
+  const rest = 256 - share;
+  const sides = (((front & 0xff00ff) * share + (back & 0xff00ff) * rest) >>> 8) & 0xff00ff;
+  const middle = (((front & 0x00ff00) * share + (back & 0x00ff00) * rest) >>> 8) & 0x00ff00;
+  return (0xff000000 | sides | middle) >>> 0;
+}
+
+const css = (color) => `rgb(${color & 255}, ${(color >> 8) & 255}, ${(color >> 16) & 255})`;
+
+// Hues by the golden angle: neighbours in number are far apart in colour, and cluster 3 is always the same.
+const clusterColor = (i) => `oklch(${[0.63, 0.7, 0.56][i % 3]} 0.14 ${((i * 137.508 + 25) % 360).toFixed(1)})`;
+
+// A disc as offsets into a buffer so many pixels wide, and how much of each pixel it covers.
+function disc(radius, stride) {
+  const offsets = [];
+  const covers = [];
+  const reach = Math.ceil(radius + 0.5);
+  for (let y = -reach; y <= reach; y++) {
+    for (let x = -reach; x <= reach; x++) {
+      const cover = Math.round(256 * Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y))));
+      if (cover > 8) offsets.push(y * stride + x), covers.push(cover);
+    }
+  }
+  return { offsets: Int32Array.from(offsets), covers: Int32Array.from(covers) };
+}
+
+function stamp(buffer, at, { offsets, covers }, color) {
+  for (let i = 0; i < offsets.length; i++) {
+    const to = at + offsets[i];
+    buffer[to] = covers[i] === 256 ? color : mixed(color, buffer[to], covers[i]);
+  }
+}
+
+// The points -------------------------------------------------------------------------------------
+
+class Points {
+  constructor(answer) {
+    this.ids = answer.ids;
+    this.n = answer.ids.length;
+    this.x = Uint16Array.from(answer.x);
+    this.y = Uint16Array.from(answer.y);
+    this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits };
+    this.code = { label: answer.label, predicted: answer.predicted, split: answer.split };
+    // Shuffled, the same each time: in the order of a list the last class would cover the others.
+    this.order = Uint32Array.from({ length: this.n }, (_, i) => i);
+    let seed = 1;
+    for (let i = this.n - 1; i > 0; i--) {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      const j = seed % (i + 1);
+      [this.order[i], this.order[j]] = [this.order[j], this.order[i]];
+    }
+    let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
+    this.starts = new Uint32Array(CELLS * CELLS + 1);
+    for (let i = 0; i < this.n; i++) {
+      this.starts[this.cell(this.x[i], this.y[i]) + 1] += 1;
+      left = Math.min(left, this.x[i]);
+      right = Math.max(right, this.x[i]);
+      top = Math.min(top, this.y[i]);
+      bottom = Math.max(bottom, this.y[i]);
+    }
+    this.box = this.n ? { left, top, right, bottom } : { left: 0, top: 0, right: SIDE, bottom: SIDE };
+    for (let c = 0; c < CELLS * CELLS; c++) this.starts[c + 1] += this.starts[c];
+    const next = this.starts.slice();
+    this.inside = new Uint32Array(this.n);
+    for (let i = 0; i < this.n; i++) this.inside[next[this.cell(this.x[i], this.y[i])]++] = i;
+  }
+
+  cell(x, y) {
+    return (y >> 5) * CELLS + (x >> 5); // 32 units
+  }
+
+  nearest(x, y, reach) {
+    const range = (v) => [Math.max(0, Math.floor((v - reach) / CELL)), Math.min(CELLS - 1, Math.floor((v + reach) / CELL))];
+    const [x0, x1] = range(x);
+    const [y0, y1] = range(y);
+    let best = -1;
+    let least = reach * reach;
+    for (let row = y0; row <= y1; row++) {
+      for (let at = this.starts[row * CELLS + x0]; at < this.starts[row * CELLS + x1 + 1]; at++) {
+        const i = this.inside[at];
+        const far = (this.x[i] - x) ** 2 + (this.y[i] - y) ** 2;
+        if (far <= least) [best, least] = [i, far];
+      }
+    }
+    return best;
+  }
+
+  within(path) {
+    const [xs, ys] = [path.map((p) => p[0]), path.map((p) => p[1])];
+    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const found = [];
+    for (let i = 0; i < this.n; i++) {
+      const [x, y] = [this.x[i], this.y[i]];
+      if (x < left || x > right || y < top || y > bottom) continue;
+      let inside = false;
+      for (let a = 0, b = path.length - 1; a < path.length; b = a++) {
+        if (ys[a] > y !== ys[b] > y && x < ((xs[b] - xs[a]) * (y - ys[a])) / (ys[b] - ys[a]) + xs[a]) inside = !inside;
+      }
+      if (inside) found.push(i);
+    }
+    return found;
+  }
+}
+
+// Names and pictures of single points, a few at a time; what nobody wants any more is not fetched to its end.
+class Thumbs {
+  constructor(ready) {
+    this.ready = ready;
+    this.found = new Map(); // id -> {name, image or null}
+    this.under = new Map(); // id -> AbortController
+    this.wanted = [];
+  }
+
+  want(ids) {
+    const set = new Set(ids);
+    for (const [id, abort] of this.under) if (!set.has(id)) abort.abort();
+    this.wanted = ids.filter((id) => !this.found.has(id));
+    this.pump();
+  }
+
+  pump() {
+    for (const id of this.wanted) {
+      if (this.under.size >= AT_ONCE) return;
+      if (!this.under.has(id) && !this.found.has(id)) this.load(id);
+    }
+  }
+
+  async load(id) {
+    const abort = new AbortController();
+    this.under.set(id, abort);
+    let entry = { name: "", image: null };
+    try {
+      const response = await fetch(this.url + encodeURIComponent(id), { headers: { "X-Loupe-Token": this.token }, signal: abort.signal });
+      if (response.ok) {
+        const { url, name } = await response.json();
+        entry.name = name ?? "";
+        const image = Object.assign(new Image(), { src: url });
+        await image.decode();
+        entry.image = image;
+      }
+    } catch {
+      if (abort.signal.aborted) entry = null;
+    }
+    this.under.delete(id);
+    if (entry) {
+      this.found.set(id, entry);
+      if (this.found.size > MOST_KEPT) this.found.delete(this.found.keys().next().value);
+      this.ready(id);
+    }
+    this.pump();
+  }
+}
+
+// One map ----------------------------------------------------------------------------------------
+
+const views = new WeakMap();
+const kept = new Map(); // points, zoom and selection outlive a rerun and a walk through the app
+
+class View {
+  constructor(parent) {
+    this.pointers = new Map();
+    this.gesture = null;
+    this.hovered = -1;
+    this.entries = [];
+    this.inView = [];
+    this.thumbs = new Thumbs(() => this.schedule());
+    this.tool = remembered("map.tool") === "hand" ? "hand" : "lasso";
+    this.build(parent);
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.stage);
+  }
+
+  build(parent) {
+    const tool = (name, label, key, act, text) =>
+      el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(SHAPES[name] ?? ICONS[name]), ...(text ? [el("span", { class: "text" }, text)] : []));
+    this.tools = {
+      lasso: tool("lasso", "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
+      hand: tool("hand", "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
+    };
+    this.zoomed = el("output", { class: "zoom", "aria-label": "Zoom" });
+    this.counted = el("span", { class: "count", role: "status" });
+    this.clearing = tool("remove", "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
+    this.base = el("canvas", { class: "base", "aria-hidden": "true" });
+    this.top = el("canvas", { class: "top", role: "img", tabindex: "0" });
+    this.image = el("img", { alt: "", draggable: "false" });
+    this.what = el("span", { class: "text" });
+    this.whatDot = el("span", { class: "dot" });
+    this.name = el("div", { class: "name" });
+    this.card = el("div", { class: "card", hidden: true }, el("div", { class: "picture" }, this.image), el("div", { class: "what" }, this.whatDot, this.what), this.name);
+    this.tip = el("div", { class: "tip", hidden: true }, "Click into the map, or hold Ctrl, to zoom with the wheel");
+    this.empty = el("div", { class: "empty", role: "status", hidden: true });
+    this.stage = el("div", { class: "stage" }, this.base, this.top, this.tip, this.card, this.empty);
+    this.title = el("div", { class: "title" });
+    this.list = el("div", { class: "entries" });
+    this.note = el("p", { class: "note" });
+    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.root = el(
+      "div",
+      { class: "map" },
+      el(
+        "div",
+        { class: "bar", role: "toolbar", "aria-label": "Map" },
+        this.tools.lasso,
+        this.tools.hand,
+        el("span", { class: "rule" }),
+        tool("out", "Zoom out", "−", () => this.zoom(1 / 1.5)),
+        tool("in", "Zoom in", "+", () => this.zoom(1.5)),
+        tool("fit", "Show all", "0", () => this.fit(), "Fit"),
+        this.zoomed,
+        el("span", { class: "rule" }),
+        tool("keys", "Show the keys", "?", () => this.showKeys()),
+        el("div", { class: "state" }, this.counted, this.clearing),
+      ),
+      el("div", { class: "body" }, this.stage, el("div", { class: "legend", role: "group" }, this.title, this.list)),
+      this.note,
+      this.sheet,
+    );
+    parent.append(this.root);
+    this.use(this.tool);
+    const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
+    on(this.top, "pointerdown", (event) => this.onDown(event));
+    on(this.top, "pointermove", (event) => this.onMove(event));
+    on(this.top, "pointerup pointercancel", (event) => this.onUp(event));
+    on(this.top, "pointerleave", () => this.hover(-1));
+    on(this.top, "mousedown", (event) => event.button === 1 && event.preventDefault()); // no autoscroll
+    on(this.top, "contextmenu", (event) => event.pointerType === "touch" && event.preventDefault());
+    on(this.top, "dblclick", (event) => this.onDouble(event));
+    on(this.top, "wheel", (event) => this.onWheel(event), { passive: false });
+    on(this.top, "blur", () => this.space(false));
+    on(this.root, "keydown", (event) => this.onKey(event));
+    on(this.root, "keyup", (event) => event.key === " " && this.space(false));
+    on(this.stage, "transitionend", () => this.recolour());
+    on(this.sheet, "click", (event) => event.target === this.sheet && this.sheet.close());
+    on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
+  }
+
+  update({ data, setTriggerValue }) {
+    this.fire = setTriggerValue;
+    this.data = data;
+    this.root.style.setProperty("--height", `${data.height}px`);
+    this.thumbs.url = data.thumb_url;
+    this.thumbs.token = data.token;
+    const name = `${data.key}\n${data.dataset_id}`;
+    if (!kept.has(name)) kept.set(name, { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, fired: null, x: SIDE / 2, y: SIDE / 2, zoom: 1 });
+    if (this.map !== kept.get(name)) {
+      this.map = kept.get(name);
+      this.hovered = -1;
+    }
+    // The page has let go of the selection; a count that was on its way when the person chose again says nothing.
+    if (this.map.fired !== null && data.selected > 0 === this.map.fired > 0) this.map.fired = null;
+    if (this.map.fired === null && !data.selected && this.map.size) this.choose([]);
+    this.recolour();
+    if (this.map.version !== data.version) this.fetch();
+  }
+
+  async fetch() {
+    const { map } = this;
+    const { version, points_url: url, token } = this.data;
+    if (this.fetching?.version === version && this.fetching.map === map) return;
+    this.fetching?.abort.abort();
+    const mine = (this.fetching = { version, map, abort: new AbortController() });
+    if (!map.points) this.tell("Loading the map…");
+    let problem = "The map did not load: the server does not answer.";
+    try {
+      const response = await fetch(url, { headers: { "X-Loupe-Token": token }, signal: mine.abort.signal });
+      const answer = await response.json().catch(() => null);
+      if (response.ok && answer) {
+        const before = new Set(map.points?.ids.filter((_, i) => map.chosen[i]));
+        map.points = new Points(answer);
+        map.version = version;
+        map.chosen = Uint8Array.from(map.points.ids, (id) => (before.has(id) ? 1 : 0));
+        map.size = map.chosen.reduce((sum, one) => sum + one, 0);
+        problem = null;
+      } else {
+        problem = [answer?.error?.message ?? "The map did not load.", answer?.error?.hint].filter(Boolean).join(" ");
+      }
+    } catch {
+      if (mine.abort.signal.aborted) return;
+    }
+    if (this.fetching !== mine) return;
+    this.fetching = null;
+    this.hover(-1);
+    if (problem) return this.tell(problem, () => this.fetch());
+    this.tell(map.points.n ? "" : "No image has a place on the map yet.");
+    this.recolour();
+  }
+
+  tell(text, again) {
+    this.empty.hidden = !text;
+    this.empty.replaceChildren(el("span", {}, text), ...(again ? [el("button", { type: "button", class: "tool", onclick: again }, "Try again")] : []));
+  }
+
+  // Colours and legend -------------------------------------------------------------------------
+
+  // The entries of the legend, and for each point which of them it belongs to.
+  recolour() {
+    const style = getComputedStyle(this.stage);
+    this.paper = packed(style.backgroundColor);
+    this.ink = packed(style.color);
+    this.accent = packed(style.getPropertyValue("--st-primary-color") || style.color);
+    const { points } = this.map;
+    if (!points) return this.schedule();
+    const { colour } = this.data;
+    let code = points.code[colour];
+    let names = points.named[colour];
+    let color = (name) => this.data[colour === "split" ? "splits" : "classes"].find((c) => c.name === name)?.color ?? "#8a8f98";
+    if (colour === "cluster") {
+      const bytes = Uint8Array.from(atob(this.data.clusters ?? ""), (c) => c.charCodeAt(0));
+      code = new Int16Array(bytes.buffer);
+      if (code.length !== points.n) code = new Int16Array(points.n).fill(-1); // the page is ahead of the points
+      names = Array.from({ length: code.reduce((most, c) => Math.max(most, c + 1), 0) }, (_, i) => `Cluster ${i + 1}`);
+      color = (_, i) => clusterColor(i);
+    }
+    const rank = new Map(this.data.classes.map((c, i) => [c.name, i]));
+    const counts = new Array(names.length + 1).fill(0);
+    for (let i = 0; i < points.n; i++) counts[code[i] < 0 ? names.length : code[i]] += 1;
+    this.entries = names.map((name, i) => ({ at: i, name, color: packed(color(name, i)), n: counts[i] }));
+    if (colour === "label" || colour === "predicted") this.entries.sort((a, b) => (rank.get(a.name) ?? 1e6) - (rank.get(b.name) ?? 1e6));
+    this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), none: true, n: counts[names.length] });
+    const place = new Uint16Array(names.length + 1);
+    this.entries.forEach((entry, i) => (place[entry.at] = i));
+    this.entry = Uint16Array.from({ length: points.n }, (_, i) => place[code[i] < 0 ? names.length : code[i]]);
+    for (const entry of this.entries) entry.dim = mixed(entry.color, this.paper, entry.none ? 96 : 56);
+    const none = this.entries.length - 1;
+    const known = points.order.filter((i) => this.entry[i] !== none);
+    this.order = new Uint32Array(points.n); // those without a colour lie below
+    this.order.set(points.order.filter((i) => this.entry[i] === none));
+    this.order.set(known, points.n - known.length);
+    this.centres = colour === "cluster" ? this.entries.filter((e) => !e.none && e.n).map((e) => this.centre(e)) : [];
+    this.buildLegend();
+    this.paintState();
+    this.schedule();
+  }
+
+  // The middle one of each coordinate: strays do not move it.
+  centre(entry) {
+    const mine = this.members(this.entries.indexOf(entry));
+    const middle = (values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
+    return { text: String(entry.at + 1), x: middle(this.map.points.x), y: middle(this.map.points.y), color: css(entry.color) };
+  }
+
+  members(entry) {
+    const found = [];
+    for (let i = 0; i < this.entry.length; i++) if (this.entry[i] === entry) found.push(i);
+    return found;
+  }
+
+  buildLegend() {
+    const { points } = this.map;
+    const shown = this.entries.filter((entry) => entry.n);
+    const sign = JSON.stringify([this.data.colour, this.paper, shown]);
+    if (this.sign === sign) return;
+    this.sign = sign;
+    this.title.replaceChildren(el("span", {}, TITLES[this.data.colour]), el("span", {}, "n"));
+    this.list.parentNode.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
+    const buttons = shown.map((entry) => {
+      const dot = el("span", { class: "dot" });
+      dot.style.setProperty("--dot", css(entry.color));
+      entry.number = el("span", { class: "n" });
+      return (entry.button = el(
+        "button",
+        { type: "button", class: "entry", title: `Select ${entry.name}. Shift adds, Alt takes away`, onclick: (event) => this.pickEntry(this.entries.findIndex((e) => e.at === entry.at), event) },
+        dot,
+        el("span", { class: "text" }, entry.name),
+        entry.number,
+      ));
+    });
+    this.rows = shown.map(({ at, button, number }) => ({ at, button, number }));
+    const focused = [...this.list.children].indexOf(this.root.getRootNode().activeElement);
+    this.list.replaceChildren(...buttons);
+    buttons[focused]?.focus({ preventScroll: true });
+    say(this.note, `Near means similar to the network; the axes have no unit. n = ${count(points.n, "image", "images")}.`);
+  }
+
+  // Selection ----------------------------------------------------------------------------------
+
+  choose(list) {
+    const { map } = this;
+    const { points } = map;
+    map.chosen = new Uint8Array(points?.n ?? 0);
+    map.cut = list.length > MOST_SELECTED;
+    if (map.cut) {
+      const mean = (values) => list.reduce((sum, i) => sum + values[i], 0) / list.length;
+      const [x, y] = [mean(points.x), mean(points.y)];
+      const far = new Float64Array(points.n);
+      for (const i of list) far[i] = (points.x[i] - x) ** 2 + (points.y[i] - y) ** 2;
+      list = list.sort((a, b) => far[a] - far[b]).slice(0, MOST_SELECTED);
+    }
+    for (const i of list) map.chosen[i] = 1;
+    map.size = list.length;
+    this.paintState();
+    this.schedule();
+  }
+
+  chosen() {
+    const found = [];
+    for (let i = 0; i < this.map.chosen.length; i++) if (this.map.chosen[i]) found.push(i);
+    return found;
+  }
+
+  // Shift adds to the selection, Alt takes away; the page hears of it, and of the cluster if it was one.
+  pick(list, { shiftKey, altKey }, { cluster = null, wait = 0 } = {}) {
+    if (!this.map.points) return;
+    const before = this.map.size;
+    if (shiftKey) list = [...new Set([...this.chosen(), ...list])];
+    else if (altKey) {
+      const drop = new Set(list);
+      list = this.chosen().filter((i) => !drop.has(i));
+    }
+    this.choose(list);
+    clearTimeout(this.sending);
+    if (!before && !list.length && !this.waiting) return;
+    this.waiting = true;
+    this.sending = setTimeout(() => {
+      this.waiting = false;
+      this.map.fired = this.map.size;
+      this.fire("selected", this.chosen().map((i) => this.map.points.ids[i]));
+      if (cluster !== null) this.fire("cluster", cluster);
+    }, wait);
+  }
+
+  pickEntry(index, event, options = {}) {
+    const list = this.members(index);
+    const { shiftKey, altKey } = event;
+    const alone = list.length === this.map.size && list.every((i) => this.map.chosen[i]);
+    if (alone && !shiftKey && !altKey && !options.wait) return this.pick([], {}); // the legend's button lets go again
+    const entry = this.entries[index];
+    const cluster = this.data.colour === "cluster" && !entry.none && !altKey ? entry.at : null;
+    this.pick(list, { shiftKey, altKey }, { cluster, ...options });
+  }
+
+  paintState() {
+    const { points, size, cut, chosen } = this.map;
+    if (!points) return;
+    const all = points.n.toLocaleString("en");
+    say(this.counted, `${size.toLocaleString("en")} of ${all} selected${cut ? ", the most at once; those nearest to the middle" : ""}`);
+    this.counted.classList.toggle("cut", cut);
+    this.clearing.setAttribute("aria-disabled", String(!size));
+    const counts = new Array(this.entries.length).fill(0);
+    if (size) for (let i = 0; i < points.n; i++) if (chosen[i]) counts[this.entry[i]] += 1;
+    for (const { at, button, number } of this.rows ?? []) {
+      const index = this.entries.findIndex((e) => e.at === at);
+      const entry = this.entries[index];
+      if (!entry) continue;
+      const mine = counts[index].toLocaleString("en");
+      number.replaceChildren(...(size ? [el("b", {}, mine), ` of ${entry.n.toLocaleString("en")}`] : [entry.n.toLocaleString("en")]));
+      button.setAttribute("aria-pressed", String(size > 0 && counts[index] === entry.n));
+    }
+    const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${e.n.toLocaleString("en")}`);
+    const more = parts.length > 20 ? `, and ${parts.length - 20} more` : "";
+    this.top.setAttribute("aria-label", `Map of ${count(points.n, "image", "images")} by ${TITLES[this.data.colour].toLowerCase()}. ${parts.slice(0, 20).join(", ")}${more}. ${size.toLocaleString("en")} selected.`);
+  }
+
+  // Where things are ---------------------------------------------------------------------------
+
+  // The pixels of a unit and the middle of the stage.
+  frame() {
+    const [width, height] = [this.stage.clientWidth, this.stage.clientHeight];
+    const { left, right, top, bottom } = this.map.points?.box ?? { left: 0, right: SIDE, top: 0, bottom: SIDE };
+    const margin = 2 * Math.min(28, width / 12);
+    const fit = Math.min((width - margin) / Math.max(64, right - left), (height - margin) / Math.max(64, bottom - top));
+    return { width, height, fit, scale: fit * this.map.zoom };
+  }
+
+  toMap(px, py) {
+    const { width, height, scale } = this.frame();
+    return [(px - width / 2) / scale + this.map.x, (py - height / 2) / scale + this.map.y];
+  }
+
+  place(x, y, zoom) {
+    const { left, right, top, bottom } = this.map.points?.box ?? { left: 0, right: SIDE, top: 0, bottom: SIDE };
+    this.map.zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
+    if (this.map.zoom === 1) [x, y] = [(left + right) / 2, (top + bottom) / 2];
+    this.map.x = Math.min(right, Math.max(left, x));
+    this.map.y = Math.min(bottom, Math.max(top, y));
+    this.schedule();
+  }
+
+  fit() {
+    this.place(0, 0, 1);
+  }
+
+  // What lies under this pixel stays there.
+  zoom(factor, px = this.stage.clientWidth / 2, py = this.stage.clientHeight / 2) {
+    const [x, y] = this.toMap(px, py);
+    const zoom = Math.min(MAX_ZOOM, Math.max(1, this.map.zoom * factor));
+    const share = this.map.zoom / zoom;
+    this.place(x + (this.map.x - x) * share, y + (this.map.y - y) * share, zoom);
+  }
+
+  pan(dx, dy) {
+    const { scale } = this.frame();
+    this.place(this.map.x - dx / scale, this.map.y - dy / scale, this.map.zoom);
+  }
+
+  // Drawing ------------------------------------------------------------------------------------
+
+  schedule() {
+    this.stale = true;
+    this.next ??= requestAnimationFrame(() => this.draw());
+  }
+
+  scheduleTop() {
+    this.next ??= requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.next = null;
+    if (!this.map || !this.stage.clientWidth) return;
+    if (this.map.zoom === 1 && this.map.points) {
+      const { left, right, top, bottom } = this.map.points.box;
+      [this.map.x, this.map.y] = [(left + right) / 2, (top + bottom) / 2];
+    }
+    if (this.stale) this.drawPoints();
+    this.stale = false;
+    this.drawTop();
+    say(this.zoomed, `${Math.round(this.map.zoom * 100)} %`);
+  }
+
+  drawPoints() {
+    const { points, chosen, size, zoom, x: midX, y: midY } = this.map;
+    const { width, height, scale } = this.frame();
+    const density = devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * density), Math.round(height * density)];
+    for (const canvas of [this.base, this.top]) {
+      if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
+    }
+    const n = points?.n ?? 0;
+    const crowd = n > 50000 ? 1.1 : n > 10000 ? 1.6 : n > 2000 ? 2.2 : n > 500 ? 3 : 4;
+    const radius = Math.min(6, crowd * zoom ** 0.4) * density;
+    // A margin as wide as a disc: no pixel of it falls outside the buffer, so none is checked.
+    const margin = Math.ceil(radius + density) + 2;
+    const stride = w + 2 * margin;
+    if (this.pixels?.width !== stride || this.pixels.height !== h + 2 * margin) this.pixels = new ImageData(stride, h + 2 * margin);
+    const buffer = new Uint32Array(this.pixels.data.buffer);
+    buffer.fill(this.paper);
+    this.inView = [];
+    if (n) {
+      const unit = scale * density;
+      const [left, top] = [w / 2 - midX * unit + margin, h / 2 - midY * unit + margin];
+      const dot = disc(radius, stride);
+      const halo = radius >= 2.2 * density ? disc(radius + density, stride) : null; // parts those that overlap
+      const [right, bottom] = [w + margin, h + margin];
+      for (const layer of size ? [0, 1] : [0]) {
+        for (let k = 0; k < n; k++) {
+          const i = this.order[k];
+          if (size && chosen[i] !== layer) continue;
+          const x = (points.x[i] * unit + left) | 0;
+          const y = (points.y[i] * unit + top) | 0;
+          if (x < margin || y < margin || x >= right || y >= bottom) continue;
+          if (this.inView.length <= MOST_PICTURES) this.inView.push(i);
+          const at = y * stride + x;
+          const entry = this.entries[this.entry[i]];
+          if (halo) stamp(buffer, at, halo, this.paper);
+          stamp(buffer, at, dot, size && !layer ? entry.dim : entry.color);
+        }
+      }
+    }
+    const brush = this.base.getContext("2d");
+    brush.putImageData(this.pixels, -margin, -margin);
+    brush.setTransform(density, 0, 0, density, 0, 0);
+    const at = (x, y) => [(x - midX) * scale + width / 2, (y - midY) * scale + height / 2];
+    this.shown = 0; // the side of the pictures, 0 while they are dots
+    if (n && this.inView.length < MOST_PICTURES && this.inView.length && remembered("blur") !== "1") this.drawPictures(brush, at, width, height);
+    this.wantThumbs();
+    brush.font = `600 13px ${getComputedStyle(this.root).fontFamily}`;
+    brush.textAlign = "center";
+    brush.textBaseline = "middle";
+    brush.lineJoin = "round";
+    brush.lineWidth = 4;
+    brush.strokeStyle = css(this.paper);
+    brush.fillStyle = css(this.ink);
+    for (const { text, x, y } of this.centres ?? []) {
+      brush.strokeText(text, ...at(x, y));
+      brush.fillText(text, ...at(x, y));
+    }
+  }
+
+  drawPictures(brush, at, width, height) {
+    const { points, chosen, size } = this.map;
+    const side = Math.round(Math.min(72, Math.max(28, 0.55 * Math.sqrt((width * height) / this.inView.length))));
+    this.shown = side;
+    for (const i of this.inView) {
+      const image = this.thumbs.found.get(points.ids[i])?.image;
+      if (!image) continue;
+      const [x, y] = at(points.x[i], points.y[i]);
+      const by = side / Math.max(image.naturalWidth, image.naturalHeight);
+      const [w, h] = [image.naturalWidth * by, image.naturalHeight * by];
+      const faint = size && !chosen[i];
+      const edge = size && !faint ? 3 : 2;
+      const entry = this.entries[this.entry[i]];
+      brush.fillStyle = css(this.paper);
+      brush.fillRect(x - w / 2 - edge - 1, y - h / 2 - edge - 1, w + 2 * edge + 2, h + 2 * edge + 2);
+      brush.fillStyle = css(faint ? entry.dim : entry.color);
+      brush.fillRect(x - w / 2 - edge, y - h / 2 - edge, w + 2 * edge, h + 2 * edge);
+      brush.fillStyle = css(this.paper);
+      brush.fillRect(x - w / 2, y - h / 2, w, h);
+      brush.globalAlpha = faint ? 0.35 : 1;
+      brush.imageSmoothingEnabled = image.naturalWidth > 64;
+      brush.drawImage(image, x - w / 2, y - h / 2, w, h);
+      brush.globalAlpha = 1;
+    }
+  }
+
+  wantThumbs() {
+    const ids = this.shown ? this.inView.map((i) => this.map.points.ids[i]) : [];
+    if (this.hovered >= 0 && this.dwelt) ids.unshift(this.map.points.ids[this.hovered]);
+    this.thumbs.want(ids);
+    this.paintCard();
+  }
+
+  drawTop() {
+    const brush = this.top.getContext("2d");
+    const density = devicePixelRatio || 1;
+    brush.setTransform(density, 0, 0, density, 0, 0);
+    const { width, height, scale } = this.frame();
+    brush.clearRect(0, 0, width, height);
+    const at = ([x, y]) => [(x - this.map.x) * scale + width / 2, (y - this.map.y) * scale + height / 2];
+    if (this.gesture?.kind === "lasso" && this.gesture.moved) {
+      brush.beginPath();
+      for (const point of this.gesture.path) brush.lineTo(...at(point));
+      brush.fillStyle = css(this.accent).replace(")", ", 0.12)").replace("rgb", "rgba");
+      brush.fill();
+      brush.lineWidth = 1.5;
+      brush.strokeStyle = css(this.accent);
+      brush.stroke();
+      brush.setLineDash([3, 4]);
+      brush.beginPath();
+      brush.moveTo(...at(this.gesture.path[0]));
+      brush.lineTo(...at(this.gesture.path.at(-1)));
+      brush.stroke();
+      brush.setLineDash([]);
+    }
+    if (this.hovered >= 0 && this.map.points) {
+      const [x, y] = at([this.map.points.x[this.hovered], this.map.points.y[this.hovered]]);
+      brush.lineWidth = 2;
+      brush.strokeStyle = css(this.ink);
+      const half = this.shown / 2 + 5;
+      brush.beginPath();
+      if (this.shown && this.thumbs.found.get(this.map.points.ids[this.hovered])?.image) brush.rect(x - half, y - half, 2 * half, 2 * half);
+      else brush.arc(x, y, 8, 0, 7);
+      brush.stroke();
+    }
+  }
+
+  // The pointer --------------------------------------------------------------------------------
+
+  use(tool) {
+    this.tool = tool;
+    remembered("map.tool", tool);
+    for (const [name, button] of Object.entries(this.tools)) button.setAttribute("aria-pressed", String(name === tool));
+    this.paintCursor();
+  }
+
+  space(held) {
+    this.spaced = held;
+    this.paintCursor();
+  }
+
+  paintCursor() {
+    const hand = this.tool === "hand" || this.spaced;
+    this.root.classList.toggle("hand", Boolean(hand));
+    this.root.classList.toggle("panning", ["pan", "pinch"].includes(this.gesture?.kind));
+    this.root.classList.toggle("over", this.hovered >= 0 && !hand && !this.gesture);
+  }
+
+  at(event) {
+    const box = this.top.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  under([px, py]) {
+    if (!this.map?.points) return -1;
+    const { scale } = this.frame();
+    return this.map.points.nearest(...this.toMap(px, py), Math.max(12, this.shown / 2) / scale);
+  }
+
+  onDown(event) {
+    if (!this.map?.points || event.button === 2) return;
+    this.top.focus({ preventScroll: true });
+    this.top.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, this.at(event));
+    const hand = event.button === 1 || this.spaced || this.tool === "hand";
+    if (this.pointers.size > 1) this.gesture = { kind: "pinch", moved: true };
+    else this.gesture = { kind: hand ? "pan" : "lasso", moved: false, from: this.at(event), path: [this.toMap(...this.at(event))] };
+    this.tip.hidden = true;
+    this.paintCursor();
+  }
+
+  onMove(event) {
+    if (!this.map?.points) return;
+    const now = this.at(event);
+    const last = this.pointers.get(event.pointerId);
+    if (!last || !this.gesture) {
+      if (event.pointerType !== "touch") this.hover(this.under(now), now);
+      return;
+    }
+    const gesture = this.gesture;
+    if (gesture.kind === "pinch") {
+      const spread = () => {
+        const [a, b] = [...this.pointers.values()];
+        return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
+      };
+      if (this.pointers.size < 2) return;
+      const [wide, x, y] = spread();
+      this.pointers.set(event.pointerId, now);
+      const [wider, toX, toY] = spread();
+      this.pan(toX - x, toY - y);
+      this.zoom(wider / Math.max(1, wide), toX, toY);
+      return;
+    }
+    if (!gesture.moved && Math.hypot(now[0] - gesture.from[0], now[1] - gesture.from[1]) < CLICK_PX) return;
+    gesture.moved = true;
+    this.hover(-1);
+    if (gesture.kind === "pan") {
+      this.pan(now[0] - last[0], now[1] - last[1]);
+    } else {
+      if (Math.hypot(now[0] - last[0], now[1] - last[1]) < 2) return;
+      gesture.path.push(this.toMap(...now));
+      this.scheduleTop();
+    }
+    this.pointers.set(event.pointerId, now);
+  }
+
+  onUp(event) {
+    const { gesture } = this;
+    this.pointers.delete(event.pointerId);
+    if (gesture?.kind === "pinch" && this.pointers.size) return; // the finger that stays does not draw
+    this.gesture = null;
+    this.paintCursor();
+    this.scheduleTop();
+    if (!gesture || event.type === "pointercancel") return;
+    if (gesture.kind === "lasso" && gesture.moved) this.pick(this.map.points.within(gesture.path), event);
+    else if (!gesture.moved && event.button === 0) this.click(event);
+  }
+
+  click(event) {
+    if (event.timeStamp - (this.clicked ?? -1e4) < DOUBLE_MS && this.waiting) return; // the second of two
+    this.clicked = event.timeStamp;
+    this.before = { list: this.chosen(), waiting: this.waiting };
+    const i = this.under(this.at(event));
+    if (i < 0) {
+      if (!event.shiftKey && !event.altKey) this.pick([], {});
+      return;
+    }
+    const index = this.entry[i];
+    if (this.data.colour === "cluster" && !this.entries[index].none) this.pickEntry(index, event, { wait: DOUBLE_MS });
+    else this.pick([i], event, { wait: DOUBLE_MS });
+  }
+
+  onDouble(event) {
+    const i = this.under(this.at(event));
+    if (i < 0) return;
+    if (this.waiting && this.before && !this.before.waiting) {
+      clearTimeout(this.sending);
+      this.waiting = false;
+      this.choose(this.before.list);
+    }
+    this.fire("open", this.map.points.ids[i]);
+  }
+
+  onWheel(event) {
+    if (!this.map?.points) return;
+    if (!event.ctrlKey && !event.metaKey && !this.root.matches(":focus-within")) {
+      this.tip.hidden = false; // the page scrolls
+      clearTimeout(this.tipping);
+      this.tipping = setTimeout(() => (this.tip.hidden = true), 1800);
+      return;
+    }
+    event.preventDefault();
+    this.tip.hidden = true;
+    const lines = event.deltaMode === 1 ? 16 : 1;
+    this.zoom(Math.exp(Math.max(-240, Math.min(240, -event.deltaY * lines)) * (event.ctrlKey ? 0.006 : 0.002)), ...this.at(event));
+  }
+
+  hover(i, now) {
+    if (now) this.pointed = now;
+    if (i === this.hovered) return this.paintCard();
+    this.hovered = i;
+    this.dwelt = false;
+    clearTimeout(this.dwelling);
+    if (i >= 0) {
+      this.dwelling = setTimeout(() => {
+        this.dwelt = true;
+        this.wantThumbs();
+      }, 70);
+    }
+    this.paintCard();
+    this.paintCursor();
+    this.scheduleTop();
+  }
+
+  paintCard() {
+    const { points } = this.map;
+    this.card.hidden = this.hovered < 0 || !points;
+    if (this.card.hidden) return;
+    const thumb = this.thumbs.found.get(points.ids[this.hovered]);
+    this.image.hidden = !thumb?.image;
+    if (thumb?.image) {
+      if (this.image.src !== thumb.image.src) this.image.src = thumb.image.src;
+      this.image.classList.toggle("pixelated", thumb.image.naturalWidth <= 64);
+      this.image.classList.toggle("blurred", remembered("blur") === "1");
+    }
+    const entry = this.entries[this.entry[this.hovered]];
+    say(this.what, entry.name);
+    this.whatDot.style.setProperty("--dot", css(entry.color));
+    say(this.name, thumb?.name ?? "");
+    const [px, py] = this.pointed;
+    const [w, h] = [this.card.offsetWidth, this.card.offsetHeight];
+    const x = px + 18 + w > this.stage.clientWidth ? px - 18 - w : px + 18;
+    const y = Math.min(this.stage.clientHeight - h - 4, Math.max(4, py - h / 2));
+    this.card.style.transform = `translate(${Math.max(4, x)}px, ${y}px)`;
+  }
+
+  // Keys ---------------------------------------------------------------------------------------
+
+  onKey(event) {
+    if (this.sheet.open || event.isComposing || event.ctrlKey || event.metaKey) return;
+    if (this.handle(event, event.composedPath()[0] !== this.top)) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }
+
+  handle(event, onButton) {
+    const { key } = event;
+    const step = 0.12 * this.stage.clientWidth;
+    const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+    if (key in moves && !onButton) return this.pan(...moves[key]), true;
+    if (key === " " && !onButton) return this.space(true), true;
+    if (key === "+" || key === "=") return this.zoom(1.5), true;
+    if (key === "-" || key === "_") return this.zoom(1 / 1.5), true;
+    if (key === "0") return this.fit(), true;
+    if (key === "l") return this.use("lasso"), true;
+    if (key === "h") return this.use("hand"), true;
+    if (key === "?") return this.showKeys(), true;
+    if (key === "Escape") {
+      if (this.gesture) {
+        this.gesture = null;
+        this.paintCursor();
+        return this.scheduleTop(), true;
+      }
+      const something = this.map?.size > 0;
+      if (something) this.pick([], {});
+      return something;
+    }
+    if (key.toLowerCase() === "a") return this.pickVisible(event), true;
+    return false;
+  }
+
+  pickVisible(event) {
+    const { points } = this.map;
+    if (!points) return;
+    const [left, top] = this.toMap(0, 0);
+    const [right, bottom] = this.toMap(this.stage.clientWidth, this.stage.clientHeight);
+    const list = [];
+    for (let i = 0; i < points.n; i++) {
+      if (points.x[i] >= left && points.x[i] < right && points.y[i] >= top && points.y[i] < bottom) list.push(i);
+    }
+    this.pick(list, event);
+  }
+
+  showKeys() {
+    const rows = [
+      ["Drag", "draw around images to select them"],
+      ["Shift + drag", "add to the selection"],
+      ["Alt + drag", "take away from it"],
+      ["Click", "select one image, or its cluster when coloured by cluster"],
+      ["Double click", "open the image"],
+      ["Space + drag", "move the map"],
+      ["Arrows", "move the map"],
+      ["+ and −", "zoom; the wheel does too once you clicked into the map"],
+      ["0", "show all"],
+      ["a", "select all in view"],
+      ["Escape", "clear the selection"],
+      ["l, h", "lasso, hand"],
+      ["Touch", "one finger draws, two move and zoom"],
+    ];
+    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
+    this.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
+    this.sheet.showModal();
+    close.focus();
+  }
+
+  end() {
+    this.observer.disconnect();
+    this.fetching?.abort.abort();
+    this.thumbs.want([]);
+    cancelAnimationFrame(this.next);
+    clearTimeout(this.dwelling);
+    clearTimeout(this.tipping);
+    if (this.sheet.open) this.sheet.close();
+  }
+}
+
+export default function (component) {
+  const parent = component.parentElement;
+  let view = views.get(parent);
+  if (!view) views.set(parent, (view = new View(parent)));
+  view.update(component);
+  return () => {
+    view.end();
+    views.delete(parent);
+  };
+}

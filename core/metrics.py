@@ -1,0 +1,17 @@
+"""Figures that several stories quote, each with the interval it deserves."""
+
+from __future__ import annotations
+
+from core.types import Interval
+
+Z95 = 1.959963984540054
+
+
+def wilson(right: int, n: int) -> Interval | None:
+    """The 95 % score interval of a share (Wilson 1927); None for n = 0."""
+    if n == 0:
+        return None
+    p, z2 = right / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * (p * (1 - p) / n + z2 / (4 * n * n)) ** 0.5
+    return Interval(p, max(0.0, centre - half), min(1.0, centre + half))

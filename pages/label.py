@@ -1,0 +1,335 @@
+"""Say what the pictures show: many at once, one at a time, or from a map, and let the model help."""
+
+import secrets
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core import api, dataset, embed, label
+from core.label import Filter
+from core.types import Dataset, Image
+from pages.shared import frame, thumbs
+from pages.shared.detail import drawer
+from pages.shared.figures import class_color
+from pages.shared.map import embedding_map
+from pages.shared.one import one
+from pages.shared.teach import embedding_needed, teach_panel
+
+PER_PAGE = 60
+BATCH = 30  # images dealt out at a time where they are shown one by one
+VIEWS = ("Grid", "One at a time", "Map")
+SHOW = {
+    "unlabelled": ("Not labelled", Filter(labelled=False)),
+    "all": ("All", Filter()),
+    "labelled": ("Labelled", Filter(labelled=True)),
+    "flagged": ("Flagged", Filter(flagged=True)),
+}
+COLOURS = {"cluster": "Clusters", "label": "Labels", "predicted": "Model's answers", "split": "Splits"}
+
+
+# Which images, in which order ------------------------------------------------------------------------
+
+
+def choose(view: str) -> tuple[str, Filter, str]:
+    """The filter, and the order with its sentence of help."""
+    show = st.selectbox(
+        "Show", list(SHOW), format_func=lambda s: SHOW[s][0], key="label-show", persist_state="session", width=170, filter_mode=None
+    )
+    names = list(embed.ORDERS)
+    order = st.selectbox(
+        "Order", names, format_func=lambda o: embed.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None
+    )
+    return str(show), SHOW[show][1], str(order)
+
+
+def ready(current: Dataset, order: str) -> bool:
+    """Whether the order can be had; if not, the page says what it needs and offers it."""
+    needs = embed.ORDERS[order].needs
+    if needs and embed.latest(current.id) is None:
+        embedding_needed(current, f"The order “{embed.ORDERS[order].title}” needs to know what the images look like.")
+        return False
+    if needs == "lesson" and embed.answers(current.id) is None:
+        st.info(
+            "This order needs a model that has learned from your labels: label a few images of each class, then press *Teach me*.",
+            icon=":material/school:",
+        )
+        return False
+    return True
+
+
+def batch(current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False) -> dict:
+    """The images this session works on: they stay while labels are given, until the next ones are asked for.
+
+    Images without a label are dealt out, so that no two people get the same one.
+    """
+    sign = (current.id, show, order, size, len(embed.lessons(current.id)) if embed.ORDERS[order].needs == "lesson" else 0)
+    held = st.session_state.get("batch")
+    fresh = held is None or held["sign"] != sign
+    if fresh:
+        held = {"sign": sign, "seen": set()}
+    if fresh or again:
+        ordered = embed.order(current.id, order, want)
+        left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
+        ids = label.deal(current.id, frame.session(), left, size) if show == "unlabelled" else left[:size]
+        held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids), "seen": held["seen"] | set(ids)}
+        if set(ids) >= set(ordered.ids):  # the last ones: after them it begins anew
+            held["seen"] = set()
+        st.session_state["batch"] = held
+    return held
+
+
+def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame | None:
+    """What the model of the last lesson says of the images."""
+    found = embed.answers(current.id)
+    return None if found is None else found[found["image_id"].isin(set(ids))]
+
+
+def nothing_left(current: Dataset, show: str) -> None:
+    others = label.held_by_others(current.id, frame.session())
+    if show == "unlabelled" and others:
+        st.info(
+            f"{others:,} images are with others at the moment. Those that nobody labels come back within a minute.", icon=":material/group:"
+        )
+        if st.button("Look again", icon=":material/refresh:"):
+            st.session_state.pop("batch", None)
+            st.rerun()
+    elif show == "unlabelled":
+        frame.empty(
+            "Nothing left to label", "Every image has a label. Look for labels that may be wrong, or train a network.", "Train a network", "train.py", ":material/model_training:",
+        )  # fmt: skip
+    else:
+        st.info("No image matches.", icon=":material/filter_alt_off:")
+
+
+# Views ----------------------------------------------------------------------------------------------
+
+
+def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
+    held = batch(current, show, order, want, PER_PAGE)
+    found = dataset.images_of(current.id, held["ids"])
+    if not found:
+        nothing_left(current, show)
+        return
+    event = thumbs.image_grid(
+        current, found, key="label-grid", rows=answers(current, held["ids"]), notes=held["notes"], editable=True, session=frame.session()
+    )  # fmt: skip
+    done = sum(i.label is not None for i in found)
+    with st.container(horizontal=True, vertical_alignment="center", key="next-batch"):
+        st.caption(f"{len(found):,} of {held['total']:,} images in this order; {done:,} of these are labelled.", width="stretch")
+        if st.button(f"Next {PER_PAGE}", type="primary", icon=":material/arrow_forward:", key="next", shortcut="n"):
+            batch(current, show, order, want, PER_PAGE, again=True)
+            st.rerun()
+    if event.open:
+        drawer(current, event.open)
+
+
+def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None:
+    held = batch(current, show, order, want, BATCH)
+    event_key = "one-" + "-".join(map(str, held["sign"]))
+    found = dataset.images_of(current.id, held["ids"])
+    if not found:
+        nothing_left(current, show)
+        return
+    cells = thumbs.items(found, answers(current, held["ids"]), notes=held["notes"])
+    for cell in cells:
+        cell["thumb"], cell["url"] = cell["url"], cell["picture"]
+    total, labelled = dataset.totals(current.id)
+    event = one(
+        cells,
+        key=event_key,
+        classes=guided(current),
+        post_url="/api/label",
+        changes_url="/api/changes",
+        token=frame.token(),
+        dataset_id=current.id,
+        user=frame.user(),
+        session=frame.session(),
+        done=labelled,
+        total=total,
+        left=held["total"],
+    )
+    if event.more is not None:
+        before = held["ids"]
+        again = batch(current, show, order, want, BATCH, again=True)
+        if again["ids"] != before:
+            st.rerun()
+        if not set(again["ids"]) - set(event.more):
+            nothing_left(current, show)
+    if event.open:
+        drawer(current, event.open)
+
+
+def guided(current: Dataset) -> list[dict[str, object]]:
+    """The classes with colour, key, guideline and examples."""
+    known = {c.name: c for c in label.classes(current.id)}
+    shown = {i.id: api.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])}
+    return [
+        {
+            "name": name,
+            "color": class_color(i),
+            "key": key,
+            "guideline": known[name].guideline,
+            "accepted": [shown[e] for e in known[name].accepted if e in shown],
+            "rejected": [shown[e] for e in known[name].rejected if e in shown],
+        }
+        for i, (name, key) in enumerate(zip(current.classes, thumbs.class_keys(current.classes), strict=True))
+    ]
+
+
+def map_view(current: Dataset) -> None:
+    found = embed.latest(current.id)
+    if found is None:
+        embedding_needed(current, "The map lays out all images so that similar ones lie together; no label is needed for it.")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        colours = [c for c in COLOURS if c != "predicted" or embed.answers(current.id) is not None]
+        colour = st.segmented_control(
+            "Colour", colours, default="cluster", required=True, format_func=COLOURS.__getitem__, key=f"colour-{len(colours)}"
+        )
+        clusters = None
+        if colour == "cluster":
+            method = st.selectbox(
+                "Clustering", ["k-means", "hdbscan"], key="cluster-method", width=150, filter_mode=None,
+                format_func={"k-means": "k-means", "hdbscan": "HDBSCAN"}.__getitem__,
+                help="k-means cuts the images into as many groups as you say. HDBSCAN finds dense groups by itself and leaves the rest out.",
+            )  # fmt: skip
+            most = max(2, min(60, len(found.ids) // 2))
+            if method == "k-means":
+                default = min(most, max(2, len(current.classes) or 6))
+                size = st.slider("Clusters", 2, max(3, most), default, key=f"clusters-{current.id}", width=260)
+            else:
+                size = st.slider(
+                    "Smallest cluster (images)",
+                    2,
+                    max(3, min(200, len(found.ids) // 2)),
+                    min(15, most),
+                    key=f"smallest-{current.id}",
+                    width=260,
+                )
+            with st.spinner("Grouping the images …"):
+                clusters = embed.clusters(current.id, str(method), int(size)).tolist()
+    chosen = f"map-selected-{current.id}"
+    event = embedding_map(
+        f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}", colour=str(colour),
+        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)], clusters=clusters, dataset_id=current.id,
+        selected=len(st.session_state.get(chosen, ())),
+    )  # fmt: skip
+    if event.selected is not None and event.selected != st.session_state.get(chosen):
+        st.session_state[chosen] = event.selected
+        st.session_state["map-page"] = 1
+        st.rerun()
+    if missing := embed.missing(current.id):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{missing:,} images have come since the map was made.", width="content")
+            if st.button("Update the map", icon=":material/refresh:"):
+                embed.start(current.id, frame.user())
+                st.rerun()
+    if ids := st.session_state.get(chosen):
+        selection(current, ids)
+    if event.open:
+        drawer(current, event.open)
+
+
+def selection(current: Dataset, ids: list[str]) -> None:
+    """What was chosen on the map: label all of it, then correct the exceptions by hand."""
+    label_all(current, ids, "cluster")
+    pages = -(-len(ids) // PER_PAGE)
+    number = min(st.session_state.get("map-page", 1), pages)
+    found = dataset.images_of(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
+    event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
+    if pages > 1:
+        st.pagination(pages, key="map-page")
+    if event.open:
+        drawer(current, event.open)
+
+
+def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
+    """One button per class gives it to all the images; the act can be taken back right here."""
+    found = dataset.images_of(current.id, ids)
+    free = sum(i.label is None for i in found)
+    with st.container(border=True, key="label-all"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{len(found):,} selected**, {free:,} without a label. Label all of them:", width="content")
+            over = st.checkbox(
+                "Labelled ones too", key="label-all-over", disabled=free == len(found), help="Otherwise images that have a label keep it."
+            )
+        targets = len(found) if over else free
+        with st.container(horizontal=True, key="label-all-classes"):
+            for i, name in enumerate(current.classes):
+                if st.button(frame.plain(name), key=f"all-{current.id}-{i}", disabled=not targets):
+                    give(current, found, name, source, over)
+            with st.popover("New class", icon=":material/add:"), st.form(f"all-new-{current.id}", border=False, clear_on_submit=True):
+                fresh = st.text_input("Name of the class", max_chars=80)
+                if st.form_submit_button(f"Add it and label {targets:,} images"):
+                    with frame.told():
+                        give(current, found, label.add_class(current.id, fresh or ""), source, over)
+        taken_back(current)
+
+
+def give(current: Dataset, found: Sequence[Image], name: str, source: str, over: bool) -> None:
+    operation = secrets.token_hex(16)
+    with frame.told():
+        changed = label.apply_to_all(current.id, [i.id for i in found], name, frame.user(), operation, source, over)
+        st.session_state["last-all"] = (current.id, operation, f"{changed:,} images labelled “{name}”")
+        st.rerun()
+
+
+def taken_back(current: Dataset) -> None:
+    """The last act on many images, with its undo."""
+    last = st.session_state.get("last-all")
+    if last is None or last[0] != current.id:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f":material/check: {frame.plain(last[2])}.", width="content")
+        if st.button("Undo", icon=":material/undo:", key="undo-all", type="tertiary"):
+            done = label.undo(current.id, label.Which(operation=last[1]), frame.user(), f"{last[1][:24]}-undo")
+            stay = f"; {done.stay:,} were changed since and stay" if done.stay else ""
+            st.toast(f"{done.images:,} images have what they had before{stay}.", icon=":material/undo:")
+            del st.session_state["last-all"]
+            st.rerun()
+
+
+# The page -------------------------------------------------------------------------------------------
+
+
+def first_classes(current: Dataset) -> None:
+    with st.container(border=True, key="no-classes"):
+        st.markdown(
+            "**No classes yet.** Name what the pictures can show, one class after another; or begin with the map, which needs none."
+        )
+        with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True):
+            name = st.text_input("New class", max_chars=80)
+            if st.form_submit_button("Add class"):
+                with frame.told():
+                    label.add_class(current.id, name or "")
+                    st.rerun()
+
+
+with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
+    current = frame.need_dataset(found)
+    total, labelled = dataset.totals(current.id)
+    if not total:
+        frame.empty("No images yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
+        st.stop()
+    st.progress(labelled / total, f"{labelled:,} of {total:,} images are labelled")
+    teach_panel(current)
+    if not current.classes:
+        first_classes(current)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="label-bar"):
+        if st.session_state.get("label-view") not in VIEWS:
+            given = st.query_params.get("view")
+            st.session_state["label-view"] = given if given in VIEWS else VIEWS[0]
+        view = st.segmented_control("View", VIEWS, required=True, key="label-view")
+        if view != "Map":
+            show, want, order = choose(str(view))
+    if view == "Map":
+        map_view(current)
+    elif ready(current, order):
+        if order == "near-duplicates" and (crossing := embed.crossing(current.id)):
+            st.warning(
+                f"{crossing:,} groups of near duplicates lie in more than one split: the network is then tested on what it has learned by heart. "
+                "Take the label away from the copies in one of the splits; without a label an image is not used.",
+                icon=":material/content_copy:",
+            )  # fmt: skip
+        (grid if view == "Grid" else one_at_a_time)(current, show, order, want)

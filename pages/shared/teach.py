@@ -1,0 +1,111 @@
+"""Teach me: a head on cached features learns from the labels given so far, and says how well."""
+
+from __future__ import annotations
+
+import secrets
+
+import streamlit as st
+
+from core import embed, label
+from core.types import Dataset
+from pages.shared import frame
+from pages.shared.figures import learning_curve
+
+AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
+
+
+def embedding_needed(current: Dataset, why: str) -> None:
+    """Says what is missing and offers to look at all images once."""
+    running = embed.state(current.id)
+    if running is not None and running.status == "running":
+        st.info(f"{why} Loupe is looking at the images now; see above.", icon=":material/hourglass_top:")
+        return
+    with st.container(border=True, key="embedding-needed"):
+        st.markdown(f"{why} Loupe looks at every image once with a network that comes with it; nothing leaves this machine.")
+        if st.button("Look at all images", type="primary", icon=":material/visibility:"):
+            with frame.told():
+                embed.start(current.id, frame.user())
+                st.rerun()
+
+
+def teach_panel(current: Dataset) -> None:
+    """What the model has learned so far, the button that teaches it, and its surest answers."""
+    running = embed.state(current.id)
+    if running is not None and running.status == "running":
+        watch(current)
+        return
+    if running is not None and running.status in ("failed", "lost"):
+        st.error(f"**{frame.plain(running.message)}** {frame.plain(running.hint)}", icon=":material/error:")
+    lessons = embed.lessons(current.id)
+    with st.container(border=True, key="teach"), st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(_said(lessons), width="stretch")
+        if lessons:
+            with st.popover("Curve", icon=":material/show_chart:"):
+                st.plotly_chart(learning_curve(lessons), key="learning-curve", config={"displayModeBar": False}, width=520)
+            accept(current)
+        pressed = st.button(
+            "Teach me", type="primary", icon=":material/school:", key="teach-me", help="Trains a small model on the labels given so far."
+        )
+    wanted = st.session_state.get(AFTER) == current.id
+    if pressed or wanted:
+        st.session_state.pop(AFTER, None)
+        with frame.told():
+            unseen = embed.latest(current.id) is None or embed.missing(current.id)
+            if unseen and not wanted:  # an image that cannot be read stays unseen for ever
+                st.session_state[AFTER] = current.id
+                embed.start(current.id, frame.user())
+                st.rerun()
+            with st.spinner("Learning from the labels …"):
+                embed.teach(current.id, frame.user())
+            st.rerun()
+
+
+def _said(lessons: list[embed.Lesson]) -> str:
+    if not lessons:
+        return (
+            "**Teach me** learns from the labels given so far, in seconds. It then shows first what it is least sure of, "
+            "finds labels that may be wrong, and offers its surest answers. Label about 20 images first."
+        )
+    last = lessons[-1]
+    how = "validation images" if last.how == "validation" else "labelled images it had not seen (cross-validation)"
+    share = last.accuracy
+    text = f"Learned from **{last.labels:,} labels**. "
+    if share is not None:
+        text += f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95 % interval {share.low:.0%} to {share.high:.0%}. "
+    if len(lessons) > 1:
+        more = last.labels - lessons[-2].labels
+        text += f"Since the lesson before: {more:+,} labels, {last.changed:,} answers changed. "
+    return text + f"At least 95 % sure of {last.sure:,} images without a label."
+
+
+@st.fragment(run_every=1)
+def watch(current: Dataset) -> None:
+    with frame.guarded("embedding"):
+        state = embed.state(current.id)
+        if state is None or state.status != "running":
+            st.rerun()
+        with st.container(border=True, key="embedding-progress", horizontal=True, vertical_alignment="center"):
+            what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
+            st.progress(min(1.0, state.done / max(1, state.total)), what, width="stretch")
+            if st.button("Stop", icon=":material/stop_circle:", help="What is done stays: the next time goes on from there."):
+                embed.stop(current.id)
+                st.session_state.pop(AFTER, None)
+
+
+def accept(current: Dataset) -> None:
+    """Takes over the model's surest answers as labels, one class at a time, after they were looked at."""
+    with st.popover("Accept answers", icon=":material/done_all:"):
+        least = st.slider("At least so sure", 0.8, 0.99, 0.95, 0.01, format="%.2f", key="least")
+        found = embed.suggest(current.id, least, None)
+        if not found:
+            st.caption("There is no image without a label that the model is so sure of.")
+        st.caption(
+            "Their labels say that they came from the model. Look at them first in the order “Surest”; Dataset → History takes them back."
+        )
+        for name, ids in sorted(found.items(), key=lambda pair: -len(pair[1])):
+            if st.button(f"{len(ids):,} × {frame.plain(name)}", key=f"accept-{current.id}-{name}", icon=":material/check:"):
+                with frame.told():
+                    operation = secrets.token_hex(16)
+                    done = label.apply_to_all(current.id, ids, name, frame.user(), operation, "model")
+                    st.session_state["last-all"] = (current.id, operation, f"{done:,} images labelled “{name}”")
+                    st.rerun()
