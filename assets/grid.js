@@ -3,8 +3,6 @@
 
 const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox } = await import(new URL("/assets/shared.js", location.origin));
 
-const CHANGED_MS = 400; // after a person's last labelling, the page's numbers follow
-const OTHERS_MS = 3000; // and at most so often for what others do
 const SAID_MS = 5000;
 const HOLD_MS = 450;
 const DRAG_PX = 5;
@@ -281,10 +279,10 @@ class View {
         this.parts.undo,
         this.parts.redo,
         el("span", { class: "rule" }),
-        this.captionChoice(),
-        this.sizeSlider(),
         tool("zoom", "Show the picture large", "z", () => this.zoom.toggle()),
         blur,
+        this.captionChoice(),
+        this.sizeSlider(),
         tool("keys", "Show the keys", "?", () => this.showKeys()),
       ),
     );
@@ -350,7 +348,7 @@ class View {
   announce(text) {
     this.said = text;
     clearTimeout(this.saying);
-    this.saying = setTimeout(() => this.announce(""), SAID_MS);
+    if (text) this.saying = setTimeout(() => this.announce(""), SAID_MS);
     if (this.editable) this.paintSaid();
     if (this.zoom.open) this.zoom.paint();
   }
@@ -451,14 +449,13 @@ class View {
     this.fire("open", id);
   }
 
-  changed(others) {
-    if (others && this.changing) return;
+  changed(wait) {
+    if (wait > 1000 && this.changing) return;
     clearTimeout(this.changing);
-    const fire = () => {
+    this.changing = setTimeout(() => {
       this.changing = null;
       this.fire("changed", ++this.counter);
-    };
-    this.changing = setTimeout(fire, others ? OTHERS_MS : CHANGED_MS);
+    }, wait);
   }
 
   focusCell() {
@@ -732,9 +729,10 @@ class Zoom {
     this.said = el("span", { class: "said", role: "status" });
     this.classes = el("div", { class: "classes" });
     const button = (name, label, act) => el("button", { type: "button", class: `tool ${name}`, title: label, "aria-label": label, onclick: (e) => view.press(e, () => act(e)) }, icon(ICONS[name]));
+    this.flagging = button("flag", "Flag or unflag (f)", () => view.toggleFlag());
     this.dialog = el(
       "dialog",
-      { class: "zoom", "aria-label": "The picture, large", tabindex: "-1" },
+      { class: "lightbox", "aria-label": "The picture, large", tabindex: "-1" },
       el("div", { class: "plates" }, this.plate),
       el(
         "div",
@@ -744,6 +742,7 @@ class Zoom {
         el("span", { class: "what", "aria-live": "polite" }, el("span", { class: "badge" }, this.dot, this.label), this.flag, this.by, this.name),
         this.said,
         this.place,
+        this.flagging,
         button("remove", "Close (z)", () => this.toggle()),
       ),
       this.classes,
@@ -769,7 +768,6 @@ class Zoom {
     this.item = item;
     this.paint();
     if (same) return;
-    this.size = "";
     this.image.classList.remove("loaded");
     this.plate.classList.toggle("pixelated", Boolean(item.pixelated));
     this.plate.style.backgroundImage = `url(${JSON.stringify(item.url)})`;
@@ -781,8 +779,6 @@ class Zoom {
   loaded() {
     this.image.classList.add("loaded");
     this.plate.style.backgroundImage = "none";
-    this.size = `${this.image.naturalWidth} × ${this.image.naturalHeight}`;
-    this.paint();
   }
 
   paint() {
@@ -792,9 +788,10 @@ class Zoom {
     say(this.label, label ?? "no label");
     this.label.classList.toggle("pending", pending);
     this.flag.hidden = !flagged;
+    this.flagging.hidden = !view.editable;
     say(this.by, !pending && by ? `by ${by}` : "");
     say(this.name, this.item.name ?? "");
-    say(this.place, [this.size, `${view.current + 1} of ${view.order.length}`].filter(Boolean).join(" · "));
+    say(this.place, `${view.current + 1} of ${view.order.length}`);
     say(this.said, view.box.notice?.text ?? view.said);
   }
 }

@@ -7,9 +7,10 @@ const FEW = 10; // fewer than this undecided: ask for more
 const ASK_AGAIN_MS = 5000; // a question may be lost among Streamlit's events
 const AHEAD = 3; // full pictures loaded before they are needed; of thumbnails FEW
 const STRIP = 10;
-const JUST_NOW_MS = 700; // a key this soon after somebody else's label was meant for the picture as it was before
+const JUST_NOW_MS = 1000; // a key this soon after somebody else's label was meant for the picture as it was before
 const HOLD_MS = 450;
 const MANY = 12; // more classes than this get a box to find them
+const PHONE = 560; // px wide at most, as in one.css
 const OWN_ICONS = {
   skip: "M3 3.5l5 4.5-5 4.5zM9 3.5l4 4.5-4 4.5",
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 10a2 2 0 1 0 0-4 2 2 0 0 0 0 4z",
@@ -85,9 +86,9 @@ class Visit {
     this.decisions = this.decisions.filter((each) => each !== id);
   }
 
-  move(id, to) {
+  move(id, after) {
     this.order = this.order.filter((each) => each !== id);
-    this.order.splice(Math.min(to, this.order.length), 0, id);
+    this.order.splice(after === undefined ? this.order.length : this.order.indexOf(after) + 1, 0, id);
   }
 }
 
@@ -101,13 +102,12 @@ document.addEventListener("keydown", (event) => active?.onKey(event));
 class View {
   constructor(parent) {
     this.pictures = new Map(); // image id -> {thumb, full}: <img>, each with .state "loading", "ready" or "broken"
-    this.skips = []; // {id, index, top}: top is the outbox's last step when it was skipped
+    this.skips = []; // {id, after, top}: after is the one before it, top is the outbox's last step when it was skipped
     this.unskips = [];
     this.counter = 0;
     this.patience = ASK_AGAIN_MS;
     this.hidden = remembered("hide-model") === "1";
     this.build(parent);
-    active = this;
   }
 
   build(parent) {
@@ -179,7 +179,7 @@ class View {
   }
 
   update({ data, setTriggerValue }) {
-    const before = this.data;
+    active = this;
     this.fire = setTriggerValue;
     this.data = data;
     this.box = Outbox.of(data.dataset_id);
@@ -189,7 +189,8 @@ class View {
     const kept = remembered("blur");
     this.setBlur(kept === null ? data.blur : kept === "1");
     const visit = Visit.of(data.key, data.dataset_id);
-    if (this.visit !== visit) {
+    const arrives = this.visit !== visit;
+    if (arrives) {
       this.visit = visit;
       visit.restart(data.items);
       [this.skips, this.unskips, this.resume] = [[], [], null];
@@ -202,10 +203,11 @@ class View {
     this.beyond = Math.max(0, data.left - data.items.length);
     this.buildClasses();
     const id = visit.current;
-    if (!before && id && this.isOpen(id)) this.show(id);
-    else if (!before || !id) this.advance(-1);
+    if (arrives && id && this.isOpen(id)) this.show(id);
+    else if (arrives || !id) this.advance(-1);
     else this.ask(), this.paint();
-    if (!before) this.focus();
+    if (arrives) this.focus();
+    if (arrives && this.root.clientWidth < PHONE) this.root.scrollIntoView({ block: "start" }); // past the page's own controls
   }
 
   // Which picture ----------------------------------------------------------------------------------
@@ -245,6 +247,7 @@ class View {
     const item = visit.items.get(id);
     if (item) this.announce(`${item.alt || this.named(item)}, ${this.place(id)}`);
     else if (this.parts.large.open) this.parts.large.close();
+    if (!item && !this.root.hidden) this.announce(this.parts.over.textContent || this.parts.name.textContent);
   }
 
   // Back to one decided or refused; afterwards the person goes on where they were.
@@ -281,9 +284,15 @@ class View {
     this.fire("more", [...new Set([...visit.handled, ...visit.skipped, ...passed])]);
     this.asking = setTimeout(() => {
       this.asking = null;
-      this.patience *= 2;
+      this.patience = Math.min(60000, 2 * this.patience);
       this.ask();
+      this.paint();
     }, this.patience);
+  }
+
+  // More was asked for and may come any moment; after a first silence it is only asked for now and then.
+  get waits() {
+    return this.beyond > 0 && this.patience === ASK_AGAIN_MS;
   }
 
   place(id) {
@@ -413,8 +422,8 @@ class View {
     }
     if (visit.handled.has(id)) return this.advance(index);
     visit.skipped.add(id);
-    visit.move(id, visit.order.length);
-    this.skips.push({ id, index, top: box.undos.at(-1) });
+    this.skips.push({ id, after: visit.order[index - 1], top: box.undos.at(-1) });
+    visit.move(id);
     this.unskips = [];
     this.tell(`${this.named(visit.items.get(id))}: skipped, it comes again at the end`);
     this.advance(index - 1);
@@ -438,7 +447,7 @@ class View {
       this.skips.pop();
       this.unskips.push({ id: last.id, top: box.redos.at(-1) });
       visit.skipped.delete(last.id);
-      visit.move(last.id, last.index);
+      visit.move(last.id, last.after ?? null);
       this.tell(`${this.named(visit.items.get(last.id))}: no longer skipped`);
       return this.show(last.id);
     }
@@ -505,11 +514,12 @@ class View {
     this.bringBack();
     const id = visit.current;
     const item = visit.items.get(id);
-    const waits = !id && this.beyond > 0;
+    const waits = !id && this.waits;
     this.root.hidden = !id && !waits && !visit.decisions.length;
     this.root.dataset.view = id || waits ? "work" : "over";
     p.over.hidden = Boolean(id || waits);
-    say(p.over, p.over.hidden ? "" : "That was the last one. Your last decisions can still be changed here.");
+    const end = this.beyond ? "No further picture has come yet: others may be working on the rest." : "That was the last one.";
+    say(p.over, p.over.hidden ? "" : `${end} Your last decisions can still be changed here.`);
     if (item) {
       const state = box.state(id);
       if (!state.pending && state.label !== this.expected) this.tellNews(id, Date.now());
@@ -551,7 +561,7 @@ class View {
       if (lost) visit.undecide(id);
       if (id === visit.current) continue;
       visit.back.add(id);
-      visit.move(id, visit.order.indexOf(visit.current) + 1);
+      visit.move(id, visit.current);
     }
     if (!visit.current && visit.back.size) this.show([...visit.back][0]);
   }
@@ -596,11 +606,11 @@ class View {
     const p = this.parts;
     const sure = typeof item?.confidence === "number" ? ` ${percent(item.confidence)}` : "";
     const words = [item?.predicted ? `model: ${item.predicted}${sure}` : "", item?.note ?? ""].filter(Boolean);
-    const any = words.length > 0 || [...this.visit.items.values()].some((each) => each.predicted || each.note);
-    say(p.hint, this.hidden ? "" : words.join(" · "));
+    say(p.hint, this.hidden && item?.predicted ? "" : words.join(" · ")); // beside an answer, a note may give it away
     p.hint.title = p.hint.textContent;
-    p.hide.hidden = !any;
+    p.hide.hidden = !this.data.items.some((each) => each.predicted) && !item?.predicted;
     p.hide.setAttribute("aria-pressed", String(this.hidden));
+    this.root.classList.toggle("plain", p.hide.hidden && !this.data.items.some((each) => each.note));
   }
 
   // Python's count, and what has changed since it counted.
@@ -634,7 +644,7 @@ class View {
       return cell;
     });
     if (cells.length !== p.strip.children.length || cells.some((cell, i) => cell !== p.strip.children[i])) p.strip.replaceChildren(...cells);
-    if (!cells.length) say(p.said, "The last ten appear here; each can be changed.");
+    if (!cells.length && !p.said.textContent) say(p.said, "The last ten appear here; each can be changed.");
   }
 
   buildDecision(id) {

@@ -6,6 +6,8 @@ const SLOW_MS = 1000; // only then is a change that is on its way worth a line
 const POLL_MS = 1500;
 const POLL_MOST_MS = 10000; // while the server does not answer
 const RENEW_MS = 20000; // the images dealt out to a session stay its own
+const OWN_MS = 400; // after a person's last labelling the page's numbers follow,
+const OTHERS_MS = 3000; // and at most so often for what others do
 const NAMED_MS = 6000; // "by Anna" beside a label that somebody else gave just now
 const READ_MS = 4000; // a message stays at least so long, however fast the keys
 const ANSWER_MS = 20000;
@@ -84,7 +86,7 @@ export const mac = /Mac|iP(hone|ad)/.test(navigator.platform);
 const outboxes = new Map();
 
 // Every labelling and every flag is an operation that waits here until the server has answered; it outlives a rerun,
-// a page of images and a walk through the app. A view has paint() and changed(whether others did it).
+// a page of images and a walk through the app. A view has paint() and changed(ms to wait at most).
 export class Outbox {
   static of(dataset) {
     if (!outboxes.has(dataset)) outboxes.set(dataset, new Outbox(dataset));
@@ -168,7 +170,7 @@ export class Outbox {
     return this.travel(this.redos, this.undos, "before", "after");
   }
 
-  // Answers [[value, ids], ...], or null when there was no step to take.
+  // Answers {field, groups: [[value, ids], ...]}, or null when there was no step to take.
   travel(from, to, now, then) {
     const step = from.pop();
     if (!step) return null;
@@ -251,7 +253,7 @@ export class Outbox {
     }
     this.sending = false;
     // An expired token is renewed by drawing the page again.
-    if (status === 401 && !this.failing) for (const view of this.views) view.changed(false);
+    if (status === 401 && !this.failing) for (const view of this.views) view.changed(0);
     if (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer)) {
       this.failing = true;
       this.retry = setTimeout(() => this.pump(), RETRY_MS);
@@ -283,18 +285,18 @@ export class Outbox {
     }
     const others = Object.entries(refused);
     for (const [id, other] of others) {
-      const { label = null, flagged = false, seq = 0, by } = other ?? {};
+      const { label, flagged, seq, by } = other;
       this.known.set(id, { label, flagged, seq, by: by || "someone else", refused: true });
       this.forget(id);
     }
     if (others.length) this.notify(this.explain(op, others));
     else if (answer.notice) this.notify({ text: answer.notice, hint: "", calm: true });
-    for (const view of this.views) view.changed(false);
+    for (const view of this.views) view.changed(OWN_MS);
   }
 
   explain(op, others) {
     const what = op.field === "label" ? "label" : "flag";
-    const people = [...new Set(others.map(([, other]) => other?.by || "someone else"))].join(", ");
+    const people = [...new Set(others.map(([, other]) => other.by || "someone else"))].join(", ");
     if (others.length > 1) {
       return {
         text: `${people} changed ${others.length} of these images before you. What they chose is shown now.`,
@@ -303,7 +305,7 @@ export class Outbox {
     }
     const [id, other] = others[0];
     const name = this.names.get(id) ?? "This image";
-    if (!other) return { text: `${name} is no longer in this dataset.`, hint: `Your ${what} was not saved.` };
+    if (other.gone) return { text: `${name} is no longer in this dataset.`, hint: `Your ${what} was not saved.` };
     const now = other.label ? `It is “${other.label}” now.` : "It has no label now.";
     return { text: `${people} changed ${name} before you. ${now}`, hint: `Your ${what} was not saved. Choose again if you disagree.` };
   }
@@ -344,8 +346,8 @@ export class Outbox {
       if (!response.ok) throw new Error(`status ${response.status}`);
       const answer = await response.json();
       if (query.has("renew")) this.renewed = Date.now();
-      more = Boolean(answer.more);
-      this.after = more ? answer.changes.at(-1).seq : answer.seq;
+      more = answer.more;
+      this.after = answer.seq;
       this.hear(answer.changes);
       this.pollWait = POLL_MS;
     } catch {
@@ -373,7 +375,7 @@ export class Outbox {
       this.tell();
     }, NAMED_MS);
     this.tell();
-    for (const view of this.views) view.changed(true);
+    for (const view of this.views) view.changed(OTHERS_MS);
   }
 
   tell() {

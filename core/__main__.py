@@ -6,11 +6,12 @@ import argparse
 import json
 import math
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import catalog, dataset, evaluate, explain, export, images, launch, predict, runs, sources, train
+from core import catalog, dataset, embed, evaluate, explain, export, images, launch, predict, runs, sources, train
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import RunConfig
@@ -73,6 +74,18 @@ def parser() -> argparse.ArgumentParser:
     p = verbs.add_parser("export-job", help=argparse.SUPPRESS)
     p.add_argument("folder", type=Path)
     p.set_defaults(verb=lambda a: export.run_export_job(a.folder))
+
+    p = verbs.add_parser("embed", help="look at a dataset's images: the map, near duplicates, image quality")
+    p.add_argument("name", help="the dataset")
+    p.set_defaults(verb=embed_)
+
+    p = verbs.add_parser("embed-job", help=argparse.SUPPRESS)
+    p.add_argument("folder", type=Path)
+    p.set_defaults(verb=lambda a: embed.run_embed_job(a.folder))
+
+    p = verbs.add_parser("teach", help="learn from a dataset's labels so far, on what embed found")
+    p.add_argument("name", help="the dataset")
+    p.set_defaults(verb=teach_)
 
     p = verbs.add_parser("train", help="train a network on a dataset")
     p.add_argument("--dataset", required=True)
@@ -141,6 +154,31 @@ def find_dataset(name: str) -> int:
             f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}."
         )
     return found.id
+
+
+def embed_(args: argparse.Namespace) -> dict[str, Any]:
+    dataset_id = find_dataset(args.name)
+    embed.start(dataset_id, settings().user)
+    said = None
+    while (state := embed.state(dataset_id)) is not None and state.status == "running":
+        if state.what and (state.what, state.done) != said:
+            said = (state.what, state.done)
+            progress(state.done, state.total, state.what)
+        time.sleep(0.25)
+    assert state is not None
+    say("")
+    if state.message:
+        say(f"{state.message} {state.hint}")
+    found = embed.latest(dataset_id)
+    groups = 0 if found is None else int(found.group.max(initial=-1)) + 1
+    facts = {"images": state.done, "near_duplicate_groups": groups, "crossing_splits": embed.crossing(dataset_id)}
+    return {"dataset": args.name, "status": state.status, **(facts if state.status == "done" else {})}
+
+
+def teach_(args: argparse.Namespace) -> dict[str, Any]:
+    lesson = embed.teach(find_dataset(args.name), settings().user)
+    accuracy = lesson.accuracy
+    return {"dataset": args.name, **asdict(lesson), "accuracy": None if accuracy is None else asdict(accuracy)}
 
 
 def train_(args: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import export, images, label, launch, runs, store, uploads
+from core import embed, export, images, label, launch, runs, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
 from core.types import SPLITS, Image
@@ -200,8 +200,6 @@ async def map_points(request: Request) -> Response:
     _user(request)
 
     def points() -> dict[str, Any]:
-        from core import embed
-
         dataset_id = request.path_params["dataset"]
         found = embed.latest(dataset_id)
         if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -24,7 +25,7 @@ from core.names import checked_name, name_problem
 from core.settings import settings
 from core.sources import Entry, Progress, Source, Stopped, natural, open_source
 from core.store import Filter as Filter
-from core.types import Dataset, Image, ImportReport, Skipped, Split, now
+from core.types import Class, Dataset, Image, ImportReport, Skipped, Split, now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,15 +48,16 @@ def import_now(
     return _import(dataset_name, source, by, progress or (lambda done, total, what: None), stopped or (lambda: False))[1]
 
 
-def _import(dataset_name: str, source: Source, by: str, progress: Progress, stopped: Stopped) -> tuple[Dataset, ImportReport, bool]:
-    """The dataset, the report, and whether the import was stopped before its end."""
+def _import(dataset_name: str, source: Source, by: str, progress: Progress, stopped: Stopped) -> tuple[int | None, ImportReport, bool]:
+    """The dataset if there is one, the report, and whether the import was stopped before its end."""
     dataset_name = checked_name(dataset_name, "dataset")
     opened = open_source(source, dataset_name, progress, stopped)  # a source that cannot be read leaves no empty dataset behind
     report = ImportReport()
     was_stopped = False
-    with _target(dataset_name) as dataset, _one_import(dataset, progress, stopped), _Decoders() as decoders:
+    with _one_import(dataset_name, progress, stopped), _target(dataset_name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
+        ledger.adopt_classes(dataset.id, opened.described)
         ledger.add_classes(dataset.id, [name for name in opened.classes if name_problem(name) is None])
         work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
         done = 0
@@ -76,14 +78,16 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
         if waiting and not (was_stopped := was_stopped or stopped()):
             work.write(waiting, tell)
         if not was_stopped:
+            work.show_examples(opened.described)
             tell(opened.total)
     report.skipped += opened.skipped
-    return store.get_dataset(dataset.id), report, was_stopped
+    found = store.find_dataset(dataset_name)
+    return found.id if found else None, report, was_stopped
 
 
 @contextmanager
 def _target(name: str) -> Iterator[Dataset]:
-    """The dataset of that name, made if there is none; an import that fails leaves no empty one behind."""
+    """The dataset of that name, made if there is none; an import that adds nothing leaves no empty one behind."""
     made = None
     if (found := store.find_dataset(name)) is None:
         try:
@@ -92,17 +96,17 @@ def _target(name: str) -> Iterator[Dataset]:
             found = store.find_dataset(name) or store.create_dataset(name)
     try:
         yield found
-    except Exception:
+    finally:
         if made:
             store.remove_if_empty(made.id)
-        raise
 
 
 @contextmanager
-def _one_import(dataset: Dataset, progress: Progress, stopped: Stopped) -> Iterator[None]:
-    """Waits until no other import writes to the dataset, or until this one is stopped."""
+def _one_import(name: str, progress: Progress, stopped: Stopped) -> Iterator[None]:
+    """Waits until no other import writes to the dataset of that name, or until this one is stopped."""
     settings().imports.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(settings().imports / f"dataset-{dataset.id}.lock")
+    # By the name and not the id: which dataset it is, and whether it is there at all, may change while one waits.
+    lock = FileLock(settings().imports / f"dataset-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
     while not lock.is_locked and not stopped():
         try:
             lock.acquire(timeout=0.5)
@@ -116,18 +120,16 @@ def _one_import(dataset: Dataset, progress: Progress, stopped: Stopped) -> Itera
 
 @dataclass
 class _Picture:
-    name: str
-    label: str | None
-    split: Split | None
+    entry: Entry
     id: str
     data: bytes  # the file, or a PNG of the array
     examined: images.Examined | None = None
-    note: str = ""
 
 
 @dataclass
 class _Chunk:
     size: int
+    read: list[_Picture] = field(default_factory=list)
     fresh: list[_Picture] = field(default_factory=list)
     futures: list[tuple[list[_Picture], Future[Any]]] = field(default_factory=list)
 
@@ -153,24 +155,25 @@ class _Import:
     report: ImportReport
     decoders: _Decoders
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+    examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
     def read(self, entries: list[Entry]) -> _Chunk:
         """Reads and hashes the chunk, leaves out what the dataset has, and has the rest decoded."""
         chunk = _Chunk(len(entries))
-        read: list[_Picture] = []
         for entry in entries:
             try:
-                read.append(_read(entry))
+                chunk.read.append(_read(entry))
             except Invalid as e:
                 self.skip(entry.name, e)
-        known = store.known_images(self.dataset.id, [p.id for p in read])
-        for picture in read:
+        known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
+        for picture in chunk.read:
+            self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
             if picture.id in self.seen:
                 self.duplicate(picture, *self.seen[picture.id])
             elif picture.id in known:
                 self.duplicate(picture, None, known[picture.id])
             else:
-                self.seen[picture.id] = (picture.name, picture.label)
+                self.seen[picture.id] = (picture.entry.name, picture.entry.label)
                 chunk.fresh.append(picture)
         files = [p for p in chunk.fresh if p.examined is None]
         for i in range(0, len(files), BATCH):
@@ -179,12 +182,12 @@ class _Import:
         return chunk
 
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
-        if picture.label is None or picture.label == label:
+        if picture.entry.label is None or picture.entry.label == label:
             self.report.duplicates += 1
         else:
             first = first or store.get_image(self.dataset.id, picture.id).source
             has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
-            self.report.skipped.append(Skipped(picture.name, f"same picture as {first}, which {has}"))
+            self.skip(picture.entry.name, f"same picture as {first}, which {has}")
 
     def skip(self, name: str, why: AppError | str) -> None:
         self.report.skipped.append(Skipped(name, str(why)))
@@ -195,7 +198,7 @@ class _Import:
         for batch, future in chunk.futures:
             for picture, result in zip(batch, self.decoders.results(future, [p.data for p in batch]), strict=True):
                 if isinstance(result, str):
-                    self.skip(picture.name, result)
+                    self.skip(picture.entry.name, result)
                 else:
                     picture.examined = result
             told += len(batch)
@@ -214,13 +217,28 @@ class _Import:
             raise
         at = now()
         rows = [
-            _image(self.dataset, self.splits_given, p.split, p.name, p.label, e, len(p.data), at, offset)
+            _image(self.dataset, self.splits_given, p.entry.split, p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
-        added = store.add_images(self.dataset.id, rows, self.by, "import", {p.id: p.note for p, _ in good})
+        notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
+        added = ledger.add_images(self.dataset.id, rows, self.by, "import", notes, past)
         self.report.added += added
         self.report.duplicates += len(rows) - added
+        self.predictions(chunk.read)
         tell(chunk.size - told)
+
+    def predictions(self, read: list[_Picture]) -> None:
+        """Stores what models said about the pictures, also about those that were there already."""
+        said = [(p.id, *guess) for p in read for guess in p.entry.guesses]
+        here = store.known_images(self.dataset.id, list({image_id for image_id, *_ in said}))
+        ledger.add_predictions(self.dataset.id, [one for one in said if one[0] in here])
+
+    def show_examples(self, described: Iterable[Class]) -> None:
+        """Stores the examples of the classes that have none here, and the same guideline as there."""
+        bare = {(one.name, one.guideline) for one in ledger.list_classes(self.dataset.id) if not one.accepted and not one.rejected}
+        wanted = {one.name for one in described if (one.name, one.guideline) in bare}
+        here = store.known_images(self.dataset.id, [image_id for _, image_id, _ in self.examples])
+        ledger.add_examples(self.dataset.id, [one for one in self.examples if one[0] in wanted and one[1] in here])
 
 
 def _read(entry: Entry) -> _Picture:
@@ -232,9 +250,9 @@ def _read(entry: Entry) -> _Picture:
         height, width = entry.array.shape[:2]
         thumb = data if max(height, width) <= 64 else images.examine(data).thumb
         examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
-        return _Picture(entry.name, entry.label, entry.split, image_id, data, examined)
+        return _Picture(entry, image_id, data, examined)
     data = _read_file(entry.path) if entry.path is not None else entry.data or b""
-    return _Picture(entry.name, entry.label, entry.split, images.image_id(data), data, note=entry.note)
+    return _Picture(entry, images.image_id(data), data)
 
 
 def _read_file(path: Path) -> bytes:
@@ -257,10 +275,12 @@ def _image(
     size: int,
     at: str,
     offset: int,
+    flagged: bool = False,
 ) -> Image:
     if split is None:
         split = "train" if splits_given else split_of(e.id)
-    return Image(e.id, dataset.id, e.ext, e.width, e.height, e.channels, size, split, source, at, offset, len(e.thumb), label)
+    size_of = (e.width, e.height, e.channels, size)
+    return Image(e.id, dataset.id, e.ext, *size_of, split, source, at, offset, len(e.thumb), label, flagged=flagged)
 
 
 def split_of(image_id: str) -> Split:
@@ -382,11 +402,11 @@ def run_import_job(folder: Path) -> None:
 
 def _import_job(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
     source = Source.from_dict(job["source"])
-    dataset, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress, stopped)
+    dataset_id, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress, stopped)
     if len(report.skipped) > MAX_REPORTED:
         more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
         report.skipped = [*report.skipped[:MAX_REPORTED], more]
-    return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset.id}
+    return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset_id}
 
 
 def _import_folder(import_id: str) -> Path:

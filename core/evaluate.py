@@ -9,21 +9,12 @@ import pandas as pd
 
 from core import launch, runs, store
 from core.errors import Invalid, NotFound
+from core.metrics import Z95
+from core.metrics import wilson as wilson
 from core.types import ClassMetrics, Evaluation, Interval
 
 FIXED = runs.FIXED
 TOO_FEW = 30  # below this many images a share is shown as a count, not called an accuracy
-Z95 = 1.959963984540054
-
-
-def wilson(right: int, n: int) -> Interval | None:
-    """The 95 % score interval of a share (Wilson 1927); None for n = 0."""
-    if n == 0:
-        return None
-    p, z2 = right / n, Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * (p * (1 - p) / n + z2 / (4 * n * n)) ** 0.5
-    return Interval(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:

@@ -10,7 +10,7 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,8 @@ from typing import Literal
 from core import images, jobs, launch, ledger, runs, store, tables
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
-from core.tables import Row
-from core.types import Dataset, Image, LabelEvent, Run, Skipped, now
+from core.tables import About, Guess, Row
+from core.types import Class, Dataset, Image, LabelEvent, Run, Skipped, now
 
 Kind = Literal["folders", "csv", "jsonl", "label-studio"]
 Progress = Callable[[int, int, str], None]  # done, total, what is being done
@@ -27,8 +27,8 @@ Stopped = Callable[[], bool]
 
 KINDS: dict[str, tuple[str, str]] = {  # title, and one sentence for the page
     "folders": ("Class folders", "A folder per split and class, as most training tools read them."),
-    "csv": ("CSV", "The images and a table for a spreadsheet: file, label, split."),
-    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label."),
+    "csv": ("CSV", "The images and a table for a spreadsheet: file, label, split, flag."),
+    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label. This loses nothing."),
     "label-studio": ("Label Studio", "The images and Label Studio's tasks, if you like with a run's predictions."),
 }
 KEEP = 2 * 24 * 3600  # seconds a zip made for the browser stays; its address lasts no longer
@@ -56,7 +56,7 @@ def export_now(
     """Writes the dataset as it is at this moment into a zip, whole or not at all; every kind can be imported again.
 
     Images are written upright and without metadata, or untouched when the originals are wanted.
-    A run adds its predictions to Label Studio's tasks.
+    A run adds its predictions to JSONL and to Label Studio's tasks.
     """
     dataset = _checked(dataset_id, kind, run_id)
     if not out.parent.is_dir():
@@ -83,8 +83,8 @@ def _checked(dataset_id: int, kind: str, run_id: str | None) -> Dataset:
     if not sum(n for _, _, n in store.counts(dataset_id)):
         raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
     if run_id is not None:
-        if kind != "label-studio":
-            raise Invalid("Only the Label Studio format holds predictions.", "Choose that format, or leave the run out.")
+        if kind not in ("jsonl", "label-studio"):
+            raise Invalid("Only Label Studio and JSONL hold predictions.", "Choose one of these formats, or leave the run out.")
         if runs.load(runs.folder(run_id)).dataset_id != dataset_id:
             raise Invalid(f"The run {run_id} was trained on another dataset.", f"Choose a run of “{dataset.name}”.")
     return dataset
@@ -101,8 +101,8 @@ class _Export:
     report: ExportReport = field(default_factory=ExportReport)
 
     def write(self, path: Path) -> None:
-        found = store.all_images(self.dataset.id)
-        names = _Names(self.dataset.classes)
+        found, classes, words = store.all_images(self.dataset.id), ledger.list_classes(self.dataset.id), ledger.names(self.dataset.id)
+        names = _Names(tuple(one.name for one in classes))
         written: list[tuple[Image, str]] = []
         with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
             for done, image in enumerate(found):
@@ -118,7 +118,7 @@ class _Export:
                 archive.writestr(_entry(name, image.added_at), data)
                 written.append((image, name))
             self.report.images = len(written)
-            for name, text in self._tables(written).items():
+            for name, text in self._tables(written, classes, words).items():
                 archive.writestr(_entry(name, now()), text.encode("utf-8", "replace"), zipfile.ZIP_DEFLATED)
         self.progress(len(found), len(found), "Writing images")
 
@@ -129,29 +129,50 @@ class _Export:
             raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
         return data if self.originals else images.shareable(data)
 
-    def _tables(self, written: list[tuple[Image, str]]) -> dict[str, str]:
+    def _tables(self, written: list[tuple[Image, str]], classes: list[Class], words: ledger.Names) -> dict[str, str]:
         """The text files of the zip, by name."""
-        rows = [(image, Row("", name, image.label, image.split, image.source)) for image, name in written]
+        names = {image.id: name for image, name in written}
+        shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in classes]
+        facts = {name: (image.source, image.flagged) for image, name in written} if self.kind == "folders" else {}
+        about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts))}
+        rows = [Row("", name, image.label, image.split, image.source, flagged=image.flagged) for image, name in written]
         if self.kind == "folders":
-            return {}
+            return about
         if self.kind == "csv":
-            return {"metadata.csv": tables.csv_text(row for _, row in rows)}
-        events: dict[str, list[LabelEvent]] = {image.id: [] for image, _ in written}
-        seen = {image.id: image.label_seq for image, _ in written}
-        for event in ledger.all_events(self.dataset.id):
-            if event.seq <= seen.get(event.image_id, -1):  # what was labelled since the images were read is not told half
-                events[event.image_id].append(event)
+            return about | {"metadata.csv": tables.csv_text(rows)}
+        past, guesses = self._past(written, words), self._guesses(names)
+        rows = [replace(r, past=tuple(past[i.id]), guesses=tuple(guesses[i.id])) for (i, _), r in zip(written, rows, strict=True)]
         if self.kind == "jsonl":
-            return {"metadata.jsonl": "".join(tables.json_line(row, events[image.id]) for image, row in rows)}
-        predicted: dict[str, tuple[str, str, float]] = {}
+            return about | {"metadata.jsonl": "".join(map(tables.json_line, rows))}
+        tasks = json.dumps([tables.task(row) for row in rows], ensure_ascii=False, indent=1)
+        return about | {"tasks.json": tasks, "config.xml": tables.label_config(self.dataset.classes)}
+
+    def _past(self, written: list[tuple[Image, str]], words: ledger.Names) -> dict[str, list[LabelEvent]]:
+        """What happened to each image, with today's names of the classes; another name of that day stands in the note."""
+        found: dict[str, list[LabelEvent]] = {image.id: [] for image, _ in written}
+        seen = {image.id: image.label_seq for image, _ in written}
+        for e in ledger.all_events(self.dataset.id):
+            if e.seq <= seen.get(e.image_id, -1):  # what was labelled since the images were read is not told half
+                label, previous = words.today(e.label, e.seq), words.today(e.previous, e.seq)
+                note = e.note if label == e.label else f"{e.note} (called “{e.label}” then)".strip()
+                found[e.image_id].append(replace(e, label=label, previous=previous, note=note))
+        return found
+
+    def _guesses(self, names: dict[str, str]) -> dict[str, list[Guess]]:
+        """The predictions that came with imports, and those of the chosen run."""
+        found: dict[str, list[Guess]] = {image_id: [] for image_id in names}
+        for image_id, model, label, score in ledger.imported_predictions(self.dataset.id):
+            if image_id in found and model != self.run_id:
+                found[image_id].append((model, label, score))
         if self.run_id is not None:
-            answers = runs.read_predictions(runs.folder(self.run_id))
-            predicted = {p.image_id: (self.run_id, p.predicted, p.confidence) for p in answers}
-        tasks = [tables.task(row, events[image.id][-1] if events[image.id] else None, predicted.get(image.id)) for image, row in rows]
-        return {
-            "tasks.json": json.dumps(tasks, ensure_ascii=False, indent=1),
-            "config.xml": tables.label_config(self.dataset.classes),
-        }
+            for p in runs.read_predictions(runs.folder(self.run_id)):
+                if p.image_id in found:
+                    found[p.image_id].append((self.run_id, p.predicted, p.confidence))
+        return found
+
+
+def _named(ids: tuple[str, ...], names: dict[str, str]) -> tuple[str, ...]:
+    return tuple(names[i] for i in ids if i in names)
 
 
 # Names in the zip ---------------------------------------------------------------------------------

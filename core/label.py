@@ -51,6 +51,11 @@ def apply_to_all(dataset_id: int, ids: Sequence[str], label: str | None, by: str
 # History ------------------------------------------------------------------------------------------
 
 
+def flagged(dataset_id: int) -> dict[str | None, int]:
+    """How many images are flagged, by their label."""
+    return ledger.flagged(dataset_id)
+
+
 def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
     """The image's label events, newest first."""
     return ledger.history(dataset_id, image_id)
@@ -66,7 +71,18 @@ def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[
     return ledger.acts(dataset_id, which, (max(1, page) - 1) * per_page, per_page)
 
 
+def which(act: Act) -> Which:
+    """The events of an act."""
+    return Which(by=act.by, first=act.first, last=act.last)
+
+
+def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
+    """The ids of the act's images, the first ones."""
+    return ledger.images_of(dataset_id, which(act), limit)
+
+
 def people(dataset_id: int) -> list[str]:
+    """Everybody who has labelled or flagged something."""
     return ledger.people(dataset_id)
 
 
@@ -117,14 +133,14 @@ def rename_class(dataset_id: int, old: str, new: str, by: str) -> str:
     return new
 
 
-def merge_class(dataset_id: int, name: str, into: str, by: str) -> int:
+def merge_class(dataset_id: int, name: str, into: str, by: str, operation: str | None = None) -> int:
     """Moves all images of a class into another and retires it; returns how many moved."""
-    return ledger.retire_class(dataset_id, name, into, by)
+    return ledger.retire_class(dataset_id, name, into, by, operation)
 
 
-def retire_class(dataset_id: int, name: str, by: str) -> int:
+def retire_class(dataset_id: int, name: str, by: str, operation: str | None = None) -> int:
     """Offers the class no more; returns how many images lost their label by it."""
-    return ledger.retire_class(dataset_id, name, None, by)
+    return ledger.retire_class(dataset_id, name, None, by, operation)
 
 
 def restore_class(dataset_id: int, name: str, by: str) -> int:
@@ -132,22 +148,28 @@ def restore_class(dataset_id: int, name: str, by: str) -> int:
     return ledger.restore_class(dataset_id, name, by)
 
 
+def restorable(dataset_id: int) -> dict[str, int]:
+    """How many images each retired class would get back."""
+    return ledger.restorable(dataset_id)
+
+
 def order_classes(dataset_id: int, names: Sequence[str]) -> None:
     ledger.order_classes(dataset_id, names)
 
 
-def describe_class(dataset_id: int, name: str, guideline: str) -> None:
-    """Sets the guideline: what belongs to the class and what does not."""
+def describe_class(dataset_id: int, name: str, guideline: str, seen: str | None = None) -> None:
+    """Sets the guideline, what belongs to the class and what does not, if it is still the one seen."""
     guideline = guideline.strip()
     if len(guideline) > MAX_GUIDELINE:
         raise Invalid(f"The guideline has {len(guideline):,} characters.", f"Up to {MAX_GUIDELINE:,} are allowed.")
-    ledger.describe_class(dataset_id, name, guideline)
+    ledger.describe_class(dataset_id, name, guideline, seen)
 
 
 def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None) -> None:
     """Makes the image an accepted or rejected example of the class; None takes it away."""
     one = next((known for known in ledger.list_classes(dataset_id) if known.name == name), None)
-    if accepted is not None and one is not None and len(one.accepted if accepted else one.rejected) >= MAX_EXAMPLES:
+    shown = () if accepted is None or one is None else one.accepted if accepted else one.rejected
+    if len(shown) >= MAX_EXAMPLES and image_id not in shown:
         raise Invalid(f"“{name}” has {MAX_EXAMPLES} such examples already.", "Take one away first.")
     store.get_image(dataset_id, image_id)
     ledger.set_example(dataset_id, name, image_id, accepted)

@@ -12,8 +12,9 @@ from sqlalchemy import func, select
 
 from core.errors import Conflict, Invalid, NotFound
 from core.schema import claims, class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
-from core.types import Act, Class, Current, LabelEvent, now
+from core.types import Act, Class, Current, Image, LabelEvent, now
 
+PAST = "past "  # begins the operation of events that came with an import: done elsewhere, and no act of this dataset
 CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
 
 
@@ -92,6 +93,44 @@ def append(
     return seqs
 
 
+def add_images(
+    dataset_id: int,
+    new: Sequence[Image],
+    by: str,
+    source: str,
+    notes: Mapping[str, str] | None = None,
+    past: Mapping[str, Sequence[LabelEvent]] | None = None,
+) -> int:
+    """Adds images and, where they carry anything, the event of it, in one transaction; returns how many were new.
+
+    Notes are those of the events, by image id. Past are events from elsewhere, oldest first, with their own who and when:
+    they come before the event of this act, which alone can be taken back.
+    """
+    past = past or {}
+    with writing() as c:
+        have: set[str] = set()
+        for part in parts([i.id for i in new]):
+            have |= set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))).scalars())
+        fresh = list({i.id: i for i in new if i.id not in have}.values())
+        if not fresh:
+            return 0
+        add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None])
+        bare = {"label": None, "label_seq": 0, "flagged": False}  # what it carries is written by an event
+        c.execute(images.insert(), [{column.name: getattr(i, column.name) for column in images.c} | bare for i in fresh])
+        operation = f"{PAST}{now()}"
+        before = [
+            {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
+            | {"by": e.by, "at": e.at, "note": e.note, "operation": f"{operation} {n}"}
+            for i in fresh
+            for n, e in enumerate(past.get(i.id, ()))
+        ]
+        if before:
+            c.execute(label_events.insert(), before)
+        carrying = [i for i in fresh if i.label is not None or i.flagged or past.get(i.id)]
+        append(c, dataset_id, [Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, notes=notes)
+        return len(fresh)
+
+
 def _last_seq(c: sa.Connection) -> int:
     return int(c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one())
 
@@ -165,6 +204,13 @@ def changes(dataset_id: int, after: int, limit: int = 1000) -> tuple[int, list[C
     return newest, found
 
 
+def flagged(dataset_id: int) -> dict[str | None, int]:
+    """How many images are flagged, by their label."""
+    with reading() as c:
+        query = select(images.c.label, func.count()).where(images.c.dataset_id == dataset_id, images.c.flagged.is_(True))
+        return {name: n for name, n in c.execute(query.group_by(images.c.label))}
+
+
 def _events(*conditions: Any) -> sa.Select[Any]:
     e = label_events.c
     return select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(*conditions).order_by(e.seq)
@@ -185,7 +231,7 @@ def all_events(dataset_id: int) -> list[LabelEvent]:
 
 @dataclass(frozen=True)
 class Which:
-    """Which events; None means any. Times are UTC, ISO 8601; the end is not included."""
+    """Which events of this dataset's own; None means any. Times are UTC, ISO 8601; the end is not included."""
 
     by: str | None = None
     since: str | None = None
@@ -196,7 +242,8 @@ class Which:
 
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         e = label_events.c
-        conditions: list[sa.ColumnElement[bool]] = [e.dataset_id == dataset_id]
+        here = sa.or_(e.operation.is_(None), ~e.operation.startswith(PAST, autoescape=True))
+        conditions: list[sa.ColumnElement[bool]] = [e.dataset_id == dataset_id, here]
         if self.by is not None:
             conditions.append(e.by == self.by)
         if self.since is not None:
@@ -215,20 +262,32 @@ class Which:
 def acts(dataset_id: int, which: Which, offset: int, limit: int) -> tuple[list[Act], int]:
     """One page of what was done, newest first, and how many acts there are: events of one person at one moment are one act."""
     e = label_events.c
+    labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
+    seqs = (func.min(e.seq), func.max(e.seq).label("last"))
+    carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, images.c.label_seq == e.seq)
     query = (
-        select(func.min(e.seq), func.max(e.seq).label("last"), e.by, e.at, e.source, func.max(e.note), func.max(e.label), func.count())
+        select(*seqs, e.by, e.at, e.source, func.max(e.note), func.max(e.label), func.count(), labels > 1, func.count(images.c.id))
+        .select_from(label_events.outerjoin(images, carried))
         .where(*which.where(dataset_id))
-        .group_by(e.by, e.at, e.source, e.label)
+        .group_by(e.by, e.at, e.source)
     )
     with reading() as c:
         total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
         return [Act(*row) for row in c.execute(query.order_by(sa.desc("last")).offset(offset).limit(limit))], total
 
 
+def images_of(dataset_id: int, which: Which, limit: int) -> list[str]:
+    """The ids of the images that the events are about, the first ones."""
+    e = label_events.c
+    with reading() as c:
+        query = select(e.image_id).where(*which.where(dataset_id)).group_by(e.image_id).order_by(func.min(e.seq)).limit(limit)
+        return list(c.execute(query).scalars())
+
+
 def people(dataset_id: int) -> list[str]:
     """Everybody who has given a label, in the order of the alphabet."""
     with reading() as c:
-        query = select(label_events.c.by).where(label_events.c.dataset_id == dataset_id).distinct().order_by(label_events.c.by)
+        query = select(label_events.c.by).where(*Which().where(dataset_id)).distinct().order_by(label_events.c.by)
         return list(c.execute(query).scalars())
 
 
@@ -250,26 +309,25 @@ def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, d
     touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
     wanted = sa.and_(*which.where(dataset_id)).label("wanted")
     query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, wanted).where(e.dataset_id == dataset_id, e.image_id.in_(touched))
-    with writing() as c:
+    with reading() if dry else writing() as c:
         _alive(c, dataset_id)
         if operation is not None and (done := _stored(c, dataset_id, operation)):
             return Undone(done, 0)
         trails: dict[str, list[Any]] = {}
         for row in c.execute(query.order_by(e.seq)):
             trails.setdefault(row.image_id, []).append(row)
-        names = _Names(c, dataset_id)
+        names = Names(c, dataset_id)
         here = set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id)).scalars())
         back: list[Change] = []
         for image_id, trail in trails.items():
             if image_id not in here or not trail[-1].wanted:
                 continue
-            first, flagged = trail[-1], None
-            for row in reversed(trail):
-                if not row.wanted:
-                    break
-                first = row
-                if row.flagged is not None:
-                    flagged = not row.flagged
+            start = len(trail) - 1
+            while start and trail[start - 1].wanted:
+                start -= 1
+            first, flagged = trail[start], None
+            if any(row.flagged is not None for row in trail[start:]):
+                flagged = _flag_after(trail[:start])
             back.append(Change(image_id, names.today(first.previous, first.seq), names.today(trail[-1].label, trail[-1].seq), flagged))
         if back and not dry:
             _bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
@@ -278,18 +336,29 @@ def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, d
 
 
 def go_back(dataset_id: int, image_id: str, seen: int, seq: int, by: str) -> LabelResult:
-    """Gives one image the label it carried before an event, whatever came after, if its version is still the one seen."""
+    """Gives one image the label and flag it carried before an event, whatever came after, if its version is still the one seen."""
     e = label_events.c
     with writing() as c:
         _alive(c, dataset_id)
-        event = c.execute(select(e.previous).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq == seq)).first()
-        if event is None:
+        trail = c.execute(
+            select(e.seq, e.previous, e.flagged).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq).order_by(e.seq)
+        ).all()
+        if not trail or trail[-1].seq != seq:
             raise NotFound("This change is not in the image's history.", "Reload the page.")
-        label = _Names(c, dataset_id).today(event.previous, seq)
-        done = _write(c, dataset_id, {image_id: seen}, lambda row: Change(row.id, label, row.label), by, "undo", None)
+        label, flagged = Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(trail[:-1])
+        if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
+            return LabelResult({})
+        operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act
+        done = _write(c, dataset_id, {image_id: seen}, lambda row: Change(row.id, label, row.label, flagged), by, "undo", operation)
         if done.seqs and label is not None:
             _bring_back(c, dataset_id, {label}, by)
+            add_classes_in(c, dataset_id, [label])  # only an imported event may have named it
     return done
+
+
+def _flag_after(trail: Sequence[Any]) -> bool:
+    """Whether an image is flagged after these events of its own."""
+    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None), False)
 
 
 def _stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
@@ -297,7 +366,13 @@ def _stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
     return int(c.execute(select(func.count()).where(e.dataset_id == dataset_id, e.operation == operation)).scalar_one())
 
 
-class _Names:
+def names(dataset_id: int) -> Names:
+    """What classes were called, as of now."""
+    with reading() as c:
+        return Names(c, dataset_id)
+
+
+class Names:
     """What the class a label event names is called today."""
 
     def __init__(self, c: sa.Connection, dataset_id: int) -> None:
@@ -342,6 +417,19 @@ def add_classes(dataset_id: int, names: Iterable[str]) -> None:
         add_classes_in(c, dataset_id, names)
 
 
+def adopt_classes(dataset_id: int, found: Sequence[Class]) -> None:
+    """Appends the classes that are new with their guideline, retired ones as such; those that are here stay as they are."""
+    with writing() as c:
+        known = set(_names(c, dataset_id))
+        end = c.execute(select(func.coalesce(func.max(classes.c.position), -1)).where(classes.c.dataset_id == dataset_id)).scalar_one() + 1
+        rows = [
+            {"dataset_id": dataset_id, "name": one.name, "position": end + i, "guideline": one.guideline, "retired_at": one.retired_at}
+            for i, one in enumerate(one for one in found if one.name not in known)
+        ]
+        if rows:
+            c.execute(classes.insert(), rows)
+
+
 def add_classes_in(c: sa.Connection, dataset_id: int, names: Iterable[str]) -> None:
     """The same in the caller's transaction."""
     rows = c.execute(select(classes.c.name, classes.c.position, classes.c.retired_at).where(classes.c.dataset_id == dataset_id)).all()
@@ -376,11 +464,11 @@ def resolve(c: sa.Connection, dataset_id: int, label: str) -> str:
     e = class_events.c
     name, after = label, 0
     while (row := _row(c, dataset_id, name)) is None or row.retired_at:
-        moved = select(e.to, e.seq, e.by).where(
-            e.dataset_id == dataset_id, e.name == name, e.kind.in_(("renamed", "merged")), e.seq > after
+        moved = select(e.to, e.seq).where(
+            e.dataset_id == dataset_id, e.name == name, e.kind.in_(("renamed", "merged", "retired")), e.seq > after
         )
         found = c.execute(moved.order_by(e.seq.desc()).limit(1)).first()
-        if found is None:
+        if found is None or found.to is None:
             if row is not None:
                 raise NotFound(f"The class “{name}” was retired.", "Choose another class, or bring it back on the Dataset page.")
             raise NotFound(f"“{label}” is not a class of this dataset.", "Add the class first, or reload the page.")
@@ -425,6 +513,8 @@ def retire_class(dataset_id: int, name: str, into: str | None, by: str, operatio
     """
     with writing() as c:
         _alive(c, dataset_id)
+        if operation is not None and (done := _stored(c, dataset_id, operation)):
+            return done
         row = _row(c, dataset_id, name)
         if row is None:
             raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
@@ -445,18 +535,28 @@ def retire_class(dataset_id: int, name: str, into: str | None, by: str, operatio
 
 def restore_class(dataset_id: int, name: str, by: str) -> int:
     """Offers a retired class again, and gives it back to the images that nobody has labelled since; returns how many."""
-    e, i = label_events.c, images.c
     with writing() as c:
         _alive(c, dataset_id)
+        if _row(c, dataset_id, name) is None:
+            raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
         _bring_back(c, dataset_id, {name}, by)
-        lost = (
-            select(i.id, i.label)
-            .select_from(images.join(label_events, e.seq == i.label_seq))
-            .where(i.dataset_id == dataset_id, e.source.in_(("retire", "merge")), e.previous == name)
-        )
+        lost = _lost(dataset_id, images.c.id, images.c.label).where(label_events.c.previous == name)
         back = [Change(row.id, name, row.label) for row in c.execute(lost)]
         append(c, dataset_id, back, by, "restore", note=f"class {name} brought back")
         return len(back)
+
+
+def restorable(dataset_id: int) -> dict[str, int]:
+    """How many images restore_class would give back, by class."""
+    with reading() as c:
+        query = _lost(dataset_id, label_events.c.previous, func.count()).group_by(label_events.c.previous)
+        return {name: n for name, n in c.execute(query)}
+
+
+def _lost(dataset_id: int, *columns: Any) -> sa.Select[Any]:
+    """Images whose last event took a class away with the class itself."""
+    here = images.join(label_events, label_events.c.seq == images.c.label_seq)
+    return select(*columns).select_from(here).where(images.c.dataset_id == dataset_id, label_events.c.source.in_(("retire", "merge")))
 
 
 def order_classes(dataset_id: int, names: Sequence[str]) -> None:
@@ -469,12 +569,16 @@ def order_classes(dataset_id: int, names: Sequence[str]) -> None:
             c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(position=position))
 
 
-def describe_class(dataset_id: int, name: str, guideline: str) -> None:
-    """Sets the class's guideline."""
+def describe_class(dataset_id: int, name: str, guideline: str, seen: str | None = None) -> None:
+    """Sets the class's guideline, if it is still the one that was seen."""
     with writing() as c:
-        where = (classes.c.dataset_id == dataset_id, classes.c.name == name)
-        if c.execute(classes.update().where(*where).values(guideline=guideline)).rowcount == 0:
+        row = _row(c, dataset_id, name)
+        if row is None:
             raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
+        if seen is not None and row.guideline not in (seen, guideline):
+            raise Conflict("Somebody has changed this guideline since.", "Theirs stands above; save again to put yours in its place.")
+        where = (classes.c.dataset_id == dataset_id, classes.c.name == name)
+        c.execute(classes.update().where(*where).values(guideline=guideline))
 
 
 def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None) -> None:
@@ -486,6 +590,15 @@ def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None
         c.execute(examples.delete().where(*(examples.c[key] == value for key, value in values.items())))
         if accepted is not None:
             c.execute(examples.insert().values({**values, "accepted": accepted}))
+
+
+def add_examples(dataset_id: int, rows: Sequence[tuple[str, str, bool]]) -> None:
+    """Stores (class, image id, accepted) of classes that have no examples yet."""
+    unique = {(name, image_id): accepted for name, image_id, accepted in rows}
+    values = [{"dataset_id": dataset_id, "class": name, "image_id": i, "accepted": accepted} for (name, i), accepted in unique.items()]
+    with writing() as c:
+        if values:
+            c.execute(examples.insert(), values)
 
 
 # Dealing out work -----------------------------------------------------------------------------------

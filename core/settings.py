@@ -46,6 +46,10 @@ class Settings:
         return self.home / "exports"
 
     @property
+    def embeddings(self) -> Path:
+        return self.home / "embeddings"
+
+    @property
     def cache(self) -> Path:
         return self.home / "cache"
 

@@ -11,7 +11,6 @@ import posixpath
 import re
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +24,8 @@ from core import tables
 from core.errors import AppError, Invalid
 from core.images import ALLOWED, EXTENSIONS
 from core.settings import settings
-from core.tables import Row
-from core.types import Skipped, Split
+from core.tables import ABOUT, About, Guess, Row, clean
+from core.types import Class, LabelEvent, Skipped, Split
 
 Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]
 Progress = Callable[[int, int, str], None]  # done, total, what is being done
@@ -39,6 +38,7 @@ MAX_TOTAL_BYTES = 20_000_000_000
 MAX_RATIO = 200  # unpacked bytes per packed byte, once past RATIO_FROM
 RATIO_FROM = 1_000_000
 MAX_MANIFEST_BYTES = 200_000_000
+MAX_ABOUT_BYTES = 50_000_000
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -123,6 +123,10 @@ class Entry:
     data: bytes | None = None
     array: np.ndarray | None = None  # (H, W) or (H, W, 3) uint8
     note: str = ""  # who gave the label before this import, and when
+    flagged: bool = False
+    past: tuple[LabelEvent, ...] = ()  # what happened to it before, oldest first
+    guesses: tuple[Guess, ...] = ()  # models' predictions
+    shows: tuple[tuple[str, bool], ...] = ()  # classes it is an example of, accepted or rejected
 
 
 @dataclass
@@ -132,6 +136,7 @@ class Opened:
     splits_given: bool
     skipped: list[Skipped]  # grows while entries are read
     classes: tuple[str, ...] = ()  # in the order people expect: 0, 1, 2, … 10
+    described: tuple[Class, ...] = ()  # what an export of Loupe says about classes, in their order; without their examples
 
 
 def open_source(source: Source, name: str = "", progress: Progress | None = None, stopped: Stopped | None = None) -> Opened:
@@ -155,7 +160,8 @@ def open_source(source: Source, name: str = "", progress: Progress | None = None
         raise Invalid(f"{source.shown()} does not exist.", "It may have been moved or deleted.")
     if source.kind == "manifest" and len(source.paths) == 1:
         tree = _upload_tree(source) if source.names else _folder_tree(first.parent, source.roots)
-        manifest = File(_clean(_shown_names(source)[0]), first.stat().st_size, first)
+        manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
+        _take_about(tree)
         return _manifest(tree, manifest, _table(tree, manifest))
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = _folder_tree(first.parent, source.roots)
@@ -181,6 +187,8 @@ class Tree:
     files: list[File]
     skipped: list[Skipped] = field(default_factory=list)
     archive: Path | None = None
+    about: About = field(default_factory=About)
+    base: str = ""  # the folder in which it lies
 
     def read(self, file: File, limit: int) -> bytes:
         """The whole file; Invalid if it is larger than the limit."""
@@ -201,12 +209,6 @@ def _read_path(file: File) -> bytes:
         raise Invalid(f"{file.name} cannot be read: {e.strerror}.", "Check the file and its permissions.") from None
 
 
-def _clean(name: str) -> str:
-    """A name that every database and page can show: composed Unicode, no control characters, no broken bytes."""
-    name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode("utf-8"))
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
-
-
 def _is_junk(name: str) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part.lower() in JUNK for part in name.split("/"))
 
@@ -217,7 +219,7 @@ def _shown_names(source: Source) -> list[str]:
 
 def _folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
     allowed = [Path(r).resolve() for r in roots]
-    tree, seen = Tree(_clean(folder.name), []), set[tuple[int, int]]()
+    tree, seen = Tree(clean(folder.name), []), set[tuple[int, int]]()
 
     def outside(entry: os.DirEntry[str]) -> bool:
         real = Path(entry.path).resolve()
@@ -231,8 +233,8 @@ def _folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
         with os.scandir(at) as found:
             entries = sorted(found, key=lambda e: natural(e.name))
         for entry in entries:
-            name = _clean(prefix + entry.name)
-            if _is_junk(_clean(entry.name)):
+            name = clean(prefix + entry.name)
+            if _is_junk(clean(entry.name)):
                 continue
             try:
                 if outside(entry):
@@ -256,7 +258,7 @@ def _folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
 def _upload_tree(source: Source) -> Tree:
     tree = Tree(source.shown(), [])
     for path, name in zip(source.paths, _shown_names(source), strict=True):
-        shown = _clean(posixpath.basename(name.replace("\\", "/")))
+        shown = clean(posixpath.basename(name.replace("\\", "/")))
         if not _is_junk(shown):
             if not Path(path).is_file():
                 raise Invalid(f"{shown} does not exist.", "It may have been moved or deleted.")
@@ -288,7 +290,7 @@ class Unpacker:
                     out += block
                     self.unpacked += len(block)
                     if len(out) > RATIO_FROM and len(out) > MAX_RATIO * info.compress_size:
-                        raise _bomb(self.title, f"{_clean(info.filename)} grows more than {MAX_RATIO}-fold")
+                        raise _bomb(self.title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
                     if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
                         raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
                     if self.unpacked > MAX_TOTAL_BYTES:
@@ -376,10 +378,10 @@ def _zip_tree(path: Path, title: str) -> Tree:
             f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
         ) from None
     _check_sizes(infos, start_dir, title)
-    tree = Tree(_clean(title), [], archive=path)
+    tree = Tree(clean(title), [], archive=path)
     for info in infos:
         name = _entry_name(info)
-        shown = _clean(name)
+        shown = clean(name)
         if name.endswith("/") or _is_junk(shown):
             continue
         if reason := _refused(name, info):
@@ -395,9 +397,9 @@ def _check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> No
     for info, following in zip(at, starts[1:], strict=True):
         # The local header has at least 30 bytes and the name; its extra field only makes the entry longer.
         if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > following:
-            raise _bomb(title, f"its entries overlap ({_clean(info.filename)})")
+            raise _bomb(title, f"its entries overlap ({clean(info.filename)})")
         if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
-            raise _bomb(title, f"{_clean(info.filename)} grows more than {MAX_RATIO}-fold")
+            raise _bomb(title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
     if sum(i.file_size for i in infos) > MAX_TOTAL_BYTES:
         raise Invalid(f"{title} holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB of files.", "Split it into several zips.")
 
@@ -412,11 +414,28 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def _recognise(tree: Tree, hint: str) -> Opened:
+    _take_about(tree)
     if any(_IDX_IMAGES.search(posixpath.basename(f.name)) for f in tree.files):
         return _idx(tree, hint)
     if (found := _find_manifest(tree)) is not None:
         return _manifest(tree, *found)
     return _class_folders(tree)
+
+
+def _take_about(tree: Tree) -> None:
+    """Reads what an export of Loupe says about its dataset; a damaged file is named, and the images are imported."""
+    wrapped = len({f.name.split("/")[0] for f in tree.files}) == 1
+    for file in tree.files:
+        base, _, name = file.name.rpartition("/")
+        if name == ABOUT and (not base or (wrapped and "/" not in base)):
+            tree.files.remove(file)
+            tree.base = posixpath.join(base, "")
+            try:
+                tree.about = tables.read_about(tree.read(file, MAX_ABOUT_BYTES).decode("utf-8-sig"), tree.skipped)
+            except (Invalid, ValueError) as e:
+                why = str(e) if isinstance(e, Invalid) else "It is damaged, or no UTF-8 text."
+                tree.skipped.append(Skipped(file.name, f"{why} What it says about the classes is left out."))
+            return
 
 
 def _extension(name: str) -> str:
@@ -452,7 +471,8 @@ def _class_folders(tree: Tree) -> Opened:
         split = SPLIT_NAMES[parts[0].lower()] if splits_given and len(parts) > 1 else None
         if split is not None:
             parts = parts[1:]
-        rows.append((file, Entry(file.name, parts[0] if len(parts) > 1 else None, split)))
+        source, flagged = tree.about.images.get(file.name.removeprefix(tree.base), ("", False))
+        rows.append((file, Entry(_shown(source, file.name), parts[0] if len(parts) > 1 else None, split, flagged=flagged)))
     return _opened(tree, rows, splits_given)
 
 
@@ -463,9 +483,20 @@ def _not_an_image(name: str) -> str:
     return f"it is not an image that Loupe reads ({ALLOWED})"
 
 
+def _shown(source: str, name: str) -> str:
+    """The name the image came with, where a table says so."""
+    return clean(source) if _extension(source) in EXTENSIONS and len(source) <= tables.MAX_TEXT else name
+
+
 def _opened(tree: Tree, rows: list[tuple[File, Entry]], splits_given: bool) -> Opened:
+    about, shows = tree.about, dict[str, tuple[tuple[str, bool], ...]]()
+    for one in about.classes:
+        for name, accepted in (*((n, True) for n in one.accepted), *((n, False) for n in one.rejected)):
+            shows[tree.base + name] = (*shows.get(tree.base + name, ()), (one.name, accepted))
+    rows = [(file, replace(entry, shows=shows[file.name]) if file.name in shows else entry) for file, entry in rows]
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
-    return Opened(_entries(tree, rows), len(rows), splits_given, tree.skipped, tuple(labels))
+    given = splits_given and about.splits_given is not False
+    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)
 
 
 def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
@@ -524,21 +555,20 @@ def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
     rows: list[tuple[File, Entry]] = []
     for row in table:
         where = f"{manifest.name}, {row.where}"
-        name = posixpath.normpath(posixpath.join(base, _clean(row.image)))
+        name = posixpath.normpath(posixpath.join(base, clean(row.image)))
         outside = "\\" in row.image or row.image.startswith("/") or not f"{name}/".startswith(f"{base}/" if base else "")
         if outside or name.startswith("../") or re.match(r"[A-Za-z]:", row.image):
-            tree.skipped.append(Skipped(where, f"{_clean(row.image)} does not lie beside the table"))
+            tree.skipped.append(Skipped(where, f"{clean(row.image)} does not lie beside the table"))
         elif not row.image or name not in files:
-            tree.skipped.append(Skipped(where, f"{_clean(row.image)} is not there" if row.image else "it names no image"))
+            tree.skipped.append(Skipped(where, f"{clean(row.image)} is not there" if row.image else "it names no image"))
         elif _extension(name) not in EXTENSIONS:
             tree.skipped.append(Skipped(name, _not_an_image(name)))
         elif row.split and row.split.lower() not in SPLIT_NAMES:
-            tree.skipped.append(Skipped(name, f"its split “{_clean(row.split)}” is none of train, validation and test ({where})"))
+            tree.skipped.append(Skipped(name, f"its split “{clean(row.split)}” is none of train, validation and test ({where})"))
         else:
-            label = None if row.label is None else _clean(row.label)
-            shown = _clean(row.source) if _extension(row.source) in EXTENSIONS else name
             split = SPLIT_NAMES[row.split.lower()] if row.split else None
-            rows.append((files[name], Entry(shown, label, split, note=_clean(row.note))))
+            entry = Entry(_shown(row.source, name), None if row.label is None else clean(row.label), split, note=clean(row.note))
+            rows.append((files[name], replace(entry, flagged=row.flagged, past=row.past, guesses=row.guesses)))
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
         raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")

@@ -1,25 +1,35 @@
-"""Labels as text, read and written: CSV, JSONL and Label Studio's tasks; knows neither files nor images."""
+"""Labels as text, read and written: CSV, JSONL, Label Studio's tasks and loupe.json; knows neither files nor images."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from core.errors import Invalid
 from core.images import EXTENSIONS
-from core.types import LabelEvent, Skipped
+from core.names import name_problem
+from core.types import Class, LabelEvent, Skipped
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet takes such a cell for a formula
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 LOCAL_FILES = "/data/local-files/?d="
+ABOUT = "loupe.json"
+MAX_CLASSES = 10_000
+MAX_GUIDELINE, MAX_EXAMPLES = 2000, 12  # as in core.label
+MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
+
+Guess = tuple[str, str, float | None]  # model, label, score
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,9 @@ class Row:
     split: str = ""
     source: str = ""  # the name the image came with, where it is not that of the file
     note: str = ""  # who gave the label, and when
+    flagged: bool = False
+    past: tuple[LabelEvent, ...] = ()  # all that happened to the label, oldest first; of no image and no number yet
+    guesses: tuple[Guess, ...] = ()
 
 
 def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> list[Row]:
@@ -46,14 +59,125 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
             f"{name} has not the columns image (or file_name) and label.",
             f"It has: {', '.join(sorted(columns)[:20]) or 'none'}. Rename the columns; a column split is optional.",
         )
-    return [
-        Row(f"line {n}", _text(r.get(image)), _text(r.get("label")) or None, _text(r.get("split")), _text(r.get("source")), _note(r))
-        for n, r in records
-    ]
+    rows, broken, wrong = [], _Count(), _Count()
+    for n, r in records:
+        label = clean(_text(r.get("label"))) or None
+        try:
+            past = _past(r.get("history"), label)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            past = ()
+            broken.add(f"line {n}")
+        guesses = _guesses(r.get("predictions"), "model", lambda one: [_text(one.get("label"))], f"line {n}", wrong)
+        given = (_text(r.get("split")), _text(r.get("source")), _note(r), _flag(r.get("flagged")))
+        rows.append(Row(f"line {n}", _text(r.get(image)), label, *given, past, guesses))
+    broken.tell(name, skipped, "the history does not hold together; kept what its last event says", "in {} lines")
+    wrong.tell(name, skipped, WRONG_GUESS, "{} predictions")
+    return rows
 
 
 def _text(value: object) -> str:
     return str(value).strip() if isinstance(value, str | int | float) else ""
+
+
+def clean(text: str, keep: str = "") -> str:
+    """The text as every database and page can show it: composed Unicode, no control characters, no broken bytes."""
+    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in keep else c for c in text)
+
+
+def _line(value: object, what: str, limit: int, keep: str = "") -> str:
+    """A stranger's text; ValueError, to follow the name of what holds it, if it is none or too long."""
+    if not isinstance(value, str) or len(value) > limit:
+        raise ValueError(f"its {what} is not a text of up to {limit:,} characters")
+    return clean(value, keep)
+
+
+def _time(value: object, what: str) -> str:
+    """A stranger's time as Loupe writes times."""
+    try:
+        at = datetime.fromisoformat(str(value))
+        if at.tzinfo is not None and at < datetime.now(UTC) + timedelta(days=1):  # clocks differ, but not that much
+            return at.astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"its {what} is no time that has been")
+
+
+def _flag(value: object) -> bool:
+    return value is True or _text(value).lower() in ("yes", "true", "1")
+
+
+@dataclass
+class _Count:
+    """How often something was wrong, and where first: one line of the report, not a hundred thousand."""
+
+    n: int = 0
+    first: str = ""
+
+    def add(self, where: str) -> None:
+        self.n += 1
+        self.first = self.first or where
+
+    def tell(self, name: str, skipped: list[Skipped], why: str, how_many: str) -> None:
+        if self.n:
+            skipped.append(Skipped(name, f"{how_many.format(f'{self.n:,}')}: {why} (first: {self.first})"))
+
+
+# What tables share: events and predictions -----------------------------------------------------------
+
+
+WRONG_GUESS = "not imported, as they do not name one label each with a finite score or none"
+
+
+def _past(given: object, label: str | None) -> tuple[LabelEvent, ...]:
+    """The events that led to the label; one of many errors if they are none, or do not follow from each other."""
+    found: list[LabelEvent] = []
+    before = None
+    for one in given or ():  # type: ignore[attr-defined]
+        by, source = _line(one["by"], "by", MAX_WORD), one["source"]
+        if not by.strip() or not re.fullmatch("[a-z]{1,20}", source):
+            raise ValueError
+        note, at = _line(one.get("note", ""), "note", MAX_TEXT), _time(one["at"], "at")
+        event = LabelEvent(0, "", _class_name(one["label"]), source, by, at, note, _class_name(one["previous"]))
+        if event.previous != before and (event.previous is not None or source != "import"):  # an import begins anew
+            raise ValueError
+        before = event.label
+        found.append(event)
+    if found and before != label:
+        raise ValueError
+    return tuple(found)
+
+
+def _class_name(value: object) -> str | None:
+    if value is None:
+        return None
+    name = _line(value, "label", MAX_WORD)
+    if name_problem(name):
+        raise ValueError
+    return name
+
+
+def gave(history: Sequence[LabelEvent]) -> LabelEvent | None:
+    """The last event that says something about the label: not only about the flag."""
+    return next((e for e in reversed(history) if e.source not in ("flag", "unflag")), None)
+
+
+def _guesses(given: object, model: str, labels: Callable[[dict[str, Any]], list[str]], where: str, wrong: _Count) -> tuple[Guess, ...]:
+    found: list[Guess] = []
+    one: Any
+    for one in given if isinstance(given, list) else [given] if given else []:
+        try:
+            (label,) = labels(one)
+            score = one.get("score")
+            if not label or isinstance(score, bool) or not isinstance(score, int | float | None):
+                raise ValueError
+            if score is not None and not math.isfinite(score := float(score)):
+                raise ValueError
+            name = _line(_text(one.get(model)) or "unknown", model, MAX_WORD)
+            found.append((name, _line(label, "label", MAX_WORD), score))
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            wrong.add(where)
+    return tuple(found)
 
 
 # CSV ----------------------------------------------------------------------------------------------
@@ -71,8 +195,8 @@ def _uncell(text: str) -> str:
 def csv_text(rows: Iterable[Row]) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
-    writer.writerow(["file_name", "label", "split"])
-    writer.writerows([cell(row.image), cell(row.label or ""), row.split] for row in rows)
+    writer.writerow(["file_name", "label", "split", "flagged", "source"])
+    writer.writerows([cell(r.image), cell(r.label or ""), r.split, "yes" if r.flagged else "", cell(r.source)] for r in rows)
     return out.getvalue()
 
 
@@ -91,11 +215,12 @@ def _csv_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 # JSONL --------------------------------------------------------------------------------------------
 
 
-def json_line(row: Row, history: Sequence[LabelEvent]) -> str:
+def json_line(row: Row) -> str:
     """One line of metadata.jsonl, with all that happened to the label, oldest first."""
-    events = [{"label": e.label, "source": e.source, "by": e.by, "at": e.at, "note": e.note, "previous": e.previous} for e in history]
-    record = {"file_name": row.image, "label": row.label, "split": row.split, "source": row.source, "history": events}
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    events = [{"label": e.label, "source": e.source, "by": e.by, "at": e.at, "note": e.note, "previous": e.previous} for e in row.past]
+    guesses = [{"model": model, "label": label, "score": score} for model, label, score in row.guesses]
+    record = {"file_name": row.image, "label": row.label, "split": row.split, "flagged": row.flagged, "source": row.source}
+    return json.dumps(record | {"history": events, "predictions": guesses}, ensure_ascii=False) + "\n"
 
 
 def _json_lines(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -113,18 +238,19 @@ def _json_lines(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[
 
 
 def _note(record: dict[str, Any]) -> str:
-    history = record.get("history")
-    last = history[-1] if isinstance(history, list) and history else None
-    if not isinstance(last, dict) or _text(last.get("label")) != _text(record.get("label")):
+    given = [e for e in _objects(record.get("history")) if e.get("source") not in ("flag", "unflag")]
+    if not given or _text(given[-1].get("label")) != _text(record.get("label")):
         return ""
-    return labelled_by(_text(last.get("by")), _text(last.get("at")), _text(last.get("source")), _text(last.get("note")))
+    what = "labelled" if _text(record.get("label")) else "left without a label"
+    who, at, source, note = (_text(given[-1].get(key)) for key in ("by", "at", "source", "note"))
+    return labelled_by(who, at, source, note, what)
 
 
-def labelled_by(who: str, at: str, source: str = "", note: str = "") -> str:
+def labelled_by(who: str, at: str, source: str = "", note: str = "", what: str = "labelled") -> str:
     """The note of an imported label; a label that was imported before keeps the note it came with."""
     if source == "import" and note:
         return note[:300]
-    parts = (f"labelled by {who}" if who else "", f"at {at}" if at else "", f"({source})" if source else "", f": {note}" if note else "")
+    parts = (f"{what} by {who}" if who else "", f"at {at}" if at else "", f"({source})" if source else "", f": {note}" if note else "")
     return " ".join(p for p in parts if p).replace(" : ", ": ")[:300]
 
 
@@ -132,20 +258,18 @@ def labelled_by(who: str, at: str, source: str = "", note: str = "") -> str:
 # https://labelstud.io/guide/task_format
 
 
-def task(row: Row, last: LabelEvent | None, prediction: tuple[str, str, float] | None) -> dict[str, Any]:
-    """One task; the prediction is (run, class, probability).
+def task(row: Row) -> dict[str, Any]:
+    """One task.
 
     Who labelled stands in the data: Label Studio refuses tasks whose completed_by is none of its own accounts.
     """
     # A relative path means nothing to Label Studio; this is how it serves the files of a folder of its own machine.
-    data = {"image": LOCAL_FILES + quote(row.image), "split": row.split, "source": row.source}
-    annotations, predictions = [], []
-    if last is not None and row.label is not None:
+    data = {"image": LOCAL_FILES + quote(row.image), "split": row.split, "source": row.source, "flagged": row.flagged}
+    annotations = []
+    if (last := gave(row.past)) is not None and row.label is not None:
         data |= {"labelled_by": last.by, "labelled_at": last.at, "label_source": last.source, "label_note": last.note}
         annotations.append({"result": [_choice(row.label)], "created_at": last.at, "was_cancelled": False, "ground_truth": False})
-    if prediction is not None:
-        run, label, probability = prediction
-        predictions.append({"model_version": run, "score": probability, "result": [_choice(label)]})
+    predictions = [{"model_version": model, "score": score, "result": [_choice(label)]} for model, label, score in row.guesses]
     return {"data": data, "annotations": annotations, "predictions": predictions}
 
 
@@ -166,25 +290,24 @@ def _label_studio(name: str, text: str, files: Sequence[str], skipped: list[Skip
         tasks = None
     if not isinstance(tasks, list) or not any(isinstance(t, dict) and isinstance(t.get("data"), dict) for t in tasks):
         raise Invalid(f"{name} is not a list of Label Studio tasks.", "Export them from Label Studio as JSON, not as JSON-MIN.")
-    find, rows, predicted = _Finder(files), [], 0
+    find, rows, wrong = _Finder(files), [], _Count()
     for number, one in enumerate(tasks, 1):
         where = f"{name}, task {number}"
         if not isinstance(one, dict) or not isinstance(one.get("data"), dict):
             skipped.append(Skipped(where, "it is not a task"))
             continue
-        predicted += bool(one.get("predictions"))
-        given = _picture_of(one["data"])
-        image, reason = find.file(given)
+        data = one["data"]
+        image, reason = find.file(_picture_of(data))
         if reason:
             skipped.append(Skipped(where, reason))
             continue
         label, note, problem = _annotated(one)
         if problem:
             skipped.append(Skipped(where, problem))
-        rows.append(Row(f"task {number}", image, label, _text(one["data"].get("split")), _text(one["data"].get("source")), note))
-    if predicted:
-        why = "Loupe keeps a prediction only beside the run that made it"
-        skipped.append(Skipped(name, f"the predictions of {predicted:,} task{'s' * (predicted > 1)} were not imported: {why}"))
+        guesses = _guesses(one.get("predictions"), "model_version", _choices, f"task {number}", wrong)
+        given = (_text(data.get("split")), _text(data.get("source")), note, _flag(data.get("flagged")))
+        rows.append(Row(f"task {number}", image, label, *given, guesses=guesses))
+    wrong.tell(name, skipped, WRONG_GUESS, "{} predictions")
     return rows
 
 
@@ -198,13 +321,7 @@ def _picture_of(data: dict[str, Any]) -> str:
 
 def _annotated(one: dict[str, Any]) -> tuple[str | None, str, str]:
     """The last valid annotation's (label, note, what of it could not be kept)."""
-    valid = [a for a in _objects(one.get("annotations")) if not a.get("was_cancelled")]
-    answers: list[tuple[list[str], dict[str, Any]]] = []
-    for annotation in valid:
-        results = [r for r in _objects(annotation.get("result")) if r.get("type") == "choices" and isinstance(r.get("value"), dict)]
-        results = [r for r in results if r.get("from_name") == "label"] or results[:1]
-        found = [r["value"].get("choices") for r in results]
-        answers.append(([_text(c) for choices in found if isinstance(choices, list) for c in choices if _text(c)], annotation))
+    answers = [(_choices(a), a) for a in _objects(one.get("annotations")) if not a.get("was_cancelled")]
     if not answers:
         return None, "", ""
     choices, annotation = answers[-1]
@@ -222,6 +339,14 @@ def _annotated(one: dict[str, Any]) -> tuple[str | None, str, str]:
     else:
         note = labelled_by(_text(who), at, "Label Studio")
     return choices[0], note, f"{len(answers)} annotations do not agree; kept the last, “{choices[0]}”" if differ else ""
+
+
+def _choices(answer: dict[str, Any]) -> list[str]:
+    """The labels that an annotation or a prediction names."""
+    results = [r for r in _objects(answer.get("result")) if r.get("type") == "choices" and isinstance(r.get("value"), dict)]
+    results = [r for r in results if r.get("from_name") == "label"] or results[:1]
+    found = [r["value"].get("choices") for r in results]
+    return [_text(c) for choices in found if isinstance(choices, list) for c in choices if _text(c)]
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
@@ -259,3 +384,68 @@ class _Finder:
         if "://" in given:
             return "", f"{given[:200]} is a web address, and Loupe fetches nothing from the web; put the file beside the table"
         return "", f"{path[:200]} is not there"
+
+
+# loupe.json ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class About:
+    """What a table of labels or a folder has no place for; images are named by their file."""
+
+    classes: tuple[Class, ...] = ()  # their examples are names of files
+    splits_given: bool | None = None
+    images: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # source and flag
+
+
+def about_text(about: About) -> str:
+    classes = [
+        {"name": c.name, "guideline": c.guideline, "retired_at": c.retired_at, "accepted": c.accepted, "rejected": c.rejected}
+        for c in about.classes
+    ]
+    found = {name: {"source": source, "flagged": flagged} for name, (source, flagged) in about.images.items()}
+    told = {"splits_given": about.splits_given, "classes": classes, "images": found}
+    return json.dumps(told, ensure_ascii=False, indent=1)
+
+
+def read_about(text: str, skipped: list[Skipped]) -> About:
+    """What an export says about its dataset; Invalid if nothing of it can be used, and what cannot is named."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or not isinstance(told.get("classes"), list) or not isinstance(told.get("images", {}), dict):
+        raise Invalid("It is not written as Loupe writes it.", "Export the dataset again.")
+    if len(told["classes"]) > MAX_CLASSES:
+        raise Invalid(f"It holds {len(told['classes']):,} classes.", f"Up to {MAX_CLASSES:,} are allowed.")
+    classes: dict[str, Class] = {}
+    for number, one in enumerate(told["classes"], 1):
+        try:
+            read = _class(one)
+            classes.setdefault(read.name, read)
+        except ValueError as e:
+            skipped.append(Skipped(f"{ABOUT}, class {number}", f"{e}; the class is left out"))
+    images, wrong = {}, _Count()
+    for name, one in told.get("images", {}).items():
+        try:
+            images[name] = _line(one["source"], "source", MAX_TEXT), one["flagged"] is True
+        except (KeyError, TypeError, ValueError):
+            wrong.add(clean(name)[:MAX_WORD])
+    wrong.tell(ABOUT, skipped, "what it says about them is left out, as Loupe does not write so", "{} images")
+    given = told.get("splits_given")
+    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images)
+
+
+def _class(one: object) -> Class:
+    """A class as strangers may have written it; ValueError says what is wrong with it."""
+    if not isinstance(one, dict):
+        raise ValueError("it is not a class")
+    name = _line(one.get("name"), "name", MAX_WORD)
+    if problem := name_problem(name):
+        raise ValueError(f"its name {problem}")
+    guideline = _line(one.get("guideline", ""), "guideline", MAX_GUIDELINE, keep="\n\t")
+    retired = one.get("retired_at")
+    shown = [one.get(key, []) for key in ("accepted", "rejected")]
+    if not all(isinstance(names, list) and len(names) <= MAX_EXAMPLES and all(isinstance(n, str) for n in names) for names in shown):
+        raise ValueError(f"its examples are not up to {MAX_EXAMPLES} names of files each")
+    return Class(name, guideline, None if retired is None else _time(retired, "retired_at"), tuple(shown[0]), tuple(shown[1]))

@@ -98,6 +98,8 @@ class Act:
     note: str
     label: str | None
     images: int
+    mixed: bool  # the images did not all get the same label
+    standing: int  # images that nothing has changed since
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from core.dataset import Filter, ImportState
 from core.settings import settings
 from core.types import Dataset
 from pages.shared import frame, thumbs
+from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.exporting import export_popover
 from pages.shared.figures import class_counts
+from pages.shared.history import history_view
 from pages.shared.upload import upload
 
 PER_PAGE = 60
+VIEWS = ("Browse", "Classes", "History", "Add images")
 LAYOUT = """pets.zip
   cat/    one.jpg  two.jpg
   dog/    one.jpg  …
@@ -63,14 +66,25 @@ def filters(current: Dataset, counts) -> Filter:
     total = int(counts["images"].sum())
     classes = {"": f"All classes ({total:,})"} | {c: f"{c} ({per_class.get(c, 0):,})" for c in current.classes}
     splits = {"": "All splits"} | {s: f"{s} ({per_split[s]:,})" for s in ("train", "validation", "test") if s in per_split.index}
-    states = {"": "With or without", "yes": f"Labelled ({total - unlabelled:,})", "no": f"Not labelled ({unlabelled:,})"}
+    states = {
+        "": "All states",
+        "labelled": f"Labelled ({total - unlabelled:,})",
+        "unlabelled": f"Not labelled ({unlabelled:,})",
+        "flagged": f"Flagged ({sum(label.flagged(current.id).values()):,})",
+    }
     help = "Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices."
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         name = counted("Class", classes, current, 220)
         split = counted("Split", splits, current, 180, help)
-        labelled = counted("Label", states, current, 190)
+        state = counted("State", states, current, 190)
         text = st.text_input("File name contains", key=f"f-text-{current.id}", on_change=first_page, icon=":material/search:", width=220)
-    return Filter(label=name or None, split=split or None, labelled={"": None, "yes": True, "no": False}[labelled], text=text or "")
+    return Filter(
+        label=name or None,
+        split=split or None,
+        labelled={"labelled": True, "unlabelled": False}.get(state),
+        flagged=True if state == "flagged" else None,
+        text=text or "",
+    )
 
 
 def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:
@@ -177,7 +191,7 @@ def arrived(state: ImportState) -> None:
     """Once, when an import of this session has ended: shows what came in."""
     if st.session_state.get("arrived") != state.id and state.report and state.report.added and dataset.find(state.dataset_name):
         st.session_state["arrived"] = state.id
-        st.session_state["view"] = "Browse"
+        st.query_params["view"] = "Browse"
         frame.choose_dataset(state.dataset_name)
         st.rerun()
 
@@ -209,21 +223,23 @@ def report(state: ImportState) -> None:
                 )
 
 
-def add_class(current: Dataset) -> None:
-    with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True):
-        name = st.text_input("New class", max_chars=80)
-        if st.form_submit_button("Add class"):
-            with frame.told():
-                label.add_class(current.id, name or "")
-                st.rerun()
+def chosen_view() -> str:
+    """The view, kept in the URL as ?view=; the URL wins."""
+
+    def changed() -> None:
+        st.query_params["view"] = st.session_state["view"]
+
+    given = st.query_params.get("view")
+    if given in VIEWS:
+        st.session_state["view"] = given
+    elif st.session_state.get("view") not in VIEWS:
+        st.session_state["view"] = VIEWS[0]
+    return str(st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed", on_change=changed))
 
 
 def more(current: Dataset) -> None:
-    """The rarer acts: a new class, deleting the dataset. Bound to the dataset, so that a second click hits no other."""
+    """The rarer act of deleting the dataset; bound to it, so that a second click hits no other."""
     with st.popover("More", icon=":material/more_horiz:", key=f"more-{current.id}"):
-        if current.classes:
-            add_class(current)
-            st.divider()
         st.caption("A deleted dataset can be restored; its runs stay.")
         if st.button(f"Delete {frame.plain(current.name)}", icon=":material/delete:", key=f"delete-{current.id}"):
             dataset.delete(current.id)
@@ -257,14 +273,16 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         restore()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
-            views = ["Browse", "Add images"]
-            if st.session_state.get("view") not in views:
-                st.session_state["view"] = views[1] if st.query_params.get("view") == views[1] else views[0]
-            view = st.segmented_control("View", views, required=True, key="view", label_visibility="collapsed")
+            view = chosen_view()
             export_popover(current)
             more(current)
         if view == "Browse":
             browse(current)
+        elif view == "Classes":
+            classes_view(current)
+        elif view == "History":
+            if wanted := history_view(current):
+                drawer(current, wanted)
         else:
             add_images(current)
             restore()

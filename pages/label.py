@@ -14,7 +14,7 @@ from pages.shared.detail import drawer
 from pages.shared.figures import class_color
 from pages.shared.map import embedding_map
 from pages.shared.one import one
-from pages.shared.teach import embedding_needed, teach_panel
+from pages.shared.teach import embedding_needed, teach_bar, teach_line
 
 PER_PAGE = 60
 BATCH = 30  # images dealt out at a time where they are shown one by one
@@ -293,29 +293,20 @@ def taken_back(current: Dataset) -> None:
 # The page -------------------------------------------------------------------------------------------
 
 
-def first_classes(current: Dataset) -> None:
-    with st.container(border=True, key="no-classes"):
-        st.markdown(
-            "**No classes yet.** Name what the pictures can show, one class after another; or begin with the map, which needs none."
-        )
-        with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True):
-            name = st.text_input("New class", max_chars=80)
-            if st.form_submit_button("Add class"):
-                with frame.told():
-                    label.add_class(current.id, name or "")
-                    st.rerun()
+def new_class(current: Dataset) -> None:
+    with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True), st.container(horizontal=True):
+        name = st.text_input("New class", max_chars=80, label_visibility="collapsed", placeholder="New class", width=280)
+        if st.form_submit_button("Add class"):
+            with frame.told():
+                label.add_class(current.id, name or "")
+                st.rerun()
 
 
 with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
     current = frame.need_dataset(found)
-    total, labelled = dataset.totals(current.id)
-    if not total:
+    if not dataset.totals(current.id)[0]:
         frame.empty("No images yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
         st.stop()
-    st.progress(labelled / total, f"{labelled:,} of {total:,} images are labelled")
-    teach_panel(current)
-    if not current.classes:
-        first_classes(current)
     with st.container(horizontal=True, vertical_alignment="bottom", key="label-bar"):
         if st.session_state.get("label-view") not in VIEWS:
             given = st.query_params.get("view")
@@ -323,6 +314,18 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
         view = st.segmented_control("View", VIEWS, required=True, key="label-view")
         if view != "Map":
             show, want, order = choose(str(view))
+            if len(current.classes) > 1:
+                with st.popover(
+                    "Class", icon=":material/add:", help="Adds a class; guidelines, renaming and merging are on the Dataset page."
+                ):
+                    new_class(current)
+        with st.container(horizontal=True, horizontal_alignment="right", key="teach"):
+            teach_bar(current)
+    teach_line(current)
+    if view != "Map" and len(current.classes) < 2:
+        with st.container(border=True, key="first-classes"):
+            st.markdown("**Name what the pictures can show**, one class after another. Or begin with the map, which needs no class.")
+            new_class(current)
     if view == "Map":
         map_view(current)
     elif ready(current, order):

@@ -7,10 +7,12 @@ import io
 import os
 import signal
 import struct
+import threading
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from core.dataset import Filter, import_now
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.sources import Source, at, named
-from core.types import Image
+from core.types import Image, ImportReport
 
 
 @pytest.fixture(autouse=True)
@@ -241,6 +243,51 @@ def test_an_import_that_fails_leaves_no_empty_dataset_behind(tmp_path: Path, mon
             import_now("was here", at(folder), "me")
     assert [d.name for d in dataset.datasets()] == ["was here"]
     assert import_now("x", at(folder), "me").added == 3
+
+
+def test_an_import_that_adds_nothing_leaves_no_dataset_behind(tmp_path: Path, in_this_process: None) -> None:
+    for n in range(3):
+        write(settings().home / f"inbox/in/cat/{n}.png", b"no picture")
+    folder = settings().home / "inbox/in"
+    report = import_now("x", at(folder), "me")
+    assert (report.added, [s.name for s in report.skipped]) == (0, [f"cat/{n}.png" for n in range(3)]) and dataset.datasets() == []
+    state = dataset.import_state(dataset.start_import(at(folder), "x", "me"))
+    assert state.status == "done" and state.dataset_id is None and state.report == report and dataset.datasets() == []
+    store.create_dataset("was here")
+    import_now("was here", at(folder), "me")
+    assert [d.name for d in dataset.datasets()] == ["was here"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_import_that_waits_for_one_that_adds_nothing_makes_the_dataset_itself(tmp_path: Path, fails: bool) -> None:
+    write(tmp_path / "bad/cat/0.png", b"no picture")
+    good = folder_of(tmp_path / "good", 3)
+    begun, waits = threading.Event(), threading.Event()
+
+    def hold(done: int, total: int, what: str) -> None:
+        begun.set()
+        assert waits.wait(20)
+        if fails:
+            raise OSError("gone")
+
+    def first() -> ImportReport | str:
+        try:
+            return import_now("x", at(tmp_path / "bad"), "me", hold)
+        except OSError as e:
+            return str(e)
+
+    def told(done: int, total: int, what: str) -> None:
+        if "another import" in what:
+            waits.set()
+
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(first)
+        assert begun.wait(20)
+        two = threads.submit(import_now, "x", at(good), "me", told)
+        assert two.result(60).added == 3
+        assert one.result(60) == "gone" if fails else isinstance(one.result(60), ImportReport)
+    found = dataset.find("x")
+    assert found is not None and found.classes == ("cat", "dog") and dataset.totals(found.id) == (3, 3)
 
 
 def full_disk(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import api, catalog, dataset, label, predict, train
+from core.errors import AppError, Conflict
+from core.label import LabelResult
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import base
+from pages.shared.history import WHY, change, when
 
 WINDOW = 12  # pixels a side, as many as stay readable as numbers
 
@@ -36,33 +40,96 @@ def drawer(current: Dataset, image_id: str) -> None:
         with right:
             _label(current, image)
             _facts(image)
+        _timeline(current, image)
         _received(current, image)
 
 
 def _label(current: Dataset, image: Image) -> None:
+    """What the image carries; every act is bound to the image as it was seen, so that nobody's change is overwritten unseen."""
     st.markdown("**Label**")
-    chosen = st.pills(
+    if error := st.session_state.pop("drawer-error", None):
+        frame.show(error)
+    key = f"label-{image.id}-{image.label_seq}"
+    st.pills(
         "Label",
         current.classes,
         default=image.label if image.label in current.classes else None,
         format_func=frame.plain,
         label_visibility="collapsed",
         wrap=True,
-        key=f"label-{image.id}-{image.label_seq}",
+        key=key,
         help="Choosing another class changes the label; choosing the same one again takes it back.",
+        on_change=lambda: _act(image, lambda: label.apply(current.id, {image.id: image.label_seq}, st.session_state[key], frame.user())),
     )
-    if chosen != image.label and not (chosen is None and image.label not in current.classes):
-        done = label.apply(current.id, {image.id: image.label_seq}, chosen, frame.user())
-        if done.refused:
-            event = done.refused[image.id]
-            who = f"{event.by} has labelled it “{event.label or 'nothing'}”" if event else "it has changed"
-            st.warning(frame.plain(f"While this was open, {who}. Choose again if you still want to change it."))
-        else:
-            st.rerun(scope="fragment")
-    with st.popover("History", icon=":material/history:", type="tertiary"):
-        for event in label.history(current.id, image.id):
-            text = f"“{event.label}”" if event.label is not None else "label removed"
-            st.markdown(f"{frame.plain(text)} by {frame.plain(event.by)} ({event.source}), {event.at[:16].replace('T', ' ')} UTC")
+    with st.container(horizontal=True):
+        st.button(
+            "Remove the flag" if image.flagged else "Flag",
+            icon=":material/flag:",
+            key=f"flag-{image.id}-{image.label_seq}",
+            help=None if image.flagged else "Marks it to be looked at again; find it under Browse, State, Flagged.",
+            on_click=lambda: _act(image, lambda: label.flag(current.id, {image.id: image.label_seq}, not image.flagged, frame.user())),
+        )
+        _example(current, image)
+
+
+def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
+    """Runs before the drawer is drawn anew; what went wrong is said there."""
+    try:
+        done = write()
+        if done and (other := done.refused.get(image.id)):
+            now = f"“{other.label}”" if other.label is not None else "without a label"
+            raise Conflict(f"{other.by} has changed this image since: it is {now} now.", "Choose again if you still want to change it.")
+        if done and done.notice:
+            st.toast(frame.plain(done.notice))
+    except AppError as e:
+        st.session_state["drawer-error"] = e
+
+
+def _example(current: Dataset, image: Image) -> None:
+    found = {c.name: c for c in label.classes(current.id) if not c.retired_at}
+    if not found:
+        return
+    with st.popover("Example of …", icon=":material/bookmark:"):
+        names = list(found)
+        index = names.index(image.label) if image.label in found else 0
+        name = str(st.selectbox("Class", names, index=index, key=f"example-of-{image.id}", filter_mode=None))
+        one = found[name]
+        shown = True if image.id in one.accepted else False if image.id in one.rejected else None
+        key = f"example-{image.id}-{names.index(name)}-{shown}"
+        st.segmented_control(
+            "This image",
+            [True, False],
+            default=shown,
+            format_func=lambda yes: "Belongs to it" if yes else "Only looks like it",
+            key=key,
+            help="Examples stand beside the guideline. Choosing the same again takes it away.",
+            on_change=lambda: _act(image, lambda: label.set_example(current.id, name, image.id, st.session_state[key])),
+        )
+    for accepted, words in ((True, "Example of"), (False, "Example of what is not")):
+        if of := [c.name for c in found.values() if image.id in (c.accepted if accepted else c.rejected)]:
+            st.caption(f"{words} {frame.plain(', '.join(of))}", width="content")
+
+
+def _timeline(current: Dataset, image: Image) -> None:
+    """What happened to the image, newest first."""
+    with st.expander("History", icon=":material/history:", key=f"history-{image.id}"):
+        events = label.history(current.id, image.id)
+        if not events:
+            st.caption("It has never been labelled.")
+        for event in events:
+            with st.container(horizontal=True, vertical_alignment="center", key=f"event-{event.seq}"):
+                note = f" ({frame.plain(event.note)})" if event.note else ""
+                why = WHY.get(event.source, frame.plain(event.source))
+                st.markdown(
+                    f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {when(event.at)}]]", width="stretch"
+                )
+                st.button(
+                    "Go back to before this",
+                    icon=":material/undo:",
+                    type="tertiary",
+                    key=f"go-back-{event.seq}",
+                    on_click=lambda event=event: _act(image, lambda: label.go_back(current.id, image, event, frame.user())),
+                )
 
 
 def _facts(image: Image) -> None:

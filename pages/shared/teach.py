@@ -28,43 +28,48 @@ def embedding_needed(current: Dataset, why: str) -> None:
                 st.rerun()
 
 
-def teach_panel(current: Dataset) -> None:
-    """What the model has learned so far, the button that teaches it, and its surest answers."""
-    running = embed.state(current.id)
-    if running is not None and running.status == "running":
-        watch(current)
-        return
-    if running is not None and running.status in ("failed", "lost"):
-        st.error(f"**{frame.plain(running.message)}** {frame.plain(running.hint)}", icon=":material/error:")
-    lessons = embed.lessons(current.id)
-    with st.container(border=True, key="teach"), st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(_said(lessons), width="stretch")
-        if lessons:
-            with st.popover("Curve", icon=":material/show_chart:"):
-                st.plotly_chart(learning_curve(lessons), key="learning-curve", config={"displayModeBar": False}, width=520)
-            accept(current)
-        pressed = st.button(
-            "Teach me", type="primary", icon=":material/school:", key="teach-me", help="Trains a small model on the labels given so far."
-        )
-    wanted = st.session_state.get(AFTER) == current.id
+def teach_bar(current: Dataset) -> None:
+    """The button that teaches the model, what it knows, and its surest answers, in the row it is called in."""
+    state = embed.state(current.id)
+    busy = state is not None and state.status == "running"
+    if embed.lessons(current.id):
+        with st.popover("Curve", icon=":material/show_chart:", help="How much more labels have helped."):
+            st.plotly_chart(learning_curve(embed.lessons(current.id)), key="learning-curve", config={"displayModeBar": False}, width=520)
+        accept(current)
+    pressed = st.button(
+        "Teach me", icon=":material/school:", key="teach-me", disabled=busy, help="A small model learns from the labels given so far, in seconds."
+    )  # fmt: skip
+    wanted = st.session_state.get(AFTER) == current.id and not busy
     if pressed or wanted:
         st.session_state.pop(AFTER, None)
         with frame.told():
             unseen = embed.latest(current.id) is None or embed.missing(current.id)
-            if unseen and not wanted:  # an image that cannot be read stays unseen for ever
+            if unseen and not wanted:
                 st.session_state[AFTER] = current.id
                 embed.start(current.id, frame.user())
                 st.rerun()
-            with st.spinner("Learning from the labels …"):
+            with st.spinner("Learning …"):
                 embed.teach(current.id, frame.user())
+            st.session_state.pop("batch", None)  # the order has changed
             st.rerun()
+
+
+def teach_line(current: Dataset) -> None:
+    """How far Loupe has looked at the images, or what the model has learned."""
+    state = embed.state(current.id)
+    if state is not None and state.status == "running":
+        watch(current)
+        return
+    if state is not None and state.status in ("failed", "lost"):
+        st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+    st.caption(_said(embed.lessons(current.id)))
 
 
 def _said(lessons: list[embed.Lesson]) -> str:
     if not lessons:
         return (
-            "**Teach me** learns from the labels given so far, in seconds. It then shows first what it is least sure of, "
-            "finds labels that may be wrong, and offers its surest answers. Label about 20 images first."
+            "Label about 20 images, then press **Teach me**: a small model learns from them in seconds, "
+            "shows first what it is least sure of, finds labels that may be wrong, and offers its surest answers."
         )
     last = lessons[-1]
     how = "validation images" if last.how == "validation" else "labelled images it had not seen (cross-validation)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -21,8 +21,12 @@ def class_keys(classes: Sequence[str]) -> list[str]:
     return [*keys, *(f"⇧{k}" for k in keys), *[""] * len(classes)][: len(classes)]
 
 
-def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str | None = None) -> list[dict[str, object]]:
-    """Cells of the images; rows (image_id, predicted, confidence) add what a network answered, split the part a run used them in."""
+def items(
+    found: Sequence[Image], rows: pd.DataFrame | None = None, split: str | None = None, notes: Mapping[str, str] | None = None
+) -> list[dict[str, object]]:
+    """Cells of the images; rows (image_id, predicted, confidence) add what a network answered, split the part a run used them in,
+    notes a line by image id.
+    """
     answers = {} if rows is None else {r.image_id: (r.predicted, float(r.confidence)) for r in rows.itertuples()}
     cells: list[dict[str, object]] = []
     for image in found:
@@ -30,7 +34,7 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str |
             "id": image.id,
             "url": api.thumb_url(image),
             "picture": api.picture_url(image),
-            "alt": f"{image.source}, {f'labelled {image.label}' if image.label is not None else 'not labelled'}",
+            "alt": image.source,
             "label": image.label,
             "seq": image.label_seq,
             "flagged": image.flagged,
@@ -38,6 +42,8 @@ def items(found: Sequence[Image], rows: pd.DataFrame | None = None, split: str |
             "name": image.source,
             "pixelated": max(image.width, image.height) <= 64,
         }
+        if notes and image.id in notes:
+            cell["note"] = notes[image.id]
         if image.id in answers:
             cell["predicted"], cell["confidence"] = answers[image.id]
         cells.append(cell)
@@ -51,6 +57,7 @@ def image_grid(
     key: str,
     rows: pd.DataFrame | None = None,
     split: str | None = None,
+    notes: Mapping[str, str] | None = None,
     prefetch: Sequence[Image] = (),
     size: int = 120,
     caption: Caption = "name",
@@ -59,7 +66,7 @@ def image_grid(
 ) -> GridEvent:
     """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to."""
     return grid(
-        items(found, rows, split),
+        items(found, rows, split, notes),
         key=key,
         classes=[
             {"name": c, "color": class_color(i), "key": key}

@@ -1,0 +1,412 @@
+"""Where a dataset's images lie and what a head on top has learned: the map, clusters, near duplicates, quality, "Teach me", orders."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from core import jobs, launch, runs, store
+from core.errors import AppError, Invalid, NotFound
+from core.metrics import wilson
+from core.settings import settings
+from core.store import Carried, Filter
+from core.types import SPLITS, Interval, now
+
+METHODS: dict[str, tuple[str, str]] = {  # title, and what size means
+    "k-means": ("A number of clusters", "Every image belongs to one of this many clusters."),
+    "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
+}
+SURE = 0.95
+
+
+# Embedding in the background: a folder and a command line, as imports and exports have them ---------
+
+
+@dataclass(frozen=True)
+class EmbedState:
+    id: str
+    status: Literal["running", "done", "stopped", "failed", "lost"]
+    dataset_id: int
+    started_at: str
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+def start(dataset_id: int, by: str) -> str:
+    """Starts an embedding that outlives the page and the server, and returns its id; that of the running one if there is one."""
+    dataset = store.get_dataset(dataset_id)
+    if dataset.deleted_at:
+        raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
+    if not sum(n for _, _, n in store.counts(dataset_id)):
+        raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
+    current = state(dataset_id)
+    if current is not None and current.status == "running":
+        return current.id
+    keep = _newest(dataset_id)
+    for old in _jobs(dataset_id):
+        if keep is None or old != keep.parent:
+            shutil.rmtree(old, ignore_errors=True)
+    return jobs.start(_home(dataset_id), "embed-job", {"dataset_id": dataset_id, "by": by})
+
+
+def run_embed_job(folder: Path) -> None:
+    """What the background process runs."""
+
+    def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
+        from core.ml.embed import embed
+
+        with open(folder / "images.csv", "w", newline="", encoding="utf-8") as f:
+            found = store.all_images(job["dataset_id"])
+            csv.writer(f).writerows((i.id, i.path, i.split, i.width, i.height) for i in found)
+        try:
+            embedded, unreadable = embed(folder, job["dataset_id"], progress, stopped)
+        except AppError as e:
+            if not stopped():
+                raise
+            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
+        return {"kind": "Done", "images": embedded, "unreadable": unreadable}
+
+    jobs.run(folder, "embedding", work)
+
+
+def state(dataset_id: int) -> EmbedState | None:
+    """The dataset's newest embedding, finished or not."""
+    found = _jobs(dataset_id)
+    return _state(found[-1]) if found else None
+
+
+def stop(dataset_id: int) -> None:
+    """Asks the running embedding to end; what it has looked at is kept."""
+    for folder in _jobs(dataset_id)[-1:]:
+        runs.request_stop(folder)
+
+
+def running() -> list[EmbedState]:
+    """The embeddings of all datasets that are being made."""
+    found = [_state(path.parent) for path in sorted(settings().embeddings.glob("*/*/job.json"))]
+    return [one for one in found if one.status == "running"]
+
+
+def _home(dataset_id: int) -> Path:
+    return settings().embeddings / str(dataset_id)
+
+
+def _jobs(dataset_id: int) -> list[Path]:
+    """The folders of the dataset's embeddings, oldest first."""
+    found = [(runs.read_json(path)["at"], path.parent) for path in _home(dataset_id).glob("*/job.json")]
+    return [folder for _, folder in sorted(found)]
+
+
+def _state(folder: Path) -> EmbedState:
+    job, alive, facts, end = jobs.read(folder)
+    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
+    if end.get("kind") == "Done":
+        status = "done"
+        facts |= {"done": end["images"], "total": end["images"] + end["unreadable"], "what": ""}
+        if end["unreadable"]:
+            facts |= {"message": f"{end['unreadable']} images could not be read and are left out.", "hint": "Import them again."}
+    elif end.get("kind") in ("Stopped", "Failed"):
+        status = "stopped" if end["kind"] == "Stopped" else "failed"
+        facts |= {"message": end["message"], "hint": end["hint"]}
+    elif status == "lost":
+        facts |= {"message": "The embedding ended without a word.", "hint": "What is done is kept: start it again to go on."}
+    return EmbedState(folder.name, status, job["dataset_id"], job["at"], **facts)
+
+
+# What it found ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One place per image: row i of every array is that of ids[i]."""
+
+    id: str
+    ids: np.ndarray  # (N,) str
+    xy: np.ndarray  # (N, 2) float32 in 0..1: alike is near
+    brightness: np.ndarray  # (N,) float32, 0 black, 1 white
+    sharpness: np.ndarray  # (N,) float32, the variance of the Laplacian; small is blurred
+    oddness: np.ndarray  # (N,) float32: how many times a side is twice, or half, the usual one
+    group: np.ndarray  # (N,) int32: near duplicates share a number; -1: none
+    unreadable: frozenset[str]  # ids of images that were left out
+
+
+def latest(dataset_id: int) -> Embedding | None:
+    """The newest finished embedding."""
+    path = _newest(dataset_id)
+    return None if path is None else _embedding(path, path.stat().st_mtime_ns)
+
+
+def _newest(dataset_id: int) -> Path | None:
+    return next((path for folder in reversed(_jobs(dataset_id)) if (path := folder / "embedding.npz").exists()), None)
+
+
+@lru_cache(maxsize=4)
+def _embedding(path: Path, mtime_ns: int) -> Embedding:
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in ("ids", "xy", "brightness", "sharpness", "oddness", "group")}
+        return Embedding(id=path.parent.name, unreadable=frozenset(stored["unreadable"].tolist()), **arrays)
+
+
+def missing(dataset_id: int) -> int:
+    """How many readable images came after the newest finished embedding."""
+    found = latest(dataset_id)
+    here = store.carried(dataset_id).keys()
+    return len(here) if found is None else len(here - set(found.ids.tolist()) - found.unreadable)
+
+
+def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
+    """The cluster of each image of the newest embedding, the largest is 0; -1: in none. The model worker computes it once."""
+    if method not in METHODS:
+        raise Invalid(f"“{method}” is not a way to cluster.", f"Choose one of: {', '.join(METHODS)}.")
+    if not 2 <= size <= 1000:
+        raise Invalid(f"The size of clusters is {size}.", "Use a whole number from 2 to 1000.")
+    path = _needed(dataset_id)
+    return _clusters(path, path.stat().st_mtime_ns, method, size)
+
+
+@lru_cache(maxsize=16)
+def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
+    found: np.ndarray = launch.ask("core.ml.embed", "clusters", str(path.parent), method, size)
+    return found
+
+
+def _needed(dataset_id: int) -> Path:
+    path = _newest(dataset_id)
+    if path is None:
+        raise Invalid("Loupe has not looked at the images of this dataset yet.", "Make the map first, on the Label page.")
+    return path
+
+
+def crossing(dataset_id: int) -> int:
+    """How many groups of near duplicates lie in more than one split: test images that training has seen, almost."""
+    found = latest(dataset_id)
+    if found is None:
+        return 0
+    return sum(len(splits) > 1 for splits in _splits_of_groups(found, store.carried(dataset_id)).values())
+
+
+def _splits_of_groups(found: Embedding, carried: dict[str, Carried]) -> dict[int, set[str]]:
+    splits: dict[int, set[str]] = {}
+    for i in np.flatnonzero(found.group >= 0).tolist():
+        if (one := carried.get(str(found.ids[i]))) is not None:
+            splits.setdefault(int(found.group[i]), set()).add(one.split)
+    return splits
+
+
+# Teach me -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the head knew after one press of "Teach me"."""
+
+    at: str
+    by: str
+    labels: int  # of the train and validation splits; test is never learned from
+    n: int  # images it was judged by
+    correct: int
+    how: Literal["validation", "cross-validation"]
+    classes: int  # that had labels
+    changed: int  # answers that differ from the last lesson's
+    sure: int  # unlabelled images answered with a confidence of at least 0.95
+
+    @property
+    def accuracy(self) -> Interval | None:
+        return wilson(self.correct, self.n)
+
+
+def teach(dataset_id: int, by: str) -> Lesson:
+    """Learns from today's labels and answers for every image of the newest embedding; Invalid if there are too few labels."""
+    path = _needed(dataset_id)
+    carried = store.carried(dataset_id)
+    labels = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}
+    validation = [i for i in labels if carried[i].split == "validation"]
+    before = answers(dataset_id)
+    classes = tuple(sorted(set(labels.values())))
+    facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(_answers_path(dataset_id)), labels, classes, validation)
+    after = answers(dataset_id)
+    assert after is not None
+    changed = 0
+    if before is not None:
+        both = after.merge(before, on="image_id")
+        changed = int((both["predicted_x"] != both["predicted_y"]).sum())
+    sure = after.loc[after["confidence"] >= SURE, "image_id"]
+    unlabelled = sum(i in carried and carried[i].label is None for i in sure)
+    lesson = Lesson(at=now(), by=by, changed=changed, sure=unlabelled, **facts)
+    runs.append_line(_home(dataset_id), asdict(lesson))
+    return lesson
+
+
+def lessons(dataset_id: int) -> list[Lesson]:
+    """Every lesson of the dataset, oldest first; a new embedding does not end the list."""
+    return [Lesson(**line) for line in runs.read_lines(_home(dataset_id))[0]]
+
+
+def answers(dataset_id: int) -> pd.DataFrame | None:
+    """The last lesson's answers: image_id, predicted, confidence, entropy, margin, label, own, issue.
+
+    label is that of the time (None: none, or test), own the probability it was given, issue whether it is suspect.
+    What is said of a labelled image is said by a head that has not seen its label.
+    """
+    path = _answers_path(dataset_id)
+    return _answers(path, path.stat().st_mtime_ns).copy() if path.exists() else None
+
+
+@lru_cache(maxsize=4)
+def _answers(path: Path, mtime_ns: int) -> pd.DataFrame:
+    with np.load(path) as stored:
+        names = np.array([*stored["classes"].tolist(), None], object)  # the last place is that of -1
+        plain = {name: stored[name] for name in ("confidence", "entropy", "margin", "own", "issue")}
+        return pd.DataFrame(
+            {"image_id": stored["ids"].astype(object), "predicted": names[stored["predicted"]], "label": names[stored["label"]], **plain}
+        )
+
+
+def _answers_path(dataset_id: int) -> Path:
+    return _home(dataset_id) / "answers.npz"
+
+
+def suggest(dataset_id: int, least: float, label: str | None = None) -> dict[str, list[str]]:
+    """Unlabelled images by the class the head is at least this confident of, surest first; a label asks for that class alone."""
+    found = answers(dataset_id)
+    if found is None:
+        return {}
+    carried = store.carried(dataset_id)
+    known = set(store.get_dataset(dataset_id).classes) if label is None else {label}
+    rows = found[(found["confidence"] >= least) & found["predicted"].isin(known)].sort_values("confidence", ascending=False, kind="stable")
+    suggested: dict[str, list[str]] = {}
+    for image_id, predicted in zip(rows["image_id"], rows["predicted"], strict=True):
+        if image_id in carried and carried[image_id].label is None:
+            suggested.setdefault(predicted, []).append(image_id)
+    return suggested
+
+
+# Orders -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Order:
+    title: str
+    help: str
+    needs: Literal["", "embedding", "lesson"] = ""
+
+
+ORDERS: dict[str, Order] = {
+    "added": Order("As they came", "The images in the order in which they were added."),
+    "entropy": Order("Least certain: entropy", "First the images for which most classes seem possible.", "lesson"),
+    "margin": Order("Least certain: margin", "First the images whose two likeliest classes are nearly as likely.", "lesson"),
+    "least-confidence": Order("Least certain: confidence", "First the images whose likeliest class is the least likely.", "lesson"),
+    "surest": Order("Surest first", "First the images whose answer is the most certain: quick to check.", "lesson"),
+    "likely-wrong": Order("Labels likely wrong", "Only labelled images whose label the others contradict, the worst first.", "lesson"),
+    "near-duplicates": Order("Near duplicates", "Only images that are nearly the same as another one, group by group.", "embedding"),
+    "darkest": Order("Darkest first", "First the images that are darkest on average.", "embedding"),
+    "brightest": Order("Brightest first", "First the images that are brightest on average.", "embedding"),
+    "blurred": Order("Most blurred first", "First the images with the least detail.", "embedding"),
+    "odd-sized": Order("Odd sizes first", "First the images whose width or height differs most from the usual.", "embedding"),
+}
+
+
+@dataclass(frozen=True)
+class Ordered:
+    ids: list[str]
+    notes: dict[str, str]  # a short sentence by image id, where there is something to say
+
+
+def order(dataset_id: int, name: str, want: Filter) -> Ordered:
+    """The wanted images in an order of ORDERS; what has no place in it comes last, as it came."""
+    if name not in ORDERS:
+        raise Invalid(f"“{name}” is not an order of images.", f"Choose one of: {', '.join(ORDERS)}.")
+    carried = store.carried(dataset_id)
+    wanted = _wanted(dataset_id, want, carried)
+    if ORDERS[name].needs == "embedding":
+        _needed(dataset_id)
+        found = latest(dataset_id)
+        assert found is not None
+        return _duplicates(found, wanted, carried) if name == "near-duplicates" else _by_quality(found, name, wanted)
+    if ORDERS[name].needs == "lesson":
+        taught = answers(dataset_id)
+        if taught is None:
+            raise Invalid("Loupe has learned nothing from this dataset yet.", "Label a few images of two classes and press Teach me.")
+        return _suspects(taught, wanted, carried) if name == "likely-wrong" else _by_certainty(taught, name, wanted, carried)
+    return Ordered(wanted, {})
+
+
+def _wanted(dataset_id: int, want: Filter, carried: dict[str, Carried]) -> list[str]:
+    if want.text:
+        return [image.id for image in store.browse(dataset_id, want, 0, len(carried))]
+    return [
+        i
+        for i, one in carried.items()
+        if (want.label is None or one.label == want.label)
+        and (not want.split or one.split == want.split)
+        and (want.labelled is None or (one.label is not None) == want.labelled)
+        and (want.flagged is None or one.flagged == want.flagged)
+    ]
+
+
+def _ranked(ids: list[str], key: np.ndarray, wanted: list[str], note: Callable[[int], str]) -> Ordered:
+    """The wanted images by the key of their row of ids, smallest first; those without a row last."""
+    row = {i: n for n, i in enumerate(ids)}
+    rows = np.array([row.get(i, -1) for i in wanted], np.int64)
+    keys = np.where(rows >= 0, key[rows], np.inf)
+    ordered = [wanted[n] for n in np.argsort(keys, kind="stable").tolist()]
+    return Ordered(ordered, {i: note(row[i]) for i in wanted if i in row})
+
+
+def _by_quality(found: Embedding, name: str, wanted: list[str]) -> Ordered:
+    ids, bright, sharp, odd = found.ids.tolist(), found.brightness, found.sharpness, found.oddness
+    if name == "blurred":
+        return _ranked(ids, sharp, wanted, lambda n: f"sharpness {1e4 * sharp[n]:,.0f}")
+    if name == "odd-sized":
+        return _ranked(ids, -odd, wanted, lambda n: f"a side {2 ** odd[n]:.1f} × off the usual")
+    return _ranked(ids, bright if name == "darkest" else -bright, wanted, lambda n: f"brightness {_percent(bright[n])}")
+
+
+def _duplicates(found: Embedding, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
+    group = {i: g for i, g in zip(found.ids.tolist(), found.group.tolist(), strict=True) if g >= 0}
+    splits = _splits_of_groups(found, carried)
+
+    def note(g: int) -> str:
+        crossed = [s for s in SPLITS if s in splits[g]]
+        return f"group {g + 1}" + (f", in {' and '.join(crossed)}" if len(crossed) > 1 else "")
+
+    ids = sorted((i for i in wanted if i in group), key=group.__getitem__)
+    return Ordered(ids, {i: note(group[i]) for i in ids})
+
+
+def _by_certainty(taught: pd.DataFrame, name: str, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
+    column, sign = {
+        "entropy": ("entropy", -1),
+        "margin": ("margin", 1),
+        "least-confidence": ("confidence", 1),
+        "surest": ("confidence", -1),
+    }[name]
+    predicted, confidence = taught["predicted"].tolist(), taught["confidence"].tolist()
+    key = sign * taught[column].to_numpy()
+    return _ranked(taught["image_id"].tolist(), key, wanted, lambda n: f"model: {predicted[n]} {_percent(confidence[n])}")
+
+
+def _suspects(taught: pd.DataFrame, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
+    suspect = taught[taught["issue"] & taught["image_id"].isin(wanted)].sort_values("own", kind="stable")
+    columns = (suspect[name].tolist() for name in ("image_id", "predicted", "confidence", "label", "own"))
+    notes = {
+        i: f"model: {predicted} {_percent(confidence)}, label {label} {_percent(own)}"
+        for i, predicted, confidence, label, own in zip(*columns, strict=True)
+        if carried[i].label == label  # else somebody has corrected it since
+    }
+    return Ordered(list(notes), notes)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

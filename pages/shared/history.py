@@ -1,0 +1,210 @@
+"""What was done to the labels, in words; the Dataset page's History view, and taking back."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, date, datetime, time, timedelta
+
+import streamlit as st
+
+from core import dataset, label
+from core.label import Undone, Which
+from core.types import Act, Dataset, LabelEvent
+from pages.shared import frame, thumbs
+
+PER_PAGE = 20
+SHOWN = 24  # images of an act
+WHY = {
+    "import": "import",
+    "manual": "by hand",
+    "cluster": "from a cluster",
+    "model": "model's answer accepted",
+    "review": "review",
+    "flag": "by hand",
+    "unflag": "by hand",
+    "merge": "classes merged",
+    "retire": "class retired",
+    "restore": "class brought back",
+    "undo": "taken back",
+}
+PERIODS = ("All", "Last hour", "Today", "Last 7 days", "From – to")
+
+
+def when(at: str) -> str:
+    """A time as people say it: today 14:05 UTC."""
+    then = datetime.fromisoformat(at)
+    days = (datetime.now(UTC).date() - then.date()).days
+    day = {0: "today", 1: "yesterday"}.get(days, f"{then.day} {then:%b %Y}")
+    return f"{day} {then:%H:%M} UTC"
+
+
+def said(name: str | None) -> str:
+    return "no label" if name is None else frame.plain(name)
+
+
+def change(event: LabelEvent) -> str:
+    """What an event did to its image."""
+    if event.source in ("flag", "unflag"):
+        return "flagged" if event.source == "flag" else "flag removed"
+    if event.label == event.previous:
+        return "flag taken back" if event.source == "undo" else f"{said(event.label)} again"
+    return f"{said(event.previous)} → {said(event.label)}"
+
+
+def images(n: int) -> str:
+    return f"{n:,} image{'' if n == 1 else 's'}"
+
+
+def _what(act: Act) -> str:
+    if act.source in ("flag", "unflag"):
+        return f"{images(act.images)} {'flagged' if act.source == 'flag' else 'no longer flagged'}"
+    if act.mixed:
+        return f"{images(act.images)} → {'what they had before' if act.source == 'undo' else 'several classes'}"
+    return f"{images(act.images)} → {said(act.label)}"
+
+
+def _why(act: Act) -> str:
+    return (
+        frame.plain(act.note) if act.note and act.source in ("merge", "retire", "restore") else WHY.get(act.source, frame.plain(act.source))
+    )
+
+
+def tell(done: Undone) -> None:
+    """Says what a taking back did."""
+    if not done.images:
+        text = f"Nothing was taken back: {images(done.stay)} changed since."
+    else:
+        text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what they had before."
+        text += f" {done.stay:,} changed since and stay." if done.stay else ""
+    st.toast(text, icon=":material/undo:")
+
+
+def history_view(current: Dataset) -> str | None:
+    """Everybody's acts, newest first; returns the image that somebody wants to see."""
+    which, period = _filters(current)
+    pages_key = f"acts-{current.id}-{which.by}-{period}"
+    number = st.session_state.get(pages_key, 1)
+    acts, total = label.acts(current.id, which, number, PER_PAGE)
+    pages = max(1, -(-total // PER_PAGE))
+    if number > pages:
+        number = st.session_state[pages_key] = pages
+        acts, total = label.acts(current.id, which, number, PER_PAGE)
+    if not acts:
+        st.info("Nothing was done to the labels here.", icon=":material/history:")
+        return None
+    opened = None
+    with st.container(key="acts", gap=None):
+        for act in acts:
+            opened = _act(current, act) or opened
+    with st.container(horizontal=True, vertical_alignment="center", key="acts-pager"):
+        st.caption(
+            f"{total:,} act{'s' if total != 1 else ''}, {PER_PAGE} a page. Taking back is an act too, and can be taken back.",
+            width="content",
+        )
+        if pages > 1:
+            st.pagination(pages, key=pages_key)
+    return opened
+
+
+def _filters(current: Dataset) -> tuple[Which, str]:
+    """Which acts are wanted, and the period in words."""
+    key = f"acts-by-{current.id}"
+    people = label.people(current.id)
+    st.session_state[key] = st.session_state.get(key) if st.session_state.get(key) in people else None  # the list of people grows
+    with st.container(horizontal=True, vertical_alignment="bottom", key="act-filters"):
+        by = st.selectbox("Person", [None, *people], format_func=lambda name: name or "Everybody", key=key, width=220, filter_mode=None)
+        period = st.selectbox("Period", PERIODS, key="acts-period", width=180, filter_mode=None)
+        since, until = _period(str(period))
+        which = Which(by=by, since=since and _iso(since), until=until and _iso(until))
+        if by is not None and st.button(f"Take back all of {frame.plain(by)} …", icon=":material/undo:", key="take-all"):
+            _take_all(current, which, by, _spoken(str(period), since, until), secrets.token_hex(16))
+    return which, f"{period}-{since and since.date()}-{until and until.date()}"
+
+
+def _period(period: str) -> tuple[datetime | None, datetime | None]:
+    current = datetime.now(UTC)
+    today = datetime.combine(current.date(), time(), UTC)
+    if period == "Last hour":
+        return current - timedelta(hours=1), None
+    if period == "Today":
+        return today, None
+    if period == "Last 7 days":
+        return current - timedelta(days=7), None
+    if period == "From – to":
+        days = st.date_input("Days (UTC)", (today.date() - timedelta(days=6), today.date()), key="acts-days", width=260)
+        first, *rest = days if isinstance(days, tuple) and days else (today.date(),)
+        return _midnight(first), _midnight(rest[0] if rest else first) + timedelta(days=1)
+    return None, None
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _spoken(period: str, since: datetime | None, until: datetime | None) -> str:
+    if since and until:
+        return f"from {since:%d %b} to {until - timedelta(days=1):%d %b %Y}"
+    return {"All": "at any time", "Last hour": "in the last hour", "Today": "today", "Last 7 days": "in the last 7 days"}[period]
+
+
+def _act(current: Dataset, act: Act) -> str | None:
+    shown = st.session_state.get("act-shown") == act.last
+    with st.container(horizontal=True, vertical_alignment="center", key=f"row-act-{act.last}"):
+        text = f"**{_what(act)}**  ·  {_why(act)}"
+        if act.standing < act.images:
+            text += f"  ·  :gray[{'all' if not act.standing else f'{act.images - act.standing:,}'} changed since]"
+        st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {when(act.at)}]]", width="stretch")
+        st.button(
+            "Hide" if shown else "Show",
+            icon=":material/visibility_off:" if shown else ":material/visibility:",
+            type="tertiary",
+            key=f"show-{act.last}",
+            on_click=_show,
+            args=(None if shown else act.last,),
+        )
+        if act.standing:  # gone after the first of two clicks: there is nothing left to take back
+            help = "Its images go back to what they carried before; those changed since stay."
+            if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
+                tell(label.undo(current.id, label.which(act), frame.user(), secrets.token_hex(16)))
+                st.rerun()
+    return _images(current, act) if shown else None
+
+
+def _show(last: int | None) -> None:
+    st.session_state["act-shown"] = last
+
+
+def _images(current: Dataset, act: Act) -> str | None:
+    found = dataset.images_of(current.id, label.images_of(current.id, act, SHOWN))
+    with st.container(key="act-images"):
+        if not found:
+            st.caption("These images are not in the dataset any more.")
+            return None
+        if act.images > len(found):
+            st.caption(f"The first {len(found)} of {act.images:,}, with the labels they carry now.")
+        return thumbs.image_grid(current, found, key="act-grid", size=80, caption="label").open
+
+
+@st.dialog("Take back")
+def _take_all(current: Dataset, which: Which, by: str, period: str, operation: str) -> None:
+    with frame.guarded("take back"):
+        found = label.count_undo(current.id, which)
+        stay = f" {images(found.stay)} stay as they are, because something changed them since." if found.stay else ""
+        if not found.images:
+            st.markdown(f"Nothing is left to take back of what **{frame.plain(by)}** did {period}.{stay}")
+            return
+        st.markdown(
+            f"Take back what **{frame.plain(by)}** did {period}? "
+            f"**{images(found.images)}** go{'es' if found.images == 1 else ''} back to what they carried before.{stay} "
+            "This can itself be taken back in History."
+        )
+        with st.container(horizontal=True):
+            if st.button(f"Take back {images(found.images)}", type="primary", icon=":material/undo:", key="take-all-yes"):
+                tell(label.undo(current.id, which, frame.user(), operation))
+                st.rerun()
+            if st.button("Cancel", key="take-all-no"):
+                st.rerun()
