@@ -78,7 +78,8 @@ class View {
       const fitting = innerWidth < 640 ? Math.min(data.size, 104) : data.size; // three beside each other on a phone
       this.size = Number(remembered(`size.${data.key}`)) || fitting;
     }
-    this.answers = data.items.some((item) => item.predicted || item.note);
+    this.notes = data.items.some((item) => item.note);
+    this.answers = this.notes || data.items.some((item) => item.predicted);
     this.setCaption(remembered(`caption.${data.key}`));
     this.root.style.setProperty("--size", `${this.size}px`);
     this.root.classList.toggle("editable", this.editable);
@@ -97,10 +98,10 @@ class View {
     }, 150);
   }
 
-  // A person's choice goes before the page's.
+  // A person's choice goes before the page's; a note is there to be read.
   setCaption(chosen) {
     const possible = chosen in CAPTIONS && (chosen !== "prediction" || this.answers);
-    this.caption = possible ? chosen : this.data.caption;
+    this.caption = possible ? chosen : this.notes ? "prediction" : this.data.caption;
     this.root.dataset.caption = this.caption;
   }
 
@@ -244,8 +245,11 @@ class View {
 
   buildBar() {
     this.bar.hidden = !this.editable;
-    const sign = JSON.stringify([this.editable, this.answers, this.data.classes]);
-    if (this.sign === sign) return;
+    const sign = JSON.stringify([this.editable, this.answers, this.notes, this.data.classes]);
+    if (this.sign === sign) {
+      if (this.editable) this.parts.caption.value = this.caption;
+      return;
+    }
     this.sign = sign;
     this.bar.replaceChildren();
     this.zoom.classes.replaceChildren();
@@ -265,6 +269,7 @@ class View {
       all: tool("page", "Select page", `${COMMAND}A`, () => this.selectPage(), "Select page"),
       undo: tool("undo", "Undo", `${COMMAND}Z`, () => this.undo(), "Undo"),
       redo: tool("redo", "Redo", `${COMMAND}Shift Z`, () => this.redo(), "Redo"),
+      caption: this.captionChoice(),
       blur,
     };
     this.bar.append(
@@ -281,7 +286,7 @@ class View {
         el("span", { class: "rule" }),
         tool("zoom", "Show the picture large", "z", () => this.zoom.toggle()),
         blur,
-        this.captionChoice(),
+        this.parts.caption,
         this.sizeSlider(),
         tool("keys", "Show the keys", "?", () => this.showKeys()),
       ),
@@ -317,7 +322,7 @@ class View {
   captionChoice() {
     const names = Object.keys(CAPTIONS).filter((name) => name !== "prediction" || this.answers || this.caption === name);
     const choice = el("select", { class: "more", "aria-label": "Caption under the pictures", title: "What stands under the pictures" });
-    choice.append(...names.map((name) => el("option", { value: name, selected: name === this.caption }, CAPTIONS[name])));
+    choice.append(...names.map((name) => el("option", { value: name, selected: name === this.caption }, name === "prediction" && this.notes ? "Caption: note" : CAPTIONS[name])));
     choice.addEventListener("change", () => {
       remembered(`caption.${this.data.key}`, choice.value);
       this.setCaption(choice.value);

@@ -5,6 +5,7 @@ const { el, icon, ICONS, say, remembered, count, percent, mac, Outbox } = await 
 
 const FEW = 10; // fewer than this undecided: ask for more
 const ASK_AGAIN_MS = 5000; // a question may be lost among Streamlit's events
+const PATIENCE_MS = 60000;
 const AHEAD = 3; // full pictures loaded before they are needed; of thumbnails FEW
 const STRIP = 10;
 const JUST_NOW_MS = 1000; // a key this soon after somebody else's label was meant for the picture as it was before
@@ -266,7 +267,8 @@ class View {
     else this.tell(by > 0 ? "This is the last one of the batch" : "This is the first one of the batch");
   }
 
-  // What is at hand already comes first; then Python is asked, again after a while if it did not answer.
+  // What is at hand already comes first; then Python is asked, again after a while if it did not answer; and when all
+  // is decided and saved, so that the page can say so.
   ask() {
     const { visit } = this;
     const index = visit.order.indexOf(visit.current);
@@ -279,12 +281,13 @@ class View {
       if (visit.current) this.preload();
       return this.ask();
     }
-    if (!this.beyond || this.asking) return;
+    const end = this.data.items.length > 0 && !this.box.ops.length && !visit.order.some((id) => this.isOpen(id));
+    if (this.asking || (!this.beyond && !(end && this.patience < PATIENCE_MS))) return;
     const passed = visit.order.filter((id, i) => i < index || visit.handled.has(id) || visit.skipped.has(id));
     this.fire("more", [...new Set([...visit.handled, ...visit.skipped, ...passed])]);
     this.asking = setTimeout(() => {
       this.asking = null;
-      this.patience = Math.min(60000, 2 * this.patience);
+      this.patience = Math.min(PATIENCE_MS, 2 * this.patience);
       this.ask();
       this.paint();
     }, this.patience);
@@ -498,6 +501,7 @@ class View {
   }
 
   changed(wait) {
+    if (!this.visit.current) this.ask();
     if (wait > 1000 && this.changing) return;
     clearTimeout(this.changing);
     this.changing = setTimeout(() => {

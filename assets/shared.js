@@ -362,20 +362,21 @@ export class Outbox {
     let news = 0;
     for (const { id, label, flagged, seq, by } of changes) {
       const before = this.known.get(id);
-      if (before && before.seq >= seq) continue;
-      news += 1;
+      const other = by === this.server.user ? null : by;
+      if (before && (before.seq > seq || (before.seq === seq && (before.by || !other)))) continue;
+      if (before?.seq !== seq) news += 1; // else the page was drawn with it just now: only the name is new
       if (!before) continue; // no view has shown it
-      const entry = { label, flagged, seq, by: by === this.server.user ? null : by, refused: false };
+      const entry = { label, flagged, seq, by: other, refused: false };
       this.known.set(id, entry);
-      if (entry.by) named.set(id, entry);
+      if (other) named.set(id, entry);
     }
-    if (!news) return;
+    if (!news && !named.size) return;
+    this.tell();
+    if (news) for (const view of this.views) view.changed(OTHERS_MS);
     setTimeout(() => {
       for (const [id, entry] of named) if (this.known.get(id) === entry) entry.by = null;
       this.tell();
     }, NAMED_MS);
-    this.tell();
-    for (const view of this.views) view.changed(OTHERS_MS);
   }
 
   tell() {

@@ -154,7 +154,7 @@ class _Export:
         for e in ledger.all_events(self.dataset.id):
             if e.seq <= seen.get(e.image_id, -1):  # what was labelled since the images were read is not told half
                 label, previous = words.today(e.label, e.seq), words.today(e.previous, e.seq)
-                note = e.note if label == e.label else f"{e.note} (called “{e.label}” then)".strip()
+                note = e.note if label == e.label else f"{e.note} {tables.CALLED}“{e.label}” then)".strip()
                 found[e.image_id].append(replace(e, label=label, previous=previous, note=note))
         return found
 

@@ -29,6 +29,8 @@ MAX_CLASSES = 10_000
 MAX_GUIDELINE, MAX_EXAMPLES = 2000, 12  # as in core.label
 MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
 
+CALLED = "(called "  # begins what an event's note says about a class that has another name by now
+
 Guess = tuple[str, str, float | None]  # model, label, score
 
 
@@ -51,7 +53,8 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
     """The rows of a .csv, .jsonl or .json table; Invalid if it is none. Files are the names beside the table."""
     if name.lower().endswith(".json"):
         return _label_studio(name, text, files, skipped)
-    records = list(_json_lines(name, text, skipped) if name.lower().endswith(".jsonl") else _csv_lines(name, text))
+    json_lines = name.lower().endswith(".jsonl")
+    records = list(_json_lines(name, text, skipped) if json_lines else _csv_lines(name, text))
     columns = {key for _, record in records for key in record}
     image = "image" if "image" in columns else "file_name"
     if image not in columns or "label" not in columns:
@@ -62,12 +65,13 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
     rows, broken, wrong = [], _Count(), _Count()
     for n, r in records:
         label = clean(_text(r.get("label"))) or None
+        told = r if json_lines else {}  # a CSV column of that name is something else
         try:
-            past = _past(r.get("history"), label)
+            past = _past(told.get("history"), label)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             past = ()
             broken.add(f"line {n}")
-        guesses = _guesses(r.get("predictions"), "model", lambda one: [_text(one.get("label"))], f"line {n}", wrong)
+        guesses = _guesses(told.get("predictions"), "model", lambda one: [_text(one.get("label"))], f"line {n}", wrong)
         given = (_text(r.get("split")), _text(r.get("source")), _note(r), _flag(r.get("flagged")))
         rows.append(Row(f"line {n}", _text(r.get(image)), label, *given, past, guesses))
     broken.tell(name, skipped, "the history does not hold together; kept what its last event says", "in {} lines")
@@ -81,6 +85,8 @@ def _text(value: object) -> str:
 
 def clean(text: str, keep: str = "") -> str:
     """The text as every database and page can show it: composed Unicode, no control characters, no broken bytes."""
+    if text.isascii() and text.isprintable():
+        return text
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
     return "".join("�" if unicodedata.category(c) in ("Cc", "Cs") and c not in keep else c for c in text)
 
@@ -248,7 +254,7 @@ def _note(record: dict[str, Any]) -> str:
 
 def labelled_by(who: str, at: str, source: str = "", note: str = "", what: str = "labelled") -> str:
     """The note of an imported label; a label that was imported before keeps the note it came with."""
-    if source == "import" and note:
+    if source == "import" and note and not note.startswith(CALLED):
         return note[:300]
     parts = (f"{what} by {who}" if who else "", f"at {at}" if at else "", f"({source})" if source else "", f": {note}" if note else "")
     return " ".join(p for p in parts if p).replace(" : ", ": ")[:300]

@@ -126,18 +126,14 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
 
 def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None:
     held = batch(current, show, order, want, BATCH)
-    event_key = "one-" + "-".join(map(str, held["sign"]))
     found = dataset.images_of(current.id, held["ids"])
-    if not found:
-        nothing_left(current, show)
-        return
     cells = thumbs.items(found, answers(current, held["ids"]), notes=held["notes"])
     for cell in cells:
         cell["thumb"], cell["url"] = cell["url"], cell["picture"]
     total, labelled = dataset.totals(current.id)
     event = one(
         cells,
-        key=event_key,
+        key="one-" + "-".join(map(str, held["sign"])),
         classes=guided(current),
         post_url="/api/label",
         changes_url="/api/changes",
@@ -151,11 +147,10 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
     )
     if event.more is not None:
         before = held["ids"]
-        again = batch(current, show, order, want, BATCH, again=True)
-        if again["ids"] != before:
+        if batch(current, show, order, want, BATCH, again=True)["ids"] != before:
             st.rerun()
-        if not set(again["ids"]) - set(event.more):
-            nothing_left(current, show)
+    if not found:  # the component stays, with the last decisions
+        nothing_left(current, show)
     if event.open:
         drawer(current, event.open)
 

@@ -45,20 +45,11 @@ def classes_view(current: Dataset) -> None:
         for i, one in enumerate(offered):
             n = int(counts.get(one.name, 0))
             edited = st.session_state.get(EDITED) == one.name
-            with st.container(horizontal=True, vertical_alignment="center", key=f"row-class-{i}"):
+            with st.container(horizontal=True, gap="xsmall", key=f"row-class-{i}"):
                 st.html(_words(one, class_color(i), keys[i], n, flagged.get(one.name, 0), {} if edited else pictures))
-                _move(current, offered, i)
-                text, icon = ("Close", ":material/close:") if edited else ("Edit", ":material/edit:")
-                target = None if edited else one.name
-                st.button(
-                    text,
-                    icon=icon,
-                    type="tertiary",
-                    key=f"edit-{one.name}",
-                    on_click=_edit,
-                    args=(target,),
-                    help=f"{text} {frame.plain(one.name)}",
-                )
+                with st.container(horizontal=True, width="content"):
+                    _move(current, offered, i)
+                    _edit(one.name, edited)
             if edited:
                 _editor(current, one, [c.name for c in offered if c is not one], n, pictures)
     if retired:
@@ -82,17 +73,19 @@ def _img(url: str, alt: str) -> str:
     return f'<img class="small-picture" src="{html.escape(url)}" alt="{alt}">'
 
 
-def _edit(name: str | None) -> None:
-    st.session_state[EDITED] = name
+def _edit(name: str, edited: bool) -> None:
+    def turn() -> None:
+        st.session_state[EDITED] = None if edited else name
+
+    text, icon = ("Close", ":material/close:") if edited else ("Edit", ":material/edit:")
+    st.button(text, icon=icon, type="tertiary", key=f"edit-{name}", on_click=turn, help=f"{text} {frame.plain(name)}")
 
 
 def _move(current: Dataset, offered: list[Class], i: int) -> None:
     names = [c.name for c in offered]
-    for step, icon, word in ((-1, ":material/arrow_upward:", "up"), (1, ":material/arrow_downward:", "down")):
+    for step, word, icon in ((-1, "Up", ":material/arrow_upward:"), (1, "Down", ":material/arrow_downward:")):
         j = i + step
-        if st.button(
-            icon, type="tertiary", key=f"{word}-{names[i]}", help=f"Move {frame.plain(names[i])} {word}", disabled=not 0 <= j < len(names)
-        ):
+        if st.button(word, icon=icon, type="tertiary", key=f"{word}-{names[i]}", disabled=not 0 <= j < len(names)):
             names[i], names[j] = names[j], names[i]
             label.order_classes(current.id, names)
             st.rerun()
@@ -191,12 +184,12 @@ def _examples(current: Dataset, one: Class, pictures: dict[str, str]) -> None:
             st.caption(words)
             with st.container(horizontal=True):
                 for image_id in there:
-                    with st.container(width=56, gap=None, horizontal_alignment="center"):
+                    with st.container(width=64, gap=None):
                         st.html(_img(pictures[image_id], words))
-                        if st.button(":material/close:", key=f"example-{image_id}", type="tertiary", help="Remove this example"):
+                        if st.button("Remove", key=f"example-{image_id}", type="tertiary"):
                             label.set_example(current.id, one.name, image_id, None)
                             st.rerun()
-    st.caption("To add one, open an image under *Browse* and choose *Example of …*.")
+    st.caption("To add one, open an image under *Browse* and use *Example of …* there.")
 
 
 def _retired(current: Dataset, retired: list[Class]) -> None:
@@ -204,7 +197,7 @@ def _retired(current: Dataset, retired: list[Class]) -> None:
     st.subheader("Retired", anchor=False)
     with st.container(key="retired", gap=None):
         for i, one in enumerate(retired):
-            with st.container(horizontal=True, vertical_alignment="center", key=f"row-retired-{i}"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-retired-{i}"):
                 n = back.get(one.name, 0)
                 gets = f"{images(n)} get{'s' if n == 1 else ''} it back" if n else "no image gets it back"
                 st.markdown(f"{frame.plain(one.name)}  ·  :gray[retired {when(one.retired_at or '')}; {gets}]", width="stretch")

@@ -117,7 +117,7 @@ def _timeline(current: Dataset, image: Image) -> None:
         if not events:
             st.caption("It has never been labelled.")
         for event in events:
-            with st.container(horizontal=True, vertical_alignment="center", key=f"event-{event.seq}"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"event-{event.seq}"):
                 note = f" ({frame.plain(event.note)})" if event.note else ""
                 why = WHY.get(event.source, frame.plain(event.source))
                 st.markdown(

@@ -110,9 +110,9 @@ def _filters(current: Dataset) -> tuple[Which, str]:
     """Which acts are wanted, and the period in words."""
     key = f"acts-by-{current.id}"
     people = label.people(current.id)
-    st.session_state[key] = st.session_state.get(key) if st.session_state.get(key) in people else None  # the list of people grows
+    st.session_state[key] = st.session_state.get(key) if st.session_state.get(key) in people else ""  # the list of people grows
     with st.container(horizontal=True, vertical_alignment="bottom", key="act-filters"):
-        by = st.selectbox("Person", [None, *people], format_func=lambda name: name or "Everybody", key=key, width=220, filter_mode=None)
+        by = st.selectbox("Person", ["", *people], format_func=lambda name: name or "Everybody", key=key, width=220) or None
         period = st.selectbox("Period", PERIODS, key="acts-period", width=180, filter_mode=None)
         since, until = _period(str(period))
         which = Which(by=by, since=since and _iso(since), until=until and _iso(until))
@@ -147,30 +147,31 @@ def _iso(moment: datetime) -> str:
 
 def _spoken(period: str, since: datetime | None, until: datetime | None) -> str:
     if since and until:
-        return f"from {since:%d %b} to {until - timedelta(days=1):%d %b %Y}"
-    return {"All": "at any time", "Last hour": "in the last hour", "Today": "today", "Last 7 days": "in the last 7 days"}[period]
+        return f" from {since:%d %b} to {until - timedelta(days=1):%d %b %Y}"
+    return {"All": "", "Last hour": " in the last hour", "Today": " today", "Last 7 days": " in the last 7 days"}[period]
 
 
 def _act(current: Dataset, act: Act) -> str | None:
     shown = st.session_state.get("act-shown") == act.last
-    with st.container(horizontal=True, vertical_alignment="center", key=f"row-act-{act.last}"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-act-{act.last}"):
         text = f"**{_what(act)}**  ·  {_why(act)}"
         if act.standing < act.images:
             text += f"  ·  :gray[{'all' if not act.standing else f'{act.images - act.standing:,}'} changed since]"
         st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {when(act.at)}]]", width="stretch")
-        st.button(
-            "Hide" if shown else "Show",
-            icon=":material/visibility_off:" if shown else ":material/visibility:",
-            type="tertiary",
-            key=f"show-{act.last}",
-            on_click=_show,
-            args=(None if shown else act.last,),
-        )
-        if act.standing:  # gone after the first of two clicks: there is nothing left to take back
-            help = "Its images go back to what they carried before; those changed since stay."
-            if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
-                tell(label.undo(current.id, label.which(act), frame.user(), secrets.token_hex(16)))
-                st.rerun()
+        with st.container(horizontal=True, width="content"):
+            st.button(
+                "Hide" if shown else "Show",
+                icon=":material/visibility_off:" if shown else ":material/visibility:",
+                type="tertiary",
+                key=f"show-{act.last}",
+                on_click=_show,
+                args=(None if shown else act.last,),
+            )
+            if act.standing:  # gone after the first of two clicks: there is nothing left to take back
+                help = "Its images go back to what they carried before; those changed since stay."
+                if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
+                    tell(label.undo(current.id, label.which(act), frame.user(), secrets.token_hex(16)))
+                    st.rerun()
     return _images(current, act) if shown else None
 
 
@@ -195,10 +196,10 @@ def _take_all(current: Dataset, which: Which, by: str, period: str, operation: s
         found = label.count_undo(current.id, which)
         stay = f" {images(found.stay)} stay as they are, because something changed them since." if found.stay else ""
         if not found.images:
-            st.markdown(f"Nothing is left to take back of what **{frame.plain(by)}** did {period}.{stay}")
+            st.markdown(f"Nothing is left to take back of what **{frame.plain(by)}** did{period}.{stay}")
             return
         st.markdown(
-            f"Take back what **{frame.plain(by)}** did {period}? "
+            f"Take back everything **{frame.plain(by)}** did{period}? "
             f"**{images(found.images)}** go{'es' if found.images == 1 else ''} back to what they carried before.{stay} "
             "This can itself be taken back in History."
         )

@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -32,8 +31,7 @@ def shades(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         Image.new("RGB", (90, 60 + i), (5 * i, 120, 255 - 5 * i)).save(folder / ("cool" if i % 2 else "warm") / f"{i:02}.png")
     server.core("import", str(folder), "--name", "shades")
     yield f"{server.url}/dataset?dataset=shades"
-    env = {"LOUPE_HOME": str(server.home)}
-    subprocess.run([sys.executable, "-c", DELETE], cwd=ROOT, env=env, check=True)
+    subprocess.run([sys.executable, "-c", DELETE], cwd=ROOT, env={"LOUPE_HOME": str(server.home)}, check=True)
 
 
 def visit(page: Page, url: str) -> Locator:

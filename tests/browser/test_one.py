@@ -196,6 +196,12 @@ def test_a_skipped_picture_comes_again_at_the_end_and_the_last_decisions_stay(ow
     saved(page)
     assert labels(own)[skipped] == "2"
     expect(page.get_by_text("Nothing left to label")).to_be_visible()
+    expect(page.locator(".over")).to_contain_text("That was the last one")
+    page.locator(".decision").last.click()  # those made can be changed all the same
+    page.keyboard.press("5")
+    saved(page)
+    assert strip(page) == ["5", "2", "1", "1"]
+    expect(page.locator(".over")).to_be_visible()
 
 
 def test_zoom_blur_flag_and_the_sheet_of_keys(own: Server, page: Page) -> None:
