@@ -221,6 +221,7 @@ class View {
     say(p.chip, answer);
     say(p.sub, sub);
     p.sub.title = sub;
+    p.sub.classList.toggle("answer", sub === answer);
     const words = [item.alt || item.name || id, label ? `labelled ${label}` : "no label"];
     if (flagged) words.push("flagged");
     if (pending) words.push("not saved yet");

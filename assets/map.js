@@ -215,7 +215,7 @@ class View {
       lasso: tool("lasso", "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
       hand: tool("hand", "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
     };
-    this.zoomed = el("output", { class: "zoom", "aria-label": "Zoom" });
+    this.zoomed = el("span", { class: "zoom" });
     this.counted = el("span", { class: "count", role: "status" });
     this.clearing = tool("remove", "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
     this.base = el("canvas", { class: "base", "aria-hidden": "true" });
@@ -370,11 +370,16 @@ class View {
     this.schedule();
   }
 
-  // The middle one of each coordinate: strays do not move it.
+  // The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
+  // number beside one of its own.
   centre(entry) {
+    const { x, y } = this.map.points;
     const mine = this.members(this.entries.indexOf(entry));
     const middle = (values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
-    return { text: String(entry.at + 1), x: middle(this.map.points.x), y: middle(this.map.points.y), color: css(entry.color) };
+    const [midX, midY] = [middle(x), middle(y)];
+    const far = (i) => (x[i] - midX) ** 2 + (y[i] - midY) ** 2;
+    const at = mine.reduce((best, i) => (far(i) < far(best) ? i : best));
+    return { text: String(entry.at + 1), x: x[at], y: y[at] };
   }
 
   members(entry) {
@@ -610,9 +615,11 @@ class View {
     brush.lineWidth = 4;
     brush.strokeStyle = css(this.paper);
     brush.fillStyle = css(this.ink);
-    for (const { text, x, y } of this.centres ?? []) {
-      brush.strokeText(text, ...at(x, y));
-      brush.fillText(text, ...at(x, y));
+    const above = radius / density + 9;
+    for (const centre of this.centres ?? []) {
+      const [x, y] = at(centre.x, centre.y);
+      brush.strokeText(centre.text, x, y - above);
+      brush.fillText(centre.text, x, y - above);
     }
   }
 

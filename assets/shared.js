@@ -111,12 +111,12 @@ export class Outbox {
   }
 
   // Views call this each time they are drawn: a fresher token may be the cure for what waits.
-  join(view, { post_url, changes_url, token, user, session }) {
-    if (!this.views.size) this.after = -1; // what changed before this view was drawn is drawn
+  join(view, { post_url, changes_url, token, user, named, session, newest }) {
+    if (!this.views.size) this.after = newest ?? -1; // what changed before this view was drawn is drawn
     this.views.add(view);
     if (!token) return;
     this.server = { post_url, changes_url, token, user, session };
-    if (user) document.cookie = `loupe_user=${encodeURIComponent(user)}; Max-Age=31536000; SameSite=Strict; Path=/`;
+    if (named) document.cookie = `loupe_user=${encodeURIComponent(user)}; Max-Age=31536000; SameSite=Strict; Path=/`;
     this.pump();
     this.poll();
   }
@@ -357,6 +357,15 @@ export class Outbox {
     this.asking = setTimeout(() => this.poll(), more ? 0 : this.pollWait);
   }
 
+  // What was dealt out to this page is free again as soon as it is closed or loaded anew.
+  release() {
+    if (!this.server?.session || !this.server.changes_url) return;
+    const { changes_url, token, session } = this.server;
+    const query = new URLSearchParams({ dataset: this.dataset, session, release: "1" });
+    fetch(`${changes_url}?${query}`, { headers: { "X-Loupe-Token": token }, keepalive: true }).catch(() => {});
+    this.renewed = 0;
+  }
+
   hear(changes) {
     const named = new Map();
     let news = 0;
@@ -386,6 +395,9 @@ export class Outbox {
 
 addEventListener("beforeunload", (event) => {
   if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
+});
+addEventListener("pagehide", () => {
+  for (const box of outboxes.values()) box.release();
 });
 addEventListener("online", () => {
   for (const box of outboxes.values()) box.pump(), box.poll();

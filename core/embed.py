@@ -66,9 +66,7 @@ def run_embed_job(folder: Path) -> None:
     def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
         from core.ml.embed import embed
 
-        with open(folder / "images.csv", "w", newline="", encoding="utf-8") as f:
-            found = store.all_images(job["dataset_id"])
-            csv.writer(f).writerows((i.id, i.path, i.split, i.width, i.height) for i in found)
+        write_list(folder, job["dataset_id"])
         try:
             embedded, unreadable = embed(folder, job["dataset_id"], progress, stopped)
         except AppError as e:
@@ -78,6 +76,12 @@ def run_embed_job(folder: Path) -> None:
         return {"kind": "Done", "images": embedded, "unreadable": unreadable}
 
     jobs.run(folder, "embedding", work)
+
+
+def write_list(folder: Path, dataset_id: int) -> None:
+    """The dataset's images as the job's images.csv."""
+    with open(folder / "images.csv", "w", newline="", encoding="utf-8") as f:
+        csv.writer(f).writerows((i.id, i.path, i.split, i.width, i.height) for i in store.all_images(dataset_id))
 
 
 def state(dataset_id: int) -> EmbedState | None:
@@ -114,8 +118,9 @@ def _state(folder: Path) -> EmbedState:
     if end.get("kind") == "Done":
         status = "done"
         facts |= {"done": end["images"], "total": end["images"] + end["unreadable"], "what": ""}
-        if end["unreadable"]:
-            facts |= {"message": f"{end['unreadable']} images could not be read and are left out.", "hint": "Import them again."}
+        if (bad := end["unreadable"]) > 0:
+            what = "1 image could not be read and is" if bad == 1 else f"{bad:,} images could not be read and are"
+            facts |= {"message": f"{what} left out.", "hint": "Their files are damaged or gone: import them again."}
     elif end.get("kind") in ("Stopped", "Failed"):
         status = "stopped" if end["kind"] == "Stopped" else "failed"
         facts |= {"message": end["message"], "hint": end["hint"]}
@@ -256,7 +261,7 @@ def lessons(dataset_id: int) -> list[Lesson]:
 def answers(dataset_id: int) -> pd.DataFrame | None:
     """The last lesson's answers: image_id, predicted, confidence, entropy, margin, label, own, issue.
 
-    label is that of the time (None: none, or test), own the probability it was given, issue whether it is suspect.
+    label is that of the time (missing: none, or test), own the probability it was given, issue whether it is suspect.
     What is said of a labelled image is said by a head that has not seen its label.
     """
     path = _answers_path(dataset_id)
@@ -358,19 +363,22 @@ def _wanted(dataset_id: int, want: Filter, carried: dict[str, Carried]) -> list[
 def _ranked(ids: list[str], key: np.ndarray, wanted: list[str], note: Callable[[int], str]) -> Ordered:
     """The wanted images by the key of their row of ids, smallest first; those without a row last."""
     row = {i: n for n, i in enumerate(ids)}
-    rows = np.array([row.get(i, -1) for i in wanted], np.int64)
-    keys = np.where(rows >= 0, key[rows], np.inf)
-    ordered = [wanted[n] for n in np.argsort(keys, kind="stable").tolist()]
-    return Ordered(ordered, {i: note(row[i]) for i in wanted if i in row})
+    rows = [row.get(i, -1) for i in wanted]
+    places = np.array(rows, np.int64)
+    ordered = np.argsort(np.where(places >= 0, key[places], np.inf), kind="stable")
+    return Ordered([wanted[n] for n in ordered.tolist()], {i: note(n) for i, n in zip(wanted, rows, strict=True) if n >= 0})
 
 
 def _by_quality(found: Embedding, name: str, wanted: list[str]) -> Ordered:
-    ids, bright, sharp, odd = found.ids.tolist(), found.brightness, found.sharpness, found.oddness
+    ids = found.ids.tolist()
     if name == "blurred":
-        return _ranked(ids, sharp, wanted, lambda n: f"sharpness {1e4 * sharp[n]:,.0f}")
+        sharp = found.sharpness.tolist()
+        return _ranked(ids, found.sharpness, wanted, lambda n: f"sharpness {1e4 * sharp[n]:,.0f}")
     if name == "odd-sized":
-        return _ranked(ids, -odd, wanted, lambda n: f"a side {2 ** odd[n]:.1f} × off the usual")
-    return _ranked(ids, bright if name == "darkest" else -bright, wanted, lambda n: f"brightness {_percent(bright[n])}")
+        times = (2.0**found.oddness).tolist()
+        return _ranked(ids, -found.oddness, wanted, lambda n: f"a side {times[n]:.1f} × off the usual")
+    bright = found.brightness.tolist()
+    return _ranked(ids, found.brightness if name == "darkest" else -found.brightness, wanted, lambda n: f"brightness {_percent(bright[n])}")
 
 
 def _duplicates(found: Embedding, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
@@ -398,12 +406,13 @@ def _by_certainty(taught: pd.DataFrame, name: str, wanted: list[str], carried: d
 
 
 def _suspects(taught: pd.DataFrame, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
-    suspect = taught[taught["issue"] & taught["image_id"].isin(wanted)].sort_values("own", kind="stable")
+    allowed = set(wanted)
+    suspect = taught[taught["issue"]].sort_values("own", kind="stable")
     columns = (suspect[name].tolist() for name in ("image_id", "predicted", "confidence", "label", "own"))
     notes = {
         i: f"model: {predicted} {_percent(confidence)}, label {label} {_percent(own)}"
         for i, predicted, confidence, label, own in zip(*columns, strict=True)
-        if carried[i].label == label  # else somebody has corrected it since
+        if i in allowed and carried[i].label == label  # else somebody has corrected it since
     }
     return Ordered(list(notes), notes)
 

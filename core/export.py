@@ -9,13 +9,14 @@ import shutil
 import time
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from core import images, jobs, launch, ledger, runs, store, tables
+from core import images, jobs, launch, ledger, runs, sources, store, tables
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.tables import About, Guess, Row
@@ -119,7 +120,10 @@ class _Export:
                 written.append((image, name))
             self.report.images = len(written)
             for name, text in self._tables(written, classes, words).items():
-                archive.writestr(_entry(name, now()), text.encode("utf-8", "replace"), zipfile.ZIP_DEFLATED)
+                data = text.encode("utf-8", "replace")
+                # A table that shrinks as much as a bomb would be refused as one when it is imported.
+                packs = len(data) < sources.MAX_RATIO / 2 * len(zlib.compress(data))
+                archive.writestr(_entry(name, now()), data, zipfile.ZIP_DEFLATED if packs else zipfile.ZIP_STORED)
         self.progress(len(found), len(found), "Writing images")
 
     def _data(self, image: Image) -> bytes:

@@ -20,6 +20,7 @@ class Settings:
     max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
+    user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
 
     @property
     def images(self) -> Path:
@@ -72,6 +73,7 @@ def settings() -> Settings:
         max_upload_mb=_megabytes("LOUPE_MAX_UPLOAD_MB", "4096"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
+        user_given=bool(env.get("LOUPE_USER")),
     )
 
 

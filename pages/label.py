@@ -140,6 +140,8 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
         token=frame.token(),
         dataset_id=current.id,
         user=frame.user(),
+        named=frame.named(),
+        newest=label.changes(current.id, -1)[0],
         session=frame.session(),
         done=labelled,
         total=total,
@@ -299,6 +301,7 @@ def new_class(current: Dataset) -> None:
 
 with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
     current = frame.need_dataset(found)
+    frame.ask_name()
     if not dataset.totals(current.id)[0]:
         frame.empty("No images yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
         st.stop()

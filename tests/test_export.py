@@ -332,6 +332,20 @@ def test_a_run_and_imported_predictions_leave_together(trained_copy: Trained, tm
         assert len(said[other]) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_that_repeats_itself_is_never_taken_for_a_bomb(
+    worked: Dataset, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.add_predictions(worked.id, [(i.id, f"model {n}", "the same", 0.5) for i in all_of(worked) for n in range(100)])
+    monkeypatch.setattr(sources, "MAX_RATIO", 10)
+    monkeypatch.setattr(sources, "RATIO_FROM", 1000)
+    export.export_now(worked.id, kind, tmp_path / "out.zip")
+    again, report = back(tmp_path / "out.zip", "again")
+    assert report.skipped == [] and facts(again) == facts(worked)
+    with zipfile.ZipFile(tmp_path / "out.zip") as z:
+        assert max(i.file_size / i.compress_size for i in z.infolist()) < 10
+
+
 # loupe.json
 
 

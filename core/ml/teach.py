@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from cleanlab.filter import find_label_issues  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core.errors import Invalid
 from core.ml.embed import save

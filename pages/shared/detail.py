@@ -92,7 +92,7 @@ def _example(current: Dataset, image: Image) -> None:
     with st.popover("Example of …", icon=":material/bookmark:"):
         names = list(found)
         index = names.index(image.label) if image.label in found else 0
-        name = str(st.selectbox("Class", names, index=index, key=f"example-of-{image.id}", filter_mode=None))
+        name = str(st.selectbox("Class", names, index=index, key=f"example-of-{image.id}-{image.label}", filter_mode=None))
         one = found[name]
         shown = True if image.id in one.accepted else False if image.id in one.rejected else None
         key = f"example-{image.id}-{names.index(name)}-{shown}"

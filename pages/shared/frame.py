@@ -25,6 +25,22 @@ def user() -> str:
     return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip() or settings().user)
 
 
+def named() -> bool:
+    """Whether somebody has given this name, here or in the settings; else it is that of the machine's login."""
+    return bool(st.session_state.get("user") or st.context.cookies.get("loupe_user")) or settings().user_given
+
+
+def ask_name() -> None:
+    """Asks once per browser who is labelling."""
+    if named():
+        return
+    with st.form("who", border=True), st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input("Who is labelling? The name is written beside every label; it can be changed in the sidebar.", user(), max_chars=40)
+        if st.form_submit_button("Begin", type="primary"):
+            st.session_state["user"] = (name or "").strip() or user()
+            st.rerun()
+
+
 def session() -> str:
     """This page's own id: to it images are dealt out."""
     return str(st.session_state.setdefault("session", secrets.token_hex(8)))
@@ -88,15 +104,13 @@ def chosen() -> Dataset | None:
 
 
 def who_am_i() -> None:
+    key = f"name-{user()}"  # a name given elsewhere is shown here too
+
+    def changed() -> None:
+        st.session_state["user"] = st.session_state[key].strip()
+
     with st.popover(f"{plain(user())}", icon=":material/person:", type="tertiary"):
-        st.text_input(
-            "Your name",
-            value=user(),
-            key="user",
-            persist_state="session",
-            max_chars=40,
-            help="It is written beside every label and decision.",
-        )
+        st.text_input("Your name", user(), key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
 
 
 @contextmanager

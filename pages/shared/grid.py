@@ -33,6 +33,8 @@ def grid(
     changes_url: str = "",
     token: str = "",
     user: str = "",
+    named: bool = False,
+    newest: int | None = None,
     session: str = "",
     dataset_id: int = 0,
     size: int = 120,
@@ -41,7 +43,8 @@ def grid(
 ) -> GridEvent:
     """items: {id, url, picture, alt, label, seq, flagged, split, name, note?, predicted?, confidence?, pixelated}; classes:
     {name, color, key}, always given where labels are shown; without classes and post_url nothing can be labelled and a click
-    opens. With changes_url the labels of others appear by themselves; session is whose dealt images are kept dealt out.
+    opens. With changes_url the labels of others appear by themselves; session is whose dealt images are kept dealt out,
+    newest the last change that the items show; a named user is remembered by the browser.
     """
     result = _GRID(
         key=key,
@@ -53,6 +56,8 @@ def grid(
             "changes_url": changes_url,
             "token": token,
             "user": user,
+            "named": named,
+            "newest": newest,
             "session": session,
             "dataset_id": dataset_id,
             "size": size,

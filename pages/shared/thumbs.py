@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from core import api
+from core import api, label
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
@@ -76,6 +76,8 @@ def image_grid(
         changes_url="/api/changes" if editable else "",
         token=frame.token() if editable else "",
         user=frame.user() if editable else "",
+        named=frame.named(),
+        newest=label.changes(current.id, -1)[0] if editable else None,
         session=session,
         dataset_id=current.id,
         size=size,

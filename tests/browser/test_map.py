@@ -61,7 +61,7 @@ def visit(page: Page, url: str) -> FloatRect:
 
 
 def chosen(page: Page, n: int) -> None:
-    expect(page.locator(".count")).to_have_text(f"{n} of {COUNT} selected")
+    expect(page.locator(".map .count")).to_have_text(f"{n} of {COUNT} selected")
 
 
 def settled(page: Page) -> None:
@@ -92,10 +92,10 @@ def test_a_lasso_selects_what_lies_in_it(page: Page, ciphers: str) -> None:
     chosen(page, COUNT)
     expect(page.get_by_text(f"{COUNT} selected", exact=True)).to_be_visible(timeout=SLOW)  # the page has heard of it
     lasso(page, box, 0.01, 0.01, 0.5, 0.99)
-    half = page.locator(".count").inner_text()
+    half = page.locator(".map .count").inner_text()
     assert 0 < int(half.split()[0]) < COUNT
     settled(page)
-    expect(page.locator(".count")).to_have_text(half)
+    expect(page.locator(".map .count")).to_have_text(half)
     page.keyboard.down("Shift")
     lasso(page, box, 0.49, 0.01, 0.99, 0.99)
     page.keyboard.up("Shift")
@@ -125,10 +125,10 @@ def test_a_click_selects_the_cluster_and_a_second_one_opens_the_image(page: Page
     expect(pressed).to_have_count(1)
     expect(page.locator("[class*=st-key-label-all]").first).to_be_visible(timeout=SLOW)
     settled(page)
-    before = page.locator(".count").inner_text()
+    before = page.locator(".map .count").inner_text()
     page.mouse.dblclick(x, y)
     expect(page.get_by_role("dialog")).to_be_visible(timeout=SLOW)
-    expect(page.locator(".count")).to_have_text(before)
+    expect(page.locator(".map .count")).to_have_text(before)
 
 
 def test_hovering_shows_the_image(page: Page, ciphers: str) -> None:
@@ -148,14 +148,14 @@ def test_zoom_and_points_stay_while_the_page_runs_again(page: Page, ciphers: str
     visit(page, ciphers)
     page.get_by_role("button", name="Zoom in").click()
     page.get_by_role("button", name="Zoom in").click()
-    expect(page.locator(".zoom")).to_have_text("225 %")
-    page.get_by_role("button", name=re.compile("^Cluster 1")).click()
+    expect(page.locator(".map .zoom")).to_have_text("225 %")
+    page.get_by_role("button", name=re.compile("^Cluster 1 ")).click()
     expect(page.locator("[class*=st-key-label-all]").first).to_be_visible(timeout=SLOW)
     settled(page)
     page.get_by_role("radio", name="Splits").click()  # coloured otherwise
     expect(page.get_by_role("button", name=re.compile("^train"))).to_be_visible(timeout=SLOW)
-    expect(page.locator(".zoom")).to_have_text("225 %")
-    expect(page.locator(".count")).not_to_have_text(f"0 of {COUNT} selected")
+    expect(page.locator(".map .zoom")).to_have_text("225 %")
+    expect(page.locator(".map .count")).not_to_have_text(f"0 of {COUNT} selected")
     assert len(asked) == 1
 
 
@@ -169,9 +169,9 @@ def test_the_map_is_worked_by_keys(page: Page, ciphers: str) -> None:
     page.keyboard.press("Escape")
     chosen(page, 0)
     page.keyboard.press("a")  # only what is in view
-    expect(page.locator(".count")).not_to_have_text(f"{COUNT} of {COUNT} selected")
+    expect(page.locator(".map .count")).not_to_have_text(f"{COUNT} of {COUNT} selected")
     page.keyboard.press("0")
-    expect(page.locator(".zoom")).to_have_text("100 %")
+    expect(page.locator(".map .zoom")).to_have_text("100 %")
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])

@@ -1,0 +1,534 @@
+"""Embedding: the map, near duplicates, quality, clusters, "Teach me", and the orders made of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from PIL import ImageEnhance
+from sklearn.datasets import load_digits, load_sample_images
+from torch import nn
+
+from core import catalog, dataset, embed, launch, ledger, runs, sources, store
+from core.embed import ORDERS
+from core.errors import AppError, Invalid
+from core.ml import embed as ml
+from core.ml import features
+from core.ml import teach as head
+from core.ml.data import RowCache
+from core.ml.model import build, preprocess_for, set_module
+from core.settings import settings
+from core.store import Filter
+from core.types import Dataset, Preprocess
+
+from .conftest import forget, move_in
+from .test_real_data import real
+
+CPU = torch.device("cpu")
+
+
+def embedded(dataset_id: int) -> Path:
+    """What a background embedding does, in this process: no import of torch is waited for."""
+    folder = settings().embeddings / str(dataset_id) / f"20260101-{time.time_ns() % 10**6:06d}-{time.time_ns() % 16**6:06x}"
+    folder.mkdir(parents=True)
+    runs.write_json(folder / "job.json", {"dataset_id": dataset_id, "at": f"{time.time_ns()}", "by": "me"})
+    embed.run_embed_job(folder)
+    return folder
+
+
+def filled(name: str, pictures: dict[str, Pillow.Image], where: Path) -> tuple[Dataset, dict[str, str]]:
+    """An unlabelled dataset of the pictures, and the id of each."""
+    made, ids = store.create_dataset(name), {}
+    where.mkdir(exist_ok=True)
+    for stem, picture in pictures.items():
+        picture.save(where / f"{stem}.png")
+        image = dataset.add_upload(made, where / f"{stem}.png", f"{stem}.png")
+        store.add_images(made.id, [image], "me", "import")
+        ids[stem] = image.id
+    return made, ids
+
+
+def give(made: Dataset, labels: dict[str, str]) -> None:
+    """Labels by image id, over whatever they carry."""
+    store_seqs = store.carried(made.id)
+    for name in sorted(set(labels.values())):
+        seen = {i: store_seqs[i].seq for i, label in labels.items() if label == name}
+        assert not ledger.apply(made.id, seen, name, "me", "manual").refused
+
+
+@dataclass(frozen=True)
+class Digits:
+    home: Path
+    dataset: Dataset
+    truth: dict[str, str]  # of every image, of which none is labelled
+
+
+@pytest.fixture(scope="module")
+def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
+    home, files = tmp_path_factory.mktemp("digits"), tmp_path_factory.mktemp("files")
+    source = load_digits()
+    arrays = (source.images[:500] * (255 / 16)).round().astype(np.uint8)
+    pictures = {f"{i:03d}": Pillow.fromarray(array) for i, array in enumerate(arrays)}
+    with pytest.MonkeyPatch.context() as patch:
+        move_in(patch, home)
+        made, ids = filled("digits", pictures, files)
+        ledger.add_classes(made.id, [str(n) for n in range(10)])
+        embedded(made.id)
+        forget()
+    yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
+    launch.close()
+
+
+@pytest.fixture
+def digits(digits_once: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Digits]:
+    """500 embedded digits without labels, for the test to change."""
+    shutil.copytree(digits_once.home, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    move_in(monkeypatch, tmp_path / "copy")
+    yield digits_once
+    forget()
+
+
+def labelled(digits: Digits, count: int, splits: tuple[str, ...] = ("train",)) -> dict[str, str]:
+    """Gives `count` images of the splits their true labels."""
+    carried = store.carried(digits.dataset.id)
+    chosen = {i: digits.truth[i] for i in sorted(digits.truth) if carried[i].split in splits}
+    some = dict(list(chosen.items())[:count])
+    give(digits.dataset, some)
+    return some
+
+
+def photos(count: int) -> dict[str, Pillow.Image]:
+    """Different pieces of two real photographs."""
+    drawn, pieces = np.random.default_rng(3), {}
+    for i in range(count):
+        whole = load_sample_images().images[i % 2]
+        top, left = drawn.integers(0, 427 - 160), drawn.integers(0, 640 - 160)
+        pieces[f"piece-{i}"] = Pillow.fromarray(whole[top : top + 160, left : left + 160])
+    return pieces
+
+
+# Features
+
+
+def backbone(side: int) -> tuple[nn.Module, Preprocess]:
+    config = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": side})
+    preprocess = preprocess_for(config, [])
+    network = build(config, 2, preprocess)
+    set_module(network, catalog.architecture("efficientnet_lite0").head, nn.Identity())
+    return network.eval(), preprocess
+
+
+def test_onnx_runtime_gives_the_features_that_pytorch_gives() -> None:
+    network, preprocess = backbone(96)
+    x = torch.randn(5, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    quick = features.by_onnx(network, preprocess)
+    assert features.fastest(network, preprocess, CPU, features.EXPORT_PAYS)(x).shape == (5, 1280)
+    plain = features.by_torch(network)(x)
+    for some in (x, x[:1]):
+        assert np.abs(quick(some) - plain[: len(some)]).max() < 1e-3 * np.abs(plain).max()
+
+
+def test_a_network_that_cannot_be_exported_runs_through_pytorch() -> None:
+    class Wayward(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) if float(x.sum()) > 0 else -x.flatten(1)
+
+    preprocess = Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(Exception, match=r"."):
+        features.by_onnx(Wayward(), preprocess)
+    x = -torch.rand(2, 3, 8, 8)
+    assert (features.fastest(Wayward(), preprocess, CPU, 10_000)(x) == -x.flatten(1).numpy()).all()
+
+
+# The map
+
+
+def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(small: Dataset) -> None:
+    folder = embedded(small.id)
+    found = embed.latest(small.id)
+    state = embed.state(small.id)
+    assert state is not None and (state.status, state.done, state.message, state.id) == ("done", 24, "", folder.name)
+    assert found is not None and found.id == folder.name and set(found.ids) == store.carried(small.id).keys()
+    assert found.xy.shape == (24, 2) and found.xy.min() == 0 and found.xy.max() == 1 and found.xy.dtype == np.float32
+    for array in (found.brightness, found.sharpness, found.oddness, found.group):
+        assert array.shape == (24,) and np.isfinite(array).all()
+    assert (found.oddness == 0).all() and (found.group == -1).all()
+    labels = store.labels(small.id)
+    colours = np.array([labels[i] for i in found.ids.tolist()])
+    three = embed.clusters(small.id, "k-means", 3)
+    assert len({(c, int(k)) for c, k in zip(colours, three, strict=True)}) == 3
+    assert embed.missing(small.id) == 0 and embed.running() == [] and embed.crossing(small.id) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_dataset_of_a_few_images_has_a_map_too(home: Path, tmp_path: Path, count: int) -> None:
+    made, _ = filled("few", photos(count), tmp_path / "files")
+    embedded(made.id)
+    found = embed.latest(made.id)
+    assert found is not None and found.xy.shape == (count, 2) and np.isfinite(found.xy).all() and (found.group == -1).all()
+    assert len(np.unique(found.xy, axis=0)) == count
+    assert set(ml.clusters(str(embed._home(made.id) / found.id), "k-means", 4)) == set(range(min(4, count)))
+    assert len(ml.clusters(str(embed._home(made.id) / found.id), "hdbscan", 3)) == count
+
+
+def test_an_embedding_that_was_stopped_goes_on_where_it_was(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BATCH", 8)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    embed.write_list(folder, small.id)
+    looked: list[int] = []
+
+    def progress(done: int, total: int, what: str) -> None:
+        if what == "Looking at images":
+            looked.append(done)
+
+    with pytest.raises(AppError, match="stopped"):
+        ml.embed(folder, small.id, progress, lambda: looked[-1:] == [16])
+    (stored,) = settings().cache.glob("*-features-*.rows")
+    half = stored.read_bytes()
+    assert len(half) == 16 * 1280 * 4 and not (folder / "embedding.npz").exists()
+    looked.clear()
+    assert ml.embed(folder, small.id, progress, lambda: False) == (24, 0)
+    assert looked == [0, 8] and stored.read_bytes()[: len(half)] == half  # 0 and 8 of the 8 that were missing
+    assert len(RowCache(settings().cache, stored.stem, (1280,), "float32")) == 24
+
+
+def test_a_damaged_image_is_left_out_counted_and_not_asked_for_again(small: Dataset) -> None:
+    damaged = store.all_images(small.id)[3]
+    (settings().images / damaged.path).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    assert embed.missing(small.id) == 24
+    embedded(small.id)
+    state, found = embed.state(small.id), embed.latest(small.id)
+    assert state is not None and state.status == "done" and "1 image could not be read" in state.message
+    assert found is not None and len(found.ids) == 23 and damaged.id not in found.ids and found.unreadable == {damaged.id}
+    assert embed.missing(small.id) == 0
+    assert embed.order(small.id, "darkest", Filter()).ids[-1] == damaged.id
+
+
+def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Dataset) -> None:
+    with pytest.raises(Invalid, match="holds no images"):
+        embed.start(store.create_dataset("empty").id, "me")
+    for asked in (lambda: embed.clusters(small.id, "k-means", 3), lambda: embed.order(small.id, "darkest", Filter())):
+        with pytest.raises(Invalid, match="not looked at the images"):
+            asked()
+    with pytest.raises(Invalid, match="not looked at the images"):
+        embed.teach(small.id, "me")
+    assert embed.latest(small.id) is None and embed.state(small.id) is None and embed.answers(small.id) is None
+    assert embed.lessons(small.id) == [] and embed.suggest(small.id, 0.5) == {}
+    store.set_deleted(small.id, True)
+    with pytest.raises(AppError, match="was deleted"):
+        embed.start(small.id, "me")
+
+
+def test_what_t_sne_does_not_arrange_lies_beside_its_likes(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(embed._needed(digits.dataset.id)) as stored:
+        ids, reduced = stored["ids"].tolist(), stored["reduced"]
+    monkeypatch.setattr(ml, "MAP_FITTED", 300)
+    xy = ml.flat_map(reduced, ids)
+    others = np.argsort(ids)[300:]
+    near = [np.argsort(((xy - xy[i]) ** 2).sum(1))[1:6] for i in others]
+    same = np.mean([[digits.truth[ids[n]] == digits.truth[ids[i]] for n in some] for i, some in zip(others, near, strict=True)])
+    assert same > 0.6, same  # by chance 0.1
+    assert (ml.flat_map(reduced, ids) == xy).all()
+
+
+# Near duplicates and quality
+
+
+def test_planted_near_duplicates_are_found_and_those_across_splits_counted(home: Path, tmp_path: Path) -> None:
+    pictures = photos(40)
+    first = list(pictures.values())
+    first[1].save(tmp_path / "again.jpg", quality=40)
+    copies = {
+        "smaller": first[0].resize((144, 144)),
+        "jpeg": Pillow.open(tmp_path / "again.jpg"),
+        "cropped": first[2].crop((3, 3, 157, 157)),
+        "brighter": ImageEnhance.Brightness(first[3]).enhance(1.1),
+        "brighter-yet": ImageEnhance.Brightness(first[3]).enhance(1.12),
+    }
+    made, ids = filled("photos", pictures | copies, tmp_path / "files")
+    embedded(made.id)
+    found = embed.latest(made.id)
+    assert found is not None
+    groups: dict[int, set[str]] = {}
+    stem = {i: name for name, i in ids.items()}
+    for i, g in zip(found.ids.tolist(), found.group.tolist(), strict=True):
+        groups.setdefault(g, set()).add(stem[i])
+    del groups[-1]
+    assert sorted(map(sorted, groups.values())) == [
+        ["brighter", "brighter-yet", "piece-3"],
+        ["cropped", "piece-2"],
+        ["jpeg", "piece-1"],
+        ["piece-0", "smaller"],
+    ]
+    split = {i: one.split for i, one in store.carried(made.id).items()}
+    across = [g for g, names in groups.items() if len({split[ids[n]] for n in names}) > 1]
+    assert embed.crossing(made.id) == len(across)
+    ordered = embed.order(made.id, "near-duplicates", Filter())
+    numbers = [next(g for g, names in groups.items() if stem[i] in names) for i in ordered.ids]
+    assert numbers == sorted(numbers) and len(ordered.ids) == 9
+    for i, g in zip(ordered.ids, numbers, strict=True):
+        assert ordered.notes[i].startswith(f"group {g + 1}") and (" and " in ordered.notes[i]) == (g in across)
+
+
+def test_different_digits_are_not_taken_for_duplicates(digits: Digits) -> None:
+    found = embed.latest(digits.dataset.id)
+    assert found is not None and (found.group >= 0).sum() <= 10
+
+
+def test_dark_bright_blurred_and_odd_sized_images_come_first_in_their_orders(home: Path, tmp_path: Path) -> None:
+    pictures = photos(12)
+    some = list(pictures.values())
+    pictures |= {
+        "dark": ImageEnhance.Brightness(some[0]).enhance(0.15),
+        "bright": Pillow.blend(some[1], Pillow.new("RGB", (160, 160), "white"), 0.9),
+        "blurred": some[2].resize((10, 10)).resize((160, 160), Pillow.Resampling.BICUBIC),
+        "wide": some[3].resize((640, 160)),
+    }
+    made, ids = filled("quality", pictures, tmp_path / "files")
+    embedded(made.id)
+    for name, first in {"darkest": "dark", "brightest": "bright", "odd-sized": "wide"}.items():
+        assert embed.order(made.id, name, Filter()).ids[0] == ids[first], name
+    assert ids["blurred"] in embed.order(made.id, "blurred", Filter()).ids[:2]  # the nearly white one has no detail either
+    assert embed.order(made.id, "odd-sized", Filter()).notes[ids["wide"]] == "a side 4.0 × off the usual"
+    assert embed.order(made.id, "added", Filter()).ids == list(store.carried(made.id))
+
+
+# Clusters
+
+
+def test_clusters_are_the_same_every_time_and_numbered_by_size(digits: Digits) -> None:
+    folder = str(embed._needed(digits.dataset.id).parent)
+    for method, size in (("k-means", 10), ("hdbscan", 10)):
+        found = embed.clusters(digits.dataset.id, method, size)
+        assert (ml.clusters(folder, method, size) == found).all() and len(found) == 500
+        sizes = np.bincount(found[found >= 0])
+        assert (np.diff(sizes) <= 0).all() and len(sizes) > 2
+        with np.load(Path(folder) / "embedding.npz") as stored:
+            truth = np.array([digits.truth[i] for i in stored["ids"].tolist()])
+        pure = sum(np.unique(truth[found == k], return_counts=True)[1].max() for k in range(len(sizes))) / sizes.sum()
+        assert pure > 0.4, (method, pure)  # by chance 0.15
+    assert set(embed.clusters(digits.dataset.id, "hdbscan", 400)) == {-1} or len(sizes) < 500
+    with pytest.raises(Invalid, match="not a way to cluster"):
+        embed.clusters(digits.dataset.id, "magic", 10)
+    with pytest.raises(Invalid, match="from 2 to 1000"):
+        embed.clusters(digits.dataset.id, "k-means", 1)
+
+
+# Teach me
+
+
+def test_more_labels_teach_more_and_every_lesson_is_kept(digits: Digits) -> None:
+    d = digits.dataset.id
+    shares = []
+    for count in (20, 80, 300):
+        labelled(digits, count)
+        lesson = embed.teach(d, "ann")
+        assert (lesson.labels, lesson.by, lesson.how) == (count, "ann", "cross-validation")
+        assert lesson.accuracy is not None and lesson.n <= count
+        answers = embed.answers(d)
+        assert answers is not None and len(answers) == 500
+        open_ = answers[answers["own"].isna()]
+        assert len(open_) >= 500 - count
+        shares.append(float((open_["predicted"] == open_["image_id"].map(digits.truth)).mean()))
+        sure = {i for ids in embed.suggest(d, embed.SURE).values() for i in ids}
+        assert len(sure) == lesson.sure and not any(store.labels(d)[i] for i in sure)
+    assert shares[0] < shares[1] < shares[2] and shares[2] > 0.75, shares
+    kept = embed.lessons(d)
+    assert [one.labels for one in kept] == [20, 80, 300] and kept[0].changed == 0 < kept[1].changed
+    estimate = kept[2].accuracy
+    assert estimate is not None and estimate.low - 0.05 < shares[2] < estimate.high + 0.05
+    embedded(d)
+    assert embed.lessons(d) == kept and embed.answers(d) is not None
+
+
+def test_enough_labelled_validation_images_judge_and_are_not_learned_from(digits: Digits) -> None:
+    d = digits.dataset.id
+    labelled(digits, 100)
+    judges = labelled(digits, 40, ("validation",))
+    lesson = embed.teach(d, "me")
+    assert (lesson.how, lesson.n, lesson.labels) == ("validation", 40, 140) and len(judges) == 40
+    before = embed.answers(d)
+    give(digits.dataset, {i: str((int(label) + 1) % 10) for i, label in judges.items()})  # wrong ones judge, and teach nothing
+    after_lesson, after = embed.teach(d, "me"), embed.answers(d)
+    assert before is not None and after is not None
+    assert (before["confidence"] == after["confidence"]).all() and after_lesson.changed == 0
+    assert after_lesson.correct < 15 < lesson.correct
+
+
+def test_labels_of_the_test_split_are_never_used(digits: Digits) -> None:
+    d = digits.dataset.id
+    tested = labelled(digits, 30, ("test",))
+    with pytest.raises(Invalid, match="too little to learn from"):
+        embed.teach(d, "me")
+    labelled(digits, 60)
+    assert embed.teach(d, "me").labels == 60
+    before = embed.answers(d)
+    give(digits.dataset, dict.fromkeys(tested, "0"))
+    embed.teach(d, "me")
+    after = embed.answers(d)
+    assert before is not None and after is not None
+    assert before.drop(columns="label").equals(after.drop(columns="label"))
+    mine = after[after["image_id"].isin(tested)]
+    assert mine["own"].isna().all() and not mine["issue"].any()
+
+
+def test_too_few_labels_are_refused_with_what_to_do(digits: Digits) -> None:
+    by_class: dict[str, list[str]] = {}
+    carried = store.carried(digits.dataset.id)
+    for i in sorted(digits.truth):
+        if carried[i].split == "train":
+            by_class.setdefault(digits.truth[i], []).append(i)
+    for given in ({}, dict.fromkeys(by_class["1"][:9], "1")):
+        give(digits.dataset, given)
+        with pytest.raises(Invalid, match=r"too little.*at least 4 images of at least two classes"):
+            embed.teach(digits.dataset.id, "me")
+    give(digits.dataset, {by_class["2"][0]: "2"})  # a class of one label alone does not stop anything
+    lesson = embed.teach(digits.dataset.id, "me")
+    assert (lesson.labels, lesson.n, lesson.classes) == (10, 9, 2) and embed.lessons(digits.dataset.id) == [lesson]
+
+
+def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_corrected(digits: Digits) -> None:
+    d = digits.dataset.id
+    given = labelled(digits, 300)
+    wrong = {i: str((int(given[i]) + 5) % 10) for i in list(given)[::20]}
+    give(digits.dataset, wrong)
+    embed.teach(d, "me")
+    ordered = embed.order(d, "likely-wrong", Filter())
+    first = ordered.ids[: len(wrong)]
+    assert len(set(first) & wrong.keys()) >= 0.7 * len(wrong), (len(set(first) & wrong.keys()), len(wrong))
+    assert all(ordered.notes[i].startswith("model: ") and f"label {store.labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
+    give(digits.dataset, {first[0]: digits.truth[first[0]]})
+    assert first[0] not in embed.order(d, "likely-wrong", Filter()).ids
+
+
+def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) -> None:
+    d = digits.dataset.id
+    with pytest.raises(Invalid, match="learned nothing"):
+        embed.order(d, "entropy", Filter())
+    labelled(digits, 60)
+    embed.teach(d, "me")
+    answers = embed.answers(d)
+    assert answers is not None
+    rows = answers.set_index("image_id")
+    want = Filter(labelled=False)
+    for name, column, rising in (("entropy", "entropy", False), ("margin", "margin", True), ("least-confidence", "confidence", True)):
+        ordered = embed.order(d, name, want)
+        assert len(ordered.ids) == 440 and not any(store.labels(d)[i] for i in ordered.ids)
+        values = rows.loc[ordered.ids, column]
+        assert values.is_monotonic_increasing if rising else values.is_monotonic_decreasing, name
+    surest = embed.order(d, "surest", want)
+    top = surest.ids[0]
+    assert rows.loc[top, "confidence"] == rows.loc[list(want_ids(d, want)), "confidence"].max()
+    assert surest.notes[top] == f"model: {rows.loc[top, 'predicted']} {100 * rows.loc[top, 'confidence']:.0f} %"
+    only = embed.suggest(d, 0.5, "3")
+    assert set(only) == {"3"} and only["3"] == embed.suggest(d, 0.5)["3"]
+
+
+def want_ids(dataset_id: int, want: Filter) -> list[str]:
+    return [image.id for image in store.browse(dataset_id, want, 0, 10_000)]
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_every_order_keeps_to_the_filter(digits: Digits, name: str) -> None:
+    d = digits.dataset.id
+    given = labelled(digits, 60)
+    embed.teach(d, "me")
+    ledger.flag(d, {i: store.carried(d)[i].seq for i in list(given)[:5]}, True, "me")
+    for want in (Filter(), Filter(label="1"), Filter(split="test"), Filter(labelled=True), Filter(text="01"), Filter(flagged=True)):
+        ordered = embed.order(d, name, want)
+        expected = want_ids(d, want)
+        assert len(set(ordered.ids)) == len(ordered.ids) and set(ordered.ids) <= set(expected)
+        if name not in ("likely-wrong", "near-duplicates"):
+            assert len(ordered.ids) == len(expected)
+        assert ordered.notes.keys() <= set(ordered.ids)
+    with pytest.raises(Invalid, match="not an order"):
+        embed.order(d, "magic", Filter())
+
+
+@pytest.mark.parametrize("labels", ["aab b", "aaab", "aaaaabc", "abcd", "aabbc", "ab" * 30 + "c"])
+def test_no_mixture_of_classes_breaks_the_lesson(tmp_path: Path, labels: str) -> None:
+    drawn = np.random.default_rng(1)
+    ids = [f"{n:016x}" for n in range(70)]
+    x = drawn.normal(size=(70, 5)).astype(np.float32)
+    ml.save(tmp_path / "embedding.npz", {"ids": np.array(ids), "reduced": x})
+    given = {i: label for i, label in zip(ids, labels, strict=False) if label != " "}
+    facts = head.teach(str(tmp_path), str(tmp_path / "out.npz"), given, ("a", "b", "c", "d", "never"), [])
+    alone = sum(labels.count(c) == 1 for c in set(labels))
+    assert facts["n"] == len(given) - alone and facts["classes"] == len(set(given.values()))
+    with np.load(tmp_path / "out.npz") as stored:
+        assert np.isfinite(stored["confidence"]).all() and np.isfinite(stored["entropy"]).all()
+        assert np.isnan(stored["own"]).sum() == 70 - len(given) + alone and (stored["predicted"] < 4).all()
+
+
+def test_many_labels_are_drawn_evenly_and_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "MOST", 60)
+    ids = np.array([f"{n * 7919 % 1009:016x}" for n in range(1000)])
+    y = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    chosen = head.balanced(ids, y, np.ones(1000, bool))
+    assert np.bincount(y[chosen]).tolist() == [25, 25, 10] and (head.balanced(ids, y, np.ones(1000, bool)) == chosen).all()
+    other = np.random.default_rng(0).permutation(1000)
+    assert set(ids[other][head.balanced(ids[other], y[other], np.ones(1000, bool))]) == set(ids[chosen])
+
+
+# The command line, and photographs
+
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_command_line_embeds_and_teaches(small: Dataset, python: Python) -> None:
+    wrong = python("-m", "core", "teach", "squares")
+    assert (wrong.returncode, wrong.stdout) == (1, "") and "Make the map first" in wrong.stderr
+    assert python("-m", "core", "embed", "nothing").returncode == 2
+    done = python("-m", "core", "embed", "squares")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said == {"dataset": "squares", "status": "done", "images": 24, "near_duplicate_groups": 0, "crossing_splits": 0}
+    taught = python("-m", "core", "teach", "squares")
+    assert taught.returncode == 0, taught.stderr
+    lesson = json.loads(taught.stdout)
+    assert lesson["n"] == lesson["correct"] > 10 and lesson["accuracy"]["low"] < lesson["accuracy"]["value"] == 1
+    assert [one.n for one in embed.lessons(small.id)] == [lesson["n"]]
+
+
+def test_an_embedding_in_the_background_is_started_once_and_can_be_stopped(small: Dataset) -> None:
+    first = embed.start(small.id, "me")
+    assert embed.start(small.id, "me") == first
+    assert [one.id for one in embed.running()] == [first]
+    embed.stop(small.id)
+    deadline = time.monotonic() + 120
+    while (state := embed.state(small.id)) is not None and state.status == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert state is not None and state.status == "stopped" and "start it again" in state.hint and embed.latest(small.id) is None
+    while embed.launch.launcher.alive(settings().embeddings / str(small.id) / first):  # it says so a moment before it ends
+        time.sleep(0.05)
+    embedded(small.id)
+    assert embed.latest(small.id) is not None and embed.missing(small.id) == 0
+
+
+def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:
+    dataset.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
+    found = dataset.find("pets")
+    assert found is not None
+    truth = {i: one.label for i, one in store.carried(found.id).items()}
+    train = [i for i, one in store.carried(found.id).items() if one.split == "train"]
+    embedded(found.id)
+    placed = embed.latest(found.id)
+    assert placed is not None and len(placed.ids) == 600 and (placed.group >= 0).sum() <= 4
+    kept = set(sorted(train)[:50])
+    ledger.apply(found.id, {i: one.seq for i, one in store.carried(found.id).items() if i not in kept}, None, "me", "manual")
+    embed.teach(found.id, "me")
+    answers = embed.answers(found.id)
+    assert answers is not None
+    open_ = answers[~answers["image_id"].isin(kept)]
+    assert (open_["predicted"] == open_["image_id"].map(truth)).mean() > 0.93
