@@ -7,6 +7,7 @@ const { el, icon, ICONS, count, say, remembered } = await import(new URL("/asset
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
 const MOST_KEPT = 600; // pictures
+const MOST_MAPS = 4;
 const AT_ONCE = 4; // requests
 const WANT_MS = 120; // a map that is being moved asks for no pictures at every step
 const MAX_ZOOM = 80;
@@ -272,21 +273,22 @@ class View {
     on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
   }
 
-  update({ data, setTriggerValue }) {
+  update({ data, setTriggerValue, setStateValue }) {
     this.fire = setTriggerValue;
+    const fresh = !this.keep;
+    this.keep = setStateValue;
     this.data = data;
     this.root.style.setProperty("--height", `${data.height}px`);
     this.thumbs.url = data.thumb_url;
     this.thumbs.token = data.token;
     const name = `${data.key}\n${data.dataset_id}`;
-    if (!kept.has(name)) kept.set(name, { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, fired: null, x: SIDE / 2, y: SIDE / 2, zoom: 1 });
+    if (!kept.has(name)) kept.set(name, { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, x: SIDE / 2, y: SIDE / 2, zoom: 1 });
+    if (kept.size > MOST_MAPS) kept.delete(kept.keys().next().value);
     if (this.map !== kept.get(name)) {
       this.map = kept.get(name);
       this.hovered = -1;
     }
-    // The page has let go of the selection; a count that was on its way when the person chose again says nothing.
-    if (this.map.fired !== null && data.selected > 0 === this.map.fired > 0) this.map.fired = null;
-    if (this.map.fired === null && !data.selected && this.map.size) this.choose([]);
+    if (fresh && this.map.size) this.tell(); // it was kept here while the person walked through the app
     this.recolour();
     if (this.map.version !== data.version) this.fetch();
   }
@@ -441,8 +443,13 @@ class View {
     return found;
   }
 
-  // Shift adds to the selection, Alt takes away; the page hears of it, and of the cluster if it was one.
-  pick(list, { shiftKey, altKey }, { cluster = null, wait = 0 } = {}) {
+  // A state and not a trigger: a rerun that is cut short by another one would lose a trigger.
+  tell() {
+    this.keep("selected", this.chosen().map((i) => this.map.points.ids[i]));
+  }
+
+  // Shift adds to the selection, Alt takes away; the page hears of it.
+  pick(list, { shiftKey, altKey }, { wait = 0 } = {}) {
     if (!this.map.points) return;
     const before = this.map.size;
     if (shiftKey) list = [...new Set([...this.chosen(), ...list])];
@@ -456,9 +463,7 @@ class View {
     this.waiting = true;
     this.sending = setTimeout(() => {
       this.waiting = false;
-      this.map.fired = this.map.size;
-      this.fire("selected", this.chosen().map((i) => this.map.points.ids[i]));
-      if (cluster !== null) this.fire("cluster", cluster);
+      this.tell();
     }, wait);
   }
 
@@ -467,9 +472,7 @@ class View {
     const { shiftKey, altKey } = event;
     const alone = list.length === this.map.size && list.every((i) => this.map.chosen[i]);
     if (alone && !shiftKey && !altKey && !options.wait) return this.pick([], {}); // the legend's button lets go again
-    const entry = this.entries[index];
-    const cluster = this.data.colour === "cluster" && !entry.none && !altKey ? entry.at : null;
-    this.pick(list, { shiftKey, altKey }, { cluster, ...options });
+    this.pick(list, { shiftKey, altKey }, options);
   }
 
   paintState() {

@@ -23,7 +23,7 @@ from core import images, jobs, ledger, runs, store
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.names import checked_name, name_problem
 from core.settings import settings
-from core.sources import Entry, Progress, Source, Stopped, natural, open_source
+from core.sources import Entry, Opened, Progress, Source, Stopped, natural, open_source
 from core.store import Filter as Filter
 from core.types import Class, Dataset, Image, ImportReport, Skipped, Split, now
 
@@ -53,8 +53,17 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
     dataset_name = checked_name(dataset_name, "dataset")
     opened = open_source(source, dataset_name, progress, stopped)  # a source that cannot be read leaves no empty dataset behind
     report = ImportReport()
+    with _one_import(dataset_name, progress, stopped) as our_turn:
+        was_stopped = not our_turn or _bring_in(dataset_name, opened, source.shown(), by, report, progress, stopped)
+    report.skipped += opened.skipped
+    found = store.find_dataset(dataset_name)
+    return found.id if found else None, report, was_stopped
+
+
+def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportReport, progress: Progress, stopped: Stopped) -> bool:
+    """Whether it was stopped before its end."""
     was_stopped = False
-    with _one_import(dataset_name, progress, stopped), _target(dataset_name) as dataset, _Decoders() as decoders:
+    with _target(name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
         ledger.adopt_classes(dataset.id, opened.described)
@@ -65,7 +74,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
         def tell(more: int) -> None:
             nonlocal done
             done += more
-            progress(min(done, opened.total), opened.total, source.shown())
+            progress(min(done, opened.total), opened.total, title)
 
         waiting: _Chunk | None = None  # decoded by the pool while the chunk after it is read
         for chunk in _chunks(opened.entries):
@@ -80,9 +89,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress, stop
         if not was_stopped:
             work.show_examples(opened.described)
             tell(opened.total)
-    report.skipped += opened.skipped
-    found = store.find_dataset(dataset_name)
-    return found.id if found else None, report, was_stopped
+    return was_stopped
 
 
 @contextmanager
@@ -102,8 +109,8 @@ def _target(name: str) -> Iterator[Dataset]:
 
 
 @contextmanager
-def _one_import(name: str, progress: Progress, stopped: Stopped) -> Iterator[None]:
-    """Waits until no other import writes to the dataset of that name, or until this one is stopped."""
+def _one_import(name: str, progress: Progress, stopped: Stopped) -> Iterator[bool]:
+    """Waits until no other import writes to the dataset of that name; False if this one is stopped before."""
     settings().imports.mkdir(parents=True, exist_ok=True)
     # By the name and not the id: which dataset it is, and whether it is there at all, may change while one waits.
     lock = FileLock(settings().imports / f"dataset-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
@@ -113,7 +120,7 @@ def _one_import(name: str, progress: Progress, stopped: Stopped) -> Iterator[Non
         except Timeout:
             progress(0, 0, "Waiting for another import into this dataset")
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -29,7 +29,7 @@ Stopped = Callable[[], bool]
 KINDS: dict[str, tuple[str, str]] = {  # title, and one sentence for the page
     "folders": ("Class folders", "A folder per split and class, as most training tools read them."),
     "csv": ("CSV", "The images and a table for a spreadsheet: file, label, split, flag."),
-    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label. This loses nothing."),
+    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label: the fullest copy."),
     "label-studio": ("Label Studio", "The images and Label Studio's tasks, if you like with a run's predictions."),
 }
 KEEP = 2 * 24 * 3600  # seconds a zip made for the browser stays; its address lasts no longer

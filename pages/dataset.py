@@ -13,7 +13,7 @@ from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.exporting import export_popover
 from pages.shared.figures import class_counts
-from pages.shared.history import history_view
+from pages.shared.history import history_view, spoken
 from pages.shared.upload import upload
 
 PER_PAGE = 60
@@ -261,6 +261,7 @@ def restore() -> None:
 
 
 with frame.page("Dataset", "The images a network learns from: bring them in, look at them, say what they show.") as current:
+    spoken()
     if import_id := st.session_state.get("import"):
         state = dataset.import_state(import_id)
         if state.status == "running":

@@ -192,47 +192,38 @@ def map_view(current: Dataset) -> None:
                 help="k-means cuts the images into as many groups as you say. HDBSCAN finds dense groups by itself and leaves the rest out.",
             )  # fmt: skip
             most = max(2, min(60, len(found.ids) // 2))
-            if method == "k-means":
-                default = min(most, max(2, len(current.classes) or 6))
-                size = st.slider("Clusters", 2, max(3, most), default, key=f"clusters-{current.id}", width=260)
-            else:
-                size = st.slider(
-                    "Smallest cluster (images)",
-                    2,
-                    max(3, min(200, len(found.ids) // 2)),
-                    min(15, most),
-                    key=f"smallest-{current.id}",
-                    width=260,
-                )
+            title, high, usual = (
+                ("Clusters", most, len(current.classes) or 6) if method == "k-means" else ("Smallest cluster (images)", 4 * most, 15)
+            )
+            key = f"{method}-{current.id}"
+            st.session_state.setdefault(key, max(2, min(high, usual)))  # and not a default, which would follow the classes
+            size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
-    chosen = f"map-selected-{current.id}"
     event = embedding_map(
-        f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}", colour=str(colour),
-        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)], clusters=clusters, dataset_id=current.id,
-        selected=len(st.session_state.get(chosen, ())),
+        f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
+        version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
+        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
     )  # fmt: skip
-    if event.selected is not None and event.selected != st.session_state.get(chosen):
-        st.session_state[chosen] = event.selected
-        st.session_state["map-page"] = 1
-        st.rerun()
     if missing := embed.missing(current.id):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{missing:,} images have come since the map was made.", width="content")
             if st.button("Update the map", icon=":material/refresh:"):
                 embed.start(current.id, frame.user())
                 st.rerun()
-    if ids := st.session_state.get(chosen):
-        selection(current, ids)
+    if event.selected:
+        selection(current, event.selected)
     if event.open:
         drawer(current, event.open)
 
 
 def selection(current: Dataset, ids: list[str]) -> None:
     """What was chosen on the map: label all of it, then correct the exceptions by hand."""
+    if st.session_state.get("map-chosen") != ids:
+        st.session_state.update({"map-chosen": ids, "map-page": 1})
     label_all(current, ids, "cluster")
     pages = -(-len(ids) // PER_PAGE)
-    number = min(st.session_state.get("map-page", 1), pages)
+    number = min(st.session_state["map-page"], pages)
     found = dataset.images_of(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
     event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
     if pages > 1:

@@ -247,7 +247,7 @@ def test_an_import_that_fails_leaves_no_empty_dataset_behind(tmp_path: Path, mon
 
 def test_an_import_that_adds_nothing_leaves_no_dataset_behind(tmp_path: Path, in_this_process: None) -> None:
     for n in range(3):
-        write(settings().home / f"inbox/in/cat/{n}.png", b"no picture")
+        write(settings().home / f"inbox/in/cat/{n}.png", b"no picture %d" % n)
     folder = settings().home / "inbox/in"
     report = import_now("x", at(folder), "me")
     assert (report.added, [s.name for s in report.skipped]) == (0, [f"cat/{n}.png" for n in range(3)]) and dataset.datasets() == []
@@ -288,6 +288,26 @@ def test_an_import_that_waits_for_one_that_adds_nothing_makes_the_dataset_itself
         assert one.result(60) == "gone" if fails else isinstance(one.result(60), ImportReport)
     found = dataset.find("x")
     assert found is not None and found.classes == ("cat", "dog") and dataset.totals(found.id) == (3, 3)
+
+
+def test_an_import_that_is_stopped_while_it_waits_touches_nothing(tmp_path: Path) -> None:
+    folder, begun, over = folder_of(tmp_path / "in", 3), threading.Event(), threading.Event()
+
+    def hold(done: int, total: int, what: str) -> None:
+        begun.set()
+        assert over.wait(20)
+
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(import_now, "x", at(folder), "me", hold)
+        assert begun.wait(20)
+        write(tmp_path / "more/owl/0.png", encoded(noise(50)))
+        told: list[str] = []
+        two = import_now("x", at(tmp_path / "more"), "me", lambda done, total, what: told.append(what), lambda: bool(told))
+        over.set()
+        assert one.result(60).added == 3
+    found = dataset.find("x")
+    assert told == ["Waiting for another import into this dataset"] and two == ImportReport()
+    assert found is not None and found.classes == ("cat", "dog")
 
 
 def full_disk(*_: object) -> None:

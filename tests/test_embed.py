@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from core.ml.data import RowCache
 from core.ml.model import build, preprocess_for, set_module
 from core.settings import settings
 from core.store import Filter
-from core.types import Dataset, Preprocess
+from core.types import Dataset, Preprocess, Split
 
 from .conftest import forget, move_in
 from .test_real_data import real
@@ -45,15 +45,17 @@ def embedded(dataset_id: int) -> Path:
     return folder
 
 
-def filled(name: str, pictures: dict[str, Pillow.Image], where: Path) -> tuple[Dataset, dict[str, str]]:
-    """An unlabelled dataset of the pictures, and the id of each."""
+def filled(name: str, pictures: dict[str, Pillow.Image], where: Path, splits: tuple[Split, ...] = ()) -> tuple[Dataset, dict[str, str]]:
+    """An unlabelled dataset of the pictures, in the splits in turn if some are given, and the id of each."""
     made, ids = store.create_dataset(name), {}
     where.mkdir(exist_ok=True)
-    for stem, picture in pictures.items():
+    found = []
+    for n, (stem, picture) in enumerate(pictures.items()):
         picture.save(where / f"{stem}.png")
         image = dataset.add_upload(made, where / f"{stem}.png", f"{stem}.png")
-        store.add_images(made.id, [image], "me", "import")
+        found.append(replace(image, split=splits[n % len(splits)]) if splits else image)
         ids[stem] = image.id
+    store.add_images(made.id, found, "me", "import")
     return made, ids
 
 
@@ -80,7 +82,7 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
     pictures = {f"{i:03d}": Pillow.fromarray(array) for i, array in enumerate(arrays)}
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
-        made, ids = filled("digits", pictures, files)
+        made, ids = filled("digits", pictures, files, ("train", "train", "train", "train", "validation", "test"))
         ledger.add_classes(made.id, [str(n) for n in range(10)])
         embedded(made.id)
         forget()
@@ -107,13 +109,10 @@ def labelled(digits: Digits, count: int, splits: tuple[str, ...] = ("train",)) -
 
 
 def photos(count: int) -> dict[str, Pillow.Image]:
-    """Different pieces of two real photographs."""
-    drawn, pieces = np.random.default_rng(3), {}
-    for i in range(count):
-        whole = load_sample_images().images[i % 2]
-        top, left = drawn.integers(0, 427 - 160), drawn.integers(0, 640 - 160)
-        pieces[f"piece-{i}"] = Pillow.fromarray(whole[top : top + 160, left : left + 160])
-    return pieces
+    """Different pieces of two real photographs, of 106 × 106 pixels; no two overlap."""
+    places = [(n, top, left) for top in range(0, 420, 106) for left in range(0, 630, 106) for n in (0, 1)]
+    whole = load_sample_images().images
+    return {f"piece-{i}": Pillow.fromarray(whole[n][top : top + 106, left : left + 106]) for i, (n, top, left) in enumerate(places[:count])}
 
 
 # Features
@@ -249,9 +248,9 @@ def test_planted_near_duplicates_are_found_and_those_across_splits_counted(home:
     first = list(pictures.values())
     first[1].save(tmp_path / "again.jpg", quality=40)
     copies = {
-        "smaller": first[0].resize((144, 144)),
+        "smaller": first[0].resize((95, 95)),
         "jpeg": Pillow.open(tmp_path / "again.jpg"),
-        "cropped": first[2].crop((3, 3, 157, 157)),
+        "cropped": first[2].crop((2, 2, 104, 104)),
         "brighter": ImageEnhance.Brightness(first[3]).enhance(1.1),
         "brighter-yet": ImageEnhance.Brightness(first[3]).enhance(1.12),
     }
@@ -290,9 +289,9 @@ def test_dark_bright_blurred_and_odd_sized_images_come_first_in_their_orders(hom
     some = list(pictures.values())
     pictures |= {
         "dark": ImageEnhance.Brightness(some[0]).enhance(0.15),
-        "bright": Pillow.blend(some[1], Pillow.new("RGB", (160, 160), "white"), 0.9),
-        "blurred": some[2].resize((10, 10)).resize((160, 160), Pillow.Resampling.BICUBIC),
-        "wide": some[3].resize((640, 160)),
+        "bright": Pillow.blend(some[1], Pillow.new("RGB", (106, 106), "white"), 0.97),
+        "blurred": some[2].resize((8, 8)).resize((106, 106), Pillow.Resampling.BICUBIC),
+        "wide": some[3].resize((424, 106)),
     }
     made, ids = filled("quality", pictures, tmp_path / "files")
     embedded(made.id)
@@ -463,7 +462,7 @@ def test_no_mixture_of_classes_breaks_the_lesson(tmp_path: Path, labels: str) ->
     ml.save(tmp_path / "embedding.npz", {"ids": np.array(ids), "reduced": x})
     given = {i: label for i, label in zip(ids, labels, strict=False) if label != " "}
     facts = head.teach(str(tmp_path), str(tmp_path / "out.npz"), given, ("a", "b", "c", "d", "never"), [])
-    alone = sum(labels.count(c) == 1 for c in set(labels))
+    alone = sum(labels.count(c) == 1 for c in set(given.values()))
     assert facts["n"] == len(given) - alone and facts["classes"] == len(set(given.values()))
     with np.load(tmp_path / "out.npz") as stored:
         assert np.isfinite(stored["confidence"]).all() and np.isfinite(stored["entropy"]).all()

@@ -403,6 +403,10 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
     assert {i.source: i.flagged for i in all_of(made)} == {"ki�tty.png": True, "set/dog/1.png": False}
 
 
+def test_what_is_imported_obeys_the_same_limits_as_what_is_typed() -> None:
+    assert (tables.MAX_GUIDELINE, tables.MAX_EXAMPLES) == (label.MAX_GUIDELINE, label.MAX_EXAMPLES)
+
+
 def test_a_huge_loupe_json_is_not_read(home: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "cat").mkdir(parents=True)
     (tmp_path / "in" / "cat" / "0.png").write_bytes(encoded(noise(1)))

@@ -11,7 +11,7 @@ from core import api, dataset, label
 from core.types import Class, Dataset
 from pages.shared import frame, thumbs
 from pages.shared.figures import class_color
-from pages.shared.history import images, when
+from pages.shared.history import images, say, when
 
 EDITED = "class-edited"  # the name of the class whose editor is open
 
@@ -138,7 +138,7 @@ def _guideline(current: Dataset, one: Class) -> None:
             with frame.told():
                 label.describe_class(current.id, one.name, text or "", seen)
                 st.session_state[f"{key}-seen"] = (text or "").strip()
-                st.toast("The guideline was saved.", icon=":material/check:")
+                say("The guideline was saved.", ":material/check:")
                 st.rerun()
 
 
@@ -169,10 +169,10 @@ def _ask(current: Dataset, name: str, into: str | None, n: int, operation: str) 
             with frame.told():
                 if into is None:
                     moved = label.retire_class(current.id, name, frame.user(), operation)
-                    st.toast(f"“{old}” was retired; {images(moved)} lost the label.", icon=":material/archive:")
+                    say(f"“{old}” was retired; {images(moved)} lost the label.", ":material/archive:")
                 else:
                     moved = label.merge_class(current.id, name, into, frame.user(), operation)
-                    st.toast(f"{images(moved)} moved to “{frame.plain(into)}”; “{old}” was retired.", icon=":material/merge:")
+                    say(f"{images(moved)} moved to “{frame.plain(into)}”; “{old}” was retired.", ":material/merge:")
                 st.session_state.pop(EDITED, None)
                 st.rerun()
 
@@ -204,5 +204,5 @@ def _retired(current: Dataset, retired: list[Class]) -> None:
                 if st.button("Bring back", icon=":material/undo:", type="tertiary", key=f"restore-class-{one.name}"):
                     with frame.told():
                         n = label.restore_class(current.id, one.name, frame.user())
-                        st.toast(f"“{frame.plain(one.name)}” is offered again; {images(n)} got it back.", icon=":material/undo:")
+                        say(f"“{frame.plain(one.name)}” is offered again; {images(n)} got it back.", ":material/undo:")
                         st.rerun()

@@ -35,7 +35,9 @@ def ask_name() -> None:
     if named():
         return
     with st.form("who", border=True), st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.text_input("Who is labelling? The name is written beside every label; it can be changed in the sidebar.", user(), max_chars=40)
+        name = st.text_input(
+            "Who is labelling? The name is written beside every label; it can be changed in the sidebar.", user(), max_chars=40
+        )
         if st.form_submit_button("Begin", type="primary"):
             st.session_state["user"] = (name or "").strip() or user()
             st.rerun()

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import streamlit as st
 
 from core import dataset, label
-from core.label import Undone, Which
+from core.label import Which
 from core.types import Act, Dataset, LabelEvent
 from pages.shared import frame, thumbs
 
@@ -69,14 +69,28 @@ def _why(act: Act) -> str:
     )
 
 
-def tell(done: Undone) -> None:
-    """Says what a taking back did."""
-    if not done.images:
-        text = f"Nothing was taken back: {images(done.stay)} changed since."
+def say(text: str, icon: str) -> None:
+    """Shown by the next run of the page, whatever interrupts this one: a second click does."""
+    st.session_state["said"] = (text, icon)
+
+
+def spoken() -> None:
+    """Shows what was said."""
+    if "said" in st.session_state:
+        text, icon = st.session_state["said"]
+        st.toast(text, icon=icon)
+        del st.session_state["said"]
+
+
+def _undo(current: Dataset, which: Which, operation: str) -> None:
+    done = label.undo(current.id, which, frame.user(), operation)
+    if done.images:
+        text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what {'it' if done.images == 1 else 'they'} had before."
+        text += f" {done.stay:,} changed since and stay{'s' if done.stay == 1 else ''}." if done.stay else ""
     else:
-        text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what they had before."
-        text += f" {done.stay:,} changed since and stay." if done.stay else ""
-    st.toast(text, icon=":material/undo:")
+        text = f"Nothing was taken back: {images(done.stay)} changed since."
+    say(text, ":material/undo:")
+    st.rerun()
 
 
 def history_view(current: Dataset) -> str | None:
@@ -170,8 +184,8 @@ def _act(current: Dataset, act: Act) -> str | None:
             if act.standing:  # gone after the first of two clicks: there is nothing left to take back
                 help = "Its images go back to what they carried before; those changed since stay."
                 if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
-                    tell(label.undo(current.id, label.which(act), frame.user(), secrets.token_hex(16)))
-                    st.rerun()
+                    with frame.told():
+                        _undo(current, label.which(act), secrets.token_hex(16))
     return _images(current, act) if shown else None
 
 
@@ -205,7 +219,6 @@ def _take_all(current: Dataset, which: Which, by: str, period: str, operation: s
         )
         with st.container(horizontal=True):
             if st.button(f"Take back {images(found.images)}", type="primary", icon=":material/undo:", key="take-all-yes"):
-                tell(label.undo(current.id, which, frame.user(), operation))
-                st.rerun()
+                _undo(current, which, operation)
             if st.button("Cancel", key="take-all-no"):
                 st.rerun()

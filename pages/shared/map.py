@@ -23,11 +23,8 @@ _MAP = st.components.v2.component(
 
 @dataclass(frozen=True)
 class MapEvent:
-    """What a person did in the map, in this run only; None: nothing."""
-
-    selected: list[str] | None = None  # the whole selection now, at most 20,000; an empty list: it was cleared
-    cluster: int | None = None  # the cluster clicked, whose images are in selected too
-    open: str | None = None  # the image a person asked to see
+    selected: list[str]  # the whole selection, at most 20,000
+    open: str | None = None  # the image a person asked to see, in this run only
 
 
 def embedding_map(
@@ -41,10 +38,9 @@ def embedding_map(
     clusters: Sequence[int] | None,
     dataset_id: int,
     height: int = 560,
-    selected: int = 0,
 ) -> MapEvent:
     """classes: {name, color}; clusters: one index per point, -1 for none, named from 1 on the map; another version
-    fetches the points again. selected: how many the page works on; 0 after an answer of more clears the map's selection.
+    fetches the points again.
     """
     result = _MAP(
         key=key,
@@ -61,10 +57,8 @@ def embedding_map(
             "clusters": None if clusters is None else base64.b64encode(np.asarray(clusters, dtype="<i2").tobytes()).decode(),
             "dataset_id": dataset_id,
             "height": height,
-            "selected": selected,
         },
         on_selected_change=lambda: None,
-        on_cluster_change=lambda: None,
         on_open_change=lambda: None,
     )
-    return MapEvent(selected=result.selected, cluster=result.cluster, open=result.open)
+    return MapEvent(selected=result.selected or [], open=result.open)
