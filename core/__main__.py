@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--format", choices=tuple(export.KINDS), required=True)
     p.add_argument("--out", type=Path, required=True, help="the zip; one that is there is replaced")
     p.add_argument("--originals", action="store_true", help="the untouched files, with their EXIF")
-    p.add_argument("--run", help="add this run's predictions (label-studio only)")
+    p.add_argument("--run", help="add this run's predictions (label-studio and jsonl)")
     p.set_defaults(verb=export_)
 
     p = verbs.add_parser("export-job", help=argparse.SUPPRESS)
@@ -138,8 +138,8 @@ def progress(done: int, total: int, what: str) -> None:
 
 
 def export_(args: argparse.Namespace) -> dict[str, Any]:
-    if args.run and args.format != "label-studio":
-        raise BadArgument("--run adds predictions to --format label-studio only.")
+    if args.run and args.format not in ("label-studio", "jsonl"):
+        raise BadArgument("--run adds predictions to --format label-studio and jsonl only.")
     report = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
     say("")
     for skipped in report.skipped:

@@ -115,8 +115,7 @@ def add_images(
         if not fresh:
             return 0
         add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None])
-        bare = {"label": None, "label_seq": 0, "flagged": False}  # what it carries is written by an event
-        c.execute(images.insert(), [{column.name: getattr(i, column.name) for column in images.c} | bare for i in fresh])
+        c.execute(images.insert(), [bare(i) for i in fresh])
         operation = f"{PAST}{now()}"
         before = [
             {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
@@ -129,6 +128,12 @@ def add_images(
         carrying = [i for i in fresh if i.label is not None or i.flagged or past.get(i.id)]
         append(c, dataset_id, [Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, notes=notes)
         return len(fresh)
+
+
+def bare(image: Image) -> dict[str, Any]:
+    """The row of a new image: what it carries is written by an event."""
+    values = {column.name: getattr(image, column.name) for column in images.c}
+    return values | {"label": None, "label_seq": 0, "flagged": False}
 
 
 def _last_seq(c: sa.Connection) -> int:

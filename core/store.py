@@ -92,30 +92,6 @@ def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def add_images(dataset_id: int, new: Sequence[Image], by: str, source: str, notes: Mapping[str, str] | None = None) -> int:
-    """Adds images and, where they carry a label, its event, in one transaction; returns how many were new.
-
-    Notes are those of the events, by image id.
-    """
-    with writing() as c:
-        have: set[str] = set()
-        for part in parts([i.id for i in new]):
-            have |= set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))).scalars())
-        fresh = list({i.id: i for i in new if i.id not in have}.values())
-        if not fresh:
-            return 0
-        ledger.add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None])
-        c.execute(images.insert(), [_unlabelled(i) for i in fresh])
-        ledger.append(c, dataset_id, [Change(i.id, i.label, None) for i in fresh if i.label is not None], by, source, notes=notes)
-        return len(fresh)
-
-
-def _unlabelled(image: Image) -> dict[str, Any]:
-    """The row of a new image: what it carries is written by an event."""
-    values = {column.name: getattr(image, column.name) for column in images.c}
-    return values | {"label": None, "label_seq": 0, "flagged": False}
-
-
 @dataclass(frozen=True)
 class Filter:
     """Which images; None or "" means any."""
@@ -322,7 +298,7 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 select(images.c.label, images.c.label_seq).where(images.c.dataset_id == image.dataset_id, images.c.id == image.id)
             ).first()
             if have is None:
-                c.execute(images.insert().values(_unlabelled(image)))
+                c.execute(images.insert().values(ledger.bare(image)))
             if label is not None:
                 label = ledger.known_or_added(c, image.dataset_id, label)
             if have is None or have.label != label:

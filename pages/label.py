@@ -25,21 +25,28 @@ SHOW = {
     "labelled": ("Labelled", Filter(labelled=True)),
     "flagged": ("Flagged", Filter(flagged=True)),
 }
+NONE_FOUND = {
+    "likely-wrong": "No label looks wrong to the model. It judges the labels of the last lesson: teach it again after labelling.",
+    "near-duplicates": "No near duplicates were found.",
+}
 COLOURS = {"cluster": "Clusters", "label": "Labels", "predicted": "Model's answers", "split": "Splits"}
 
 
 # Which images, in which order ------------------------------------------------------------------------
 
 
-def choose(view: str) -> tuple[str, Filter, str]:
-    """The filter, and the order with its sentence of help."""
-    show = st.selectbox(
-        "Show", list(SHOW), format_func=lambda s: SHOW[s][0], key="label-show", persist_state="session", width=170, filter_mode=None
-    )
+def choose() -> tuple[str, Filter, str]:
+    """What to show, as a name and as a filter, and in which order."""
     names = list(embed.ORDERS)
+    before = st.session_state.get("label-order")
+    shows = [s for s in SHOW if s != "unlabelled" or before != "likely-wrong"]  # a label that is not there cannot be wrong
+    show = st.selectbox(
+        "Show", shows, format_func=lambda s: SHOW[s][0], key=f"label-show-{len(shows)}", persist_state="session", width=170, filter_mode=None
+    )  # fmt: skip
     order = st.selectbox(
-        "Order", names, format_func=lambda o: embed.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None
-    )
+        "Order", names, format_func=lambda o: embed.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None,
+        help="  \n".join(f"**{o.title}**: {o.help}" for o in embed.ORDERS.values()),
+    )  # fmt: skip
     return str(show), SHOW[show][1], str(order)
 
 
@@ -85,9 +92,11 @@ def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame | None:
     return None if found is None else found[found["image_id"].isin(set(ids))]
 
 
-def nothing_left(current: Dataset, show: str) -> None:
+def nothing_left(current: Dataset, show: str, order: str) -> None:
     others = label.held_by_others(current.id, frame.session())
-    if show == "unlabelled" and others:
+    if order in NONE_FOUND:
+        st.info(NONE_FOUND[order], icon=":material/check:")
+    elif show == "unlabelled" and others:
         st.info(
             f"{others:,} images are with others at the moment. Those that nobody labels come back within a minute.", icon=":material/group:"
         )
@@ -109,7 +118,7 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
     held = batch(current, show, order, want, PER_PAGE)
     found = dataset.images_of(current.id, held["ids"])
     if not found:
-        nothing_left(current, show)
+        nothing_left(current, show, order)
         return
     event = thumbs.image_grid(
         current, found, key="label-grid", rows=answers(current, held["ids"]), notes=held["notes"], editable=True, session=frame.session()
@@ -152,7 +161,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
         if batch(current, show, order, want, BATCH, again=True)["ids"] != before:
             st.rerun()
     if not found:  # the component stays, with the last decisions
-        nothing_left(current, show)
+        nothing_left(current, show, order)
     if event.open:
         drawer(current, event.open)
 
@@ -302,7 +311,7 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
             st.session_state["label-view"] = given if given in VIEWS else VIEWS[0]
         view = st.segmented_control("View", VIEWS, required=True, key="label-view")
         if view != "Map":
-            show, want, order = choose(str(view))
+            show, want, order = choose()
             if len(current.classes) > 1:
                 with st.popover(
                     "Class", icon=":material/add:", help="Adds a class; guidelines, renaming and merging are on the Dataset page."

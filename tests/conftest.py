@@ -75,7 +75,7 @@ def stored_dataset(name: str, folder: Path) -> Dataset:
     found = store.create_dataset(name)
     rows = [replace(dataset.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
     ledger.add_classes(found.id, sorted({r.label for r in rows if r.label}))
-    store.add_images(found.id, rows, "tester", "import")
+    ledger.add_images(found.id, rows, "tester", "import")
     return store.get_dataset(found.id)
 
 

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from core import api, dataset, label, runs, sources, store, uploads
+from core import api, dataset, label, ledger, runs, sources, store, uploads
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset, Image, Queued, now
@@ -121,7 +121,7 @@ def test_a_picture_is_served_upright_and_without_exif(
 ) -> None:
     file = photo(tmp_path / "photo.jpg", size)
     one = replace(dataset.add_upload(small, file, "photo.jpg"), label="red")
-    store.add_images(small.id, [one], "tester", "import")
+    ledger.add_images(small.id, [one], "tester", "import")
     answer = client.get(api.picture_url(one))
     assert answer.status_code == 200 and answer.headers["content-type"] == media_type
     served = Pillow.open(io.BytesIO(answer.content))
@@ -245,7 +245,12 @@ def test_twenty_people_at_once_lose_nothing_and_store_nothing_twice(client: Test
         """One person labels one image four times, and sends everything twice, as after a lost answer."""
         one, seen, stored = found[number], found[number].label_seq, 0
         for turn in range(4):
-            sent = {"operation": f"{number}-{turn}", "dataset_id": small.id, "label": ("red", "green", "blue")[turn % 3], "seen": {one.id: seen}}
+            sent = {
+                "operation": f"{number}-{turn}",
+                "dataset_id": small.id,
+                "label": ("red", "green", "blue")[turn % 3],
+                "seen": {one.id: seen},
+            }
             first, again = (client.post("/api/label", json=sent, headers=headers(f"P{number}")).json() for _ in range(2))
             assert first == again and not first["refused"]
             seen, stored = first["seqs"][one.id], stored + 1

@@ -29,7 +29,7 @@ def judged(classes: tuple[str, ...], n: int = 400, seed: int = 5) -> tuple[Datas
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     ledger.add_classes(made.id, classes)
     new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, "validation", f"{i}.png", now(), 0, 9, classes[t]) for i, t in enumerate(truth)]
-    store.add_images(made.id, new, "tester", "import")
+    ledger.add_images(made.id, new, "tester", "import")
     answers = shares.argmax(1)
     rows = [
         runs.PredictionRow(i.id, "validation", classes[t], classes[a], float(p.max()), tuple(p.tolist()))

@@ -461,7 +461,7 @@ def add(made: Dataset, name: str, data: bytes, label: str | None = None) -> Imag
     path = settings().home / "incoming"
     path.write_bytes(data)
     one = dataset.add_upload(made, path, name)
-    store.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
+    ledger.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
     return store.get_image(made.id, one.id)
 
 

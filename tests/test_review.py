@@ -197,7 +197,7 @@ def test_an_image_that_was_in_the_dataset_before_the_decision_stays_with_its_lab
     file = tmp_path / "imported.png"
     file.write_bytes(images.png(np.full((12, 12, 3), 9, np.uint8)))
     imported = replace(dataset.add_upload(small, file, "imported.png"), label=before)
-    store.add_images(small.id, [imported], "tester", "import")
+    ledger.add_images(small.id, [imported], "tester", "import")
     kept = uploads.keep("again.png", file.read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     review.decide(one.id, "accepted", None, "Mo")

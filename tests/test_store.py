@@ -30,7 +30,7 @@ def dataset_with(name: str, *rows: tuple[str | None, Split, int]) -> Dataset:
     """A dataset with so many images of each (label, split)."""
     made = store.create_dataset(name)
     new = [image(made.id, 0, text, split) for text, split, n in rows for _ in range(n)]
-    store.add_images(made.id, [replace(i, id=f"{k:016x}") for k, i in enumerate(new)], "tester", "import")
+    ledger.add_images(made.id, [replace(i, id=f"{k:016x}") for k, i in enumerate(new)], "tester", "import")
     return store.get_dataset(made.id)
 
 
@@ -223,7 +223,7 @@ def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
     assert store.count(made.id, store.Filter(label="a", split="test")) == 20
     assert store.count(made.id, store.Filter(labelled=False)) == 10
     one = replace(image(made.id, 999), source="50%_off.png")
-    store.add_images(made.id, [one], "tester", "import")
+    ledger.add_images(made.id, [one], "tester", "import")
     assert [i.id for i in store.browse(made.id, store.Filter(text="%_O"), 0, 10)] == [one.id]
     pages = [[i.id for i in dataset.browse(made.id, store.Filter(), page, 25)[0]] for page in (1, 2, 3)]
     assert [len(p) for p in pages] == [25, 25, 11] and len({i for p in pages for i in p}) == 61
@@ -265,7 +265,7 @@ def test_a_snapshot_is_repeatable_and_its_id_names_its_content(home: Path) -> No
 def test_new_images_hardly_move_the_validation_set(home: Path) -> None:
     made = dataset_with("d", ("a", "train", 100), ("b", "train", 100))
     before = ids(store.snapshot(made.id, 0), "validation")
-    store.add_images(made.id, [image(made.id, 10_000 + i, "a") for i in range(10)], "tester", "import")
+    ledger.add_images(made.id, [image(made.id, 10_000 + i, "a") for i in range(10)], "tester", "import")
     after = ids(store.snapshot(made.id, 0), "validation")
     assert len(before & after) >= len(before) - 4
 
@@ -280,7 +280,7 @@ def test_a_validation_split_that_came_with_the_images_is_kept(home: Path) -> Non
 def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: Path) -> None:
     made = store.create_dataset("d")
     ledger.add_classes(made.id, ["zebra", "none of these", "ant"])
-    store.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
+    ledger.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
     assert store.snapshot(made.id, 0).classes == ("zebra", "ant")
 
 

@@ -40,7 +40,7 @@ def _form(current: Dataset, chosen: str) -> None:
         key="export-kind",
     )
     run_id = None
-    if kind == "label-studio" and (found := {r.id: r for r in export.runs_with_predictions(current.id)}):
+    if kind in ("label-studio", "jsonl") and (found := {r.id: r for r in export.runs_with_predictions(current.id)}):
         run_id = st.selectbox(
             "Add the predictions of",
             [None, *found],

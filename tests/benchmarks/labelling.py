@@ -45,7 +45,7 @@ def thumbnails(count: int) -> list[bytes]:
 
 def generate(name: str, count: int, thumbs: list[bytes]) -> int:
     """A dataset of rows and thumbnails without originals: no page of the grid reads those. One image in ten has no label."""
-    from core import images, store
+    from core import images, ledger, store
     from core.settings import settings
     from core.types import Image, now
 
@@ -60,7 +60,7 @@ def generate(name: str, count: int, thumbs: list[bytes]) -> int:
             )
             for i, offset, thumb in zip(range(start, count), pack.append(some), some, strict=False)
         ]  # fmt: skip
-        store.add_images(made.id, rows, "generator", "import")
+        ledger.add_images(made.id, rows, "generator", "import")
     return made.id
 
 
@@ -151,7 +151,9 @@ def main() -> None:
         generate("small", 600, thumbs)
         large, small = (dataset.find(name) for name in ("large", "small"))
         assert large is not None and small is not None
-        print(f"{given.images:,} images generated in {taken:.0f} s; {len(thumbs)} thumbnails of {np.mean([len(t) for t in thumbs]) / 1000:.1f} kB")
+        print(
+            f"{given.images:,} images generated in {taken:.0f} s; {len(thumbs)} thumbnails of {np.mean([len(t) for t in thumbs]) / 1000:.1f} kB"
+        )
         server.start()
         with sync_playwright() as p:
             browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -188,7 +190,9 @@ def main() -> None:
                 seen = {one.id: one.label_seq for one in found}
                 thousand.append(seconds(lambda seen=seen, i=i: label.apply(large.id, seen, CLASSES[i], "bench")))
                 some = list(dataset.images_of(large.id, [f"{n:016x}" for n in range(2000, 2050)]))
-                alone.append(20 * seconds(lambda some=some, i=i: [label.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some]))
+                alone.append(
+                    20 * seconds(lambda some=some, i=i: [label.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some])
+                )
             print(f"1,000 labels in one act: {middle(thousand):.2f} s, one after another {middle(alone):.2f} s", end="")
             print(f" ({middle(alone) / middle(thousand):.0f} x faster); limit 1 s")
 
@@ -208,7 +212,9 @@ def main() -> None:
                 )
                 complete(page)
             grown = (process.memory_info().rss - before) / 1e6
-            print(f"{pages_turned * 60:,} thumbnails paged through: the server grew by {grown:.0f} MB from {before / 1e6:.0f} MB; limit 100 MB")
+            print(
+                f"{pages_turned * 60:,} thumbnails paged through: the server grew by {grown:.0f} MB from {before / 1e6:.0f} MB; limit 100 MB"
+            )
             browser.close()
         server.stop()
 
