@@ -404,10 +404,11 @@ def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_correcte
     embed.teach(d, "me")
     ordered = embed.order(d, "likely-wrong", Filter())
     first = ordered.ids[: len(wrong)]
-    assert len(set(first) & wrong.keys()) >= 0.7 * len(wrong), (len(set(first) & wrong.keys()), len(wrong))
+    found = [i for i in first if i in wrong]
+    assert len(found) > 0.5 * len(wrong), (len(found), len(wrong))  # by chance 0.05
     assert all(ordered.notes[i].startswith("model: ") and f"label {store.labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
-    give(digits.dataset, {first[0]: digits.truth[first[0]]})
-    assert first[0] not in embed.order(d, "likely-wrong", Filter()).ids
+    give(digits.dataset, {found[0]: digits.truth[found[0]]})
+    assert found[0] not in embed.order(d, "likely-wrong", Filter()).ids
 
 
 def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) -> None:
