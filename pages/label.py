@@ -10,11 +10,12 @@ from core import api, dataset, embed, label
 from core.label import Filter
 from core.types import Dataset, Image
 from pages.shared import frame, thumbs
+from pages.shared.classes import add_class
 from pages.shared.detail import drawer
 from pages.shared.figures import class_color
 from pages.shared.map import embedding_map
 from pages.shared.one import one
-from pages.shared.teach import embedding_needed, teach_bar, teach_line
+from pages.shared.teach import embedding_needed, teach_button, teach_line
 
 PER_PAGE = 60
 BATCH = 30  # images dealt out at a time where they are shown one by one
@@ -86,10 +87,10 @@ def batch(current: Dataset, show: str, order: str, want: Filter, size: int, agai
     return held
 
 
-def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame | None:
-    """What the model of the last lesson says of the images."""
+def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame:
+    """What the model of the last lesson says of the images; before the first lesson, what predictions came with an import."""
     found = embed.answers(current.id)
-    return None if found is None else found[found["image_id"].isin(set(ids))]
+    return label.imported_predictions(current.id, ids) if found is None else found[found["image_id"].isin(set(ids))]
 
 
 def nothing_left(current: Dataset, show: str, order: str) -> None:
@@ -209,6 +210,7 @@ def map_view(current: Dataset) -> None:
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
+    bar = st.container(border=True, key="label-all")
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
         version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
@@ -220,6 +222,8 @@ def map_view(current: Dataset) -> None:
             if st.button("Update the map", icon=":material/refresh:"):
                 embed.start(current.id, frame.user())
                 st.rerun()
+    with bar:
+        label_all(current, event.selected, "cluster")
     if event.selected:
         selection(current, event.selected)
     if event.open:
@@ -227,16 +231,14 @@ def map_view(current: Dataset) -> None:
 
 
 def selection(current: Dataset, ids: list[str]) -> None:
-    """What was chosen on the map: label all of it, then correct the exceptions by hand."""
-    if st.session_state.get("map-chosen") != ids:
-        st.session_state.update({"map-chosen": ids, "map-page": 1})
-    label_all(current, ids, "cluster")
+    """What was chosen on the map, to correct the exceptions by hand."""
     pages = -(-len(ids) // PER_PAGE)
-    number = min(st.session_state["map-page"], pages)
+    key = f"map-page-{hash(tuple(ids))}"
+    number = min(st.session_state.get(key, 1), pages)
     found = dataset.images_of(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
     event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
     if pages > 1:
-        st.pagination(pages, key="map-page")
+        st.pagination(pages, key=key)
     if event.open:
         drawer(current, event.open)
 
@@ -245,23 +247,24 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
     """One button per class gives it to all the images; the act can be taken back right here."""
     found = dataset.images_of(current.id, ids)
     free = sum(i.label is None for i in found)
-    with st.container(border=True, key="label-all"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{len(found):,} selected**, {free:,} without a label. Label all of them:", width="content")
-            over = st.checkbox(
-                "Labelled ones too", key="label-all-over", disabled=free == len(found), help="Otherwise images that have a label keep it."
-            )
-        targets = len(found) if over else free
-        with st.container(horizontal=True, key="label-all-classes"):
+    if not found:
+        st.markdown("Choose a cluster in the legend, or draw a lasso around some images: here all of them get a label at once.")
+    else:
+        with st.container(horizontal=True, vertical_alignment="center", key="label-all-classes"):
+            st.markdown(f"**{len(found):,} selected**, {free:,} without a label. All of them are", width="content")
+            over = st.session_state.get("label-all-over", False) and free < len(found)
+            targets = len(found) if over else free
             for i, name in enumerate(current.classes):
                 if st.button(frame.plain(name), key=f"all-{current.id}-{i}", disabled=not targets):
                     give(current, found, name, source, over)
             with st.popover("New class", icon=":material/add:"), st.form(f"all-new-{current.id}", border=False, clear_on_submit=True):
                 fresh = st.text_input("Name of the class", max_chars=80)
-                if st.form_submit_button(f"Add it and label {targets:,} images"):
+                if st.form_submit_button(f"Add it and label {targets:,} images", disabled=not targets):
                     with frame.told():
                         give(current, found, label.add_class(current.id, fresh or ""), source, over)
-        taken_back(current)
+            if free < len(found):
+                st.checkbox("Change labelled ones too", key="label-all-over", help="Otherwise an image that has a label keeps it.")
+    taken_back(current)
 
 
 def give(current: Dataset, found: Sequence[Image], name: str, source: str, over: bool) -> None:
@@ -290,15 +293,6 @@ def taken_back(current: Dataset) -> None:
 # The page -------------------------------------------------------------------------------------------
 
 
-def new_class(current: Dataset) -> None:
-    with st.form(f"new-class-{current.id}", border=False, clear_on_submit=True), st.container(horizontal=True):
-        name = st.text_input("New class", max_chars=80, label_visibility="collapsed", placeholder="New class", width=280)
-        if st.form_submit_button("Add class"):
-            with frame.told():
-                label.add_class(current.id, name or "")
-                st.rerun()
-
-
 with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
     current = frame.need_dataset(found)
     frame.ask_name()
@@ -316,14 +310,14 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
                 with st.popover(
                     "Class", icon=":material/add:", help="Adds a class; guidelines, renaming and merging are on the Dataset page."
                 ):
-                    new_class(current)
+                    add_class(current)
         with st.container(horizontal=True, horizontal_alignment="right", key="teach"):
-            teach_bar(current)
+            teach_button(current)
     teach_line(current)
     if view != "Map" and len(current.classes) < 2:
         with st.container(border=True, key="first-classes"):
             st.markdown("**Name what the pictures can show**, one class after another. Or begin with the map, which needs no class.")
-            new_class(current)
+            add_class(current)
     if view == "Map":
         map_view(current)
     elif ready(current, order):

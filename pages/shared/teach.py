@@ -28,14 +28,10 @@ def embedding_needed(current: Dataset, why: str) -> None:
                 st.rerun()
 
 
-def teach_bar(current: Dataset) -> None:
-    """The button that teaches the model, what it knows, and its surest answers, in the row it is called in."""
+def teach_button(current: Dataset) -> None:
+    """Teaches the model; looks at the images first where it has to."""
     state = embed.state(current.id)
     busy = state is not None and state.status == "running"
-    if embed.lessons(current.id):
-        with st.popover("Curve", icon=":material/show_chart:", help="How much more labels have helped."):
-            st.plotly_chart(learning_curve(embed.lessons(current.id)), key="learning-curve", config={"displayModeBar": False}, width=520)
-        accept(current)
     pressed = st.button(
         "Teach me", icon=":material/school:", key="teach-me", disabled=busy, help="A small model learns from the labels given so far, in seconds."
     )  # fmt: skip
@@ -62,7 +58,13 @@ def teach_line(current: Dataset) -> None:
         return
     if state is not None and state.status in ("failed", "lost"):
         st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
-    st.caption(_said(embed.lessons(current.id)))
+    lessons = embed.lessons(current.id)
+    with st.container(horizontal=True, vertical_alignment="center", key="teach-line"):
+        st.caption(_said(lessons), width="stretch")
+        if lessons:
+            with st.popover("Curve", icon=":material/show_chart:", type="tertiary", help="How much more labels have helped."):
+                st.plotly_chart(learning_curve(lessons), key="learning-curve", config={"displayModeBar": False}, width=520)
+            accept(current)
 
 
 def _said(lessons: list[embed.Lesson]) -> str:
@@ -74,7 +76,7 @@ def _said(lessons: list[embed.Lesson]) -> str:
     last = lessons[-1]
     how = "validation images" if last.how == "validation" else "labelled images it had not seen (cross-validation)"
     share = last.accuracy
-    text = f"Learned from **{last.labels:,} labels**. "
+    text = f"Learned from **{last.labels:,} labels**, none of them of test images. "
     if share is not None:
         text += f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95 % interval {share.low:.0%} to {share.high:.0%}. "
     if len(lessons) > 1:
@@ -99,7 +101,7 @@ def watch(current: Dataset) -> None:
 
 def accept(current: Dataset) -> None:
     """Takes over the model's surest answers as labels, one class at a time, after they were looked at."""
-    with st.popover("Accept answers", icon=":material/done_all:"):
+    with st.popover("Accept answers", icon=":material/done_all:", type="tertiary"):
         least = st.slider("At least so sure", 0.8, 0.99, 0.95, 0.01, format="%.2f", key="least")
         found = embed.suggest(current.id, least, None)
         if not found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -45,7 +46,8 @@ def items(
         if notes and image.id in notes:
             cell["note"] = notes[image.id]
         if image.id in answers:
-            cell["predicted"], cell["confidence"] = answers[image.id]
+            predicted, confidence = answers[image.id]
+            cell |= {"predicted": predicted, "confidence": None if isnan(confidence) else confidence}
         cells.append(cell)
     return cells
 
