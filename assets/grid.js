@@ -716,6 +716,7 @@ class View {
     if (this.sheet.open) this.sheet.close();
     if (this.zoom.open) this.zoom.dialog.close();
     if (lastUsed === this) lastUsed = null;
+    this.root.remove(); // the place may be filled again
   }
 }
 

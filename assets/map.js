@@ -942,6 +942,7 @@ class View {
     clearTimeout(this.dwelling);
     clearTimeout(this.tipping);
     if (this.sheet.open) this.sheet.close();
+    this.root.remove(); // the place may be filled again
   }
 }
 

@@ -926,6 +926,7 @@ class View {
     for (const timer of [this.changing, this.asking, this.hold]) clearTimeout(timer);
     for (const dialog of [this.parts.sheet, this.parts.large]) if (dialog.open) dialog.close();
     if (active === this) active = null;
+    this.root.remove(); // the place may be filled again
   }
 }
 

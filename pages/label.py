@@ -210,7 +210,6 @@ def map_view(current: Dataset) -> None:
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
-    bar = st.container(border=True, key="label-all")
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
         version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
@@ -222,7 +221,7 @@ def map_view(current: Dataset) -> None:
             if st.button("Update the map", icon=":material/refresh:"):
                 embed.start(current.id, frame.user())
                 st.rerun()
-    with bar:
+    with st.container(border=True, key="label-all"):
         label_all(current, event.selected, "cluster")
     if event.selected:
         selection(current, event.selected)

@@ -37,7 +37,7 @@ def embedding_map(
     classes: Iterable[Mapping[str, str]],
     clusters: Sequence[int] | None,
     dataset_id: int,
-    height: int = 560,
+    height: int = 440,
 ) -> MapEvent:
     """classes: {name, color}; clusters: one index per point, -1 for none, named from 1 on the map; another version
     fetches the points again.

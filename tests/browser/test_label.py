@@ -163,8 +163,10 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
     while quiet < 60:  # the two take turns, as fast as the keys go
         quiet += 1
         for number, page in enumerate(pages):
-            if page.locator(".one[data-view=work] .stage[data-state=ready]").count():
-                page.keyboard.press(truth[page.locator(".one .name").inner_text()])
+            expect(page.locator(".one")).to_have_count(1)
+            name = page.locator(".one .name").inner_text()
+            if name in truth and page.locator(".one[data-view=work] .stage[data-state=ready]").count():
+                page.keyboard.press(truth[name])
                 pressed[number] += 1
                 quiet = 0
         if quiet:

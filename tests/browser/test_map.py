@@ -123,7 +123,7 @@ def test_a_click_selects_the_cluster_and_a_second_one_opens_the_image(page: Page
     page.mouse.click(x, y)
     pressed = page.locator(".entry[aria-pressed=true]")
     expect(pressed).to_have_count(1)
-    expect(page.locator("[class*=st-key-label-all]").first).to_be_visible(timeout=SLOW)
+    expect(page.locator(".st-key-label-all strong")).to_contain_text("selected", timeout=SLOW)
     settled(page)
     before = page.locator(".map .count").inner_text()
     page.mouse.dblclick(x, y)
@@ -150,7 +150,7 @@ def test_zoom_and_points_stay_while_the_page_runs_again(page: Page, ciphers: str
     page.get_by_role("button", name="Zoom in").click()
     expect(page.locator(".map .zoom")).to_have_text("225 %")
     page.get_by_role("button", name=re.compile("^Cluster 1 ")).click()
-    expect(page.locator("[class*=st-key-label-all]").first).to_be_visible(timeout=SLOW)
+    expect(page.locator(".st-key-label-all strong")).to_contain_text("selected", timeout=SLOW)
     settled(page)
     page.get_by_role("radio", name="Splits").click()  # coloured otherwise
     expect(page.get_by_role("button", name=re.compile("^train"))).to_be_visible(timeout=SLOW)
