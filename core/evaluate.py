@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core import launch, runs, store
+from core import launch, ledger, runs, store
 from core.errors import Invalid, NotFound
 from core.metrics import Z95
 from core.metrics import wilson as wilson
@@ -20,12 +20,15 @@ TOO_FEW = 30  # below this many images a share is shown as a count, not called a
 def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
     """Metrics of one split, against today's labels or those of the run's snapshot.
 
-    Images that carry no label of the run's classes today are left out and counted.
+    Images that carry no label of the run's classes today are left out and counted. Classes bear their names of today.
     """
     path = runs.folder(run_id)
     run = runs.load(path)
     rows = _predictions(run_id)
-    rows = rows[rows["split"] == split].drop(columns="split").reset_index(drop=True)
+    words = ledger.names(run.dataset_id)
+    named = {c: words.since(c, run.created_at) for c in run.classes}
+    classes = tuple(named.values())
+    rows = rows[rows["split"] == split].drop(columns="split").reset_index(drop=True).replace({"true": named, "predicted": named})
     if rows.empty:
         raise Invalid(f"This run has no {split} images.", "Choose the other split, or import images with that split.")
     changed = 0
@@ -33,11 +36,11 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
         current = rows["image_id"].map(store.labels(run.dataset_id))
         changed = int((current.fillna("") != rows["true"]).sum())
         rows["true"] = current
-    known = rows["true"].isin(run.classes)
+    known = rows["true"].isin(classes)
     without_label = int((~known).sum())
     rows = rows[known].reset_index(drop=True)
-    size = len(run.classes)
-    index = {c: i for i, c in enumerate(run.classes)}
+    size = len(classes)
+    index = {c: i for i, c in enumerate(classes)}
     true, predicted = rows["true"].map(index).to_numpy(int), rows["predicted"].map(index).to_numpy(int)
     confusion = np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
     probabilities = rows[list(range(size))].to_numpy(float)
@@ -45,11 +48,11 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
     return Evaluation(
         run_id=run_id,
         split=split,
-        classes=run.classes,
+        classes=classes,
         n=len(rows),
         accuracy=wilson(int(np.trace(confusion)), len(rows)),
         loss=_mean(losses),
-        per_class=tuple(_class_metrics(c, confusion, i) for i, c in enumerate(run.classes)),
+        per_class=tuple(_class_metrics(c, confusion, i) for i, c in enumerate(classes)),
         confusion=confusion,
         rows=rows[["image_id", "true", "predicted", "confidence"]],
         changed=changed,

@@ -383,12 +383,19 @@ class Names:
     def __init__(self, c: sa.Connection, dataset_id: int) -> None:
         e = class_events.c
         self.renames = c.execute(
-            select(e.name, e.to, e.after_seq).where(e.dataset_id == dataset_id, e.kind == "renamed").order_by(e.seq)
+            select(e.name, e.to, e.after_seq, e.at).where(e.dataset_id == dataset_id, e.kind == "renamed").order_by(e.seq)
         ).all()
 
     def today(self, label: str | None, seq: int) -> str | None:
-        for name, to, after_seq in self.renames:
+        for name, to, after_seq, _ in self.renames:
             if after_seq >= seq and label == name:
+                label = to
+        return label
+
+    def since(self, label: str, at: str) -> str:
+        """The same for a word of a time (UTC, ISO 8601) instead of an event."""
+        for name, to, _, renamed_at in self.renames:
+            if renamed_at >= at and label == name:
                 label = to
         return label
 

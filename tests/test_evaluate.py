@@ -137,6 +137,18 @@ def test_a_new_label_moves_its_image_in_the_matrix_and_the_runs_own_labels_stay_
     assert (evaluate.evaluate(run_id, "validation").confusion == before.confusion).all()
 
 
+def test_a_renamed_class_is_the_same_class_in_a_run_that_learned_it_before(home: Path) -> None:
+    made, run_id, *_ = judged(("a", "b", "c"))
+    before = evaluate.evaluate(run_id, "validation")
+    for old, new in (("a", "x"), ("b", "a")):
+        label.rename_class(made.id, old, new, "Ann")
+    for today in (True, False):
+        after = evaluate.evaluate(run_id, "validation", today)
+        assert after.classes == ("x", "a", "c") and (after.confusion == before.confusion).all()
+        assert (after.n, after.changed, after.without_label) == (before.n, 0, 0)
+    assert set(evaluate.cell(after, "x", None)["true"]) == {"x"}
+
+
 def test_images_without_a_label_the_run_knows_are_counted_apart(home: Path) -> None:
     made, run_id, *_ = judged(("a", "b", "c"))
     label.add_class(made.id, "new")
