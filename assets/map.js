@@ -288,7 +288,7 @@ class View {
       this.map = kept.get(name);
       this.hovered = -1;
     }
-    if (fresh && this.map.size) this.tell(); // it was kept here while the person walked through the app
+    if (fresh && this.map.size) this.report(); // it was kept here while the person walked through the app
     this.recolour();
     if (this.map.version !== data.version) this.fetch();
   }
@@ -444,7 +444,7 @@ class View {
   }
 
   // A state and not a trigger: a rerun that is cut short by another one would lose a trigger.
-  tell() {
+  report() {
     this.keep("selected", this.chosen().map((i) => this.map.points.ids[i]));
   }
 
@@ -463,7 +463,7 @@ class View {
     this.waiting = true;
     this.sending = setTimeout(() => {
       this.waiting = false;
-      this.tell();
+      this.report();
     }, wait);
   }
 

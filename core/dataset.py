@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import resource
+import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -162,6 +163,7 @@ class _Import:
     report: ImportReport
     decoders: _Decoders
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+    operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
     def read(self, entries: list[Entry]) -> _Chunk:
@@ -228,7 +230,7 @@ class _Import:
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
-        added = ledger.add_images(self.dataset.id, rows, self.by, "import", notes, past)
+        added = ledger.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
         self.report.added += added
         self.report.duplicates += len(rows) - added
         self.predictions(chunk.read)
@@ -238,7 +240,7 @@ class _Import:
         """Stores what models said about the pictures, also about those that were there already."""
         said = [(p.id, *guess) for p in read for guess in p.entry.guesses]
         here = store.known_images(self.dataset.id, list({image_id for image_id, *_ in said}))
-        ledger.add_predictions(self.dataset.id, [one for one in said if one[0] in here])
+        store.add_predictions(self.dataset.id, [one for one in said if one[0] in here])
 
     def show_examples(self, described: Iterable[Class]) -> None:
         """Stores the examples of the classes that have none here, and the same guideline as there."""

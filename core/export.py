@@ -144,7 +144,7 @@ class _Export:
             return about
         if self.kind == "csv":
             return about | {"metadata.csv": tables.csv_text(rows)}
-        past, guesses = self._past(written, words), self._guesses(names)
+        past, guesses = self._past(written, words), self._guesses(names, words)
         rows = [replace(r, past=tuple(past[i.id]), guesses=tuple(guesses[i.id])) for (i, _), r in zip(written, rows, strict=True)]
         if self.kind == "jsonl":
             return about | {"metadata.jsonl": "".join(map(tables.json_line, rows))}
@@ -162,16 +162,17 @@ class _Export:
                 found[e.image_id].append(replace(e, label=label, previous=previous, note=note))
         return found
 
-    def _guesses(self, names: dict[str, str]) -> dict[str, list[Guess]]:
+    def _guesses(self, names: dict[str, str], words: ledger.Names) -> dict[str, list[Guess]]:
         """The predictions that came with imports, and those of the chosen run."""
         found: dict[str, list[Guess]] = {image_id: [] for image_id in names}
-        for image_id, model, label, score in ledger.imported_predictions(self.dataset.id):
+        for image_id, model, label, score in store.imported_predictions(self.dataset.id):
             if image_id in found and model != self.run_id:
                 found[image_id].append((model, label, score))
         if self.run_id is not None:
+            learned_at = runs.load(runs.folder(self.run_id)).created_at
             for p in runs.read_predictions(runs.folder(self.run_id)):
                 if p.image_id in found:
-                    found[p.image_id].append((self.run_id, p.predicted, p.confidence))
+                    found[p.image_id].append((self.run_id, words.since(p.predicted, learned_at), p.confidence))
         return found
 
 

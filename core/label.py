@@ -25,17 +25,19 @@ def apply(
     dataset_id: int, seen: Mapping[str, int], label: str | None, by: str, operation: str | None = None, source: str = "manual"
 ) -> LabelResult:
     """Gives the label (None takes it back) to the images whose version is still the one seen: image id -> label_seq."""
-    _check(seen)
+    _check(seen, operation)
     return ledger.apply(dataset_id, seen, label, by, source, operation)
 
 
 def flag(dataset_id: int, seen: Mapping[str, int], flagged: bool, by: str, operation: str | None = None) -> LabelResult:
     """Flags the images for another look, or takes the flag away."""
-    _check(seen)
+    _check(seen, operation)
     return ledger.flag(dataset_id, seen, flagged, by, operation)
 
 
-def _check(seen: Mapping[str, int]) -> None:
+def _check(seen: Mapping[str, int], operation: str | None) -> None:
+    if operation is not None and operation.startswith(ledger.PAST):
+        raise Invalid("This operation has the name of an imported event.", "Reload the page and try again.")
     if not seen:
         raise Invalid("No image was chosen.", "Choose at least one image.")
     if len(seen) > MAX_AT_ONCE:
@@ -77,7 +79,7 @@ def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[
 
 def which(act: Act) -> Which:
     """The events of an act."""
-    return Which(by=act.by, first=act.first, last=act.last)
+    return Which(by=act.by, first=act.first, last=act.last, operation=act.operation)
 
 
 def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
@@ -113,8 +115,7 @@ def imported_predictions(dataset_id: int, ids: Sequence[str]) -> pd.DataFrame:
     """The likeliest prediction that came with an import for each of the images: image_id, predicted, confidence (may be NaN)."""
     import pandas as pd  # 0.4 s that processes which only label need not spend
 
-    wanted = set(ids)
-    rows = [(image_id, name, score) for image_id, _, name, score in ledger.imported_predictions(dataset_id) if image_id in wanted]
+    rows = [(image_id, name, score) for image_id, _, name, score in store.imported_predictions(dataset_id, ids)]
     found = pd.DataFrame(rows, columns=["image_id", "predicted", "confidence"]).astype({"confidence": float})
     return found.sort_values("confidence", ascending=False).drop_duplicates("image_id")
 
@@ -192,21 +193,24 @@ def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None
 # Several people -----------------------------------------------------------------------------------
 
 
-def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int) -> list[str]:
-    """The first candidates that were not dealt out to anybody else; they are this session's while it is there."""
-    return ledger.deal(dataset_id, session, candidates, count)
+def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
+    """The first candidates that were not dealt out to anybody else; they are this session's while it is there.
+
+    What it held before is free again, but for keep.
+    """
+    return store.deal(dataset_id, session, candidates, count, keep)
 
 
 def renew(dataset_id: int, session: str) -> None:
     """Says that the session is still there."""
-    ledger.renew(dataset_id, session)
+    store.renew(dataset_id, session)
 
 
 def release(dataset_id: int, session: str) -> None:
     """Gives back what was dealt out to a session that has ended."""
-    ledger.release(dataset_id, session)
+    store.release(dataset_id, session)
 
 
 def held_by_others(dataset_id: int, session: str) -> int:
     """How many images are dealt out to others at the moment."""
-    return ledger.held_by_others(dataset_id, session)
+    return store.held_by_others(dataset_id, session)

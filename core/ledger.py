@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core.errors import Conflict, Invalid, NotFound
-from core.schema import claims, class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
+from core.schema import class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
 from core.types import Act, Class, Current, Image, LabelEvent, now
 
 PAST = "past "  # begins the operation of events that came with an import: done elsewhere, and no act of this dataset
-CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,8 @@ def append(
 ) -> dict[str, int]:
     """Appends one event per change and what the image carries with it, in the caller's transaction; returns the seqs."""
     at = now()
-    seqs: dict[str, int] = {}
     if not changes:
-        return seqs
+        return {}
     last = _last_seq(c)
     c.execute(
         label_events.insert(),
@@ -74,23 +71,25 @@ def append(
             for change in changes
         ],
     )
-    for part in parts([change.image_id for change in changes]):
-        rows = c.execute(
-            select(label_events.c.image_id, func.max(label_events.c.seq))
-            .where(label_events.c.dataset_id == dataset_id, label_events.c.image_id.in_(part), label_events.c.seq > last)
-            .group_by(label_events.c.image_id)
+    e = label_events.c
+    mine = (e.dataset_id == dataset_id, e.seq > last)
+    c.execute(
+        images.update()
+        .where(images.c.dataset_id == dataset_id, images.c.id == e.image_id, *mine)
+        .values(
+            label=e.label,
+            label_seq=e.seq,
+            flagged=func.coalesce(e.flagged, images.c.flagged),
+            given_seq=sa.case((_gives(), e.seq), else_=images.c.given_seq),
         )
-        seqs.update({image_id: seq for image_id, seq in rows})
-    here = images.update().where(images.c.dataset_id == dataset_id, images.c.id == sa.bindparam("i"))
-    rows_of = {
-        flagged: [{"i": x.image_id, "l": x.label, "s": seqs[x.image_id]} for x in changes if x.flagged is flagged]
-        for flagged in (None, True, False)
-    }
-    for flagged, values in rows_of.items():
-        if values:
-            flag = {} if flagged is None else {"flagged": flagged}
-            c.execute(here.values(label=sa.bindparam("l"), label_seq=sa.bindparam("s"), **flag), values)
-    return seqs
+    )
+    return {image_id: seq for image_id, seq in c.execute(select(e.image_id, e.seq).where(*mine))}
+
+
+def _gives() -> sa.ColumnElement[bool]:
+    """Whether an event is about the label, and not about the flag alone."""
+    e = label_events.c
+    return sa.or_(e.flagged.is_(None), e.label.is_distinct_from(e.previous))
 
 
 def add_images(
@@ -100,6 +99,7 @@ def add_images(
     source: str,
     notes: Mapping[str, str] | None = None,
     past: Mapping[str, Sequence[LabelEvent]] | None = None,
+    operation: str | None = None,
 ) -> int:
     """Adds images and, where they carry anything, the event of it, in one transaction; returns how many were new.
 
@@ -114,26 +114,26 @@ def add_images(
         fresh = list({i.id: i for i in new if i.id not in have}.values())
         if not fresh:
             return 0
-        add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None])
+        add_classes_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
         c.execute(images.insert(), [bare(i) for i in fresh])
-        operation = f"{PAST}{now()}"
+        gone_by = f"{PAST}{now()}"
         before = [
             {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
-            | {"by": e.by, "at": e.at, "note": e.note, "operation": f"{operation} {n}"}
+            | {"by": e.by, "at": e.at, "note": e.note, "operation": f"{gone_by} {n}"}
             for i in fresh
             for n, e in enumerate(past.get(i.id, ()))
         ]
         if before:
             c.execute(label_events.insert(), before)
         carrying = [i for i in fresh if i.label is not None or i.flagged or past.get(i.id)]
-        append(c, dataset_id, [Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, notes=notes)
+        append(c, dataset_id, [Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, operation, notes=notes)
         return len(fresh)
 
 
 def bare(image: Image) -> dict[str, Any]:
     """The row of a new image: what it carries is written by an event."""
     values = {column.name: getattr(image, column.name) for column in images.c}
-    return values | {"label": None, "label_seq": 0, "flagged": False}
+    return values | {"label": None, "label_seq": 0, "flagged": False, "given_seq": 0}
 
 
 def _last_seq(c: sa.Connection) -> int:
@@ -265,16 +265,18 @@ class Which:
 
 
 def acts(dataset_id: int, which: Which, offset: int, limit: int) -> tuple[list[Act], int]:
-    """One page of what was done, newest first, and how many acts there are: events of one person at one moment are one act."""
+    """One page of what was done, newest first, and how many acts there are: one operation, or one person at one moment, is one act."""
     e = label_events.c
     labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
     seqs = (func.min(e.seq), func.max(e.seq).label("last"))
-    carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, images.c.label_seq == e.seq)
+    stands = sa.or_(images.c.label_seq == e.seq, sa.and_(images.c.given_seq == e.seq, _gives()))
+    carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, stands)
+    facts = (e.source, func.max(e.note), func.max(e.label), func.count(), labels > 1, func.count(images.c.id), e.operation)
     query = (
-        select(*seqs, e.by, e.at, e.source, func.max(e.note), func.max(e.label), func.count(), labels > 1, func.count(images.c.id))
+        select(*seqs, e.by, func.max(e.at), *facts)
         .select_from(label_events.outerjoin(images, carried))
         .where(*which.where(dataset_id))
-        .group_by(e.by, e.at, e.source)
+        .group_by(e.by, e.source, e.operation, sa.case((e.operation.is_(None), e.at)))
     )
     with reading() as c:
         total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
@@ -296,6 +298,15 @@ def people(dataset_id: int) -> list[str]:
         return list(c.execute(query).scalars())
 
 
+def sources(dataset_id: int) -> dict[str, str]:
+    """Where the label of each labelled image came from, by image id; a flag that came after changes nothing."""
+    here = images.join(label_events, label_events.c.seq == images.c.given_seq)
+    query = select(images.c.id, label_events.c.source).select_from(here)
+    with reading() as c:
+        found = c.execute(query.where(images.c.dataset_id == dataset_id, images.c.label.is_not(None)))
+        return {image_id: source for image_id, source in found}
+
+
 # Taking back --------------------------------------------------------------------------------------
 
 
@@ -308,12 +319,14 @@ class Undone:
 def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, dry: bool = False) -> Undone:
     """Takes the events back where nothing came after them: every image goes back to what it carried before.
 
-    dry: only counts.
+    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. dry: only counts.
     """
     e = label_events.c
     touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
     wanted = sa.and_(*which.where(dataset_id)).label("wanted")
-    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, wanted).where(e.dataset_id == dataset_id, e.image_id.in_(touched))
+    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, _gives().label("gives"), wanted).where(
+        e.dataset_id == dataset_id, e.image_id.in_(touched)
+    )
     with reading() if dry else writing() as c:
         _alive(c, dataset_id)
         if operation is not None and (done := _stored(c, dataset_id, operation)):
@@ -322,22 +335,37 @@ def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, d
         for row in c.execute(query.order_by(e.seq)):
             trails.setdefault(row.image_id, []).append(row)
         names = Names(c, dataset_id)
-        here = set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id)).scalars())
+        i = images.c
+        here = {row.id: row for row in c.execute(select(i.id, i.label, i.flagged).where(i.dataset_id == dataset_id))}
         back: list[Change] = []
+        stay = 0
         for image_id, trail in trails.items():
-            if image_id not in here or not trail[-1].wanted:
+            if image_id not in here:
                 continue
-            start = len(trail) - 1
-            while start and trail[start - 1].wanted:
-                start -= 1
-            first, flagged = trail[start], None
-            if any(row.flagged is not None for row in trail[start:]):
-                flagged = _flag_after(trail[:start])
-            back.append(Change(image_id, names.today(first.previous, first.seq), names.today(trail[-1].label, trail[-1].seq), flagged))
+            carries = here[image_id]
+            label, flagged = carries.label, carries.flagged
+            _, gave = _parted([row for row in trail if row.gives])
+            if gave:
+                label = names.today(gave[0].previous, gave[0].seq)
+            flags_kept, flags = _parted([row for row in trail if row.flagged is not None])
+            if flags:
+                flagged = _flag_after(flags_kept)
+            if (label, flagged) != (carries.label, carries.flagged):
+                back.append(Change(image_id, label, carries.label, flagged if flagged != carries.flagged else None))
+            elif not gave and not flags:
+                stay += 1
         if back and not dry:
             _bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
             append(c, dataset_id, back, by, "undo", operation)
-    return Undone(len(back), len(trails) - len(back))
+    return Undone(len(back), stay)
+
+
+def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The trail without the wanted events at its end, and those."""
+    end = len(trail)
+    while end and trail[end - 1].wanted:
+        end -= 1
+    return trail[:end], trail[end:]
 
 
 def go_back(dataset_id: int, image_id: str, seen: int, seq: int, by: str) -> LabelResult:
@@ -359,6 +387,17 @@ def go_back(dataset_id: int, image_id: str, seen: int, seq: int, by: str) -> Lab
             _bring_back(c, dataset_id, {label}, by)
             add_classes_in(c, dataset_id, [label])  # only an imported event may have named it
     return done
+
+
+def give_back(c: sa.Connection, dataset_id: int, image_id: str, seq: int, by: str, note: str) -> None:
+    """Gives an image what it carried before a decision in review, by the name of today, in the caller's transaction."""
+    e, i = label_events.c, images.c
+    event = c.execute(select(e.previous).where(e.seq == seq)).one()
+    label = Names(c, dataset_id).today(event.previous, seq)
+    carried = c.execute(select(i.label).where(i.dataset_id == dataset_id, i.id == image_id)).scalar_one()
+    append(c, dataset_id, [Change(image_id, label, carried)], by, "review", note=note)
+    if label is not None:
+        add_classes_in(c, dataset_id, [label], by)
 
 
 def _flag_after(trail: Sequence[Any]) -> bool:
@@ -442,7 +481,7 @@ def adopt_classes(dataset_id: int, found: Sequence[Class]) -> None:
             c.execute(classes.insert(), rows)
 
 
-def add_classes_in(c: sa.Connection, dataset_id: int, names: Iterable[str]) -> None:
+def add_classes_in(c: sa.Connection, dataset_id: int, names: Iterable[str], by: str = "") -> None:
     """The same in the caller's transaction."""
     rows = c.execute(select(classes.c.name, classes.c.position, classes.c.retired_at).where(classes.c.dataset_id == dataset_id)).all()
     known = {row.name for row in rows}
@@ -451,7 +490,7 @@ def add_classes_in(c: sa.Connection, dataset_id: int, names: Iterable[str]) -> N
     fresh = [name for name in wanted if name not in known]
     if fresh:
         c.execute(classes.insert(), [{"dataset_id": dataset_id, "name": name, "position": end + i} for i, name in enumerate(fresh)])
-    _bring_back(c, dataset_id, {row.name for row in rows if row.retired_at} & set(wanted), "")
+    _bring_back(c, dataset_id, {row.name for row in rows if row.retired_at} & set(wanted), by)
 
 
 def _bring_back(c: sa.Connection, dataset_id: int, names: set[str], by: str) -> None:
@@ -507,10 +546,13 @@ def rename_class(dataset_id: int, old: str, new: str, by: str) -> None:
             raise NotFound(f"There is no class “{old}” any more.", "Reload the page: somebody may have renamed it.")
         taken = next((n for n in _names(c, dataset_id) if n != old and n.casefold() == new.casefold()), None)
         if taken is not None:
+            if (row := _row(c, dataset_id, taken)) is not None and row.retired_at:
+                raise Conflict(f"The class “{taken}” was retired.", "Choose another name, or bring that one back.")
             raise Conflict(f"There is a class “{taken}” already.", "Choose another name, or merge the two classes.")
         _tell(c, dataset_id, "renamed", old, new, by)
         c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == old).values(name=new))
         c.execute(examples.update().where(examples.c.dataset_id == dataset_id, examples.c["class"] == old).values({"class": new}))
+        c.execute(predictions.update().where(predictions.c.dataset_id == dataset_id, predictions.c.label == old).values(label=new))
         c.execute(images.update().where(images.c.dataset_id == dataset_id, images.c.label == old).values(label=new))
 
 
@@ -566,8 +608,8 @@ def restorable(dataset_id: int) -> dict[str, int]:
 
 
 def _lost(dataset_id: int, *columns: Any) -> sa.Select[Any]:
-    """Images whose last event took a class away with the class itself."""
-    here = images.join(label_events, label_events.c.seq == images.c.label_seq)
+    """Images that lost a class with the class itself, and have not been labelled since."""
+    here = images.join(label_events, label_events.c.seq == images.c.given_seq)
     return select(*columns).select_from(here).where(images.c.dataset_id == dataset_id, label_events.c.source.in_(("retire", "merge")))
 
 
@@ -611,72 +653,3 @@ def add_examples(dataset_id: int, rows: Sequence[tuple[str, str, bool]]) -> None
     with writing() as c:
         if values:
             c.execute(examples.insert(), values)
-
-
-# Dealing out work -----------------------------------------------------------------------------------
-
-
-def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int) -> list[str]:
-    """The first candidates that nobody else holds, held for this session from now on."""
-    at = time.time()
-    mine: list[str] = []
-    with writing() as c:
-        c.execute(claims.delete().where(claims.c.until < at))
-        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
-        theirs = set(c.execute(held).scalars())
-        mine = [i for i in candidates if i not in theirs][:count]
-        for part in parts(mine):
-            c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.image_id.in_(part)))
-        if mine:
-            until = at + CLAIM_SECONDS
-            c.execute(claims.insert(), [{"dataset_id": dataset_id, "image_id": i, "session": session, "until": until} for i in mine])
-    return mine
-
-
-def renew(dataset_id: int, session: str) -> None:
-    """Holds what was dealt out to the session for another while."""
-    with writing() as c:
-        mine = (claims.c.dataset_id == dataset_id, claims.c.session == session)
-        c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
-
-
-def release(dataset_id: int, session: str) -> None:
-    """Gives back what was dealt out to the session."""
-    with writing() as c:
-        c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.session == session))
-
-
-def held_by_others(dataset_id: int, session: str) -> int:
-    """How many images are dealt out to others at the moment."""
-    with reading() as c:
-        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, claims.c.until >= time.time())
-        return c.execute(select(func.count()).where(*theirs)).scalar_one()
-
-
-# Imported predictions -------------------------------------------------------------------------------
-
-
-def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float | None]]) -> None:
-    """Stores (image_id, model, label, score); a model's earlier prediction on the same image is replaced."""
-    if not rows:
-        return
-    p = predictions.c
-    with writing() as c:
-        gone = predictions.delete().where(p.dataset_id == dataset_id, p.image_id == sa.bindparam("i"), p.model == sa.bindparam("m"))
-        c.execute(gone, [{"i": image_id, "m": model} for image_id, model, _, _ in rows])
-        unique = {(image_id, model): (label, score) for image_id, model, label, score in rows}
-        c.execute(
-            predictions.insert(),
-            [
-                {"dataset_id": dataset_id, "image_id": image_id, "model": model, "label": label, "score": score}
-                for (image_id, model), (label, score) in unique.items()
-            ],
-        )
-
-
-def imported_predictions(dataset_id: int) -> list[tuple[str, str, str, float | None]]:
-    """(image_id, model, label, score)."""
-    p = predictions.c
-    with reading() as c:
-        query = select(p.image_id, p.model, p.label, p.score).where(p.dataset_id == dataset_id).order_by(p.model, p.image_id)
-        return [(row.image_id, row.model, row.label, row.score) for row in c.execute(query)]

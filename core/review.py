@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from core import images, launch, runs, store, uploads
+from core import images, launch, ledger, runs, store, uploads
 from core.dataset import add_upload
 from core.errors import Invalid
 from core.types import Dataset, Prediction, Submission
@@ -34,8 +35,14 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str) -> boo
 
 
 def queue(dataset_id: int) -> list[Submission]:
-    """What waits, least certain first."""
-    return store.queue(dataset_id)
+    """What waits, least certain first; classes bear their names of today."""
+    return [_today(one) for one in store.queue(dataset_id)]
+
+
+def _today(submission: Submission) -> Submission:
+    words = ledger.names(submission.dataset_id)
+    named = {words.since(name, submission.at): p for name, p in submission.probabilities.items()}
+    return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named)
 
 
 def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
@@ -65,7 +72,7 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None
 
     An accepted or corrected picture joins the dataset with its label; a rejected one never does.
     """
-    submission = store.get_submission(submission_id)
+    submission = _today(store.get_submission(submission_id))
     dataset = _dataset_of(submission)
     if verdict == "rejected":
         store.decide(submission_id, verdict, None, by, None)

@@ -77,10 +77,11 @@ images = sa.Table(
     sa.Column("added_at", sa.String, nullable=False),
     sa.Column("thumb_offset", sa.BigInteger, nullable=False),
     sa.Column("thumb_size", sa.Integer, nullable=False),
-    # Written only together with an event: the last one's label and seq, so that filters and counts need no join.
+    # Written together with an event, so that filters and counts need no join; a class that is renamed writes label alone.
     sa.Column("label", sa.String),
     sa.Column("label_seq", sa.Integer, nullable=False, default=0),
     sa.Column("flagged", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("given_seq", sa.Integer, nullable=False, server_default="0"),  # of the event that gave the label: a flag may come after
 )
 sa.Index("by_time", images.c.dataset_id, images.c.added_at, images.c.id)
 sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
@@ -188,6 +189,8 @@ def _add_what_is_new(connection: sa.Connection) -> None:
             if column.name not in have:
                 definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+                if column is images.c.given_seq:  # there were no flags then
+                    connection.execute(images.update().values(given_seq=images.c.label_seq))
         for index in table.indexes:
             index.create(connection, checkfirst=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,19 @@ from sqlalchemy import func, select
 from core import ledger
 from core.errors import Conflict, NotFound
 from core.ledger import Change
-from core.schema import class_events, classes, datasets, images, label_events, parts, reading, submissions, writing
+from core.schema import (
+    claims,
+    class_events,
+    classes,
+    datasets,
+    images,
+    label_events,
+    parts,
+    predictions,
+    reading,
+    submissions,
+    writing,
+)
 from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission, now
 
 # Datasets -----------------------------------------------------------------------------------------
@@ -199,6 +212,80 @@ def carried(dataset_id: int) -> dict[str, Carried]:
         return {row[0]: Carried(*row[1:]) for row in c.execute(query).all()}
 
 
+# Dealing out work -----------------------------------------------------------------------------------
+
+
+CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
+
+
+def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
+    """The first candidates that nobody else holds, held for this session from now on; of what it held before only keep stays its own."""
+    at = time.time()
+    with writing() as c:
+        done = sa.and_(claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
+        c.execute(claims.delete().where(sa.or_(claims.c.until < at, done)))
+        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
+        theirs = set(c.execute(held).scalars())
+        mine = [i for i in candidates if i not in theirs][:count]
+        for part in parts(mine):
+            c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.image_id.in_(part)))
+        if mine:
+            until = at + CLAIM_SECONDS
+            c.execute(claims.insert(), [{"dataset_id": dataset_id, "image_id": i, "session": session, "until": until} for i in mine])
+    return mine
+
+
+def renew(dataset_id: int, session: str) -> None:
+    """Holds what was dealt out to the session for another while."""
+    with writing() as c:
+        mine = (claims.c.dataset_id == dataset_id, claims.c.session == session)
+        c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
+
+
+def release(dataset_id: int, session: str) -> None:
+    """Gives back what was dealt out to the session."""
+    with writing() as c:
+        c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.session == session))
+
+
+def held_by_others(dataset_id: int, session: str) -> int:
+    """How many images without a label are dealt out to others at the moment."""
+    here = claims.join(images, sa.and_(images.c.dataset_id == claims.c.dataset_id, images.c.id == claims.c.image_id))
+    with reading() as c:
+        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, claims.c.until >= time.time(), images.c.label.is_(None))
+        return c.execute(select(func.count()).select_from(here).where(*theirs)).scalar_one()
+
+
+# Imported predictions -------------------------------------------------------------------------------
+
+
+def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float | None]]) -> None:
+    """Stores (image_id, model, label, score); a model's earlier prediction on the same image is replaced."""
+    if not rows:
+        return
+    p = predictions.c
+    with writing() as c:
+        gone = predictions.delete().where(p.dataset_id == dataset_id, p.image_id == sa.bindparam("i"), p.model == sa.bindparam("m"))
+        c.execute(gone, [{"i": image_id, "m": model} for image_id, model, _, _ in rows])
+        unique = {(image_id, model): (label, score) for image_id, model, label, score in rows}
+        c.execute(
+            predictions.insert(),
+            [
+                {"dataset_id": dataset_id, "image_id": image_id, "model": model, "label": label, "score": score}
+                for (image_id, model), (label, score) in unique.items()
+            ],
+        )
+
+
+def imported_predictions(dataset_id: int, ids: Sequence[str] | None = None) -> list[tuple[str, str, str, float | None]]:
+    """(image_id, model, label, score), of all images or of those few."""
+    p = predictions.c
+    query = select(p.image_id, p.model, p.label, p.score).where(p.dataset_id == dataset_id).order_by(p.model, p.image_id)
+    with reading() as c:
+        some = [query] if ids is None else [query.where(p.image_id.in_(part)) for part in parts(ids)]
+        return [(row.image_id, row.model, row.label, row.score) for one in some for row in c.execute(one)]
+
+
 # Snapshots ----------------------------------------------------------------------------------------
 
 VALIDATION_SHARE = 0.15
@@ -320,12 +407,9 @@ def reopen(submission_id: int, by: str) -> None:
         if row.verdict == "rejected":
             return
         here = (i.dataset_id == row.dataset_id, i.id == row.image_id)
-        newest = (
-            select(e.label, e.previous, e.note).where(e.dataset_id == row.dataset_id, e.image_id == row.image_id).order_by(e.seq.desc())
-        )
-        last = c.execute(newest.limit(1)).first()
+        gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
+        last = c.execute(gave).first()
         if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
-            change = Change(row.image_id, last.previous, last.label)
-            ledger.append(c, row.dataset_id, [change], by, "review", note="decision taken back")
+            ledger.give_back(c, row.dataset_id, row.image_id, last.seq, by, "decision taken back")
             if last.note == _decision(submission_id, True):
                 c.execute(images.delete().where(*here))

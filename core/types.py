@@ -42,8 +42,9 @@ class Image:
     thumb_offset: int  # bytes into the dataset's thumbnail pack
     thumb_size: int
     label: str | None = None  # today's: the last event's
-    label_seq: int = 0  # that event's seq, 0 when never labelled: the version a writer must have seen
+    label_seq: int = 0  # seq of its last event, 0 before any: the version a writer must have seen
     flagged: bool = False  # somebody wants it looked at again
+    given_seq: int = 0  # seq of the event that gave the label; a flag may have come after
 
     @property
     def path(self) -> str:
@@ -100,6 +101,7 @@ class Act:
     images: int
     mixed: bool  # the images did not all get the same label
     standing: int  # images that nothing has changed since
+    operation: str | None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def ready(current: Dataset, order: str) -> bool:
     return True
 
 
-def batch(current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False) -> dict:
+def batch(current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False, handled: Sequence[str] = ()) -> dict:
     """The images this session works on: they stay while labels are given, until the next ones are asked for.
 
     Images without a label are dealt out, so that no two people get the same one.
@@ -79,7 +79,8 @@ def batch(current: Dataset, show: str, order: str, want: Filter, size: int, agai
     if fresh or again:
         ordered = embed.order(current.id, order, want)
         left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
-        ids = label.deal(current.id, frame.session(), left, size) if show == "unlabelled" else left[:size]
+        keep = sorted(set(held.get("ids", ())) - set(handled)) if handled else []  # those still wait on the page
+        ids = label.deal(current.id, frame.session(), left, size, keep) if show == "unlabelled" else left[:size]
         held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids), "seen": held["seen"] | set(ids)}
         if set(ids) >= set(ordered.ids):  # the last ones: after them it begins anew
             held["seen"] = set()
@@ -159,7 +160,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
     )
     if event.more is not None:
         before = held["ids"]
-        if batch(current, show, order, want, BATCH, again=True)["ids"] != before:
+        if batch(current, show, order, want, BATCH, True, event.more)["ids"] != before:
             st.rerun()
     if not found:  # the component stays, with the last decisions
         nothing_left(current, show, order)
@@ -270,7 +271,8 @@ def give(current: Dataset, found: Sequence[Image], name: str, source: str, over:
     operation = secrets.token_hex(16)
     with frame.told():
         changed = label.apply_to_all(current.id, [i.id for i in found], name, frame.user(), operation, source, over)
-        st.session_state["last-all"] = (current.id, operation, f"{changed:,} images labelled “{name}”")
+        if changed:  # a second press changes nothing: what can be undone is the first
+            st.session_state["last-all"] = (current.id, operation, f"{changed:,} images labelled “{name}”")
         st.rerun()
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
 from PIL import ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
+from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from core import catalog, dataset, embed, launch, ledger, runs, sources, store
+from core import catalog, dataset, embed, label, launch, ledger, runs, sources, store
 from core.embed import ORDERS
 from core.errors import AppError, Invalid
 from core.ml import embed as ml
@@ -29,8 +33,10 @@ from core.ml.model import build, preprocess_for, set_module
 from core.settings import settings
 from core.store import Filter
 from core.types import Dataset, Preprocess, Split
+from pages.shared.figures import learning_curve
+from pages.shared.teach import _said
 
-from .conftest import forget, move_in
+from .conftest import ROOT, forget, move_in
 from .test_real_data import real
 
 CPU = torch.device("cpu")
@@ -59,12 +65,12 @@ def filled(name: str, pictures: dict[str, Pillow.Image], where: Path, splits: tu
     return made, ids
 
 
-def give(made: Dataset, labels: dict[str, str]) -> None:
+def give(made: Dataset, labels: dict[str, str], source: str = "manual") -> None:
     """Labels by image id, over whatever they carry."""
     store_seqs = store.carried(made.id)
     for name in sorted(set(labels.values())):
         seen = {i: store_seqs[i].seq for i, label in labels.items() if label == name}
-        assert not ledger.apply(made.id, seen, name, "me", "manual").refused
+        assert not ledger.apply(made.id, seen, name, "me", source).refused
 
 
 @dataclass(frozen=True)
@@ -341,6 +347,7 @@ def test_more_labels_teach_more_and_every_lesson_is_kept(digits: Digits) -> None
         shares.append(float((open_["predicted"] == open_["image_id"].map(digits.truth)).mean()))
         sure = {i for ids in embed.suggest(d, embed.SURE).values() for i in ids}
         assert len(sure) == lesson.sure and not any(store.labels(d)[i] for i in sure)
+        assert {store.carried(d)[i].split for i in sure} <= {"train", "validation"}
     assert shares[0] < shares[1] < shares[2] and shares[2] > 0.75, shares
     kept = embed.lessons(d)
     assert [one.labels for one in kept] == [20, 80, 300] and kept[0].changed == 0 < kept[1].changed
@@ -362,6 +369,133 @@ def test_enough_labelled_validation_images_judge_and_are_not_learned_from(digits
     assert before is not None and after is not None
     assert (before["confidence"] == after["confidence"]).all() and after_lesson.changed == 0
     assert after_lesson.correct < 15 < lesson.correct
+
+
+def test_two_lessons_at_once_come_one_after_the_other(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled(digits, 60)
+    busy: list[int] = []
+    most: list[int] = []
+
+    def ask(module: str, function: str, *args: object) -> object:
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.1)
+        facts = head.teach(*args)  # type: ignore[arg-type]
+        busy.pop()
+        return facts
+
+    monkeypatch.setattr(launch, "ask", ask)
+    both = at_once(*(lambda: embed.teach(digits.dataset.id, "me"),) * 2)
+    assert most == [1, 1] and sorted(map(str, both)) == sorted(map(str, embed.lessons(digits.dataset.id)))
+
+
+def test_a_lesson_speaks_of_classes_by_their_names_of_today(digits: Digits) -> None:
+    d = digits.dataset.id
+    given = labelled(digits, 300)
+    give(digits.dataset, {i: str((int(given[i]) + 5) % 10) for i in list(given)[::20]})
+    embed.teach(d, "me")
+    before, wrong = embed.answers(d), embed.order(d, "likely-wrong", Filter())
+    offered = embed.suggest(d, 0.5)
+    ledger.rename_class(d, "3", "drei", "me")
+    ledger.rename_class(d, "5", "3", "me")  # a name that was another class's
+    called = {"3": "drei", "5": "3"}
+    after = embed.answers(d)
+    assert before is not None and after is not None and {"3", "5"} <= offered.keys()
+    assert (after["predicted"] == before["predicted"].replace(called)).all()
+    mine = after.dropna(subset="label")
+    assert (mine["label"] == mine["image_id"].map(store.labels(d))).all() and len(mine) == 300
+    assert embed.suggest(d, 0.5) == {called.get(name, name): ids for name, ids in offered.items()}
+    assert embed.suggest(d, 0.5, "drei") == {"drei": offered["3"]}
+    again = embed.order(d, "likely-wrong", Filter())
+    assert again.ids == wrong.ids and any("drei" in note for note in again.notes.values())
+    assert embed.teach(d, "me").changed == 0
+    label.retire_class(d, "drei", "me")
+    assert "drei" not in embed.suggest(d, 0.5) and embed.suggest(d, 0.5, "drei") == {}
+
+
+def test_answers_that_were_accepted_teach_but_do_not_judge(digits: Digits) -> None:
+    d = digits.dataset.id
+    labelled(digits, 60)
+    alone = embed.teach(d, "me")
+    accepted = {i: name for name, ids in embed.suggest(d, 0.5).items() for i in ids}
+    give(digits.dataset, accepted, "model")
+    assert len(accepted) > 50 and set(ledger.sources(d).values()) == {"manual", "model"}
+    some = [i for i in accepted][:5]
+    ledger.flag(d, {i: store.carried(d)[i].seq for i in some}, True, "me")  # looks again, and labels nothing
+    lesson = embed.teach(d, "me")
+    assert lesson.labels == lesson.learned == 60 + len(accepted) and alone.n <= lesson.n <= 60
+    people = labelled(digits, 19, ("validation",))
+    assert embed.teach(d, "me").how == "cross-validation"
+    more = labelled(digits, 25, ("validation",))
+    judged = embed.teach(d, "me")
+    assert (judged.how, judged.n) == ("validation", 25) and people.keys() < more.keys()
+    give(digits.dataset, {i: one.label for i, one in store.carried(d).items() if one.label}, "model")
+    nobody = embed.teach(d, "me")
+    assert (nobody.n, nobody.accuracy) == (0, None) and "Nothing judges it yet" in _said([nobody])
+    assert len(learning_curve([nobody]).data) == 0 and len(learning_curve([lesson, nobody]).data) == 1
+
+
+def test_what_is_said_of_a_lesson_is_no_more_than_is_known(digits: Digits) -> None:
+    d = digits.dataset.id
+    labelled(digits, 100)
+    crossed = embed.teach(d, "me")
+    labelled(digits, 40, ("validation",))
+    held = embed.teach(d, "me")
+    assert (crossed.learned, held.learned, held.labels) == (100, 100, 140)
+    assert "Learned from **100 labels**" in _said([crossed]) and "Learned from **100 of 140 labels**" in _said([crossed, held])
+    for said in (_said([crossed]), _said([held])):
+        assert "it had not seen" in said and "the images labelled so far, not the whole dataset" in said
+    assert f"of {crossed.n:,} labelled images it had not seen" in _said([crossed])
+    figure = learning_curve([crossed, held, replace(crossed, labels=180), replace(held, labels=200)])
+    assert [(one.name, list(one.x)) for one in figure.data] == [("cross-validation", [100, 180]), ("validation images", [140, 200])]
+    path = embed._home(d) / "events.jsonl"
+    old = [{k: v for k, v in json.loads(line).items() if k != "learned"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert [one.labels for one in embed.lessons(d)] == [100, 140] and "Learned from **140 labels**" in _said(embed.lessons(d))
+
+
+def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_class(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d = digits.dataset.id
+    labelled(digits, 200)
+    embed.teach(d, "me")
+    asked: list[float] = []
+    suggest = embed.suggest
+
+    def counted(dataset_id: int, least: float, label: str | None = None) -> dict[str, list[str]]:
+        asked.append(least)
+        return suggest(dataset_id, least, label)
+
+    monkeypatch.setattr(embed, "suggest", counted)
+    app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
+    app.query_params["dataset"] = "digits"
+    app.run()
+    app = app.switch_page("label.py").run()
+
+    def button(key: str) -> Any:
+        return next(b for b in app.button if b.key == key)
+
+    def offered() -> dict[str, int]:
+        return {b.key.rpartition("-")[2]: int(b.label.split(" ")[0]) for b in app.button if b.key and b.key.startswith("accept-")}
+
+    app.run()
+    assert not app.exception and asked == [] and offered() == {}
+    app.slider(key="least").set_value(0.8).run()
+    button("find-answers").click().run()
+    found = suggest(d, 0.8)
+    assert asked == [0.8] and offered() == {name: len(ids) for name, ids in found.items()} and len(found) > 3
+    app.run()
+    assert asked == [0.8] and len(offered()) == len(found)
+    first, second = list(found)[:2]
+    button(f"accept-{d}-{first}").click().run()
+    assert {ledger.sources(d)[i] for i in found[first]} == {"model"} and offered().keys() == found.keys() - {first}
+    last = app.session_state["last-all"]
+    give(digits.dataset, {i: digits.truth[i] for i in found[second]})  # somebody else was quicker
+    button(f"accept-{d}-{second}").click().run()
+    assert app.session_state["last-all"] == last and offered().keys() == found.keys() - {first, second} and asked == [0.8]
+    app.slider(key="least").set_value(0.9).run()
+    assert offered() == {} and not app.exception
 
 
 def test_labels_of_the_test_split_are_never_used(digits: Digits) -> None:
@@ -460,14 +594,44 @@ def test_no_mixture_of_classes_breaks_the_lesson(tmp_path: Path, labels: str) ->
     drawn = np.random.default_rng(1)
     ids = [f"{n:016x}" for n in range(70)]
     x = drawn.normal(size=(70, 5)).astype(np.float32)
-    ml.save(tmp_path / "embedding.npz", {"ids": np.array(ids), "reduced": x})
     given = {i: label for i, label in zip(ids, labels, strict=False) if label != " "}
-    facts = head.teach(str(tmp_path), str(tmp_path / "out.npz"), given, ("a", "b", "c", "d", "never"), [])
+    facts = learned(tmp_path, ids, x, given, ("a", "b", "c", "d", "never"))
     alone = sum(labels.count(c) == 1 for c in set(given.values()))
     assert facts["n"] == len(given) - alone and facts["classes"] == len(set(given.values()))
     with np.load(tmp_path / "out.npz") as stored:
         assert np.isfinite(stored["confidence"]).all() and np.isfinite(stored["entropy"]).all()
         assert np.isnan(stored["own"]).sum() == 70 - len(given) + alone and (stored["predicted"] < 4).all()
+        single = [n for n, c in enumerate(labels) if labels.count(c) == 1 and c != " "]  # nothing else says what its class looks like
+        assert len(single) == alone and np.allclose(stored["confidence"][single], 0.2) and (stored["margin"][single] == 0).all()
+
+
+def learned(folder: Path, ids: list[str], x: np.ndarray, given: dict[str, str], classes: tuple[str, ...], group: object = -1) -> dict:
+    """What the head says of a lesson on these features."""
+    groups = np.broadcast_to(np.array(group, np.int32), len(ids))
+    ml.save(folder / "embedding.npz", {"ids": np.array(ids), "reduced": x.astype(np.float32), "group": groups})
+    return head.teach(str(folder), str(folder / "out.npz"), given, classes, [], [], "2026")
+
+
+def test_near_duplicates_do_not_judge_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng(3)
+    ids = [f"{n:016x}" for n in range(200)]
+    x = np.repeat(drawn.normal(size=(100, 60)), 2, axis=0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    given = dict(zip(ids, np.repeat(drawn.choice(["a", "b"], 100), 2).tolist(), strict=True))  # there is nothing to learn
+    pairs = np.repeat(np.arange(100), 2)
+    by_heart = learned(tmp_path, ids, x, given, ("a", "b"))
+    honest = learned(tmp_path, ids, x, given, ("a", "b"), pairs)
+    assert by_heart["correct"] > 150 and honest["n"] == 200 and honest["correct"] < 130
+    monkeypatch.setattr(head, "MOST", 100)  # what is not learned from has a near duplicate that is
+    honest = learned(tmp_path, ids, x, given, ("a", "b"), pairs)
+    assert (honest["learned"], honest["labels"]) == (100, 200) and honest["correct"] < 130
+    with np.load(tmp_path / "out.npz") as stored:
+        assert stored["at"] == "2026"
+    mixed = {i: "abcd"[n % 4] if n < 8 else "a" for n, i in enumerate(ids[:20])}  # classes that lie in groups with others
+    for size in (2, 3, 5, 20):
+        facts = learned(tmp_path, ids, x, mixed, ("a", "b", "c", "d"), np.arange(200) // size)
+        with np.load(tmp_path / "out.npz") as stored:
+            assert np.isfinite(stored["confidence"]).all() and facts["n"] == np.isfinite(stored["own"]).sum() <= 20
 
 
 def test_many_labels_are_drawn_evenly_and_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,6 +678,90 @@ def test_an_embedding_in_the_background_is_started_once_and_can_be_stopped(small
         time.sleep(0.05)
     embedded(small.id)
     assert embed.latest(small.id) is not None and embed.missing(small.id) == 0
+
+
+@dataclass
+class Slow:
+    """A launcher for which a process takes a while to begin, and whose processes end when they are told to."""
+
+    going: set[Path]
+    started: int = 0
+
+    def start(self, folder: Path, command: list[str]) -> None:
+        (folder / "worker.log").touch()
+        self.started += 1
+        time.sleep(0.05)
+        runs.write_json(folder / "handle.json", {})
+        self.going.add(folder)
+
+    def alive(self, folder: Path) -> bool:
+        return folder in self.going
+
+    def kill(self, folder: Path) -> None:
+        self.going.discard(folder)
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """What each act returned or raised; all begin at the same moment."""
+    found: list[object] = [None] * len(acts)
+    gate = threading.Barrier(len(acts))
+
+    def do(n: int) -> None:
+        gate.wait()
+        try:
+            found[n] = acts[n]()
+        except Exception as e:
+            found[n] = e
+
+    threads = [threading.Thread(target=do, args=(n,)) for n in range(len(acts))]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return found
+
+
+def test_two_people_who_start_at_once_start_one_embedding(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(set())
+    monkeypatch.setattr(launch, "launcher", slow)
+
+    def seen() -> set[str]:
+        states = []
+        for _ in range(20):
+            states.append(embed.state(small.id))
+            time.sleep(0.005)
+        return {one.status for one in states if one is not None}
+
+    for trial in range(1, 9):
+        first, second, status = at_once(lambda: embed.start(small.id, "ann"), lambda: embed.start(small.id, "bob"), seen)
+        assert isinstance(first, str) and first == second and slow.started == trial
+        assert isinstance(status, set) and ("lost" not in status or trial > 1)  # the one before was
+        assert [one.id for one in embed.running()] == [first]
+        slow.going.clear()
+        ended = embed.state(small.id)
+        assert ended is not None and ended.status == "lost" and embed.running() == []
+
+
+def test_what_runs_is_asked_of_processes_and_not_of_the_files_of_those_that_ended(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = embedded(small.id)
+    runs.write_json(folder / "handle.json", {"pid": 2**22 - 1, "started": 0})
+    monkeypatch.setattr(runs, "read_lines", lambda *_: pytest.fail("events were read"))
+    assert embed.running() == []
+
+
+def test_a_map_is_made_on_the_cpu_while_a_run_has_the_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ml, "pick_device", lambda asked: torch.device("cuda"))
+    (home / "locks").mkdir(parents=True)
+    lock = filelock.FileLock(home / "locks" / "cuda.lock")
+    with ml.spare_device() as device, pytest.raises(filelock.Timeout):
+        assert device.type == "cuda"
+        lock.acquire(timeout=0)
+    with lock, ml.spare_device() as device:
+        assert device.type == "cpu"
+    lock.acquire(timeout=0)
+    lock.release()
 
 
 def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:

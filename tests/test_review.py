@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from core import dataset, images, ledger, review, runs, store, uploads
+from core import label as names
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Prediction, Submission
@@ -228,3 +229,18 @@ def test_no_decision_on_a_deleted_dataset_is_taken_back(small: Dataset, upload: 
     with pytest.raises(Invalid, match="“squares” was deleted"):
         review.reopen(one.id, "Mo")
     assert [s.id for s in review.decided(small.id)] == [one.id]
+
+
+def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(small: Dataset) -> None:
+    known = store.browse(small.id, store.Filter(label="red"), 0, 1)[0]
+    kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
+    one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+    names.rename_class(small.id, "blue", "navy", "Ann")
+    assert [s.predicted for s in review.queue(small.id)] == ["navy"]
+    review.decide(one.id, "accepted", None, "Mo")
+    assert dataset.image(small.id, known.id).label == "navy"
+    names.rename_class(small.id, "red", "ruby", "Ann")
+    names.flag(small.id, {known.id: dataset.image(small.id, known.id).label_seq}, True, "Ann")
+    review.reopen(one.id, "Mo")
+    assert dataset.image(small.id, known.id).label == "ruby"
+    assert {r.label for r in store.snapshot(small.id, 0).rows} <= set(store.get_dataset(small.id).classes)

@@ -17,6 +17,7 @@ import pytest
 
 from core import catalog, dataset, evaluate, label, launch, predict, runs, schema, store, train
 from core.errors import Conflict, Invalid, NotFound
+from core.settings import settings
 from core.types import Dataset, Ended, now
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def test_a_killed_run_is_lost_and_its_log_and_last_weights_can_be_read(small: Da
     until(lambda: not psutil.pid_exists(pid), "the end of the process")
     assert [r.run.id for r in train.usable(small.id)] == [run.id]
     file = dataset.images_of(small.id, [runs.snapshot_rows(folder)[0].image_id])[0]
-    (answer,) = predict.predict(run.id, [store.settings().images / file.path])
+    (answer,) = predict.predict(run.id, [settings().images / file.path])
     assert not isinstance(answer, predict.Failure)
 
 
@@ -196,7 +197,7 @@ def folder_of_a_run(small: Dataset) -> Path:
     run = runs.Run(
         "20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x"
     )
-    folder = store.settings().runs / run.id
+    folder = settings().runs / run.id
     runs.create(folder, run, snapshot)
     return folder
 
