@@ -454,9 +454,7 @@ def test_what_is_said_of_a_lesson_is_no_more_than_is_known(digits: Digits) -> No
     assert [one.labels for one in embed.lessons(d)] == [100, 140] and "Learned from **140 labels**" in _said(embed.lessons(d))
 
 
-def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_class(
-    digits: Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_class(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     d = digits.dataset.id
     labelled(digits, 200)
     embed.teach(d, "me")
@@ -742,9 +740,7 @@ def test_two_people_who_start_at_once_start_one_embedding(small: Dataset, monkey
         assert ended is not None and ended.status == "lost" and embed.running() == []
 
 
-def test_what_runs_is_asked_of_processes_and_not_of_the_files_of_those_that_ended(
-    small: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_runs_is_asked_of_processes_and_not_of_the_files_of_those_that_ended(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = embedded(small.id)
     runs.write_json(folder / "handle.json", {"pid": 2**22 - 1, "started": 0})
     monkeypatch.setattr(runs, "read_lines", lambda *_: pytest.fail("events were read"))

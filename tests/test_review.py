@@ -231,7 +231,7 @@ def test_no_decision_on_a_deleted_dataset_is_taken_back(small: Dataset, upload: 
     assert [s.id for s in review.decided(small.id)] == [one.id]
 
 
-def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(small: Dataset) -> None:
+def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(small: Dataset, upload: Callable[..., Prediction]) -> None:
     known = store.browse(small.id, store.Filter(label="red"), 0, 1)[0]
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
