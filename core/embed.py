@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
-from core import jobs, launch, runs, store
+from core import jobs, launch, ledger, runs, store
 from core.errors import AppError, Invalid, NotFound
 from core.metrics import wilson
 from core.settings import settings
@@ -50,14 +52,21 @@ def start(dataset_id: int, by: str) -> str:
         raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
     if not sum(n for _, _, n in store.counts(dataset_id)):
         raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
-    current = state(dataset_id)
-    if current is not None and current.status == "running":
-        return current.id
-    keep = _newest(dataset_id)
-    for old in _jobs(dataset_id):
-        if keep is None or old != keep.parent:
-            shutil.rmtree(old, ignore_errors=True)
-    return jobs.start(_home(dataset_id), "embed-job", {"dataset_id": dataset_id, "by": by})
+    with _lock(dataset_id, "start"):
+        found, keep = _jobs(dataset_id), _newest(dataset_id)
+        current = _state(found[-1]) if found else None
+        if current is not None and current.status == "running":
+            return current.id
+        for old in found:
+            if keep is None or old != keep.parent:
+                shutil.rmtree(old, ignore_errors=True)
+        return jobs.start(_home(dataset_id), "embed-job", {"dataset_id": dataset_id, "by": by})
+
+
+def _lock(dataset_id: int, what: str) -> FileLock:
+    """One at a time for each dataset, in all threads and processes."""
+    _home(dataset_id).mkdir(parents=True, exist_ok=True)
+    return FileLock(_home(dataset_id) / f"{what}.lock")
 
 
 def run_embed_job(folder: Path) -> None:
@@ -87,7 +96,11 @@ def write_list(folder: Path, dataset_id: int) -> None:
 def state(dataset_id: int) -> EmbedState | None:
     """The dataset's newest embedding, finished or not."""
     found = _jobs(dataset_id)
-    return _state(found[-1]) if found else None
+    newest = _state(found[-1]) if found else None
+    if newest is not None and newest.status == "lost":
+        with _lock(dataset_id, "start"):  # so is one that is just starting
+            newest = _state(found[-1])
+    return newest
 
 
 def stop(dataset_id: int) -> None:
@@ -97,9 +110,9 @@ def stop(dataset_id: int) -> None:
 
 
 def running() -> list[EmbedState]:
-    """The embeddings of all datasets that are being made."""
-    found = [_state(path.parent) for path in sorted(settings().embeddings.glob("*/*/job.json"))]
-    return [one for one in found if one.status == "running"]
+    """The embeddings of all datasets that are being made; reads nothing of those that have ended."""
+    alive = [path.parent for path in settings().embeddings.glob("*/*/handle.json") if launch.launcher.alive(path.parent)]
+    return [one for folder in sorted(alive) if (one := _state(folder)) is not None and one.status == "running"]
 
 
 def _home(dataset_id: int) -> Path:
@@ -108,12 +121,19 @@ def _home(dataset_id: int) -> Path:
 
 def _jobs(dataset_id: int) -> list[Path]:
     """The folders of the dataset's embeddings, oldest first."""
-    found = [(runs.read_json(path)["at"], path.parent) for path in _home(dataset_id).glob("*/job.json")]
+    found = []
+    for path in _home(dataset_id).glob("*/job.json"):
+        with suppress(FileNotFoundError):  # a start has removed it a moment ago
+            found.append((runs.read_json(path)["at"], path.parent))
     return [folder for _, folder in sorted(found)]
 
 
-def _state(folder: Path) -> EmbedState:
-    job, alive, facts, end = jobs.read(folder)
+def _state(folder: Path) -> EmbedState | None:
+    """None if it was removed a moment ago."""
+    try:
+        job, alive, facts, end = jobs.read(folder)
+    except FileNotFoundError:
+        return None
     status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
     if end.get("kind") == "Done":
         status = "done"
@@ -224,7 +244,8 @@ class Lesson:
     how: Literal["validation", "cross-validation"]
     classes: int  # that had labels
     changed: int  # answers that differ from the last lesson's
-    sure: int  # unlabelled images answered with a confidence of at least 0.95
+    sure: int  # images without a label, outside test, answered with a confidence of at least 0.95
+    learned: int | None = None  # of the labels; the others judge, or are more than it learns from. None: a lesson of before it was kept
 
     @property
     def accuracy(self) -> Interval | None:
@@ -232,25 +253,29 @@ class Lesson:
 
 
 def teach(dataset_id: int, by: str) -> Lesson:
-    """Learns from today's labels and answers for every image of the newest embedding; Invalid if there are too few labels."""
-    path = _needed(dataset_id)
-    carried = store.carried(dataset_id)
-    labels = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}
-    validation = [i for i in labels if carried[i].split == "validation"]
-    before = answers(dataset_id)
-    classes = tuple(sorted(set(labels.values())))
-    facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(_answers_path(dataset_id)), labels, classes, validation)
-    after = answers(dataset_id)
-    assert after is not None
-    changed = 0
-    if before is not None:
-        both = after.merge(before, on="image_id")
-        changed = int((both["predicted_x"] != both["predicted_y"]).sum())
-    sure = after.loc[after["confidence"] >= SURE, "image_id"]
-    unlabelled = sum(i in carried and carried[i].label is None for i in sure)
-    lesson = Lesson(at=now(), by=by, changed=changed, sure=unlabelled, **facts)
-    runs.append_line(_home(dataset_id), asdict(lesson))
-    return lesson
+    """Learns from today's labels and answers for every image of the newest embedding; Invalid if there are too few labels.
+
+    Labels that were the model's own answers are learned from, but say nothing of how good it is.
+    """
+    with _lock(dataset_id, "teach"):
+        path, at, before = _needed(dataset_id), now(), answers(dataset_id)
+        carried = store.carried(dataset_id)
+        labels = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}
+        validation = [i for i in labels if carried[i].split == "validation"]
+        accepted = [i for i, source in ledger.sources(dataset_id).items() if source == "model"]
+        classes = tuple(sorted(set(labels.values())))
+        out = _answers_path(dataset_id)
+        facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(out), labels, classes, validation, accepted, at)
+        after = answers(dataset_id)
+        assert after is not None
+        changed = 0
+        if before is not None:
+            both = after.merge(before, on="image_id")
+            changed = int((both["predicted_x"] != both["predicted_y"]).sum())
+        sure = sum(len(ids) for ids in suggest(dataset_id, SURE).values())
+        lesson = Lesson(at=at, by=by, changed=changed, sure=sure, **facts)
+        runs.append_line(_home(dataset_id), asdict(lesson))
+        return lesson
 
 
 def lessons(dataset_id: int) -> list[Lesson]:
@@ -262,20 +287,31 @@ def answers(dataset_id: int) -> pd.DataFrame | None:
     """The last lesson's answers: image_id, predicted, confidence, entropy, margin, label, own, issue.
 
     label is that of the time (missing: none, or test), own the probability it was given, issue whether it is suspect.
-    What is said of a labelled image is said by a head that has not seen its label.
+    Classes bear their names of today. What is said of a labelled image is said by a head that has not seen its label;
+    where nothing can be said without it, for it is the only one of its class, all classes are equally likely.
     """
     path = _answers_path(dataset_id)
-    return _answers(path, path.stat().st_mtime_ns).copy() if path.exists() else None
+    if not path.exists():
+        return None
+    mtime_ns = path.stat().st_mtime_ns
+    taught, words = _taught(path, mtime_ns), ledger.names(dataset_id)
+    at = str(taught.get("at", "9"))  # unknown: as if no class was renamed since
+    return _answers(path, mtime_ns, tuple(words.since(name, at) for name in taught["classes"].tolist())).copy()
 
 
 @lru_cache(maxsize=4)
-def _answers(path: Path, mtime_ns: int) -> pd.DataFrame:
+def _taught(path: Path, mtime_ns: int) -> dict[str, np.ndarray]:
     with np.load(path) as stored:
-        names = np.array([*stored["classes"].tolist(), None], object)  # the last place is that of -1
-        plain = {name: stored[name] for name in ("confidence", "entropy", "margin", "own", "issue")}
-        return pd.DataFrame(
-            {"image_id": stored["ids"].astype(object), "predicted": names[stored["predicted"]], "label": names[stored["label"]], **plain}
-        )
+        return dict(stored)
+
+
+@lru_cache(maxsize=4)
+def _answers(path: Path, mtime_ns: int, classes: tuple[str, ...]) -> pd.DataFrame:
+    taught, names = _taught(path, mtime_ns), np.array([*classes, None], object)  # the last place is that of -1
+    plain = {name: taught[name] for name in ("confidence", "entropy", "margin", "own", "issue")}
+    return pd.DataFrame(
+        {"image_id": taught["ids"].astype(object), "predicted": names[taught["predicted"]], "label": names[taught["label"]], **plain}
+    )
 
 
 def _answers_path(dataset_id: int) -> Path:
@@ -283,16 +319,20 @@ def _answers_path(dataset_id: int) -> Path:
 
 
 def suggest(dataset_id: int, least: float, label: str | None = None) -> dict[str, list[str]]:
-    """Unlabelled images by the class the head is at least this confident of, surest first; a label asks for that class alone."""
+    """Unlabelled images by the class the head is at least this confident of, surest first; a label asks for that class alone.
+
+    None of the test split, whose labels people give.
+    """
     found = answers(dataset_id)
     if found is None:
         return {}
     carried = store.carried(dataset_id)
-    known = set(store.get_dataset(dataset_id).classes) if label is None else {label}
+    known = {name for name in store.get_dataset(dataset_id).classes if label in (None, name)}
     rows = found[(found["confidence"] >= least) & found["predicted"].isin(known)].sort_values("confidence", ascending=False, kind="stable")
     suggested: dict[str, list[str]] = {}
     for image_id, predicted in zip(rows["image_id"], rows["predicted"], strict=True):
-        if image_id in carried and carried[image_id].label is None:
+        one = carried.get(image_id)
+        if one is not None and one.label is None and one.split != "test":
             suggested.setdefault(predicted, []).append(image_id)
     return suggested
 
@@ -348,16 +388,11 @@ def order(dataset_id: int, name: str, want: Filter) -> Ordered:
 
 
 def _wanted(dataset_id: int, want: Filter, carried: dict[str, Carried]) -> list[str]:
-    if want.text:
+    if want.text:  # of a name that is not carried
         return [image.id for image in store.browse(dataset_id, want, 0, len(carried))]
-    return [
-        i
-        for i, one in carried.items()
-        if (want.label is None or one.label == want.label)
-        and (not want.split or one.split == want.split)
-        and (want.labelled is None or (one.label is not None) == want.labelled)
-        and (want.flagged is None or one.flagged == want.flagged)
-    ]
+    asked = (want.label, want.split or None, want.labelled, want.flagged)
+    here = ((i, (one.label, one.split, one.label is not None, one.flagged)) for i, one in carried.items())
+    return [i for i, has in here if all(a is None or a == h for a, h in zip(asked, has, strict=True))]
 
 
 def _ranked(ids: list[str], key: np.ndarray, wanted: list[str], note: Callable[[int], str]) -> Ordered:

@@ -194,7 +194,7 @@ def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None
 
 
 def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
-    """The first candidates that were not dealt out to anybody else; they are this session's while it is there.
+    """The first candidates without a label that were not dealt out to anybody else; they are this session's while it is there.
 
     What it held before is free again, but for keep.
     """

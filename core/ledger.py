@@ -442,10 +442,11 @@ class Names:
 # Classes ------------------------------------------------------------------------------------------
 
 
-def live_classes(c: sa.Connection, dataset_id: int) -> tuple[str, ...]:
-    """The names of the classes that are offered, in their order."""
-    query = select(classes.c.name).where(classes.c.dataset_id == dataset_id, classes.c.retired_at.is_(None)).order_by(classes.c.position)
-    return tuple(c.execute(query).scalars())
+def live_classes(c: sa.Connection, dataset_id: int) -> dict[str, int]:
+    """The classes that are offered, in their order, with their positions."""
+    offered = (classes.c.dataset_id == dataset_id, classes.c.retired_at.is_(None))
+    query = select(classes.c.name, classes.c.position).where(*offered).order_by(classes.c.position)
+    return {name: position for name, position in c.execute(query)}
 
 
 def list_classes(dataset_id: int) -> list[Class]:

@@ -34,7 +34,8 @@ from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission,
 
 
 def _dataset(connection: sa.Connection, row: Any) -> Dataset:
-    return Dataset(row.id, row.name, ledger.live_classes(connection, row.id), row.created_at, row.splits_given, row.deleted_at)
+    live = ledger.live_classes(connection, row.id)
+    return Dataset(row.id, row.name, tuple(live), row.created_at, row.splits_given, row.deleted_at, tuple(live.values()))
 
 
 def create_dataset(name: str) -> Dataset:
@@ -216,17 +217,28 @@ def carried(dataset_id: int) -> dict[str, Carried]:
 
 
 CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
+GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: until then nobody else gets it
 
 
 def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
-    """The first candidates that nobody else holds, held for this session from now on; of what it held before only keep stays its own."""
+    """The first candidates without a label that nobody else holds, held for this session from now on.
+
+    Of what it held before only keep stays its own; the rest is free again in a moment.
+    """
     at = time.time()
     with writing() as c:
-        done = sa.and_(claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
-        c.execute(claims.delete().where(sa.or_(claims.c.until < at, done)))
+        c.execute(claims.delete().where(claims.c.until < at))
+        done = (claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
+        c.execute(claims.update().where(*done).values(session=f"{session} before", until=at + GRACE_SECONDS))
         held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
         theirs = set(c.execute(held).scalars())
-        mine = [i for i in candidates if i not in theirs][:count]
+        mine: list[str] = []
+        for part in parts([i for i in candidates if i not in theirs]):
+            free = select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part), images.c.label.is_(None))
+            unlabelled = set(c.execute(free).scalars())  # asked here again: the candidates were read a moment ago
+            mine = [*mine, *(i for i in part if i in unlabelled)][:count]
+            if len(mine) == count:
+                break
         for part in parts(mine):
             c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.image_id.in_(part)))
         if mine:

@@ -25,6 +25,7 @@ class Dataset:
     created_at: str
     splits_given: bool  # the source named train/test itself; images added later by hand then join train
     deleted_at: str | None = None
+    places: tuple[int, ...] = ()  # of each class, for its key and colour: a retired class leaves a gap
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,7 @@ def browse(current: Dataset) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
         st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
         st.pagination(pages, key="page")
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "browse")
 
 
 def filters(current: Dataset, counts) -> Filter:
@@ -282,8 +281,7 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         elif view == "Classes":
             classes_view(current)
         elif view == "History":
-            if wanted := history_view(current):
-                drawer(current, wanted)
+            drawer(current, history_view(current), "history")
         else:
             add_images(current)
             restore()

@@ -119,8 +119,7 @@ def images_of(current: Dataset, e: Evaluation) -> None:
     event = thumbs.image_grid(current, found, key="cell-grid", rows=part, split=e.split, caption="prediction", editable=True)
     if pages > 1:
         st.pagination(pages, key="cell-page")
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "evaluate")
 
 
 def per_class(e: Evaluation) -> None:

@@ -12,7 +12,6 @@ from core.types import Dataset, Image
 from pages.shared import frame, thumbs
 from pages.shared.classes import add_class
 from pages.shared.detail import drawer
-from pages.shared.figures import class_color
 from pages.shared.map import embedding_map
 from pages.shared.one import one
 from pages.shared.teach import embedding_needed, teach_button, teach_line
@@ -66,7 +65,9 @@ def ready(current: Dataset, order: str) -> bool:
     return True
 
 
-def batch(current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False, handled: Sequence[str] = ()) -> dict:
+def batch(
+    current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False, handled: Sequence[str] | None = None
+) -> dict:
     """The images this session works on: they stay while labels are given, until the next ones are asked for.
 
     Images without a label are dealt out, so that no two people get the same one.
@@ -75,13 +76,17 @@ def batch(current: Dataset, show: str, order: str, want: Filter, size: int, agai
     held = st.session_state.get("batch")
     fresh = held is None or held["sign"] != sign
     if fresh:
-        held = {"sign": sign, "seen": set()}
+        held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:
         ordered = embed.order(current.id, order, want)
         left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
-        keep = sorted(set(held.get("ids", ())) - set(handled)) if handled else []  # those still wait on the page
-        ids = label.deal(current.id, frame.session(), left, size, keep) if show == "unlabelled" else left[:size]
-        held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids), "seen": held["seen"] | set(ids)}
+        keep = held["given"] - set(handled) if handled is not None else ()  # they still wait on the page
+        ids = label.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
+        if held["ids"]:
+            held["before"].append(held["ids"])
+        held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids)}
+        held["given"] |= set(ids)
+        held["seen"] |= set(ids)
         if set(ids) >= set(ordered.ids):  # the last ones: after them it begins anew
             held["seen"] = set()
         st.session_state["batch"] = held
@@ -128,11 +133,14 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
     done = sum(i.label is not None for i in found)
     with st.container(horizontal=True, vertical_alignment="center", key="next-batch"):
         st.caption(f"{len(found):,} of {held['total']:,} images in this order; {done:,} of these are labelled.", width="stretch")
-        if st.button(f"Next {PER_PAGE}", type="primary", icon=":material/arrow_forward:", key="next", shortcut="n"):
+        if held["before"] and st.button(f"Previous {PER_PAGE}", icon=":material/arrow_back:", key="previous"):
+            held["ids"] = held["before"].pop()
+            st.rerun()
+        kind = "primary" if current.classes else "secondary"
+        if held["total"] > len(found) and st.button(f"Next {PER_PAGE}", type=kind, icon=":material/arrow_forward:", key="next"):
             batch(current, show, order, want, PER_PAGE, again=True)
             st.rerun()
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "grid")
 
 
 def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None:
@@ -164,8 +172,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
             st.rerun()
     if not found:  # the component stays, with the last decisions
         nothing_left(current, show, order)
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "one")
 
 
 def guided(current: Dataset) -> list[dict[str, object]]:
@@ -174,14 +181,12 @@ def guided(current: Dataset) -> list[dict[str, object]]:
     shown = {i.id: api.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])}
     return [
         {
-            "name": name,
-            "color": class_color(i),
-            "key": key,
-            "guideline": known[name].guideline,
-            "accepted": [shown[e] for e in known[name].accepted if e in shown],
-            "rejected": [shown[e] for e in known[name].rejected if e in shown],
+            **one,
+            "guideline": known[one["name"]].guideline,
+            "accepted": [shown[e] for e in known[one["name"]].accepted if e in shown],
+            "rejected": [shown[e] for e in known[one["name"]].rejected if e in shown],
         }
-        for i, (name, key) in enumerate(zip(current.classes, thumbs.class_keys(current.classes), strict=True))
+        for one in thumbs.class_list(current)
     ]
 
 
@@ -214,7 +219,7 @@ def map_view(current: Dataset) -> None:
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
         version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
-        classes=[{"name": c, "color": class_color(i)} for i, c in enumerate(current.classes)],
+        classes=thumbs.class_list(current),
     )  # fmt: skip
     if missing := embed.missing(current.id):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -226,8 +231,7 @@ def map_view(current: Dataset) -> None:
         label_all(current, event.selected, "cluster")
     if event.selected:
         selection(current, event.selected)
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "map")
 
 
 def selection(current: Dataset, ids: list[str]) -> None:
@@ -239,8 +243,7 @@ def selection(current: Dataset, ids: list[str]) -> None:
     event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
     if pages > 1:
         st.pagination(pages, key=key)
-    if event.open:
-        drawer(current, event.open)
+    drawer(current, event.open, "selection")
 
 
 def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
@@ -251,9 +254,11 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
         st.markdown("Choose a cluster in the legend, or draw a lasso around some images: here all of them get a label at once.")
     else:
         with st.container(horizontal=True, vertical_alignment="center", key="label-all-classes"):
-            st.markdown(f"**{len(found):,} selected**, {free:,} without a label. All of them are", width="content")
+            if st.session_state.pop("label-all-clear", False):
+                st.session_state["label-all-over"] = False
             over = st.session_state.get("label-all-over", False) and free < len(found)
             targets = len(found) if over else free
+            st.markdown(f"**{len(found):,} selected**, {free:,} without a label. Label {'all' if over else 'these'} as", width="content")
             for i, name in enumerate(current.classes):
                 if st.button(frame.plain(name), key=f"all-{current.id}-{i}", disabled=not targets):
                     give(current, found, name, source, over)
@@ -264,15 +269,18 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
                         give(current, found, label.add_class(current.id, fresh or ""), source, over)
             if free < len(found):
                 st.checkbox("Change labelled ones too", key="label-all-over", help="Otherwise an image that has a label keeps it.")
-    taken_back(current)
 
 
 def give(current: Dataset, found: Sequence[Image], name: str, source: str, over: bool) -> None:
     operation = secrets.token_hex(16)
     with frame.told():
+        before = st.session_state.get("last-all")
+        # Set first: a second click may cut this run short after the labels are stored.
+        st.session_state["last-all"] = (current.id, operation, f"Images labelled “{name}”")
         changed = label.apply_to_all(current.id, [i.id for i in found], name, frame.user(), operation, source, over)
-        if changed:  # a second press changes nothing: what can be undone is the first
-            st.session_state["last-all"] = (current.id, operation, f"{changed:,} images labelled “{name}”")
+        said = f"{changed:,} image{'s' * (changed != 1)} labelled “{name}”"
+        st.session_state["last-all"] = (current.id, operation, said) if changed else before
+        st.session_state["label-all-clear"] = True
         st.rerun()
 
 
@@ -315,6 +323,7 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
         with st.container(horizontal=True, horizontal_alignment="right", key="teach"):
             teach_button(current)
     teach_line(current)
+    taken_back(current)
     if view != "Map" and len(current.classes) < 2:
         with st.container(border=True, key="first-classes"):
             st.markdown("**Name what the pictures can show**, one class after another. Or begin with the map, which needs no class.")

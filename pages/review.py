@@ -39,7 +39,7 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
             )  # fmt: skip
         st.caption("It is …" if hide else "Or it is …")
         with st.container(horizontal=True):
-            for name, key in zip(current.classes, thumbs.class_keys(current.classes), strict=True):
+            for name, key in ((one["name"], one["key"]) for one in thumbs.class_list(current)):
                 verdict = "accepted" if name == submission.predicted else "corrected"
                 st.button(
                     frame.plain(name), shortcut=key if len(key) == 1 else None, key=f"correct-{submission.id}-{name}", on_click=decide, args=(submission, verdict, name),

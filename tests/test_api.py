@@ -230,6 +230,7 @@ def test_changes_are_told_to_holders_of_a_token_only_and_in_the_expected_form(cl
 
 
 def test_what_was_dealt_out_is_kept_while_a_page_renews_it_and_free_when_it_is_given_back(client: TestClient, small: Dataset) -> None:
+    label.apply(small.id, {i.id: i.label_seq for i in images_of(small)}, None, "Ann")
     ids = [i.id for i in images_of(small)]
     assert label.deal(small.id, "ann", ids, 10) == ids[:10]
     client.get("/api/changes", params={"dataset": small.id, "session": "ann", "renew": 1}, headers=headers("Ann"))

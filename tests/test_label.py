@@ -342,14 +342,25 @@ def test_a_class_that_is_brought_back_comes_back_to_flagged_images_too(small: Da
     assert label.restorable(small.id) == {"red": len(red)} and label.restore_class(small.id, "red", "Ann") == len(red)
 
 
-def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_them(small: Dataset) -> None:
-    every = ids(small, "red")
-    give(small, every, None)
+def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_them(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = unlabelled(small)[:8]
     assert label.deal(small.id, "a", every, 4) == every[:4] and label.held_by_others(small.id, "b") == 4
-    give(small, every[:2], "blue")
-    assert label.held_by_others(small.id, "b") == 2
+    give(small, every[:1], "blue")
+    assert label.held_by_others(small.id, "b") == 3
+    monkeypatch.setattr(store, "GRACE_SECONDS", 0.2)
     assert label.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
-    assert label.deal(small.id, "b", every, 4) == [*every[:3], every[6]]
+    assert label.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
+    time.sleep(0.25)
+    assert label.deal(small.id, "b", every, 4) == [*every[1:3], *every[6:8]]
+
+
+def unlabelled(made: Dataset) -> list[str]:
+    """All of its images, after their labels were taken away."""
+    every = [i.id for i in store.all_images(made.id)]
+    give(made, every, None)
+    return every
 
 
 def test_an_operation_cannot_pretend_to_be_an_imported_event(small: Dataset) -> None:
@@ -410,7 +421,7 @@ def test_going_back_on_an_old_view_is_a_conflict_that_says_who(small: Dataset) -
 
 
 def test_two_sessions_never_hold_the_same_image(small: Dataset) -> None:
-    every = [i.id for i in store.all_images(small.id)]
+    every = unlabelled(small)
     first = label.deal(small.id, "a", every, 5)
     assert first == every[:5] and label.deal(small.id, "a", every, 5) == first
     assert label.deal(small.id, "b", every, 5) == every[5:10]
@@ -419,7 +430,7 @@ def test_two_sessions_never_hold_the_same_image(small: Dataset) -> None:
 
 
 def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
-    every = [i.id for i in store.all_images(small.id)]
+    every = unlabelled(small)
     got: dict[str, list[str]] = {}
 
     def ask(session: str) -> None:
@@ -434,7 +445,7 @@ def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
 
 
 def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    every = [i.id for i in store.all_images(small.id)]
+    every = unlabelled(small)
     monkeypatch.setattr(store, "CLAIM_SECONDS", 0.05)
     gone = label.deal(small.id, "gone", every, 2)
     label.deal(small.id, "here", every, 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
@@ -21,7 +23,7 @@ from core.errors import AppError
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.features import run_once
 from core.ml.model import build, preprocess_for
-from core.ml.worker import pick_device
+from core.ml.worker import device_lock, pick_device
 from core.settings import settings
 from core.types import SnapshotRow
 
@@ -120,12 +122,28 @@ def look(
     rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
     pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)
     torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
-    arch, device = catalog.architecture(ARCHITECTURE), pick_device("auto")
-    model = build(config, 2, preprocess)
-    found, index = run_once(model, arch, preprocess, pixels, settings().cache, dataset_id, device, looking)
+    model, arch = build(config, 2, preprocess), catalog.architecture(ARCHITECTURE)
+    with spare_device() as device:
+        found, index = run_once(model, arch, preprocess, pixels, settings().cache, dataset_id, device, looking)
     features = found[index]
     features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12
     return pixels, features
+
+
+@contextmanager
+def spare_device() -> Iterator[torch.device]:
+    """The first of cuda, mps and cpu; the cpu where a run has the other: it must not run out of memory, and nobody waits for its end."""
+    device = pick_device("auto")
+    lock = device_lock(device)
+    try:
+        if device.type != "cpu":
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        device = torch.device("cpu")
+    try:
+        yield device
+    finally:
+        lock.release()
 
 
 def measures(dataset_id: int, pixels: Pixels, ids: list[str]) -> np.ndarray:

@@ -23,19 +23,24 @@ JUDGES = 20  # labelled validation images from which they, and not cross-validat
 STRENGTH = 15.0
 
 
-def teach(folder: str, out: str, labels: dict[str, str], classes: tuple[str, ...], validation: list[str]) -> dict[str, Any]:
-    """Learns from the labels, answers for every image of the embedding into the file out, and returns labels, n, correct, how, classes.
+def teach(
+    folder: str, out: str, labels: dict[str, str], classes: tuple[str, ...], validation: list[str], accepted: list[str], at: str
+) -> dict[str, Any]:
+    """Learns from the labels, answers for every image of the embedding into the file out, and returns facts of embed.Lesson.
 
-    What it says of a labelled image comes from a head that has not seen that label. The caller leaves out the labels of the test split. Where enough of the labels are of validation images, these judge the head and
-    it does not learn from them; else every fifth of the labels is judged by what was learned from the others.
-    Raises Invalid if there is too little to learn from.
+    What it says of a labelled image comes from a head that has seen neither that label nor that of a near duplicate; where no
+    such head knows the class, as for the only image of one, nothing is known: all classes are equally likely then.
+    Where enough of the labels are of validation images, these judge the head and it does not learn from them; else every fifth
+    of the labels is judged by what was learned from the others. Accepted answers of an earlier head judge nothing.
+    The caller leaves out the labels of the test split. Raises Invalid if there is too little to learn from.
     """
     with np.load(Path(folder) / "embedding.npz") as stored:
-        ids, x = stored["ids"], stored["reduced"]
+        ids, x, group = stored["ids"], stored["reduced"], stored["group"]
     number = {name: i for i, name in enumerate(classes)}
     y = np.array([number.get(labels.get(i, ""), -1) for i in ids.tolist()], np.int64)
     held = np.isin(ids, validation) & (y >= 0)
-    if held.sum() < JUDGES:
+    judges = (y >= 0) & ~np.isin(ids, accepted)
+    if (held & judges).sum() < JUDGES:
         held[:] = False
     learned = balanced(ids, y, (y >= 0) & ~held)
     if len(learned) < AT_LEAST or len(np.unique(y[learned])) < 2:
@@ -46,11 +51,14 @@ def teach(folder: str, out: str, labels: dict[str, str], classes: tuple[str, ...
     head = fit(x[learned], y[learned])
     p = spread(head, x, len(classes))
     judged = np.flatnonzero(y >= 0)
-    honest = out_of_sample(p[judged], x, y, learned, judged)  # NaN for the only image of its class
+    unit = np.where(group >= 0, group, -1 - np.arange(len(ids)))  # near duplicates are one
+    honest = out_of_sample(p[judged], x, y, learned, judged, unit)  # NaN: unknown
     known = ~np.isnan(honest[:, 0])
-    scored = held[judged] if held.any() else known
+    scored = known & (judges & held if held.any() else judges)[judged]
     right = honest[scored].argmax(1) == y[judged[scored]]
     p[judged[known]] = honest[known]
+    predicted = p.argmax(1)
+    p[judged[~known]] = 1 / len(classes)
     own = np.full(len(ids), np.nan, np.float32)
     own[judged] = honest[np.arange(len(judged)), y[judged]]
     issue = np.zeros(len(ids), bool)
@@ -60,16 +68,18 @@ def teach(folder: str, out: str, labels: dict[str, str], classes: tuple[str, ...
         "ids": ids,
         "classes": np.array(classes),
         "label": y.astype(np.int32),
-        "predicted": p.argmax(1).astype(np.int32),
+        "predicted": predicted.astype(np.int32),
         "confidence": top[:, 0],
         "margin": top[:, 0] - top[:, 1],
         "entropy": -(p * np.log(p.clip(1e-12))).sum(1),
         "own": own,
         "issue": issue,
+        "at": np.array(at),
     }
     save(Path(out), arrays)
     return {
         "labels": int((y >= 0).sum()),
+        "learned": len(learned),
         "n": int(scored.sum()),
         "correct": int(right.sum()),
         "how": "validation" if held.any() else "cross-validation",
@@ -100,24 +110,29 @@ def spread(head: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray:
     return p
 
 
-def out_of_sample(p: np.ndarray, x: np.ndarray, y: np.ndarray, learned: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    """p, but for what the head has learned from: there what a head without that fold says. NaN where a class has one label alone.
+def out_of_sample(p: np.ndarray, x: np.ndarray, y: np.ndarray, learned: np.ndarray, judged: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """p, but for what the head has learned from, or near duplicates of it: there what a head without that fold says.
 
-    A class's labels go to the folds in turn, so every class of two or more is in every training part.
+    A class's units go to the folds in turn; the only one of a class is in every training part, and its answer is NaN.
     """
     honest = p.copy()
-    place = {int(i): n for n, i in enumerate(judged)}
-    fold = np.empty(len(learned), np.int64)
+    fold: dict[int, int] = {}
     for name in np.unique(y[learned]):
-        mine = np.flatnonzero(y[learned] == name)
-        fold[mine] = np.arange(len(mine)) % FOLDS if len(mine) > 1 else FOLDS
+        mine = list(dict.fromkeys(unit[learned[y[learned] == name]].tolist()))
+        for n, one in enumerate(mine):
+            fold.setdefault(one, n % FOLDS if len(mine) > 1 else FOLDS)
+    of_judged = np.array([fold.get(one, -1) for one in unit[judged].tolist()])
+    of_learned = np.array([fold[one] for one in unit[learned].tolist()])
     for number in range(FOLDS + 1):
-        tested = learned[fold == number]
+        tested = judged[of_judged == number]
         if not len(tested):
             continue
-        where = [place[int(i)] for i in tested]
-        rest = learned[fold != number]
-        honest[where] = np.nan if number == FOLDS else spread(fit(x[rest], y[rest]), x[tested], p.shape[1])
+        rest = learned[of_learned != number]
+        answer = np.full((len(tested), p.shape[1]), np.nan, np.float32)
+        if number < FOLDS and len(np.unique(y[rest])) > 1:
+            there = np.isin(y[tested], y[rest])  # a class all of whose units are in groups with another's may not be
+            answer[there] = spread(fit(x[rest], y[rest]), x[tested], p.shape[1])[there]
+        honest[of_judged == number] = answer
     return honest
 
 

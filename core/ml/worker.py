@@ -77,12 +77,17 @@ def device_name(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
+def device_lock(device: torch.device) -> filelock.FileLock:
+    """Held by who has the device to himself."""
+    locks = settings().home / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(locks / f"{device.type}.lock")
+
+
 @contextmanager
 def turn(folder: Path, device: torch.device) -> Iterator[None]:
     """One device trains one run at a time; raises Stopped if the run is stopped while it waits."""
-    locks = settings().home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(locks / f"{device.type}.lock")
+    lock = device_lock(device)
     waiting = False
     while True:
         try:

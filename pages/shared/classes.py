@@ -10,7 +10,6 @@ import streamlit as st
 from core import api, dataset, label
 from core.types import Class, Dataset
 from pages.shared import frame, thumbs
-from pages.shared.figures import class_color
 from pages.shared.history import images, say, when
 
 EDITED = "class-edited"  # the name of the class whose editor is open
@@ -38,7 +37,7 @@ def classes_view(current: Dataset) -> None:
         st.info("No classes yet. Name what the pictures can show, one class after another.", icon=":material/sell:")
     counts = dataset.counts(current.id).groupby("label")["images"].sum().to_dict()
     flagged = label.flagged(current.id)
-    keys = thumbs.class_keys([c.name for c in offered])
+    drawn = {one["name"]: one for one in thumbs.class_list(current)}
     shown = {i.id: i for i in dataset.images_of(current.id, list({i for c in offered for i in (*c.accepted, *c.rejected)}))}
     pictures = {image_id: api.thumb_url(image) for image_id, image in shown.items()}
     with st.container(key="classes", gap=None):
@@ -46,7 +45,9 @@ def classes_view(current: Dataset) -> None:
             n = int(counts.get(one.name, 0))
             edited = st.session_state.get(EDITED) == one.name
             with st.container(horizontal=True, gap="xsmall", key=f"row-class-{i}"):
-                st.html(_words(one, class_color(i), keys[i], n, flagged.get(one.name, 0), {} if edited else pictures))
+                st.html(
+                    _words(one, drawn[one.name]["color"], drawn[one.name]["key"], n, flagged.get(one.name, 0), {} if edited else pictures)
+                )
                 with st.container(horizontal=True, width="content"):
                     _move(current, offered, i)
                     _edit(one.name, edited)

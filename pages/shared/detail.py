@@ -29,8 +29,20 @@ def picture(url: str, alt: str, height: str = "auto") -> None:
     )
 
 
-@st.dialog("Image", width="large", position="right", on_dismiss="rerun")
-def drawer(current: Dataset, image_id: str) -> None:
+def drawer(current: Dataset, wanted: str | None, where: str) -> None:
+    """The image that a person asked to see, until it is closed: a rerun for another reason, such as somebody's label, leaves it open."""
+    if wanted:
+        st.session_state[frame.DRAWER] = (where, current.id, wanted)
+    if (held := st.session_state.get(frame.DRAWER)) and held[:2] == (where, current.id):
+        _drawer(current, held[2])
+
+
+def _closed() -> None:
+    st.session_state.pop(frame.DRAWER, None)
+
+
+@st.dialog("Image", width="large", position="right", on_dismiss=_closed)
+def _drawer(current: Dataset, image_id: str) -> None:
     with frame.guarded("image"):
         image = dataset.image(current.id, image_id)
         left, right = st.columns([3, 2])

@@ -58,7 +58,7 @@ def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
         part = filled[filled["split"] == split].set_index("label")["images"].reindex(names).fillna(0)
         if part.sum():
             figure.add_bar(
-                x=[escape(n) for n in names],
+                x=[escape(n, quote=False) for n in names],
                 y=part,
                 name=split,
                 marker_color=color,
@@ -71,26 +71,32 @@ def class_counts(counts: pd.DataFrame, classes: tuple[str, ...]) -> go.Figure:
 
 
 def learning_curve(lessons: Sequence[Lesson]) -> go.Figure:
-    """Accuracy on images the model had not seen against the labels it learned from, with 95 % intervals."""
-    points = [(lesson.labels, lesson.accuracy) for lesson in lessons if lesson.accuracy is not None]
-    x = [labels for labels, _ in points]
-    n = lessons[-1].n
-    figure = base(f"Accuracy against labels given (last n = {n:,})", 300)
-    figure.add_scatter(
-        x=x,
-        y=[share.value for _, share in points],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [share.high - share.value for _, share in points],
-            "arrayminus": [share.value - share.low for _, share in points],
-            "color": "rgba(128,140,140,.6)",
-            "thickness": 1,
-        },
-        mode="lines+markers",
-        line={"color": VALIDATION},
-        hovertemplate="%{x:,} labels: %{y:.1%}<extra></extra>",
-    )
+    """Accuracy on images the model had not seen against the labels given, with 95 % intervals; one line for each way to judge."""
+    figure = base(f"Accuracy against labels given (last n = {lessons[-1].n:,})", 300)
+    for how, name, dash, symbol in (
+        ("cross-validation", "cross-validation", "dot", "circle-open"),
+        ("validation", "validation images", "solid", "circle"),
+    ):
+        points = [(lesson.labels, lesson.accuracy) for lesson in lessons if lesson.how == how and lesson.accuracy is not None]
+        if points:
+            figure.add_scatter(
+                x=[labels for labels, _ in points],
+                y=[share.value for _, share in points],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [share.high - share.value for _, share in points],
+                    "arrayminus": [share.value - share.low for _, share in points],
+                    "color": "rgba(128,140,140,.6)",
+                    "thickness": 1,
+                },
+                mode="lines+markers",
+                name=name,
+                line={"color": VALIDATION, "dash": dash},
+                marker={"symbol": symbol, "size": 8},
+                hovertemplate="%{x:,} labels: %{y:.1%}<extra></extra>",
+            )
+    figure.update_layout(showlegend=True, legend={"y": 0.02, "x": 0.99})
     figure.update_xaxes(title="labels given", rangemode="tozero")
     figure.update_yaxes(title="accuracy on unseen images", tickformat=".0%", range=[0, 1.02])
     return figure

@@ -17,6 +17,7 @@ from core.settings import settings
 from core.types import Dataset, Run
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 log = logging.getLogger("loupe")
 
 
@@ -122,6 +123,9 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
     with guarded(title):
         st.html(ASSETS / "style.css")
         current = chosen()
+        if st.session_state.get("shown") != title:  # an image that was open on the page before is not meant any more
+            st.session_state["shown"] = title
+            st.session_state.pop(DRAWER, None)
         with st.container(key="header"):
             st.title(title, anchor=False)
             st.caption(sentence)

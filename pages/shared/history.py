@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, date, datetime, time, timedelta
+from time import monotonic
 
 import streamlit as st
 
@@ -83,6 +84,9 @@ def spoken() -> None:
 
 
 def _undo(current: Dataset, which: Which, operation: str) -> None:
+    if monotonic() - st.session_state.get("undone-at", 0.0) < 1:  # a second click, which fell on the row that moved up there
+        return
+    st.session_state["undone-at"] = monotonic()
     done = label.undo(current.id, which, frame.user(), operation)
     if done.images:
         text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what {'it' if done.images == 1 else 'they'} had before."

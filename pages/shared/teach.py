@@ -74,15 +74,21 @@ def _said(lessons: list[embed.Lesson]) -> str:
             "shows first what it is least sure of, finds labels that may be wrong, and offers its surest answers."
         )
     last = lessons[-1]
-    how = "validation images" if last.how == "validation" else "labelled images it had not seen (cross-validation)"
+    how = "labelled validation images it had not seen" if last.how == "validation" else "labelled images it had not seen (cross-validation)"
     share = last.accuracy
-    text = f"Learned from **{last.labels:,} labels**, none of them of test images. "
-    if share is not None:
-        text += f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95 % interval {share.low:.0%} to {share.high:.0%}. "
+    given = f"{last.labels:,} labels" if last.learned in (None, last.labels) else f"{last.learned:,} of {last.labels:,} labels"
+    text = f"Learned from **{given}**, none of them of test images. "
+    if share is None:
+        text += "Nothing judges it yet: that takes more labels that people gave. "
+    else:
+        text += (
+            f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95 % interval {share.low:.0%} to {share.high:.0%}, "
+            "about the images labelled so far, not the whole dataset. "
+        )
     if len(lessons) > 1:
         more = last.labels - lessons[-2].labels
         text += f"Since the lesson before: {more:+,} labels, {last.changed:,} answers changed. "
-    return text + f"At least 95 % sure of {last.sure:,} images without a label."
+    return text + f"At least 95 % sure of {last.sure:,} images without a label, not counting test images."
 
 
 @st.fragment(run_every=1)
@@ -102,17 +108,35 @@ def watch(current: Dataset) -> None:
 def accept(current: Dataset) -> None:
     """Takes over the model's surest answers as labels, one class at a time, after they were looked at."""
     with st.popover("Accept answers", icon=":material/done_all:", type="tertiary"):
+        _answers(current)
+
+
+@st.fragment
+def _answers(current: Dataset) -> None:
+    """They are looked for when somebody asks: among 100,000 images that takes half a second, and the page is drawn often."""
+    with frame.guarded("answers"):
         least = st.slider("At least so sure", 0.8, 0.99, 0.95, 0.01, format="%.2f", key="least")
-        found = embed.suggest(current.id, least, None)
-        if not found:
+        sign = (current.id, least, len(embed.lessons(current.id)))
+        if st.button("Find answers", icon=":material/search:", key="find-answers"):
+            st.session_state["answers"] = (sign, embed.suggest(current.id, least))
+        of, found = st.session_state.get("answers", (None, {}))
+        if of == sign and not found:
             st.caption("There is no image without a label that the model is so sure of.")
         st.caption(
-            "Their labels say that they came from the model. Look at them first in the order “Surest”; Dataset → History takes them back."
+            "Their labels say that they came from the model: it learns from them, but they do not judge it. Images of the test split are "
+            "left to people. Look at the answers first in the order “Surest”; Dataset → History takes them back."
         )
-        for name, ids in sorted(found.items(), key=lambda pair: -len(pair[1])):
-            if st.button(f"{len(ids):,} × {frame.plain(name)}", key=f"accept-{current.id}-{name}", icon=":material/check:"):
-                with frame.told():
-                    operation = secrets.token_hex(16)
-                    done = label.apply_to_all(current.id, ids, name, frame.user(), operation, "model")
-                    st.session_state["last-all"] = (current.id, operation, f"{done:,} images labelled “{name}”")
-                    st.rerun()
+        with st.container(horizontal=True):
+            for name, ids in sorted(found.items(), key=lambda pair: -len(pair[1])) if of == sign else ():
+                if st.button(f"{len(ids):,} × {frame.plain(name)}", key=f"accept-{current.id}-{name}", icon=":material/check:"):
+                    with frame.told():
+                        operation, before = secrets.token_hex(16), st.session_state.get("last-all")
+                        # Set first: a second click may cut this run short after the labels are stored.
+                        st.session_state["last-all"] = (current.id, operation, f"Images labelled “{name}”")
+                        done = label.apply_to_all(current.id, ids, name, frame.user(), operation, "model")
+                        said = f"{done:,} image{'s' * (done != 1)} labelled “{name}”"
+                        st.session_state["last-all"] = (current.id, operation, said) if done else before
+                        if not done:
+                            st.toast("These images have labels by now.", icon=":material/info:")
+                        del found[name]
+                        st.rerun()

@@ -13,13 +13,20 @@ from pages.shared import frame
 from pages.shared.figures import class_color
 from pages.shared.grid import Caption, GridEvent, grid
 
+KEYS = [str((i + 1) % 10) for i in range(10)]
+KEYS += [f"⇧{key}" for key in KEYS]
 
-def class_keys(classes: Sequence[str]) -> list[str]:
-    """The key of each class: 1 to 9 and 0, then with Shift; classes named by digits have their own digit."""
-    if all(len(c) == 1 and c in "0123456789" for c in classes):
-        return list(classes)
-    keys = [str((i + 1) % 10) for i in range(10)]
-    return [*keys, *(f"⇧{k}" for k in keys), *[""] * len(classes)][: len(classes)]
+
+def class_list(current: Dataset) -> list[dict[str, str]]:
+    """Name, color and key of each class: 1 to 9 and 0, then with Shift; classes named by digits have their own digit.
+
+    Key and colour go by the place: when a class is retired, no other gets its key under somebody's finger.
+    """
+    digits = all(len(c) == 1 and c in "0123456789" for c in current.classes)
+    return [
+        {"name": name, "color": class_color(place), "key": name if digits else KEYS[place] if place < len(KEYS) else ""}
+        for name, place in zip(current.classes, current.places, strict=True)
+    ]
 
 
 def items(
@@ -70,10 +77,7 @@ def image_grid(
     return grid(
         items(found, rows, split, notes),
         key=key,
-        classes=[
-            {"name": c, "color": class_color(i), "key": key}
-            for i, (c, key) in enumerate(zip(current.classes, class_keys(current.classes), strict=True))
-        ],
+        classes=class_list(current),
         post_url="/api/label" if editable else "",
         changes_url="/api/changes" if editable else "",
         token=frame.token() if editable else "",
