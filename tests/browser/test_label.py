@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 from sklearn.datasets import load_digits
 
 from tests.browser.conftest import ROOT, Server
@@ -173,8 +174,9 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
             for page in pages:
                 page.wait_for_timeout(250)
                 again = page.get_by_role("button", name="Look again")
-                if again.count():
-                    again.click()
+                with contextlib.suppress(TimeoutError):  # it may go away by itself
+                    if again.count():
+                        again.click(timeout=1000)
             if None not in labels(server, "bare digits").values():
                 break
     for page in pages:
@@ -185,4 +187,6 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
     events = stored(server, "SELECT image_id, count(*) FROM label_events WHERE dataset_id = ? GROUP BY image_id", made)
     assert len(events) == total and {n for _, n in events} == {1}
     who = dict(stored(server, "SELECT by, count(*) FROM label_events WHERE dataset_id = ? GROUP BY by", made))
-    assert who.keys() == {"Ann", "Bo"} and sum(who.values()) == sum(pressed.values()) == total and min(who.values()) > total / 4
+    assert who.keys() == {"Ann", "Bo"} and sum(who.values()) == total and min(who.values()) > total / 4
+    # What waits at the very end may reach both: the second key is refused in words.
+    assert 0 <= sum(pressed.values()) - total < total / 100
