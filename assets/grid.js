@@ -192,7 +192,7 @@ class View {
 
   paintSaid() {
     const slow = this.box.slow;
-    say(this.parts.said, slow ? `${count(this.box.ops.length, "change", "changes")} not saved yet` : this.said);
+    say(this.parts.said, this.box.unsaved || this.said);
     this.parts.said.classList.toggle("unsaved", slow);
     this.parts.said.title = slow && this.box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : this.said;
   }

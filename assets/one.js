@@ -626,7 +626,7 @@ class View {
     say(p.labelled, `${done.toLocaleString("en")} of ${data.total.toLocaleString("en")} labelled`);
     p.bar.max = Math.max(1, data.total);
     p.bar.value = done;
-    say(p.unsaved, box.slow ? `${count(box.ops.length, "change", "changes")} not saved yet` : "");
+    say(p.unsaved, box.unsaved);
     p.unsaved.title = box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : "";
   }
 

@@ -203,6 +203,10 @@ export class Outbox {
     return this.ops.length > 0 && (this.failing || Date.now() - this.waitingSince > SLOW_MS);
   }
 
+  get unsaved() {
+    return this.slow ? `${count(this.ops.length, "change", "changes")} not saved yet${this.failing ? ": no connection" : ""}` : "";
+  }
+
   // What a later operation on the same image must have seen is known when the earlier one is answered.
   chain(id, seq) {
     const next = this.ops.find((op) => op.ids.has(id));
@@ -396,6 +400,13 @@ export class Outbox {
 addEventListener("beforeunload", (event) => {
   if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
 });
+// Streamlit's own message about a lost connection lies over the page and swallows the keys. Here they are kept and sent
+// again, and every view says how many wait.
+new MutationObserver(() => {
+  const dialog = document.querySelector('body > [data-testid="stDialog"]');
+  if (dialog?.textContent.startsWith("Connection error")) dialog.querySelector('section [aria-label="Close"]')?.click();
+}).observe(document.body, { childList: true });
+
 addEventListener("pagehide", () => {
   for (const box of outboxes.values()) box.release();
 });

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import streamlit as st
 
-from core import api, dataset, review, train
+from core import api, dataset, embed, review, train
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset, Run
@@ -195,22 +195,22 @@ def _chips(current: Dataset) -> None:
 
 
 def _running() -> None:
-    going = _going(train.list_runs(), dataset.running_imports())
+    going = _going(train.list_runs(), dataset.running_imports(), embed.running())
     if going:
         _bars(going)
 
 
-def _going(found: list[train.RunState], imports: list[dataset.ImportState]) -> set[str]:
-    return {f"{r.run.id} {r.status}" for r in found if r.active} | {i.id for i in imports}
+def _going(found: list[train.RunState], imports: list[dataset.ImportState], looks: list[embed.EmbedState]) -> set[str]:
+    return {f"{r.run.id} {r.status}" for r in found if r.active} | {i.id for i in imports} | {e.id for e in looks}
 
 
 @st.fragment(run_every=2)
 def _bars(drawn: set[str]) -> None:
-    """One thin bar per run or import in progress, on every page; the page is drawn anew when one begins or ends."""
+    """One thin bar per run, import or embedding in progress, on every page; the page is drawn anew when one begins or ends."""
     with guarded("running"):
         active = [r for r in train.list_runs() if r.active]
-        imports = dataset.running_imports()
-        if _going(active, imports) != drawn:
+        imports, looks = dataset.running_imports(), embed.running()
+        if _going(active, imports, looks) != drawn:
             st.rerun()
         for one in active[:3]:
             left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
@@ -221,6 +221,14 @@ def _bars(drawn: set[str]) -> None:
                 done = f"{job.done:,} of {job.total:,}" if job.total else "starting"
                 share = min(1.0, job.done / max(1, job.total))
                 st.progress(share, f":material/photo_library: Import into {plain(job.dataset_name)}: {done}")
+        for look in looks[:3]:
+            if st.session_state.get("shown") != "Label":  # there it has a larger bar
+                name = next((d.name for d in dataset.datasets() if d.id == look.dataset_id), "a deleted dataset")
+                done = f"{look.done:,} of {look.total:,}" if look.total else "starting"
+                st.progress(
+                    min(1.0, look.done / max(1, look.total)),
+                    f":material/visibility: {plain(look.what or 'Looking')}, {plain(name)}: {done}",
+                )
 
 
 def run_picker(current: Dataset) -> Run | None:

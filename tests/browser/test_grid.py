@@ -276,9 +276,11 @@ def test_no_label_is_lost_or_doubled_while_the_server_is_away(page: Page, shades
     saved(page)
     server.stop()
     for index in range(25, 33):
+        if index == 29:
+            page.wait_for_timeout(7000)  # by now Streamlit's own message would lie over the page
         page.keyboard.press(" ")
         give(index)
-    expect(page.locator(".said.unsaved")).to_have_text("8 changes not saved yet")
+    expect(page.locator(".said.unsaved")).to_have_text("8 changes not saved yet: no connection")
     page.wait_for_timeout(2500)
     server.start()
     saved(page)
