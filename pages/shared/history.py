@@ -84,9 +84,6 @@ def spoken() -> None:
 
 
 def _undo(current: Dataset, which: Which, operation: str) -> None:
-    if monotonic() - st.session_state.get("undone-at", 0.0) < 1:  # a second click, which fell on the row that moved up there
-        return
-    st.session_state["undone-at"] = monotonic()
     done = label.undo(current.id, which, frame.user(), operation)
     if done.images:
         text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what {'it' if done.images == 1 else 'they'} had before."
@@ -189,6 +186,9 @@ def _act(current: Dataset, act: Act) -> str | None:
                 help = "Its images go back to what they carried before; those changed since stay."
                 if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
                     with frame.told():
+                        if monotonic() - st.session_state.get("undone-at", 0.0) < 1:
+                            st.rerun()  # a second click, which fell on the row that has moved here
+                        st.session_state["undone-at"] = monotonic()
                         _undo(current, label.which(act), secrets.token_hex(16))
     return _images(current, act) if shown else None
 
