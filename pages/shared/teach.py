@@ -6,12 +6,14 @@ import secrets
 
 import streamlit as st
 
-from core import embed, label
+from core import dataset, embed, label
+from core.errors import AppError, Invalid
 from core.types import Dataset
 from pages.shared import frame
 from pages.shared.figures import learning_curve
 
 AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
+ERROR = "teach-error"
 
 
 def embedding_needed(current: Dataset, why: str) -> None:
@@ -38,7 +40,9 @@ def teach_button(current: Dataset) -> None:
     wanted = st.session_state.get(AFTER) == current.id and not busy
     if pressed or wanted:
         st.session_state.pop(AFTER, None)
-        with frame.told():
+        try:
+            if not dataset.totals(current.id)[1]:
+                raise Invalid("No image has a label yet.", "Label a few images of at least two classes first.")
             unseen = embed.latest(current.id) is None or embed.missing(current.id)
             if unseen and not wanted:
                 st.session_state[AFTER] = current.id
@@ -48,10 +52,14 @@ def teach_button(current: Dataset) -> None:
                 embed.teach(current.id, frame.user())
             st.session_state.pop("batch", None)  # the order has changed
             st.rerun()
+        except AppError as e:
+            st.session_state[ERROR] = e  # said below, where there is room
 
 
 def teach_line(current: Dataset) -> None:
     """How far Loupe has looked at the images, or what the model has learned."""
+    if error := st.session_state.pop(ERROR, None):
+        frame.show(error)
     state = embed.state(current.id)
     if state is not None and state.status == "running":
         watch(current)

@@ -224,7 +224,7 @@ def test_a_zip_is_uploaded_imported_and_its_bad_files_are_named(server: Server, 
 def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    for name in ("", "dataset", "train", "evaluate", "explain", "predict", "review"):
+    for name in ("", "dataset", "label", "train", "evaluate", "explain", "predict", "review"):
         page.goto(f"{server.url}/{name}?dataset=digits")
         expect(page.locator("h1")).to_be_visible()
         expect(page.get_by_text("Something went wrong")).to_have_count(0)
