@@ -15,7 +15,7 @@ from core.settings import settings
 from core.types import Dataset
 from tests.conftest import ROOT, Trained
 
-PAGES = ("home", "dataset", "train", "evaluate", "explain", "predict", "review")
+PAGES = ("home", "dataset", "label", "train", "evaluate", "explain", "predict", "review")
 
 
 def opened(name: str, **query: str) -> AppTest:
