@@ -1,7 +1,7 @@
 // Thumbnails one can select, label and flag. Streamlit tells us the images; what a person does goes to the server's own
 // route through the dataset's outbox, and what others do comes back the same way.
 
-const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/shared.js", location.origin));
 
 const SAID_MS = 5000;
 const HOLD_MS = 450;
@@ -10,7 +10,6 @@ const EDGE_PX = 48; // a drag so near the window's lower edge scrolls
 const COMMAND = mac ? "⌘ " : "Ctrl ";
 const CAPTIONS = { name: "Caption: name", label: "Caption: label", prediction: "Caption: answer", none: "No caption" };
 
-const views = new WeakMap();
 let lastUsed = null;
 
 // A key pressed while nothing has the focus belongs to the grid used last.
@@ -803,13 +802,4 @@ class Zoom {
   }
 }
 
-export default function (component) {
-  const parent = component.parentElement;
-  let view = views.get(parent);
-  if (!view) views.set(parent, (view = new View(parent)));
-  view.update(component);
-  return () => {
-    view.end();
-    views.delete(parent);
-  };
-}
+export default mount(View);

@@ -1,7 +1,7 @@
 // A run's curves while it trains. The component asks the run's own route for the events after its offset and
 // updates two charts in place: nothing is mounted again, so a zoom chosen by a person stays.
 
-const { el, say } = await import(new URL("/assets/shared.js", location.origin));
+const { el, say, mount } = await import(new URL("/assets/shared.js", location.origin));
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;
@@ -178,8 +178,6 @@ class Run {
 }
 
 // One view ---------------------------------------------------------------------------------------
-
-const views = new WeakMap();
 
 class View {
   constructor(parent) {
@@ -494,13 +492,4 @@ class View {
   }
 }
 
-export default function (component) {
-  const parent = component.parentElement;
-  let view = views.get(parent);
-  if (!view) views.set(parent, (view = new View(parent)));
-  view.update(component);
-  return () => {
-    view.end();
-    views.delete(parent);
-  };
-}
+export default mount(View);

@@ -2,7 +2,7 @@
 // for 100,000, where a call of the canvas for each would take ten times as long. What follows the pointer lies on a
 // second canvas above it.
 
-const { el, icon, ICONS, count, say, remembered } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/shared.js", location.origin));
 
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
@@ -192,7 +192,6 @@ class Thumbs {
 
 // One map ----------------------------------------------------------------------------------------
 
-const views = new WeakMap();
 const kept = new Map(); // points, zoom and selection outlive a rerun and a walk through the app
 
 class View {
@@ -946,13 +945,4 @@ class View {
   }
 }
 
-export default function (component) {
-  const parent = component.parentElement;
-  let view = views.get(parent);
-  if (!view) views.set(parent, (view = new View(parent)));
-  view.update(component);
-  return () => {
-    view.end();
-    views.delete(parent);
-  };
-}
+export default mount(View);

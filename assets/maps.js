@@ -1,9 +1,8 @@
 // Attribution maps laid over the picture the network saw: a row for each method, a column for each class.
 // One slider sets how strongly they cover it; that is the browser's work alone.
 
-const { el } = await import(new URL("/assets/shared.js", location.origin));
+const { el, mount } = await import(new URL("/assets/shared.js", location.origin));
 
-const views = new WeakMap();
 const strengths = new Map(); // a choice outlives reruns and pages
 const SMALL = 128; // pixels; below, a picture is shown pixel by pixel
 
@@ -125,10 +124,4 @@ class View {
   }
 }
 
-export default function (component) {
-  const parent = component.parentElement;
-  let view = views.get(parent);
-  if (!view) views.set(parent, (view = new View(parent)));
-  view.update(component);
-  return () => views.delete(parent);
-}
+export default mount(View);

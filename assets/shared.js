@@ -81,6 +81,21 @@ export const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? on
 export const percent = (p) => `${Math.round(p * 100)} %`;
 export const mac = /Mac|iP(hone|ad)/.test(navigator.platform);
 
+// What a component exports: one View for each place, drawn anew with update(), and end()ed when it goes.
+export function mount(View) {
+  const views = new WeakMap();
+  return (component) => {
+    const parent = component.parentElement;
+    if (!views.has(parent)) views.set(parent, new View(parent));
+    const view = views.get(parent);
+    view.update(component);
+    return () => {
+      view.end?.();
+      views.delete(parent);
+    };
+  };
+}
+
 // The outbox -------------------------------------------------------------------------------------
 
 const outboxes = new Map();

@@ -1,12 +1,10 @@
 // Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
 // When a batch is through, Python hears its id and the names that arrived.
 
-const { el, uuid } = await import(new URL("/assets/shared.js", location.origin));
+const { el, uuid, mount } = await import(new URL("/assets/shared.js", location.origin));
 
 const AT_ONCE = 3;
 const MB = 1024 * 1024;
-const views = new WeakMap();
-
 function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;
   if (bytes < 999500) return `${Math.round(bytes / 1000)} kB`;
@@ -169,6 +167,10 @@ class View {
     if (arrived.length) this.tell("done", { upload: batch.id, files: arrived.map((job) => job.name) });
   }
 
+  end() {
+    this.abort();
+  }
+
   abort() {
     if (!this.batch) return;
     this.batch.open = false;
@@ -205,13 +207,4 @@ class View {
   }
 }
 
-export default function (component) {
-  const parent = component.parentElement;
-  let view = views.get(parent);
-  if (!view) views.set(parent, (view = new View(parent)));
-  view.update(component);
-  return () => {
-    view.abort();
-    views.delete(parent);
-  };
-}
+export default mount(View);

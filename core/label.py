@@ -9,7 +9,8 @@ from core import ledger, store
 from core.errors import Conflict, Invalid
 from core.ledger import LabelResult, Undone
 from core.ledger import Which as Which
-from core.names import checked_name
+from core.names import MAX_EXAMPLES, checked_name
+from core.names import MAX_GUIDELINE as MAX_GUIDELINE
 from core.store import Filter as Filter
 from core.types import Act, Class, Current, Image, LabelEvent
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_AT_ONCE = 5000
-MAX_GUIDELINE = 2000
-MAX_EXAMPLES = 12
 
 
 def apply(

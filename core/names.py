@@ -1,4 +1,4 @@
-"""What datasets and classes may be called."""
+"""What datasets and classes may be called, and how much may be said of a class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import unicodedata
 from core.errors import Invalid
 
 MAX_NAME = 80
+MAX_GUIDELINE = 2000  # characters
+MAX_EXAMPLES = 12  # of a class, of each kind
 
 
 def name_problem(name: str) -> str | None:

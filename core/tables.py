@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 from core.errors import Invalid
 from core.images import EXTENSIONS
-from core.names import name_problem
+from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet takes such a cell for a formula
@@ -26,7 +26,6 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the nam
 LOCAL_FILES = "/data/local-files/?d="
 ABOUT = "loupe.json"
 MAX_CLASSES = 10_000
-MAX_GUIDELINE, MAX_EXAMPLES = 2000, 12  # as in core.label
 MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
 
 CALLED = "(called "  # begins what an event's note says about a class that has another name by now

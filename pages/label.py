@@ -1,6 +1,5 @@
 """Say what the pictures show: many at once, one at a time, or from a map, and let the model help."""
 
-import secrets
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,7 +13,7 @@ from pages.shared.classes import add_class
 from pages.shared.detail import drawer
 from pages.shared.map import embedding_map
 from pages.shared.one import one
-from pages.shared.teach import embedding_needed, teach_button, teach_line
+from pages.shared.teach import LAST, embedding_needed, label_many, teach_button, teach_line
 
 PER_PAGE = 60
 BATCH = 30  # images dealt out at a time where they are shown one by one
@@ -272,21 +271,15 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
 
 
 def give(current: Dataset, found: Sequence[Image], name: str, source: str, over: bool) -> None:
-    operation = secrets.token_hex(16)
     with frame.told():
-        before = st.session_state.get("last-all")
-        # Set first: a second click may cut this run short after the labels are stored.
-        st.session_state["last-all"] = (current.id, operation, f"Images labelled “{name}”")
-        changed = label.apply_to_all(current.id, [i.id for i in found], name, frame.user(), operation, source, over)
-        said = f"{changed:,} image{'s' * (changed != 1)} labelled “{name}”"
-        st.session_state["last-all"] = (current.id, operation, said) if changed else before
+        label_many(current, [i.id for i in found], name, source, over)
         st.session_state["label-all-clear"] = True
         st.rerun()
 
 
 def taken_back(current: Dataset) -> None:
     """The last act on many images, with its undo."""
-    last = st.session_state.get("last-all")
+    last = st.session_state.get(LAST)
     if last is None or last[0] != current.id:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -295,7 +288,7 @@ def taken_back(current: Dataset) -> None:
             done = label.undo(current.id, label.Which(operation=last[1]), frame.user(), f"{last[1][:24]}-undo")
             stay = f"; {done.stay:,} were changed since and stay" if done.stay else ""
             st.toast(f"{done.images:,} images have what they had before{stay}.", icon=":material/undo:")
-            del st.session_state["last-all"]
+            del st.session_state[LAST]
             st.rerun()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -14,6 +15,7 @@ from pages.shared.figures import learning_curve
 
 AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
 ERROR = "teach-error"
+LAST = "last-all"  # the last act on many images: (dataset, operation, what is said of it)
 
 
 def embedding_needed(current: Dataset, why: str) -> None:
@@ -113,6 +115,17 @@ def watch(current: Dataset) -> None:
                 st.session_state.pop(AFTER, None)
 
 
+def label_many(current: Dataset, ids: Sequence[str], name: str, source: str, over: bool = False) -> int:
+    """Gives the label to all the images as one act that can be undone on this page; returns how many changed."""
+    operation, before = secrets.token_hex(16), st.session_state.get(LAST)
+    # Set first: a second click may cut this run short after the labels are stored.
+    st.session_state[LAST] = (current.id, operation, f"Images labelled “{name}”")
+    changed = label.apply_to_all(current.id, ids, name, frame.user(), operation, source, over)
+    said = f"{changed:,} image{'s' * (changed != 1)} labelled “{name}”"
+    st.session_state[LAST] = (current.id, operation, said) if changed else before
+    return changed
+
+
 def accept(current: Dataset) -> None:
     """Takes over the model's surest answers as labels, one class at a time, after they were looked at."""
     with st.popover("Accept answers", icon=":material/done_all:", type="tertiary"):
@@ -138,13 +151,7 @@ def _answers(current: Dataset) -> None:
             for name, ids in sorted(found.items(), key=lambda pair: -len(pair[1])) if of == sign else ():
                 if st.button(f"{len(ids):,} × {frame.plain(name)}", key=f"accept-{current.id}-{name}", icon=":material/check:"):
                     with frame.told():
-                        operation, before = secrets.token_hex(16), st.session_state.get("last-all")
-                        # Set first: a second click may cut this run short after the labels are stored.
-                        st.session_state["last-all"] = (current.id, operation, f"Images labelled “{name}”")
-                        done = label.apply_to_all(current.id, ids, name, frame.user(), operation, "model")
-                        said = f"{done:,} image{'s' * (done != 1)} labelled “{name}”"
-                        st.session_state["last-all"] = (current.id, operation, said) if done else before
-                        if not done:
+                        if not label_many(current, ids, name, "model"):
                             st.toast("These images have labels by now.", icon=":material/info:")
                         del found[name]
                         st.rerun()

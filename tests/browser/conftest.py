@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,18 +70,25 @@ class Server:
         subprocess.run([sys.executable, "-m", "core", *args], cwd=ROOT, env=env, check=True, capture_output=True)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def serving(home: Path) -> Iterator[Server]:
+    """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    one = Server(tmp_path_factory.mktemp("home"), port)
+    one = Server(home, port)
     one.core("import", "sample", "--name", "digits")
     one.start()
     yield one
     one.stop()
     log = (one.home / "server.log").read_text()
     assert "Traceback" not in log, log[-8000:]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("home")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

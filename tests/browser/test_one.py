@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import ROOT, Server
+from tests.browser.conftest import ROOT, Server, serving
 
 PREPARE = """
 import json, sys, uuid
@@ -48,16 +47,8 @@ label.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uui
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    one = Server(tmp_path_factory.mktemp("one"), port)
-    one.core("import", "sample", "--name", "digits")
-    one.start()
-    yield one
-    one.stop()
-    log = (one.home / "server.log").read_text()
-    assert "Traceback" not in log, log[-8000:]
+    with serving(tmp_path_factory.mktemp("one")) as one:
+        yield one
 
 
 def script(server: Server, code: str, *args: str) -> str:
