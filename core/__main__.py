@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import catalog, dataset, embed, evaluate, explain, export, images, launch, predict, runs, sources, train
+from core import catalog, dataset, embed, evaluate, explain, export, images, launch, networks, predict, runs, sources, train
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import RunConfig
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = verbs.add_parser("train", help="train a network on a dataset")
     p.add_argument("--dataset", required=True)
-    p.add_argument("--architecture", required=True, help=", ".join(catalog.ARCHITECTURES))
+    p.add_argument("--architecture", required=True, help=", ".join(networks.ARCHITECTURES))
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=", ".join(x.name for x in catalog.TRAIN_PARAMS))
     p.add_argument("--wait", action="store_true", help="return when the run has ended")
     p.set_defaults(verb=train_)

@@ -1,216 +1,177 @@
-"""Architectures, training parameters and attribution methods as data: the form, the worker and the tests read them."""
+"""Training parameters and attribution methods as data: the form, the worker and the tests read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
+from core import networks
 from core.errors import Invalid
-from core.types import Architecture, Method, Param, RunConfig
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def _torchvision(
-    name: str, title: str, summary: str, *, head: str, cam_layer: str, source: str, learning_rate: float = 1e-3
-) -> Architecture:
-    """A network of torchvision with its ImageNet weights, which all share one preprocessing."""
-    return Architecture(
-        name,
-        title,
-        summary,
-        f"torchvision:{name}",
-        head=head,
-        cam_layer=cam_layer,
-        input_size=224,
-        resize=256,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        weights="IMAGENET1K_V1",
-        batch_size=32,
-        learning_rate=learning_rate,
-        source=source,
-    )
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    a.name: a
-    for a in (
-        Architecture(
-            "linear",
-            "Linear softmax",
-            "Every pixel votes for every class. The simplest network there is: fast, and the figure to beat.",
-            "scratch:linear",
-            head="head",
-            cam_layer="",
-            batch_size=32,
-            learning_rate=1e-3,
-            source="Softmax regression; the Fashion-MNIST tutorial's first model",
-        ),
-        Architecture(
-            "convnet",
-            "Two-layer ConvNet",
-            "Two 5×5 convolutions find strokes and corners, then 1,000 units decide. Right for digits and small pictures.",
-            "scratch:convnet",
-            head="head",
-            cam_layer="conv2",
-            batch_size=100,
-            learning_rate=1e-3,
-            source="LeCun et al. 1998, Gradient-based learning applied to document recognition; the MNIST tutorial",
-        ),
-        Architecture(
-            "cnn3",
-            "Three-block CNN",
-            "Three small 3×3 convolution blocks with dropout. Learns colour pictures from scratch, needs many of them.",
-            "scratch:cnn3",
-            head="head",
-            cam_layer="conv3",
-            batch_size=32,
-            learning_rate=1e-3,
-            source="The car, frog and lizard tutorial",
-        ),
-        Architecture(
-            "efficientnet_lite0",
-            "EfficientNet-Lite0",
-            "Has already seen 1.2 million photographs; only learns your classes on top. Best for few photos, and works offline.",
-            "timm:tf_efficientnet_lite0",
-            head="classifier",
-            cam_layer="conv_head",
-            input_size=224,
-            resize=256,
-            mean=(127 / 255,) * 3,
-            std=(128 / 255,) * 3,
-            weights="embedded",
-            batch_size=32,
-            source="Tan and Le 2019, arXiv:1905.11946; Lite variant without squeeze-and-excitation",
-        ),
-        _torchvision(
-            "resnet18",
-            "ResNet-18",
-            "Eighteen layers with shortcuts; the usual first choice. Weights are downloaded on first use.",
-            head="fc",
-            cam_layer="layer4",
-            source="He et al. 2015, arXiv:1512.03385",
-        ),
-        _torchvision(
-            "vgg11",
-            "VGG-11",
-            "Eleven plain layers and 129 million weights; large and slow, easy to explain. Weights are downloaded on first use.",
-            head="classifier.6",
-            cam_layer="features.18",
-            source="Simonyan and Zisserman 2014, arXiv:1409.1556",
-            learning_rate=1e-4,
-        ),
-        _torchvision(
-            "resnext50_32x4d",
-            "ResNeXt-50",
-            "Fifty layers in 32 parallel paths; accurate and slow without a GPU. Weights are downloaded on first use.",
-            head="fc",
-            cam_layer="layer4",
-            source="Xie et al. 2016, arXiv:1611.05431",
-        ),
-    )
-}
+from core.types import Architecture, Layer, Method, Param, RunConfig
 
 TRAIN_PARAMS: tuple[Param, ...] = (
     Param(
-        "architecture",
-        "Network",
-        "choice",
-        "convnet",
-        "The kind of network that learns. Start simple; a larger one must beat it.",
-        options=tuple(ARCHITECTURES),
+        "architecture", "Network", "choice", "convnet",
+        "The kind of network that learns. Start simple; a larger one must beat it.", "network",
     ),
     Param(
-        "pretrained",
-        "Start from pretrained weights",
-        "bool",
-        True,
-        "Begin with what the network learned from ImageNet's photographs instead of random numbers.",
+        "pretrained", "Start from pretrained weights", "bool", True,
+        "Begin with what the network learned from ImageNet's photographs instead of random numbers.", "network",
     ),
     Param(
-        "freeze",
-        "Freeze the backbone",
-        "bool",
-        True,
-        "Keep the pretrained layers as they are and train only the last one: much faster, and safer with few images.",
+        "freeze", "Freeze the backbone", "bool", True,
+        "Keep the pretrained layers as they are and train only the last one: much faster, and safer with few images.", "network",
     ),
     Param(
-        "image_size",
-        "Image size",
-        "int",
-        0,
-        "Side of the square the network sees. 0 takes the network's own size, or the images' own if they are small.",
-        low=0,
-        high=512,
-        unit="pixels, 0 = automatic",
+        "unfreeze_after", "Unfreeze after", "int", 0,
+        "Train the last layer alone for so many epochs, then all layers. 0 keeps the backbone frozen to the end.", "network",
+        low=0, high=1000, unit="epochs",
     ),
     Param(
-        "epochs",
-        "Epochs",
-        "int",
-        10,
-        "How many times the network sees every training image, at most.",
-        low=1,
-        high=1000,
+        "backbone_rate", "First layers' learning rate", "float", 1.0,
+        "As a share of the last layer's; between them it grows layer by layer. What the first layers know serves any picture, "
+        "so they should change least. 1 treats all alike.", "network", low=0.0001, high=1.0,
     ),
     Param(
-        "batch_size",
-        "Batch size",
-        "int",
-        64,
-        "How many images are looked at before the weights change once.",
-        low=1,
-        high=4096,
-        unit="images",
+        "layers", "Layers", "layers", (),
+        "The rows of a network of your own, from the picture to the answer. The output layer is added by itself.", "network",
     ),
     Param(
-        "optimizer",
-        "Optimiser",
-        "choice",
-        "adam",
-        "The rule that turns the error into a change of weights. Adam works almost everywhere.",
+        "output", "Output", "choice", "softmax",
+        "Softmax: one output per class, shares that add up to 1. Sigmoid: a single output, for exactly two classes.", "network",
+        options=("softmax", "sigmoid"),
+    ),
+    Param(
+        "epochs", "Epochs", "int", 10, "How many times the network sees every training image, at most.", "learning", low=1, high=1000,
+    ),
+    Param(
+        "batch_size", "Batch size", "int", 64, "How many images are looked at before the weights change once.", "learning",
+        low=1, high=4096, unit="images",
+    ),
+    Param(
+        "optimizer", "Optimiser", "choice", "adam",
+        "The rule that turns the error into a change of weights. Adam works almost everywhere.", "learning",
         options=("sgd", "adam", "adamw"),
     ),
     Param(
-        "learning_rate",
-        "Learning rate",
-        "float",
-        1e-3,
-        "The size of each change. Too large and the loss jumps about, too small and nothing moves.",
-        low=1e-7,
-        high=10.0,
+        "learning_rate", "Learning rate", "float", 1e-3,
+        "The size of each change. Too large and the loss jumps about, too small and nothing moves.", "learning", low=1e-7, high=10.0,
     ),
     Param(
-        "patience",
-        "Early stopping patience",
-        "int",
-        5,
-        "Stop when validation loss has not fallen for this many epochs. 0 never stops early.",
-        low=0,
-        high=1000,
-        unit="epochs",
+        "momentum", "Momentum", "float", 0.9,
+        "How much of the last change is carried into the next one, like a ball that rolls. 0 is plain SGD.", "learning", low=0.0, high=0.999,
     ),
     Param(
-        "seed",
-        "Seed",
-        "int",
-        0,
-        "The same seed, data and settings give the same run on the same machine.",
-        low=0,
-        high=2**31 - 1,
+        "schedule", "Schedule", "choice", "constant",
+        "How the learning rate changes during the run: large strides first, small ones at the end.", "learning",
+        options=("constant", "step", "cosine", "one_cycle"),
+    ),
+    Param("step_every", "Step every", "int", 10, "After so many epochs the learning rate drops.", "learning", low=1, high=1000, unit="epochs"),
+    Param("step_factor", "Step factor", "float", 0.1, "What the learning rate is multiplied by at each drop.", "learning", low=0.001, high=1.0),
+    Param(
+        "warmup", "Warm-up", "float", 0.0,
+        "Let the learning rate rise from nearly 0 over so many epochs, so that the first steps break nothing.", "learning",
+        low=0.0, high=100.0, unit="epochs",
     ),
     Param(
-        "device",
-        "Device",
-        "choice",
-        "auto",
-        "Where the arithmetic runs. Auto takes a GPU if there is one.",
+        "weight_decay", "Weight decay", "float", 0.0,
+        "Pulls every weight a little towards 0 at each step, against memorising.", "learning", low=0.0, high=1.0,
+    ),
+    Param(
+        "label_smoothing", "Label smoothing", "float", 0.0,
+        "Ask for 1 minus this share instead of full certainty: less sure of itself, and milder about wrong labels.", "learning",
+        low=0.0, high=0.5,
+    ),
+    Param(
+        "balance", "Rare classes", "choice", "none",
+        "Let images of rare classes count more in the loss (weights), or be drawn more often (sampling).", "learning",
+        options=("none", "weights", "sampling"),
+    ),
+    Param(
+        "clip", "Gradient clipping", "float", 0.0,
+        "The longest step the gradient may ask for (its norm). 0 clips nothing.", "learning", low=0.0, high=1000.0,
+    ),
+    Param(
+        "precision", "Precision", "choice", "auto",
+        "Digits carried in the arithmetic: bfloat16 is faster where the machine supports it. Auto uses it on a GPU.", "learning",
+        options=("auto", "float32", "bfloat16"),
+    ),
+    Param(
+        "ema", "Average of the weights", "float", 0.0,
+        "Keep a moving average of the weights (EMA) with this decay, such as 0.999, and judge and keep that. 0 keeps none.", "learning",
+        low=0.0, high=0.99999,
+    ),
+    Param(
+        "stop_on", "Best epoch by", "choice", "loss",
+        "The validation figure that decides which epoch is kept, and when to stop early.", "learning", options=("loss", "accuracy"),
+    ),
+    Param(
+        "patience", "Early stopping patience", "int", 5,
+        "Stop when validation has not become better for this many epochs. 0 never stops early.", "learning",
+        low=0, high=1000, unit="epochs",
+    ),
+    Param(
+        "seed", "Seed", "int", 0, "The same seed, data and settings give the same run on the same machine.", "learning",
+        low=0, high=2**31 - 1,
+    ),
+    Param(
+        "device", "Device", "choice", "auto", "Where the arithmetic runs. Auto takes a GPU if there is one.", "learning",
         options=("auto", "cuda", "mps", "cpu"),
     ),
-)
-OPTIMIZER_TITLES = {"sgd": "SGD with momentum", "adam": "Adam", "adamw": "AdamW"}
+    Param("classes", "Classes", "names", (), "Learn only these classes. None chosen means all.", "images"),
+    Param(
+        "image_size", "Image size", "int", 0,
+        "Side of the square the network sees. 0 takes the network's own size, or the images' own if they are small.", "images",
+        low=0, high=1024, unit="pixels, 0 = automatic",
+    ),
+    Param(
+        "progressive", "Progressive resizing", "bool", False,
+        "Small images first, full size for the last epochs: sooner done, and often no worse.", "images",
+    ),
+    Param(
+        "rectangles", "Keep rectangles", "bool", False,
+        "Show the network whole pictures in their own shape instead of a square cut from the middle.", "images",
+    ),
+    Param(
+        "flip", "Flip", "choice", "none", "Mirror images at random. A mirrored digit or letter is another sign, or none.", "images",
+        options=("none", "horizontal", "both"),
+    ),
+    Param(
+        "crop", "Crop", "float", 0.0, "Cut away up to this share of each side at random, and enlarge the rest.", "images", low=0.0, high=0.9,
+    ),
+    Param("rotate", "Rotate", "float", 0.0, "Turn by up to so many degrees, either way.", "images", low=0.0, high=180.0, unit="degrees"),
+    Param(
+        "color", "Colour", "float", 0.0, "Change brightness, contrast and saturation by up to this share.", "images", low=0.0, high=0.9,
+    ),
+    Param(
+        "randaugment", "RandAugment", "int", 0,
+        "Two changes drawn from fourteen, with this strength, for each image. 0 uses none.", "images", low=0, high=30,
+    ),
+    Param(
+        "mixup", "Mixup", "float", 0.0,
+        "Lay two images over each other and ask for both answers in that proportion; the number is alpha, such as 0.2. 0 mixes none.",
+        "images", low=0.0, high=10.0,
+    ),
+    Param(
+        "cutmix", "CutMix", "float", 0.0,
+        "Paste a piece of one image into another and ask for both answers in that proportion; the number is alpha, such as 1. 0 pastes none.",
+        "images", low=0.0, high=10.0,
+    ),
+)  # fmt: skip
+PARAMS = {p.name: p for p in TRAIN_PARAMS}
+OPTION_TITLES = {
+    "sgd": "SGD", "adam": "Adam", "adamw": "AdamW",
+    "constant": "Constant", "step": "Step", "cosine": "Cosine", "one_cycle": "One-cycle",
+    "none": "None", "weights": "Class weights", "sampling": "Balanced sampling",
+    "loss": "Validation loss", "accuracy": "Validation accuracy",
+    "horizontal": "Left and right", "both": "Left and right, up and down",
+    "softmax": "Softmax", "sigmoid": "Sigmoid", "auto": "Auto", "cuda": "CUDA GPU", "mps": "Apple GPU", "cpu": "CPU",
+}  # fmt: skip
+NUMBERS_OF_LAYERS = {"size": (1, 65_536), "window": (1, 64), "stride": (1, 32), "padding": (0, 32)}
+LAYER_KINDS = ("convolution", "normalisation", "activation", "pooling", "dropout", "dense")
+MOST_LAYERS = 64
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -254,12 +215,6 @@ METHODS: dict[str, Method] = {
 }
 
 
-def architecture(name: str) -> Architecture:
-    if name not in ARCHITECTURES:
-        raise Invalid(f"There is no network called “{name}”.", f"Choose one of: {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[name]
-
-
 def method(name: str) -> Method:
     if name not in METHODS:
         raise Invalid(f"There is no method called “{name}”.", f"Choose one of: {', '.join(METHODS)}.")
@@ -273,37 +228,70 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     """
     values = dict(values)
     problems: list[str] = []
-    params = {p.name: p for p in TRAIN_PARAMS}
-    for name in values.keys() - params.keys():
-        problems.append(f"“{name}” is not a setting. Settings are: {', '.join(params)}.")
-    arch = ARCHITECTURES.get(str(values.get("architecture", params["architecture"].default)))
+    for name in values.keys() - PARAMS.keys():
+        problems.append(f"“{name}” is not a setting. Settings are: {', '.join(PARAMS)}.")
+    wanted = str(values.get("architecture", PARAMS["architecture"].default))
+    arch = networks.find(wanted)
+    if arch is None:
+        problems.append(networks.unknown(wanted))
     defaults = {p.name: p.default for p in TRAIN_PARAMS}
     if arch is not None:
         defaults |= {"batch_size": arch.batch_size, "learning_rate": arch.learning_rate}
         if not arch.weights:
             defaults |= {"pretrained": False, "freeze": False}
-    checked: dict[str, Any] = {}
-    for param in TRAIN_PARAMS:
+    checked: dict[str, Any] = {"architecture": wanted}
+    for param in TRAIN_PARAMS[1:]:
         value, problem = _checked(param, values.get(param.name, defaults[param.name]))
         checked[param.name] = value
         if problem:
             problems.append(problem)
     if arch is not None and not problems:
-        if checked["pretrained"] and not arch.weights:
-            problems.append(f"{arch.title} has no pretrained weights. Set pretrained to false.")
-        elif checked["freeze"] and not checked["pretrained"]:
-            problems.append("Freezing a network with random weights learns little. Set freeze to false, or pretrained to true.")
-        if checked["image_size"] and checked["image_size"] < 8:
-            problems.append(f"image_size is {checked['image_size']}. Use 0, or a whole number from 8 to 512.")
-        elif arch.input_size and 0 < checked["image_size"] < 32:
-            problems.append(f"image_size is {checked['image_size']}. {arch.title} needs 32 or more, or 0 for its own size.")
+        problems += _together(arch, checked)
     if problems:
         raise Invalid("Please correct the settings: " + " ".join(problems))
     return RunConfig(**checked)
 
 
+def _together(arch: Architecture, v: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with settings that are right one by one."""
+    if v["pretrained"] and not arch.weights:
+        yield f"{arch.title} has no pretrained weights. Set pretrained to false."
+    elif v["freeze"] and not v["pretrained"]:
+        yield "Freezing a network with random weights learns little. Set freeze to false, or pretrained to true."
+    if v["unfreeze_after"] and not v["freeze"]:
+        yield "unfreeze_after needs a frozen backbone. Set freeze to true, or unfreeze_after to 0."
+    if v["unfreeze_after"] >= v["epochs"] > 0 and v["unfreeze_after"]:
+        yield f"unfreeze_after is {v['unfreeze_after']}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
+    if v["image_size"] and v["image_size"] < 8:
+        yield f"image_size is {v['image_size']}. Use 0, or a whole number from 8 to 1024."
+    if (arch.name == "own") != bool(v["layers"]) and arch.name != "own":
+        yield f"Layers belong to the network “own”, and {arch.title} has its own. Leave layers out."
+    if v["output"] == "sigmoid" and arch.name != "own":
+        yield "A single output with sigmoid belongs to the network “own”. Set output to softmax."
+    if len(v["classes"]) == 1:
+        yield "One class is no choice. Name two classes or more, or none for all."
+    if v["rectangles"] and not arch.any_shape:
+        yield f"{arch.title} needs square pictures. Set rectangles to false."
+    if v["warmup"] and v["schedule"] == "one_cycle":
+        yield "One-cycle has its own warm-up. Set warmup to 0, or choose another schedule."
+    if v["warmup"] >= v["epochs"]:
+        yield f"warmup is {v['warmup']:g}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
+    if v["mixup"] and v["cutmix"]:
+        yield "Mixup and CutMix both rewrite the answers. Use one of them."
+
+
+def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields two configurations differ in."""
+    return {f.name: pair for f in fields(RunConfig) if len(set(pair := (getattr(a, f.name), getattr(b, f.name)))) > 1}
+
+
 def _checked(param: Param, value: Any) -> tuple[Any, str]:
     """The value in its own type, and the sentence that says what is wrong with it ("" if nothing)."""
+    if param.kind == "names":
+        names = [n.strip() for n in value.split(",")] if isinstance(value, str) else list(value)
+        return tuple(dict.fromkeys(n for n in names if n)), ""
+    if param.kind == "layers":
+        return _layers(value)
     if param.kind == "choice":
         if value not in param.options:
             return value, f"{param.title} ({param.name}) is “{value}”. Choose one of: {', '.join(param.options)}."
@@ -325,3 +313,42 @@ def _checked(param: Param, value: Any) -> tuple[Any, str]:
     if not inside or (whole and number != int(number)):
         return value, f"{param.title} ({param.name}) is {value}. {allowed}"
     return (int(number) if whole else number), ""
+
+
+def _layers(value: Any) -> tuple[Any, str]:
+    """Rows of a network as Layers; they may come as JSON, as mappings or as Layers."""
+    try:
+        rows = [asdict(v) if isinstance(v, Layer) else dict(v) for v in (json.loads(value or "[]") if isinstance(value, str) else value)]
+    except (TypeError, ValueError):
+        return value, "Layers (layers) must be a JSON list of objects, such as [{“kind”: “dense”, “size”: 30}]."
+    if len(rows) > MOST_LAYERS:
+        return value, f"Layers (layers) has {len(rows)} rows; {MOST_LAYERS} are allowed."
+    for i, row in enumerate(rows, 1):
+        if problem := layer_problem(row):
+            return value, f"Layer {i}: {problem}"
+    return tuple(Layer(**row) for row in rows), ""
+
+
+def layer_problem(row: Mapping[str, Any]) -> str:
+    """What is wrong with one row of the table, "" if nothing."""
+    known = {f.name for f in fields(Layer)}
+    if unknown := row.keys() - known:
+        return f"“{', '.join(sorted(unknown))}” is unknown. Allowed are {', '.join(sorted(known))}."
+    kind = row.get("kind")
+    if kind not in LAYER_KINDS:
+        return f"its kind is “{kind}”. Choose one of: {', '.join(LAYER_KINDS)}."
+    needed = {"convolution": ("size", "window", "stride", "padding"), "dense": ("size",), "pooling": ("window", "stride", "padding")}.get(
+        kind, ()
+    )
+    for name in needed:
+        low, high = NUMBERS_OF_LAYERS[name]
+        number = row.get(name, getattr(Layer(kind), name))
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            return f"its {name} is {number}. Use a whole number from {low} to {high:,}."
+    rate = row.get("rate", 0.5)
+    if kind == "dropout" and not (isinstance(rate, int | float) and 0 <= rate < 1):
+        return f"its rate is {rate}. Use a number from 0 up to, but not including, 1."
+    functions = {"activation": ("relu", "gelu", "tanh", "sigmoid"), "pooling": ("max", "average")}.get(kind, ())
+    if functions and row.get("function", "") not in ("", *functions):
+        return f"its function is “{row['function']}”. Choose one of: {', '.join(functions)}."
+    return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core import catalog, images, launch, runs
+from core import catalog, images, launch, networks, runs
 from core.errors import Invalid
 from core.types import Attribution
 
@@ -17,7 +17,7 @@ RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 def methods(run_id: str) -> list[str]:
     """The methods that work for the run's network; Grad-CAM needs a convolution."""
-    arch = catalog.architecture(runs.load(runs.trained(run_id)).config.architecture)
+    arch = networks.architecture(runs.load(runs.trained(run_id)).config.architecture)
     return [m for m in catalog.METHODS if arch.cam_layer or m != "grad_cam"]
 
 

@@ -17,11 +17,13 @@ from typing import Any
 from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import (
+    Answers,
     Ended,
     EpochEnd,
     Event,
     Preparing,
     Queued,
+    Resumed,
     Run,
     RunConfig,
     RunStatus,
@@ -31,7 +33,7 @@ from core.types import (
     Step,
 )
 
-KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Step, EpochEnd, Ended)}
+KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step, EpochEnd, Answers, Ended)}
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ def load(folder: Path) -> Run:
     except ValueError:
         raise _damaged(folder) from None
     try:
-        values["config"] = RunConfig(**values["config"])
+        values["config"] = RunConfig.read(values["config"])
         values["classes"] = tuple(values["classes"])
         return Run(**values)
     except (KeyError, TypeError):

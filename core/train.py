@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from core import catalog, launch, runs, store
+from core import catalog, launch, networks, runs, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import SPLITS, Ended, EpochEnd, Preparing, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
@@ -78,7 +78,7 @@ def _names(names: list[str]) -> str:
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
-def start(dataset_id: int, values: Mapping[str, Any], by: str) -> Run:
+def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "") -> Run:
     """Freezes a snapshot, makes the run's folder and launches its worker."""
     config = catalog.run_config(values)
     dataset = store.get_dataset(dataset_id)
@@ -88,7 +88,7 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str) -> Run:
     for other in list_runs(dataset_id):
         if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
             raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it below, or change a setting to start another.")
-    arch = catalog.architecture(config.architecture)
+    arch = networks.architecture(config.architecture)
     names = [r.run.name.removeprefix(f"{arch.title} ") for r in list_runs(dataset_id)]
     number = 1 + max((int(n) for n in names if n.isascii() and n.isdigit()), default=0)  # runs before this one may be deleted
     counts = Counter(r.split for r in snapshot.rows)
@@ -104,6 +104,7 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str) -> Run:
         created_at=now(),
         by=by,
         code_version=_code_version(),
+        preset=preset,
     )
     path = settings().runs / run.id
     runs.create(path, run, snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -142,9 +143,10 @@ class Param:
 
     name: str
     title: str
-    kind: Literal["int", "float", "choice", "bool"]
+    kind: Literal["int", "float", "choice", "bool", "names", "layers"]
     default: Any
     help: str
+    group: Literal["network", "learning", "images"]
     low: float | None = None
     high: float | None = None
     options: tuple[str, ...] = ()
@@ -167,6 +169,8 @@ class Architecture:
     batch_size: int = 64  # defaults that train well with this network
     learning_rate: float = 1e-3
     source: str = ""  # paper or tutorial
+    parameters: int | None = None  # with 1,000 classes; None: the pictures and classes decide
+    any_shape: bool = False  # takes pictures that are not square
 
 
 @dataclass(frozen=True)
@@ -192,8 +196,21 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One row of a network built by hand; what does not belong to its kind is ignored."""
+
+    kind: Literal["convolution", "normalisation", "activation", "pooling", "dropout", "dense"]
+    size: int = 0  # filters of a convolution, units of a dense layer
+    window: int = 3  # F, of a convolution or pooling, pixels
+    stride: int = 1  # S
+    padding: int = 0  # P
+    rate: float = 0.5  # of a dropout
+    function: str = ""  # relu, gelu, tanh or sigmoid; of a pooling max or average
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """How a network is trained; every field is a Param of core.catalog."""
+    """How a network is trained; every field is a Param of core.catalog. Defaults are what runs did before the field was."""
 
     architecture: str
     pretrained: bool
@@ -201,11 +218,43 @@ class RunConfig:
     image_size: int  # 0: the network's own, or the dataset's
     epochs: int
     batch_size: int
-    optimizer: str
+    optimizer: str  # sgd, adam, adamw
     learning_rate: float
-    patience: int  # epochs without a lower validation loss before training stops; 0: never
+    patience: int  # epochs without a better validation figure before training stops; 0: never
     seed: int
     device: str
+    layers: tuple[Layer, ...] = ()  # of the architecture "own"; the output layer is added
+    output: str = "softmax"  # sigmoid: one output for two classes, of the architecture "own"
+    unfreeze_after: int = 0  # epochs with a frozen backbone, then all layers learn; 0: never
+    backbone_rate: float = 1.0  # learning rate of the first layers as a share of the head's; between them it grows geometrically
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # constant, step, cosine, one_cycle
+    warmup: float = 0.0  # epochs in which the learning rate rises from nearly 0
+    step_every: int = 10  # epochs, of the schedule step
+    step_factor: float = 0.1
+    label_smoothing: float = 0.0
+    balance: str = "none"  # weights: rare classes count more in the loss; sampling: they are drawn more often
+    clip: float = 0.0  # largest norm of the gradient; 0: any
+    precision: str = "auto"  # float32, bfloat16
+    ema: float = 0.0  # decay of the moving average of the weights; 0: none
+    stop_on: str = "loss"  # or accuracy: the validation figure that decides which epoch is best
+    classes: tuple[str, ...] = ()  # learn only these; (): all
+    progressive: bool = False  # small images first
+    rectangles: bool = False  # keep the pictures' shape instead of cutting a square
+    flip: str = "none"  # horizontal, both
+    crop: float = 0.0  # largest share of a side that is cut away at random
+    rotate: float = 0.0  # degrees, either way
+    color: float = 0.0  # strength of changes of brightness, contrast and saturation
+    randaugment: int = 0  # magnitude, of 30
+    mixup: float = 0.0  # alpha
+    cutmix: float = 0.0  # alpha
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> RunConfig:
+        """From what config.json holds."""
+        layers = tuple(Layer(**one) for one in values.get("layers", ()))
+        return cls(**{**values, "layers": layers, "classes": tuple(values.get("classes", ()))})
 
 
 @dataclass(frozen=True)
@@ -221,6 +270,7 @@ class Run:
     created_at: str
     by: str
     code_version: str
+    preset: str = ""  # name of the preset it was started from
 
 
 # A run's events, one JSON line each; "kind" is the class name.
@@ -228,6 +278,7 @@ class Run:
 class Queued:
     device: str
     at: str
+    place: int = 1  # in line for the device; 1 is next
 
 
 @dataclass(frozen=True)
@@ -252,6 +303,15 @@ class Preparing:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The run goes on after this step: what earlier events say about later steps did not last."""
+
+    epoch: int  # that is complete
+    step: int
+    at: str
+
+
+@dataclass(frozen=True)
 class Step:
     epoch: int  # from 1
     step: int  # since the start of the run
@@ -260,6 +320,8 @@ class Step:
     images_per_s: float
     seconds_left: float | None
     at: str
+    learning_rate: float | None = None
+    memory_mb: float | None = None  # of the GPU, or of the process
 
 
 @dataclass(frozen=True)
@@ -278,17 +340,28 @@ class EpochEnd:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the network says about validation images after an epoch."""
+
+    epoch: int
+    confusion: list[list[int]]  # [actual, predicted, images] of the cells that are not empty; [] with more than 50 classes
+    samples: list[list[Any]]  # [image id, actual, predicted, probability of predicted, probability of actual] of the same few images
+    at: str
+
+
+@dataclass(frozen=True)
 class Ended:
-    outcome: Literal["succeeded", "stopped", "failed"]
+    outcome: Literal["succeeded", "stopped", "paused", "failed"]
     best_epoch: int | None
     message: str
     seconds: float
     at: str
     detail: str = ""  # the traceback of a crash, for the log
+    remedy: dict[str, Any] = field(default_factory=dict)  # settings with which it would have worked
 
 
-Event = Queued | Started | Preparing | Step | EpochEnd | Ended
-RunStatus = Literal["pending", "queued", "running", "succeeded", "stopped", "failed", "lost"]
+Event = Queued | Started | Preparing | Resumed | Step | EpochEnd | Answers | Ended
+RunStatus = Literal["pending", "queued", "running", "paused", "succeeded", "stopped", "failed", "lost"]
 
 
 @dataclass(frozen=True)

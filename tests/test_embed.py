@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from core import catalog, dataset, embed, label, launch, ledger, runs, sources, store
+from core import catalog, dataset, embed, label, launch, ledger, networks, runs, sources, store
 from core.embed import ORDERS
 from core.errors import AppError, Invalid
 from core.ml import embed as ml
@@ -128,7 +128,7 @@ def backbone(side: int) -> tuple[nn.Module, Preprocess]:
     config = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": side})
     preprocess = preprocess_for(config, [])
     network = build(config, 2, preprocess)
-    set_module(network, catalog.architecture("efficientnet_lite0").head, nn.Identity())
+    set_module(network, networks.architecture("efficientnet_lite0").head, nn.Identity())
     return network.eval(), preprocess
 
 

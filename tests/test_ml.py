@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from core import catalog, images, runs
+from core import catalog, images, networks, runs
 from core.errors import AppError, Invalid, NotFound
 from core.ml import attribute, data, download, features, infer, model, worker
 from core.ml.fit import answers, batch_sizes, evaluate, fit
@@ -136,9 +136,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 # Networks -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", catalog.ARCHITECTURES)
+@pytest.mark.parametrize("name", networks.ARCHITECTURES)
 def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(name: str) -> None:
-    arch = catalog.ARCHITECTURES[name]
+    arch = networks.ARCHITECTURES[name]
     config = catalog.run_config({"architecture": name})
     how = model.preprocess_for(config, [(28, 28, 1)])
     with torch.device("meta"):  # shapes are enough, and 129 million random numbers take long
@@ -530,7 +530,7 @@ def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
     rows = squares(2, 40)
     cfg = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": 64})
     how = model.preprocess_for(cfg, [])
-    net, arch = model.build(cfg, 3, how), catalog.ARCHITECTURES["efficientnet_lite0"]
+    net, arch = model.build(cfg, 3, how), networks.ARCHITECTURES["efficientnet_lite0"]
     pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda *_: None)
     source, index = features.run_once(net, arch, how, pixels, settings().cache, 1, CPU, lambda *_: None)
     x = infer.normalised(list(pixels.cache[pixels.index]), how)

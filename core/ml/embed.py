@@ -18,7 +18,7 @@ from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 
-from core import catalog, runs
+from core import catalog, networks, runs
 from core.errors import AppError
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.features import run_once
@@ -122,7 +122,7 @@ def look(
     rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
     pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)
     torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
-    model, arch = build(config, 2, preprocess), catalog.architecture(ARCHITECTURE)
+    model, arch = build(config, 2, preprocess), networks.architecture(ARCHITECTURE)
     with spare_device() as device:
         found, index = run_once(model, arch, preprocess, pixels, settings().cache, dataset_id, device, looking)
     features = found[index]

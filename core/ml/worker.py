@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core import catalog, runs
+from core import networks, runs
 from core.errors import AppError, Invalid
 from core.ml import data, features
 from core.ml.data import Normalise, Pixels, Stopped, Tensors
@@ -118,7 +118,7 @@ def run(folder: Path) -> Ended:
 
 
 def train(folder: Path, run: Run, device: torch.device) -> Ended:
-    config, arch = run.config, catalog.architecture(run.config.architecture)
+    config, arch = run.config, networks.architecture(run.config.architecture)
     torch.manual_seed(config.seed)
 
     rows = runs.snapshot_rows(folder)

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import api, catalog, dataset, label, predict, train
+from core import api, dataset, label, networks, predict, train
 from core.errors import AppError, Conflict
 from core.label import LabelResult
 from core.types import Dataset, Image
@@ -188,7 +188,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 def network_options(current: Dataset) -> dict[str, str]:
     """Run ids, and "architecture:<name>" for networks not trained yet, with their titles."""
     options = {r.run.id: f"{r.run.name} (trained)" for r in train.usable(current.id)[:10]}
-    return options | {f"architecture:{a.name}": f"{a.title} (before training)" for a in catalog.ARCHITECTURES.values()}
+    return options | {f"architecture:{a.name}": f"{a.title} (before training)" for a in networks.ARCHITECTURES.values()}
 
 
 def _pixels(pixels: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -23,3 +23,16 @@ def field(param: Param, default: Any = None, *, key: str, titles: Callable[[str]
         return st.number_input(title, int(param.low or 0), int(param.high or 10**9), int(value), step=1, **common)
     # A learning rate runs over seven orders of magnitude: a number field with steps would be useless, text is checked on start.
     return st.text_input(title, f"{value:g}", **common)
+
+
+FORM = "train_form"  # in the session: {"values": settings, "preset": name or "", "number": grows with each filling}
+
+
+def filled() -> dict[str, Any]:
+    """What a preset or a clone has put into the training form; nothing at first."""
+    return dict(st.session_state.get(FORM, {"values": {}, "preset": "", "number": 0}))
+
+
+def fill(values: Mapping[str, Any], preset: str = "") -> None:
+    """Puts settings into the training form from the next run of the script on; what is not among them takes its default."""
+    st.session_state[FORM] = {"values": dict(values), "preset": preset, "number": filled()["number"] + 1}

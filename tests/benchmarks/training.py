@@ -24,7 +24,7 @@ from torchvision.transforms import ToTensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core import catalog
+from core import catalog, networks
 from core.ml.data import Normalise, Tensors
 from core.ml.fit import OPTIMIZERS, fit
 from core.ml.model import build
@@ -121,7 +121,7 @@ def frozen(count: int = 64) -> None:
 
     cpu = torch.device("cpu")
     config = catalog.run_config({"architecture": "efficientnet_lite0", "epochs": 50, "patience": 0})
-    arch = catalog.ARCHITECTURES["efficientnet_lite0"]
+    arch = networks.ARCHITECTURES["efficientnet_lite0"]
     how = preprocess_for(config, [])
     pictures = np.random.default_rng(0).integers(0, 256, (count, 3, how.crop, how.crop), np.uint8)
     labels = torch.arange(count) % 5
