@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import math
 import os
 import threading
 import warnings
@@ -230,24 +231,45 @@ class ThumbPack:
 
 
 def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:
-    """What the network receives before normalisation: (channels, crop, crop) uint8.
+    """What the network receives before normalisation: (channels, height, width) uint8, of one of shapes(how).
 
-    The shorter side is resized to how.resize (bilinear, antialiased), then the centre square is cut out.
+    The shorter side is resized to how.resize (bilinear, antialiased), then the centre square is cut out. Of a picture
+    that may keep its shape, the nearest shape is filled and what stands out is cut off.
     """
     picture = picture.convert("L" if how.channels == 1 else "RGB")
     width, height = picture.size
-    scale = how.resize / min(width, height)
-    size = (max(how.crop, round(width * scale)), max(how.crop, round(height * scale)))
-    left, top = (size[0] - how.crop) // 2, (size[1] - how.crop) // 2
-    right, bottom = left + how.crop, top + how.crop
+    if how.rectangles:
+        high, wide = min(shapes(how), key=lambda s: abs(math.log(s[1] / s[0] * height / width)))
+        scale = max(wide / width, high / height)
+    else:
+        high, wide = how.crop, how.crop
+        scale = how.resize / min(width, height)
+    size = (max(wide, round(width * scale)), max(high, round(height * scale)))
+    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
+    right, bottom = left + wide, top + high
     if size == picture.size:
         picture = picture.crop((left, top, right, bottom))
-    else:  # the square alone is resized: the whole of a picture of 1 × 4000 would fill the memory
+    else:  # the cut alone is resized: the whole of a picture of 1 × 4000 would fill the memory
         x, y = width / size[0], height / size[1]
         box = (left * x, top * y, min(right * x, width), min(bottom * y, height))
-        picture = picture.resize((how.crop, how.crop), Pillow.Resampling.BILINEAR, box=box)
+        picture = picture.resize((wide, high), Pillow.Resampling.BILINEAR, box=box)
     array = np.asarray(picture)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+RATIOS = (1 / 2, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 2.0)  # of width to height
+MULTIPLE = 32  # pixels: what five halvings leave whole
+
+
+def shapes(how: Preprocess) -> list[tuple[int, int]]:
+    """The (height, width) that pixels() can have."""
+    if not how.rectangles:
+        return [(how.crop, how.crop)]
+
+    def side(pixels: float) -> int:
+        return max(1, round(pixels / MULTIPLE)) * MULTIPLE
+
+    return [(side(how.crop / math.sqrt(r)), side(how.crop * math.sqrt(r))) if r != 1 else (how.crop, how.crop) for r in RATIOS]
 
 
 def as_seen(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The only module that knows the files of a run folder (and of an import folder, which has the same event file).
 
-config.json dataset.csv events.jsonl handle.json stop worker.log best.pt predictions.csv
+config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +97,24 @@ def read_lines(folder: Path, after: int = 0) -> tuple[list[dict[str, Any]], int]
 
 
 def events(folder: Path) -> list[Event]:
-    return [KINDS[line.pop("kind")](**line) for line in read_lines(folder)[0]]
+    """What happened; of a run that was resumed, without the steps that its checkpoint did not hold."""
+    found: list[Event] = []
+    for line in read_lines(folder)[0]:
+        event: Event = KINDS[line.pop("kind")](**line)
+        if isinstance(event, Resumed):
+            found = [e for e in found if not isinstance(e, Step | EpochEnd | Answers) or lasted(e, event)]
+        found.append(event)
+    return found
+
+
+def lasted(event: Step | EpochEnd | Answers, resumed: Resumed) -> bool:
+    return event.epoch <= resumed.epoch or (isinstance(event, Step) and event.step <= resumed.step)
 
 
 def status(history: list[Event], alive: bool) -> RunStatus:
     """A fold over what happened; nothing stores a status, so nothing can disagree with it."""
-    for event in reversed(history):
-        if isinstance(event, Ended):
-            return event.outcome
+    if history and isinstance(history[-1], Ended):
+        return history[-1].outcome
     if not alive:
         return "lost"
     if not history:
@@ -118,6 +128,19 @@ def request_stop(folder: Path) -> None:
 
 def stop_requested(folder: Path) -> bool:
     return (folder / "stop").exists()
+
+
+def request_pause(folder: Path) -> None:
+    (folder / "pause").touch()
+
+
+def pause_requested(folder: Path) -> bool:
+    return (folder / "pause").exists()
+
+
+def clear_requests(folder: Path) -> None:
+    for name in ("stop", "pause"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def log_tail(folder: Path, lines: int = 20) -> str:
@@ -188,6 +211,32 @@ def snapshot_rows(folder: Path) -> list[SnapshotRow]:
 
 def checkpoint(folder: Path) -> Path:
     return folder / "best.pt"
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """All that a run needs to go on: weights, optimiser, schedule, random numbers."""
+    return folder / "last.pt"
+
+
+def sample_ids(rows: Sequence[SnapshotRow], count: int = 12) -> list[str]:
+    """The few validation images whose answers are shown after every epoch: of each class in turn."""
+    by_class: dict[str, list[str]] = {}
+    for row in sorted((r for r in rows if r.split == "validation"), key=lambda r: r.image_id):
+        by_class.setdefault(row.label, []).append(row.image_id)
+    turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
+    return [one for turn in turns for one in turn if one is not None][:count]
+
+
+def notes_path(folder: Path) -> Path:
+    return folder / "notes.json"
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """The run's note and tags, which people may change at any time."""
+    try:
+        return {"note": "", "tags": [], **read_json(notes_path(folder))}
+    except (FileNotFoundError, ValueError):
+        return {"note": "", "tags": []}
 
 
 # Predictions --------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any
 from core import catalog, launch, networks, runs, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import SPLITS, Ended, EpochEnd, Preparing, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
+from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
 
 # Without a known seed two people would get two validation sets, and their figures could not be compared.
 VALIDATION_SEED = 0
 ACTIVE = ("pending", "queued", "running")
+MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class RunState:
     seconds: float | None
     seconds_left: float | None
     message: str
+    place: int | None  # in line for the device, while it is queued
+    remedy: dict[str, Any]  # settings with which a failed run would have worked
+    note: str
+    tags: tuple[str, ...]
 
     @property
     def active(self) -> bool:
@@ -125,27 +130,33 @@ def state(run_id: str) -> RunState:
         size = (path / "events.jsonl").stat().st_size
     except FileNotFoundError:
         size = 0
-    return _finished(path, size, alive)
+    return _finished(path, size, alive, *(_changed(p) for p in (path / "config.json", runs.notes_path(path))))
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @lru_cache(maxsize=512)
-def _finished(path: Path, _size: int, alive: bool) -> RunState:
-    """What the run has come to; it depends on nothing but its events and on whether its process lives."""
+def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) -> RunState:
+    """What the run has come to; it depends on nothing but its files and on whether its process lives."""
     run = runs.load(path)
+    notes = runs.read_notes(path)
     history = runs.events(path)
     status = runs.status(history, alive)
-    started = next((e for e in history if isinstance(e, Started)), None)
-    ended = next((e for e in reversed(history) if isinstance(e, Ended)), None)
+    last = history[-1] if history else None
+    started = next((e for e in reversed(history) if isinstance(e, Started)), None)
+    ended = last if isinstance(last, Ended) else None
     epochs = [e for e in history if isinstance(e, EpochEnd)]
     step = next((e for e in reversed(history) if isinstance(e, Step)), None)
-    last = history[-1] if history else None
     best_epoch = (ended.best_epoch if ended else None) or (epochs[-1].best_epoch if epochs else None)
     total = started.steps * started.epochs if started else 0
     done = max(step.step if step else 0, epochs[-1].step if epochs else 0)
     message = ended.message if ended else ""
     if status == "lost":
         message = (
-            "The training process is gone: it was killed, or the machine restarted. What it had learned up to its last checkpoint is kept."
+            "The training process is gone: it was killed, or the machine restarted. What it had learned up to its last checkpoint is "
+            "kept, and it can go on from there."
         )
     elif isinstance(last, Preparing):
         message = f"{last.what}: {last.done:,} of {last.total:,}"
@@ -156,12 +167,16 @@ def _finished(path: Path, _size: int, alive: bool) -> RunState:
         epochs=run.config.epochs,
         best_epoch=best_epoch,
         best=next((e for e in epochs if e.epoch == best_epoch), None),
-        progress=1.0 if ended else min(1.0, done / total) if total else 0.0,
+        progress=1.0 if ended and ended.outcome != "paused" else min(1.0, done / total) if total else 0.0,
         device=started.device if started else "",
         images_per_s=epochs[-1].images_per_s if epochs else (step.images_per_s if step else None),
         seconds=ended.seconds if ended else None,
         seconds_left=step.seconds_left if step and status == "running" else None,
         message=message,
+        place=last.place if isinstance(last, Queued) else None,
+        remedy=ended.remedy if ended else {},
+        note=notes["note"],
+        tags=tuple(notes["tags"]),
     )
 
 
@@ -193,6 +208,55 @@ def usable(dataset_id: int) -> list[RunState]:
 def stop(run_id: str) -> None:
     """Asks the run to stop after its current step; its best weights are kept."""
     runs.request_stop(runs.folder(run_id))
+
+
+def pause(run_id: str) -> None:
+    """Asks the run to end after its current step in such a way that it can go on later, as if nothing had been."""
+    runs.request_pause(runs.folder(run_id))
+
+
+def pausing(run_id: str) -> bool:
+    return runs.pause_requested(runs.folder(run_id))
+
+
+def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
+    """Lets a run go on from its last checkpoint, with another batch size if asked; other changes start a new run.
+
+    Raises Conflict if it is going on, Invalid if it has come to its end.
+    """
+    path = runs.folder(run_id)
+    current = state(run_id)
+    run, changes = current.run, changes or {}
+    if current.active or launch.launcher.alive(path):
+        raise Conflict(f"The run {run.name} is going on.", "Wait until it has ended, or pause it.")
+    if changes.keys() - {"batch_size"}:
+        return start(run.dataset_id, {**asdict(run.config), **changes}, run.by, run.preset)
+    if current.status == "succeeded":
+        raise Invalid(f"The run {run.name} has come to its end.", "Clone it with changes to train more.")
+    if store.get_dataset(run.dataset_id).deleted_at:
+        raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")
+    if changes:
+        runs.write_json(path / "config.json", asdict(replace(run, config=catalog.run_config({**asdict(run.config), **changes}))))
+    runs.clear_requests(path)
+    runs.append(path, Preparing("Going on", 0, 1, now()))
+    launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
+    return runs.load(path)
+
+
+def annotate(run_id: str, note: str, tags: Sequence[str]) -> None:
+    """Writes a note and tags beside the run; Invalid if they are too long."""
+    kept = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+    if len(note) > MOST_NOTE or len(kept) > MOST_TAGS or any(len(tag) > MOST_TAG for tag in kept):
+        raise Invalid(
+            "The note or a tag is too long.",
+            f"Up to {MOST_NOTE:,} characters of note, and {MOST_TAGS} tags of {MOST_TAG} characters are kept.",
+        )
+    runs.write_json(runs.notes_path(runs.folder(run_id)), {"note": note.strip(), "tags": kept})
+
+
+def samples(run_id: str) -> list[str]:
+    """Ids of the validation images whose answers are shown after every epoch."""
+    return runs.sample_ids(runs.snapshot_rows(runs.folder(run_id)))
 
 
 def wait(run_id: str) -> RunState:

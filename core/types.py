@@ -193,6 +193,7 @@ class Preprocess:
     crop: int  # then the centre square of this side is cut out
     mean: tuple[float, ...]  # per channel, of values in 0..1
     std: tuple[float, ...]
+    rectangles: bool = False  # a rectangle of the square's area, close to the picture's own shape, in place of the square
 
 
 @dataclass(frozen=True)

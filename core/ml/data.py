@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from core.errors import AppError, Invalid
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # stored rows and labels to normalised ones
 Progress = Callable[[int, int], None]  # (done, total); it may raise Stopped
 Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and one row for each
 
@@ -100,8 +101,9 @@ class Pixels:
     """What the network receives of a run's readable images, before normalisation."""
 
     rows: tuple[SnapshotRow, ...]
-    cache: np.ndarray  # (M, C, S, S) uint8, memory-mapped
-    index: np.ndarray  # (N,) the cache row of each snapshot row
+    sources: tuple[np.ndarray, ...]  # (M, C, H, W) uint8, memory-mapped; one for each shape of picture
+    part: np.ndarray  # (N,) the source of each snapshot row
+    index: np.ndarray  # (N,) its row there
     skipped: tuple[Skipped, ...] = ()
 
 
@@ -134,7 +136,7 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     def decode_block(some: list[str]) -> list[np.ndarray | Skipped]:
         return [decode(image_id) for image_id in some]
 
-    def decode_all(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
+    def decode_all(missing: list[str]) -> None:
         progress(0, len(missing))
         # Pillow decodes without the GIL, so threads help with photos. With tiny pictures they only wait for each other:
         # on two cores 10,200 MNIST digits/s with one thread, 5,900 with two.
@@ -147,19 +149,31 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
                 blocks = [some[i : i + BLOCK] for i in range(0, len(some), BLOCK)]
                 decoded = dict(zip(some, chain.from_iterable(pool.map(decode_block, blocks)), strict=True))
                 skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
-                read = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray)}
-                yield list(read), np.stack(list(read.values())) if read else np.empty(0)
+                for shape, cache in caches.items():
+                    read = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
+                    cache.append(list(read), np.stack(list(read.values())) if read else np.empty(0))
                 progress(min(start + CHUNK, len(missing)), len(missing))
 
-    shape = (how.channels, how.crop, how.crop)
-    cache = RowCache(cache_folder, f"{dataset_id}-pixels-{how.channels}x{how.resize}x{how.crop}", shape, "uint8")
-    stored, index = cache.fetch(list(paths), decode_all)
-    where = dict(zip(paths, index.tolist(), strict=True))
-    readable = tuple(row for row in rows if where[row.image_id] >= 0)
+    names = {shape: f"{dataset_id}-pixels-{how.channels}x{how.resize}x{how.crop}" for shape in images.shapes(how)}
+    if how.rectangles:
+        names = {(h, w): f"{dataset_id}-pixels-{how.channels}x{h}by{w}" for h, w in names}
+    caches = {shape: RowCache(cache_folder, name, (how.channels, *shape), "uint8") for shape, name in names.items()}
+    where = found(caches)
+    if missing := [i for i in paths if i not in where]:
+        decode_all(missing)
+        where = found(caches)
+    readable = tuple(row for row in rows if row.image_id in where)
     if not readable:
         first = f" The first: {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         raise Invalid(f"None of the {len(rows)} images can be read.{first}", "Import them again.")
-    return Pixels(readable, stored, np.array([where[row.image_id] for row in readable], np.int64), tuple(skipped))
+    sources = tuple(cache.read()[0] for cache in caches.values())
+    part, index = np.array([where[row.image_id] for row in readable], np.int64).T
+    return Pixels(readable, sources, part, index, tuple(skipped))
+
+
+def found(caches: Mapping[tuple[int, int], RowCache]) -> dict[str, tuple[int, int]]:
+    """(number of the cache, row) of every image id they hold."""
+    return {image_id: (part, row) for part, cache in enumerate(caches.values()) for image_id, row in cache.read()[1].items()}
 
 
 def measure(pixels: np.ndarray, index: np.ndarray, most: int = 20_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -192,38 +206,83 @@ class Normalise:
         return x.float().mul_(self.scale).add_(self.shift)
 
 
-@dataclass(eq=False)
 class Tensors:
-    """One split: rows on the device if they fit there easily, else gathered from the memory map batch by batch."""
+    """One split: rows on the device if they fit there easily, else gathered from the memory maps batch by batch."""
 
-    source: np.ndarray  # (M, ...) uint8 pixels or float32 features
-    index: np.ndarray  # (N,) rows of source
-    labels: Tensor  # (N,) int64, on the device
-    normalise: Normalise | None = None  # None: the rows are features
-    channels_last: bool = False
-    resident: Tensor | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.device = self.labels.device
-        self.row_values = int(np.prod(self.source.shape[1:]))
-        if len(self) * self.row_values * self.source.itemsize < 0.25 * free_memory(self.device):
-            self.resident = torch.from_numpy(self.source[self.index]).to(self.device)
+    def __init__(
+        self,
+        sources: Sequence[np.ndarray],  # (M, ...) uint8 pixels or float32 features, one for each shape of picture
+        index: np.ndarray,  # (N,) rows of a source
+        labels: Tensor,  # (N,) int64, on the device
+        normalise: Normalise | None = None,  # None: the rows are features
+        channels_last: bool = False,
+        part: np.ndarray | None = None,  # (N,) which source; None: the first
+    ) -> None:
+        self.labels, self.normalise, self.channels_last = labels, normalise, channels_last
+        self.device = labels.device
+        self.part = torch.from_numpy(np.zeros(len(index), np.int64) if part is None else part)
+        self.row_values = max(int(np.prod(source.shape[1:])) for source in sources)
+        self.sources, self.index = sources, index
+        self.resident: list[Tensor] = []
+        self.place = torch.from_numpy(index)  # of each row in its source, or among the resident ones of its part
+        if len(index) * self.row_values * sources[0].itemsize < 0.25 * free_memory(self.device):
+            self.place = torch.empty(len(index), dtype=torch.int64)
+            for number, source in enumerate(sources):
+                chosen = (self.part == number).nonzero()[:, 0]
+                self.place[chosen] = torch.arange(len(chosen))
+                self.resident.append(torch.from_numpy(source[index[chosen.numpy()]]).to(self.device))
+            self.place = self.place.to(self.device)
 
     def __len__(self) -> int:
         return len(self.index)
 
+    def batches(self, order: Tensor, size: int, shuffler: torch.Generator | None) -> list[Tensor]:
+        """The (N,) int64 positions in batches; pictures of one batch have one shape, and the shuffler mixes the shapes."""
+        if len(self.sources) == 1:
+            return list(order.split_with_sizes(batch_sizes(len(order), size)))
+        found: list[Tensor] = []
+        for number in range(len(self.sources)):
+            some = order[self.part[order] == number]
+            found += some.split_with_sizes(batch_sizes(len(some), size))
+        return found if shuffler is None else [found[i] for i in torch.randperm(len(found), generator=shuffler).tolist()]
+
+    def rows(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows as they are stored and labels of (B,) positions of one shape, which lie on the CPU."""
+        number = int(self.part[chosen[0]]) if len(self.sources) > 1 else 0
+        if self.resident:
+            chosen = chosen.to(self.device)
+            return self.resident[number][self.place[chosen]], self.labels[chosen]
+        x = torch.from_numpy(self.sources[number][self.index[chosen.numpy()]])
+        x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
+        return x, self.labels[chosen.to(self.device)]
+
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised rows and labels of the (B,) int64 positions, which lie on the CPU."""
-        if self.resident is None:
-            x = torch.from_numpy(self.source[self.index[chosen.numpy()]])
-            x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
-            chosen = chosen.to(self.device)
-        else:
-            chosen = chosen.to(self.device)
-            x = self.resident[chosen]
+        """The same, normalised."""
+        x, y = self.rows(chosen)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        return x if self.normalise is None else self.normalise(x), self.labels[chosen]
+        return x if self.normalise is None else self.normalise(x), y
+
+    def take_batches(self, batches: Sequence[Tensor], change: Change | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised rows and labels batch by batch; where nothing changes them they are gathered together, which is faster."""
+        if change is not None:
+            for some in batches:
+                x, y = change(*self.rows(some))
+                yield (x.contiguous(memory_format=torch.channels_last) if self.channels_last else x), y
+        elif len(self.sources) > 1:
+            yield from map(self.take, batches)
+        else:
+            x, y = self.take(torch.cat(list(batches)))
+            sizes = [len(some) for some in batches]
+            yield from zip(x.split_with_sizes(sizes), y.split_with_sizes(sizes), strict=True)
+
+
+def batch_sizes(n: int, size: int) -> list[int]:
+    """The images of each step; a last one of a single image joins its neighbour, for batch normalisation needs two."""
+    sizes = [size] * (n // size) + [n % size] * (n % size > 0)
+    if len(sizes) > 1 and sizes[-1] == 1 < size:
+        sizes[-2:] = [size + 1]
+    return sizes
 
 
 def free_memory(device: torch.device) -> int:

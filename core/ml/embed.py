@@ -151,13 +151,13 @@ def measures(dataset_id: int, pixels: Pixels, ids: list[str]) -> np.ndarray:
 
     Sharpness is the variance of the Laplacian of what the network sees, so it does not depend on the picture's size.
     """
-    _, channels, side, _ = pixels.cache.shape
+    _, channels, side, _ = pixels.sources[0].shape
     place = dict(zip(ids, pixels.index.tolist(), strict=True))
 
     def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
         for start in range(0, len(missing), 256):
             some = missing[start : start + 256]
-            grey = pixels.cache[[place[i] for i in some]].mean(1, dtype=np.float32) / 255  # (B, S, S)
+            grey = pixels.sources[0][[place[i] for i in some]].mean(1, dtype=np.float32) / 255  # (B, S, S)
             inner = grey[:, 1:-1, 1:-1]
             laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
             small = grey.reshape(len(some), GREY, side // GREY, GREY, side // GREY).mean((2, 4)).reshape(len(some), -1)

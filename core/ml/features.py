@@ -36,17 +36,21 @@ def run_once(
     Full precision: the same image gives the same answer later, through the whole network on another device.
     """
     head = head_of(model, arch)
-    place = {row.image_id: int(i) for row, i in zip(pixels.rows, pixels.index, strict=True)}
+    place = {row.image_id: (int(p), int(i)) for row, p, i in zip(pixels.rows, pixels.part, pixels.index, strict=True)}
     normalise = Normalise(preprocess, device)
 
     def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
         progress(0, len(missing))
         forward = fastest(model, preprocess, device, len(missing))
-        for start in range(0, len(missing), BATCH):
-            some = missing[start : start + BATCH]
-            x = torch.from_numpy(pixels.cache[[place[i] for i in some]]).to(device)
-            yield some, forward(normalise(x))
-            progress(min(start + BATCH, len(missing)), len(missing))
+        done = 0
+        for number, source in enumerate(pixels.sources):
+            of_one_shape = [i for i in missing if place[i][0] == number]
+            for start in range(0, len(of_one_shape), BATCH):
+                some = of_one_shape[start : start + BATCH]
+                x = torch.from_numpy(source[[place[i][1] for i in some]]).to(device)
+                yield some, forward(normalise(x))
+                done += len(some)
+                progress(done, len(missing))
 
     weights = hashlib.sha256(repr((arch.factory, arch.weights, preprocess)).encode()).hexdigest()[:12]
     cache = RowCache(cache_folder, f"{dataset_id}-features-{arch.name}-{weights}", (head.in_features,), "float32")
@@ -63,7 +67,7 @@ def fastest(model: nn.Module, preprocess: Preprocess, device: torch.device, coun
 
     EfficientNet-Lite0 at 224 on two cores: 26 to 34 images/s with PyTorch, 150 to 190 with ONNX Runtime.
     """
-    if device.type == "cpu" and count >= EXPORT_PAYS:
+    if device.type == "cpu" and count >= EXPORT_PAYS and not preprocess.rectangles:
         try:
             return by_onnx(model, preprocess)
         except Exception:  # whatever the exporter cannot do, PyTorch can: the same numbers, more slowly

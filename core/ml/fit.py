@@ -4,135 +4,363 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.errors import Invalid
+from core.ml.augment import Augment
 from core.ml.data import Tensors
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
 CHUNK_BYTES = 4_000_000  # rows gathered and normalised at once: many small batches, and they stay in the CPU's cache
 EVAL_ROWS, EVAL_BYTES = 1024, 32_000_000  # at most, per forward pass
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, **rest: torch.optim.SGD(parameters, momentum=0.9, **rest),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
+RISE = 0.25  # share of a one-cycle run in which the learning rate rises; with 25 and 1e5 the sizes of fastai's fit_one_cycle
 
 
-def fit(model: nn.Module, train: Tensors, validation: Tensors | None, config: RunConfig) -> Generator[Step | EpochEnd, None, None]:
-    """Trains the model on the split's device and reports; when it ends, is closed or fails, the model has its best weights.
+class Diverged(Invalid):
+    """The loss is no longer a number."""
 
-    Raises Invalid if the loss is no longer a number.
+
+@dataclass(eq=False)
+class Stage:
+    """Epochs in which the same part of the network learns from the same rows."""
+
+    last: int  # epoch
+    part: str  # path of the module that is run on the rows: "" the whole network on pixels, or its head on features
+    frozen: bool  # the head alone learns
+    train: Tensors
+    validation: Tensors | None
+    augment: Augment | None = None
+
+
+@dataclass(eq=False)
+class Training:
+    """A network and all that changes while it learns: what a checkpoint has to carry, so that a resumed run equals another."""
+
+    model: nn.Module
+    head: str  # path of its last layer
+    config: RunConfig
+    stages: Sequence[Stage]
+    classes: int
+    epoch: int = 0  # complete
+    step: int = 0
+    batch: int = 0  # done in the epoch that is going on
+    seen: int = 0  # images of that epoch, with their summed loss and number of right answers
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    best_epoch: int = 0
+    best_figure: float = math.inf  # smaller is better
+    best: dict[str, Tensor] | None = None
+    logits: Tensor | None = None  # (N, classes) of the validation images, after the last epoch
+    changing: nn.Module = field(init=False)  # the part of the model that ever changes
+
+    def __post_init__(self) -> None:
+        train, config = self.stages[0].train, self.config
+        self.changing = self.model.get_submodule("" if any(not s.part for s in self.stages) else self.stages[0].part)
+        self.batches = len(train.batches(torch.arange(len(train)), config.batch_size, None))  # in an epoch
+        self.shuffler = torch.Generator().manual_seed(config.seed)
+        self.shuffled = self.shuffler.get_state()  # as it was when the epoch that is going on began
+        self.optimizer = make_optimizer(parameter_groups(self.changing, self.model, self.head, config), config, train.device)
+        self.scheduler = make_scheduler(self.optimizer, config, self.batches)
+        self.ema = AveragedModel(self.changing, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None  # type: ignore[no-untyped-call]
+        counts = torch.bincount(train.labels.cpu(), minlength=self.classes).clamp(min=1)
+        self.rarity = len(train) / (self.classes * counts.double())  # (classes,): 1 where all are equally common
+        self.class_weights = self.rarity.float().to(train.device) if config.balance == "weights" else None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The part whose weights are judged and kept."""
+        return self.changing if self.ema is None else self.ema.module
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors; to be taken between two events."""
+        state = {name: getattr(self, name) for name in PLAIN} | {
+            "batch_size": self.config.batch_size,
+            "changing": self.changing.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "shuffled": self.shuffled,
+            "random": torch.get_rng_state(),
+        }
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
+        if torch.cuda.is_available():
+            state["random_cuda"] = torch.cuda.get_rng_state()
+        return state
+
+    def restore(self, state: dict[str, Any], best: dict[str, Tensor] | None) -> None:
+        """Goes on from a state; with another batch size, from the beginning of the epoch it was in."""
+        for name in PLAIN:
+            setattr(self, name, state[name])
+        self.changing.load_state_dict(state["changing"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None and "ema" in state:
+            self.ema.load_state_dict(state["ema"])
+        self.best = best
+        self.shuffled = state["shuffled"]
+        torch.set_rng_state(state["random"])
+        if "random_cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["random_cuda"])
+        if state["batch_size"] == self.config.batch_size:
+            self.scheduler.load_state_dict(state["scheduler"])
+        else:
+            self.step, self.batch, self.seen, self.loss_sum, self.correct = self.epoch * self.batches, 0, 0, 0.0, 0.0
+            for group, rate in zip(self.optimizer.param_groups, self.rates_at(self.step), strict=True):
+                group["lr"] = rate
+        self.shuffler.set_state(self.shuffled)
+
+    def rates_at(self, step: int) -> list[float]:
+        """The learning rates after that many steps; the scheduler is left there."""
+        for group in self.optimizer.param_groups:
+            group.pop("initial_lr", None)
+            group["lr"] = group["top_lr"]
+        self.scheduler = make_scheduler(self.optimizer, self.config, self.batches)
+        for _ in range(step):
+            self.scheduler.step()
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+
+PLAIN = ("epoch", "step", "batch", "seen", "loss_sum", "correct", "best_epoch", "best_figure")
+
+
+def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
+    """Trains on the stages' device and reports; when it ends, is closed or fails, the model has its best weights.
+
+    Raises Diverged if the loss is no longer a number.
     """
-    device = train.device
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    fused = device.type in ("cpu", "cuda")
-    optimizer = OPTIMIZERS[config.optimizer](parameters, lr=config.learning_rate, fused=fused)
-    shuffler = torch.Generator().manual_seed(config.seed)
-    convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
-    halves = device.type == "cuda" and convolves and torch.cuda.is_bf16_supported()
-    precision = torch.autocast("cuda", torch.bfloat16) if halves else nullcontext()
-
-    n, sizes = len(train), batch_sizes(len(train), config.batch_size)
-    per_chunk = max(1, CHUNK_BYTES // (4 * train.row_values * config.batch_size))  # batches
-    best_loss, best_epoch, best = math.inf, 0, None
-    step, begun = 0, time.perf_counter()
+    config = t.config
+    if callable(getattr(t.model, "learn", None)):
+        yield from once(t)
+        return
+    begun, steps_before = time.perf_counter(), t.step
     try:
-        for epoch in range(1, config.epochs + 1):
-            model.train()
-            epoch_begun = reported = time.perf_counter()
-            order = torch.randperm(n, generator=shuffler)
-            losses: list[Tensor] = []  # on the device: reading one back each step would make the GPU wait
-            guesses: list[Tensor] = []
-            truths: list[Tensor] = []
-            seen, loss_sum, correct = 0, 0.0, 0  # of this epoch, as far as reported
+        for stage in t.stages:
+            if t.epoch >= stage.last:
+                continue
+            train, device = stage.train, stage.train.device
+            learner = t.model.get_submodule(stage.part)
+            freeze(t.model, t.head, stage)
+            half = halves(config, learner, device)
+            per_chunk = max(1, CHUNK_BYTES // (4 * train.row_values * config.batch_size))  # batches
+            while t.epoch < stage.last:
+                train_mode(t.model, t.head, stage)
+                epoch_begun = reported = time.perf_counter()
+                t.shuffled = t.shuffler.get_state()
+                batches = train.batches(drawn(t, len(train)), config.batch_size, t.shuffler)
+                trained_before, rate = t.seen, t.optimizer.param_groups[-1]["lr"]
+                losses: list[Tensor] = []  # on the device: reading one back each step would make the GPU wait
+                hits: list[Tensor] = []
+                counts: list[int] = []
 
-            for first in range(0, len(sizes), per_chunk):
-                some = sizes[first : first + per_chunk]
-                start = first * config.batch_size
-                x_chunk, y_chunk = train.take(order[start : start + sum(some)])
-                for x, y in zip(x_chunk.split_with_sizes(some), y_chunk.split_with_sizes(some), strict=True):
-                    with precision:
-                        logits = model(x)
-                        loss = F.cross_entropy(logits, y)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    step += 1
-                    losses.append(loss.detach())
-                    guesses.append(logits.detach())
-                    truths.append(y)
+                for first in range(t.batch, len(batches), per_chunk):
+                    for x, y in train.take_batches(batches[first : first + per_chunk], stage.augment):
+                        with half:
+                            logits = learner(x)
+                            loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
+                        loss.backward()  # type: ignore[no-untyped-call]
+                        if config.clip:
+                            nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
+                        rate = t.optimizer.param_groups[-1]["lr"]
+                        t.optimizer.step()
+                        t.optimizer.zero_grad()
+                        if (
+                            t.step + 1 < config.epochs * t.batches
+                        ):  # where rare classes are drawn, shapes of picture may make one batch more
+                            t.scheduler.step()
+                        if t.ema is not None:
+                            t.ema.update_parameters(t.changing)
+                        t.step, t.batch = t.step + 1, t.batch + 1
+                        losses.append(loss.detach())
+                        hits.append(right(logits.detach(), y))
+                        counts.append(len(y))
 
-                    last = step == epoch * len(sizes)
-                    if last or time.perf_counter() - reported > STEP_EVENT_SECONDS:
-                        batch_losses = torch.stack(losses).tolist()
-                        refuse_nan(batch_losses, epoch, step % len(sizes) or len(sizes))
-                        counts = [len(t) for t in truths]
-                        right = int((torch.cat(guesses).argmax(1) == torch.cat(truths)).sum())
-                        total = sum(value * count for value, count in zip(batch_losses, counts, strict=True))
-                        took, reported = time.perf_counter() - reported, time.perf_counter()
-                        seen, loss_sum, correct = seen + sum(counts), loss_sum + total, correct + right
-                        yield Step(
-                            epoch=epoch,
-                            step=step,
-                            loss=total / sum(counts),
-                            accuracy=right / sum(counts),
-                            images_per_s=sum(counts) / took,
-                            seconds_left=(reported - begun) / step * (config.epochs * len(sizes) - step),
-                            at=now(),
-                        )
-                        losses, guesses, truths = [], [], []
+                        if t.batch == len(batches) or time.perf_counter() - reported > STEP_EVENT_SECONDS:
+                            batch_losses, batch_hits = torch.stack(losses).tolist(), torch.stack(hits).tolist()
+                            refuse_nan(batch_losses, t.epoch + 1, t.batch)
+                            for value, hit, count in zip(
+                                batch_losses, batch_hits, counts, strict=True
+                            ):  # one by one: the same sum however often it is reported
+                                t.loss_sum, t.correct, t.seen = t.loss_sum + value * count, t.correct + hit, t.seen + count
+                            took, reported = time.perf_counter() - reported, time.perf_counter()
+                            total = sum(counts)
+                            event = Step(
+                                epoch=t.epoch + 1,
+                                step=t.step,
+                                loss=sum(v * c for v, c in zip(batch_losses, counts, strict=True)) / total,
+                                accuracy=sum(batch_hits) / total,
+                                images_per_s=total / took,
+                                seconds_left=(reported - begun) / (t.step - steps_before) * (config.epochs * t.batches - t.step),
+                                at=now(),
+                                learning_rate=rate,
+                                memory_mb=memory_mb(device),
+                            )
+                            losses, hits, counts = [], [], []
+                            yield event
 
-            trained = time.perf_counter() - epoch_begun
-            val_loss, val_accuracy = evaluate(model, validation) if validation else (None, None)
-            watched = loss_sum / n if val_loss is None else val_loss
-            if not math.isfinite(watched):
-                raise Invalid(f"The validation loss became {watched} in epoch {epoch}.", "Lower the learning rate, or try Adam.")
-            if watched < best_loss:
-                best_loss, best_epoch = watched, epoch
-                best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            yield EpochEnd(
-                epoch=epoch,
-                step=step,
-                train_loss=loss_sum / n,
-                train_accuracy=correct / n,
-                val_loss=val_loss,
-                val_accuracy=val_accuracy,
-                learning_rate=optimizer.param_groups[0]["lr"],
-                images_per_s=n / trained,
-                best_epoch=best_epoch,
-                seconds=time.perf_counter() - epoch_begun,
-                at=now(),
-            )
-            if config.patience and epoch - best_epoch >= config.patience:
-                return
+                trained = time.perf_counter() - epoch_begun
+                part = t.judged if t.changing is learner else t.judged.get_submodule(stage.part)
+                t.logits = answers(part, stage.validation) if stage.validation else None
+                val_loss, val_accuracy = scores(t.logits, stage.validation) if stage.validation and t.logits is not None else (None, None)
+                train_loss, train_accuracy = t.loss_sum / t.seen, t.correct / t.seen
+                t.epoch, t.batch = t.epoch + 1, 0
+                speed = (t.seen - trained_before) / trained
+                t.loss_sum, t.correct, t.seen = 0.0, 0.0, 0
+                keep_if_best(t, train_loss if val_loss is None else val_loss, train_accuracy if val_accuracy is None else val_accuracy)
+                t.shuffled = t.shuffler.get_state()
+                yield EpochEnd(
+                    epoch=t.epoch,
+                    step=t.step,
+                    train_loss=train_loss,
+                    train_accuracy=train_accuracy,
+                    val_loss=val_loss,
+                    val_accuracy=val_accuracy,
+                    learning_rate=rate,
+                    images_per_s=speed,
+                    best_epoch=t.best_epoch,
+                    seconds=time.perf_counter() - epoch_begun,
+                    at=now(),
+                )
+                if config.patience and t.epoch - t.best_epoch >= config.patience:
+                    return
     finally:
-        if best is not None:
-            model.load_state_dict(best)
+        if t.best is not None:
+            t.changing.load_state_dict(t.best)
 
 
-def batch_sizes(n: int, size: int) -> list[int]:
-    """The images of each step; a last one of a single image joins its neighbour, for batch normalisation needs two."""
-    sizes = [size] * (n // size) + [n % size] * (n % size > 0)
-    if len(sizes) > 1 and sizes[-1] == 1 < size:
-        sizes[-2:] = [size + 1]
-    return sizes
+def once(t: Training) -> Iterator[EpochEnd]:
+    """A model that is computed from the images in one pass, not trained step by step."""
+    stage, begun = t.stages[0], time.perf_counter()
+    train = stage.train
+    order = torch.split(torch.arange(len(train)), EVAL_ROWS)
+    t.model.learn(train.take(some) for some in order)  # type: ignore[operator]
+    figures = [scores(answers(t.model, data), data) for data in (train, stage.validation) if data]
+    t.logits = answers(t.model, stage.validation) if stage.validation else None
+    (loss, accuracy), (val_loss, val_accuracy) = figures[0], figures[1] if stage.validation else (None, None)
+    t.epoch = t.best_epoch = t.step = 1
+    took = time.perf_counter() - begun
+    yield EpochEnd(1, 1, loss, accuracy, val_loss, val_accuracy, 0.0, len(train) / took, 1, took, now())
+
+
+# What learns ------------------------------------------------------------------------------------------
+
+
+def freeze(model: nn.Module, head: str, stage: Stage) -> None:
+    model.requires_grad_(not stage.frozen)
+    model.get_submodule(head).requires_grad_(True)
+
+
+def train_mode(model: nn.Module, head: str, stage: Stage) -> None:
+    """A frozen backbone stays in evaluation mode: its batch statistics are not to drift."""
+    model.train(not stage.frozen)
+    model.get_submodule(head).train()
+
+
+def halves(config: RunConfig, learner: nn.Module, device: torch.device) -> Any:
+    """bfloat16 where it was asked for, or where it is known to help."""
+    convolves = any(isinstance(m, nn.Conv2d) for m in learner.modules())
+    helps = device.type == "cuda" and convolves and torch.cuda.is_bf16_supported()
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and helps)
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+
+
+def keep_if_best(t: Training, loss: float, accuracy: float) -> None:
+    if not math.isfinite(loss):
+        raise Diverged(f"The validation loss became {loss} in epoch {t.epoch}.", "Lower the learning rate, or try Adam.")
+    figure = -accuracy if t.config.stop_on == "accuracy" else loss
+    if figure < t.best_figure:
+        t.best_figure, t.best_epoch = figure, t.epoch
+        t.best = {name: tensor.clone() for name, tensor in t.judged.state_dict().items()}
+
+
+# Optimiser and schedule ---------------------------------------------------------------------------------
+
+
+def parameter_groups(changing: nn.Module, model: nn.Module, head: str, config: RunConfig) -> list[dict[str, Any]]:
+    """One group; with discriminative rates one per layer, from the first layer's to the head's.
+
+    After Howard and Ruder 2018 (arXiv:1801.06146), with a geometric course instead of a factor of 2.6 per layer.
+    """
+    if config.backbone_rate == 1 or changing is not model:
+        return [{"params": list(changing.parameters()), "lr": config.learning_rate, "top_lr": config.learning_rate}]
+    last = set(model.get_submodule(head).parameters())
+    layers = [[p for p in m.parameters(recurse=False) if p not in last] for m in model.modules()]
+    layers = [layer for layer in layers if layer]
+    groups = []
+    for i, layer in enumerate([*layers, list(last)]):
+        rate = config.learning_rate * config.backbone_rate ** (1 - i / len(layers))
+        groups.append({"params": layer, "lr": rate, "top_lr": rate})
+    return groups
+
+
+def make_optimizer(groups: list[dict[str, Any]], config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
+    rest: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": device.type in ("cpu", "cuda")}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, **rest)
+    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups, **rest)
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, batches: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Stepped after every batch; batches: in an epoch."""
+    all_of_them = torch.optim.lr_scheduler
+    total, warm = config.epochs * batches, round(config.warmup * batches)
+    if config.schedule == "one_cycle" and total > 3:
+        rates = [group["top_lr"] for group in optimizer.param_groups]
+        moving = config.optimizer != "sgd" or config.momentum > 0
+        return all_of_them.OneCycleLR(optimizer, rates, total, pct_start=RISE, cycle_momentum=moving, div_factor=25, final_div_factor=1e5)
+    main: torch.optim.lr_scheduler.LRScheduler
+    if config.schedule == "cosine":
+        main = all_of_them.CosineAnnealingLR(optimizer, max(1, total - warm))
+    elif config.schedule == "step":
+        main = all_of_them.StepLR(optimizer, config.step_every * batches, config.step_factor)
+    else:
+        main = all_of_them.ConstantLR(optimizer, 1.0)
+    if not warm:
+        return main
+    rise = all_of_them.LinearLR(optimizer, 0.01, total_iters=warm)
+    return all_of_them.SequentialLR(optimizer, [rise, main], [warm])
+
+
+# Batches ------------------------------------------------------------------------------------------------
+
+
+def drawn(t: Training, n: int) -> Tensor:
+    """(N,) positions of an epoch: each once, or rare classes as often as common ones."""
+    if t.config.balance != "sampling":
+        return torch.randperm(n, generator=t.shuffler)
+    weights = t.rarity[t.stages[0].train.labels.cpu()]
+    return torch.multinomial(weights, n, replacement=True, generator=t.shuffler)
+
+
+def right(logits: Tensor, y: Tensor) -> Tensor:
+    """How many are right; of mixed images, the share of the class that was named."""
+    guesses = logits.argmax(1)
+    return (guesses == y).sum().float() if y.dim() == 1 else y.gather(1, guesses[:, None]).sum().float()
+
+
+def memory_mb(device: torch.device) -> float:
+    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+    return float(used / 1e6)
 
 
 def refuse_nan(losses: list[float], epoch: int, last_step: int) -> None:
-    """Raises Invalid naming the first step, counted within its epoch, whose loss is no number."""
+    """Raises Diverged naming the first step, counted within its epoch, whose loss is no number."""
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
             name = "NaN" if math.isnan(loss) else "infinite"
             where = f"epoch {epoch}, step {last_step - len(losses) + 1 + i}"
-            raise Invalid(f"The loss became {name} in {where}.", "Lower the learning rate, or try Adam.")
+            raise Diverged(f"The loss became {name} in {where}.", "Lower the learning rate, or try Adam.")
+
+
+# Judging ------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -140,11 +368,29 @@ def answers(model: nn.Module, data: Tensors) -> Tensor:
     """(N, classes) float32 logits on the CPU, in full precision so that every device gives the same."""
     model.eval()
     rows = max(1, min(EVAL_ROWS, EVAL_BYTES // (4 * data.row_values)))
-    return torch.cat([model(data.take(some)[0]).float() for some in torch.split(torch.arange(len(data)), rows)]).cpu()
+    found: Tensor | None = None
+    for some in data.batches(torch.arange(len(data)), rows, None):
+        logits = torch.cat(list(in_pieces(model, data.take(some)[0]))).float().cpu()
+        found = torch.empty(len(data), logits.shape[1]) if found is None else found
+        found[some] = logits
+    assert found is not None
+    return found
 
 
-def evaluate(model: nn.Module, data: Tensors) -> tuple[float, float]:
+def in_pieces(model: nn.Module, x: Tensor) -> Iterable[Tensor]:
+    """The model's answers; a batch that does not fit into memory is halved."""
+    try:
+        return [model(x)]
+    except torch.OutOfMemoryError:
+        if len(x) == 1:
+            raise
+        torch.cuda.empty_cache()
+    half = len(x) // 2
+    return [*in_pieces(model, x[:half]), *in_pieces(model, x[half:])]
+
+
+def scores(logits: Tensor, data: Tensors) -> tuple[float, float]:
     """Mean loss and accuracy over every image of the split: summed, then divided once."""
-    logits, labels = answers(model, data), data.labels.cpu()
+    labels = data.labels.cpu()
     loss = F.cross_entropy(logits.double(), labels, reduction="sum").item()
     return loss / len(data), int((logits.argmax(1) == labels).sum()) / len(data)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import images, networks, runs
+from core import images, runs
 from core.errors import AppError
 from core.ml.data import Normalise, measure, sample_sizes
-from core.ml.model import LoadedModel, load, preprocess_for
+from core.ml.model import LoadedModel, load, measured, preprocess_for
 from core.settings import settings
 from core.types import Preprocess, RunConfig, SnapshotRow
 
@@ -99,7 +99,7 @@ def received(run_folder: str, file: str) -> dict[str, Any]:
 def received_untrained(config: RunConfig, sample: list[SnapshotRow], file: str) -> dict[str, Any]:
     """The same for a network not trained yet; where mean and std are not the network's own, they are measured on the sample."""
     preprocess = preprocess_for(config, sample_sizes(sample))
-    if networks.architecture(config.architecture).mean is None:
+    if measured(config):
         arrays = np.stack([read(str(settings().images / row.path), preprocess) for row in sample])
         mean, std = measure(arrays, np.arange(len(arrays)))
         preprocess = replace(preprocess, mean=mean, std=std)

