@@ -1,11 +1,14 @@
-// A run's curves while it trains. The component asks the run's own route for the events after its offset and
-// updates two charts in place: nothing is mounted again, so a zoom chosen by a person stays.
+// A run while it trains: its curves, and what the network answers after each epoch. The component asks the run's own route
+// for the events after its offset and updates what is drawn in place: nothing is mounted again, so a zoom stays.
 
-const { el, say, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, say, mount } = await import(new URL("/assets/shared.js", location.origin));
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;
-const MOST_POINTS = 2000;
+const REST_MS = 5000; // between two looks at a paused run, which somebody else may resume
+const MOST_POINTS = 2000; // of a curve; then neighbours become one
+const MOST_ANSWERS = 200; // epochs to step back through; then every second one goes
+const MOST_CLASSES = 20; // with counts written into the cells of the matrix
 const coarse = matchMedia("(pointer: coarse)").matches;
 const TRAIN = "#7b8494"; // grey-blue, readable on white and on black
 
@@ -36,7 +39,6 @@ function mixed(front, back, share) {
 
 // Words ------------------------------------------------------------------------------------------
 
-
 function times(n) {
   if (n === 1) return "once";
   if (n === 2) return "twice";
@@ -51,56 +53,107 @@ function duration(seconds) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+function ordinal(n) {
+  const teens = n % 100 > 10 && n % 100 < 14;
+  return `${n}${(!teens && ["th", "st", "nd", "rd"][n % 10]) || "th"}`;
+}
+
 const percent = (share) => `${(share * 100).toFixed(1)} %`;
 const whole = (n) => Math.round(n).toLocaleString("en");
+const images = (n) => `${whole(n)} image${n === 1 ? "" : "s"}`;
+const device = (name) => (/^(cpu|mps|cuda)\b/.test(name) ? name.replace(/^\w+/, (word) => word.toUpperCase()) : name);
+const memory = (mb) => (mb < 10_000 ? `${whole(mb)} MB` : `${(mb / 1024).toFixed(1)} GB`);
+
+// The 95 % score interval of a share (Wilson 1927), as core.metrics has it.
+function wilson(share, n) {
+  const z2 = 1.959963984540054 ** 2;
+  const centre = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const half = (Math.sqrt(z2) / (1 + z2 / n)) * Math.sqrt((share * (1 - share)) / n + z2 / (4 * n * n));
+  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+}
+
+// How many were right: of fewer than 30 images a count, else a share with its interval.
+function right(share, n) {
+  if (!n) return `${percent(share)} of the validation images right`;
+  if (n < 30) return `${Math.round(share * n)} of ${n} validation images right`;
+  const [low, high] = wilson(share, n).map((end) => (end * 100).toFixed(1));
+  return `${percent(share)} of the ${whole(n)} validation images right (95 % interval ${low} to ${high} %)`;
+}
 
 // The run ----------------------------------------------------------------------------------------
 
 // What the events so far add up to.
 class Run {
-  constructor(epochs) {
-    this.epochs = epochs;
+  // plan: epochs, and with details patience, stop_on, schedule, warmup and validation (how many images).
+  constructor(plan) {
+    this.plan = plan;
+    this.epochs = plan.epochs;
     this.steps = 0;
-    this.train = []; // [x in epochs, loss, accuracy]
+    this.points = []; // {x in epochs, epoch, step, loss, accuracy, rate, speed}, at most MOST_POINTS
     this.ends = []; // EpochEnd events
+    this.answers = []; // {epoch, cells: Uint16 or Uint32 triples, samples}, at most MOST_ANSWERS
     this.last = null;
     this.step = null;
     this.started = null;
     this.ended = null;
-    this.preparing = null;
   }
 
   add(event) {
     this.last = event;
+    this.ended = event.kind === "Ended" ? event : null; // what comes after an end is a run that goes on
     if (event.kind === "Started") {
       this.started = event;
       this.steps = event.steps;
       this.epochs = event.epochs || this.epochs;
-    } else if (event.kind === "Preparing") {
-      this.preparing = event;
+    } else if (event.kind === "Resumed") {
+      this.rewind(event);
     } else if (event.kind === "Step") {
       this.step = event;
-      const x = this.steps ? event.step / this.steps : event.epoch;
-      this.train.push([x, event.loss, event.accuracy]);
+      const { epoch, step, loss, accuracy, learning_rate: rate = null, images_per_s: speed } = event;
+      // From the last whole epoch on: after a pause the batches may have another size.
+      const x = this.steps ? Math.min(epoch, (this.end?.epoch ?? 0) + (step - (this.end?.step ?? 0)) / this.steps) : epoch;
+      this.point({ x, epoch, step, loss, accuracy, rate, speed });
     } else if (event.kind === "EpochEnd") {
-      const inside = this.train.length && this.train[this.train.length - 1][0] > event.epoch - 1;
-      if (!inside) this.train.push([event.epoch, event.train_loss, event.train_accuracy]);
+      const { epoch, step, learning_rate: rate, train_loss: loss, train_accuracy: accuracy, images_per_s: speed } = event;
+      if (!(this.x > epoch - 1)) this.point({ x: epoch, epoch, step, loss, accuracy, rate, speed });
+      for (let i = this.points.length - 1; i >= 0 && this.points[i].rate === null; i--) this.points[i].rate = rate;
       this.ends.push(event);
-    } else if (event.kind === "Ended") {
-      this.ended = event;
+    } else if (event.kind === "Answers" && this.plan.answers) {
+      const cells = Uint32Array.from(event.confusion.flat());
+      this.answers.push({ epoch: event.epoch, cells, samples: event.samples });
+      if (this.answers.length > MOST_ANSWERS) this.answers = this.answers.filter((_, i) => i % 2 || i === this.answers.length - 1);
     }
   }
 
-  // Evenly thinned, the newest point kept: a chart of 100,000 steps shows no more than 2,000.
-  thinned() {
-    const n = this.train.length;
-    if (n <= MOST_POINTS) return this.train;
-    const every = Math.ceil(n / MOST_POINTS);
-    return this.train.filter((_, i) => i % every === 0 || i === n - 1);
+  // What came after the step from which a run goes on did not last.
+  rewind({ epoch, step }) {
+    this.points = this.points.filter((p) => p.epoch <= epoch || p.step <= step);
+    this.ends = this.ends.filter((e) => e.epoch <= epoch);
+    this.answers = this.answers.filter((a) => a.epoch <= epoch);
+    if (this.step?.epoch > epoch && this.step.step > step) this.step = null;
+  }
+
+  point(one) {
+    this.points.push(one);
+    if (this.points.length <= MOST_POINTS) return;
+    const mean = (a, b) => (a + b) / 2;
+    this.points = this.points.flatMap((b, i, all) => {
+      const a = all[i - 1];
+      if (i % 2) return { ...b, loss: mean(a.loss, b.loss), accuracy: mean(a.accuracy, b.accuracy), speed: mean(a.speed, b.speed) };
+      return i === all.length - 1 ? b : [];
+    });
+  }
+
+  get x() {
+    return this.points[this.points.length - 1]?.x ?? 0;
+  }
+
+  get end() {
+    return this.ends[this.ends.length - 1] ?? null;
   }
 
   get best() {
-    const epoch = this.ended?.best_epoch ?? this.ends[this.ends.length - 1]?.best_epoch;
+    const epoch = this.ended?.best_epoch ?? this.end?.best_epoch;
     return this.ends.find((e) => e.epoch === epoch) ?? null;
   }
 
@@ -113,71 +166,336 @@ class Run {
     return n;
   }
 
+  // The share that always answering the commonest class would get right; null where it is not known.
+  get guessing() {
+    const cells = this.answers[this.answers.length - 1]?.cells;
+    if (!cells?.length) return null;
+    const rows = new Map();
+    let n = 0;
+    for (let i = 0; i < cells.length; i += 3) {
+      rows.set(cells[i], (rows.get(cells[i]) ?? 0) + cells[i + 2]);
+      n += cells[i + 2];
+    }
+    return Math.max(...rows.values()) / n;
+  }
+
   get share() {
     if (this.ended) return this.ended.outcome === "succeeded" ? 1 : this.done;
-    if (this.last?.kind === "Preparing") return this.last.total ? this.last.done / this.last.total : 0;
+    if (this.last?.kind === "Preparing" && !this.points.length) return this.last.total ? this.last.done / this.last.total : 0;
     return this.done;
   }
 
   get done() {
-    const x = this.train.length ? this.train[this.train.length - 1][0] : 0;
-    return this.epochs ? Math.min(1, x / this.epochs) : 0;
+    return this.epochs ? Math.min(1, this.x / this.epochs) : 0;
   }
 
   // [what is happening, facts beside it]
-  headline(running) {
+  headline(status) {
     const event = this.last;
     if (this.ended) {
       const time = duration(this.ended.seconds);
-      const words = { succeeded: `Finished in ${time}`, stopped: `Stopped after ${time}`, failed: "The training failed" };
-      return [words[this.ended.outcome] ?? "Ended", this.facts(false)];
+      const after = { paused: `Paused after ${time}`, stopped: `Stopped after ${time}`, succeeded: `Finished in ${time}` };
+      return [after[this.ended.outcome] ?? "The training failed", this.facts(false)];
     }
-    if (!event) return [running ? "Starting" : "Nothing recorded", []];
-    if (event.kind === "Queued") return [`Waiting for ${event.device}: another run is training`, []];
+    if (status === "lost") return [this.end ? `Cut off in epoch ${Math.min(this.epochs, this.end.epoch + 1)}` : "Cut off", this.facts(false)];
+    if (!event) return [status === "pending" || status === "running" ? "Starting" : "", []];
+    if (event.kind === "Queued") {
+      const place = event.place > 1 ? `${ordinal(event.place)} in line` : "next in line";
+      return [`Queued: ${place} for the ${device(event.device)}`, []];
+    }
     if (event.kind === "Preparing") {
       const counted = event.total > 1 ? [`${whole(event.done)} of ${whole(event.total)}`] : [];
       return [event.what || "Preparing", counted];
     }
-    const epoch = Math.min(this.epochs, event.kind === "EpochEnd" ? event.epoch + 1 : (this.step?.epoch ?? 1));
+    const epoch = Math.min(this.epochs, (this.step?.epoch ?? 0) > (this.end?.epoch ?? 0) ? this.step.epoch : (this.end?.epoch ?? 0) + 1);
     return [`Epoch ${epoch} of ${this.epochs}`, this.facts(true)];
   }
 
   facts(running) {
     const facts = [];
-    if (this.started) facts.push(this.started.device);
-    const speed = this.step?.images_per_s ?? this.ends[this.ends.length - 1]?.images_per_s;
+    if (this.started) facts.push(device(this.started.device));
+    const speed = this.step?.images_per_s ?? this.end?.images_per_s;
     if (speed) facts.push(`${whole(speed)} images/s`);
+    if (this.step?.memory_mb) facts.push(`${memory(this.step.memory_mb)} of memory`);
     const left = this.step?.seconds_left;
     if (running && left !== null && left !== undefined) facts.push(`about ${duration(left)} left`);
     return facts;
   }
 
-  sentences(running) {
-    const best = this.best;
-    const right = best && best.val_accuracy !== null ? `${percent(best.val_accuracy)} of the validation images right` : null;
-    if (this.ended) {
-      const said = [];
-      if (this.ended.outcome === "failed" && this.ended.message) said.push(this.ended.message);
-      if (best && right) said.push(`Best epoch ${best.epoch}: ${right}.`);
-      else if (best) said.push(`Best epoch ${best.epoch}: ${percent(best.train_accuracy)} of the training images right.`);
-      if (this.ended.outcome !== "failed" && this.ended.message) said.push(this.ended.message);
-      return said;
-    }
-    if (!this.last) return running ? ["The first numbers arrive in a moment."] : [];
-    if (this.last.kind === "Queued") return ["It starts by itself as soon as the device is free."];
+  sentences(status) {
+    if (this.ended) return this.afterwards();
+    if (status === "lost") return this.kept();
+    if (!this.last) return status === "pending" || status === "running" ? ["The first numbers arrive in a moment."] : [];
+    if (this.last.kind === "Queued") return ["It starts by itself; you may close this page."];
     if (this.last.kind === "Preparing" && !this.ends.length) return ["Every image is read once before the training begins."];
-    const said = [];
-    const seen = this.ends.length ? this.ends[this.ends.length - 1].epoch : 0;
-    said.push(seen ? `The network has seen every image ${times(seen)}.` : "The network sees the images for the first time.");
+    const seen = this.end?.epoch ?? 0;
+    const said = [seen ? `The network has seen every image ${times(seen)}.` : "The network sees the images for the first time."];
+    const advice = this.advice();
+    if (advice) said.push(advice);
+    return [...said, ...this.kept("Best so far, epoch")];
+  }
+
+  kept(words = "Best epoch") {
+    const best = this.best;
+    if (!best) return [];
+    const how = best.val_accuracy === null ? `${percent(best.train_accuracy)} of the training images right` : right(best.val_accuracy, this.plan.validation);
+    return [`${words} ${best.epoch}: ${how}.`];
+  }
+
+  // The one thing most worth knowing about the curves.
+  advice() {
+    const { end, best, plan } = this;
+    if (!end) return this.warming ? "The learning rate warms up: the first strides are small." : "";
+    const acts = plan.patience ? plan.patience - (end.epoch - best.epoch) : 0;
+    const when = acts > 0 ? ` early stopping will act in ${acts}` : "";
     if (this.risen >= 2) {
-      said.push(`Validation loss has risen for ${this.risen} epochs: the network begins to memorise.`);
+      const stop = when && (plan.stop_on === "accuracy" ? `; without a better accuracy${when}` : `;${when}`);
+      return `Validation loss has risen for ${this.risen} epochs: the network begins to memorise${stop}.`;
     }
-    if (right) said.push(`Best so far, epoch ${best.epoch}: ${right}.`);
+    if (this.chance) return `Validation accuracy is at the level of guessing (${percent(this.guessing)}): it has not learned to tell the classes apart yet.`;
+    if (end.epoch - best.epoch >= 2) return `No better epoch for ${end.epoch - best.epoch}${when && ":" + when}.`;
+    if (this.warming) return "The learning rate warms up: the strides grow.";
+    return this.apart;
+  }
+
+  // Whether the newest epoch may as well be guesses.
+  get chance() {
+    const share = this.end?.val_accuracy;
+    if (share === null || share === undefined || this.guessing === null || !this.plan.validation) return false;
+    return wilson(share, this.plan.validation)[0] <= this.guessing;
+  }
+
+  get warming() {
+    const first = this.points[0]?.rate;
+    const now = this.points[this.points.length - 1];
+    if (!now?.rate || !(this.plan.warmup || this.plan.schedule === "one_cycle")) return false;
+    return now.rate >= Math.max(...this.points.map((p) => p.rate ?? 0)) && (now.rate > first || this.points.length === 1) && now.x < this.epochs / 2;
+  }
+
+  get apart() {
+    const one = this.ended ? this.best : this.end;
+    if (!one || one.val_accuracy === null) return "";
+    const high = this.plan.validation ? wilson(one.val_accuracy, this.plan.validation)[1] : one.val_accuracy;
+    if (one.train_accuracy - high < 0.05) return "";
+    return `Training and validation are far apart (${percent(one.train_accuracy)} and ${percent(one.val_accuracy)} right): it knows its own images better than new ones. More images, or changing them at random, may help.`;
+  }
+
+  afterwards() {
+    const { outcome, message } = this.ended;
+    const said = this.kept();
+    if (message) outcome === "failed" ? said.unshift(message) : said.push(message);
+    if (outcome === "succeeded" && this.best && this.best === this.end && this.end.epoch === this.epochs && this.epochs > 1) {
+      said.push(this.end.val_loss < this.ends[this.ends.length - 2]?.val_loss ? "Validation loss was still falling: more epochs may help." : "The last epoch was the best: more epochs may help.");
+    }
+    if (outcome === "succeeded" && this.apart) said.push(this.apart);
     return said;
   }
 }
 
+// What it answers --------------------------------------------------------------------------------
+
+const TICK = "M3 8.5l3.5 3.5L13 4.5";
+
+// The confusion matrix and a few validation images, after any epoch.
+class Answers {
+  // plan.answers: classes [{name, color}], images {id: {url, alt, pixelated}}
+  constructor(plan) {
+    this.classes = plan.answers.classes;
+    this.pictures = plan.answers.images;
+    this.follow = true;
+    this.at = -1; // place in run.answers
+    const step = (by) => () => this.go(this.at + by);
+    this.back = el("button", { type: "button", class: "lp-step", "aria-label": "One epoch back", onclick: step(-1) }, icon(ICONS.back));
+    this.on = el("button", { type: "button", class: "lp-step", "aria-label": "One epoch on", onclick: step(1) }, icon(ICONS.next));
+    this.range = el("input", { type: "range", min: "0", max: "0", step: "1", "aria-label": "Epoch", oninput: () => this.go(Number(this.range.value)) });
+    this.epoch = el("span", { class: "lp-epoch" });
+    this.newest = el("button", { type: "button", class: "lp-newest", onclick: () => this.go(Infinity) }, "Newest");
+    this.sum = el("p", { class: "lp-sum" });
+    this.hint = el("p", { class: "lp-readout", role: "status" });
+    this.table = this.matrix();
+    this.rowTotals = new Uint32Array(this.classes.length);
+    this.cards = new Map();
+    this.list = el("ul", { class: "lp-samples" });
+    this.matrixBox = el("figure", { class: "lp-matrix" }, el("figcaption", {}, "Confusion matrix: what is taken for what"), this.sum, this.table, this.hint);
+    this.tally = el("p", { class: "lp-sum" });
+    this.samplesBox = el("figure", { class: "lp-some" }, el("figcaption", {}, "The same few validation images, epoch after epoch"), this.tally, this.list);
+    this.root = el(
+      "section",
+      { class: "lp-answers", "aria-label": "What the network answers", hidden: true },
+      el("div", { class: "lp-stepper", role: "group", "aria-label": "Epoch of the answers" }, this.epoch, this.back, this.range, this.on, this.newest),
+      el("div", { class: "lp-two" }, this.matrixBox, this.samplesBox),
+    );
+  }
+
+  go(at) {
+    const last = this.run.answers.length - 1;
+    this.at = Math.max(0, Math.min(last, at));
+    this.follow = this.at === last;
+    this.paint();
+  }
+
+  update(run) {
+    const shown = this.run?.answers[this.at];
+    this.run = run;
+    const last = run.answers.length - 1;
+    this.root.hidden = last < 0;
+    if (last < 0) return;
+    if (this.follow || !shown) this.at = last;
+    else {
+      const place = run.answers.findIndex((a) => a.epoch >= shown.epoch); // older ones may have been thinned out
+      this.at = place < 0 ? last : place;
+    }
+    this.paint();
+  }
+
+  paint() {
+    const answers = this.run.answers;
+    const one = answers[this.at];
+    this.range.max = String(answers.length - 1);
+    this.range.value = String(this.at);
+    this.range.setAttribute("aria-valuetext", `epoch ${one.epoch}`);
+    this.range.style.setProperty("--at", answers.length > 1 ? this.at / (answers.length - 1) : 1);
+    this.back.disabled = this.at === 0;
+    this.on.disabled = this.newest.disabled = this.at === answers.length - 1;
+    say(this.epoch, `What it answers after epoch ${one.epoch}`);
+    if (this.painted === one) return;
+    this.painted = one;
+    this.fill(one.cells);
+    this.show(one.samples);
+  }
+
+  // The matrix ---------------------------------------------------------------------------------
+
+  matrix() {
+    const n = this.classes.length;
+    if (n > 50) return el("p", { class: "lp-sum" });
+    const longest = Math.max(...this.classes.map((c) => c.name.length));
+    const flat = longest <= 2 || (longest <= 6 && n <= 5);
+    const corner = el("td", { class: "lp-corner" }, el("span", {}, "predicted →"), el("span", {}, "actual ↓"));
+    const across = this.classes.map((c) => el("th", { scope: "col", title: c.name }, el("span", {}, c.name)));
+    this.cells = this.classes.map((_, row) => this.classes.map((__, column) => el("td", { class: row === column ? "lp-right" : "lp-wrong", "data-at": row * n + column })));
+    const rows = this.classes.map((c, row) => el("tr", {}, el("th", { scope: "row", title: c.name }, c.name), ...this.cells[row]));
+    const table = el("table", { tabindex: "0", "aria-label": "Confusion matrix. Arrow keys read its cells.", class: flat ? "lp-flat" : "" }, el("thead", {}, el("tr", {}, corner, ...across)), el("tbody", {}, ...rows));
+    table.style.setProperty("--n", n);
+    table.style.setProperty("--head", `${Math.max(4.5, Math.min(9, longest * 0.62))}rem`);
+    table.classList.toggle("lp-many", n > MOST_CLASSES);
+    const over = (event) => event.target.closest?.("td[data-at]")?.dataset.at;
+    table.addEventListener("pointerover", (event) => this.read(over(event)));
+    table.addEventListener("pointerleave", () => this.read());
+    table.addEventListener("blur", () => this.read());
+    table.addEventListener("keydown", (event) => {
+      const by = { ArrowUp: -n, ArrowDown: n, ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by && event.key !== "Escape") return;
+      event.preventDefault();
+      const at = (this.cursor ?? -1) + (this.cursor === undefined ? 1 : by);
+      if (!by) this.read();
+      else if (at >= 0 && at < n * n) this.read(at);
+    });
+    return table;
+  }
+
+  fill(cells) {
+    this.matrixBox.hidden = !cells.length && this.classes.length <= 50;
+    if (!this.cells) return say(this.table, "With more than 50 classes it is drawn on the Evaluate page, after the run.");
+    const n = this.classes.length;
+    const counts = (this.counts = new Uint32Array(n * n));
+    this.rowTotals.fill(0);
+    let total = 0;
+    let hits = 0;
+    let worst = null;
+    for (let i = 0; i < cells.length; i += 3) {
+      const [actual, predicted, many] = [cells[i], cells[i + 1], cells[i + 2]];
+      if (actual >= n || predicted >= n) continue;
+      counts[actual * n + predicted] = many;
+      this.rowTotals[actual] += many;
+      total += many;
+      if (actual === predicted) hits += many;
+      else if (!worst || many > worst[2]) worst = [actual, predicted, many];
+    }
+    for (let row = 0; row < n; row++) {
+      for (let column = 0; column < n; column++) {
+        const many = counts[row * n + column];
+        const cell = this.cells[row][column];
+        const share = many / (this.rowTotals[row] || 1);
+        // The root lets a single mistake be seen, and the scale is the same for every epoch.
+        const shade = many ? (row === column ? share : 0.25 + 0.75 * Math.sqrt(share)).toFixed(3) : "0";
+        if (cell.style.getPropertyValue("--v") !== shade) cell.style.setProperty("--v", shade);
+        say(cell, many && n <= MOST_CLASSES ? whole(many) : "");
+      }
+    }
+    say(this.sum, `${whole(hits)} of ${images(total)} right. Rows: what it is; columns: what the network says.`);
+    this.summary = worst ? `Most often confused: ${this.words(worst[0], worst[1], worst[2])}.` : "Nothing is confused.";
+    this.read(this.cursor);
+  }
+
+  words(actual, predicted, many) {
+    return `actual ${this.classes[actual].name}, predicted ${this.classes[predicted].name}: ${images(many)}`;
+  }
+
+  read(at) {
+    if (!this.counts) return;
+    const n = this.classes.length;
+    this.marked?.classList.remove("lp-cursor");
+    this.marked = null;
+    this.cursor = at === undefined ? undefined : Number(at);
+    if (this.cursor === undefined) return say(this.hint, this.summary);
+    const [actual, predicted] = [Math.floor(this.cursor / n), this.cursor % n];
+    this.marked = this.cells[actual][predicted];
+    this.marked.classList.add("lp-cursor");
+    say(this.hint, `${this.words(actual, predicted, this.counts[this.cursor])}, of ${whole(this.rowTotals[actual])} in the row`);
+  }
+
+  // The samples --------------------------------------------------------------------------------
+
+  card(id) {
+    const picture = this.pictures[id];
+    const line = () => {
+      const [mark, name, share, fill] = [el("span", { class: "lp-mark" }), el("span", { class: "lp-name" }), el("span", { class: "lp-p" }), el("i")];
+      return { mark, name, share, fill, box: el("div", { class: "lp-answer" }, mark, name, share, el("span", { class: "lp-bar" }, fill)) };
+    };
+    const face = picture
+      ? el("img", { src: picture.url, alt: picture.alt, class: picture.pixelated ? "lp-pixels" : "", loading: "lazy", width: "64", height: "64" })
+      : el("span", { class: "lp-gone" }, "not in the dataset any more");
+    const card = { said: line(), is: line() };
+    card.box = el("li", { class: "lp-sample" }, face, el("div", { class: "lp-lines" }, card.said.box, card.is.box));
+    this.cards.set(id, card);
+    this.list.append(card.box);
+    return card;
+  }
+
+  show(samples) {
+    this.samplesBox.hidden = !samples.length;
+    let hits = 0;
+    const put = (line, mark, index, share) => {
+      const { name = "?", color = TRAIN } = this.classes[index] ?? {};
+      line.mark.replaceChildren(mark);
+      say(line.name, name);
+      line.name.title = name;
+      say(line.share, `${Math.round(share * 100)} %`);
+      line.fill.style.width = `${share * 100}%`;
+      line.fill.style.background = color;
+    };
+    for (const [id, actual, predicted, pPredicted, pActual] of samples) {
+      const card = this.cards.get(id) ?? this.card(id);
+      const correct = actual === predicted;
+      hits += correct;
+      card.box.classList.toggle("lp-miss", !correct);
+      card.box.setAttribute("aria-label", `${correct ? "Right" : "Wrong"}: the network says ${this.classes[predicted]?.name}, ${Math.round(pPredicted * 100)} %; it is ${this.classes[actual]?.name}`);
+      put(card.said, icon(correct ? TICK : ICONS.remove), predicted, pPredicted);
+      put(card.is, "is", actual, pActual);
+    }
+    say(this.tally, `${hits} of ${samples.length} right. Beside each: what the network says, how sure it is, and under a wrong answer what it is.`);
+  }
+}
+
 // One view ---------------------------------------------------------------------------------------
+
+const CHARTS = {
+  loss: { title: "Loss: how wrong the answers are", axis: "cross-entropy", column: "loss", end: "val_loss", hover: "%{y:.3f}", height: 280 },
+  accuracy: { title: "Accuracy: how many answers are right", axis: "images right, %", column: "accuracy", end: "val_accuracy", hover: "%{y:.1f} %", height: 280 },
+  rate: { title: "Learning rate: the size of each change", axis: "learning rate", column: "rate", hover: "%{y:.2~e}", height: 132 },
+  speed: { title: "Speed: training images per second", axis: "images/s", column: "speed", hover: "%{y:,.0f} images/s", height: 132 },
+};
 
 class View {
   constructor(parent) {
@@ -187,20 +505,9 @@ class View {
     this.track = el("div", { class: "lp-track", role: "progressbar", "aria-label": "Training", "aria-valuemin": "0", "aria-valuemax": "100" }, this.fill);
     this.words = el("p", { class: "lp-words", "aria-live": "polite" });
     this.trouble = el("p", { class: "lp-trouble", role: "alert", hidden: true });
-    this.charts = ["loss", "accuracy"].map((what) => {
-      const title = what === "loss" ? "Loss: how wrong the answers are" : "Accuracy: how many answers are right";
-      const plot = el("div", { class: `lp-plot lp-${what}`, role: "img", "aria-label": title });
-      return { what, plot, box: el("figure", { class: "lp-chart" }, el("figcaption", {}, title), plot), zoomed: false };
-    });
-    this.root = el(
-      "div",
-      { class: "lp-live" },
-      el("div", { class: "lp-status", role: "status" }, this.what, this.facts),
-      this.track,
-      this.words,
-      this.trouble,
-      el("div", { class: "lp-charts" }, ...this.charts.map((chart) => chart.box)),
-    );
+    this.curves = el("div", { class: "lp-charts" });
+    this.charts = [];
+    this.root = el("div", { class: "lp-live" }, el("div", { class: "lp-status", role: "status" }, this.what, this.facts), this.track, this.words, this.trouble, this.curves);
     parent.append(this.root);
     this.alive = true;
     this.seen = () => {
@@ -208,8 +515,7 @@ class View {
     };
     document.addEventListener("visibilitychange", this.seen);
     this.resized = new ResizeObserver(() => {
-      if (!this.drawn) return;
-      for (const chart of this.charts) if (chart.plot.offsetWidth) window.Plotly.Plots.resize(chart.plot);
+      for (const chart of this.charts) if (chart.drawn && chart.plot.offsetWidth) window.Plotly.Plots.resize(chart.plot);
     });
     this.resized.observe(this.root);
   }
@@ -218,18 +524,41 @@ class View {
     this.fire = setTriggerValue;
     const fresh = this.data?.run_id !== data.run_id;
     this.data = data;
-    if (fresh) {
-      this.run = new Run(data.epochs);
-      this.offset = 0;
-      this.tells = data.running; // only who watched it run is told that it ended
-      this.finished = false;
-      this.version = (this.version ?? 0) + 1;
-      for (const chart of this.charts) chart.zoomed = false;
-    }
-    if (data.running) this.tells = this.tells || !this.run.ended;
+    if (fresh) this.begin(data);
+    if (this.answers && data.plan.answers) this.answers.pictures = data.plan.answers.images;
+    this.running = data.running;
     this.words_();
-    this.draw(fresh);
+    this.draw();
     this.poll();
+  }
+
+  // Another run: everything anew.
+  begin({ plan }) {
+    this.run = new Run(plan);
+    this.offset = 0;
+    this.waited = 0;
+    this.caught = false; // whether all that was written before has been read
+    this.version = (this.version ?? 0) + 1;
+    this.clear();
+    const chart = (what) => {
+      const { title, height } = CHARTS[what];
+      const plot = el("div", { class: `lp-plot lp-${what}`, role: "img", "aria-label": title });
+      plot.style.height = `${height}px`;
+      const n = what === "accuracy" && plan.validation ? ` (validation n = ${whole(plan.validation)})` : "";
+      return { what, plot, box: el("figure", { class: "lp-chart" }, el("figcaption", {}, title + n), plot), zoomed: false, drawn: false };
+    };
+    this.charts = (plan.answers ? ["loss", "accuracy", "rate", "speed"] : ["loss", "accuracy"]).map(chart);
+    const [loss, accuracy, ...small] = this.charts.map((one) => one.box);
+    this.curves.replaceChildren(loss, accuracy, ...(small.length ? [el("div", { class: "lp-small" }, ...small)] : []));
+    this.answers = plan.answers ? new Answers(plan) : null;
+    if (this.answers) this.root.append(this.answers.root);
+  }
+
+  clear() {
+    for (const chart of this.charts) window.Plotly?.purge(chart.plot);
+    this.charts = [];
+    this.answers?.root.remove();
+    this.answers = null;
   }
 
   // Asking -------------------------------------------------------------------------------------
@@ -240,7 +569,7 @@ class View {
   }
 
   async poll() {
-    if (!this.alive || this.polling || this.finished) return;
+    if (!this.alive || this.polling) return;
     if (document.hidden && this.offset) return; // the tab's return asks again
     clearTimeout(this.timer);
     this.polling = true;
@@ -256,7 +585,7 @@ class View {
       const body = await response.json().catch(() => null);
       if (response.ok && body) answer = body;
       else {
-        gone = response.status < 500 && !this.data.running;
+        gone = response.status < 500 && !this.running;
         trouble = [body?.error?.message ?? "The server could not read this run.", body?.error?.hint].filter(Boolean).join(" ");
       }
     } catch {
@@ -272,21 +601,25 @@ class View {
     for (const line of answer.lines) this.run.add(line);
     if (answer.lines.length) {
       this.words_();
-      this.draw(false);
+      this.draw();
     }
-    if (this.run.ended) {
-      this.finished = true;
-      if (this.tells) this.fire("ended", true);
-      this.tells = false;
-    } else if (this.data.running || answer.lines.length) {
-      this.later(POLL_MS);
+    if (answer.more) return this.later(0);
+    const over = this.run.ended !== null;
+    const news = answer.lines.length > 0;
+    // It ended, and the page has not seen it: its process may have outlived its last word a little. Or somebody resumed it.
+    if (this.running ? over && (news || ++this.waited % 4 === 0) : !over && news && this.caught) {
+      if (!over) this.running = true;
+      this.fire("changed", true);
     }
+    this.caught = true;
+    if (this.running) this.later(POLL_MS);
+    else if (this.run.ended?.outcome !== "succeeded" && this.data.watched) this.later(REST_MS);
   }
 
   // Showing ------------------------------------------------------------------------------------
 
   words_() {
-    const [what, facts] = this.run.headline(this.data.running);
+    const [what, facts] = this.run.headline(this.data.status);
     say(this.what, what);
     say(this.facts, facts.join(" · "));
     const share = Math.round(this.run.share * 1000) / 10;
@@ -295,7 +628,8 @@ class View {
     this.track.setAttribute("aria-valuetext", [what, ...facts].join(", "));
     this.root.classList.toggle("lp-failed", this.run.ended?.outcome === "failed");
     this.root.classList.toggle("lp-ended", Boolean(this.run.ended));
-    say(this.words, this.run.sentences(this.data.running).join(" "));
+    say(this.words, this.run.sentences(this.data.status).join(" "));
+    this.answers?.update(this.run);
   }
 
   colors() {
@@ -323,67 +657,73 @@ class View {
   }
 
   layout(chart, c) {
-    const loss = chart.what === "loss";
-    const y = loss
-      ? this.axis("cross-entropy", c, { rangemode: "tozero" })
-      : this.axis("images right, %", c, { autorangeoptions: { maxallowed: 100.5, minallowed: 0 } });
+    const { axis, height } = CHARTS[chart.what];
+    const small = height < 200;
+    const limits = { loss: { rangemode: "tozero" }, accuracy: { autorangeoptions: { maxallowed: 100.5, minallowed: 0 } }, speed: { rangemode: "tozero", nticks: 4 } };
+    const rate = { type: this.decades() ? "log" : "linear", rangemode: this.decades() ? "normal" : "tozero", nticks: 4, exponentformat: "power", tickformat: this.decades() ? "" : "~g" };
     return {
       autosize: true,
-      height: 280,
-      margin: { l: 8, r: 12, t: 26, b: 8 },
+      height,
+      margin: { l: 8, r: 12, t: small ? 8 : 26, b: 8 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: c.font, color: c.text, size: 12 },
       hoverlabel: { bgcolor: c.back, bordercolor: c.line, font: { family: c.font, color: c.text, size: 12 } },
       hovermode: "x unified",
       dragmode: coarse ? false : "zoom", // a finger scrolls the page
-      showlegend: true,
+      showlegend: !small,
       legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
       xaxis: this.axis("epoch", c, { range: this.span(), showgrid: false, spikethickness: 1, spikecolor: TRAIN, spikedash: "solid", hoverformat: ".2f", tickformat: "~r" }),
-      yaxis: y,
+      yaxis: this.axis(axis, c, limits[chart.what] ?? rate),
       uirevision: this.version,
     };
   }
 
+  // Whether the learning rate goes down by powers of ten; one that swings down to 0 at the very end is easier to read as it is.
+  decades() {
+    const rates = this.run.points.map((p) => p.rate).filter((rate) => rate > 0).sort((a, b) => a - b);
+    return rates.length > 0 && rates[rates.length - 1] > 9.9 * rates[Math.floor(rates.length / 2)];
+  }
+
   // The whole plan from the start, so that nothing jumps; what was trained, once it ended early.
   span() {
-    const last = this.run.ends[this.run.ends.length - 1]?.epoch;
-    return [0, (this.run.ended && last ? last : this.run.epochs || 1) * 1.02];
+    const last = this.run.end?.epoch;
+    const over = this.run.ended && this.run.ended.outcome !== "paused";
+    return [0, (over && last ? last : this.run.epochs || 1) * 1.02];
   }
 
   traces(chart, c) {
-    const column = chart.what === "loss" ? 1 : 2;
-    const scale = chart.what === "loss" ? 1 : 100;
-    const train = this.run.thinned();
-    const ends = this.run.ends.filter((e) => e.val_loss !== null && e.val_loss !== undefined);
-    const format = chart.what === "loss" ? "%{y:.3f}" : "%{y:.1f} %";
-    return [
-      {
-        name: "training",
-        type: "scatter",
-        mode: "lines",
-        x: train.map((p) => p[0]),
-        y: train.map((p) => p[column] * scale),
-        line: { color: TRAIN, width: 1.3 },
-        hovertemplate: format,
-      },
-      {
-        name: "validation",
-        type: "scatter",
-        mode: "lines+markers",
-        x: ends.map((e) => e.epoch),
-        y: ends.map((e) => (chart.what === "loss" ? e.val_loss : e.val_accuracy * scale)),
-        line: { color: c.accent, width: 2 },
-        marker: { color: c.accent, size: 6 },
-        hovertemplate: format,
-      },
-    ];
+    const { column, end, hover } = CHARTS[chart.what];
+    const scale = chart.what === "accuracy" ? 100 : 1;
+    const points = this.run.points;
+    const train = {
+      name: "training",
+      type: "scatter",
+      mode: "lines",
+      x: points.map((p) => p.x),
+      y: points.map((p) => (p[column] === null ? null : p[column] * scale)),
+      line: { color: TRAIN, width: 1.3 },
+      hovertemplate: end ? hover : `${hover}<extra></extra>`,
+    };
+    if (!end) return [train];
+    const ends = this.run.ends.filter((e) => e[end] !== null && e[end] !== undefined);
+    const validation = {
+      name: "validation",
+      type: "scatter",
+      mode: "lines+markers",
+      x: ends.map((e) => e.epoch),
+      y: ends.map((e) => e[end] * scale),
+      line: { color: c.accent, width: 2 },
+      marker: { color: c.accent, size: ends.length > 60 ? 4 : 6 },
+      hovertemplate: hover,
+    };
+    return [train, validation];
   }
 
   mark(chart, c) {
     const best = this.run.best;
+    if (!best || !CHARTS[chart.what].end) return { shapes: [], annotations: [] };
     const top = chart.what === "loss"; // where the curves are not
-    if (!best) return { shapes: [], annotations: [] };
     const left = best.epoch > this.run.epochs * 0.75;
     return {
       shapes: [{ type: "line", x0: best.epoch, x1: best.epoch, y0: 0, y1: 1, yref: "paper", line: { color: c.accent, width: 1, dash: "dot" } }],
@@ -404,19 +744,17 @@ class View {
   }
 
   // One drawing at a time; what arrives meanwhile is in the next one.
-  async draw(fresh) {
-    this.fresh = this.fresh || fresh;
+  async draw() {
     if (this.drawing) return void (this.again = true);
     this.drawing = true;
     try {
       const library = await plotly();
       do {
         this.again = false;
-        const start = this.fresh || !this.drawn;
-        this.fresh = false;
-        if (!this.alive) return;
-        for (const chart of this.charts) await this.drawOne(library, chart, start);
-        this.drawn = true;
+        for (const chart of this.charts) {
+          if (!this.alive) return;
+          if (this.charts.includes(chart)) await this.drawOne(library, chart);
+        }
       } while (this.again);
     } catch (error) {
       say(this.trouble, `The curves cannot be drawn: ${error.message}. Reload the page.`);
@@ -426,19 +764,19 @@ class View {
     }
   }
 
-  async drawOne(library, chart, start) {
+  async drawOne(library, chart) {
     const c = this.colors();
     const layout = this.layout(chart, c);
     const traces = this.traces(chart, c);
-    if (start) {
+    this.tell(chart);
+    if (!chart.drawn) {
       await library.newPlot(chart.plot, traces, { ...layout, ...this.mark(chart, c) }, {
         responsive: false,
         displaylogo: false,
-        displayModeBar: coarse ? false : "hover",
+        displayModeBar: coarse || !CHARTS[chart.what].end ? false : "hover",
         modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
         toImageButtonOptions: { filename: `loupe-${chart.what}`, scale: 2 },
       });
-      chart.plot.removeAllListeners?.("plotly_relayout");
       chart.plot.on("plotly_relayout", (change) => {
         if (chart.ours) return;
         if ("xaxis.range[0]" in change || "yaxis.range[0]" in change || "xaxis.range" in change) chart.zoomed = true;
@@ -447,9 +785,11 @@ class View {
       chart.plot.on("plotly_doubleclick", () => {
         chart.zoomed = false;
         chart.reset = true;
-        this.draw(false);
+        this.draw();
       });
       chart.theme = JSON.stringify(c);
+      chart.kind = layout.yaxis.type;
+      chart.drawn = true;
       return;
     }
     const change = this.mark(chart, c);
@@ -459,6 +799,11 @@ class View {
       change["yaxis.autorange"] = true;
     }
     [chart.end, chart.reset] = [range[1], false];
+    if (chart.kind !== layout.yaxis.type) {
+      chart.kind = layout.yaxis.type;
+      for (const name of ["type", "rangemode", "tickformat"]) change[`yaxis.${name}`] = layout.yaxis[name];
+      if (!chart.zoomed) change["yaxis.autorange"] = true;
+    }
     if (chart.theme !== JSON.stringify(c)) {
       chart.theme = JSON.stringify(c);
       Object.assign(change, {
@@ -476,11 +821,21 @@ class View {
         chart.plot,
         { x: all((t) => t.x), y: all((t) => t.y), "line.color": all((t) => t.line.color), "marker.color": all((t) => t.marker?.color ?? TRAIN) },
         change,
-        [0, 1],
+        traces.map((_, i) => i),
       );
     } finally {
       chart.ours = false;
     }
+  }
+
+  // The curve in words, for who cannot see it.
+  tell(chart) {
+    const { title, column, end } = CHARTS[chart.what];
+    const last = this.run.points[this.run.points.length - 1];
+    if (!last) return;
+    const said = (value) => (value === null || value === undefined ? "unknown" : Number(value.toPrecision(3)));
+    const held = end && this.run.end ? `, validation ${said(this.run.end[end])} after epoch ${this.run.end.epoch}` : "";
+    chart.plot.setAttribute("aria-label", `${title}. Now ${said(last[column])}${held}`);
   }
 
   end() {
@@ -488,7 +843,7 @@ class View {
     clearTimeout(this.timer);
     document.removeEventListener("visibilitychange", this.seen);
     this.resized.disconnect();
-    for (const chart of this.charts) window.Plotly?.purge(chart.plot);
+    this.clear();
   }
 }
 

@@ -11,7 +11,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import catalog, dataset, embed, evaluate, explain, export, images, launch, networks, predict, runs, sources, train
+from core import (
+    archive,
+    catalog,
+    compare,
+    dataset,
+    embed,
+    evaluate,
+    explain,
+    export,
+    images,
+    launch,
+    networks,
+    predict,
+    presets,
+    reproduce,
+    runs,
+    sources,
+    train,
+)
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import RunConfig
@@ -75,6 +93,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("folder", type=Path)
     p.set_defaults(verb=lambda a: export.run_export_job(a.folder))
 
+    p = verbs.add_parser("export-run", help="write a run into a zip: weights, ONNX, labels, preprocessing, metrics, model card")
+    p.add_argument("run")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE.zip", help="the zip; one that is there is replaced")
+    p.set_defaults(verb=export_run)
+
+    p = verbs.add_parser("import-run", help="bring in a run from the zip that export-run made")
+    p.add_argument("file", type=Path, metavar="FILE.zip")
+    p.add_argument("--dataset", metavar="NAME", help="the dataset it belongs to; default: the one that has its images")
+    p.set_defaults(verb=import_run)
+
+    p = verbs.add_parser("archive-job", help=argparse.SUPPRESS)
+    p.add_argument("folder", type=Path)
+    p.set_defaults(verb=lambda a: archive.run_archive_job(a.folder))
+
     p = verbs.add_parser("embed", help="look at a dataset's images: the map, near duplicates, image quality")
     p.add_argument("name", help="the dataset")
     p.set_defaults(verb=embed_)
@@ -102,6 +134,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run")
     p.add_argument("--split", choices=("validation", "test"), default="validation")
     p.set_defaults(verb=evaluate_)
+
+    p = verbs.add_parser("reproduce", help="train every preset and put its figure beside the published one")
+    p.add_argument("--mnist", type=Path, metavar="DIR", help="IDX files; default: LOUPE_TEST_DATA/mnist, else a download")
+    p.add_argument("--fashion", type=Path, metavar="DIR", help="the same for Fashion-MNIST")
+    p.add_argument("--only", nargs="+", default=[], metavar="PRESET", help=", ".join(presets.PRESETS))
+    p.set_defaults(verb=reproduce_)
+
+    p = verbs.add_parser("compare", help="two to six runs: what differs, metrics with intervals, and who is right on the same images")
+    p.add_argument("runs", nargs="+", metavar="RUN")
+    p.add_argument("--split", choices=("validation", "test"), default="validation")
+    p.set_defaults(verb=compare_)
 
     p = verbs.add_parser("explain", help="an attribution map of one image")
     p.add_argument("run")
@@ -154,6 +197,21 @@ def find_dataset(name: str) -> int:
             f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}."
         )
     return found.id
+
+
+def export_run(args: argparse.Namespace) -> dict[str, Any]:
+    done = archive.export_now(args.run, args.out, progress)
+    say("")
+    say(done.words)
+    return {"run": args.run, "out": str(args.out), **asdict(done)}
+
+
+def import_run(args: argparse.Namespace) -> dict[str, Any]:
+    done = archive.import_now(args.file, args.dataset, progress=progress)
+    say("")
+    if done.here < done.images:
+        say(f"{done.here:,} of its {done.images:,} pictures are in “{done.dataset_name}”. {archive.WITHOUT_PICTURES}")
+    return {"run": done.run_id, "name": done.name, "dataset": done.dataset_name, "images": done.images, "here": done.here}
 
 
 def embed_(args: argparse.Namespace) -> dict[str, Any]:
@@ -222,6 +280,23 @@ def list_runs(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def evaluate_(args: argparse.Namespace) -> dict[str, Any]:
     return evaluate.as_json(evaluate.evaluate(args.run, args.split))
+
+
+def reproduce_(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if unknown := [name for name in args.only if name not in presets.PRESETS]:
+        raise BadArgument(f"There is no preset called “{unknown[0]}”. Presets are: {', '.join(presets.PRESETS)}.")
+    folders = {"MNIST": args.mnist, "Fashion-MNIST": args.fashion}
+    rows = reproduce.reproduce({name: path for name, path in folders.items() if path}, args.only, settings().user, progress)
+    say("")
+    return rows
+
+
+def compare_(args: argparse.Namespace) -> dict[str, Any]:
+    found = compare.chosen(args.runs)
+    answer = compare.as_json(found, [evaluate.evaluate(run.id, args.split) for run in found])
+    for state in (train.state(run.id) for run in found):
+        answer["runs"][state.run.id] |= {"best_epoch": state.best_epoch, "seconds": state.seconds}
+    return answer
 
 
 def explain_(args: argparse.Namespace) -> dict[str, Any]:

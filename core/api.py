@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import embed, export, images, label, launch, runs, store, uploads
+from core import archive, embed, export, glossary, images, label, launch, runs, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
 from core.types import SPLITS, Image
@@ -32,6 +32,8 @@ from core.types import SPLITS, Image
 DAY = 24 * 3600
 FOREVER = {"Cache-Control": f"private, max-age={DAY}, immutable", "X-Content-Type-Options": "nosniff"}
 MAX_JSON = 1_000_000  # bytes
+MOST_EVENTS = 500_000  # bytes in one answer: a long run's thousands of lines come in parts
+SERVED = ("shared.js", "glossary.js", "glossary.css", "drawings.js")
 
 
 # Signatures ---------------------------------------------------------------------------------------
@@ -105,6 +107,10 @@ def picture_url(image: Image) -> str:
 
 
 def export_url(state: export.ExportState) -> str:
+    return signed(state.path)
+
+
+def archive_url(state: archive.ArchiveState) -> str:
     return signed(state.path)
 
 
@@ -235,8 +241,10 @@ async def run_events(request: Request) -> Response:
     _user(request)
     after = request.query_params.get("after", "0")
     folder = runs.folder(request.path_params["run"])
-    lines, offset = runs.read_lines(folder, int(after[:12]) if after.isdecimal() else 0)
-    return JSONResponse({"lines": lines, "next": offset}, headers={"Cache-Control": "no-store"})
+    start = int(after[:12]) if after.isdecimal() else 0
+    lines, offset = await anyio.to_thread.run_sync(runs.read_lines, folder, start, MOST_EVENTS)
+    answer = {"lines": lines, "next": offset, "more": offset - start >= MOST_EVENTS}
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
 async def upload(request: Request) -> Response:
@@ -254,16 +262,30 @@ async def download(request: Request) -> Response:
     return FileResponse(path, media_type="application/zip", filename=name, headers={"Cache-Control": "private, no-store"})
 
 
+async def download_run(request: Request) -> Response:
+    _check_signature(request)
+    path, name = await anyio.to_thread.run_sync(archive.download, request.path_params["id"], request.path_params["name"])
+    return FileResponse(path, media_type="application/zip", filename=name, headers={"Cache-Control": "private, no-store"})
+
+
 async def plotly_js(_request: Request) -> Response:
     path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={DAY}"})
 
 
-async def shared_js(request: Request) -> Response:
-    """What the components' scripts share; asked for with each page, so that an update reaches every browser."""
-    path = Path(__file__).resolve().parents[1] / "assets" / "shared.js"
-    found = FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "no-cache"}, stat_result=path.stat())
+async def asset(request: Request) -> Response:
+    """What scripts of the pages fetch by themselves; asked for anew with each page, so that an update reaches every browser."""
+    name = request.path_params["name"]
+    if name not in SERVED:
+        raise HTTPException(404, "There is no such file.")
+    path = Path(__file__).resolve().parents[1] / "assets" / name
+    media_type = "text/css" if name.endswith(".css") else "text/javascript"
+    found = FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"}, stat_result=path.stat())
     return NotModifiedResponse(found.headers) if request.headers.get("if-none-match") == found.headers["etag"] else found
+
+
+async def terms(_request: Request) -> Response:
+    return JSONResponse(glossary.as_groups(), headers={"Cache-Control": "no-cache"})
 
 
 def _error(status: int, message: str, hint: str = "") -> Response:
@@ -292,8 +314,10 @@ ROUTES = [
     Route("/api/runs/{run}/events", run_events),
     Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
     Route("/export/{id}/{name}", download),
+    Route("/archive/{id}/{name}", download_run),
     Route("/vendor/plotly.min.js", plotly_js),
-    Route("/assets/shared.js", shared_js),
+    Route("/assets/{name}", asset),
+    Route("/api/terms", terms),
 ]
 
 

@@ -14,7 +14,7 @@ from core.types import Architecture, Layer, Method, Param, RunConfig
 TRAIN_PARAMS: tuple[Param, ...] = (
     Param(
         "architecture", "Network", "choice", "convnet",
-        "The kind of network that learns. Start simple; a larger one must beat it.", "network",
+        "The kind of network that learns: start with a simple one, and let a larger one prove that it is better.", "network",
     ),
     Param(
         "pretrained", "Start from pretrained weights", "bool", True,
@@ -26,21 +26,21 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "unfreeze_after", "Unfreeze after", "int", 0,
-        "Train the last layer alone for so many epochs, then all layers. 0 keeps the backbone frozen to the end.", "network",
+        "Train the last layer alone for so many epochs and then all layers; 0 keeps the backbone frozen to the end.", "network",
         low=0, high=1000, unit="epochs",
     ),
     Param(
         "backbone_rate", "First layers' learning rate", "float", 1.0,
-        "As a share of the last layer's; between them it grows layer by layer. What the first layers know serves any picture, "
-        "so they should change least. 1 treats all alike.", "network", low=0.0001, high=1.0,
+        "The learning rate of the first layers as a share of the last one's: what they know serves any picture, so they should change "
+        "least, and 1 treats all layers alike.", "network", low=0.0001, high=1.0,
     ),
     Param(
         "layers", "Layers", "layers", (),
-        "The rows of a network of your own, from the picture to the answer. The output layer is added by itself.", "network",
+        "The rows of a network of your own, from the picture to the answer; the output layer is added by itself.", "network",
     ),
     Param(
         "output", "Output", "choice", "softmax",
-        "Softmax: one output per class, shares that add up to 1. Sigmoid: a single output, for exactly two classes.", "network",
+        "Softmax gives every class a share, and the shares add up to 1; sigmoid gives a single number, for exactly two classes.", "network",
         options=("softmax", "sigmoid"),
     ),
     Param(
@@ -52,23 +52,23 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "optimizer", "Optimiser", "choice", "adam",
-        "The rule that turns the error into a change of weights. Adam works almost everywhere.", "learning",
+        "The rule that turns the loss into a change of the weights; Adam works almost everywhere.", "learning",
         options=("sgd", "adam", "adamw"),
     ),
     Param(
         "learning_rate", "Learning rate", "float", 1e-3,
-        "The size of each change. Too large and the loss jumps about, too small and nothing moves.", "learning", low=1e-7, high=10.0,
+        "The size of each change: too large and the loss jumps about, too small and nothing moves.", "learning", low=1e-7, high=10.0,
     ),
     Param(
         "momentum", "Momentum", "float", 0.9,
-        "How much of the last change is carried into the next one, like a ball that rolls. 0 is plain SGD.", "learning", low=0.0, high=0.999,
+        "How much of the last change is carried into the next one, like a ball that keeps rolling; 0 is plain SGD.", "learning", low=0.0, high=0.999,
     ),
     Param(
         "schedule", "Schedule", "choice", "constant",
         "How the learning rate changes during the run: large strides first, small ones at the end.", "learning",
         options=("constant", "step", "cosine", "one_cycle"),
     ),
-    Param("step_every", "Step every", "int", 10, "After so many epochs the learning rate drops.", "learning", low=1, high=1000, unit="epochs"),
+    Param("step_every", "Step every", "int", 10, "The learning rate drops each time so many epochs have passed.", "learning", low=1, high=1000, unit="epochs"),
     Param("step_factor", "Step factor", "float", 0.1, "What the learning rate is multiplied by at each drop.", "learning", low=0.001, high=1.0),
     Param(
         "warmup", "Warm-up", "float", 0.0,
@@ -81,7 +81,7 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "label_smoothing", "Label smoothing", "float", 0.0,
-        "Ask for 1 minus this share instead of full certainty: less sure of itself, and milder about wrong labels.", "learning",
+        "Spread this share of each label over all classes: the network becomes less sure of itself and forgives some wrong labels.", "learning",
         low=0.0, high=0.5,
     ),
     Param(
@@ -91,16 +91,16 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "clip", "Gradient clipping", "float", 0.0,
-        "The longest step the gradient may ask for (its norm). 0 clips nothing.", "learning", low=0.0, high=1000.0,
+        "The greatest length (norm) that a gradient may have: a longer one is shortened to it, and 0 shortens none.", "learning", low=0.0, high=1000.0,
     ),
     Param(
-        "precision", "Precision", "choice", "auto",
-        "Digits carried in the arithmetic: bfloat16 is faster where the machine supports it. Auto uses it on a GPU.", "learning",
+        "precision", "Numeric precision", "choice", "auto",
+        "How exactly the machine calculates: bfloat16 carries fewer digits and is faster where it is supported, and auto uses it on a GPU.", "learning",
         options=("auto", "float32", "bfloat16"),
     ),
     Param(
         "ema", "Average of the weights", "float", 0.0,
-        "Keep a moving average of the weights (EMA) with this decay, such as 0.999, and judge and keep that. 0 keeps none.", "learning",
+        "Judge and keep a running average of the weights (EMA) instead of the last ones: nearer to 1, such as 0.999, is a longer average, and 0 is none.", "learning",
         low=0.0, high=0.99999,
     ),
     Param(
@@ -109,7 +109,7 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "patience", "Early stopping patience", "int", 5,
-        "Stop when validation has not become better for this many epochs. 0 never stops early.", "learning",
+        "Stop when validation has not become better for so many epochs; 0 never stops early.", "learning",
         low=0, high=1000, unit="epochs",
     ),
     Param(
@@ -117,13 +117,13 @@ TRAIN_PARAMS: tuple[Param, ...] = (
         low=0, high=2**31 - 1,
     ),
     Param(
-        "device", "Device", "choice", "auto", "Where the arithmetic runs. Auto takes a GPU if there is one.", "learning",
+        "device", "Device", "choice", "auto", "Where the arithmetic runs; auto takes a GPU if there is one.", "learning",
         options=("auto", "cuda", "mps", "cpu"),
     ),
-    Param("classes", "Classes", "names", (), "Learn only these classes. None chosen means all.", "images"),
+    Param("classes", "Classes", "names", (), "Learn only these classes; none chosen means all.", "images"),
     Param(
         "image_size", "Image size", "int", 0,
-        "Side of the square the network sees. 0 takes the network's own size, or the images' own if they are small.", "images",
+        "Side of the square that the network sees; 0 takes the network's own size, or the images' own if they are small.", "images",
         low=0, high=1024, unit="pixels, 0 = automatic",
     ),
     Param(
@@ -135,7 +135,7 @@ TRAIN_PARAMS: tuple[Param, ...] = (
         "Show the network whole pictures in their own shape instead of a square cut from the middle.", "images",
     ),
     Param(
-        "flip", "Flip", "choice", "none", "Mirror images at random. A mirrored digit or letter is another sign, or none.", "images",
+        "flip", "Flip", "choice", "none", "Mirror images at random; a mirrored digit or letter is another sign, or none.", "images",
         options=("none", "horizontal", "both"),
     ),
     Param(
@@ -147,16 +147,16 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
     Param(
         "randaugment", "RandAugment", "int", 0,
-        "Two changes drawn from fourteen, with this strength, for each image. 0 uses none.", "images", low=0, high=30,
+        "Make two changes, drawn at random from fourteen, to each image with this strength; 0 makes none.", "images", low=0, high=30,
     ),
     Param(
         "mixup", "Mixup", "float", 0.0,
-        "Lay two images over each other and ask for both answers in that proportion; the number is alpha, such as 0.2. 0 mixes none.",
+        "Lay two images over each other and ask for both labels in that proportion: more (alpha, such as 0.2) mixes more evenly, and 0 mixes none.",
         "images", low=0.0, high=10.0,
     ),
     Param(
         "cutmix", "CutMix", "float", 0.0,
-        "Paste a piece of one image into another and ask for both answers in that proportion; the number is alpha, such as 1. 0 pastes none.",
+        "Paste a piece of one image into another and ask for both labels in that proportion: the number is alpha, 1 makes pieces of every size, and 0 pastes none.",
         "images", low=0.0, high=10.0,
     ),
 )  # fmt: skip
@@ -264,7 +264,9 @@ def _together(arch: Architecture, v: Mapping[str, Any]) -> Iterator[str]:
         yield f"unfreeze_after is {v['unfreeze_after']}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
     if v["image_size"] and v["image_size"] < 8:
         yield f"image_size is {v['image_size']}. Use 0, or a whole number from 8 to 1024."
-    if (arch.name == "own") != bool(v["layers"]) and arch.name != "own":
+    if v["image_size"] >= 8 and (problem := networks.wrong_size(arch, v["image_size"])):
+        yield problem
+    if v["layers"] and arch.name != "own":
         yield f"Layers belong to the network “own”, and {arch.title} has its own. Leave layers out."
     if v["output"] == "sigmoid" and arch.name != "own":
         yield "A single output with sigmoid belongs to the network “own”. Set output to softmax."
@@ -344,7 +346,7 @@ def layer_problem(row: Mapping[str, Any]) -> str:
         low, high = NUMBERS_OF_LAYERS[name]
         number = row.get(name, getattr(Layer(kind), name))
         if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            return f"its {name} is {number}. Use a whole number from {low} to {high:,}."
+            return f"its {name} is {'empty' if number is None else number}. Use a whole number from {low} to {high:,}."
     rate = row.get("rate", 0.5)
     if kind == "dropout" and not (isinstance(rate, int | float) and 0 <= rate < 1):
         return f"its rate is {rate}. Use a number from 0 up to, but not including, 1."

@@ -36,6 +36,18 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
         current = rows["image_id"].map(store.labels(run.dataset_id))
         changed = int((current.fillna("") != rows["true"]).sum())
         rows["true"] = current
+    return _judged(run_id, split, classes, rows, changed)
+
+
+def recorded(run_id: str, split: str) -> Evaluation:
+    """Metrics of one split against the labels, and with the names of classes, that the run was trained with."""
+    rows = _predictions(run_id)
+    rows = rows[rows["split"] == split].drop(columns="split").reset_index(drop=True)
+    return _judged(run_id, split, runs.load(runs.folder(run_id)).classes, rows, 0)
+
+
+def _judged(run_id: str, split: str, classes: tuple[str, ...], rows: pd.DataFrame, changed: int) -> Evaluation:
+    """The rows: image_id, true, predicted, confidence and a column of probabilities for each class."""
     known = rows["true"].isin(classes)
     without_label = int((~known).sum())
     rows = rows[known].reset_index(drop=True)

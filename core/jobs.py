@@ -36,7 +36,7 @@ def find(parent: Path, job_id: str, missing: str) -> Path:
     """The folder of a job; NotFound with the sentence for anything that is not the id of one."""
     folder = parent / job_id
     if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", job_id) or not (folder / "job.json").exists():
-        raise NotFound(missing, "Start it again on the Dataset page.")
+        raise NotFound(missing, "Start it again.")
     return folder
 
 

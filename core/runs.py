@@ -81,12 +81,12 @@ def append(folder: Path, event: Event) -> None:
     append_line(folder, {"kind": type(event).__name__, **asdict(event)})
 
 
-def read_lines(folder: Path, after: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The complete lines after a byte offset, and the offset to ask for next."""
+def read_lines(folder: Path, after: int = 0, most: int = -1) -> tuple[list[dict[str, Any]], int]:
+    """The complete lines after a byte offset, and the offset to ask for next; it stops with the line that fills `most` bytes."""
     try:
         with open(folder / "events.jsonl", "rb") as f:
             f.seek(after)
-            data = f.read()
+            data = f.read(most) + f.readline()
     except FileNotFoundError:
         return [], after
     end = data.rfind(b"\n") + 1

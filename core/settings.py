@@ -47,6 +47,10 @@ class Settings:
         return self.home / "exports"
 
     @property
+    def archives(self) -> Path:
+        return self.home / "archives"
+
+    @property
     def embeddings(self) -> Path:
         return self.home / "embeddings"
 

@@ -153,7 +153,7 @@ def open_source(source: Source, name: str = "", progress: Progress | None = None
     hint = " ".join((name, source.title, *source.paths, *source.names))
     first = Path(source.paths[0])
     if source.kind == "zip" or (len(source.paths) == 1 and _shown_names(source)[0].lower().endswith(".zip")):
-        return _recognise(_zip_tree(first, source.names[0] if source.names else first.name), hint)
+        return _recognise(zip_tree(first, source.names[0] if source.names else first.name), hint)
     if first.is_dir():
         return _recognise(_folder_tree(first, source.roots), hint)
     if not first.exists():
@@ -282,28 +282,32 @@ class Unpacker:
 
     def read(self, info: zipfile.ZipInfo, limit: int) -> bytes:
         """The entry's bytes; Invalid if the archive is a bomb, ValueError with the reason if only the entry is bad."""
+        return b"".join(self.blocks(info, limit))
+
+    def blocks(self, info: zipfile.ZipInfo, limit: int) -> Iterator[bytes]:
+        """The same, a piece at a time."""
         self.packed += info.compress_size
-        out = bytearray()
+        size = 0
         try:
             with self.archive.open(info) as stream:
                 while block := stream.read(1 << 18):
-                    out += block
+                    size += len(block)
                     self.unpacked += len(block)
-                    if len(out) > RATIO_FROM and len(out) > MAX_RATIO * info.compress_size:
+                    if size > RATIO_FROM and size > MAX_RATIO * info.compress_size:
                         raise _bomb(self.title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
                     if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
                         raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
                     if self.unpacked > MAX_TOTAL_BYTES:
                         raise _bomb(self.title, f"it holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB")
-                    if len(out) > limit:
+                    if size > limit:
                         raise ValueError(f"it has more than {limit / 1e6:.0f} MB")
+                    yield block
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, UnicodeError):
             raise ValueError("it is damaged inside the zip") from None
         except NotImplementedError:
             raise ValueError("it is packed with a method that Loupe does not read") from None
         except RuntimeError:  # what zipfile raises for a password
             raise ValueError("it is encrypted") from None
-        return bytes(out)
 
 
 def _count_entries(f: io.BufferedReader) -> int:
@@ -363,7 +367,8 @@ def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _zip_tree(path: Path, title: str) -> Tree:
+def zip_tree(path: Path, title: str) -> Tree:
+    """What the zip holds, by name; Invalid, with its title, if it cannot be read or was made to fill a disk."""
     try:
         with open(path, "rb") as f:
             if _count_entries(f) > MAX_ENTRIES:

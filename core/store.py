@@ -303,8 +303,13 @@ def imported_predictions(dataset_id: int, ids: Sequence[str] | None = None) -> l
 VALIDATION_SHARE = 0.15
 
 
-def snapshot(dataset_id: int, seed: int) -> Snapshot:
-    """Today's labelled images, frozen.
+def held_out(images: int) -> int:
+    """How many of a class's training images become validation images."""
+    return max(1, round(images * VALIDATION_SHARE)) if images > 1 else 0
+
+
+def snapshot(dataset_id: int, seed: int, only: Sequence[str] = ()) -> Snapshot:
+    """Today's labelled images, frozen; only: those of these classes, each in the split it has among all.
 
     Where no split is named validation, each class gives 15 % of its training images (at least one of two),
     chosen by a hash of seed and image id: stratified, repeatable, and hardly moved by new images. Test is never used.
@@ -325,8 +330,8 @@ def snapshot(dataset_id: int, seed: int) -> Snapshot:
                 per_class.setdefault(row.label, []).append(row.id)
         for ids in per_class.values():
             ids.sort(key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
-            n = max(1, round(len(ids) * VALIDATION_SHARE)) if len(ids) > 1 else 0
-            splits.update({i: "validation" for i in ids[:n]})
+            splits.update({i: "validation" for i in ids[: held_out(len(ids))]})
+    found = [row for row in found if not only or row.label in only]
     used = {row.label for row in found}
     rows = tuple(SnapshotRow(r.id, f"{r.id[:2]}/{r.id}.{r.ext}", r.label, splits[r.id]) for r in found)
     digest = hashlib.sha256(json.dumps([(r.image_id, r.label, r.split) for r in rows]).encode()).hexdigest()[:16]

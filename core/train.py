@@ -12,16 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from core import catalog, launch, networks, runs, store
+from core import catalog, launch, networks, plan, runs, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
 
-# Without a known seed two people would get two validation sets, and their figures could not be compared.
-VALIDATION_SEED = 0
 ACTIVE = ("pending", "queued", "running")
 MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40
 
@@ -52,44 +49,13 @@ class RunState:
         return self.status in ACTIVE
 
 
-def plan(dataset_id: int) -> tuple[Snapshot, list[str]]:
-    """The images a run would use, and what a person should know before it starts; Invalid if it cannot."""
-    snapshot = store.snapshot(dataset_id, VALIDATION_SEED)
-    if not snapshot.rows:
-        raise Invalid("No image of this dataset carries a label.", "Label some images on the Dataset page first.")
-    train = Counter(r.label for r in snapshot.rows if r.split == "train")
-    if len(train) < 2:
-        only = f"the only class with training images is “{next(iter(train))}”" if train else "no training image carries a label"
-        raise Invalid(f"A classifier needs at least two classes; {only}.", "Add images of another class, or label some.")
-    warnings = []
-    for split, word in (("train", "training"), ("validation", "validation"), ("test", "test")):
-        held = Counter(r.label for r in snapshot.rows if r.split == split)
-        missing = [c for c in snapshot.classes if c not in held]
-        if not held:
-            warnings.append(f"There are no {word} images.")
-        elif missing:
-            warnings.append(f"No {word} image of {_names(missing)}.")
-    few = [c for c, n in train.items() if n < 10]
-    if few:
-        warnings.append(f"Fewer than ten training images of {_names(few)}: what is learned about them may be chance.")
-    if train and max(train.values()) > 10 * min(train.values()):
-        common, rare = max(train, key=lambda c: train[c]), min(train, key=lambda c: train[c])
-        warnings.append(f"“{common}” has {train[common]:,} training images, “{rare}” only {train[rare]:,}: rare classes are learned worse.")
-    return snapshot, warnings
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(f"“{n}”" for n in names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
-
-
 def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "") -> Run:
     """Freezes a snapshot, makes the run's folder and launches its worker."""
     config = catalog.run_config(values)
     dataset = store.get_dataset(dataset_id)
     if dataset.deleted_at:
         raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it, or choose another one.")
-    snapshot, _ = plan(dataset_id)
+    snapshot = plan.snapshot(dataset_id, config)
     for other in list_runs(dataset_id):
         if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
             raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it below, or change a setting to start another.")
@@ -227,6 +193,9 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     path = runs.folder(run_id)
     current = state(run_id)
     run, changes = current.run, changes or {}
+    deadline = time.monotonic() + 10
+    while not current.active and launch.launcher.alive(path) and time.monotonic() < deadline:
+        time.sleep(0.1)  # it has written its last event and is on its way out
     if current.active or launch.launcher.alive(path):
         raise Conflict(f"The run {run.name} is going on.", "Wait until it has ended, or pause it.")
     if changes.keys() - {"batch_size"}:
@@ -287,24 +256,36 @@ def restore(run_id: str) -> None:
     shutil.move(source, settings().runs / run_id)
 
 
-def estimate(dataset_id: int, config: RunConfig) -> float | None:
-    """Seconds a run will take, judged by the last finished one that did the same work per epoch; None without one."""
+@dataclass(frozen=True)
+class Estimate:
+    seconds: float
+    by: str  # what judged it, to be said after "judged by"
 
-    def work(c: RunConfig) -> tuple[object, ...]:
-        return c.architecture, c.freeze, c.image_size, c.batch_size, c.device
+
+# Settings without a say in how long an epoch takes.
+NO_MATTER = (
+    "epochs", "learning_rate", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "step_every", "step_factor", "label_smoothing",
+    "balance", "clip", "stop_on", "patience", "seed", "classes",
+)  # fmt: skip
+
+
+def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None:
+    """How long a run of so many training images will take at most, judged by the last finished one that did the same work with each
+    image, else by the measured speed of its network; None without either."""
+
+    def work(c: RunConfig) -> RunConfig:
+        usual = catalog.run_config({})
+        return replace(c, **{name: getattr(usual, name) for name in NO_MATTER})
 
     for one in list_runs(dataset_id):
-        if work(one.run.config) == work(config) and one.seconds and one.epoch:
-            return one.seconds / one.epoch * config.epochs
+        if work(one.run.config) == work(config) and one.seconds and one.epoch and (before := one.run.counts["train"]):
+            return Estimate(one.seconds / one.epoch * config.epochs * images / before, "the last such run here")
     return None
 
 
 def suggested(dataset_id: int) -> str:
-    """The network to start with: a small one for small pictures, a pretrained one for photos."""
-    some = store.some(dataset_id, "train", 63)
-    if not some or median(max(i.width, i.height) for i in some) > 64:
-        return "efficientnet_lite0"
-    return "convnet" if median(i.channels for i in some) == 1 else "cnn3"
+    """The network to start with on this dataset."""
+    return plan.suggested(plan.pictures(dataset_id))
 
 
 def stopping(run_id: str) -> bool:

@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, networks, train
-from core.types import Dataset, Snapshot
-from pages.shared import form, frame, learning, network
-from pages.shared.runs import table
+from core import catalog, dataset, embed, networks, plan, train
+from core.types import SPLITS, Dataset
+from pages.shared import archive, form, frame, learning, network
+from pages.shared.runs import picked, table
 from pages.shared.watch import panel
 
 
@@ -18,57 +18,101 @@ def settings_form(current: Dataset) -> None:
     filled = form.filled()
     key = f"{current.id}-{filled['number']}"
     with frame.told():
-        snapshot, warnings = train.plan(current.id)
+        plan.plan(current.id)  # nothing to learn from: no form
         left, right = st.columns([5, 3], gap="medium")
         with left:
             values = network.choose(current, filled["values"], key)
             values |= learning.fields(current, values, filled["values"], key)
         with right:
-            what_will_happen(current, snapshot, warnings, values, filled["preset"])
+            what_will_happen(current, values, filled["preset"])
+        with left:  # drawn last: it may wait for the model worker
+            learning.variants(current, values)
 
 
-def what_will_happen(current: Dataset, snapshot: Snapshot, warnings: list[str], values: dict[str, Any], preset: str) -> None:
-    n = {split: sum(1 for r in snapshot.rows if r.split == split) for split in ("train", "validation", "test")}
-    arch = networks.architecture(values["architecture"])
+def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> None:
+    """In words, with what a person should know before, and the button."""
     with st.container(border=True, key="what-will-happen"):
-        text = f"**{arch.title}** learns {len(snapshot.classes)} classes from **{n['train']:,} training images**."
-        if n["validation"]:
-            text += f" After every epoch {n['validation']:,} validation images decide when to stop."
-        if n["test"]:
-            text += f" {n['test']:,} test images are kept aside and looked at last."
-        config = None
+        ready = False
         with frame.told():  # a wrong setting is named at once, beside the button
+            found = plan.plan(current.id, values.get("classes", ()))
+            st.markdown(summary(found, values))
             config = catalog.run_config(values)
-            if estimate := train.estimate(current.id, config):
-                text += f" About **{estimate:.0f} s**, judged by the last such run here."
-        st.markdown(text)
-        for warning in warnings:
-            st.markdown(f":orange[:material/warning:] {frame.plain(warning)}")
-        start = st.button("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=config is None)
+            estimate = train.estimate(current.id, config, found.count("train"))
+            if estimate is not None:
+                st.markdown(f"It takes **{plan.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")
+            plan.check(found, config)
+            ready = True
+            warnings(current, plan.guards(found, config, plan.pictures(current.id), estimate.seconds if estimate else None), values)
+        start = st.button("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=not ready)
         with frame.told():
             if start:
                 st.session_state["watched"] = train.start(current.id, values, frame.user(), preset).id
                 st.rerun()
 
 
+def summary(found: plan.Plan, values: dict[str, Any]) -> str:
+    n = {split: found.count(split) for split in SPLITS}
+    arch = networks.architecture(values["architecture"])
+    text = f"**{frame.plain(arch.title)}** learns {len(found.classes)} classes from **{n['train']:,} training images**."
+    if n["validation"]:
+        text += f" After every epoch {n['validation']:,} validation images decide when to stop."
+    if n["test"]:
+        text += f" {n['test']:,} test images are kept aside and looked at last."
+    return text
+
+
+def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any]) -> None:
+    """Each with what can be done about it; none of them keeps a run from starting."""
+    for number, guard in enumerate(guards):
+        _warn(guard)
+        if guard.values:
+            st.button(guard.title, icon=":material/build:", key=f"guard-{number}", on_click=form.change, args=(values, guard.values))
+        elif guard.page and st.button(guard.title, icon=":material/arrow_forward:", key=f"guard-{number}"):
+            st.switch_page(guard.page)
+    looking = embed.state(current.id)
+    if looking is not None and looking.status == "running":
+        st.markdown(":gray[:material/visibility: Loupe is looking for near duplicates now.]")
+        return
+    looked = embed.latest(current.id)
+    images, _ = dataset.totals(current.id)
+    groups = None if looked is None else _crossing(current.id, looked.id, images)
+    new = 0 if looked is None else images - len(looked.ids) - len(looked.unreadable)
+    if guard := plan.duplicates(groups, max(0, new)):
+        _warn(guard, "orange" if groups else "gray")
+        if guard.page and st.button(guard.title, icon=":material/arrow_forward:", key="guard-duplicates"):
+            st.switch_page(guard.page, query_params={"order": "near-duplicates"})
+        elif not guard.page and st.button(guard.title, icon=":material/visibility:", key="guard-look"):
+            embed.start(current.id, frame.user())
+            st.rerun()
+
+
+def _warn(guard: plan.Guard, color: str = "orange") -> None:
+    st.markdown(f":{color}[:material/warning:] {frame.plain(guard.message)} {frame.plain(guard.remedy)}")
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _crossing(dataset_id: int, embedding: str, images: int) -> int:
+    """Counted anew for a new embedding or new images: among 100,000 images it takes half a second, and the page is drawn often."""
+    return embed.crossing(dataset_id)
+
+
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:
     current = frame.need_dataset(current)
-    if gone := st.session_state.get("deleted_run"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("The run was moved to the bin.", width="content")
-            if st.button("Undo", icon=":material/undo:"):
-                train.restore(gone)
-                del st.session_state["deleted_run"]
-                st.rerun()
     found = train.list_runs(current.id)
+    st.session_state.setdefault("watched", st.query_params.get("run"))
+    chosen = picked(found)
     going = sorted((s for s in found if s.active), key=lambda s: s.status != "running")
     shown = next((s for s in found if s.run.id == st.session_state.get("watched")), going[0] if going else None)
-    if shown is not None:
+    if len(chosen) > 1:
+        with st.expander("Train another network", icon=":material/add:", expanded=False):
+            settings_form(current)
+    elif shown is not None:
         st.session_state["watched"] = shown.run.id  # it stays in view when it ends
         panel(shown)
-        with st.expander("Train another network", icon=":material/add:", expanded=False):
+        cloned = st.session_state.get("cloned") == shown.run.id
+        with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
             settings_form(current)
     else:
         settings_form(current)
-    if found:
-        table(found)
+    table(current, found, chosen)
+    archive.import_expander(current)

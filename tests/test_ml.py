@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import random
 import resource
@@ -14,6 +13,7 @@ import sys
 import time
 import urllib.error
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,8 @@ from torch import nn
 from core import catalog, images, networks, runs
 from core.errors import AppError, Invalid, NotFound
 from core.ml import attribute, data, download, features, infer, model, worker
-from core.ml.fit import answers, batch_sizes, evaluate, fit
 from core.settings import settings
-from core.types import Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, RunConfig, Snapshot, SnapshotRow, Split, Started, Step
+from core.types import Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -235,7 +234,7 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(home: Path) -> None:
         assert [s.name for s in pixels.skipped] == [Path(rows[4].path).name]
         assert [r.image_id for r in pixels.rows] == [r.image_id for r in rows if r != rows[4]]
     first = images.pixels(images.open_picture(settings().images / rows[0].path), how)
-    assert np.array_equal(pixels.cache[pixels.index[0]], first)
+    assert np.array_equal(pixels.sources[0][pixels.index[0]], first)
     with pytest.raises(Invalid, match="None of the 1 images"):
         data.pixel_rows(settings().cache, 2, how, rows[4:5], lambda done, total: None)
 
@@ -261,115 +260,13 @@ def test_rows_that_do_not_fit_in_memory_are_gathered_with_the_same_result(monkey
     source = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
     index, labels = np.arange(19, 4, -1), torch.arange(15)
     how = data.Normalise(Preprocess(1, 8, 8, (0.5,), (0.5,)), CPU)
-    resident = data.Tensors(source, index, labels, how)
+    resident = data.Tensors([source], index, labels, how)
     monkeypatch.setattr(data, "free_memory", lambda device: 100)
-    gathered = data.Tensors(source, index, labels, how)
+    gathered = data.Tensors([source], index, labels, how)
     assert resident.resident is not None and gathered.resident is None
     chosen = torch.tensor([3, 0, 14])
     for a, b in zip(resident.take(chosen), gathered.take(chosen), strict=True):
         assert torch.equal(a, b)
-
-
-# The loop -----------------------------------------------------------------------------------------
-
-
-def blobs(n: int, seed: int = 0) -> data.Tensors:
-    """Two features that tell three classes apart."""
-    drawn = np.random.default_rng(seed)
-    labels = drawn.integers(0, 3, n)
-    points = (np.array([[0, 3], [3, 0], [-3, -3]])[labels] + drawn.normal(size=(n, 2))).astype(np.float32)
-    return data.Tensors(points, np.arange(n), torch.from_numpy(labels))
-
-
-def config(**values: Any) -> RunConfig:
-    return catalog.run_config({"architecture": "linear", "device": "cpu", "epochs": 5, "learning_rate": 0.01, **values})
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_every_optimiser_learns_and_the_events_add_up(optimizer: str) -> None:
-    torch.manual_seed(0)
-    train, validation = blobs(203), blobs(57, seed=1)
-    net = nn.Linear(2, 3)
-    events = list(fit(net, train, validation, config(optimizer=optimizer, batch_size=10)))
-    ends = [e for e in events if isinstance(e, EpochEnd)]
-    steps = [e for e in events if isinstance(e, Step)]
-    assert [e.epoch for e in ends] == [1, 2, 3, 4, 5] and ends[-1].step == 5 * 21 == steps[-1].step
-    assert ends[-1].val_accuracy is not None and ends[-1].val_accuracy > 0.8 and ends[-1].train_loss < ends[0].train_loss
-    assert steps[-1].seconds_left == 0
-
-
-def test_a_split_is_evaluated_over_every_image_and_divided_once() -> None:
-    torch.manual_seed(0)
-    net, split = nn.Linear(2, 3), blobs(1030)  # more than one batch, and a small last one
-    loss, accuracy = evaluate(net, split)
-    logits = net(torch.from_numpy(split.source))
-    assert loss == pytest.approx(nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-6)
-    assert accuracy == pytest.approx((logits.argmax(1) == split.labels).float().mean().item())
-    assert len(answers(net, split)) == 1030
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
-    def weights(seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        net = nn.Linear(2, 3)
-        list(fit(net, blobs(100), None, config(seed=seed, batch_size=7)))
-        return net.weight.detach()
-
-    assert torch.equal(weights(1), weights(1))
-    assert not torch.equal(weights(1), weights(2))
-
-
-def test_early_stopping_waits_for_its_patience_and_brings_the_best_weights_back() -> None:
-    torch.manual_seed(0)
-    train, validation = blobs(60), blobs(60, seed=1)
-    validation.labels = (validation.labels + 1) % 3  # the better it learns, the worse this gets
-    net = nn.Linear(2, 3)
-    snapshots = []
-    for event in fit(net, train, validation, config(patience=3, epochs=50, learning_rate=0.05)):
-        if isinstance(event, EpochEnd):
-            snapshots.append((event, net.weight.detach().clone()))
-    last, _ = snapshots[-1]
-    assert last.epoch == last.best_epoch + 3 < 50
-    assert torch.equal(net.weight.detach(), snapshots[last.best_epoch - 1][1])
-    assert not torch.equal(net.weight.detach(), snapshots[-1][1])
-
-
-def test_without_patience_no_epoch_is_left_out() -> None:
-    train, validation = blobs(60), blobs(60, seed=1)
-    validation.labels = (validation.labels + 1) % 3
-    assert sum(isinstance(e, EpochEnd) for e in fit(nn.Linear(2, 3), train, validation, config(patience=0, epochs=12))) == 12
-
-
-def test_a_loss_that_is_no_number_names_its_epoch_and_step() -> None:
-    broken = blobs(50)
-    broken.source[7] = math.nan
-    assert broken.resident is not None
-    broken.resident[7] = math.nan
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(0)).tolist()
-    with pytest.raises(Invalid, match=f"The loss became NaN in epoch 1, step {order.index(7) // 10 + 1}\\."):
-        list(fit(nn.Linear(2, 3), broken, None, config(batch_size=10)))
-
-
-def test_closing_the_loop_keeps_the_best_weights_so_far() -> None:
-    net = nn.Linear(2, 3)
-    events = fit(net, blobs(60), blobs(60, seed=1), config(epochs=50))
-    best = None
-    for event in events:
-        if isinstance(event, EpochEnd):
-            if event.best_epoch == event.epoch:
-                best = net.weight.detach().clone()
-            if event.epoch == 4:
-                break
-    events.close()
-    assert best is not None and torch.equal(net.weight.detach(), best)
-
-
-def test_a_last_batch_of_one_joins_its_neighbour() -> None:
-    assert batch_sizes(10, 5) == [5, 5]
-    assert batch_sizes(11, 5) == [5, 6]
-    assert batch_sizes(12, 5) == [5, 5, 2]
-    assert batch_sizes(1, 5) == [1]
-    assert batch_sizes(3, 1) == [1, 1, 1]
 
 
 # The worker process -------------------------------------------------------------------------------
@@ -458,6 +355,66 @@ def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Pa
     assert runs.checkpoint(folder).exists() and len(list(runs.read_predictions(folder))) > 0
 
 
+def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model.Linear.forward
+
+    def small_device(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 8 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(self, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model.Linear, "forward", small_device)
+    folder = make_run(squares(20), architecture="linear", epochs=2, batch_size=32)
+    worker.main(folder)
+    assert ended(folder).outcome == "failed" and ended(folder).remedy == {"batch_size": 8}, ended(folder)
+    assert "too small for batches of 32 images. A batch of 8 fits." in ended(folder).message
+    run = runs.load(folder)
+    runs.write_json(folder / "config.json", asdict(replace(run, config=replace(run.config, batch_size=8))))
+    worker.main(folder)
+    assert ended(folder).outcome == "succeeded", ended(folder)
+
+
+def test_a_loss_that_is_no_number_offers_a_smaller_learning_rate(home: Path) -> None:
+    folder = make_run(squares(20), architecture="cnn3", learning_rate=10.0, optimizer="sgd", epochs=5, batch_size=4)
+    worker.main(folder)
+    assert ended(folder).remedy == {"learning_rate": 1.0}
+
+
+def test_progressive_resizing_trains_on_small_images_first_and_judges_at_full_size() -> None:
+    how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
+    cfg = catalog.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
+    assert worker.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
+    assert worker.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
+    assert worker.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
+    assert worker.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
+
+
+def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path, tmp_path: Path) -> None:
+    rows = []
+    noise = np.random.default_rng(0)
+    for i in range(24):
+        size = ((60, 40), (40, 60), (50, 50))[i % 3]
+        pixels = noise.integers(0, 100, (size[1], size[0], 3)).astype(np.uint8)
+        pixels[..., i % 2] += 120
+        image_id = f"{i:016d}"
+        path = settings().images / image_id[:2] / f"{image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        split: Split = "validation" if i >= 18 else "train"
+        rows.append(SnapshotRow(image_id, f"{image_id[:2]}/{image_id}.png", ("red", "green")[i % 2], split))
+    values = {"pretrained": False, "freeze": False, "rectangles": True, "image_size": 64, "batch_size": 4, "progressive": True}
+    folder = make_run(tuple(rows), architecture="resnet18", epochs=3, **values)
+    worker.main(folder)
+    assert ended(folder).outcome == "succeeded", ended(folder)
+    how = model.load(folder).preprocess
+    assert how.rectangles and sorted(images.shapes(how))[0] == (32, 96)
+    files = [settings().images / r.path for r in rows[18:]]
+    assert {infer.read(str(f), how).shape[1:] for f in files} == {(64, 64), (64, 96), (96, 64)}
+    stored = {r.image_id: r.probabilities for r in runs.read_predictions(folder)}
+    for row, answer in zip(rows[18:], infer.predict(str(folder), [str(f) for f in files]), strict=True):
+        np.testing.assert_allclose(answer["probabilities"], stored[row.image_id], atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(1, 4000), (20_000, 3), (3, 20_000)])
 def test_a_very_long_picture_costs_no_more_memory_than_its_square(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, (10, 200, 30))
@@ -533,7 +490,7 @@ def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
     net, arch = model.build(cfg, 3, how), networks.ARCHITECTURES["efficientnet_lite0"]
     pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda *_: None)
     source, index = features.run_once(net, arch, how, pixels, settings().cache, 1, CPU, lambda *_: None)
-    x = infer.normalised(list(pixels.cache[pixels.index]), how)
+    x = infer.normalised(list(pixels.sources[0][pixels.index]), how)
     with torch.inference_mode():
         head = model.head_of(net, arch)
         torch.testing.assert_close(head(torch.from_numpy(source[index])), net.eval()(x), rtol=1e-4, atol=1e-4)

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import torch
 
-from core import catalog, dataset, evaluate, label, launch, predict, runs, schema, store, train
+from core import catalog, dataset, evaluate, label, launch, plan, predict, runs, schema, store, train
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import Dataset, Ended, now
+from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Started, now
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -81,14 +82,6 @@ def test_a_dataset_of_one_class_cannot_be_trained_on(small: Dataset) -> None:
         train.start(small.id, QUICK, "tester")
 
 
-def test_a_plan_warns_of_classes_with_few_images_and_of_empty_splits(small: Dataset) -> None:
-    relabel(small, None, keep=1)
-    snapshot, warnings = train.plan(small.id)
-    text = " ".join(warnings)
-    assert "There are no validation images." in text and "Fewer than ten training images of" in text
-    assert len(snapshot.rows) == 3
-
-
 def test_nothing_is_trained_on_a_deleted_dataset(small: Dataset) -> None:
     dataset.delete(small.id)
     with pytest.raises(Invalid, match="“squares” was deleted"):
@@ -100,7 +93,7 @@ def test_nothing_is_trained_on_a_deleted_dataset(small: Dataset) -> None:
 
 def test_a_run_goes_to_its_end_and_leaves_weights_predictions_and_a_frozen_snapshot(small: Dataset) -> None:
     run = train.start(small.id, QUICK, "Ann")
-    frozen = store.snapshot(small.id, train.VALIDATION_SEED)
+    frozen = store.snapshot(small.id, plan.VALIDATION_SEED)
     state = train.wait(run.id)
     assert state.status == "succeeded", train.log_tail(run.id)
     assert (state.epoch, state.progress, state.device, state.run.by) == (2, 1.0, "cpu", "Ann")
@@ -227,10 +220,11 @@ def test_a_lost_run_is_folded_once_and_a_damaged_one_is_left_out(small: Dataset,
 
 def test_an_estimate_comes_from_runs_of_the_same_work_only(trained: Trained) -> None:
     config, dataset_id = train.state(trained.run_id).run.config, trained.dataset.id
-    same, double = train.estimate(dataset_id, config), train.estimate(dataset_id, replace(config, epochs=2 * config.epochs))
-    assert same is not None and double == pytest.approx(2 * same)
+    n = train.state(trained.run_id).run.counts["train"]
+    same, longer = train.estimate(dataset_id, config, n), train.estimate(dataset_id, replace(config, epochs=2 * config.epochs, seed=7), 3 * n)
+    assert same is not None and longer is not None and longer.seconds == pytest.approx(6 * same.seconds)
     for other in ({"image_size": 96}, {"batch_size": 21}, {"architecture": "linear"}):
-        assert train.estimate(dataset_id, replace(config, **other)) is None
+        assert train.estimate(dataset_id, replace(config, **other), n) is None
 
 
 def test_a_new_run_never_takes_the_name_of_one_that_is_left(small: Dataset) -> None:
@@ -270,3 +264,130 @@ def test_the_suggested_network_follows_the_bulk_of_the_images_and_not_one_odd_pi
     with schema.writing() as c:
         c.execute(schema.images.update().values(width=900, height=700, channels=3))
     assert train.suggested(trained_copy.dataset.id) == "efficientnet_lite0"
+
+
+# Pausing, going on, and the line for a device
+
+DIGITS: dict[str, Any] = {"architecture": "convnet", "epochs": 14, "batch_size": 20, "patience": 0, "device": "cpu", "seed": 3}
+
+
+def figures(run_id: str) -> list[tuple[Any, ...]]:
+    found = [e for e in runs.events(runs.folder(run_id)) if isinstance(e, EpochEnd)]
+    return [(e.epoch, e.step, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.best_epoch) for e in found]
+
+
+def test_a_run_that_was_paused_killed_and_resumed_equals_an_uninterrupted_one_to_the_bit(trained_copy: Trained) -> None:
+    values = {**DIGITS, "schedule": "one_cycle", "crop": 0.2, "ema": 0.9}
+    whole = train.start(trained_copy.dataset.id, values, "tester")
+    assert train.wait(whole.id).status == "succeeded", train.log_tail(whole.id)
+
+    run = train.start(trained_copy.dataset.id, values, "tester")
+    folder = runs.folder(run.id)
+    until(lambda: train.state(run.id).best_epoch is not None, "the first epoch")
+    train.pause(run.id)
+    paused = train.wait(run.id)
+    assert paused.status == "paused" and "Paused after" in paused.message and 0 < paused.progress < 1
+    assert runs.last_checkpoint(folder).exists() and not runs.predictions_path(folder).exists()
+
+    train.resume(run.id)
+    with pytest.raises(Conflict, match="is going on"):
+        train.resume(run.id)
+    until(lambda: len(figures(run.id)) > paused.epoch, "another epoch")
+    launch.launcher.kill(folder)
+    assert train.wait(run.id).status == "lost"
+
+    train.resume(run.id)
+    last = train.wait(run.id)
+    assert last.status == "succeeded", train.log_tail(run.id)
+    assert figures(run.id) == figures(whole.id)
+    one, other = (torch.load(runs.checkpoint(runs.folder(r.id)), weights_only=True) for r in (run, whole))
+    assert one["epoch"] == other["epoch"] and one["state"].keys() == other["state"].keys()
+    assert all(torch.equal(one["state"][name], other["state"][name]) for name in one["state"])
+    assert runs.predictions_path(folder).read_bytes() == runs.predictions_path(runs.folder(whole.id)).read_bytes()
+    assert not runs.last_checkpoint(folder).exists()
+    assert sum(isinstance(e, Resumed) for e in runs.events(folder)) == 2
+    assert last.seconds is not None and paused.seconds is not None and last.seconds > paused.seconds
+    with pytest.raises(Invalid, match="has come to its end"):
+        train.resume(run.id)
+
+
+def test_a_stopped_run_can_go_on_with_another_batch_size(trained_copy: Trained) -> None:
+    run = train.start(trained_copy.dataset.id, {**DIGITS, "epochs": 8}, "tester")
+    until(lambda: train.state(run.id).best_epoch is not None, "the first epoch")
+    train.stop(run.id)
+    assert train.wait(run.id).status == "stopped"
+    with pytest.raises(Invalid, match="Batch size"):
+        train.resume(run.id, {"batch_size": 0})
+    assert train.resume(run.id, {"batch_size": 10}).config.batch_size == 10
+    assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
+    assert [one[0] for one in figures(run.id)] == list(range(1, 9)) and train.state(run.id).run.config.batch_size == 10
+
+
+def test_other_changes_start_a_run_of_its_own(small: Dataset) -> None:
+    run = train.start(small.id, QUICK, "tester")
+    train.wait(run.id)
+    other = train.resume(run.id, {"learning_rate": 0.5})
+    assert other.id != run.id and other.config.learning_rate == 0.5
+    train.wait(other.id)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(small: Dataset) -> None:
+    folder = folder_of_a_run(small)
+    runs.append(folder, Started("cpu", 1, 1, 1, 1, now()))
+    runs.append(folder, EpochEnd(1, 1, 9.0, 0.0, 9.0, 0.0, 0.1, 1.0, 1, 1.0, now()))
+    assert train.state(folder.name).status == "lost"
+    train.resume(folder.name)
+    state = train.wait(folder.name)
+    assert state.status == "succeeded" and state.best is not None and state.best.val_loss != 9.0
+
+
+def test_runs_wait_in_the_order_in_which_they_came_and_a_dead_one_loses_its_place(small: Dataset) -> None:
+    first = train.start(small.id, ENDLESS, "tester")
+    until(lambda: train.state(first.id).status == "running", "the first run")
+    waiting = []
+    for seed in (1, 2, 3):
+        waiting.append(train.start(small.id, {**QUICK, "seed": seed}, "tester"))
+        until(lambda: train.state(waiting[-1].id).status == "queued", "the line")
+    assert [train.state(r.id).place for r in waiting] == [1, 2, 3]
+    launch.launcher.kill(runs.folder(waiting[0].id))
+    until(lambda: [train.state(r.id).place for r in waiting[1:]] == [1, 2], "the others to move up")
+    train.pause(waiting[1].id)
+    assert train.wait(waiting[1].id).status == "paused"
+    train.stop(first.id)
+    train.wait(first.id)
+    assert train.wait(waiting[2].id).status == "succeeded"
+    train.resume(waiting[1].id)
+    assert train.wait(waiting[1].id).status == "succeeded"
+
+
+def test_a_note_and_tags_are_kept_beside_the_run(trained_copy: Trained) -> None:
+    assert (train.state(trained_copy.run_id).note, train.state(trained_copy.run_id).tags) == ("", ())
+    train.annotate(trained_copy.run_id, " the baseline ", ["paper", "paper", " "])
+    assert (train.state(trained_copy.run_id).note, train.state(trained_copy.run_id).tags) == ("the baseline", ("paper",))
+    with pytest.raises(Invalid, match="too long"):
+        train.annotate(trained_copy.run_id, "x" * 3000, [])
+    (runs.folder(trained_copy.run_id) / "notes.json").write_text("{")
+    assert train.state(trained_copy.run_id).note == ""
+
+
+def test_answers_of_the_same_few_validation_images_come_with_every_epoch(trained: Trained) -> None:
+    folder = runs.folder(trained.run_id)
+    found = [e for e in runs.events(folder) if isinstance(e, Answers)]
+    assert [e.epoch for e in found] == [1, 2, 3]
+    rows = {r.image_id: r for r in runs.snapshot_rows(folder)}
+    classes = runs.load(folder).classes
+    for event in found:
+        assert [s[0] for s in event.samples] == train.samples(trained.run_id)
+        assert all(classes[actual] == rows[one].label and 0 <= p_actual <= p <= 1 for one, actual, _, p, p_actual in event.samples)
+        assert sum(n for _, _, n in event.confusion) == sum(r.split == "validation" for r in rows.values())
+    best = next(e for e in runs.events(folder) if isinstance(e, EpochEnd) and e.epoch == 3)
+    right = sum(n for actual, predicted, n in found[-1].confusion if actual == predicted)
+    assert best.val_accuracy == pytest.approx(right / sum(n for *_, n in found[-1].confusion))
+
+
+def test_only_the_chosen_classes_are_learned(small: Dataset) -> None:
+    run = train.start(small.id, {**QUICK, "classes": ["red", "blue"]}, "tester")
+    assert train.wait(run.id).status == "succeeded"
+    assert run.classes == ("blue", "red") and {r.label for r in runs.snapshot_rows(runs.folder(run.id))} == {"red", "blue"}
+    with pytest.raises(Invalid, match="“pink” is no class of “squares”"):
+        train.start(small.id, {**QUICK, "classes": ["red", "pink"]}, "tester")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -124,8 +125,10 @@ class Training:
             group.pop("initial_lr", None)
             group["lr"] = group["top_lr"]
         self.scheduler = make_scheduler(self.optimizer, self.config, self.batches)
-        for _ in range(step):
-            self.scheduler.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch expects a step of the optimiser before each
+            for _ in range(step):
+                self.scheduler.step()
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
 
@@ -285,18 +288,19 @@ def keep_if_best(t: Training, loss: float, accuracy: float) -> None:
 
 
 def parameter_groups(changing: nn.Module, model: nn.Module, head: str, config: RunConfig) -> list[dict[str, Any]]:
-    """One group; with discriminative rates one per layer, from the first layer's to the head's.
+    """The backbone's and the head's; with discriminative rates one per layer, from the first layer's to the head's.
 
     After Howard and Ruder 2018 (arXiv:1801.06146), with a geometric course instead of a factor of 2.6 per layer.
     """
-    if config.backbone_rate == 1 or changing is not model:
-        return [{"params": list(changing.parameters()), "lr": config.learning_rate, "top_lr": config.learning_rate}]
     last = set(model.get_submodule(head).parameters())
+    backbone = [p for p in changing.parameters() if p not in last]
     layers = [[p for p in m.parameters(recurse=False) if p not in last] for m in model.modules()]
+    if config.backbone_rate == 1 or not backbone:
+        layers = [backbone]  # apart from the head: PyTorch's fused SGD fails where some of a group have learned before others
     layers = [layer for layer in layers if layer]
     groups = []
     for i, layer in enumerate([*layers, list(last)]):
-        rate = config.learning_rate * config.backbone_rate ** (1 - i / len(layers))
+        rate = config.learning_rate * config.backbone_rate ** (1 - i / max(1, len(layers)))
         groups.append({"params": layer, "lr": rate, "top_lr": rate})
     return groups
 

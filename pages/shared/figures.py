@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.types import Evaluation
+from core.types import EpochEnd, Evaluation
 
 if TYPE_CHECKING:
     from core.embed import Lesson
+    from core.finder import Curve
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
 CLASS_COLORS = (
@@ -23,6 +25,7 @@ CLASS_COLORS = (
 TRAIN, VALIDATION, TEST = "#8a97a0", "#0f8f83", "#c27a12"
 SPLIT_COLORS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 GRID = "rgba(128,140,140,.25)"
+RUN_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, for runs beside each other
 
 
 def class_color(index: int) -> str:
@@ -102,6 +105,38 @@ def learning_curve(lessons: Sequence[Lesson]) -> go.Figure:
     return figure
 
 
+def curves(
+    runs: Sequence[tuple[str, Sequence[EpochEnd]]], what: Literal["loss", "accuracy"], over: Literal["epochs", "seconds"], n: str
+) -> go.Figure:
+    """Runs (name, epochs) over each other, a colour each: training dashed, validation solid. n: validation images, in words."""
+    figure = base(f"{what.capitalize()} after each epoch (validation n = {n})", 340)
+    for (name, epochs), color in zip(runs, RUN_COLORS, strict=False):
+        xs = [e.epoch for e in epochs] if over == "epochs" else list(accumulate(e.seconds for e in epochs))
+        for part, dash in (("train", "dash"), ("val", "solid")):
+            ys = [getattr(e, f"{part}_{what}") for e in epochs]
+            word = "training" if part == "train" else "validation"
+            figure.add_scatter(
+                x=xs,
+                y=ys,
+                name=escape(name),
+                legendgroup=name,
+                showlegend=part == "val",
+                mode="lines" if len(epochs) > 40 else "lines+markers",
+                line={"color": color, "dash": dash, "width": 1.2 if part == "train" else 2},
+                marker={"size": 4 if part == "train" else 6},
+                opacity=0.9 if part == "train" else 1,
+                hovertemplate=f"{escape(name)}, {word}: %{{y:{'.4f' if what == 'loss' else '.1%'}}}<extra></extra>",
+            )
+    figure.update_layout(showlegend=True, hovermode="closest")
+    figure.update_xaxes(title="epoch" if over == "epochs" else "seconds of training", rangemode="tozero")
+    figure.update_yaxes(title="loss (cross-entropy, nats)" if what == "loss" else "share of images right")
+    if what == "accuracy":
+        figure.update_yaxes(tickformat=".0%")
+    else:
+        figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
 def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
     """Rows actual, columns predicted; transparent squares over the heatmap carry the clicks a heatmap does not send."""
     counts = evaluation.confusion
@@ -158,6 +193,48 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
     figure.update_yaxes(range=[size - 0.5, -0.5])
     # A click counts for the nearest cell, so that the corners of a wide cell are clickable too.
     figure.update_layout(margin={"l": 90, "b": 80}, hovermode="closest", hoverdistance=300)
+    return figure
+
+
+def schedule(epochs: Sequence[float], rates: Sequence[float], name: str) -> go.Figure:
+    """The learning rate through a run that has not begun."""
+    figure = base(f"Learning rate through the run: {name} (n = {epochs[-1]:g} epochs)", 190)
+    figure.add_scatter(
+        x=epochs,
+        y=rates,
+        mode="lines",
+        line={"color": VALIDATION, "width": 2},
+        hovertemplate="after %{x:.1f} epochs: %{y:.2g}<extra></extra>",
+    )
+    figure.update_xaxes(title="epochs", range=[0, epochs[-1]])
+    figure.update_yaxes(title="learning rate", rangemode="tozero", nticks=4)
+    return figure
+
+
+def rate_curve(found: Curve) -> go.Figure:
+    """The loss while the learning rate rises, and the rate that is suggested."""
+    figure = base(f"Loss while the learning rate rises (n = {found.images:,} training images, {len(found.rates)} steps)", 260)
+    figure.add_scatter(
+        x=found.rates,
+        y=found.losses,
+        mode="markers",
+        name="each step",
+        marker={"size": 4, "color": TRAIN, "opacity": 0.55},
+        hovertemplate="%{x:.2g}: %{y:.3f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=found.rates,
+        y=found.smooth,
+        mode="lines",
+        name="smoothed",
+        line={"color": VALIDATION, "width": 2},
+        hovertemplate="%{x:.2g}: %{y:.3f} smoothed<extra></extra>",
+    )
+    if found.suggested is not None:
+        figure.add_vline(x=found.suggested, line={"color": TEST, "dash": "dash"}, annotation={"text": f"{found.suggested:.2g}", "yref": "paper"})
+    low, high = min(found.smooth), max(found.smooth[: max(1, len(found.smooth) // 2)])
+    figure.update_xaxes(title="learning rate", type="log", dtick=1, exponentformat="power")
+    figure.update_yaxes(title="loss (nats)", range=[low - 0.15 * (high - low), high + 0.4 * (high - low)])  # where it bursts is cut off
     return figure
 
 

@@ -15,6 +15,7 @@ from core import api, dataset, embed, review, train
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset, Run
+from pages.shared import glossary
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
@@ -127,7 +128,9 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
             st.session_state["shown"] = title
             st.session_state.pop(DRAWER, None)
         with st.container(key="header"):
-            st.title(title, anchor=False)
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.title(title, anchor=False)
+                glossary.button()
             st.caption(sentence)
             if current is not None:
                 _chips(current)
@@ -204,6 +207,17 @@ def _going(found: list[train.RunState], imports: list[dataset.ImportState], look
     return {f"{r.run.id} {r.status}" for r in found if r.active} | {i.id for i in imports} | {e.id for e in looks}
 
 
+def _doing(one: train.RunState) -> str:
+    if train.stopping(one.run.id) or train.pausing(one.run.id):
+        return "stopping" if train.stopping(one.run.id) else "pausing"
+    if one.status == "queued":
+        return f"queued, number {one.place} in line" if one.place and one.place > 1 else "queued, next in line"
+    if one.status != "running":
+        return "starting"
+    left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
+    return one.message or f"epoch {one.epoch} of {one.epochs}{left}"
+
+
 @st.fragment(run_every=2)
 def _bars(drawn: set[str]) -> None:
     """One thin bar per run, import or embedding in progress, on every page; the page is drawn anew when one begins or ends."""
@@ -213,9 +227,8 @@ def _bars(drawn: set[str]) -> None:
         if _going(active, imports, looks) != drawn:
             st.rerun()
         for one in active[:3]:
-            left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
-            doing = one.message or (f"epoch {one.epoch} of {one.epochs}{left}" if one.status == "running" else one.status)
-            st.progress(one.progress, f":material/model_training: {plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(doing)}")
+            text = f"{plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(_doing(one))}"
+            st.progress(one.progress, f":material/model_training: {text}")
         for job in imports[:3]:
             if job.id != st.session_state.get("import"):  # one's own has a larger bar on the Dataset page
                 done = f"{job.done:,} of {job.total:,}" if job.total else "starting"

@@ -1,8 +1,10 @@
-"""A run's curves while it trains; assets/live.js asks the run's own route for new events."""
+"""A run while it trains; assets/live.js asks the run's own route for new events."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -15,11 +17,33 @@ _LIVE = st.components.v2.component(
 )
 
 
-def live(run_id: str, events_url: str, token: str, *, key: str, epochs: int, running: bool) -> bool:
-    """True in the one script run after a training that was watched has ended."""
+def live(
+    run_id: str,
+    events_url: str,
+    token: str,
+    *,
+    key: str,
+    epochs: int,
+    running: bool,
+    status: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> bool:
+    """True in the one script run after the run has begun again, was paused or has ended.
+
+    Loss and accuracy; with details (patience, stop_on, schedule, warmup, validation: images; answers: classes, images) also
+    learning rate, speed, and what the network answers after each epoch.
+    """
     result = _LIVE(
         key=key,
-        data={"run_id": run_id, "events_url": events_url, "token": token, "epochs": epochs, "running": running},
-        on_ended_change=lambda: None,
+        data={
+            "run_id": run_id,
+            "events_url": events_url,
+            "token": token,
+            "running": running,
+            "status": status or ("running" if running else ""),
+            "watched": details is not None,
+            "plan": {"epochs": epochs, **(details or {})},
+        },
+        on_changed_change=lambda: None,
     )
-    return bool(result.ended)
+    return bool(result.changed)

@@ -2,56 +2,482 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
-from core import train
-from pages.shared import frame
+from core import catalog, compare, dataset, evaluate, networks, train
+from core.errors import AppError
+from core.metrics import wilson
+from core.types import Dataset, Evaluation, Interval, RunConfig
+from pages.shared import frame, thumbs
+from pages.shared.detail import drawer
+from pages.shared.figures import RUN_COLORS, curves
+
+PER_PAGE = 50
+PICTURES = 60
+FEW = 5  # runs that need no filter
+PICKED = "picked-runs"  # in the session: {"ids": ticked runs, "watched": what was in view when they were ticked}
+CELLS = {"both": "Both right", "only_a": "Only A right", "only_b": "Only B right", "neither": "Both wrong"}
+LETTERS = "ABCDEF"
 
 
-def table(found: list[train.RunState]) -> None:
+# The runs that are ticked -------------------------------------------------------------------------
+
+
+def picked(found: Sequence[train.RunState]) -> list[train.RunState]:
+    """The ticked runs, oldest first; they stand in the URL as ?runs= so that a comparison can be sent. Something else that comes into
+    view, such as a run just started, ends a comparison."""
+    held = st.session_state.get(PICKED)
+    if held and held["ids"] and held["watched"] != st.session_state.get("watched"):
+        held = _pick([])
+    elif given := st.query_params.get("runs"):
+        ids = [one for one in given.split(",") if one]
+        if not held or ids != held["ids"]:
+            known = {s.run.id for s in found}
+            if missing := len(set(ids) - known):
+                st.toast(f"{missing} of the runs in this link {'is' if missing == 1 else 'are'} not here any more.", icon=":material/info:")
+            held = _pick([one for one in ids if one in known])
+    ids = set(held["ids"]) if held else set()
+    chosen = [s for s in reversed(found) if s.run.id in ids]
+    if held and len(chosen) < len(held["ids"]):
+        _pick([s.run.id for s in chosen])
+    elif len(chosen) > 1:
+        st.query_params["runs"] = ",".join(held["ids"])  # another page has cleared it
+    return chosen
+
+
+def _pick(ids: list[str]) -> dict[str, Any]:
+    if len(ids) == 1:
+        st.session_state["watched"] = ids[0]
+    st.session_state[PICKED] = held = {"ids": ids, "watched": st.session_state.get("watched")}
+    if len(ids) > 1:
+        st.query_params["runs"] = ",".join(ids)
+    else:
+        st.query_params.pop("runs", None)
+    return held
+
+
+# The table ----------------------------------------------------------------------------------------
+
+
+def table(current: Dataset, found: list[train.RunState], chosen: list[train.RunState]) -> None:
+    """All runs, newest first: one ticked is shown, several are compared below."""
+    if not found:
+        _acts([])
+        return
     st.subheader("Runs", anchor=False)
-    rows = []
-    for s in found:
-        best = s.best
-        n = s.run.counts["validation"]
-        rows.append(
-            {
-                "run": s.run.name,
-                "status": s.status,
-                "right": f"{best.val_accuracy:.1%} of {n:,}" if best and best.val_accuracy is not None else "",
-                "loss": best.val_loss if best else None,
-                "best": s.best_epoch,
-                "seconds": s.seconds,
-                "started": s.run.created_at[:16].replace("T", " "),
-                "by": s.run.by,
-            }
-        )
-    picked = st.dataframe(
-        rows,
+    shown = _filtered(found)
+    pages = max(1, -(-len(shown) // PER_PAGE))
+    number = st.session_state["runs-page"] = min(st.session_state.get("runs-page", 1), pages)
+    part = shown[(number - 1) * PER_PAGE : number * PER_PAGE]
+    if part:
+        _dataframe(part, chosen)
+    else:
+        st.caption("No run fits the filter.")
+    if pages > 1:
+        st.pagination(pages, key="runs-page")
+    _acts(chosen)
+    if len(chosen) > compare.MOST:
+        st.info(f"{len(chosen)} runs are ticked; up to {compare.MOST} can be compared.", icon=":material/info:")
+    elif len(chosen) > 1:
+        comparison(current, chosen)
+    elif len(found) > 1:
+        st.caption("Tick one run to see it, two or more to compare them.")
+
+
+def _filtered(found: list[train.RunState]) -> list[train.RunState]:
+    """The runs that carry all chosen tags and hold the text somewhere."""
+
+    def first_page() -> None:
+        st.session_state["runs-page"] = 1
+
+    tags = sorted({tag for s in found for tag in s.tags})
+    if len(found) <= FEW and not tags:
+        return found
+    with st.container(horizontal=True, vertical_alignment="bottom", key="runs-filter"):
+        text = st.text_input(
+            "Find", key="runs-text", icon=":material/search:", placeholder="name, network, person, tag, note", width=300,
+            on_change=first_page, label_visibility="collapsed",
+        )  # fmt: skip
+        wanted = []
+        if tags:
+            wanted = st.pills(
+                "Tags", tags, selection_mode="multi", key="runs-tags", on_change=first_page, label_visibility="collapsed", format_func=frame.plain
+            )  # fmt: skip
+
+    def fits(s: train.RunState) -> bool:
+        words = " ".join((s.run.name, s.run.id, _network(s.run.config), s.run.by, s.run.preset, s.status, s.note, *s.tags)).lower()
+        return all(word in words for word in (text or "").lower().split()) and set(wanted or ()) <= set(s.tags)
+
+    return [s for s in found if fits(s)]
+
+
+def _network(config: RunConfig) -> str:
+    known = networks.find(config.architecture)
+    return known.title if known else config.architecture
+
+
+def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None:
+    settings = [name for name in compare.differing([s.run.config for s in part]) if name != "architecture"]
+    key = f"runs-{hash(tuple(s.run.id for s in part))}"  # a selection by row must not outlive the list
+    ticked = [i for i, s in enumerate(part) if s in chosen]
+    if st.session_state.get(key, {}).get("selection", {}).get("rows", []) != ticked:
+        st.session_state[key] = {"selection": {"rows": ticked, "columns": [], "cells": []}}
+
+    def ticks() -> None:
+        rows = {part[i].run.id for i in st.session_state[key]["selection"]["rows"]}
+        elsewhere = [s.run.id for s in chosen if s not in part]
+        _pick(sorted([*elsewhere, *rows]))
+
+    silent = [name for name in ("tags", "note") if not any(getattr(s, name) for s in part)]
+    st.dataframe(
+        pd.DataFrame([_row(s, settings) for s in part]).drop(columns=silent),
         hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"runs-{hash(tuple(s.run.id for s in found))}",  # a selection by row must not outlive the list
+        on_select=ticks,
+        selection_mode="multi-row",
+        key=key,
         column_config={
-            "run": st.column_config.TextColumn("Run"),
+            "run": st.column_config.TextColumn("Run", pinned=True),
             "status": st.column_config.TextColumn("Status"),
-            "right": st.column_config.TextColumn(
-                "Right on validation", help="The share of validation images the best epoch got right, and how many there were."
+            "right": st.column_config.NumberColumn(
+                "Right on validation", format="%.1f%%", help="The share of validation images that the best epoch got right."
+            ),
+            "interval": st.column_config.TextColumn(
+                "95 % interval, n",
+                help="Where the share may lie, and of how many images it is. Fewer than 30 images are counted, not called a share.",
             ),
             "loss": st.column_config.NumberColumn("Validation loss", format="%.4f"),
+            "network": st.column_config.TextColumn("Network"),
+            **{f"setting {name}": _column(name) for name in settings},
             "best": st.column_config.NumberColumn("Best epoch"),
             "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
+            "size": st.column_config.NumberColumn("Weights (MB)", format="%.3f", help="The size of the file with the weights it keeps."),
             "started": st.column_config.TextColumn("Started (UTC)"),
             "by": st.column_config.TextColumn("By"),
+            "tags": st.column_config.ListColumn("Tags"),
+            "note": st.column_config.TextColumn("Note"),
         },
+        alt="Runs of this dataset, newest first",
     )
-    if picked["selection"]["rows"]:
-        chosen = found[picked["selection"]["rows"][0]]
-        if chosen.run.id != st.session_state.get("watched"):
-            st.session_state["watched"] = chosen.run.id
-            st.rerun()
-        if not chosen.active and st.button(f"Delete {frame.plain(chosen.run.name)}", icon=":material/delete:"):
-            train.delete(chosen.run.id)
-            st.session_state["deleted_run"] = chosen.run.id
-            st.session_state.pop("watched", None)
-            st.rerun()
+
+
+def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
+    right, n = so_far(s)
+    size = compare.weights_bytes(s.run.id)
+    enough = right is not None and n >= evaluate.TOO_FEW
+    return {
+        "run": s.run.name,
+        "status": f"queued, place {s.place}" if s.place else s.status,
+        "right": 100 * right.value if right and enough else None,
+        "interval": f"{right.low:.1%} to {right.high:.1%}, n = {n:,}" if right and enough else share(right, n),
+        "loss": s.best.val_loss if s.best else None,
+        "network": _network(s.run.config),
+        **{f"setting {name}": _cell(name, getattr(s.run.config, name)) for name in settings},
+        "best": s.best_epoch,
+        "seconds": s.seconds,
+        "size": None if size is None else size / 1e6,
+        "started": s.run.created_at[:16].replace("T", " "),
+        "by": s.run.by,
+        "tags": list(s.tags),
+        "note": s.note,
+    }
+
+
+def so_far(s: train.RunState) -> tuple[Interval | None, int]:
+    """The share of validation images its best epoch got right, by the labels it was trained with, and how many images there were."""
+    n = s.run.counts["validation"]
+    share = s.best.val_accuracy if s.best else None
+    return (None if share is None else wilson(round(share * n), n)), n
+
+
+def share(right: Interval | None, n: int) -> str:
+    if right is None:
+        return ""
+    if n < evaluate.TOO_FEW:
+        return f"{round(right.value * n)} of {n} right"
+    return f"{right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
+
+
+def _column(name: str) -> Any:
+    param = catalog.PARAMS[name]
+    title = f"{param.title} ({param.unit})" if param.unit else param.title
+    if param.kind in ("int", "float"):
+        return st.column_config.NumberColumn(title, format="%g", help=param.help)
+    return st.column_config.TextColumn(title, help=param.help)
+
+
+def _cell(name: str, value: Any) -> Any:
+    return value if catalog.PARAMS[name].kind in ("int", "float") else words(name, value)
+
+
+def words(name: str, value: Any) -> str:
+    """A setting's value as people read it."""
+    kind = catalog.PARAMS[name].kind
+    if name == "architecture":
+        known = networks.find(value)
+        return known.title if known else str(value)
+    if kind == "bool":
+        return "yes" if value else "no"
+    if kind == "layers":
+        return " → ".join(f"{layer.kind} {layer.size or layer.function or ''}".strip() for layer in value) or "none"
+    if kind == "names":
+        return ", ".join(value) or "all"
+    return f"{value:g}" if kind == "float" else catalog.OPTION_TITLES.get(value, str(value))
+
+
+def _acts(chosen: list[train.RunState]) -> None:
+    """What can be done with the ticked runs, and the way back."""
+    if chosen:
+        what = frame.plain(chosen[0].run.name) if len(chosen) == 1 else f"{len(chosen)} runs"
+        going = any(s.active for s in chosen)
+        with st.container(horizontal=True, key="runs-acts"):
+            st.button(
+                f"Delete {what}", icon=":material/delete:", key="delete-runs", on_click=_delete, args=(chosen,), disabled=going,
+                help="Stop it first." if going else None,
+            )  # fmt: skip
+            st.button("Untick", icon=":material/deselect:", key="untick-runs", on_click=_pick, args=([],), type="tertiary")
+    if gone := st.session_state.get("deleted-runs"):
+        with st.container(horizontal=True, vertical_alignment="center", key="runs-bin"):
+            st.caption("The run was moved to the bin." if len(gone) == 1 else f"{len(gone)} runs were moved to the bin.", width="content")
+            st.button("Undo", icon=":material/undo:", key="undo-delete-runs", on_click=_restore, args=(gone,))
+
+
+def _delete(chosen: list[train.RunState]) -> None:
+    gone = []
+    for s in chosen:
+        try:
+            train.delete(s.run.id)
+            gone.append(s.run.id)
+        except AppError as e:  # it is gone already, or somebody has started it anew
+            st.toast(frame.plain(str(e)), icon=":material/error:")
+    st.session_state["deleted-runs"] = gone
+    if st.session_state.get("watched") in gone:
+        del st.session_state["watched"]
+    _pick([])
+
+
+def _restore(gone: list[str]) -> None:
+    for one in gone:
+        try:
+            train.restore(one)
+        except AppError as e:
+            st.toast(frame.plain(str(e)), icon=":material/error:")
+    del st.session_state["deleted-runs"]
+
+
+# Runs beside each other ---------------------------------------------------------------------------
+
+
+def comparison(current: Dataset, chosen: list[train.RunState]) -> None:
+    """Two to six runs: what differs in settings, images, figures and curves; for two, the images whose answer flipped."""
+    st.subheader(f"{len(chosen)} runs beside each other", anchor=False)
+    chips = "".join(
+        f'<span><b style="background:{color};color:#fff;border-radius:4px;padding:0 .4rem;margin-right:.4rem">{letter}</b>{escape(s.run.name)}</span>'
+        for letter, color, s in zip(LETTERS, RUN_COLORS, chosen, strict=False)
+    )
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.3rem 1.4rem">{chips}</div>')
+    judged: list[Evaluation | None] = []
+    for s in chosen:
+        try:
+            judged.append(evaluate.evaluate(s.run.id, "validation"))
+        except AppError:  # it is not there yet, or has no validation images: the table says so
+            judged.append(None)
+    left, right = st.columns(2)
+    with left:
+        _settings(chosen)
+    with right:
+        _figures(chosen, judged)
+    _images(chosen)
+    _curves(chosen)
+    if len(chosen) == 2:
+        _flipped(current, chosen[0], chosen[1], judged)
+    else:
+        st.caption("Tick exactly two runs to see the images on which their answers differ.")
+
+
+def _beside(chosen: list[train.RunState], rows: dict[str, list[str]]) -> None:
+    """A table: a column for each run."""
+    columns = {
+        letter: [frame.plain(cells[i]) for cells in rows.values()] for i, (letter, _) in enumerate(zip(LETTERS, chosen, strict=False))
+    }
+    st.table(pd.DataFrame(columns, index=list(rows)), border="horizontal")
+
+
+def _settings(chosen: list[train.RunState]) -> None:
+    configs = [s.run.config for s in chosen]
+    names = compare.differing(configs)
+    st.markdown("**Settings that differ**")
+    if names:
+        _beside(chosen, {catalog.PARAMS[name].title: [words(name, getattr(c, name)) for c in configs] for name in names})
+        st.caption(f"All else is equal: {len(catalog.TRAIN_PARAMS) - len(names)} other settings.")
+    else:
+        st.caption("None: all settings are equal, the seed too.")
+
+
+def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> None:
+    st.markdown("**How they did**")
+    rows: dict[str, list[str]] = {name: [] for name in ("Right on validation", "Images judged", "Loss", "Best epoch", "Seconds", "Weights")}
+    for s, e in zip(chosen, judged, strict=True):
+        right, n = (e.accuracy, e.n) if e else so_far(s)
+        loss = f"{e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e and e.loss else ""
+        size = compare.weights_bytes(s.run.id)
+        cells = (
+            (share(right, n) or "unknown") + ("" if e or right is None else ", so far"),
+            f"{n:,}",
+            loss or (f"{s.best.val_loss:.3f}, so far" if s.best and s.best.val_loss is not None else "unknown"),
+            f"{s.best_epoch} of {s.epochs}" if s.best_epoch else "none yet",
+            f"{s.seconds:,.1f}" if s.seconds else s.status,
+            "none yet" if size is None else f"{size / 1e6:.2f} MB" if size > 1e5 else f"{size / 1e3:.1f} kB",
+        )
+        for row, cell in zip(rows.values(), cells, strict=True):
+            row.append(cell)
+    _beside(chosen, rows)
+    st.caption("By the labels of today; in brackets the 95 % interval.")
+
+
+def _images(chosen: list[train.RunState]) -> None:
+    """Whether the runs saw the same images with the same labels."""
+    first, *others = chosen
+    lines, moved = [], False
+    for letter, s in zip(LETTERS[1:], others, strict=False):
+        found = compare.changes(first.run, s.run)
+        moved |= "validation" in found
+        for split, one in found.items():
+            said = [f"{n:,} {word}" for n, word in ((one.added, "more"), (one.gone, "fewer"), (one.relabelled, "with another label")) if n]
+            lines.append(f"{letter} had {' and '.join(said)} of the {'training' if split == 'train' else split} images")
+    if not lines:
+        st.caption(
+            f"All saw the same images with the same labels: {first.run.counts['train']:,} to learn from, {first.run.counts['validation']:,} to validate."
+        )
+        return
+    text = f"They saw other images or labels. Against A: {'; '.join(lines)}."
+    if moved:
+        text += " Their shares above are of different images."
+        if len(chosen) == 2:
+            text += " What follows below counts only the images both judged."
+    st.warning(text, icon=":material/difference:")
+
+
+def _curves(chosen: list[train.RunState]) -> None:
+    lines = [(letter, compare.curve(s.run.id)) for letter, s in zip(LETTERS, chosen, strict=False)]
+    if not any(epochs for _, epochs in lines):
+        st.caption("None of them has finished an epoch yet.")
+        return
+    over = st.segmented_control(
+        "Over", ["epochs", "seconds"], default="epochs", required=True, key="curves-over", label_visibility="collapsed"
+    )
+    counts = sorted({s.run.counts["validation"] for s in chosen})
+    n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    for column, what in zip(st.columns(2), ("loss", "accuracy"), strict=True):
+        with column:
+            st.plotly_chart(
+                curves(lines, what, over, n),  # type: ignore[arg-type]
+                key=f"curves-{what}",
+                config={"displayModeBar": False},
+                alt=f"{what} of the runs after each epoch",
+            )
+    st.caption("Solid: validation. Dashed: training, measured while it learned. By the labels each was trained with.")
+
+
+# The same images, two answers ---------------------------------------------------------------------
+
+
+def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: list[Evaluation | None]) -> None:
+    """Who is right on which of the images both judged; a click on a count shows them."""
+    st.subheader("The same images, two answers", anchor=False)
+    if None in judged:
+        st.caption("One of them has no answers on validation images: it has not ended yet, ended too early, or had none.")
+        return
+    with frame.told():
+        on_test = False
+        if all("test" in evaluate.splits(s.run.id) for s in (a, b)):
+            on_test = st.toggle(
+                "On test images", key=f"on-test-{a.run.id}-{b.run.id}",
+                help="Keep test images for the last look: who chooses between runs by them has no test any more.",
+            )  # fmt: skip
+        if on_test:
+            st.warning("These are test images. Whoever chooses a run by them needs other images to test it.", icon=":material/lock_open:")
+            judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
+        found = compare.paired(judged[0], judged[1])  # type: ignore[arg-type]
+        st.markdown(verdict(found))
+        if found.n:
+            _pictures(current, found, _choose_cell(found))
+
+
+def verdict(p: compare.Paired) -> str:
+    """Which run is right more often on the same images, how sure that is, and how much chance could have done."""
+    if p.difference is None:
+        return "No image was judged by both."
+    flips = p.only_a + p.only_b
+    better, more, less = ("B", p.only_b, p.only_a) if p.only_b >= p.only_a else ("A", p.only_a, p.only_b)
+    low, high = (p.difference.low, p.difference.high) if better == "B" else (-p.difference.high, -p.difference.low)
+    if p.n < evaluate.TOO_FEW:
+        text = f"Of {p.n} {p.split} images A has {p.both + p.only_a} right and B {p.both + p.only_b}: too few images to speak of a share."
+    elif more == less:
+        text = f"**Both are right on equally many images** (difference 0 points, 95 %: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
+    else:
+        points = 100 * abs(p.difference.value)
+        text = f"**{better} is right on {points:.1f} points more images** (95 %: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
+    if not flips:
+        text += " They are right and wrong on the very same images."
+    elif p.p is not None and more != less:
+        text += f" {better} alone is right on {more:,}, {'A' if better == 'B' else 'B'} alone on {less:,}. "
+        text += f"If both were equally good, {flips:,} such images would fall so unevenly by chance {_chance(p.p)} (exact McNemar test, "
+        text += "p < 0.001)" if p.p < 0.001 else f"p = {p.p:.3f})"
+        text += ": hardly chance." if p.p < 0.05 else ": chance may be all there is to it."
+    if p.left_out:
+        text += f" {p.left_out:,} images that only one of them judged are left out."
+    return text
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}".replace("-", "−")
+
+
+def _chance(p: float) -> str:
+    if p < 0.001:
+        return "less than once in 1,000 times"
+    return f"{round(1000 * p)} times in 1,000" if p < 0.01 else f"{round(100 * p)} times in 100"
+
+
+def _choose_cell(p: compare.Paired) -> str:
+    """The four counts; the larger of the two that differ is open at first."""
+    key = f"flipped-{p.a}-{p.b}-{p.split}"
+
+    def choose(cell: str) -> None:
+        st.session_state[key] = cell
+        st.session_state["flipped-page"] = 1
+
+    chosen = str(st.session_state.get(key, "only_b" if p.only_b >= p.only_a else "only_a"))
+    with st.container(key="paired-cells", width=440, gap="xsmall"):
+        for row in (("both", "only_a"), ("only_b", "neither")):
+            with st.container(horizontal=True, gap="xsmall"):
+                for cell in row:
+                    st.button(
+                        f"{CELLS[cell]} · **{getattr(p, cell):,}**", key=f"cell-{cell}", on_click=choose, args=(cell,), width="stretch",
+                        type="primary" if cell == chosen else "secondary",
+                    )  # fmt: skip
+    st.caption(f"n = {p.n:,} {p.split} images, by the labels of today. On {p.answers_differ:,} the two answers differ.")
+    return chosen
+
+
+def _pictures(current: Dataset, p: compare.Paired, cell: str) -> None:
+    rows = p.rows[p.rows["outcome"] == cell]
+    st.markdown(f"**{CELLS[cell]}: {len(rows):,} image{'s' if len(rows) != 1 else ''}**")
+    if rows.empty:
+        st.caption("No image is counted here.")
+        return
+    pages = -(-len(rows) // PICTURES)
+    number = min(st.session_state.get("flipped-page", 1), pages)
+    part = rows.iloc[(number - 1) * PICTURES : number * PICTURES]
+    notes = {r.image_id: f"A: {r.a} {r.a_confidence:.0%} · B: {r.b} {r.b_confidence:.0%}" for r in part.itertuples()}
+    images = dataset.images_of(current.id, list(part["image_id"]))
+    event = thumbs.image_grid(current, images, key="flipped-grid", split=p.split, notes=notes, size=150, editable=True)
+    if pages > 1:
+        st.pagination(pages, key="flipped-page")
+    st.caption("Surest answers first. On a picture is its label, under it what A and B said. A wrong label can be corrected right here.")
+    drawer(current, event.open, "train")

@@ -1,58 +1,231 @@
-"""One run: its curves, and what can be done with it."""
+"""One run: its curves, what it answers, and what can be done with it."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
 import streamlit as st
 
-from core import networks, train
-from core.catalog import OPTION_TITLES
-from pages.shared import frame
+from core import api, catalog, dataset, evaluate, presets, train
+from core.types import Run
+from pages.shared import archive, form, frame, thumbs
+from pages.shared.figures import class_color
 from pages.shared.live import live
+from pages.shared.runs import words
+
+CHIPS = {
+    "pending": ("starting", ":material/hourglass_top:", "gray"),
+    "queued": ("queued", ":material/hourglass_top:", "gray"),
+    "running": ("running", ":material/play_arrow:", "primary"),
+    "paused": ("paused", ":material/pause:", "orange"),
+    "succeeded": ("finished", ":material/check:", "green"),
+    "stopped": ("stopped", ":material/stop:", "gray"),
+    "failed": ("failed", ":material/error:", "red"),
+    "lost": ("cut off", ":material/power_off:", "red"),
+}
+DOUBLE_CLICK = 1.0  # seconds in which the second click on Resume must not meet the Pause that stands in its place
 
 
 def panel(state: train.RunState) -> None:
     run = state.run
+    st.query_params["run"] = run.id  # the page loaded anew shows it again
     with st.container(border=True, key="run-panel"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(frame.plain(run.name), anchor=False, width="stretch")
-            if state.active:
-                stopping = train.stopping(run.id)
-                st.button(
-                    "Stopping …" if stopping else "Stop", icon=":material/stop_circle:", key="stop", disabled=stopping, on_click=train.stop, args=(run.id,),
-                    help="Ends after the current step and keeps the best weights.",
-                )  # fmt: skip
-        details = f"{networks.architecture(run.config.architecture).title}, {'frozen, ' if run.config.freeze else ''}{OPTION_TITLES[run.config.optimizer]}, "
-        details += f"learning rate {run.config.learning_rate:g}, batch {run.config.batch_size}, seed {run.config.seed}; "
-        details += f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
-        st.caption(frame.plain(details))
-        ended = live(
-            run.id, f"/api/runs/{run.id}/events", frame.token(), key=f"live-{run.id}", epochs=run.config.epochs, running=state.active
+        with st.container(horizontal=True, vertical_alignment="center", key="run-head"):
+            st.subheader(frame.plain(run.name), anchor=False, width="content")
+            text, icon, color = CHIPS[state.status]
+            st.badge(text, icon=icon, color=color)  # type: ignore[arg-type]
+            st.space("stretch")
+            buttons(state)
+        st.caption(facts(run))
+        remarks(state)
+        changed = live(
+            run.id,
+            f"/api/runs/{run.id}/events",
+            frame.token(),
+            key=f"live-{run.id}",
+            epochs=run.config.epochs,
+            running=state.active,
+            status=state.status,
+            details=details(run),
         )
-        if ended:
+        if changed:
             st.rerun()
         if not state.active:
+            archive.without_images(run)
             outcome(state)
 
 
+def buttons(state: train.RunState) -> None:
+    run = state.run
+    if state.active:
+        stopping, pausing = train.stopping(run.id), train.pausing(run.id)
+        stop = st.button(
+            "Stopping …" if stopping else "Stop", icon=":material/stop_circle:", key="stop", disabled=stopping,
+            help="Ends after the current step and keeps the best weights.",
+        )  # fmt: skip
+        pause = st.button(
+            "Pausing …" if pausing and not stopping else "Pause", icon=":material/pause_circle:", key="pause", disabled=stopping or pausing,
+            help="Ends after the current step and frees the device. Resumed, the run goes on as if nothing had been.",
+        )  # fmt: skip
+        with frame.told():
+            if stop:
+                train.stop(run.id)
+                st.rerun()
+            if pause and time.monotonic() - st.session_state.get("resumed", 0.0) > DOUBLE_CLICK:
+                train.pause(run.id)
+                st.rerun()
+    elif state.status in ("paused", "stopped", "lost") and st.button(
+        "Resume", type="primary" if state.status != "stopped" else "secondary", icon=":material/play_circle:", key="resume",
+        help="Goes on from the last checkpoint.",
+    ):  # fmt: skip
+        go_on(run)
+    if st.button("Clone with changes", icon=":material/content_copy:", key="clone", help="Opens the form below with its settings."):
+        with frame.told():
+            form.fill({"architecture": run.config.architecture, **{name: asdict(run.config)[name] for name in unusual(run)}})
+            st.session_state["cloned"] = run.id
+            st.toast(f"The form below holds the settings of {frame.plain(run.name)}.", icon=":material/content_copy:")
+            st.rerun()
+    note_and_tags(state)
+
+
+def go_on(run: Run, changes: Mapping[str, Any] | None = None) -> None:
+    """Lets the run go on, or starts the one that the changes ask for, and shows it."""
+    with frame.told():
+        st.session_state["watched"] = train.resume(run.id, changes).id
+        st.session_state["resumed"] = time.monotonic()
+        st.rerun()
+
+
+def unusual(run: Run) -> list[str]:
+    """The settings that are not what the form offers for this network, in its order."""
+    usual = catalog.run_config({"architecture": run.config.architecture})
+    different = catalog.differences(run.config, usual)
+    return [name for name in catalog.PARAMS if name in different]
+
+
+def note_and_tags(state: train.RunState) -> None:
+    used = sorted({tag for one in train.list_runs(state.run.dataset_id) for tag in one.tags} - set(state.tags))
+    key = f"note-{state.run.id}-{hash((state.note, state.tags))}"  # closes once it is saved
+    with st.popover("Note and tags", icon=":material/edit_note:", key=key), st.form(f"{key}-form", border=False):
+        note = st.text_area(
+            "Note", state.note, max_chars=train.MOST_NOTE, placeholder="What is tried here, what was found", key=f"{key}-text"
+        )
+        tags = st.text_input("Tags, with commas between them", ", ".join(state.tags), placeholder="baseline, few images", key=f"{key}-tags")
+        if used:
+            st.caption(f"Used so far: {frame.plain(', '.join(used))}")
+        if st.form_submit_button("Save", type="primary"):
+            with frame.told():
+                train.annotate(state.run.id, note or "", (tags or "").split(","))
+                st.rerun()
+
+
+def remarks(state: train.RunState) -> None:
+    """Preset, note and tags, where there are any."""
+    if preset := presets.find(state.run.preset):
+        line = f"Published: {preset.published_text}."
+        with frame.told():
+            if state.status == "succeeded":
+                line = published(state.run.id)
+        st.caption(f":material/bookmark: Preset “{frame.plain(preset.title)}”. {frame.plain(line)}", help=frame.plain(preset.note))
+    if state.tags:
+        with st.container(horizontal=True, gap="small"):
+            for tag in state.tags:
+                st.badge(frame.plain(tag), icon=":material/sell:", color="gray")
+    if state.note:
+        st.markdown("  \n".join(frame.plain(line) for line in state.note.splitlines()))
+
+
+def facts(run: Run) -> str:
+    """The settings in one line: the usual ones, then every other that differs from its default."""
+    config = run.config
+    usual = ("architecture", "optimizer", "learning_rate", "batch_size")
+    parts = [words("architecture", config.architecture), words("optimizer", config.optimizer)]
+    parts += [f"{catalog.PARAMS[name].title.lower()} {words(name, getattr(config, name))}" for name in usual[2:]]
+    with frame.told():
+        parts += [
+            f"{catalog.PARAMS[name].title.lower()} {words(name, getattr(config, name))}" for name in unusual(run) if name not in usual
+        ]
+    images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
+    return frame.plain(f"{', '.join(parts)}; {images}")
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def published(run_id: str) -> str:
+    """The figure of a finished run's preset, and the run's own with the labels it was trained on."""
+    preset = presets.find(train.state(run_id).run.preset)
+    assert preset is not None
+    if preset.split not in evaluate.splits(run_id):
+        return f"Published: {preset.published_text}."
+    return presets.published_line(preset, evaluate.evaluate(run_id, preset.split, today=False))
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def samples(run_id: str) -> list[str]:
+    return train.samples(run_id)
+
+
+def details(run: Run) -> dict[str, Any]:
+    """What the component needs to say how it goes, and to show what the network answers."""
+    config = run.config
+    current = next((d for d in dataset.datasets() if d.id == run.dataset_id), None)
+    colors = {c["name"]: c["color"] for c in thumbs.class_list(current)} if current else {}
+    return {
+        "patience": config.patience,
+        "stop_on": config.stop_on,
+        "schedule": config.schedule,
+        "warmup": config.warmup,
+        "validation": run.counts["validation"],
+        "answers": {
+            "classes": [{"name": name, "color": colors.get(name, class_color(i))} for i, name in enumerate(run.classes)],
+            "images": {
+                i.id: {"url": api.thumb_url(i), "alt": i.source, "pixelated": max(i.width, i.height) <= 64}
+                for i in dataset.images_of(run.dataset_id, samples(run.id))
+            },
+        },
+    }
+
+
 def outcome(state: train.RunState) -> None:
+    """How it ended, and the ways on."""
+    run = state.run
     if state.status in ("failed", "lost"):
         st.error(
             f"**{'Training failed' if state.status == 'failed' else 'Training was cut off'}.** {frame.plain(state.message)}",
             icon=":material/error:",
         )
+        if state.status == "failed" and st.button(remedy(state.remedy), type="primary", icon=":material/play_circle:", key="remedy"):
+            go_on(run, state.remedy)
         with st.expander("The last lines of its log", icon=":material/terminal:"):
-            st.code(train.log_tail(state.run.id) or "(the log is empty)", language=None)
-    if state.best is not None:
-        if train.no_better_than_guessing(state):
-            st.warning(
-                "On validation it is no better than always answering the commonest class. More images, another network "
-                "(EfficientNet-Lite0 for photos) or another learning rate may help.",
-                icon=":material/casino:",
-            )
-        with st.container(horizontal=True):
-            if st.button("See its mistakes", type="primary", icon=":material/grid_on:"):
-                st.switch_page("evaluate.py", query_params={"run": state.run.id})
-            if st.button("Why it answers so", icon=":material/frame_inspect:"):
-                st.switch_page("explain.py", query_params={"run": state.run.id})
-            if st.button("Try it on a picture", icon=":material/upload_file:"):
-                st.switch_page("predict.py", query_params={"run": state.run.id})
+            st.code(train.log_tail(run.id) or "(the log is empty)", language=None)
+    if state.best is None or state.status == "paused":
+        return
+    if train.no_better_than_guessing(state):
+        st.warning(
+            "On validation it is no better than always answering the commonest class. More images, another network "
+            "(EfficientNet-Lite0 for photos) or another learning rate may help.",
+            icon=":material/casino:",
+        )
+    with st.container(horizontal=True):
+        if st.button("See its mistakes", type="primary" if state.status == "succeeded" else "secondary", icon=":material/grid_on:"):
+            st.switch_page("evaluate.py", query_params={"run": run.id})
+        if st.button("Why it answers so", icon=":material/frame_inspect:"):
+            st.switch_page("explain.py", query_params={"run": run.id})
+        if st.button("Try it on a picture", icon=":material/upload_file:"):
+            st.switch_page("predict.py", query_params={"run": run.id})
+        archive.export_popover(run)
+
+
+def remedy(changes: Mapping[str, Any]) -> str:
+    """What the button does that goes on after a failure, in words."""
+    if not changes:
+        return "Try again from the last checkpoint"
+    if changes == {"pretrained": False}:
+        return "Start again without pretrained weights"
+    named = [
+        words(name, value) if name == "architecture" else f"{catalog.PARAMS[name].title.lower()} {words(name, value)}"
+        for name, value in changes.items()
+    ]
+    return f"{'Go on' if set(changes) == {'batch_size'} else 'Start again'} with {' and '.join(named)}"

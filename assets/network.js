@@ -1,0 +1,251 @@
+// A network drawn as blocks (height: side of its pictures, width: channels) above the table of its layers. For a network of
+// one's own the table is a form: what is typed goes to the page, which answers with what comes out of every layer.
+
+const { el, icon, mount, say } = await import(new URL("/assets/shared.js", location.origin));
+
+const TYPING_MS = 250; // after the last key
+const UP = "M8 13V3M4 7l4-4 4 4";
+const DOWN = "M8 3v10M4 9l4 4 4-4";
+const AWAY = "M4 4l8 8M12 4l-8 8";
+const KINDS = {
+  convolution: { title: "Convolution", fresh: { size: 32, window: 3, stride: 1, padding: 1 } },
+  normalisation: { title: "Normalisation", fresh: {} },
+  activation: { title: "Activation", fresh: { function: "relu" } },
+  pooling: { title: "Pooling", fresh: { function: "max", window: 2, stride: 2, padding: 0 } },
+  dropout: { title: "Dropout", fresh: { rate: 0.5 } },
+  dense: { title: "Dense", fresh: { size: 100 } },
+};
+const WORDS = { flatten: "Flatten", output: "Output", attention: "Attention", weights: "Weights", other: "Other" };
+const NAMES = { size: "Filters", window: "Window F", stride: "Stride S", padding: "Padding P", rate: "Share", function: "Function" };
+const FUNCTIONS = {
+  activation: { relu: "ReLU", gelu: "GELU", tanh: "tanh", sigmoid: "Sigmoid" },
+  pooling: { max: "Maximum", average: "Average" },
+};
+
+const number = (value) => value.toLocaleString("en");
+const dims = (shape) => shape.map(number).join(" × ");
+const word = (kind) => KINDS[kind]?.title ?? WORDS[kind] ?? kind;
+const swatch = (kind) => el("span", { class: `swatch ${kind}`, "aria-hidden": "true" });
+
+class View {
+  constructor(parent) {
+    this.layers = null;
+    this.wait = null;
+    this.strip = el("div", { class: "strip", role: "img", tabindex: "0" });
+    this.legend = el("div", { class: "legend" });
+    this.facts = el("p", { class: "facts" });
+    this.body = el("div", { class: "body" });
+    this.root = el("div", { class: "network" }, this.strip, this.legend, this.facts, this.body);
+    parent.append(this.root);
+  }
+
+  update({ data, setStateValue }) {
+    this.send = () => setStateValue("layers", this.layers);
+    const own = Boolean(data.layers);
+    if (own && !this.layers) {
+      this.layers = data.layers.map((layer) => ({ ...layer }));
+      this.examples = data.examples;
+      this.form();
+    }
+    // What was typed since the page asked is on its way: the next answer fits it.
+    if (own && JSON.stringify(data.layers) !== JSON.stringify(this.layers)) return;
+    const sign = JSON.stringify(data);
+    if (this.sign === sign) return;
+    this.sign = sign;
+    this.draw(data);
+    say(this.facts, data.facts);
+    if (own) this.answer(data.rows);
+    else this.table(data.rows);
+  }
+
+  end() {
+    clearTimeout(this.wait);
+  }
+
+  // The drawing ----------------------------------------------------------------------------------
+
+  draw({ picture, blocks }) {
+    const largest = Math.max(picture.side, ...blocks.map((block) => block.side));
+    const figures = [this.figure({ title: "Picture", kind: "picture", side: picture.side, channels: picture.channels, layers: 1, parameters: 0 }, largest)];
+    for (const block of blocks) figures.push(this.figure(block, largest));
+    this.strip.replaceChildren(...figures);
+    this.strip.setAttribute("aria-label", `The network from left to right: ${blocks.map((b) => `${b.title}, ${this.size(b)}`).join("; ")}`);
+    const kinds = [...new Set(blocks.map((block) => block.kind))];
+    this.legend.replaceChildren(
+      ...kinds.map((kind) => el("span", { class: "key" }, swatch(kind), word(kind))),
+      el("span", { class: "key how" }, "height: side of the picture · width: channels"),
+    );
+  }
+
+  size(block) {
+    return block.side > 1 ? `${number(block.channels)} × ${number(block.side)} × ${number(block.side)}` : number(block.channels);
+  }
+
+  figure(block, largest) {
+    const height = block.side > 1 ? 10 + 90 * Math.sqrt(block.side / largest) : Math.min(64, 8 + 5 * Math.log2(1 + block.channels));
+    const width = block.side > 1 ? 6 + 4 * Math.log2(1 + block.channels) : 8;
+    const many = block.layers > 1 ? `${number(block.layers)} layers` : word(block.kind);
+    const parameters = block.parameters ? `, ${number(block.parameters)} parameters` : "";
+    const box = el("span", { class: `box ${block.kind}${block.layers > 1 ? " stage" : ""}` });
+    box.style.width = `${width}px`;
+    box.style.height = `${height}px`;
+    return el(
+      "span",
+      { class: "block", title: block.kind === "picture" ? "What the network receives" : `${block.title}: ${many}${parameters}` },
+      el("span", { class: "stand" }, box),
+      el("span", { class: "name" }, block.title),
+      el("span", { class: "size" }, this.size(block)),
+      el("span", { class: "size" }, block.layers > 1 ? many : " "),
+    );
+  }
+
+  // The table ------------------------------------------------------------------------------------
+
+  table(rows) {
+    const head = el("tr", {}, ...["Layer", "Kind", "", "Comes out", "Parameters"].map((text, i) => el("th", { scope: "col", class: i > 2 ? "right" : null }, text)));
+    const lines = rows.map((row) =>
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row", class: "path" }, row.name || "the whole"),
+        el("td", {}, swatch(row.kind), word(row.kind)),
+        el("td", { class: "soft" }, row.detail),
+        el("td", { class: "right" }, dims(row.shape)),
+        el("td", { class: "right" }, row.parameters ? number(row.parameters) : "–"),
+      ),
+    );
+    const open = this.body.querySelector("details")?.open;
+    this.body.replaceChildren(
+      el(
+        "details",
+        { open },
+        el("summary", {}, `All ${number(rows.length)} layers, in the order in which they work`),
+        el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))),
+      ),
+    );
+  }
+
+  // One's own ------------------------------------------------------------------------------------
+
+  form() {
+    this.list = el("div", { class: "list" });
+    const examples = Object.entries(this.examples).map(([name, layers]) =>
+      el("button", { type: "button", class: "chip", onclick: () => this.change(() => (this.layers = layers.map((layer) => ({ ...layer })))) }, name),
+    );
+    const more = Object.entries(KINDS).map(([kind, { title, fresh }]) =>
+      el("button", { type: "button", class: "chip", "aria-label": `Add ${title.toLowerCase()}`, onclick: () => this.add({ kind, ...fresh }) }, swatch(kind), title),
+    );
+    this.body.replaceChildren(
+      el("div", { class: "line" }, el("span", { class: "soft" }, "Begin with"), ...examples),
+      this.list,
+      el("div", { class: "line" }, el("span", { class: "soft" }, "Add"), ...more),
+      el("p", { class: "soft formula-key" }, "Side of what comes out: (W − F + 2P) / S + 1, with W the side of what goes in."),
+    );
+    this.rows();
+  }
+
+  rows() {
+    this.cells = this.layers.map((layer, i) => this.row(layer, i));
+    this.flat = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("flatten"), "Flatten"), el("span", { class: "soft" }, "by itself: the picture becomes one row of numbers"), el("span", { class: "shape" }), el("span", { class: "count" }), el("span", {}));
+    this.out = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("output"), "Output"), el("span", { class: "soft title" }), el("span", { class: "shape" }), el("span", { class: "count" }), el("span", {}), el("span", { class: "problem", role: "status" }));
+    const head = el("div", { class: "row heads" }, ...["", "Kind", "Settings", "Comes out", "Parameters", ""].map((text) => el("span", {}, text)));
+    this.list.replaceChildren(head, ...this.cells.map((cell) => cell.node), this.flat, this.out);
+  }
+
+  row(layer, i) {
+    const name = (what) => `Layer ${i + 1} ${what}`;
+    const kind = el("select", { class: "kind", "aria-label": name("kind"), "data-at": `${i}-kind` }, ...this.options(Object.fromEntries(Object.entries(KINDS).map(([k, v]) => [k, v.title])), layer.kind));
+    kind.addEventListener("change", () => this.change(() => (this.layers[i] = { kind: kind.value, ...KINDS[kind.value].fresh }), `${i}-kind`));
+    const fields = Object.keys(KINDS[layer.kind].fresh).map((field) => this.field(layer, i, field, name));
+    const button = (label, path, disabled, act) => {
+      const node = el("button", { type: "button", class: "tool", "aria-label": name(label), title: label, disabled, onclick: act });
+      node.append(icon(path));
+      return node;
+    };
+    const tools = el(
+      "span",
+      { class: "tools" },
+      button("up", UP, i === 0, () => this.move(i, i - 1)),
+      button("down", DOWN, i === this.layers.length - 1, () => this.move(i, i + 1)),
+      button("remove", AWAY, false, () => this.change(() => this.layers.splice(i, 1))),
+    );
+    const shape = el("span", { class: "shape" });
+    const count = el("span", { class: "count" });
+    const formula = el("span", { class: "formula" });
+    const problem = el("span", { class: "problem", role: "status" });
+    const node = el("div", { class: "row" }, el("span", { class: "place" }, String(i + 1)), el("span", { class: "what" }, swatch(layer.kind), kind), el("span", { class: "settings" }, ...fields, formula), shape, count, tools, problem);
+    return { node, shape, count, formula, problem };
+  }
+
+  options(titles, chosen) {
+    return Object.entries(titles).map(([value, title]) => el("option", { value, selected: value === chosen }, title));
+  }
+
+  field(layer, i, field, name) {
+    const title = field === "size" && layer.kind === "dense" ? "Units" : NAMES[field];
+    const label = name(title.split(" ")[0].toLowerCase());
+    let input;
+    if (field === "function") {
+      input = el("select", { "aria-label": label, "data-at": `${i}-${field}` }, ...this.options(FUNCTIONS[layer.kind], layer.function || Object.keys(FUNCTIONS[layer.kind])[0]));
+      input.addEventListener("change", () => this.typed(layer, field, input.value, 0));
+    } else {
+      const share = field === "rate";
+      input = el("input", { type: "number", min: share || field === "padding" ? "0" : "1", step: share ? "0.05" : "1", max: share ? "0.95" : null, value: layer[field] ?? "", "aria-label": label, "data-at": `${i}-${field}` });
+      input.addEventListener("input", () => this.typed(layer, field, input.value === "" ? null : Number(input.value), TYPING_MS));
+    }
+    return el("label", { class: `field ${field}` }, el("span", {}, title), input);
+  }
+
+  typed(layer, field, value, wait) {
+    layer[field] = value;
+    clearTimeout(this.wait);
+    this.wait = setTimeout(this.send, wait);
+  }
+
+  add(layer) {
+    this.change(() => this.layers.push(layer));
+    this.list.querySelector(`[data-at="${this.layers.length - 1}-kind"]`)?.focus();
+  }
+
+  move(from, to) {
+    this.change(() => this.layers.splice(to, 0, ...this.layers.splice(from, 1)), null);
+    const names = from > to ? ["up", "down"] : ["down", "up"];
+    const tools = names.map((what) => this.list.querySelector(`[aria-label="Layer ${to + 1} ${what}"]`));
+    tools.find((tool) => tool && !tool.disabled)?.focus();
+  }
+
+  change(act, focus) {
+    act();
+    clearTimeout(this.wait);
+    this.rows();
+    if (focus) this.list.querySelector(`[data-at="${focus}"]`)?.focus();
+    this.send();
+  }
+
+  answer(rows) {
+    const byNumber = new Map(rows.filter((row) => row.number).map((row) => [row.number, row]));
+    this.cells.forEach((cell, i) => {
+      const row = byNumber.get(i + 1);
+      say(cell.shape, row?.shape.length ? dims(row.shape) : "–");
+      say(cell.count, row?.parameters ? number(row.parameters) : "–");
+      say(cell.formula, row?.formula ?? "");
+      say(cell.problem, row?.problem ?? "");
+      cell.node.classList.toggle("wrong", Boolean(row?.problem));
+    });
+    const flat = rows.find((row) => row.kind === "flatten");
+    const before = flat ? rows[rows.indexOf(flat) + 1] : null;
+    this.flat.hidden = !flat;
+    if (flat) {
+      say(this.flat.querySelector(".shape"), dims(flat.shape));
+      this.list.insertBefore(this.flat, before?.number ? this.cells[before.number - 1].node : this.out);
+    }
+    const out = rows.find((row) => row.kind === "output");
+    say(this.out.querySelector(".title"), out?.title ?? "");
+    say(this.out.querySelector(".shape"), out?.shape.length ? dims(out.shape) : "–");
+    say(this.out.querySelector(".count"), out?.parameters ? number(out.parameters) : "–");
+    say(this.out.querySelector(".problem"), out?.problem ?? "");
+    this.out.classList.toggle("wrong", Boolean(out?.problem));
+  }
+}
+
+export default mount(View);

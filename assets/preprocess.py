@@ -1,0 +1,90 @@
+"""Runs model.onnx on pictures: python preprocess.py PICTURE …  (needs numpy, pillow and onnxruntime; the files beside it are read)"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+
+
+def upright(file: str | Path) -> Image.Image:
+    """The file's first picture, turned as its EXIF says, grey (L) or in colour (RGB); what is transparent becomes white."""
+    with Image.open(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        picture.load()
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):  # 16 bits per pixel become 8
+        values = np.asarray(picture, np.float64)
+        if picture.mode != "F" and values.min() >= 0 and values.max() <= 65535:
+            values = values / 257
+        else:  # other numbers are stretched over their own range
+            low, high = np.nanmin(values), np.nanmax(values)
+            values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
+        return Image.fromarray(values.round().astype(np.uint8))
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in picture.info and picture.mode != "1"):
+        grey = picture.mode in ("LA", "La", "L")
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGB", rgba.size, "white")
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white.convert("L") if grey else white
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def pixels(picture: Image.Image, how: dict) -> np.ndarray:
+    """(C, H, W) uint8 of one of the (H, W) of how["shapes"], bilinear and antialiased; what stands out is cut off on both sides.
+
+    The shorter side is resized to how["resize"] first; a picture that may keep its shape ("rectangles") fills the nearest one.
+    """
+    picture = picture.convert("L" if how["channels"] == 1 else "RGB")
+    width, height = picture.size
+    high, wide = min(how["shapes"], key=lambda s: abs(math.log(s[1] / s[0] * height / width)))
+    scale = max(wide / width, high / height) if how["rectangles"] else how["resize"] / min(width, height)
+    new = max(wide, round(width * scale)), max(high, round(height * scale))
+    left, top = (new[0] - wide) // 2, (new[1] - high) // 2
+    if new == picture.size:
+        picture = picture.crop((left, top, left + wide, top + high))
+    else:  # only what is kept is resized
+        x, y = width / new[0], height / new[1]
+        box = (left * x, top * y, min((left + wide) * x, width), min((top + high) * y, height))
+        picture = picture.resize((wide, high), Image.Resampling.BILINEAR, box=box)
+    values = np.asarray(picture)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def normalised(values: np.ndarray, how: dict) -> np.ndarray:
+    """(C, H, W) float32: (value / 255 - mean) / std for each channel."""
+    mean, std = (np.array(how[name], np.float64)[:, None, None] for name in ("mean", "std"))
+    return values.astype(np.float32) * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, classes) numbers to probabilities that add up to 1."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def images(files: list[str], how: dict) -> np.ndarray:
+    """(N, C, H, W) float32: what model.onnx takes as "images"; the pictures have one shape."""
+    return np.stack([normalised(pixels(upright(file), how), how) for file in files])
+
+
+def main(files: list[str]) -> None:
+    import onnxruntime
+
+    how = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
+    labels = (HERE / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1]  # one a line, in the order of the logits
+    session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+    for file in files:
+        (found,) = softmax(session.run(["logits"], {"images": images([file], how)})[0])
+        print(file)
+        for i in np.argsort(-found, kind="stable")[:5]:
+            print(f"  {found[i]:7.2%}  {labels[i]}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1:])

@@ -1,0 +1,460 @@
+"""A run as one zip: out, with all that another program or person needs of it, and in again as the run it was."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from core import card, jobs, launch, ledger, runs, store, unpack
+from core.errors import AppError, Conflict, Invalid, NotFound
+from core.evaluate import as_json, recorded
+from core.names import checked_name
+from core.settings import settings
+from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Run, Snapshot, SnapshotRow, now
+
+Progress = Callable[[int, int, str], None]  # done, total, what is being done
+Stopped = Callable[[], bool]
+
+KEEP = 24 * 3600  # seconds a zip made for the browser stays
+COMPARED = 20  # pictures that ONNX Runtime and PyTorch both answer
+WEIGHTS = ("model.safetensors", "model.onnx")  # numbers that do not pack: stored as they are
+CODE = launch.ROOT / "assets" / "preprocess.py"
+WITHOUT_PICTURES = (
+    "Predict and its record work without them; Evaluate and Explain can show only the pictures that are here, "
+    "and labels given since then count only for those."
+)
+STEPS = 3  # of an export, after the hashes
+
+
+# Out ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exported:
+    bytes: int  # of the zip
+    without_onnx: str  # why there is no model.onnx; "" if there is one
+    parity: dict[str, Any] | None  # of ONNX Runtime and PyTorch
+
+    @property
+    def words(self) -> str:
+        return card.parity_words(self.parity, self.without_onnx)
+
+
+def export_now(run_id: str, out: Path, progress: Progress | None = None, stopped: Stopped | None = None) -> Exported:
+    """Writes the run into a zip, whole or not at all; the same run gives the same bytes."""
+    path = _exportable(run_id)
+    if not out.parent.is_dir():
+        raise Invalid(f"The folder {out.parent} does not exist.", "Make it first, or choose another one.")
+    if out.is_dir():
+        raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
+    with _full_disk_told(out), _scratch() as made:
+        work = _Export(path, made, progress or (lambda done, total, what: None), stopped or (lambda: False))
+        work.collect()
+        runs.write_atomically(out, work.pack)
+        return Exported(out.stat().st_size, work.without_onnx, work.parity)
+
+
+def _exportable(run_id: str) -> Path:
+    path = runs.trained(run_id)
+    alive = launch.launcher.alive(path)  # asked first, and not alone: a run that has ended may take a second to leave
+    if runs.status(runs.events(path), alive) in ("pending", "queued", "running"):
+        raise Conflict(f"The run {runs.load(path).name} is still going on.", "Wait until it has ended, or stop it first.")
+    return path
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder on the disk of the runs; what is left there by a process that was killed is removed after a day."""
+    settings().archives.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings().archives) as made:
+        yield Path(made)
+
+
+@contextmanager
+def _full_disk_told(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Invalid("The disk is full.", "Nothing was kept. Make room and try again.") from None
+        raise Invalid(f"{out} cannot be written: {e.strerror}.", "Choose another place.") from None
+
+
+def _in_torch(function: str, *args: Any, progress: Progress, stopped: Stopped, at: tuple[int, int, str]) -> Any:
+    """The answer of core.ml.archive, worked out in the model worker of this process; stopping ends the worker."""
+    future = launch.submit("core.ml.archive", function, *args)
+    while not future.done():
+        if stopped():
+            launch.close()
+            raise AppError("It was stopped.", "Nothing was kept. Start it again when you like.")
+        progress(*at)
+        wait([future], 0.25)
+    return launch.result(future)
+
+
+@dataclass
+class _Export:
+    path: Path  # of the run
+    made: Path  # where the files of the zip are written first
+    progress: Progress
+    stopped: Stopped
+    without_onnx: str = ""
+    parity: dict[str, Any] | None = None
+
+    def collect(self) -> None:
+        """Writes every file of the zip into the folder."""
+        run, rows, history = runs.load(self.path), runs.snapshot_rows(self.path), runs.events(self.path)
+        hashed = self.data(rows)
+        found = self.torch("Writing the weights", 0, "weights", str(self.path), str(self.made / "model.safetensors"))
+        how: Preprocess = found["preprocess"]
+        self.json("preprocessing.json", {**asdict(how), "shapes": found["shapes"]})
+        shutil.copyfile(CODE, self.made / "preprocess.py")
+        self.text("labels.txt", "".join(f"{c}\n" for c in run.classes))
+        self.json("config.json", asdict(run))
+        shutil.copyfile(self.path / "events.jsonl", self.made / "events.jsonl")
+        self.without_onnx = self.torch("Writing the network as ONNX", 1, "onnx", str(self.path), str(self.made / "model.onnx"))
+        if not self.without_onnx:
+            pictures = [str(settings().images / r.path) for r in _to_compare(rows)]
+            self.parity = self.torch("Comparing ONNX Runtime and PyTorch", 2, "parity", str(self.path), str(self.made), pictures, str(CODE))
+            self.json("parity.json", self.parity)
+        metrics = []
+        if runs.predictions_path(self.path).exists():
+            shutil.copyfile(runs.predictions_path(self.path), self.made / "predictions.csv")
+            metrics = [e for e in (recorded(run.id, split) for split in SPLITS[1:]) if e.n]
+        kept = ("n", "accuracy", "loss", "per_class", "confusion")
+        if runs.notes_path(self.path).exists():
+            self.json("notes.json", runs.read_notes(self.path))
+        self.json("metrics.json", {e.split: {k: v for k, v in as_json(e).items() if k in kept} for e in metrics})
+        files = [name for name in card.FILES if (self.made / name).exists()]
+        facts = card.Facts(run, rows, hashed, history, metrics, how, found["parameters"], self.without_onnx, self.parity, files)
+        self.text("MODEL_CARD.md", card.text(facts))
+
+    def data(self, rows: list[SnapshotRow]) -> int:
+        """Writes dataset.csv; returns how many files were there to be hashed."""
+        hashed = 0
+        with open(self.made / "dataset.csv", "w", newline="", encoding="utf-8") as f:
+            out = csv.writer(f)
+            out.writerow(["image_id", "path", "label", "split", "sha256"])
+            for i, r in enumerate(rows):
+                if self.stopped():
+                    raise AppError("The export was stopped.", "Nothing was kept. Start it again when you like.")
+                if i % 100 == 0:
+                    self.progress(i, len(rows), "Hashing pictures")
+                digest = _sha256(settings().images / r.path)
+                hashed += bool(digest)
+                out.writerow([r.image_id, r.path, r.label, r.split, digest])
+        return hashed
+
+    def torch(self, what: str, step: int, function: str, *args: Any) -> Any:
+        return _in_torch(function, *args, progress=self.progress, stopped=self.stopped, at=(step, STEPS, what))
+
+    def json(self, name: str, value: Any) -> None:
+        self.text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def text(self, name: str, text: str) -> None:
+        (self.made / name).write_text(text, encoding="utf-8", newline="\n")
+
+    def pack(self, out: Path) -> None:
+        """The zip: the card first, then the files in the order the card lists them."""
+        when = datetime.fromisoformat(runs.load(self.path).created_at)
+        with zipfile.ZipFile(out, "w") as archive:
+            for name in ("MODEL_CARD.md", *card.FILES):
+                if (self.made / name).exists():
+                    info = zipfile.ZipInfo(name, (max(1980, when.year), when.month, when.day, when.hour, when.minute, when.second))
+                    info.external_attr = 0o100644 << 16
+                    info.compress_type = zipfile.ZIP_STORED if name in WEIGHTS else zipfile.ZIP_DEFLATED
+                    info.file_size = (self.made / name).stat().st_size
+                    with open(self.made / name, "rb") as source, archive.open(info, "w") as entry:
+                        shutil.copyfileobj(source, entry, 1 << 20)
+                self.progress(STEPS, STEPS, "Packing")
+
+
+def _sha256(path: Path) -> str:
+    """Of the file's bytes; "" where it is gone."""
+    try:
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _to_compare(rows: list[SnapshotRow]) -> list[SnapshotRow]:
+    """Up to 20 validation images whose file is here, spread over all of them; without any, test or training images."""
+    for split in ("validation", "test", "train"):
+        here = [r for r in rows if r.split == split and (settings().images / r.path).exists()]
+        if here:
+            return [here[i * len(here) // min(COMPARED, len(here))] for i in range(min(COMPARED, len(here)))]
+    return []
+
+
+# In ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a zip says, and which datasets of this machine it could belong to."""
+
+    found: unpack.Found
+    here: tuple[tuple[Dataset, int], ...]  # datasets that have some of its images, and how many, most first
+
+    @property
+    def match(self) -> Dataset | None:
+        """The dataset it was trained on, as far as this machine has it: at least half of its images."""
+        return next((d for d, n in self.here if 2 * n >= len(self.found.rows)), None)
+
+
+def look(path: Path, title: str = "") -> Looked:
+    """Reads all of a zip but the weights; Invalid names the file in it that is missing or wrong."""
+    found = unpack.read(path, title or path.name)
+    ids = [r.image_id for r in found.rows]
+    here = [(d, len(store.known_images(d.id, ids))) for d in store.list_datasets()]
+    return Looked(found, tuple(sorted((h for h in here if h[1]), key=lambda h: (-h[1], h[0].name != found.run.dataset_name, h[0].id))))
+
+
+@dataclass(frozen=True)
+class Imported:
+    run_id: str
+    name: str
+    dataset_name: str
+    images: int  # that the run was trained and measured on
+    here: int  # how many of them the dataset has
+
+
+def import_now(
+    path: Path, dataset_name: str | None = None, title: str = "", progress: Progress | None = None, stopped: Stopped | None = None
+) -> Imported:
+    """Makes the run of a zip one of the dataset's, whole or not at all; without a name, of the dataset that has its images.
+
+    A dataset of that name is made, with the run's classes, if there is none.
+    """
+    tell = progress or (lambda done, total, what: None)
+    tell(0, 2, "Reading the zip")
+    looked = look(path, title)
+    found = looked.found
+    _refuse_twin(found.run)
+    name = _target_name(looked, dataset_name)
+    with _full_disk_told(settings().runs), _scratch() as made:
+        target = store.find_dataset(name)
+        run = replace(found.run, id=_free_id(found.run.id), dataset_name=name, dataset_id=target.id if target else 0)
+        if target is not None:
+            run = replace(run, name=_free_name(run.name, target.id))
+        _write(made / "run", run, found)
+        with unpack.RunZip(path, found.title) as archive, open(made / "model.safetensors", "wb") as out:
+            for block in archive.blocks("model.safetensors", unpack.MAX_WEIGHTS):
+                out.write(block)
+        args = (str(made / "run"), str(made / "model.safetensors"), found.preprocess, _best_epoch(found.events))
+        try:
+            _in_torch("restore", *args, progress=tell, stopped=stopped or (lambda: False), at=(1, 2, "Reading the weights"))
+        except Invalid as e:
+            raise Invalid(f"{found.title} is not imported: {e.message}", e.hint) from None
+        if target is None:
+            target = store.create_dataset(name)
+            ledger.add_classes(target.id, run.classes)
+            runs.write_json(made / "run" / "config.json", asdict(replace(run, dataset_id=target.id)))
+        settings().runs.mkdir(exist_ok=True)
+        try:
+            os.rename(made / "run", settings().runs / run.id)
+        except FileExistsError:
+            raise Conflict(f"The run {run.name} is here already.", "It was imported a moment ago.") from None
+    return Imported(run.id, run.name, name, len(found.rows), {d.id: n for d, n in looked.here}.get(target.id, 0))
+
+
+def _target_name(looked: Looked, given: str | None) -> str:
+    if given:
+        return checked_name(given, "dataset")
+    if looked.match is None:
+        run, n = looked.found.run, looked.here[0][1] if looked.here else 0
+        raise Invalid(
+            f"No dataset here holds the pictures of {run.name}: {n:,} of {len(looked.found.rows):,} were found.",
+            f"Name the dataset that the run should belong to; it was “{run.dataset_name}”.",
+        )
+    return looked.match.name
+
+
+def _refuse_twin(run: Run) -> None:
+    for path in settings().runs.glob("*/config.json"):
+        try:
+            other = runs.load(path.parent)
+        except (Invalid, NotFound):
+            continue  # damaged, or deleted a moment ago
+        if (other.created_at, other.snapshot_id, other.config) == (run.created_at, run.snapshot_id, run.config):
+            raise Conflict(
+                f"This run is here already: {other.name}, of the dataset “{other.dataset_name}”.", "Delete it first to import it again."
+            )
+
+
+def _free_id(run_id: str) -> str:
+    """The run's own id, or another of the same second if this machine has used it, be it for a run that is in the bin."""
+    while (settings().runs / run_id).exists() or (settings().home / "bin" / run_id).exists():
+        run_id = f"{run_id[:-4]}{secrets.token_hex(2)}"
+    return run_id
+
+
+def _free_name(name: str, dataset_id: int) -> str:
+    taken = set()
+    for path in settings().runs.glob("*/config.json"):
+        values = runs.read_json(path)
+        if values.get("dataset_id") == dataset_id:
+            taken.add(values.get("name"))
+    return f"{name} (imported)" if name in taken else name
+
+
+def _write(folder: Path, run: Run, found: unpack.Found) -> None:
+    """The files of the run, but for its weights."""
+    runs.create(folder, run, Snapshot(run.snapshot_id, run.classes, found.rows))
+    for event in found.events:
+        runs.append(folder, event)
+    last = found.events[-1] if found.events else None
+    if not isinstance(last, Ended) or last.outcome == "paused":
+        message = "It had not ended when it was exported. Its best weights are here, what is needed to go on is not."
+        runs.append(folder, Ended("stopped", _best_epoch(found.events), message, last.seconds if isinstance(last, Ended) else 0, now()))
+    if found.notes is not None:
+        runs.write_json(runs.notes_path(folder), found.notes)
+    if found.predictions is not None:
+        runs.write_predictions(folder, run.classes, list(found.predictions))
+
+
+def _best_epoch(history: tuple[Event, ...]) -> int | None:
+    ended = next((e for e in reversed(history) if isinstance(e, Ended)), None)
+    epoch = next((e for e in reversed(history) if isinstance(e, EpochEnd)), None)
+    return ended.best_epoch if ended and ended.best_epoch else epoch.best_epoch if epoch else None
+
+
+def images_here(run_id: str) -> tuple[int, int]:
+    """How many of the run's images its dataset has today, and how many there were."""
+    path = runs.folder(run_id)
+    return _images_here(path, runs.load(path).dataset_id, sum(n for *_, n in store.counts(runs.load(path).dataset_id)))
+
+
+@lru_cache(maxsize=64)
+def _images_here(path: Path, dataset_id: int, _size: int) -> tuple[int, int]:
+    ids = [r.image_id for r in runs.snapshot_rows(path)]
+    return len(store.known_images(dataset_id, ids)), len(ids)
+
+
+# In the background: a folder and a command line --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ArchiveState:
+    """An export or import, from its job's folder."""
+
+    id: str
+    status: Literal["running", "done", "stopped", "failed", "lost"]
+    work: Literal["export", "import"]
+    run_id: str  # of an export
+    file: str  # what the zip is called
+    started_at: str
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    exported: Exported | None = None
+    imported: Imported | None = None
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def path(self) -> str:
+        """The address of the zip, to be signed."""
+        return f"/archive/{self.id}/run.zip"
+
+
+def start_export(run_id: str, by: str) -> str:
+    """Starts an export that outlives the page and the server; its zip is kept for a day."""
+    name = re.sub(r"[^0-9A-Za-z]+", "-", runs.load(_exportable(run_id)).name).strip("-") or "run"
+    return _start({"work": "export", "run_id": run_id, "file": f"{name}-{run_id}.zip", "by": by})
+
+
+def start_import(path: Path, title: str, dataset_name: str, by: str) -> str:
+    """Starts the import of a zip that was uploaded."""
+    if not path.resolve().is_relative_to(settings().uploads.resolve()):
+        raise Invalid(f"{title} was not uploaded.", "Upload it first.")
+    job = {"work": "import", "run_id": "", "zip": str(path), "file": title, "dataset_name": checked_name(dataset_name, "dataset"), "by": by}
+    return _start(job)
+
+
+def _start(job: jobs.Line) -> str:
+    for path in settings().archives.glob("*"):
+        if time.time() - path.stat().st_mtime > KEEP and not launch.launcher.alive(path):
+            shutil.rmtree(path, ignore_errors=True)
+    return jobs.start(settings().archives, "archive-job", job)
+
+
+def run_archive_job(folder: Path) -> None:
+    """What the background process runs."""
+
+    def work(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
+        try:
+            if job["work"] == "export":
+                return {"kind": "Done", "exported": asdict(export_now(job["run_id"], _zip(folder), progress, stopped))}
+            return {"kind": "Done", "imported": asdict(import_now(Path(job["zip"]), job["dataset_name"], job["file"], progress, stopped))}
+        except AppError as e:
+            if not stopped():
+                raise
+            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
+
+    jobs.run(folder, str(runs.read_json(folder / "job.json")["work"]), work)
+
+
+def _zip(folder: Path) -> Path:
+    return folder / "run.zip"
+
+
+def _folder(job_id: str) -> Path:
+    return jobs.find(settings().archives, job_id, "This export or import does not exist any more.")
+
+
+def state(job_id: str) -> ArchiveState:
+    job, alive, facts, end = jobs.read(_folder(job_id))
+    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
+    if end.get("kind") == "Done":
+        status = "done"
+        if "exported" in end:
+            facts["exported"] = Exported(**end["exported"])
+        else:
+            facts["imported"] = Imported(**end["imported"])
+    elif end.get("kind") in ("Stopped", "Failed"):
+        status = "stopped" if end["kind"] == "Stopped" else "failed"
+        facts |= {"message": end["message"], "hint": end["hint"]}
+    elif status == "lost":
+        facts |= {"message": f"The {job['work']} ended without a word.", "hint": "Nothing was kept. Start it again."}
+    return ArchiveState(job_id, status, job["work"], job["run_id"], job["file"], job["at"], **facts)
+
+
+def stop(job_id: str) -> None:
+    """Asks the export or import to end; nothing of it is kept."""
+    runs.request_stop(_folder(job_id))
+
+
+def latest_export(run_id: str) -> ArchiveState | None:
+    """The run's newest export that goes on or whose zip is still here."""
+    for path in sorted(settings().archives.glob("*/job.json"), reverse=True):
+        found = state(path.parent.name)
+        if found.run_id == run_id and found.status in ("running", "done"):
+            return found
+    return None
+
+
+def download(job_id: str, name: str) -> tuple[Path, str]:
+    """The finished zip, and what it is called for people."""
+    found, path = state(job_id), _zip(_folder(job_id))
+    if found.exported is None or name != path.name or not path.exists():
+        raise NotFound("This export is not there.", "Export the run again on the Train page.")
+    return path, found.file

@@ -1,0 +1,123 @@
+"""Finding a learning rate: a short trial in a process of its own, in a folder like that of a run."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from core import catalog, launch, plan, runs, store
+from core.errors import NotFound
+from core.settings import settings
+from core.types import SPLITS, Ended, Preparing, Run, RunConfig, RunStatus, Snapshot, Step, now
+
+STEPS, MOST_STEPS = 100, 400
+IMAGES = 3000  # seen at least: with small batches that takes more steps, or their noise is all there is
+KEPT = 20  # folders
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The loss while the learning rate rises."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]  # of each step's batch
+    smooth: tuple[float, ...]
+    suggested: float | None  # None: the loss did not fall
+    images: int  # different ones that were seen
+
+
+@dataclass(frozen=True)
+class Find:
+    id: str
+    status: RunStatus
+    config: RunConfig
+    images: int  # that it may look at
+    done: int  # steps
+    message: str
+    curve: Curve | None
+
+    @property
+    def active(self) -> bool:
+        return self.status in ("pending", "queued", "running")
+
+
+def steps(config: RunConfig) -> int:
+    return max(STEPS, min(MOST_STEPS, IMAGES // config.batch_size))
+
+
+def start(dataset_id: int, values: Mapping[str, Any], by: str) -> str:
+    """Starts a trial with the settings of a run and returns its id; its learning rate does not matter.
+
+    It gets training images only, as many as it can look at: validation and test are not in its folder.
+    """
+    config = catalog.run_config({name: value for name, value in values.items() if name != "learning_rate"})
+    dataset = store.get_dataset(dataset_id)
+    whole = plan.snapshot(dataset_id, config)
+    training = [row for row in whole.rows if row.split == "train"]  # in the order of their hashes: any part of them is a random sample
+    snapshot = Snapshot(whole.id, whole.classes, tuple(training[: steps(config) * config.batch_size]))
+    counts = Counter(row.split for row in snapshot.rows)
+    run = Run(
+        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        name="Learning rate",
+        dataset_id=dataset_id,
+        dataset_name=dataset.name,
+        config=config,
+        classes=snapshot.classes,
+        snapshot_id=snapshot.id,
+        counts={split: counts[split] for split in SPLITS},
+        created_at=now(),
+        by=by,
+        code_version="",
+    )
+    _tidy()
+    path = _home() / run.id
+    runs.create(path, run, snapshot)
+    launch.launcher.start(path, launch.python("core.ml.finder", str(path), str(steps(config))))
+    return run.id
+
+
+def _home() -> Path:
+    return settings().home / "finds"
+
+
+def _tidy() -> None:
+    """Removes old trials: only the last ones are looked at."""
+    for path in sorted(_home().glob("*"))[: -KEPT + 1]:
+        if not launch.launcher.alive(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _folder(find_id: str) -> Path:
+    path = _home() / find_id
+    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}", find_id) or not path.is_dir():
+        raise NotFound("This trial does not exist any more.", "Find a learning rate again.")
+    return path
+
+
+def state(find_id: str) -> Find:
+    path = _folder(find_id)
+    alive = launch.launcher.alive(path)  # asked first: what it wrote before it ended is then among the events
+    run, history = runs.load(path), runs.events(path)
+    status = runs.status(history, alive)
+    last = history[-1] if history else None
+    done = next((e.step for e in reversed(history) if isinstance(e, Step)), 0)
+    message = ""
+    if isinstance(last, Ended):
+        message = last.message
+    elif isinstance(last, Preparing):
+        message = f"{last.what}: {last.done:,} of {last.total:,}"
+    elif status == "lost":
+        message = "The process is gone: it was killed, or the machine restarted. Find a learning rate again."
+    curve = Curve(**runs.read_json(path / "curve.json")) if status == "succeeded" else None
+    return Find(find_id, status, run.config, run.counts["train"], done, message, curve)
+
+
+def stop(find_id: str) -> None:
+    runs.request_stop(_folder(find_id))
