@@ -250,7 +250,7 @@ function table(rows, { label, onpick, className = "" }) {
 }
 
 const ink = (share) => `--ink: ${Math.round(share * 100)}%`;
-const tone = (value, most) => `--tone: ${Math.round((Math.abs(value) / (most || 1)) * 60)}%`;
+const tone = (value, most) => `--tone: ${Math.round((Math.abs(value) / (most || 1)) * 52)}%`;
 const shade = (value) => (value > 5 ? " bright" : value ? "" : " dark");
 const side = (value) => (value > 1e-9 ? "plus" : value < -1e-9 ? "minus" : "");
 
@@ -545,7 +545,7 @@ function descent(term) {
   const rate = slider({ name: "rate", label: "Learning rate", min: 0.01, max: 1.2, step: 0.01, value: 0.1, words: (v) => fixed(v), onchange: () => reset() });
   const momentum = slider({ name: "momentum", label: "Momentum", min: 0, max: 0.95, step: 0.05, value: term === "momentum" ? 0.8 : 0, words: (v) => (v ? fixed(v) : "none"), onchange: () => reset() });
   const now = () => path[path.length - 1];
-  const ended = () => path.length > MOST_STEPS || Math.abs(now().x) > 1e6 || Math.abs(now().x) + Math.abs(now().velocity) < 1e-3;
+  const ended = () => path.length > MOST_STEPS || Math.abs(now().x) > 1e6 || Math.abs(now().x) + momentum.value * Math.abs(now().velocity) < 1e-3;
   const forward = () => {
     if (ended()) return false;
     path.push(descend(now(), rate.value, momentum.value));
@@ -646,7 +646,7 @@ function softmax_() {
   const stack = el("div", { class: "stack", "aria-hidden": "true" }, ...NAMES.map((name, i) => el("span", { class: `c${i}` }, name)));
   const words = aside();
   const raise = button("Add 1 to every score", () => {
-    for (const one of scores) one.value = Math.min(5, one.value + 1);
+    for (const one of scores) one.value += 1;
     draw();
   });
 
@@ -665,6 +665,7 @@ function softmax_() {
     });
     say(total[0], fixed(powers.reduce((a, b) => a + b)));
     say(total[1], fixed(shares.reduce((a, b) => a + b), 3));
+    raise.disabled = Math.max(...logits) > 4; // a score cut off at the end of its slider would change the shares
     const best = shares.indexOf(most);
     say(words, `${NAMES[best]}: ${fixed(powers[best])} / ${total[0].textContent} = ${fixed(most, 3)}. ${t < 0.6 ? "A low temperature makes the winner surer." : t > 1.9 ? "A high temperature makes all shares more alike." : "The four shares add up to 1, whatever the scores are."}`);
   }

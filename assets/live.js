@@ -283,7 +283,7 @@ class Run {
   afterwards() {
     const { outcome, message } = this.ended;
     const said = this.kept();
-    if (message) outcome === "failed" ? said.unshift(message) : said.push(message);
+    if (message && outcome !== "failed") said.push(message); // why it failed stands below, with the way on
     if (outcome === "succeeded" && this.best && this.best === this.end && this.end.epoch === this.epochs && this.epochs > 1) {
       said.push(this.end.val_loss < this.ends[this.ends.length - 2]?.val_loss ? "Validation loss was still falling: more epochs may help." : "The last epoch was the best: more epochs may help.");
     }
@@ -323,7 +323,7 @@ class Answers {
       "section",
       { class: "lp-answers", "aria-label": "What the network answers", hidden: true },
       el("div", { class: "lp-stepper", role: "group", "aria-label": "Epoch of the answers" }, this.epoch, this.back, this.range, this.on, this.newest),
-      el("div", { class: "lp-two" }, this.matrixBox, this.samplesBox),
+      el("div", { class: this.classes.length > 30 ? "lp-two lp-wide" : "lp-two" }, this.matrixBox, this.samplesBox),
     );
   }
 
@@ -377,7 +377,8 @@ class Answers {
     const rows = this.classes.map((c, row) => el("tr", {}, el("th", { scope: "row", title: c.name }, c.name), ...this.cells[row]));
     const table = el("table", { tabindex: "0", "aria-label": "Confusion matrix. Arrow keys read its cells.", class: flat ? "lp-flat" : "" }, el("thead", {}, el("tr", {}, corner, ...across)), el("tbody", {}, ...rows));
     table.style.setProperty("--n", n);
-    table.style.setProperty("--head", `${Math.max(4.5, Math.min(9, longest * 0.62))}rem`);
+    const most = n <= 6 ? 14 : n <= MOST_CLASSES ? 9 : 6;
+    table.style.setProperty("--head", `min(${Math.max(4.5, Math.min(most, longest * 0.62))}rem, 42cqw)`);
     table.classList.toggle("lp-many", n > MOST_CLASSES);
     const over = (event) => event.target.closest?.("td[data-at]")?.dataset.at;
     table.addEventListener("pointerover", (event) => this.read(over(event)));
@@ -396,6 +397,7 @@ class Answers {
 
   fill(cells) {
     this.matrixBox.hidden = !cells.length && this.classes.length <= 50;
+    this.sum.hidden = this.hint.hidden = !this.cells;
     if (!this.cells) return say(this.table, "With more than 50 classes it is drawn on the Evaluate page, after the run.");
     const n = this.classes.length;
     const counts = (this.counts = new Uint32Array(n * n));
@@ -629,6 +631,7 @@ class View {
     this.root.classList.toggle("lp-failed", this.run.ended?.outcome === "failed");
     this.root.classList.toggle("lp-ended", Boolean(this.run.ended));
     say(this.words, this.run.sentences(this.data.status).join(" "));
+    this.curves.hidden = !this.run.points.length && (this.run.ended !== null || this.data.status === "lost");
     this.answers?.update(this.run);
   }
 
@@ -660,7 +663,7 @@ class View {
     const { axis, height } = CHARTS[chart.what];
     const small = height < 200;
     const limits = { loss: { rangemode: "tozero" }, accuracy: { autorangeoptions: { maxallowed: 100.5, minallowed: 0 } }, speed: { rangemode: "tozero", nticks: 4 } };
-    const rate = { type: this.decades() ? "log" : "linear", rangemode: this.decades() ? "normal" : "tozero", nticks: 4, exponentformat: "power", tickformat: this.decades() ? "" : "~g" };
+    const rate = { type: this.decades() ? "log" : "linear", rangemode: this.decades() ? "normal" : "tozero", nticks: 4, dtick: this.decades() ? 1 : undefined, exponentformat: "power", tickformat: this.decades() ? "" : "~g" };
     return {
       autosize: true,
       height,
@@ -685,11 +688,14 @@ class View {
     return rates.length > 0 && rates[rates.length - 1] > 9.9 * rates[Math.floor(rates.length / 2)];
   }
 
-  // The whole plan from the start, so that nothing jumps; what was trained, once it ended early.
+  // The whole plan from the start, so that nothing jumps; of a long plan a half, a quarter …, while that holds the curve with
+  // room to grow. What was trained, once it ended early.
   span() {
     const last = this.run.end?.epoch;
-    const over = this.run.ended && this.run.ended.outcome !== "paused";
-    return [0, (over && last ? last : this.run.epochs || 1) * 1.02];
+    if (last && this.run.ended && this.run.ended.outcome !== "paused") return [0, last * 1.02];
+    let end = this.run.epochs || 1;
+    while (end >= 40 && end / 2 > this.run.x * 1.25) end /= 2;
+    return [0, end * 1.02];
   }
 
   traces(chart, c) {
@@ -724,7 +730,7 @@ class View {
     const best = this.run.best;
     if (!best || !CHARTS[chart.what].end) return { shapes: [], annotations: [] };
     const top = chart.what === "loss"; // where the curves are not
-    const left = best.epoch > this.run.epochs * 0.75;
+    const left = best.epoch > this.span()[1] * 0.7;
     return {
       shapes: [{ type: "line", x0: best.epoch, x1: best.epoch, y0: 0, y1: 1, yref: "paper", line: { color: c.accent, width: 1, dash: "dot" } }],
       annotations: [
@@ -801,7 +807,7 @@ class View {
     [chart.end, chart.reset] = [range[1], false];
     if (chart.kind !== layout.yaxis.type) {
       chart.kind = layout.yaxis.type;
-      for (const name of ["type", "rangemode", "tickformat"]) change[`yaxis.${name}`] = layout.yaxis[name];
+      for (const name of ["type", "rangemode", "dtick", "tickformat"]) change[`yaxis.${name}`] = layout.yaxis[name];
       if (!chart.zoomed) change["yaxis.autorange"] = true;
     }
     if (chart.theme !== JSON.stringify(c)) {

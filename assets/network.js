@@ -3,6 +3,7 @@
 
 const { el, icon, mount, say } = await import(new URL("/assets/shared.js", location.origin));
 
+let open = false; // the table stays open, whichever network is chosen
 const TYPING_MS = 250; // after the last key
 const UP = "M8 13V3M4 7l4-4 4 4";
 const DOWN = "M8 3v10M4 9l4 4 4-4";
@@ -95,7 +96,7 @@ class View {
       el("span", { class: "stand" }, box),
       el("span", { class: "name" }, block.title),
       el("span", { class: "size" }, this.size(block)),
-      el("span", { class: "size" }, block.layers > 1 ? many : " "),
+      el("span", { class: "size" }, block.layers > 1 ? many : "\u00a0"),
     );
   }
 
@@ -114,11 +115,10 @@ class View {
         el("td", { class: "right" }, row.parameters ? number(row.parameters) : "–"),
       ),
     );
-    const open = this.body.querySelector("details")?.open;
     this.body.replaceChildren(
       el(
         "details",
-        { open },
+        { open, ontoggle: (event) => (open = event.target.open) },
         el("summary", {}, `All ${number(rows.length)} layers, in the order in which they work`),
         el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))),
       ),
@@ -146,9 +146,9 @@ class View {
 
   rows() {
     this.cells = this.layers.map((layer, i) => this.row(layer, i));
-    this.flat = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("flatten"), "Flatten"), el("span", { class: "soft" }, "by itself: the picture becomes one row of numbers"), el("span", { class: "shape" }), el("span", { class: "count" }), el("span", {}));
-    this.out = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("output"), "Output"), el("span", { class: "soft title" }), el("span", { class: "shape" }), el("span", { class: "count" }), el("span", {}), el("span", { class: "problem", role: "status" }));
-    const head = el("div", { class: "row heads" }, ...["", "Kind", "Settings", "Comes out", "Parameters", ""].map((text) => el("span", {}, text)));
+    this.flat = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("flatten"), "Flatten"), el("span", { class: "soft title" }, "the picture becomes one row of numbers"), el("span", { class: "shape" }));
+    this.out = el("div", { class: "row auto" }, el("span", {}), el("span", { class: "what" }, swatch("output"), "Output"), el("span", { class: "soft title" }), el("span", { class: "shape" }), el("span", { class: "count" }), el("span", { class: "problem", role: "status" }));
+    const head = el("div", { class: "row heads" }, ...["", "Kind", "Settings", "Comes out", ""].map((text) => el("span", {}, text)));
     this.list.replaceChildren(head, ...this.cells.map((cell) => cell.node), this.flat, this.out);
   }
 
@@ -173,7 +173,7 @@ class View {
     const count = el("span", { class: "count" });
     const formula = el("span", { class: "formula" });
     const problem = el("span", { class: "problem", role: "status" });
-    const node = el("div", { class: "row" }, el("span", { class: "place" }, String(i + 1)), el("span", { class: "what" }, swatch(layer.kind), kind), el("span", { class: "settings" }, ...fields, formula), shape, count, tools, problem);
+    const node = el("div", { class: "row" }, el("span", { class: "place" }, String(i + 1)), el("span", { class: "what" }, swatch(layer.kind), kind), el("span", { class: "settings" }, ...fields), shape, tools, formula, count, problem);
     return { node, shape, count, formula, problem };
   }
 
@@ -193,7 +193,7 @@ class View {
       input = el("input", { type: "number", min: share || field === "padding" ? "0" : "1", step: share ? "0.05" : "1", max: share ? "0.95" : null, value: layer[field] ?? "", "aria-label": label, "data-at": `${i}-${field}` });
       input.addEventListener("input", () => this.typed(layer, field, input.value === "" ? null : Number(input.value), TYPING_MS));
     }
-    return el("label", { class: `field ${field}` }, el("span", {}, title), input);
+    return el("label", { class: `field ${field}` }, ...(field === "function" ? [] : [el("span", {}, title)]), input);
   }
 
   typed(layer, field, value, wait) {
@@ -222,12 +222,16 @@ class View {
     this.send();
   }
 
+  weights(row) {
+    return row?.parameters ? `${number(row.parameters)} parameters` : "";
+  }
+
   answer(rows) {
     const byNumber = new Map(rows.filter((row) => row.number).map((row) => [row.number, row]));
     this.cells.forEach((cell, i) => {
       const row = byNumber.get(i + 1);
       say(cell.shape, row?.shape.length ? dims(row.shape) : "–");
-      say(cell.count, row?.parameters ? number(row.parameters) : "–");
+      say(cell.count, this.weights(row));
       say(cell.formula, row?.formula ?? "");
       say(cell.problem, row?.problem ?? "");
       cell.node.classList.toggle("wrong", Boolean(row?.problem));
@@ -242,7 +246,7 @@ class View {
     const out = rows.find((row) => row.kind === "output");
     say(this.out.querySelector(".title"), out?.title ?? "");
     say(this.out.querySelector(".shape"), out?.shape.length ? dims(out.shape) : "–");
-    say(this.out.querySelector(".count"), out?.parameters ? number(out.parameters) : "–");
+    say(this.out.querySelector(".count"), this.weights(out));
     say(this.out.querySelector(".problem"), out?.problem ?? "");
     this.out.classList.toggle("wrong", Boolean(out?.problem));
   }

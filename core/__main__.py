@@ -20,6 +20,7 @@ from core import (
     evaluate,
     explain,
     export,
+    finder,
     images,
     launch,
     networks,
@@ -125,6 +126,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=", ".join(x.name for x in catalog.TRAIN_PARAMS))
     p.add_argument("--wait", action="store_true", help="return when the run has ended")
     p.set_defaults(verb=train_)
+
+    p = verbs.add_parser("finder", help="find a learning rate: a short trial in which it rises")
+    p.add_argument("--dataset", required=True)
+    p.add_argument("--architecture", required=True, help="as of train")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of train")
+    p.set_defaults(verb=finder_)
 
     p = verbs.add_parser("runs", help="list the runs, newest first")
     p.add_argument("--dataset")
@@ -239,7 +246,8 @@ def teach_(args: argparse.Namespace) -> dict[str, Any]:
     return {"dataset": args.name, **asdict(lesson), "accuracy": None if accuracy is None else asdict(accuracy)}
 
 
-def train_(args: argparse.Namespace) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of --architecture and --set, checked."""
     values: dict[str, Any] = {"architecture": args.architecture}
     for pair in args.set:
         key, equals, value = pair.partition("=")
@@ -250,7 +258,23 @@ def train_(args: argparse.Namespace) -> dict[str, Any]:
         catalog.run_config(values)
     except Invalid as e:
         raise BadArgument(str(e)) from None
-    run = train.start(find_dataset(args.dataset), values, settings().user)
+    return values
+
+
+def finder_(args: argparse.Namespace) -> dict[str, Any]:
+    find_id = finder.start(find_dataset(args.dataset), settings_of(args), settings().user)
+    while (found := finder.state(find_id)).active:
+        progress(found.done, finder.steps(found.config), "Step")
+        time.sleep(0.25)
+    say("")
+    if found.message:
+        say(found.message)
+    curve = {} if found.curve is None else asdict(found.curve)
+    return {"dataset": args.dataset, "status": found.status, **curve}
+
+
+def train_(args: argparse.Namespace) -> dict[str, Any]:
+    run = train.start(find_dataset(args.dataset), settings_of(args), settings().user)
     state = train.wait(run.id) if args.wait else train.state(run.id)
     if state.message:
         say(state.message)

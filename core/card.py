@@ -51,13 +51,20 @@ def parity_words(parity: Mapping[str, Any] | None, without_onnx: str) -> str:
         return f"There is no model.onnx, so nothing was compared. {without_onnx}"
     if not parity["images"]:
         return "ONNX Runtime and PyTorch were not compared: none of the run's pictures could be read."
-    verdict = "Passed" if parity["passed"] else "FAILED"
-    same = "all" if parity["same_answer"] == parity["images"] else f"{parity['same_answer']} of them"
+    n, same = parity["images"], parity["same_answer"]
+    probabilities, logits = (_small(parity[f"largest_difference_of_{what}"]) for what in ("probabilities", "logits"))
     return (
-        f"{verdict}: on {parity['images']} pictures ({parity['of']}) the probabilities of ONNX Runtime and PyTorch are at most "
-        f"{parity['largest_difference_of_probabilities']:.1e} apart (allowed: {parity['allowed_difference_of_probabilities']:.0e}), "
-        f"the logits {parity['largest_difference_of_logits']:.1e}; the likeliest class is the same for {same}."
+        f"{'Passed' if parity['passed'] else 'FAILED'}: ONNX Runtime and PyTorch name the same class for "
+        f"{f'all {n}' if same == n else f'{same} of {n}'} pictures ({parity['of']}). Their probabilities differ by at most {probabilities} "
+        f"(allowed: {_small(parity['allowed_difference_of_probabilities'])}), their logits by {logits}."
     )
+
+
+def _small(number: float) -> str:
+    """0.000000077 as 7.7 × 10⁻⁸."""
+    digits, _, power = f"{number:.1e}".partition("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if power else ""
+    return "0" if number == 0 else digits if not raised else f"{digits} × 10{raised}"
 
 
 def text(f: Facts) -> str:
@@ -78,7 +85,7 @@ def _what(f: Facts) -> Iterator[str]:
     yield ""
     yield f"A network that sorts pictures into {len(f.run.classes)} classes: {', '.join(plain(c) for c in f.run.classes)}."
     yield ""
-    yield f"- Network: {arch.title}, {f.parameters:,} weights{f' ({arch.source})' if arch.source else ''}"
+    yield f"- Network: {arch.title}, {f.parameters:,} trainable weights{f' ({arch.source})' if arch.source else ''}"
     yield f"- Trained on {f.run.created_at[:10]} with Loupe (code version {plain(f.run.code_version)}), run {f.run.id}"
     yield "- **Licence of the weights: not stated yet. Write it here before you pass this file on.**"
     if f.run.config.pretrained:
@@ -133,7 +140,10 @@ def _trained(f: Facts) -> Iterator[str]:
     ended = next((e for e in reversed(f.events) if isinstance(e, Ended)), None)
     yield from ("", "## How it was trained", "")
     yield (
-        "It began with weights learned from ImageNet's photographs"
+        "Nothing was trained: each picture is compared with the mean picture of every class. Its probabilities put the classes in order; "
+        "how sure it is they do not say."
+        if not f.parameters
+        else "It began with weights learned from ImageNet's photographs"
         + (", which stayed as they were; only the last layer learned." if config.freeze and not config.unfreeze_after else ".")
         if config.pretrained
         else "It began with random weights."

@@ -408,18 +408,20 @@ def weights_folder() -> Path:
 
 def weights_here(arch: Architecture) -> bool:
     """Whether the pretrained weights are on this machine, as far as their file's name tells."""
-    if arch.weights == "embedded":
-        return True
-    file = weights_file(arch)
-    if not file:
-        return False
-    if (weights_folder() / file).exists():
-        return True
-    url = facts(arch).url  # type: ignore[union-attr]
-    if "huggingface.co" not in url:
-        return False
-    owner, model, *_, name = url.removeprefix("https://huggingface.co/").split("/")
-    return any(_hub_cache().glob(f"models--{owner}--{model}/snapshots/*/{name}"))
+    return arch.weights == "embedded" or weights_path(arch) is not None
+
+
+def weights_path(arch: Architecture) -> Path | None:
+    """The file of the pretrained weights, where torch.hub or huggingface_hub keeps it; None where neither does."""
+    file, known = weights_file(arch), facts(arch)
+    if not file or known is None:
+        return None
+    if (path := weights_folder() / file).is_file():
+        return path
+    if "huggingface.co" not in known.url:
+        return None
+    owner, model, *_, name = known.url.removeprefix("https://huggingface.co/").split("/")
+    return next(_hub_cache().glob(f"models--{owner}--{model}/snapshots/*/{name}"), None)
 
 
 def _hub_cache() -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from core import launch, networks, store
+from core import catalog, launch, networks, store
 from core.errors import Invalid
 from core.settings import settings
 from core.store import Filter
@@ -21,6 +21,7 @@ FAR = 4  # times the size of a picture that it is enlarged, or shrunk to a few p
 SMALL = 64  # pixels a side, at most, of pictures that the small networks take as they are
 HOUR = 3600.0
 WORDS = {"train": "training", "validation": "validation", "test": "test"}
+AUGMENTATION = ("flip", "crop", "rotate", "color", "randaugment", "mixup", "cutmix")
 SIGNS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 
 
@@ -225,7 +226,7 @@ def _signs(found: Plan, config: RunConfig) -> Iterator[Guard]:
     sides = [c for c in found.classes if {"left", "right"} & set(c.lower().replace("_", " ").replace("-", " ").split())]
     if config.flip != "none" and (len(signs) > 1 or sides):
         what = (
-            f"{names(signs)} are signs: a mirrored one is another sign, or none"
+            f"{names(signs)} are digits or letters: mirrored, one is another sign or none"
             if len(signs) > 1
             else f"A mirror makes {names(sides)} the other side"
         )
@@ -236,7 +237,7 @@ def _signs(found: Plan, config: RunConfig) -> Iterator[Guard]:
             if {"6", "9"} <= set(signs) or {"six", "nine"} <= {s.lower() for s in signs}
             else "turned, it may be another"
         )
-        text = f"{names(signs)} are signs: {turned}. Up to {config.rotate:g} degrees is too much for them."
+        text = f"{names(signs)} are digits or letters: {turned}. Up to {config.rotate:g} degrees is too much for them."
         yield Guard(text, "Turn them by up to 15 degrees.", "Rotate by up to 15", {"rotate": 15.0})
 
 
@@ -284,6 +285,11 @@ def names(found: Sequence[str]) -> str:
     if len(found) > 4:
         return f"{', '.join(shown)} and {len(found) - 4} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def augmented(config: RunConfig) -> bool:
+    """Whether an image differs from epoch to epoch."""
+    return any(getattr(config, name) != catalog.PARAMS[name].default for name in AUGMENTATION)
 
 
 # Nine variants ----------------------------------------------------------------------------------------

@@ -68,9 +68,7 @@ def _source(name: str, folders: Mapping[str, Path]) -> Source:
     return sources.named(DOWNLOADS[name])
 
 
-def _trained(
-    dataset_id: int, preset: Preset, changes: Mapping[str, Any], by: str, progress: Progress
-) -> tuple[train.RunState, Evaluation]:
+def _trained(dataset_id: int, preset: Preset, changes: Mapping[str, Any], by: str, progress: Progress) -> tuple[train.RunState, Evaluation]:
     """A run of the preset, ended, and what it is worth on the images its figure speaks of; AppError if it failed."""
     run = train.start(dataset_id, {**preset.settings, **changes}, by, preset.name)
     while (state := train.state(run.id)).active:

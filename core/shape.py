@@ -78,7 +78,7 @@ def done(future: Future[Any], seconds: float) -> bool:
 def answer(future: Future[Any]) -> Shape:
     """Invalid if the network cannot take pictures of this size."""
     try:
-        found = launch.result(future)
+        found = dict(launch.result(future))  # the answer is kept, and given again
     except AppError:
         _asked.cache_clear()  # the worker may have died: it is asked anew
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core import dataset, images, launch, runs
+from core import images, launch, runs, store
 from core.settings import settings
 
 
@@ -27,6 +27,6 @@ def mean_images(run_id: str) -> dict[str, bytes | None]:
 def distances(run_id: str, image_id: str) -> Distances:
     """NotFound where the run has no mean images yet, or its dataset no such image."""
     path = runs.trained(run_id)
-    file = settings().images / dataset.image(runs.load(path).dataset_id, image_id).path
+    file = settings().images / store.get_image(runs.load(path).dataset_id, image_id).path
     found = launch.ask("core.ml.infer", "distances", str(path), str(file))
     return Distances(images.png(found["image"]), tuple(found["l1"]), tuple(found["l2"]))

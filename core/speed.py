@@ -12,6 +12,8 @@ from core import launch, networks, runs
 from core.errors import Conflict
 from core.settings import settings
 
+LIBRARIES = ("scratch", "torchvision", "timm")  # whose networks are the same for everybody
+
 
 @dataclass(frozen=True)
 class Speed:

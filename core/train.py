@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
-from core import catalog, launch, networks, plan, runs, store
+from core import catalog, launch, networks, plan, runs, speed, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
@@ -49,6 +50,22 @@ class RunState:
         return self.status in ACTIVE
 
 
+P = ParamSpec("P")
+_turn = threading.RLock()
+
+
+def _one_at_a_time(act: Callable[P, Run]) -> Callable[P, Run]:
+    """Two clicks are two threads at once: the second sees what the first has done."""
+
+    @wraps(act)
+    def waits(*args: P.args, **kwargs: P.kwargs) -> Run:
+        with _turn:
+            return act(*args, **kwargs)
+
+    return waits
+
+
+@_one_at_a_time
 def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "") -> Run:
     """Freezes a snapshot, makes the run's folder and launches its worker."""
     config = catalog.run_config(values)
@@ -185,6 +202,7 @@ def pausing(run_id: str) -> bool:
     return runs.pause_requested(runs.folder(run_id))
 
 
+@_one_at_a_time
 def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     """Lets a run go on from its last checkpoint, with another batch size if asked; other changes start a new run.
 
@@ -262,6 +280,8 @@ class Estimate:
     by: str  # what judged it, to be said after "judged by"
 
 
+START_SECONDS = 5.0  # of the process, until the first image is read
+FORWARD = 1 / 3  # of the work of a step, of which going back is twice as much
 # Settings without a say in how long an epoch takes.
 NO_MATTER = (
     "epochs", "learning_rate", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "step_every", "step_factor", "label_smoothing",
@@ -280,7 +300,13 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
     for one in list_runs(dataset_id):
         if work(one.run.config) == work(config) and one.seconds and one.epoch and (before := one.run.counts["train"]):
             return Estimate(one.seconds / one.epoch * config.epochs * images / before, "the last such run here")
-    return None
+    known, seen = speed.known().get(config.architecture), plan.pictures(dataset_id)
+    if known is None or seen is None or config.device not in ("auto", known.device.partition(" ")[0]):
+        return None
+    each = (networks.preprocess_for(config, seen.sizes).crop / known.side) ** 2 / known.images_per_s
+    frozen = (config.unfreeze_after or config.epochs) if config.freeze else 0  # epochs
+    forward = (frozen if plan.augmented(config) else min(frozen, 1)) * FORWARD  # else the backbone is run once
+    return Estimate(START_SECONDS + images * each * (config.epochs - frozen + forward), "the measured speed of this network")
 
 
 def suggested(dataset_id: int) -> str:

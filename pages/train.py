@@ -8,17 +8,18 @@ import streamlit as st
 
 from core import catalog, dataset, embed, networks, plan, train
 from core.types import SPLITS, Dataset
-from pages.shared import archive, form, frame, learning, network
-from pages.shared.runs import picked, table
+from pages.shared import archive, form, frame, learning, network, presets, similarity
+from pages.shared.runs import comparison, picked, table
 from pages.shared.watch import panel
 
 
-def settings_form(current: Dataset) -> None:
-    """Three groups of fields on the left, what will happen on the right."""
+def settings_form(current: Dataset, first: bool = False) -> None:
+    """Presets, then three groups of fields on the left, what will happen on the right; first: nothing was trained here yet."""
     filled = form.filled()
     key = f"{current.id}-{filled['number']}"
     with frame.told():
         plan.plan(current.id)  # nothing to learn from: no form
+        presets.cards(current, expanded=first)
         left, right = st.columns([5, 3], gap="medium")
         with left:
             values = network.choose(current, filled["values"], key)
@@ -33,13 +34,15 @@ def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> N
     """In words, with what a person should know before, and the button."""
     with st.container(border=True, key="what-will-happen"):
         ready = False
-        with frame.told():  # a wrong setting is named at once, beside the button
+        with frame.told():  # what is wrong is said at once, beside the button
             found = plan.plan(current.id, values.get("classes", ()))
             st.markdown(summary(found, values))
             config = catalog.run_config(values)
             estimate = train.estimate(current.id, config, found.count("train"))
             if estimate is not None:
                 st.markdown(f"It takes **{plan.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")
+            else:
+                st.caption("How long it takes is known after its first run, or once its speed is measured under Network.")
             plan.check(found, config)
             ready = True
             warnings(current, plan.guards(found, config, plan.pictures(current.id), estimate.seconds if estimate else None), values)
@@ -87,7 +90,8 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
 
 
 def _warn(guard: plan.Guard, color: str = "orange") -> None:
-    st.markdown(f":{color}[:material/warning:] {frame.plain(guard.message)} {frame.plain(guard.remedy)}")
+    icon = "warning" if color == "orange" else "help"
+    st.markdown(f":{color}[:material/{icon}:] {frame.plain(guard.message)} {frame.plain(guard.remedy)}")
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
@@ -103,16 +107,19 @@ with frame.page("Train", "A network looks at the labelled images again and again
     chosen = picked(found)
     going = sorted((s for s in found if s.active), key=lambda s: s.status != "running")
     shown = next((s for s in found if s.run.id == st.session_state.get("watched")), going[0] if going else None)
+    table(found, chosen)  # above what it shows, so that a tick moves nothing under the hand
     if len(chosen) > 1:
-        with st.expander("Train another network", icon=":material/add:", expanded=False):
+        comparison(current, chosen)
+        with st.expander("Train another network", icon=":material/add:", expanded=False, key="another-compared"):
             settings_form(current)
     elif shown is not None:
         st.session_state["watched"] = shown.run.id  # it stays in view when it ends
         panel(shown)
+        presets.reached(shown)
+        similarity.means(current, shown)
         cloned = st.session_state.get("cloned") == shown.run.id
         with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
             settings_form(current)
     else:
-        settings_form(current)
-    table(current, found, chosen)
+        settings_form(current, first=not found)
     archive.import_expander(current)

@@ -26,12 +26,15 @@ ASKED = """
     checkpoint, embedding, features, near duplicate, attribution, saliency, Grad-CAM
 """
 # Words of the form that need no explanation.
-PLAIN = set("after average best by colour early every factor first from keep of or output progressive rectangles size start the to".split())
+PLAIN = {*re.findall(r"\w+", "after best by colour every factor first from keep of output rectangles start the")}
 # Words that do, wherever they stand.
-TECHNICAL = set(
-    "adam adamw alpha backbone batch bfloat16 cosine cuda cutmix ema epoch epochs gpu gradient imagenet loss mixup momentum norm one-cycle "
-    "randaugment seed sgd sigmoid softmax validation weights".split()
-)
+TECHNICAL = {
+    *re.findall(
+        r"[\w-]+",
+        "adam adamw alpha backbone batch bfloat16 cosine cuda cutmix ema epoch epochs gpu gradient imagenet loss mixup momentum norm one-cycle "
+        "randaugment seed sgd sigmoid softmax validation weights",
+    )
+}
 
 
 def names() -> dict[str, str]:

@@ -30,7 +30,7 @@ from core import catalog, images, networks, runs
 from core.errors import AppError, Invalid, NotFound
 from core.ml import attribute, data, download, features, infer, model, worker
 from core.settings import settings
-from core.types import Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
+from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -263,7 +263,7 @@ def test_rows_that_do_not_fit_in_memory_are_gathered_with_the_same_result(monkey
     resident = data.Tensors([source], index, labels, how)
     monkeypatch.setattr(data, "free_memory", lambda device: 100)
     gathered = data.Tensors([source], index, labels, how)
-    assert resident.resident is not None and gathered.resident is None
+    assert resident.resident and not gathered.resident
     chosen = torch.tensor([3, 0, 14])
     for a, b in zip(resident.take(chosen), gathered.take(chosen), strict=True):
         assert torch.equal(a, b)
@@ -277,7 +277,7 @@ def test_two_epochs_in_a_process_of_their_own_leave_events_weights_and_predictio
     folder = make_run(rows, architecture="convnet", epochs=2, batch_size=16, patience=0)
     assert start(folder).wait(240) == 0
     history = runs.events(folder)
-    assert [type(e) for e in history if not isinstance(e, Preparing | Step)] == [Started, EpochEnd, EpochEnd, Ended]
+    assert [type(e) for e in history if not isinstance(e, Preparing | Step | Answers)] == [Started, EpochEnd, EpochEnd, Ended]
     assert isinstance(history[0], Preparing) and history[0].what == "Reading images"
     assert ended(folder).outcome == "succeeded" and ended(folder).best_epoch == epochs(folder)[-1].best_epoch
     table = pd.read_csv(runs.predictions_path(folder), dtype={"true": str, "predicted": str})
@@ -402,14 +402,14 @@ def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path,
         Image.fromarray(pixels).save(path)
         split: Split = "validation" if i >= 18 else "train"
         rows.append(SnapshotRow(image_id, f"{image_id[:2]}/{image_id}.png", ("red", "green")[i % 2], split))
-    values = {"pretrained": False, "freeze": False, "rectangles": True, "image_size": 64, "batch_size": 4, "progressive": True}
+    values = {"pretrained": False, "freeze": False, "rectangles": True, "image_size": 128, "batch_size": 4, "progressive": True}
     folder = make_run(tuple(rows), architecture="resnet18", epochs=3, **values)
     worker.main(folder)
     assert ended(folder).outcome == "succeeded", ended(folder)
     how = model.load(folder).preprocess
-    assert how.rectangles and sorted(images.shapes(how))[0] == (32, 96)
+    assert how.rectangles and sorted(images.shapes(how))[0] == (96, 160)
     files = [settings().images / r.path for r in rows[18:]]
-    assert {infer.read(str(f), how).shape[1:] for f in files} == {(64, 64), (64, 96), (96, 64)}
+    assert {infer.read(str(f), how).shape[1:] for f in files} == {(128, 128), (96, 160), (160, 96)}
     stored = {r.image_id: r.probabilities for r in runs.read_predictions(folder)}
     for row, answer in zip(rows[18:], infer.predict(str(folder), [str(f) for f in files]), strict=True):
         np.testing.assert_allclose(answer["probabilities"], stored[row.image_id], atol=1e-4)

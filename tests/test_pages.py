@@ -132,3 +132,40 @@ def test_an_export_is_offered_for_download_and_one_that_is_gone_makes_way(traine
     shutil.rmtree(settings().exports / app.session_state[key])
     app.run()
     assert not app.exception and not app.error and any(b.label == "Make the zip" for b in app.button)
+
+
+def test_the_form_shows_what_applies_and_keeps_it_while_another_page_is_open(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name)
+
+    def labels() -> set[str]:
+        return {e.label for kind in ("text_input", "number_input", "selectbox", "multiselect", "toggle") for e in app.get(kind)}
+
+    def choose(title: str, value: str) -> None:
+        next(s for s in app.selectbox if s.label == title).set_value(value).run()
+
+    assert {"Classes", "Mixup", "Weight decay", "Warm-up (epochs)"} <= labels()
+    assert not {"Momentum", "Step factor", "Step every (epochs)"} & labels()
+    choose("Optimiser", "sgd")
+    choose("Schedule", "step")
+    assert {"Momentum", "Step factor", "Step every (epochs)"} <= labels()
+    choose("Schedule", "one_cycle")
+    assert not {"Step factor", "Warm-up (epochs)"} & labels()
+    next(t for t in app.text_input if t.label == "Momentum").set_value("0.5").run()
+    assert "More (1 changed)" in [e.label for e in app.expander]
+    app.switch_page("dataset.py").run()
+    app.switch_page("train.py").run()
+    assert next(t for t in app.text_input if t.label == "Momentum").value == "0.5"
+    assert next(s for s in app.selectbox if s.label == "Schedule").value == "one_cycle"
+
+
+def test_the_counts_follow_the_chosen_classes_and_a_button_mends_what_is_warned_about(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name)
+    next(m for m in app.multiselect if m.label == "Classes").set_value(["3", "7"]).run()
+    assert "learns 2 classes from **" in words(app)
+    next(n for n in app.number_input if n.label.startswith("Batch size")).set_value(4000).run()
+    assert "A batch of 4,000 is more than the" in words(app)
+    next(b for b in app.button if b.label.startswith("Use batch size")).click().run()
+    assert "A batch of" not in words(app) and "learns 2 classes" in words(app)  # the rest stands as it was
+    next(m for m in app.multiselect if m.label == "Classes").set_value(["3"]).run()
+    assert "One class is no choice" in words(app) or "at least two classes" in words(app)
+    assert next(b for b in app.button if b.label == "Start training").disabled

@@ -115,7 +115,7 @@ def test_a_good_plan_is_not_warned_about() -> None:
         (FINE, config(), PHOTOS, "shrunk to 64 × 64", {"architecture": "efficientnet_lite0"}),
         (FINE, config(architecture="efficientnet_lite0", image_size=32), PHOTOS, "shrunk to 32 × 32", {"image_size": 0}),
         (FINE, config(architecture="efficientnet_lite0", image_size=28), DIGITS, "frozen layers know colour", {"architecture": "convnet"}),
-        (planned({"0": 40, "1": 40}), config(flip="horizontal"), DIGITS, "“0” and “1” are signs", {"flip": "none"}),
+        (planned({"0": 40, "1": 40}), config(flip="horizontal"), DIGITS, "“0” and “1” are digits or letters: mirrored", {"flip": "none"}),
         (planned({"turn left": 40, "turn right": 40}), config(flip="both"), PHOTOS, "the other side", {"flip": "none"}),
         (planned({"six": 40, "nine": 40}), config(rotate=90), DIGITS, "a 6 turned round is a 9", {"rotate": 15.0}),
         (FINE, config(batch_size=200), DIGITS, "A batch of 200 is more than the 90 training images", {"batch_size": 8}),

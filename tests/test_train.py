@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,30 @@ def test_a_stopped_run_keeps_what_it_learned_and_a_second_click_starts_no_twin(s
     assert evaluate.evaluate(run.id, "validation").changed == 0
 
 
+def test_two_clicks_at_once_start_one_run_and_resume_it_once(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[Path] = []
+    begin = launch.launcher.start
+
+    def slowly(folder: Path, command: list[str]) -> None:
+        time.sleep(0.3)  # in which the other click finds no living process yet
+        launched.append(folder)
+        begin(folder, command)
+
+    monkeypatch.setattr(launch.launcher, "start", slowly)
+
+    def twice(act: Callable[[], object]) -> int:
+        with ThreadPoolExecutor(2) as clicks:
+            return sum(isinstance(one.exception(), Conflict) for one in [clicks.submit(act) for _ in range(2)])
+
+    assert twice(lambda: train.start(small.id, ENDLESS, "tester")) == 1 and len(launched) == 1
+    run_id = launched[0].name
+    train.pause(run_id)
+    assert train.wait(run_id).status == "paused"
+    assert twice(lambda: train.resume(run_id)) == 1 and len(launched) == 2
+    train.stop(run_id)
+    assert train.wait(run_id).status == "stopped"
+
+
 def test_a_killed_run_is_lost_and_its_log_and_last_weights_can_be_read(small: Dataset) -> None:
     run = train.start(small.id, ENDLESS, "tester")
     folder = runs.folder(run.id)
@@ -221,7 +246,10 @@ def test_a_lost_run_is_folded_once_and_a_damaged_one_is_left_out(small: Dataset,
 def test_an_estimate_comes_from_runs_of_the_same_work_only(trained: Trained) -> None:
     config, dataset_id = train.state(trained.run_id).run.config, trained.dataset.id
     n = train.state(trained.run_id).run.counts["train"]
-    same, longer = train.estimate(dataset_id, config, n), train.estimate(dataset_id, replace(config, epochs=2 * config.epochs, seed=7), 3 * n)
+    same, longer = (
+        train.estimate(dataset_id, config, n),
+        train.estimate(dataset_id, replace(config, epochs=2 * config.epochs, seed=7), 3 * n),
+    )
     assert same is not None and longer is not None and longer.seconds == pytest.approx(6 * same.seconds)
     for other in ({"image_size": 96}, {"batch_size": 21}, {"architecture": "linear"}):
         assert train.estimate(dataset_id, replace(config, **other), n) is None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import runs
-from core.errors import AppError
+from core.errors import AppError, Invalid
 from core.ml.data import Stopped
 from core.ml.fit import Training, drawn, freeze, halves, train_mode
 from core.ml.worker import device_name, failed, out_of_memory, pick_device, prepare, turn
@@ -25,6 +25,7 @@ LOW, HIGH = 1e-7, 10.0
 BURST = 4.0  # times the smallest loss: what is seen after that is of no use
 WIDTH = 0.2  # decades of learning rate, of the smoothing
 LEAST = 0.03  # share of the loss that has to be lost
+BY_CHANCE = 6  # times its noise, that a curve that goes nowhere may rise and fall in eight decades
 
 
 def main(folder: Path, steps: int) -> None:
@@ -54,6 +55,10 @@ def find(folder: Path, steps: int) -> Ended:
     device = pick_device(run.config.device)
     with turn(folder, device):
         t = prepare(folder, run, device).training(run.config)
+        if callable(getattr(t.model, "learn", None)):
+            raise Invalid(
+                "This network is computed in one pass over the images: it has no learning rate.", "Choose a network that is trained."
+            )
         learning = sum(p.numel() for group in t.optimizer.param_groups for p in group["params"])
         everything = sum(p.numel() for p in t.model.parameters())
         runs.append(folder, Started(device_name(device), everything, learning, steps, 1, now()))
@@ -92,7 +97,7 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
         for x, y in stage.train.take_batches([waiting.pop(0)], stage.augment):
             with half:
                 loss = F.cross_entropy(learner(x), y, t.class_weights, label_smoothing=config.label_smoothing)
-            value = float(loss)
+            value = float(loss.detach())
             mean = 0.9 * mean + 0.1 * value
             current = mean / (1 - 0.9 ** (step + 1))
             best = min(best, current)
@@ -121,9 +126,10 @@ def suggest(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray) -> float 
     lowest = int(smooth.argmin()) if len(smooth) else 0
     if lowest < 3:
         return None
-    noise = float((losses - smooth)[: lowest + 1].std())
+    together = max(1.0, 2 * np.sqrt(np.pi) * WIDTH / np.log10(rates[1] / rates[0]))  # steps that the smoothing lays together
+    noise = float((losses - smooth)[: lowest + 1].std()) / np.sqrt(together)
     drop = float(smooth[: lowest + 1].max() - smooth[lowest])
-    if drop < max(LEAST * float(smooth[0]), noise):
+    if drop < max(LEAST * float(smooth[0]), BY_CHANCE * noise):
         return None
     slope = np.gradient(smooth[: lowest + 1], np.log10(rates[: lowest + 1]))
     first = last = int(slope.argmin())

@@ -134,7 +134,8 @@ def module_of(layer: Layer, before: tuple[int, ...]) -> nn.Module:
         return nn.Linear(before[0], layer.size)
     if layer.kind == "dropout":
         return nn.Dropout(layer.rate)
-    return {"gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}.get(layer.function, nn.ReLU)()
+    activation: type[nn.Module] = {"gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}.get(layer.function, nn.ReLU)
+    return activation()
 
 
 # Building -----------------------------------------------------------------------------------------
@@ -294,10 +295,10 @@ def pretrained(arch: Architecture, classes: int, preprocess: Preprocess) -> nn.M
 
     What its head answers means nothing: it is to be replaced.
     """
+    if arch.weights == "embedded":
+        return filled(lambda: create(arch, 1000, preprocess), embedded)
     try:
         with network_timeout(30):
-            if arch.weights == "embedded":
-                return filled(lambda: create(arch, 1000, preprocess), embedded)
             if arch.factory.startswith("torchvision:"):
                 return filled(lambda: create(arch, 1000, preprocess), lambda model: of_torchvision(arch, model))
             return of_timm(arch, classes)
@@ -305,10 +306,9 @@ def pretrained(arch: Architecture, classes: int, preprocess: Preprocess) -> nn.M
         raise
     except Exception as e:  # no network, wrong hash, damaged file, a server's refusal: each library has its own words
         file, folder, known = networks.weights_file(arch), networks.weights_folder(), networks.facts(arch)
-        address = known.url if known else ""
         raise WeightsMissing(
             f"The pretrained weights of {arch.title} could not be loaded.",
-            f"Put the file {file} from {address} into {folder}, choose EfficientNet-Lite0, which works without the network, "
+            f"Save {known.url if known else ''} as {folder / file}, choose EfficientNet-Lite0, which works without the network, "
             "or start from random weights.",
         ) from e
 
@@ -327,11 +327,24 @@ def of_torchvision(arch: Architecture, model: nn.Module) -> Weights:
 
 
 def of_timm(arch: Architecture, classes: int) -> nn.Module:
+    """timm's own download tries for over a minute where there is no network, so the file is fetched first."""
     from timm import create_model
 
-    file = networks.weights_folder() / networks.weights_file(arch)
-    overlay = {"file": str(file)} if file.is_file() else None
-    model: nn.Module = create_model(arch.factory.partition(":")[2], pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
+    file, fetched = networks.weights_path(arch), networks.weights_folder() / networks.weights_file(arch)
+    if file is None:
+        known = networks.facts(arch)
+        assert known is not None
+        fetched.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(known.url, str(fetched), progress=False)
+    try:
+        overlay = {"file": str(file or fetched)}
+        model: nn.Module = create_model(
+            arch.factory.partition(":")[2], pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
+        )
+    except Exception:
+        if file is None:
+            fetched.unlink()  # a connection that broke off leaves half a file
+        raise
     return without_inplace(model)
 
 

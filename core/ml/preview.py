@@ -22,7 +22,7 @@ GAP = 4
 def variants(config: RunConfig, sizes: Sequence[tuple[int, int, int]], file: str, other: str, seed: int) -> bytes:
     """Nine draws of the augmentation as one PNG, three by three; sizes: (width, height, channels) of some training images."""
     preprocess = preprocess_for(config, sizes)
-    picture, mate = (torch.from_numpy(read(path, preprocess)) for path in (file, other))
+    picture, mate = (torch.from_numpy(read(path, preprocess).copy()) for path in (file, other))
     if mate.shape != picture.shape:  # in training only pictures of one shape meet
         mate = F.interpolate(mate[None].float(), list(picture.shape[1:]))[0].to(torch.uint8)
     drawn = show(config, preprocess, picture, mate, seed, ROW * ROW).numpy()

@@ -277,7 +277,7 @@ def sizes(config: RunConfig, before: int, preprocess: Preprocess) -> list[tuple[
     """
     stages: list[tuple[int, int]] = []
     for third, share in enumerate((1 / 2, 3 / 4, 1) if config.progressive else (1.0,), 1):
-        last = before + round((config.epochs - before) * (third / 3 if config.progressive else 1))
+        last = before + (config.epochs - before) * third // 3 if config.progressive else config.epochs
         side = preprocess.crop if share == 1 else min(preprocess.crop, max(32, round(preprocess.crop * share / 32) * 32))
         if last > (stages[-1][0] if stages else before):
             stages.append((last, side))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from core import api, archive, dataset, uploads
@@ -81,7 +83,7 @@ def _exported(state: archive.ArchiveState) -> None:
     if parity is None or not parity["images"]:
         st.warning(frame.plain(state.exported.words), icon=":material/info:")
     elif parity["passed"]:
-        st.caption(f":green[:material/check:] ONNX and PyTorch. {frame.plain(state.exported.words)}")
+        st.caption(f":green[:material/check:] {frame.plain(state.exported.words)}")
     else:
         st.error(frame.plain(state.exported.words), icon=":material/error:")
 
@@ -117,10 +119,10 @@ def import_expander(current: Dataset) -> None:
         )
         if sent:
             ((path, title),) = uploads.files(sent["upload"])
-            _choose(current, archive.look(path, title), str(path), title, key)
+            _choose(current, archive.look(path, title), path, title, key)
 
 
-def _choose(current: Dataset, looked: archive.Looked, path: str, title: str, key: str) -> None:
+def _choose(current: Dataset, looked: archive.Looked, path: Path, title: str, key: str) -> None:
     """What is in the zip, and which dataset it should belong to."""
     found, here = looked.found, {d.name: n for d, n in looked.here}
     names = [d.name for d in dataset.datasets()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from itertools import accumulate
+from math import log10
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -109,7 +110,7 @@ def curves(
     runs: Sequence[tuple[str, Sequence[EpochEnd]]], what: Literal["loss", "accuracy"], over: Literal["epochs", "seconds"], n: str
 ) -> go.Figure:
     """Runs (name, epochs) over each other, a colour each: training dashed, validation solid. n: validation images, in words."""
-    figure = base(f"{what.capitalize()} after each epoch (validation n = {n})", 340)
+    figure = base(f"{what.capitalize()} after each epoch (validation n = {n})", 360)
     for (name, epochs), color in zip(runs, RUN_COLORS, strict=False):
         xs = [e.epoch for e in epochs] if over == "epochs" else list(accumulate(e.seconds for e in epochs))
         for part, dash in (("train", "dash"), ("val", "solid")):
@@ -127,7 +128,8 @@ def curves(
                 opacity=0.9 if part == "train" else 1,
                 hovertemplate=f"{escape(name)}, {word}: %{{y:{'.4f' if what == 'loss' else '.1%'}}}<extra></extra>",
             )
-    figure.update_layout(showlegend=True, hovermode="closest")
+    legend = {"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"}  # below: six names would cover the title on a narrow screen
+    figure.update_layout(showlegend=True, hovermode="closest", legend=legend, margin={"b": 84})
     figure.update_xaxes(title="epoch" if over == "epochs" else "seconds of training", rangemode="tozero")
     figure.update_yaxes(title="loss (cross-entropy, nats)" if what == "loss" else "share of images right")
     if what == "accuracy":
@@ -198,7 +200,7 @@ def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
 
 def schedule(epochs: Sequence[float], rates: Sequence[float], name: str) -> go.Figure:
     """The learning rate through a run that has not begun."""
-    figure = base(f"Learning rate through the run: {name} (n = {epochs[-1]:g} epochs)", 190)
+    figure = base(f"Learning rate: {name} (n = {epochs[-1]:g} epochs)", 190)
     figure.add_scatter(
         x=epochs,
         y=rates,
@@ -213,7 +215,7 @@ def schedule(epochs: Sequence[float], rates: Sequence[float], name: str) -> go.F
 
 def rate_curve(found: Curve) -> go.Figure:
     """The loss while the learning rate rises, and the rate that is suggested."""
-    figure = base(f"Loss while the learning rate rises (n = {found.images:,} training images, {len(found.rates)} steps)", 260)
+    figure = base(f"Loss by learning rate (n = {found.images:,} images)", 260)
     figure.add_scatter(
         x=found.rates,
         y=found.losses,
@@ -231,9 +233,12 @@ def rate_curve(found: Curve) -> go.Figure:
         hovertemplate="%{x:.2g}: %{y:.3f} smoothed<extra></extra>",
     )
     if found.suggested is not None:
-        figure.add_vline(x=found.suggested, line={"color": TEST, "dash": "dash"}, annotation={"text": f"{found.suggested:.2g}", "yref": "paper"})
+        figure.add_vline(x=found.suggested, line={"color": TEST, "dash": "dash"})
+        # On a logarithmic axis a note stands at the logarithm, a line at the value.
+        figure.add_annotation(x=log10(found.suggested), y=1, yref="paper", text=f"{found.suggested:.2g}", showarrow=False, xanchor="left", xshift=4)
     low, high = min(found.smooth), max(found.smooth[: max(1, len(found.smooth) // 2)])
-    figure.update_xaxes(title="learning rate", type="log", dtick=1, exponentformat="power")
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(title="learning rate", type="log", dtick=2, exponentformat="power")
     figure.update_yaxes(title="loss (nats)", range=[low - 0.15 * (high - low), high + 0.4 * (high - low)])  # where it bursts is cut off
     return figure
 

@@ -23,8 +23,8 @@ def find_rate(current: Dataset, values: dict[str, Any], under: DeltaGenerator, b
             icon=":material/troubleshoot:",
             type="tertiary",
             key=f"{key}-find-rate",
-            help="Trains for 100 steps, or some more, while the learning rate rises from 1e-7 to 10, and takes the one where the loss fell fastest. "
-            "It looks at training images only, and its weights are thrown away.",
+            help="A trial of some 100 steps while the learning rate rises from 1e-7 to 10. It sees training images only, and its weights "
+            "are thrown away.",
         )
     with below, frame.told():
         if pressed:
@@ -53,7 +53,11 @@ def _progress(find_id: str) -> None:
             st.rerun()
         with st.container(horizontal=True, vertical_alignment="center"):
             what = found.message or (
-                f"Step {found.done} of {finder.steps(found.config)}" if found.done else "Waiting for its turn" if found.status == "queued" else "Starting"
+                f"Step {found.done} of {finder.steps(found.config)}"
+                if found.done
+                else "Waiting for its turn"
+                if found.status == "queued"
+                else "Starting"
             )
             st.progress(min(1.0, found.done / finder.steps(found.config)), f"Finding a learning rate: {what}", width="stretch")
             if st.button("Stop", icon=":material/stop_circle:", key="find-stop"):
@@ -61,11 +65,11 @@ def _progress(find_id: str) -> None:
 
 
 def _outcome(found: finder.Find, place: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(_said(found), width="stretch")
-        if st.button("Close", icon=":material/close:", type="tertiary", key="find-close"):
-            del st.session_state[place]
-            st.rerun()
+    text, close = st.columns([5, 1])
+    text.markdown(_said(found))
+    if close.button("Close", icon=":material/close:", type="tertiary", key="find-close"):
+        del st.session_state[place]
+        st.rerun()
     if found.curve is not None:
         st.plotly_chart(figures.rate_curve(found.curve), key=f"find-curve-{found.id}", config={"displayModeBar": False})
 
@@ -82,4 +86,7 @@ def _said(found: finder.Find) -> str:
             ":orange[:material/warning:] The loss did not fall at any learning rate, so the field was left as it was. "
             "A larger batch makes the curve smoother; labels at random would look like this, too."
         )
-    return f"The loss fell fastest around **{found.curve.suggested:.2g}**; that stands in the field now. Tried with {frame.plain(how)}."
+    return (
+        f"The loss fell fastest around **{found.curve.suggested:.2g}**; that stands in the field now. "
+        f"Tried with {frame.plain(how)}, {len(found.curve.rates)} steps: the dots; the line is smoothed."
+    )

@@ -134,7 +134,8 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
             st.caption(sentence)
             if current is not None:
                 _chips(current)
-        _running()
+        with st.container(key="running"):  # always in its place: else what follows would be mounted anew when a run begins or ends
+            _running()
     with guarded(title):
         yield current
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from random import randrange
 from typing import Any
 
 import streamlit as st
@@ -28,7 +29,6 @@ FIRST = (
 )  # the others stand under “More”
 OF_THE_NETWORK = ("learning_rate", "batch_size")  # each network has its own default
 DETAILS = ("step_every", "step_factor")  # beside the schedule they belong to
-AUGMENTATION = ("flip", "crop", "rotate", "color", "randaugment", "mixup", "cutmix")
 APPLIES: dict[str, Callable[[Mapping[str, Any], Dataset], bool]] = {
     "momentum": lambda v, _: v["optimizer"] == "sgd",
     "step_every": lambda v, _: v["schedule"] == "step",
@@ -50,13 +50,16 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
 
     def draw(names: Sequence[str]) -> dict[str, DeltaGenerator]:
         """Draws the fields in rows of three and returns the column of each, for what belongs under it."""
-        columns = {}
+        places = {}
         for first in range(0, len(names), 3):
-            for column, name in zip(st.columns(3), names[first : first + 3], strict=False):
+            row = names[first : first + 3]
+            # Titles of two lines must not move the fields of a row, but for what stands under the learning rate.
+            columns = st.columns(3, vertical_alignment="top" if "learning_rate" in row else "bottom")
+            for column, name in zip(columns, row, strict=False):
                 with column:
                     values[name] = form.field(PARAMS[name], defaults.get(name), key=place(name), titles=_title(name), names=current.classes)
-                columns[name] = column
-        return columns
+                places[name] = column
+        return places
 
     def those(group: str, wanted: Callable[[str], bool]) -> list[str]:
         """The fields of the group that apply, as far as is known from those drawn so far."""
@@ -69,6 +72,11 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
         with st.expander(f"More ({n} changed)" if n else "More", key=f"{key}-more-{group}", icon=":material/more_horiz:"):
             draw(names)
 
+    if arch.name in networks.BASELINES:  # one pass over the images as they are, and no weights
+        values |= {"epochs": 1, "patience": 0}
+        with st.expander("Images", expanded=True, icon=":material/image:", key=f"{key}-images"):
+            draw([n for n in ("image_size", "classes") if n not in APPLIES or APPLIES[n](values, current)])
+        return {name: value for name, value in values.items() if name not in network}
     with st.expander("How it learns", expanded=True, icon=":material/tune:", key=f"{key}-learning"):
         columns = draw([n for n in FIRST if PARAMS[n].group == "learning"])
         found_rate = st.container()
@@ -112,10 +120,10 @@ NINE = "nine"  # in the session: which image, and which draw of it
 def variants(current: Dataset, values: Values) -> None:
     """What training makes of one image with the settings as they stand."""
     config = _config(values)
-    if config is None or not any(getattr(config, name) != PARAMS[name].default for name in AUGMENTATION):
+    if config is None or not plan.augmented(config):
         return
     with st.container(border=True, key="variants"), frame.told():
-        number, seed = st.session_state.get(NINE, (0, 0))
+        number, seed = st.session_state.setdefault(NINE, (randrange(10_000), 0))
         found = plan.plan(current.id, config.classes)
         image, other = plan.example(current.id, found, number), plan.example(current.id, found, number + 1)
         if image is None or other is None:

@@ -53,13 +53,15 @@ def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[st
         st.session_state[chosen] = names[0]
     shown = [networks.architecture(name) for name in names]
     how = {a.name: networks.preprocess_for(catalog.run_config({"architecture": a.name}), seen) for a in shown}
-    captions = [_facts(a, how[a.name].channels, how[a.name].crop, len(current.classes), speeds) for a in shown]
+    lines = {
+        a.name: f"{frame.plain(a.title)}\u2002:gray[{_facts(a, how[a.name].channels, how[a.name].crop, len(current.classes), speeds)}]"
+        for a in shown
+    }
     return str(
         st.radio(
             PARAMS["architecture"].title,
             names,
-            format_func=lambda n: frame.plain(networks.architecture(n).title),
-            captions=captions,
+            format_func=lines.__getitem__,
             key=chosen,
             persist_state="session",
             help=PARAMS["architecture"].help,
@@ -70,11 +72,11 @@ def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[st
 def _facts(arch: Architecture, channels: int, side: int, classes: int, speeds: dict[str, speed.Speed]) -> str:
     """One line: parameters, input size, speed on this machine, weights."""
     if arch.name == OWN:
-        return "convolution, normalisation, activation, pooling, dropout and dense layers, row by row"
+        return "row by row"
     facts = []
     if (count := networks.parameters(arch, channels, side, classes)) is not None:
         facts.append(f"{amount(count)} parameters")
-    facts.append(f"{side} × {side} pixels" if arch.input_size is None else f"{arch.input_size} × {arch.input_size} pixels")
+    facts.append(f"{arch.input_size or side} × {arch.input_size or side}")
     if arch.name in speeds:
         facts.append(f"about {_rate(speeds[arch.name].images_per_s)} images/s here")
     if weights := _where(arch):
@@ -121,7 +123,7 @@ def _search(key: str) -> None:
             st.caption("No network has this name. Try a part of it, such as resnet or vit.")
         for arch in found:
             st.button(
-                f"{frame.plain(arch.title)} :gray[{' · '.join(_line(arch))}]",
+                f"{frame.plain(arch.title)}\u2002:gray[{' · '.join(_line(arch))}]",
                 key=f"{key}-take-{arch.name}",
                 type="tertiary",
                 on_click=_take,
@@ -217,9 +219,8 @@ def _waiting(config: Any, seen: Any, classes: int) -> None:
 def _build(current: Dataset, start: Values, key: str, seen: Any, size: int) -> Values:
     """The builder; its answer is checked in plain Python, so that every key pressed has its answer at once."""
     kept = f"layers-{key}"
-    first = [
-        asdict(row) if isinstance(row, Layer) else dict(row) for row in start.get("layers") or layers.EXAMPLES["Two 5 × 5 convolutions"]
-    ]
+    begin = start.get("layers", ()) if start.get("architecture") == OWN else layers.EXAMPLES["Two 5 × 5 convolutions"]
+    first = [asdict(row) if isinstance(row, Layer) else dict(row) for row in begin]
     given: list[Values] = st.session_state.get(kept, first)
     values: Values = {"output": form.field(PARAMS["output"], start.get("output"), key=f"{key}-output", titles=lambda o: OPTION_TITLES[o])}
     config = catalog.run_config({"architecture": OWN, "image_size": size if size >= 8 else 0})
@@ -239,11 +240,14 @@ def _build(current: Dataset, start: Values, key: str, seen: Any, size: int) -> V
     drawn += [
         {"number": i, "kind": "", "title": "", "shape": [], "parameters": 0, "formula": "", "problem": _sentence(p)} for i, p in bad.items()
     ]
-    total = sum(row.parameters for row in rows)
-    whole = not bad and not layers.problem(rows)
-    facts = f"{total:,} parameters · pictures of {how.crop} × {how.crop}, {'grey' if how.channels == 1 else 'in colour'}"
-    if not bad and not whole and not any(row.problem for row in rows):
-        facts = layers.problem(rows)
+    wrong = [*bad, *(row.number for row in rows if row.problem)]
+    if wrong:
+        facts = f"It cannot be trained so: see {f'layer {wrong[0]}' if wrong[0] else 'the output'}."
+    else:
+        total = sum(row.parameters for row in rows)
+        facts = layers.problem(rows) or (
+            f"{total:,} parameters · pictures of {how.crop} × {how.crop}, {'grey' if how.channels == 1 else 'in colour'}"
+        )
     answer = builder(
         {"channels": how.channels, "side": how.crop},
         shape.blocks_of_own(rows),
@@ -272,19 +276,19 @@ def _speed(arch: Architecture, speeds: dict[str, speed.Speed], key: str) -> None
         _measuring(doing)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}-speed"):
-        wanted = speed.measurable()
+        library, wanted = arch.factory.partition(":")[0], speed.measurable()
         if arch.name in speeds:
             one = speeds[arch.name]
             st.caption(
                 f"About {_rate(one.images_per_s)} images/s in training here ({frame.plain(one.device)}, all layers learning, {one.side} × {one.side}).",
                 width="content",
             )
-        elif arch.name != OWN:
+        elif library in speed.LIBRARIES:
             st.caption("Its speed here is not measured yet.", width="content")
-        if arch.name not in (*wanted, OWN) and arch.name not in speeds:
-            title, wanted = "Measure it", [arch.name]
+        if arch.name not in wanted and library in speed.LIBRARIES:
+            title, wanted = "Measure again" if arch.name in speeds else "Measure it", [arch.name]
         else:
-            title = "Measure again" if set(wanted) <= speeds.keys() else "Measure the speed of all eight" if arch.name == OWN else "Measure"
+            title = "Measure all again" if set(wanted) <= speeds.keys() else f"Measure all {len(wanted)}"
         with frame.told():
             if st.button(
                 title,

@@ -16,10 +16,12 @@ from core.types import Dataset, Evaluation, Interval, RunConfig
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
+from pages.shared.form import words
 
 PER_PAGE = 50
 PICTURES = 60
 FEW = 5  # runs that need no filter
+ROW, ROWS = 33, 7  # pixels of a row; rows in view, the others are scrolled to: what a run shows stands below
 PICKED = "picked-runs"  # in the session: {"ids": ticked runs, "watched": what was in view when they were ticked}
 CELLS = {"both": "Both right", "only_a": "Only A right", "only_b": "Only B right", "neither": "Both wrong"}
 LETTERS = "ABCDEF"
@@ -64,8 +66,8 @@ def _pick(ids: list[str]) -> dict[str, Any]:
 # The table ----------------------------------------------------------------------------------------
 
 
-def table(current: Dataset, found: list[train.RunState], chosen: list[train.RunState]) -> None:
-    """All runs, newest first: one ticked is shown, several are compared below."""
+def table(found: list[train.RunState], chosen: list[train.RunState]) -> None:
+    """All runs, newest first, with a box to tick beside each."""
     if not found:
         _acts([])
         return
@@ -81,11 +83,7 @@ def table(current: Dataset, found: list[train.RunState], chosen: list[train.RunS
     if pages > 1:
         st.pagination(pages, key="runs-page")
     _acts(chosen)
-    if len(chosen) > compare.MOST:
-        st.info(f"{len(chosen)} runs are ticked; up to {compare.MOST} can be compared.", icon=":material/info:")
-    elif len(chosen) > 1:
-        comparison(current, chosen)
-    elif len(found) > 1:
+    if len(found) > 1 and not chosen:
         st.caption("Tick one run to see it, two or more to compare them.")
 
 
@@ -110,7 +108,7 @@ def _filtered(found: list[train.RunState]) -> list[train.RunState]:
             )  # fmt: skip
 
     def fits(s: train.RunState) -> bool:
-        words = " ".join((s.run.name, s.run.id, _network(s.run.config), s.run.by, s.run.preset, s.status, s.note, *s.tags)).lower()
+        words = " ".join((s.run.name, s.run.id, _network(s.run.config), s.run.by, s.run.preset, status(s), s.note, *s.tags)).lower()
         return all(word in words for word in (text or "").lower().split()) and set(wanted or ()) <= set(s.tags)
 
     return [s for s in found if fits(s)]
@@ -136,6 +134,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
     silent = [name for name in ("tags", "note") if not any(getattr(s, name) for s in part)]
     st.dataframe(
         pd.DataFrame([_row(s, settings) for s in part]).drop(columns=silent),
+        height="auto" if len(part) <= ROWS else ROW * (ROWS + 1),
         hide_index=True,
         on_select=ticks,
         selection_mode="multi-row",
@@ -171,7 +170,7 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
     enough = right is not None and n >= evaluate.TOO_FEW
     return {
         "run": s.run.name,
-        "status": f"queued, place {s.place}" if s.place else s.status,
+        "status": status(s),
         "right": 100 * right.value if right and enough else None,
         "interval": f"{right.low:.1%} to {right.high:.1%}, n = {n:,}" if right and enough else share(right, n),
         "loss": s.best.val_loss if s.best else None,
@@ -185,6 +184,12 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
         "tags": list(s.tags),
         "note": s.note,
     }
+
+
+def status(s: train.RunState) -> str:
+    """In the words of its panel, with the place in line."""
+    word = {"pending": "starting", "succeeded": "finished", "lost": "cut off"}.get(s.status, s.status)
+    return f"{word}, place {s.place}" if s.place else word
 
 
 def so_far(s: train.RunState) -> tuple[Interval | None, int]:
@@ -212,21 +217,6 @@ def _column(name: str) -> Any:
 
 def _cell(name: str, value: Any) -> Any:
     return value if catalog.PARAMS[name].kind in ("int", "float") else words(name, value)
-
-
-def words(name: str, value: Any) -> str:
-    """A setting's value as people read it."""
-    kind = catalog.PARAMS[name].kind
-    if name == "architecture":
-        known = networks.find(value)
-        return known.title if known else str(value)
-    if kind == "bool":
-        return "yes" if value else "no"
-    if kind == "layers":
-        return " → ".join(f"{layer.kind} {layer.size or layer.function or ''}".strip() for layer in value) or "none"
-    if kind == "names":
-        return ", ".join(value) or "all"
-    return f"{value:g}" if kind == "float" else catalog.OPTION_TITLES.get(value, str(value))
 
 
 def _acts(chosen: list[train.RunState]) -> None:
@@ -274,6 +264,9 @@ def _restore(gone: list[str]) -> None:
 
 def comparison(current: Dataset, chosen: list[train.RunState]) -> None:
     """Two to six runs: what differs in settings, images, figures and curves; for two, the images whose answer flipped."""
+    if len(chosen) > compare.MOST:
+        st.info(f"{len(chosen)} runs are ticked; up to {compare.MOST} can be compared.", icon=":material/info:")
+        return
     st.subheader(f"{len(chosen)} runs beside each other", anchor=False)
     chips = "".join(
         f'<span><b style="background:{color};color:#fff;border-radius:4px;padding:0 .4rem;margin-right:.4rem">{letter}</b>{escape(s.run.name)}</span>'
@@ -286,7 +279,7 @@ def comparison(current: Dataset, chosen: list[train.RunState]) -> None:
             judged.append(evaluate.evaluate(s.run.id, "validation"))
         except AppError:  # it is not there yet, or has no validation images: the table says so
             judged.append(None)
-    left, right = st.columns(2)
+    left, right = st.columns(2) if len(chosen) == 2 else (st.container(), st.container())  # more columns need the whole width
     with left:
         _settings(chosen)
     with right:
@@ -330,7 +323,7 @@ def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> N
             f"{n:,}",
             loss or (f"{s.best.val_loss:.3f}, so far" if s.best and s.best.val_loss is not None else "unknown"),
             f"{s.best_epoch} of {s.epochs}" if s.best_epoch else "none yet",
-            f"{s.seconds:,.1f}" if s.seconds else s.status,
+            f"{s.seconds:,.1f}" if s.seconds else status(s),
             "none yet" if size is None else f"{size / 1e6:.2f} MB" if size > 1e5 else f"{size / 1e3:.1f} kB",
         )
         for row, cell in zip(rows.values(), cells, strict=True):
@@ -347,8 +340,10 @@ def _images(chosen: list[train.RunState]) -> None:
         found = compare.changes(first.run, s.run)
         moved |= "validation" in found
         for split, one in found.items():
-            said = [f"{n:,} {word}" for n, word in ((one.added, "more"), (one.gone, "fewer"), (one.relabelled, "with another label")) if n]
-            lines.append(f"{letter} had {' and '.join(said)} of the {'training' if split == 'train' else split} images")
+            said = [
+                f"{n:,} {word}" for n, word in ((one.added, "added"), (one.gone, "missing"), (one.relabelled, "with another label")) if n
+            ]
+            lines.append(f"{letter}, {'training' if split == 'train' else split} images: {', '.join(said)}")
     if not lines:
         st.caption(
             f"All saw the same images with the same labels: {first.run.counts['train']:,} to learn from, {first.run.counts['validation']:,} to validate."
@@ -375,7 +370,7 @@ def _curves(chosen: list[train.RunState]) -> None:
     for column, what in zip(st.columns(2), ("loss", "accuracy"), strict=True):
         with column:
             st.plotly_chart(
-                curves(lines, what, over, n),  # type: ignore[arg-type]
+                curves(lines, what, over, n),
                 key=f"curves-{what}",
                 config={"displayModeBar": False},
                 alt=f"{what} of the runs after each epoch",
@@ -402,7 +397,7 @@ def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: lis
         if on_test:
             st.warning("These are test images. Whoever chooses a run by them needs other images to test it.", icon=":material/lock_open:")
             judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
-        found = compare.paired(judged[0], judged[1])  # type: ignore[arg-type]
+        found = compare.paired(judged[0], judged[1])
         st.markdown(verdict(found))
         if found.n:
             _pictures(current, found, _choose_cell(found))

@@ -9,12 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from core import api, catalog, dataset, evaluate, presets, train
+from core import api, catalog, dataset, presets, train
+from core.errors import Conflict
 from core.types import Run
 from pages.shared import archive, form, frame, thumbs
 from pages.shared.figures import class_color
+from pages.shared.form import words
 from pages.shared.live import live
-from pages.shared.runs import words
 
 CHIPS = {
     "pending": ("starting", ":material/hourglass_top:", "gray"),
@@ -93,9 +94,13 @@ def buttons(state: train.RunState) -> None:
 
 def go_on(run: Run, changes: Mapping[str, Any] | None = None) -> None:
     """Lets the run go on, or starts the one that the changes ask for, and shows it."""
+    st.session_state["resumed"] = time.monotonic()
     with frame.told():
-        st.session_state["watched"] = train.resume(run.id, changes).id
-        st.session_state["resumed"] = time.monotonic()
+        try:
+            st.session_state["watched"] = train.resume(run.id, changes).id
+        except Conflict:  # a second click, or another person: what the first one has set going is shown
+            going = [s.run.id for s in train.list_runs(run.dataset_id) if s.active]
+            st.session_state["watched"] = run.id if run.id in going or not going else going[0]
         st.rerun()
 
 
@@ -124,12 +129,10 @@ def note_and_tags(state: train.RunState) -> None:
 
 def remarks(state: train.RunState) -> None:
     """Preset, note and tags, where there are any."""
-    if preset := presets.find(state.run.preset):
-        line = f"Published: {preset.published_text}."
-        with frame.told():
-            if state.status == "succeeded":
-                line = published(state.run.id)
-        st.caption(f":material/bookmark: Preset “{frame.plain(preset.title)}”. {frame.plain(line)}", help=frame.plain(preset.note))
+    preset = presets.find(state.run.preset)
+    if preset and state.status != "succeeded":  # then its figure stands beside the published one
+        text = f"Preset “{preset.title}”. Published: {preset.published_text}."
+        st.caption(f":material/flag: {frame.plain(text)}", help=frame.plain(preset.note))
     if state.tags:
         with st.container(horizontal=True, gap="small"):
             for tag in state.tags:
@@ -150,16 +153,6 @@ def facts(run: Run) -> str:
         ]
     images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
     return frame.plain(f"{', '.join(parts)}; {images}")
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def published(run_id: str) -> str:
-    """The figure of a finished run's preset, and the run's own with the labels it was trained on."""
-    preset = presets.find(train.state(run_id).run.preset)
-    assert preset is not None
-    if preset.split not in evaluate.splits(run_id):
-        return f"Published: {preset.published_text}."
-    return presets.published_line(preset, evaluate.evaluate(run_id, preset.split, today=False))
 
 
 @st.cache_data(max_entries=200, show_spinner=False)

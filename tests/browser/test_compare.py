@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
 
-ROW = 35  # pixels of a row of the table, its head included
+ROW = 33  # pixels of a row of the table, its head included
 
 
 def tick(page: Page, row: int) -> None:
