@@ -252,9 +252,9 @@ class Run {
       const stop = when && (plan.stop_on === "accuracy" ? `; without a better accuracy${when}` : `;${when}`);
       return `Validation loss has risen for ${this.risen} epochs: the network begins to memorise${stop}.`;
     }
+    if (this.warming) return "The learning rate warms up: the strides grow.";
     if (this.chance) return `Validation accuracy is at the level of guessing (${percent(this.guessing)}): it has not learned to tell the classes apart yet.`;
     if (end.epoch - best.epoch >= 2) return `No better epoch for ${end.epoch - best.epoch}${when && ":" + when}.`;
-    if (this.warming) return "The learning rate warms up: the strides grow.";
     return this.apart;
   }
 
@@ -266,10 +266,8 @@ class Run {
   }
 
   get warming() {
-    const first = this.points[0]?.rate;
-    const now = this.points[this.points.length - 1];
-    if (!now?.rate || !(this.plan.warmup || this.plan.schedule === "one_cycle")) return false;
-    return now.rate >= Math.max(...this.points.map((p) => p.rate ?? 0)) && (now.rate > first || this.points.length === 1) && now.x < this.epochs / 2;
+    if (this.plan.schedule !== "one_cycle") return this.x < (this.plan.warmup ?? 0);
+    return this.points.length > 0 && this.points[this.points.length - 1].rate >= Math.max(...this.points.map((p) => p.rate ?? 0));
   }
 
   get apart() {
@@ -631,7 +629,8 @@ class View {
     this.root.classList.toggle("lp-failed", this.run.ended?.outcome === "failed");
     this.root.classList.toggle("lp-ended", Boolean(this.run.ended));
     say(this.words, this.run.sentences(this.data.status).join(" "));
-    this.curves.hidden = !this.run.points.length && (this.run.ended !== null || this.data.status === "lost");
+    const near = ["Preparing", "Started", "Resumed"].includes(this.run.last?.kind) && this.data.status !== "lost"; // the place is kept free
+    this.curves.hidden = !this.run.points.length && !near;
     this.answers?.update(this.run);
   }
 
@@ -677,7 +676,7 @@ class View {
       showlegend: !small,
       legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
       xaxis: this.axis("epoch", c, { range: this.span(), showgrid: false, spikethickness: 1, spikecolor: TRAIN, spikedash: "solid", hoverformat: ".2f", tickformat: "~r" }),
-      yaxis: this.axis(axis, c, limits[chart.what] ?? rate),
+      yaxis: this.axis(axis, c, { ...(limits[chart.what] ?? rate), showticklabels: this.run.points.length > 0 }),
       uirevision: this.version,
     };
   }
@@ -771,6 +770,7 @@ class View {
   }
 
   async drawOne(library, chart) {
+    if (this.curves.hidden) return;
     const c = this.colors();
     const layout = this.layout(chart, c);
     const traces = this.traces(chart, c);
@@ -805,6 +805,7 @@ class View {
       change["yaxis.autorange"] = true;
     }
     [chart.end, chart.reset] = [range[1], false];
+    if (layout.yaxis.showticklabels !== chart.plot.layout.yaxis.showticklabels) change["yaxis.showticklabels"] = layout.yaxis.showticklabels;
     if (chart.kind !== layout.yaxis.type) {
       chart.kind = layout.yaxis.type;
       for (const name of ["type", "rangemode", "dtick", "tickformat"]) change[`yaxis.${name}`] = layout.yaxis[name];

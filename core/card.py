@@ -55,7 +55,7 @@ def parity_words(parity: Mapping[str, Any] | None, without_onnx: str) -> str:
     probabilities, logits = (_small(parity[f"largest_difference_of_{what}"]) for what in ("probabilities", "logits"))
     return (
         f"{'Passed' if parity['passed'] else 'FAILED'}: ONNX Runtime and PyTorch name the same class for "
-        f"{f'all {n}' if same == n else f'{same} of {n}'} pictures ({parity['of']}). Their probabilities differ by at most {probabilities} "
+        f"{f'all {n}' if same == n else f'{same} of {n}'} {parity['of']}. Their probabilities differ by at most {probabilities} "
         f"(allowed: {_small(parity['allowed_difference_of_probabilities'])}), their logits by {logits}."
     )
 

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec
 from core import catalog, launch, networks, plan, runs, speed, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, Started, Step, now
+from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Started, Step, now
 
 ACTIVE = ("pending", "queued", "running")
 MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40
@@ -220,6 +220,8 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
         return start(run.dataset_id, {**asdict(run.config), **changes}, run.by, run.preset)
     if current.status == "succeeded":
         raise Invalid(f"The run {run.name} has come to its end.", "Clone it with changes to train more.")
+    if runs.checkpoint(path).exists() and not runs.last_checkpoint(path).exists():  # it would begin anew and write over its weights
+        raise Invalid(f"Only the best weights of {run.name} are here, not what it needs to go on.", "Clone it with changes to train more.")
     if store.get_dataset(run.dataset_id).deleted_at:
         raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")
     if changes:

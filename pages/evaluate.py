@@ -19,7 +19,11 @@ def percent(share: Interval | None) -> str:
 def headline(e: Evaluation) -> None:
     """Accuracy with n and interval in one line; a share of few images is shown as a count."""
     if e.accuracy is None:
-        st.warning("None of the predicted images carries a label of this run's classes today.", icon=":material/label_off:")
+        st.warning(
+            "None of the predicted images carries a label of this run's classes today. Turn off “Labels of today” to count by those "
+            "it was trained with.",
+            icon=":material/label_off:",
+        )
         return
     right = int(e.confusion.trace())
     interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
@@ -116,6 +120,9 @@ def images_of(current: Dataset, e: Evaluation) -> None:
     number = min(st.session_state.get("cell-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
     found = dataset.images_of(current.id, list(part["image_id"]))
+    if not found:
+        st.caption("These images are not in this dataset, so they cannot be shown.")
+        return
     event = thumbs.image_grid(current, found, key="cell-grid", rows=part, split=e.split, caption="prediction", editable=True)
     if pages > 1:
         st.pagination(pages, key="cell-page")

@@ -83,7 +83,8 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
     if guard := plan.duplicates(groups, max(0, new)):
         _warn(guard, "orange" if groups else "gray")
         if guard.page and st.button(guard.title, icon=":material/arrow_forward:", key="guard-duplicates"):
-            st.switch_page(guard.page, query_params={"order": "near-duplicates"})
+            st.session_state["label-order"], st.session_state["label-show-4"] = "near-duplicates", "all"  # fields of that page
+            st.switch_page(guard.page)
         elif not guard.page and st.button(guard.title, icon=":material/visibility:", key="guard-look"):
             embed.start(current.id, frame.user())
             st.rerun()

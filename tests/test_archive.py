@@ -407,6 +407,8 @@ def test_a_run_that_had_not_ended_comes_back_as_stopped(trained_copy: Trained, t
     shutil.rmtree(folder)
     state = train.state(archive.import_now(tmp_path / "a.zip").run_id)
     assert state.status == "stopped" and "had not ended" in state.message and state.best_epoch in (1, 2, 3)
+    with pytest.raises(Invalid, match="not what it needs to go on"):
+        train.resume(state.run.id)
 
 
 def test_a_zip_that_somebody_unpacked_and_packed_again_in_a_folder_is_read(trained_copy: Trained, zipped: Path, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import dataset, export, launch, store, uploads
+from core import dataset, embed, export, launch, store, uploads
 from core.settings import settings
 from core.types import Dataset
 from tests.conftest import ROOT, Trained
@@ -169,3 +171,29 @@ def test_the_counts_follow_the_chosen_classes_and_a_button_mends_what_is_warned_
     next(m for m in app.multiselect if m.label == "Classes").set_value(["3"]).run()
     assert "One class is no choice" in words(app) or "at least two classes" in words(app)
     assert next(b for b in app.button if b.label == "Start training").disabled
+
+
+def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(embed, "start", lambda dataset_id, by: started.append(dataset_id))
+    app = opened("train", dataset=trained_copy.dataset.name)
+    assert "is not checked yet" in words(app)
+    next(b for b in app.button if b.label == "Look for near duplicates").click().run()
+    assert started == [trained_copy.dataset.id]
+
+    images = store.all_images(trained_copy.dataset.id)
+    pair = [next(i for i in images if i.split == split) for split in ("train", "test")]
+    group = np.array([0 if i in pair else -1 for i in images], np.int32)
+    zeros = np.zeros(len(images), np.float32)
+    folder = settings().embeddings / str(trained_copy.dataset.id) / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"dataset_id": trained_copy.dataset.id, "by": "tester", "at": "2026"}))
+    rows = {"ids": np.array([i.id for i in images]), "xy": np.zeros((len(images), 2), np.float32), "unreadable": np.array([], str)}
+    np.savez(folder / "embedding.npz", **rows, brightness=zeros, sharpness=zeros, oddness=zeros, group=group)
+    app.run()
+    assert "One group of near duplicates lies in more than one split" in words(app)
+    next(b for b in app.button if b.label == "Show them").click().run()
+    assert app.title[0].value == "Label" and not app.exception
+    assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "near-duplicates", "Show": "all"}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,25 @@ def test_an_estimate_comes_from_runs_of_the_same_work_only(trained: Trained) -> 
     assert same is not None and longer is not None and longer.seconds == pytest.approx(6 * same.seconds)
     for other in ({"image_size": 96}, {"batch_size": 21}, {"architecture": "linear"}):
         assert train.estimate(dataset_id, replace(config, **other), n) is None
+
+
+def test_without_such_a_run_the_measured_speed_of_the_network_judges(small: Dataset) -> None:
+    values = {"architecture": "efficientnet_lite0", "epochs": 10, "device": "cpu"}
+
+    def seconds(**more: object) -> float:
+        found = train.estimate(small.id, catalog.run_config({**values, **more}), 900)
+        assert found is not None and "measured speed" in found.by
+        return found.seconds - train.START_SECONDS
+
+    assert train.estimate(small.id, catalog.run_config(values), 900) is None
+    rows = {"efficientnet_lite0": {"images_per_s": 30.0, "side": 224, "at": now()}}
+    runs.write_json(settings().home / "speed.json", {"torch": version("torch"), "device": "cpu", "speeds": rows})
+    assert seconds(freeze=False) == pytest.approx(10 * 900 / 30)
+    assert seconds(freeze=False, image_size=112) == pytest.approx(10 * 900 / 30 / 4)
+    assert seconds(freeze=True) == pytest.approx(900 / 30 / 3)  # every image passes once, forwards
+    assert seconds(freeze=True, flip="horizontal") == pytest.approx(10 * 900 / 30 / 3)
+    assert seconds(freeze=True, unfreeze_after=4) == pytest.approx(900 / 30 / 3 + 6 * 900 / 30)
+    assert train.estimate(small.id, catalog.run_config({**values, "device": "cuda"}), 900) is None
 
 
 def test_a_new_run_never_takes_the_name_of_one_that_is_left(small: Dataset) -> None:

@@ -92,7 +92,7 @@ def parity(run_folder: str, archive: str, files: list[str], code: str) -> dict[s
             compared += 1
     return {
         "images": compared,
-        "of": "the run's pictures" if files else "noise, for none of the run's pictures is on this machine",
+        "of": "pictures of the run" if files else "pictures of noise, for none of the run's is on this machine",
         "largest_difference_of_probabilities": probabilities,
         "largest_difference_of_logits": logits,
         "same_answer": agreed,

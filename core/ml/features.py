@@ -53,7 +53,7 @@ def run_once(
                 progress(done, len(missing))
 
     weights = hashlib.sha256(repr((arch.factory, arch.weights, preprocess)).encode()).hexdigest()[:12]
-    cache = RowCache(cache_folder, f"{dataset_id}-features-{arch.name}-{weights}", (head.in_features,), "float32")
+    cache = RowCache(cache_folder, f"{dataset_id}-features-{arch.name.replace(':', '-')}-{weights}", (head.in_features,), "float32")
     set_module(model, arch.head, nn.Identity())
     try:
         model.eval().to(device)
@@ -103,4 +103,9 @@ def by_onnx(model: nn.Module, preprocess: Preprocess) -> Forward:
         features: np.ndarray = session.run(None, {name: x.numpy()})[0]
         return features
 
+    x = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))  # the run's own random numbers stay as they are
+    with torch.inference_mode():
+        expected = model(x).numpy()
+    if not np.allclose(forward(x), expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max())):
+        raise ValueError("the exported network answers otherwise")  # any network of two libraries comes here
     return forward

@@ -235,7 +235,9 @@ def rate_curve(found: Curve) -> go.Figure:
     if found.suggested is not None:
         figure.add_vline(x=found.suggested, line={"color": TEST, "dash": "dash"})
         # On a logarithmic axis a note stands at the logarithm, a line at the value.
-        figure.add_annotation(x=log10(found.suggested), y=1, yref="paper", text=f"{found.suggested:.2g}", showarrow=False, xanchor="left", xshift=4)
+        figure.add_annotation(
+            x=log10(found.suggested), y=1, yref="paper", text=f"{found.suggested:.2g}", showarrow=False, xanchor="left", xshift=4
+        )
     low, high = min(found.smooth), max(found.smooth[: max(1, len(found.smooth) // 2)])
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title="learning rate", type="log", dtick=2, exponentformat="power")

@@ -215,7 +215,8 @@ def _doing(one: train.RunState) -> str:
         return f"queued, number {one.place} in line" if one.place and one.place > 1 else "queued, next in line"
     if one.status != "running":
         return "starting"
-    left = f", about {one.seconds_left:.0f} s left" if one.seconds_left else ""
+    seconds = one.seconds_left or 0
+    left = f", about {seconds:.0f} s left" if 0 < seconds < 100 else f", about {seconds / 60:.0f} min left" if seconds else ""
     return one.message or f"epoch {one.epoch} of {one.epochs}{left}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -63,45 +63,52 @@ def buttons(state: train.RunState) -> None:
     run = state.run
     if state.active:
         stopping, pausing = train.stopping(run.id), train.pausing(run.id)
-        stop = st.button(
+        st.button(
             "Stopping …" if stopping else "Stop", icon=":material/stop_circle:", key="stop", disabled=stopping,
-            help="Ends after the current step and keeps the best weights.",
+            on_click=act, args=(train.stop, run.id), help="Ends after the current step and keeps the best weights.",
         )  # fmt: skip
-        pause = st.button(
+        st.button(
             "Pausing …" if pausing and not stopping else "Pause", icon=":material/pause_circle:", key="pause", disabled=stopping or pausing,
+            on_click=pause, args=(run,),
             help="Ends after the current step and frees the device. Resumed, the run goes on as if nothing had been.",
         )  # fmt: skip
-        with frame.told():
-            if stop:
-                train.stop(run.id)
-                st.rerun()
-            if pause and time.monotonic() - st.session_state.get("resumed", 0.0) > DOUBLE_CLICK:
-                train.pause(run.id)
-                st.rerun()
-    elif state.status in ("paused", "stopped", "lost") and st.button(
-        "Resume", type="primary" if state.status != "stopped" else "secondary", icon=":material/play_circle:", key="resume",
-        help="Goes on from the last checkpoint.",
-    ):  # fmt: skip
-        go_on(run)
-    if st.button("Clone with changes", icon=":material/content_copy:", key="clone", help="Opens the form below with its settings."):
-        with frame.told():
-            form.fill({"architecture": run.config.architecture, **{name: asdict(run.config)[name] for name in unusual(run)}})
-            st.session_state["cloned"] = run.id
-            st.toast(f"The form below holds the settings of {frame.plain(run.name)}.", icon=":material/content_copy:")
-            st.rerun()
+    elif state.status in ("paused", "stopped", "lost"):
+        st.button(
+            "Resume", type="primary" if state.status != "stopped" else "secondary", icon=":material/play_circle:", key="resume",
+            on_click=act, args=(go_on, run), help="Goes on from the last checkpoint.",
+        )  # fmt: skip
+    st.button(
+        "Clone with changes", icon=":material/content_copy:", key="clone", on_click=act, args=(clone, run),
+        help="Opens the form below with its settings.",
+    )  # fmt: skip
     note_and_tags(state)
+
+
+def act(do: Callable[..., None], *args: Any) -> None:
+    """In a callback: a rerun that cuts the script short loses a click that is only asked for on the way."""
+    with frame.told():
+        do(*args)
+
+
+def pause(run: Run) -> None:
+    if time.monotonic() - st.session_state.get("resumed", 0.0) > DOUBLE_CLICK:
+        act(train.pause, run.id)
 
 
 def go_on(run: Run, changes: Mapping[str, Any] | None = None) -> None:
     """Lets the run go on, or starts the one that the changes ask for, and shows it."""
     st.session_state["resumed"] = time.monotonic()
-    with frame.told():
-        try:
-            st.session_state["watched"] = train.resume(run.id, changes).id
-        except Conflict:  # a second click, or another person: what the first one has set going is shown
-            going = [s.run.id for s in train.list_runs(run.dataset_id) if s.active]
-            st.session_state["watched"] = run.id if run.id in going or not going else going[0]
-        st.rerun()
+    try:
+        st.session_state["watched"] = train.resume(run.id, changes).id
+    except Conflict:  # a second click, or another person: what the first one has set going is shown
+        going = [s.run.id for s in train.list_runs(run.dataset_id) if s.active]
+        st.session_state["watched"] = run.id if run.id in going or not going else going[0]
+
+
+def clone(run: Run) -> None:
+    form.fill({"architecture": run.config.architecture, **{name: asdict(run.config)[name] for name in unusual(run)}})
+    st.session_state["cloned"] = run.id
+    st.toast(f"The form below holds the settings of {frame.plain(run.name)}.", icon=":material/content_copy:")
 
 
 def unusual(run: Run) -> list[str]:
@@ -114,17 +121,16 @@ def unusual(run: Run) -> list[str]:
 def note_and_tags(state: train.RunState) -> None:
     used = sorted({tag for one in train.list_runs(state.run.dataset_id) for tag in one.tags} - set(state.tags))
     key = f"note-{state.run.id}-{hash((state.note, state.tags))}"  # closes once it is saved
+
+    def save() -> None:
+        train.annotate(state.run.id, st.session_state[f"{key}-text"], st.session_state[f"{key}-tags"].split(","))
+
     with st.popover("Note and tags", icon=":material/edit_note:", key=key), st.form(f"{key}-form", border=False):
-        note = st.text_area(
-            "Note", state.note, max_chars=train.MOST_NOTE, placeholder="What is tried here, what was found", key=f"{key}-text"
-        )
-        tags = st.text_input("Tags, with commas between them", ", ".join(state.tags), placeholder="baseline, few images", key=f"{key}-tags")
+        st.text_area("Note", state.note, max_chars=train.MOST_NOTE, placeholder="What is tried here, what was found", key=f"{key}-text")
+        st.text_input("Tags, with commas between them", ", ".join(state.tags), placeholder="baseline, few images", key=f"{key}-tags")
         if used:
             st.caption(f"Used so far: {frame.plain(', '.join(used))}")
-        if st.form_submit_button("Save", type="primary"):
-            with frame.told():
-                train.annotate(state.run.id, note or "", (tags or "").split(","))
-                st.rerun()
+        st.form_submit_button("Save", type="primary", on_click=act, args=(save,))
 
 
 def remarks(state: train.RunState) -> None:
@@ -189,8 +195,15 @@ def outcome(state: train.RunState) -> None:
             f"**{'Training failed' if state.status == 'failed' else 'Training was cut off'}.** {frame.plain(state.message)}",
             icon=":material/error:",
         )
-        if state.status == "failed" and st.button(remedy(state.remedy), type="primary", icon=":material/play_circle:", key="remedy"):
-            go_on(run, state.remedy)
+        if state.status == "failed":
+            st.button(
+                remedy(state.remedy),
+                type="primary",
+                icon=":material/play_circle:",
+                key="remedy",
+                on_click=act,
+                args=(go_on, run, state.remedy),
+            )
         with st.expander("The last lines of its log", icon=":material/terminal:"):
             st.code(train.log_tail(run.id) or "(the log is empty)", language=None)
     if state.best is None or state.status == "paused":

@@ -57,11 +57,12 @@ def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page
         opened.writestr("cat/1.jpg", b"1")
     page.locator("input.input").set_input_files(photos)
     expect(page.get_by_text(re.compile("photos.zip is no run that Loupe exported: config.json"))).to_be_visible()
+    page.get_by_text("Import a run").scroll_into_view_if_needed()
     snap(page, "refused", tmp_path)
     page.locator("input.input").set_input_files(made)
-    expect(
-        page.get_by_text("1,797 of the run's 1,797 images").or_(page.get_by_role("combobox", name="Dataset it belongs to"))
-    ).to_be_visible()
+    chosen = page.get_by_role("combobox", name="Dataset it belongs to")
+    expect(chosen).to_have_value(re.compile("digits  ·  1,797 of the run's 1,797 images"), timeout=SLOW)
+    page.get_by_role("button", name="Import the run").scroll_into_view_if_needed()
     snap(page, "import", tmp_path)
     page.get_by_role("button", name="Import the run").click()
     expect(panel.get_by_role("heading").first).to_have_text(name, timeout=SLOW)
@@ -70,6 +71,7 @@ def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page
 
     # And it answers
     panel.get_by_role("button", name="Try it on a picture").click()
+    expect(page.get_by_role("heading", name="Predict", level=1)).to_be_visible()
     picture = {"name": "mine.png", "mimeType": "image/png", "buffer": digit_png(3)}
     page.locator("input[type=file]").set_input_files(picture)  # type: ignore[arg-type]
     expect(page.get_by_role("button", name="Send all 1 to review")).to_be_visible(timeout=SLOW)

@@ -52,7 +52,7 @@ def test_two_runs_are_ticked_compared_sent_as_a_link_deleted_and_brought_back(se
 
     page.get_by_role("button", name="Delete 2 runs").click()
     expect(page.get_by_text("2 runs were moved to the bin.")).to_be_visible()
-    page.get_by_role("button", name="Undo", exact=True).click()
+    page.locator(".st-key-undo-delete-runs button").click()
     expect(page.get_by_text("2 runs were moved to the bin.")).to_have_count(0)
     page.goto(link)
     expect(page.get_by_role("heading", name="2 runs beside each other")).to_be_visible()
