@@ -629,8 +629,8 @@ class View {
     this.root.classList.toggle("lp-failed", this.run.ended?.outcome === "failed");
     this.root.classList.toggle("lp-ended", Boolean(this.run.ended));
     say(this.words, this.run.sentences(this.data.status).join(" "));
-    const near = ["Preparing", "Started", "Resumed"].includes(this.run.last?.kind) && this.data.status !== "lost"; // the place is kept free
-    this.curves.hidden = !this.run.points.length && !near;
+    const near = ["pending", "running"].includes(this.data.status) && !["Queued", "Ended"].includes(this.run.last?.kind);
+    this.curves.hidden = !this.run.points.length && !near; // soon there will be some: their place is kept free
     this.answers?.update(this.run);
   }
 

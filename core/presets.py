@@ -105,7 +105,7 @@ PRESETS: Mapping[str, Preset] = {
             },
             0.99,
             "over 99 %",
-            "The source’s table leaves optimiser and batch open; here they are Adam and 64. The grey pictures are repeated as red, green "
+            "Optimiser and batch size are not published; here they are Adam and 64. The grey pictures are repeated as red, green "
             f"and blue. {OF_THE_TRAINING}",
             2_038,
         ),

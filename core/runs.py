@@ -81,8 +81,11 @@ def append(folder: Path, event: Event) -> None:
     append_line(folder, {"kind": type(event).__name__, **asdict(event)})
 
 
-def read_lines(folder: Path, after: int = 0, most: int = -1) -> tuple[list[dict[str, Any]], int]:
-    """The complete lines after a byte offset, and the offset to ask for next; it stops with the line that fills `most` bytes."""
+def read_lines(folder: Path, after: int = 0, most: int = -1, skip: str = "") -> tuple[list[dict[str, Any]], int]:
+    """The complete lines after a byte offset, and the offset to ask for next; it stops with the line that fills `most` bytes.
+
+    skip: a kind of event that is left out, unread.
+    """
     try:
         with open(folder / "events.jsonl", "rb") as f:
             f.seek(after)
@@ -91,15 +94,16 @@ def read_lines(folder: Path, after: int = 0, most: int = -1) -> tuple[list[dict[
         return [], after
     end = data.rfind(b"\n") + 1
     try:
-        return [json.loads(line) for line in data[:end].splitlines()], after + end
+        unread = f'{{"kind": "{skip}"'.encode()
+        return [json.loads(line) for line in data[:end].splitlines() if not (skip and line.startswith(unread))], after + end
     except json.JSONDecodeError:
         raise Invalid("This is not the start of an event.", "Ask from offset 0.") from None
 
 
-def events(folder: Path) -> list[Event]:
-    """What happened; of a run that was resumed, without the steps that its checkpoint did not hold."""
+def events(folder: Path, skip: str = "") -> list[Event]:
+    """What happened, but for events of the kind skip; of a run that was resumed, without the steps that its checkpoint did not hold."""
     found: list[Event] = []
-    for line in read_lines(folder)[0]:
+    for line in read_lines(folder, skip=skip)[0]:
         event: Event = KINDS[line.pop("kind")](**line)
         if isinstance(event, Resumed):
             found = [e for e in found if not isinstance(e, Step | EpochEnd | Answers) or lasted(e, event)]
