@@ -37,8 +37,8 @@ COMPARED = 20  # pictures that ONNX Runtime and PyTorch both answer
 WEIGHTS = ("model.safetensors", "model.onnx")  # numbers that do not pack: stored as they are
 CODE = launch.ROOT / "assets" / "preprocess.py"
 WITHOUT_PICTURES = (
-    "Predict and its record work without them; Evaluate and Explain can show only the pictures that are here, "
-    "and labels given since then count only for those."
+    "It predicts new pictures all the same, and Evaluate can count by the labels it was trained with; "
+    "pictures that are not here cannot be shown."
 )
 STEPS = 3  # of an export, after the hashes
 

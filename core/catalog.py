@@ -274,6 +274,8 @@ def _together(arch: Architecture, v: Mapping[str, Any]) -> Iterator[str]:
         yield "One class is no choice. Name two classes or more, or none for all."
     if v["rectangles"] and not arch.any_shape:
         yield f"{arch.title} needs square pictures. Set rectangles to false."
+    if v["progressive"] and not arch.any_shape:
+        yield f"{arch.title} takes pictures of one size only. Set progressive to false."
     if v["warmup"] and v["schedule"] == "one_cycle":
         yield "One-cycle has its own warm-up. Set warmup to 0, or choose another schedule."
     if v["warmup"] >= v["epochs"]:

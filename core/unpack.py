@@ -263,7 +263,7 @@ def _preprocess(archive: RunZip) -> Preprocess:
 
 def _notes(archive: RunZip) -> dict[str, Any]:
     values = archive.json("notes.json")
-    note, tags = values.get("note"), values.get("tags")
+    note, tags = values.get("note", 0), values.get("tags", 0)
     if (
         not fits(note, str)
         or not fits(tags, list[str])

@@ -403,6 +403,7 @@ def test_a_run_that_had_not_ended_comes_back_as_stopped(trained_copy: Trained, t
     folder = runs.folder(trained_copy.run_id)
     lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
     (folder / "events.jsonl").write_text("".join(lines[:-1]))
+    (folder / "handle.json").unlink()  # the process that trained it may be on its way out still
     archive.export_now(trained_copy.run_id, tmp_path / "a.zip")
     shutil.rmtree(folder)
     state = train.state(archive.import_now(tmp_path / "a.zip").run_id)

@@ -78,6 +78,11 @@ class Training:
         self.class_weights = self.rarity.float().to(train.device) if config.balance == "weights" else None
 
     @property
+    def planned(self) -> int:
+        """Steps of the whole run; where rare classes are drawn, several shapes of picture can make it a few more."""
+        return self.config.epochs * self.batches
+
+    @property
     def judged(self) -> nn.Module:
         """The part whose weights are judged and kept."""
         return self.changing if self.ema is None else self.ema.module
@@ -175,9 +180,7 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                         rate = t.optimizer.param_groups[-1]["lr"]
                         t.optimizer.step()
                         t.optimizer.zero_grad()
-                        if (
-                            t.step + 1 < config.epochs * t.batches
-                        ):  # where rare classes are drawn, shapes of picture may make one batch more
+                        if t.step + 1 < t.planned:
                             t.scheduler.step()
                         if t.ema is not None:
                             t.ema.update_parameters(t.changing)
@@ -189,9 +192,8 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                         if t.batch == len(batches) or time.perf_counter() - reported > STEP_EVENT_SECONDS:
                             batch_losses, batch_hits = torch.stack(losses).tolist(), torch.stack(hits).tolist()
                             refuse_nan(batch_losses, t.epoch + 1, t.batch)
-                            for value, hit, count in zip(
-                                batch_losses, batch_hits, counts, strict=True
-                            ):  # one by one: the same sum however often it is reported
+                            for value, hit, count in zip(batch_losses, batch_hits, counts, strict=True):
+                                # One by one, so that the sum is the same however often it is reported.
                                 t.loss_sum, t.correct, t.seen = t.loss_sum + value * count, t.correct + hit, t.seen + count
                             took, reported = time.perf_counter() - reported, time.perf_counter()
                             total = sum(counts)
@@ -201,7 +203,7 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                                 loss=sum(v * c for v, c in zip(batch_losses, counts, strict=True)) / total,
                                 accuracy=sum(batch_hits) / total,
                                 images_per_s=total / took,
-                                seconds_left=(reported - begun) / (t.step - steps_before) * (config.epochs * t.batches - t.step),
+                                seconds_left=(reported - begun) / (t.step - steps_before) * max(0, t.planned - t.step),
                                 at=now(),
                                 learning_rate=rate,
                                 memory_mb=memory_mb(device),

@@ -34,6 +34,7 @@ APPLIES: dict[str, Callable[[Mapping[str, Any], Dataset], bool]] = {
     "step_every": lambda v, _: v["schedule"] == "step",
     "step_factor": lambda v, _: v["schedule"] == "step",
     "warmup": lambda v, _: v["schedule"] != "one_cycle",
+    "progressive": lambda v, _: networks.architecture(v["architecture"]).any_shape,
     "rectangles": lambda v, _: networks.architecture(v["architecture"]).any_shape,
     "classes": lambda _, current: len(current.classes) > 2,
 }

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core import catalog, networks
 from core.ml.data import Normalise, Tensors
-from core.ml.fit import OPTIMIZERS, fit
+from core.ml.fit import Stage, Training, fit
 from core.ml.model import build
 from core.types import Preprocess, RunConfig
 
@@ -62,8 +62,9 @@ def loupe(config: RunConfig, images: np.ndarray, labels: np.ndarray) -> Iterator
     convolves = config.architecture != "linear"
     if convolves:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = Tensors(images, np.arange(len(images)), torch.from_numpy(labels), Normalise(MNIST, torch.device("cpu")), convolves)
-    for event in fit(model, data, None, config):
+    data = Tensors([images], np.arange(len(images)), torch.from_numpy(labels), Normalise(MNIST, torch.device("cpu")), convolves)
+    training = Training(model, "head", config, [Stage(config.epochs, "", False, data, None)], 10)
+    for event in fit(training):
         yield min(event.step * config.batch_size, event.epoch * len(images))
 
 
@@ -87,7 +88,7 @@ def resident(config: RunConfig, images: np.ndarray, labels: np.ndarray) -> Itera
     model = build(config, 10, MNIST).train()
     if config.architecture != "linear":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     x = Normalise(MNIST, torch.device("cpu"))(torch.from_numpy(images[: config.batch_size]))
     y = torch.from_numpy(labels[: config.batch_size])
     seen = 0
@@ -129,12 +130,15 @@ def frozen(count: int = 64) -> None:
     model = build(config, 5, how)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        source, index = run_once(model, arch, how, Pixels(rows, pictures, np.arange(count)), Path(folder), 1, cpu, lambda *_: None)
+        source, index = run_once(
+            model, arch, how, Pixels(rows, (pictures,), np.zeros(count, int), np.arange(count)), Path(folder), 1, cpu, lambda *_: None
+        )
         once = time.perf_counter() - begun
         begun = time.perf_counter()
-        list(fit(head_of(model, arch), Tensors(source, index, labels), None, config))
+        features = Tensors([source], index, labels)
+        list(fit(Training(model, arch.head, config, [Stage(config.epochs, arch.head, True, features, None)], 5)))
         cached = (time.perf_counter() - begun) / config.epochs
-    whole = Tensors(pictures, np.arange(count), labels, Normalise(how, cpu), channels_last=True)
+    whole = Tensors([pictures], np.arange(count), labels, Normalise(how, cpu), channels_last=True)
     optimizer = torch.optim.Adam(head_of(model, arch).parameters())
     times = [time.perf_counter()]
     for _ in range(3):
