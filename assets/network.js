@@ -111,7 +111,7 @@ class View {
         el("th", { scope: "row", class: "path" }, row.name || "the whole"),
         el("td", {}, swatch(row.kind), word(row.kind)),
         el("td", { class: "soft" }, row.detail),
-        el("td", { class: "right" }, dims(row.shape)),
+        el("td", { class: "right" }, row.shape.length ? dims(row.shape) : "–"),
         el("td", { class: "right" }, row.parameters ? number(row.parameters) : "–"),
       ),
     );

@@ -17,7 +17,7 @@ RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 def methods(run_id: str) -> list[str]:
     """The methods that work for the run's network; Grad-CAM needs a convolution."""
-    arch = networks.architecture(runs.load(runs.trained(run_id)).config.architecture)
+    arch = networks.of(runs.load(runs.trained(run_id)).config)
     return [m for m in catalog.METHODS if arch.cam_layer or m != "grad_cam"]
 
 

@@ -285,7 +285,7 @@ def _ranked(text: str) -> list[str]:
             arch = architecture(name)
             # The very name, then names that begin with it, those that hold it, and those of which only the family does.
             place = 0 if short == whole else 1 if short.startswith(whole) else 2 if whole in short else 3
-            ranked.append((place, name not in ARCHITECTURES, not arch.weights, arch.parameters or 0, name))
+            ranked.append((place, name not in ARCHITECTURES, not arch.weights, name.startswith("timm:"), arch.parameters or 0, name))
     if ranked or not whole:
         return [name for *_, name in sorted(ranked)]
     by_short: dict[str, list[str]] = {}

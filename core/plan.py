@@ -83,17 +83,19 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
 
 def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
     """The images of a run, frozen; Invalid if it cannot learn from them."""
-    check(plan(dataset_id, config.classes), config)
+    check(plan(dataset_id, config.classes), config, pictures(dataset_id))
     return store.snapshot(dataset_id, VALIDATION_SEED, config.classes)
 
 
-def check(found: Plan, config: RunConfig) -> None:
+def check(found: Plan, config: RunConfig, seen: Pictures | None = None) -> None:
     """Invalid where the settings are right in themselves, but not for these images."""
     if config.output == "sigmoid" and len(found.classes) != 2:
         raise Invalid(
             f"A single output with sigmoid tells two classes apart; here are {len(found.classes)}.",
             "Choose two classes under Images, or set the output to softmax.",
         )
+    if problem := networks.problem(config, seen.sizes if seen else (), len(found.classes)):
+        raise Invalid(problem)
 
 
 def pictures(dataset_id: int) -> Pictures | None:

@@ -10,13 +10,13 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from core import launch, layers, networks, store
+from core import launch, layers, networks
 from core.errors import AppError
 from core.types import RunConfig
 
 DRAWN = 16  # blocks at most; of a network with more layers, those of one picture size are one block
+STAGES = 4  # parts of several layers, from which on they are drawn as they are named
 MAIN = ("convolution", "dense", "pooling", "attention", "output")  # other layers belong to the one before
-SAMPLE = 255  # pictures whose sizes are looked at
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,6 @@ class Block:
     parameters: int
 
 
-def sizes(dataset_id: int) -> tuple[tuple[int, int, int], ...]:
-    """(width, height, channels) of some training images."""
-    return tuple((i.width, i.height, i.channels) for i in store.some(dataset_id, "train", SAMPLE))
-
-
 def ask(config: RunConfig, seen: tuple[tuple[int, int, int], ...], classes: int) -> Future[Any]:
     """Queues the question in the model worker, once; read it with answer()."""
     how = networks.preprocess_for(config, seen)
@@ -91,28 +86,21 @@ def answer(future: Future[Any]) -> Shape:
 
 def blocks(shape: Shape) -> list[Block]:
     """The network as at most about DRAWN blocks: layer by layer, else stage by stage."""
-    rows = [row for row in shape.rows if row.kind in MAIN and row.shape]
+    rows: list[Row] = []
     extra = Counter[int]()  # parameters of what belongs to a block
-    number = -1
+    geometry: list[tuple[int, int]] = []  # (side, channels) of what comes out at last
     for row in shape.rows:
-        number += row.kind in MAIN and bool(row.shape)
-        extra[max(number, 0)] += row.parameters
-    geometry = [_geometry(row.shape) for row in rows]
-    keys: list[Any] = list(range(len(rows)))
-    if len(rows) > DRAWN:
-        # Squeeze-and-excitation looks at 1 × 1 on the way: such rows belong to the stage around them.
-        last = max((i for i, (side, _) in enumerate(geometry) if side > 1), default=-1)
-        around = 0
-        for i, (side, _) in enumerate(geometry):
-            around = side if side > 1 or i > last else around
-            keys[i] = around if i <= last else f"end {i}"
-        if sum(1 for _ in groupby(keys)) > DRAWN:  # branches of several sizes take turns
-            keys = [row.name.partition(".")[0] for row in rows]
+        if row.kind in MAIN and row.shape:
+            rows.append(row)
+            geometry.append(_geometry(row.shape))
+        elif geometry and row.shape and _geometry(row.shape)[0] == geometry[-1][0] > 1:
+            geometry[-1] = _geometry(row.shape)  # after DenseNet's joining together there are more channels
+        extra[max(len(rows) - 1, 0)] += row.parameters
+    keys = _keys(rows, geometry)
     found = []
     for _, some in groupby(range(len(rows)), key=lambda i: keys[i]):
         places = list(some)
-        whole = [i for i in places if geometry[i][0] == max(geometry[j][0] for j in places)]
-        side, channels = geometry[whole[-1]]
+        side, channels = next((geometry[i] for i in reversed(places) if geometry[i][0] > 1), geometry[places[-1]])
         kinds = Counter[str]()
         for i in places:
             kinds[rows[i].kind] += 1 + extra[i]
@@ -127,6 +115,27 @@ def blocks(shape: Shape) -> list[Block]:
             )
         )
     return found
+
+
+def _keys(rows: list[Row], geometry: list[tuple[int, int]]) -> list[Any]:
+    """Neighbours with the same key are one block."""
+    if len(rows) <= DRAWN:
+        return list(range(len(rows)))
+    # Squeeze-and-excitation looks at 1 × 1 on the way: such rows belong to the stage around them.
+    last = max((i for i, (side, _) in enumerate(geometry) if side > 1), default=-1)
+    sized: list[Any] = []
+    around = 0
+    for i, (side, _) in enumerate(geometry):
+        around = side if side > 1 else around
+        sized.append(around if i <= last else f"end {i}")
+    parts = [row.name.split(".") for row in rows]
+    tops = [part[0] for part in parts]
+    if sum(n > 1 for n in Counter(tops).values()) >= STAGES:
+        return tops  # its parts are its stages, as in ResNet
+    if STAGES < sum(1 for _ in groupby(sized)) <= DRAWN:
+        return sized
+    below = [tuple(part[:2]) for part in parts]  # transformers: one size from end to end, block after block
+    return below if sum(1 for _ in groupby(below)) <= 2 * DRAWN else tops
 
 
 def blocks_of_own(rows: Sequence[layers.Row]) -> list[Block]:

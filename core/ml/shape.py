@@ -53,17 +53,15 @@ def take_apart(model: nn.Module, x: Tensor, head: str) -> list[dict[str, Any]]:
             what = (
                 "output" if name == head else kind(module) if leaf or isinstance(module, nn.MultiheadAttention) else _kind_of_part(module)
             )
-            shape = _shape(out, len(x))
-            rows.append(
-                {
-                    "name": name,
-                    "kind": what,
-                    "detail": detail(module),
-                    "shape": shape,
-                    "parameters": sum(new.values()),
-                    "multiply_adds": multiply_adds(module, out) if leaf else 0,
-                }
-            )
+            row = {
+                "name": name,
+                "kind": what,
+                "detail": detail(module),
+                "shape": _shape(out, len(x)) if name else [],
+                "parameters": sum(new.values()),
+                "multiply_adds": multiply_adds(module, out) if leaf else 0,
+            }
+            rows.insert(len(rows) if name else 0, row)  # what the whole network holds beside its parts comes first
 
     hooks = [
         module.register_forward_hook(lambda module, _, out, name=name: note(name, module, out)) for name, module in model.named_modules()

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, layers, networks, shape, speed, train
+from core import catalog, layers, networks, plan, shape, speed, train
 from core.catalog import OPTION_TITLES, PARAMS
 from core.errors import Invalid
 from core.types import Architecture, Dataset, Layer
@@ -21,7 +21,8 @@ Values = dict[str, Any]
 
 def choose(current: Dataset, start: Values, key: str) -> Values:
     """The settings of the group “network”; start holds what a preset, a clone or nothing gives, key changes with it."""
-    seen = shape.sizes(current.id)
+    pictures = plan.pictures(current.id)
+    seen = pictures.sizes if pictures else ()
     size = st.session_state.get(f"{key}-image_size", start.get("image_size", 0))
     speeds = speed.known()
     with st.expander("Network", expanded=True, icon=":material/hub:", key=f"{key}-network"):

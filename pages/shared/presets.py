@@ -36,12 +36,18 @@ def cards(current: Dataset, *, expanded: bool) -> None:
 
     fits = {preset.name: fit(preset) for preset in presets.PRESETS.values()}
     shown = sorted((p for p in presets.PRESETS.values() if fits[p.name] != "other"), key=lambda p: ORDER.index(fits[p.name]))
-    with st.expander("Presets", icon=":material/bookmarks:", expanded=expanded, key="presets"):
+    made_for_it = any(fits[p.name] == "same" for p in shown)
+    with st.expander("Presets", icon=":material/bookmarks:", expanded=expanded and made_for_it, key="presets"):
         st.caption("What the tutorials trained that Loupe grew from, with the figures they published.")
+        count = len(shown)
+        if not st.session_state.get("presets-all"):
+            shown = shown[:IN_A_ROW]
         for first in range(0, len(shown), IN_A_ROW):
             for column, preset in zip(st.columns(IN_A_ROW), shown[first : first + IN_A_ROW], strict=False):
                 with column, frame.told():
                     _card(current, preset, fits[preset.name], seen)
+        if count > IN_A_ROW:
+            st.toggle(f"Show all {count}", key="presets-all")
         for data in presets.CLASSES:
             if others := [p.title for p in presets.PRESETS.values() if p.data == data and fits[p.name] == "other"]:
                 st.caption(f"With {data} as the dataset: {'; '.join(others)}.")

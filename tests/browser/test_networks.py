@@ -17,21 +17,24 @@ def test_a_network_is_found_and_looked_into_and_ones_own_is_built_mended_and_sta
     page.get_by_role("button", name=re.compile(r"^resnet10t\s+timm")).click()
     expect(page.get_by_role("radio", name=re.compile("^resnet10t"))).to_be_checked()
     expect(page.locator(".strip .block .name", has_text="layer4")).to_be_visible(timeout=60_000)  # the first question imports torch
-    expect(page.locator(".network .facts")).to_contain_text("4,928,570 parameters")  # with ten classes
+    expect(page.locator(".network .facts")).to_contain_text("4,927,618 parameters")  # 5,435,488 with 1,000 classes
     page.get_by_text(re.compile("^All [0-9]+ layers")).click()
     row = page.get_by_role("row", name=re.compile("^layer1.0.conv1 "))
-    expect(row).to_contain_text("64 × 56 × 56")
+    expect(row).to_contain_text("64 × 44 × 44")
 
     page.locator("label", has_text="Your own layers").click()
     window = page.get_by_role("spinbutton", name="Layer 6 window")
     facts = page.locator(".network .facts")
+    expect(facts).to_have_count(1)
     expect(facts).to_contain_text("319,106 parameters")
     window.fill("9")
-    problem = page.get_by_text("Its input is 4×4, smaller than the window of 9. Remove it, or use larger images.")
-    expect(problem).to_be_visible()
+    problem = page.locator(".network .wrong .problem")
+    expect(problem).to_have_text("Its input is 4×4, smaller than the window of 9. Remove it, or use larger images.")
     expect(facts).to_contain_text("see layer 6")
+    expect(page.get_by_text("Layer 6 (pooling): its input is 4×4")).to_be_visible()  # beside the button
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
     window.fill("")
-    expect(page.get_by_text("Its window is empty. Use a whole number from 1 to 64.")).to_be_visible()
+    expect(problem).to_have_text("Its window is empty. Use a whole number from 1 to 64.")
     expect(page.get_by_role("button", name="Start training")).to_be_disabled()
     window.fill("2")
     expect(page.get_by_text("(4 − 2 + 2×0) / 2 + 1 = 2")).to_be_visible()
