@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import networks
-from core.catalog import OPTION_TITLES, PARAMS
+from core import catalog, networks
+from core.metrics import TOO_FEW
 from core.types import SPLITS, Ended, EpochEnd, Evaluation, Event, Interval, Preprocess, Run, SnapshotRow, Started
 
-TOO_FEW = 30  # images: below it a share is a count, and what was learned may be chance
 MAIN = ("epochs", "batch_size", "optimizer", "learning_rate", "patience", "seed")  # told even where they are the usual ones
 FILES = {
     "model.safetensors": "the weights; reading them runs no code",
@@ -154,12 +153,11 @@ def _trained(f: Facts) -> Iterator[str]:
     if ended:
         yield f"It took {ended.seconds:,.0f} s{f' on {plain(started.device)}' if started else ''}."
     yield ""
-    for name, param in PARAMS.items():
+    for name, param in catalog.PARAMS.items():
         value = getattr(config, name)
         if name in ("architecture", "pretrained", "freeze", "layers") or (name not in MAIN and value == param.default):
             continue
-        shown = OPTION_TITLES.get(value, value) if isinstance(value, str) else ", ".join(value) if isinstance(value, tuple) else value
-        yield f"- {param.title}: {plain(str(shown))}{f' {param.unit}' if param.unit else ''}"
+        yield f"- {param.title}: {plain(catalog.words(name, value))}{f' {param.unit}' if param.unit else ''}"
     if config.layers:
         yield f"- Layers: {len(config.layers)}, listed in config.json"
 
@@ -195,10 +193,10 @@ def _share(e: Evaluation) -> str:
     if e.accuracy is None:
         return "no pictures"
     right, interval = int(e.confusion.trace()), f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
-    if e.n < TOO_FEW or e.loss is None:
+    if e.n < TOO_FEW:
         return f"{right} of {e.n} right ({interval}); too few pictures to call it an accuracy"
-    loss = f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})"
-    return f"{e.accuracy.value:.1%} of {e.n:,} right ({interval}); {loss}"
+    loss = f"; loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e.loss else ""
+    return f"{e.accuracy.value:.1%} of {e.n:,} right ({interval}){loss}"
 
 
 def _part(hit: int, of: int, share: Interval | None) -> str:

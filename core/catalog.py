@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -161,6 +161,7 @@ TRAIN_PARAMS: tuple[Param, ...] = (
     ),
 )  # fmt: skip
 PARAMS = {p.name: p for p in TRAIN_PARAMS}
+AUGMENTATION = ("flip", "crop", "rotate", "color", "randaugment", "mixup", "cutmix")
 OPTION_TITLES = {
     "sgd": "SGD", "adam": "Adam", "adamw": "AdamW",
     "constant": "Constant", "step": "Step", "cosine": "Cosine", "one_cycle": "One-cycle",
@@ -284,9 +285,29 @@ def _together(arch: Architecture, v: Mapping[str, Any]) -> Iterator[str]:
         yield "Mixup and CutMix both rewrite the answers. Use one of them."
 
 
-def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields two configurations differ in."""
-    return {f.name: pair for f in fields(RunConfig) if len(set(pair := (getattr(a, f.name), getattr(b, f.name)))) > 1}
+def differing(configs: Sequence[RunConfig]) -> list[str]:
+    """Names of the settings that are not the same in all, in the order of the training form."""
+    return [p.name for p in TRAIN_PARAMS if len({getattr(c, p.name) for c in configs}) > 1]
+
+
+def augmented(config: RunConfig) -> bool:
+    """Whether an image differs from epoch to epoch."""
+    return any(getattr(config, name) != PARAMS[name].default for name in AUGMENTATION)
+
+
+def words(name: str, value: Any) -> str:
+    """A setting's value as people read it."""
+    kind = PARAMS[name].kind
+    if name == "architecture":
+        known = networks.find(value)
+        return known.title if known else str(value)
+    if kind == "bool":
+        return "yes" if value else "no"
+    if kind == "layers":
+        return " → ".join(f"{layer.kind} {layer.size or layer.function or ''}".strip() for layer in value) or "none"
+    if kind == "names":
+        return ", ".join(value) or "all"
+    return f"{value:g}" if kind == "float" else OPTION_TITLES.get(value, str(value))
 
 
 def _checked(param: Param, value: Any) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from core import catalog, ledger, runs
 from core.errors import Invalid
 from core.metrics import wilson
-from core.types import SPLITS, EpochEnd, Evaluation, Interval, Resumed, Run, RunConfig, Split
+from core.types import SPLITS, EpochEnd, Evaluation, Interval, Run, Split
 
 MOST = 6  # runs beside each other that eyes still tell apart
 OUTCOMES = ("both", "only_a", "only_b", "neither")
@@ -55,11 +55,6 @@ def chosen(run_ids: Sequence[str]) -> list[Run]:
     return found
 
 
-def differing(configs: Sequence[RunConfig]) -> list[str]:
-    """Names of the settings that are not the same in all, in the order of the training form."""
-    return [p.name for p in catalog.TRAIN_PARAMS if len({getattr(c, p.name) for c in configs}) > 1]
-
-
 def changes(run: Run, other: Run) -> dict[Split, Changes]:
     """What is different in the images of the other run, by split, where there is anything; labels bear their names of today."""
     if run.snapshot_id == other.snapshot_id:
@@ -92,13 +87,7 @@ def curve(run_id: str) -> tuple[EpochEnd, ...]:
 
 @lru_cache(maxsize=64)
 def _curve(path: Path, _size: int) -> tuple[EpochEnd, ...]:
-    found: list[EpochEnd] = []
-    for event in runs.events(path.parent):
-        if isinstance(event, Resumed):
-            found = [one for one in found if one.epoch <= event.epoch]
-        elif isinstance(event, EpochEnd):
-            found.append(event)
-    return tuple(found)
+    return tuple(e for e in runs.events(path.parent, skip="Answers") if isinstance(e, EpochEnd))
 
 
 def weights_bytes(run_id: str) -> int | None:
@@ -198,7 +187,7 @@ def as_json(found: Sequence[Run], evaluations: Sequence[Evaluation]) -> dict[str
             }
             for run, e in zip(found, evaluations, strict=True)
         },
-        "settings": {name: {run.id: setting(run, name) for run in found} for name in differing([run.config for run in found])},
+        "settings": {name: {run.id: setting(run, name) for run in found} for name in catalog.differing([run.config for run in found])},
         "images": {run.id: {split: asdict(one) for split, one in changes(first, run).items()} for run in others},
         "pairs": [pair(paired(evaluations[0], e)) for e in evaluations[1:]],
     }

@@ -14,7 +14,6 @@ from core.metrics import wilson as wilson
 from core.types import ClassMetrics, Evaluation, Interval
 
 FIXED = runs.FIXED
-TOO_FEW = 30  # below this many images a share is shown as a count, not called an accuracy
 
 
 def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
@@ -95,7 +94,7 @@ def _predictions(run_id: str) -> pd.DataFrame:
         if launch.launcher.alive(path.parent):
             raise NotFound("This run has no predictions yet: it writes them when it ends.", "Wait for it, or choose another run.")
         if runs.checkpoint(path.parent).exists():
-            raise NotFound("This run was cut off before its predictions were written.", "Start it again, or choose another run.")
+            raise NotFound("This run ended before its predictions were written.", "Resume it on the Train page, or choose another run.")
         raise NotFound("This run has no predictions: it ended before its first epoch.", "Start it again, or choose another run.")
     # Probabilities are columns 0, 1, …: a class may be called "true" or "split".
     names: list[str | int] = [*FIXED, *range(len(runs.load(path.parent).classes))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.types import Interval
 
 Z95 = 1.959963984540054
+TOO_FEW = 30  # images: of fewer, a share is a count and not called an accuracy
 
 
 def wilson(right: int, n: int) -> Interval | None:

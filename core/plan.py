@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from core import catalog, launch, networks, store
+from core import launch, networks, store
 from core.errors import Invalid
 from core.settings import settings
 from core.store import Filter
@@ -21,7 +21,6 @@ FAR = 4  # times the size of a picture that it is enlarged, or shrunk to a few p
 SMALL = 64  # pixels a side, at most, of pictures that the small networks take as they are
 HOUR = 3600.0
 WORDS = {"train": "training", "validation": "validation", "test": "test"}
-AUGMENTATION = ("flip", "crop", "rotate", "color", "randaugment", "mixup", "cutmix")
 SIGNS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 
 
@@ -287,11 +286,6 @@ def names(found: Sequence[str]) -> str:
     if len(found) > 4:
         return f"{', '.join(shown)} and {len(found) - 4} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
-
-
-def augmented(config: RunConfig) -> bool:
-    """Whether an image differs from epoch to epoch."""
-    return any(getattr(config, name) != catalog.PARAMS[name].default for name in AUGMENTATION)
 
 
 # Nine variants ----------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.metrics import TOO_FEW
 from core.sources import FASHION
 from core.types import Evaluation, Interval, Layer
 
 DIGITS = tuple("0123456789")
 THREE_OR_SEVEN = ("3", "7")
 RELU = Layer("activation", function="relu")
-FEW = 30  # images: of fewer, a share is a count and no accuracy
 
 # Of the data set that the source used and published its figure for; "" stands for images of one's own.
 CLASSES: Mapping[str, tuple[str, ...]] = {"MNIST": DIGITS, "Fashion-MNIST": FASHION}
@@ -263,7 +263,7 @@ def published_line(preset: Preset, evaluation: Evaluation) -> str:
     ours, n = figure(preset, evaluation), evaluation.n
     if ours is None:
         return f"Published: {preset.published_text}."
-    if n < FEW:
+    if n < TOO_FEW:
         own = f"{evaluation.confusion.trace()} of {n}"
     else:
         own = f"{ours.value:.1%} ({ours.low:.1%} to {ours.high:.1%}) of {n:,}".replace("%", " %")

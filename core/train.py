@@ -75,7 +75,7 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "")
     snapshot = plan.snapshot(dataset_id, config)
     for other in list_runs(dataset_id):
         if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
-            raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it below, or change a setting to start another.")
+            raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it, or change a setting to start another.")
     arch = networks.architecture(config.architecture)
     names = [r.run.name.removeprefix(f"{arch.title} ") for r in list_runs(dataset_id)]
     number = 1 + max((int(n) for n in names if n.isascii() and n.isdigit()), default=0)  # runs before this one may be deleted
@@ -142,7 +142,7 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
             "kept, and it can go on from there."
         )
     elif isinstance(last, Preparing):
-        message = f"{last.what}: {last.done:,} of {last.total:,}"
+        message = f"{last.what}: {last.done:,} of {last.total:,}" if last.total > 1 else last.what
     return RunState(
         run=run,
         status=status,
@@ -307,7 +307,7 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
         return None
     each = (networks.preprocess_for(config, seen.sizes).crop / known.side) ** 2 / known.images_per_s
     frozen = (config.unfreeze_after or config.epochs) if config.freeze else 0  # epochs
-    forward = (frozen if plan.augmented(config) else min(frozen, 1)) * FORWARD  # else the backbone is run once
+    forward = (frozen if catalog.augmented(config) else min(frozen, 1)) * FORWARD  # else the backbone is run once
     return Estimate(START_SECONDS + images * each * (config.epochs - frozen + forward), "the measured speed of this network")
 
 

@@ -27,7 +27,7 @@ def headline(e: Evaluation) -> None:
         return
     right = int(e.confusion.trace())
     interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
-    if e.n < evaluate.TOO_FEW or e.loss is None:
+    if e.n < TOO_FEW or e.loss is None:
         st.markdown(f"#### {right} of {e.n} right\n{interval}. Too few images to call it an accuracy.")
     else:
         loss = f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})"

@@ -58,7 +58,8 @@ def summary(found: plan.Plan, values: dict[str, Any]) -> str:
     arch = networks.architecture(values["architecture"])
     text = f"**{frame.plain(arch.title)}** learns {len(found.classes)} classes from **{n['train']:,} training images**."
     if n["validation"]:
-        text += f" After every epoch {n['validation']:,} validation images decide when to stop."
+        decided = "when to stop" if values["patience"] else "which epoch’s weights are kept"
+        text += f" After every epoch {n['validation']:,} validation images decide {decided}."
     if n["test"]:
         text += f" {n['test']:,} test images are kept aside and looked at last."
     return text

@@ -161,8 +161,8 @@ def test_the_words_name_the_better_run_its_lead_and_what_chance_could_do(pair: t
 
 def test_settings_that_differ_are_found_in_the_order_of_the_form() -> None:
     one = catalog.run_config({"architecture": "convnet"})
-    assert compare.differing([one, one]) == []
-    found = compare.differing([one, replace(one, momentum=0.5), replace(one, epochs=one.epochs + 1, flip="both")])
+    assert catalog.differing([one, one]) == []
+    found = catalog.differing([one, replace(one, momentum=0.5), replace(one, epochs=one.epochs + 1, flip="both")])
     assert found == [p.name for p in catalog.TRAIN_PARAMS if p.name in ("momentum", "epochs", "flip")]
 
 

@@ -29,7 +29,8 @@ from core.ml import embed as ml
 from core.ml import features
 from core.ml import teach as head
 from core.ml.data import RowCache
-from core.ml.model import build, preprocess_for, set_module
+from core.ml.model import build, set_module
+from core.networks import preprocess_for
 from core.settings import settings
 from core.store import Filter
 from core.types import Dataset, Preprocess, Split

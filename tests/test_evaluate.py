@@ -98,7 +98,7 @@ def test_a_run_without_predictions_says_why(home: Path) -> None:
     with pytest.raises(NotFound, match="before its first epoch"):
         evaluate.evaluate(run_id, "validation")
     runs.checkpoint(path).touch()
-    with pytest.raises(NotFound, match="cut off before its predictions were written"):
+    with pytest.raises(NotFound, match="ended before its predictions were written"):
         evaluate.evaluate(run_id, "validation")
 
 

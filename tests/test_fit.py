@@ -245,7 +245,7 @@ def pictures(n: int = 12) -> Tensor:
 @pytest.mark.parametrize("values", CHANGES, ids=lambda v: "-".join(map(str, v.values())) + next(iter(v)))
 def test_every_change_keeps_shape_and_range_differs_from_image_to_image_and_can_be_repeated(values: dict[str, Any]) -> None:
     cfg = config(**values)
-    assert augment.augments(cfg) and not augment.augments(config())
+    assert catalog.augmented(cfg) and not catalog.augmented(config())
     change = augment.Augment(cfg, HOW, 3, CPU)
     same = pictures(1).repeat(12, 1, 1, 1)
     other = torch.cat([same[:6], pictures(7)[1:]])
@@ -316,7 +316,7 @@ def images_of(n: int, seed: int = 0) -> Tensors:
 
 def made(cfg: RunConfig) -> Training:
     torch.manual_seed(cfg.seed)
-    change = augment.Augment(cfg, HOW, 3, CPU) if augment.augments(cfg) else None
+    change = augment.Augment(cfg, HOW, 3, CPU) if catalog.augmented(cfg) else None
     stages = [
         Stage(1, "", True, images_of(47), images_of(20, 1), change),
         Stage(cfg.epochs, "", False, images_of(47), images_of(20, 1), change),

@@ -139,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(name: str) -> None:
     arch = networks.ARCHITECTURES[name]
     config = catalog.run_config({"architecture": name})
-    how = model.preprocess_for(config, [(28, 28, 1)])
+    how = networks.preprocess_for(config, [(28, 28, 1)])
     with torch.device("meta"):  # shapes are enough, and 129 million random numbers take long
         net = model.build(config, 5, how, load_weights=False).eval()
         logits = net(torch.empty(2, how.channels, how.crop, how.crop))
@@ -162,7 +162,7 @@ def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int,
 
 def test_the_preprocessing_follows_the_network_and_the_dataset() -> None:
     def how(name: str, sizes: list[tuple[int, int, int]], **values: Any) -> tuple[int, int, int]:
-        found = model.preprocess_for(catalog.run_config({"architecture": name, **values}), sizes)
+        found = networks.preprocess_for(catalog.run_config({"architecture": name, **values}), sizes)
         return found.channels, found.resize, found.crop
 
     assert how("convnet", [(28, 28, 1)] * 3) == (1, 28, 28)
@@ -183,7 +183,7 @@ def test_missing_weights_name_the_file_the_folder_and_the_way_out(tmp_path: Path
     monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
     config = catalog.run_config({"architecture": "resnet18"})
     with pytest.raises(AppError) as e:
-        model.build(config, 2, model.preprocess_for(config, []))
+        model.build(config, 2, networks.preprocess_for(config, []))
     assert "resnet18-f37072fd.pth" in e.value.hint and str(tmp_path) in e.value.hint and "EfficientNet-Lite0" in e.value.hint
 
 
@@ -486,7 +486,7 @@ def test_a_frozen_network_runs_its_backbone_once_and_trains_only_the_head(traine
 def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
     rows = squares(2, 40)
     cfg = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": 64})
-    how = model.preprocess_for(cfg, [])
+    how = networks.preprocess_for(cfg, [])
     net, arch = model.build(cfg, 3, how), networks.ARCHITECTURES["efficientnet_lite0"]
     pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda *_: None)
     source, index = features.run_once(net, arch, how, pixels, settings().cache, 1, CPU, lambda *_: None)

@@ -14,12 +14,6 @@ from core.types import Preprocess, RunConfig
 OPERATIONS = 2  # of RandAugment, for each image; its paper's choice for ImageNet
 
 
-def augments(config: RunConfig) -> bool:
-    """Whether the images differ from epoch to epoch."""
-    moves = config.flip != "none" or config.crop or config.rotate or config.color
-    return bool(moves or config.randaugment or config.mixup or config.cutmix)
-
-
 class Augment:
     """Every image of a batch gets changes of its own; random numbers come from torch's generator of the CPU."""
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from core import images, runs
 from core.errors import AppError
 from core.ml.data import Normalise, measure, sample_sizes
-from core.ml.model import LoadedModel, load, measured, preprocess_for
+from core.ml.model import LoadedModel, load
 from core.ml.similarity import Distance, distance
+from core.networks import measured, preprocess_for
 from core.settings import settings
 from core.types import Preprocess, RunConfig, SnapshotRow
 

@@ -20,8 +20,6 @@ from core import layers, networks, runs
 from core.errors import AppError, Invalid, NotFound
 from core.ml.similarity import Similarity
 from core.networks import MAP_SIDE
-from core.networks import measured as measured
-from core.networks import preprocess_for as preprocess_for
 from core.types import Architecture, Layer, Preprocess, RunConfig
 
 Weights = dict[str, Tensor]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from core import images
 from core.ml.augment import show
 from core.ml.infer import read
-from core.ml.model import preprocess_for
+from core.networks import preprocess_for
 from core.types import RunConfig
 
 ROW = 3

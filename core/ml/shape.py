@@ -56,7 +56,7 @@ def take_apart(model: nn.Module, x: Tensor, head: str) -> list[dict[str, Any]]:
             row = {
                 "name": name,
                 "kind": what,
-                "detail": detail(module),
+                "detail": ", ".join(n for n, _ in module.named_parameters(recurse=False)) if what == "weights" else detail(module),
                 "shape": _shape(out, len(x)) if name else [],
                 "parameters": sum(new.values()),
                 "multiply_adds": multiply_adds(module, out) if leaf else 0,

@@ -7,8 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import networks
-from core.catalog import OPTION_TITLES, PARAMS
+from core.catalog import PARAMS
 from core.types import Param
 
 
@@ -36,21 +35,6 @@ def field(
         return st.number_input(title, int(param.low or 0), int(param.high or 10**9), int(value), step=1, **common)
     # A learning rate runs over seven orders of magnitude: a number field with steps would be useless, text is checked at once.
     return st.text_input(title, written(value), **common)
-
-
-def words(name: str, value: Any) -> str:
-    """A setting's value as people read it."""
-    kind = PARAMS[name].kind
-    if name == "architecture":
-        known = networks.find(value)
-        return known.title if known else str(value)
-    if kind == "bool":
-        return "yes" if value else "no"
-    if kind == "layers":
-        return " → ".join(f"{layer.kind} {layer.size or layer.function or ''}".strip() for layer in value) or "none"
-    if kind == "names":
-        return ", ".join(value) or "all"
-    return f"{value:g}" if kind == "float" else OPTION_TITLES.get(value, str(value))
 
 
 def written(value: Any) -> str:

@@ -17,16 +17,8 @@ from pages.shared import figures, form, frame
 from pages.shared.finder import find_rate
 
 Values = dict[str, Any]
-FIRST = (
-    "epochs",
-    "learning_rate",
-    "batch_size",
-    "optimizer",
-    "schedule",
-    "patience",
-    "image_size",
-    "flip",
-)  # the others stand under “More”
+# The others stand under “More”.
+FIRST = ("epochs", "learning_rate", "batch_size", "optimizer", "schedule", "patience", "image_size", "flip")
 OF_THE_NETWORK = ("learning_rate", "batch_size")  # each network has its own default
 DETAILS = ("step_every", "step_factor")  # beside the schedule they belong to
 APPLIES: dict[str, Callable[[Mapping[str, Any], Dataset], bool]] = {
@@ -121,7 +113,7 @@ NINE = "nine"  # in the session: which image, and which draw of it
 def variants(current: Dataset, values: Values) -> None:
     """What training makes of one image with the settings as they stand."""
     config = _config(values)
-    if config is None or not plan.augmented(config):
+    if config is None or not catalog.augmented(config):
         return
     with st.container(border=True, key="variants"), frame.told():
         number, seed = st.session_state.setdefault(NINE, (randrange(10_000), 0))

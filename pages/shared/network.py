@@ -29,7 +29,7 @@ def choose(current: Dataset, start: Values, key: str) -> Values:
         values: Values = {"architecture": _named(current, start, key, seen, speeds)}
         _search(key)
         arch = networks.architecture(values["architecture"])
-        st.caption(" ".join((arch.summary, f"{arch.source}." if arch.source and arch.name != OWN else "")))
+        st.caption(_about(arch))
         if arch.weights:
             values |= _weights(arch, start, key)
         if arch.name == OWN:
@@ -79,7 +79,8 @@ def _facts(arch: Architecture, channels: int, side: int, classes: int, speeds: d
         facts.append(f"{amount(count)} parameters")
     facts.append(f"{arch.input_size or side} × {arch.input_size or side}")
     if arch.name in speeds:
-        facts.append(f"about {_rate(speeds[arch.name].images_per_s)} images/s here")
+        one, shown = speeds[arch.name], arch.input_size or side
+        facts.append(f"about {_rate(one.images_per_s)} images/s here{f' at {one.side} × {one.side}' if one.side != shown else ''}")
     if weights := _where(arch):
         facts.append(weights)
     return " · ".join(facts)
@@ -93,6 +94,13 @@ def _where(arch: Architecture) -> str:
     return "weights downloaded" if networks.weights_here(arch) else "needs the network once"
 
 
+def _about(arch: Architecture) -> str:
+    known = networks.facts(arch)
+    source = f" {arch.source}." if arch.source and arch.name != OWN else ""
+    licence = f" Licence of the weights: {known.licence}." if known and known.licence and arch.weights != "embedded" else ""
+    return frame.plain(arch.summary + source + licence)
+
+
 def amount(count: int) -> str:
     for unit, size in (("billion", 1e9), ("million", 1e6)):
         if count >= size:
@@ -101,7 +109,8 @@ def amount(count: int) -> str:
 
 
 def _rate(images_per_s: float) -> str:
-    return f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.1f}"
+    """Two digits: the next measurement differs in the third."""
+    return f"{float(f'{images_per_s:.2g}'):,.0f}" if images_per_s >= 10 else f"{images_per_s:.1f}"
 
 
 # Search -------------------------------------------------------------------------------------------
@@ -145,6 +154,7 @@ def _take(key: str, name: str) -> None:
     if name not in networks.ARCHITECTURES:
         st.session_state[f"found-{key}"] = name
     st.session_state[f"network-{key}"] = name
+    st.session_state[f"search-{key}"] = ""
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -167,9 +177,6 @@ def _weights(arch: Architecture, start: Values, key: str) -> Values:
         field("freeze", bool(given.get("freeze", True) and values["pretrained"]), disabled=not values["pretrained"])
     if not values["pretrained"]:
         return values
-    known = networks.facts(arch)
-    if known is not None and known.licence:
-        st.caption(f"Licence of the weights: {frame.plain(known.licence)}")
     second = st.columns(2)
     if values["freeze"]:
         with second[0]:

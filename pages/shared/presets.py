@@ -118,14 +118,14 @@ def reached(state: train.RunState) -> None:
     if preset is None or state.status != "succeeded":
         return
     usual = catalog.run_config(preset.settings)
-    changed = {name for name in catalog.differences(state.run.config, usual) if name not in ("seed", "device")}
-    variants = [catalog.differences(catalog.run_config({**preset.settings, **v}), usual).keys() for v in preset.variants.values()]
+    changed = [name for name in catalog.differing([state.run.config, usual]) if name not in ("seed", "device")]
+    variants = [catalog.differing([catalog.run_config({**preset.settings, **v}), usual]) for v in preset.variants.values()]
     with frame.told():
         if preset.split not in evaluate.splits(state.run.id):
             return
         line = presets.published_line(preset, evaluate.evaluate(state.run.id, preset.split, today=False))
         if changed and changed not in variants:
-            names = ", ".join(catalog.PARAMS[name].title.lower() for name in catalog.PARAMS if name in changed)
+            names = ", ".join(catalog.PARAMS[name].title.lower() for name in changed)
             line += f" Changed from the preset: {names}."
         st.markdown(f":material/flag: **{preset.title}.** {frame.plain(line)}", help=preset.note)
 

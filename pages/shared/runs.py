@@ -16,12 +16,12 @@ from core.types import Dataset, Evaluation, Interval, RunConfig
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
-from pages.shared.form import words
+from pages.shared.watch import CHIPS
 
 PER_PAGE = 50
 PICTURES = 60
 FEW = 5  # runs that need no filter
-ROW, ROWS = 33, 7  # pixels of a row; rows in view, the others are scrolled to: what a run shows stands below
+ROW, ROWS = 33, 4  # pixels of a row; rows in view, the others are scrolled to: what a run shows stands below
 PICKED = "picked-runs"  # in the session: {"ids": ticked runs, "watched": what was in view when they were ticked}
 CELLS = {"both": "Both right", "only_a": "Only A right", "only_b": "Only B right", "neither": "Both wrong"}
 LETTERS = "ABCDEF"
@@ -120,7 +120,7 @@ def _network(config: RunConfig) -> str:
 
 
 def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None:
-    settings = [name for name in compare.differing([s.run.config for s in part]) if name != "architecture"]
+    settings = [name for name in catalog.differing([s.run.config for s in part]) if name != "architecture"]
     key = f"runs-{hash(tuple(s.run.id for s in part))}"  # a selection by row must not outlive the list
     ticked = [i for i, s in enumerate(part) if s in chosen]
     if st.session_state.get(key, {}).get("selection", {}).get("rows", []) != ticked:
@@ -139,14 +139,16 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
         on_select=ticks,
         selection_mode="multi-row",
         key=key,
+        placeholder="",
         column_config={
             "run": st.column_config.TextColumn("Run", pinned=True),
-            "status": st.column_config.TextColumn("Status"),
+            "status": st.column_config.TextColumn("Status", width=120),  # fits “queued, place 1”
             "right": st.column_config.NumberColumn(
                 "Right on validation", format="%.1f%%", help="The share of validation images that the best epoch got right."
             ),
             "interval": st.column_config.TextColumn(
                 "95 % interval, n",
+                width=200,
                 help="Where the share may lie, and of how many images it is. Fewer than 30 images are counted, not called a share.",
             ),
             "loss": st.column_config.NumberColumn("Validation loss", format="%.4f"),
@@ -167,7 +169,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
 def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
     right, n = so_far(s)
     size = compare.weights_bytes(s.run.id)
-    enough = right is not None and n >= evaluate.TOO_FEW
+    enough = right is not None and n >= TOO_FEW
     return {
         "run": s.run.name,
         "status": status(s),
@@ -188,7 +190,7 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
 
 def status(s: train.RunState) -> str:
     """In the words of its panel, with the place in line."""
-    word = {"pending": "starting", "succeeded": "finished", "lost": "cut off"}.get(s.status, s.status)
+    word = CHIPS[s.status][0]
     return f"{word}, place {s.place}" if s.place else word
 
 
@@ -202,7 +204,7 @@ def so_far(s: train.RunState) -> tuple[Interval | None, int]:
 def share(right: Interval | None, n: int) -> str:
     if right is None:
         return ""
-    if n < evaluate.TOO_FEW:
+    if n < TOO_FEW:
         return f"{round(right.value * n)} of {n} right"
     return f"{right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
 
@@ -216,7 +218,7 @@ def _column(name: str) -> Any:
 
 
 def _cell(name: str, value: Any) -> Any:
-    return value if catalog.PARAMS[name].kind in ("int", "float") else words(name, value)
+    return value if catalog.PARAMS[name].kind in ("int", "float") else catalog.words(name, value)
 
 
 def _acts(chosen: list[train.RunState]) -> None:
@@ -302,10 +304,10 @@ def _beside(chosen: list[train.RunState], rows: dict[str, list[str]]) -> None:
 
 def _settings(chosen: list[train.RunState]) -> None:
     configs = [s.run.config for s in chosen]
-    names = compare.differing(configs)
+    names = catalog.differing(configs)
     st.markdown("**Settings that differ**")
     if names:
-        _beside(chosen, {catalog.PARAMS[name].title: [words(name, getattr(c, name)) for c in configs] for name in names})
+        _beside(chosen, {catalog.PARAMS[name].title: [catalog.words(name, getattr(c, name)) for c in configs] for name in names})
         st.caption(f"All else is equal: {len(catalog.TRAIN_PARAMS) - len(names)} other settings.")
     else:
         st.caption("None: all settings are equal, the seed too.")
@@ -410,7 +412,7 @@ def verdict(p: compare.Paired) -> str:
     flips = p.only_a + p.only_b
     better, more, less = ("B", p.only_b, p.only_a) if p.only_b >= p.only_a else ("A", p.only_a, p.only_b)
     low, high = (p.difference.low, p.difference.high) if better == "B" else (-p.difference.high, -p.difference.low)
-    if p.n < evaluate.TOO_FEW:
+    if p.n < TOO_FEW:
         text = f"Of {p.n} {p.split} images A has {p.both + p.only_a} right and B {p.both + p.only_b}: too few images to speak of a share."
     elif more == less:
         text = f"**Both are right on equally many images** (difference 0 points, 95 %: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
@@ -430,7 +432,7 @@ def verdict(p: compare.Paired) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.1f}".replace("-", "−")
+    return f"{100 * share:z.1f}".replace("-", "−")
 
 
 def _chance(p: float) -> str:

@@ -14,7 +14,6 @@ from core.errors import Conflict
 from core.types import Run
 from pages.shared import archive, form, frame, thumbs
 from pages.shared.figures import class_color
-from pages.shared.form import words
 from pages.shared.live import live
 
 CHIPS = {
@@ -42,6 +41,8 @@ def panel(state: train.RunState) -> None:
             buttons(state)
         st.caption(facts(run))
         remarks(state)
+        if state.status in ("failed", "lost"):
+            failure(state)
         changed = live(
             run.id,
             f"/api/runs/{run.id}/events",
@@ -114,8 +115,7 @@ def clone(run: Run) -> None:
 def unusual(run: Run) -> list[str]:
     """The settings that are not what the form offers for this network, in its order."""
     usual = catalog.run_config({"architecture": run.config.architecture})
-    different = catalog.differences(run.config, usual)
-    return [name for name in catalog.PARAMS if name in different]
+    return catalog.differing([run.config, usual])
 
 
 def note_and_tags(state: train.RunState) -> None:
@@ -151,11 +151,11 @@ def facts(run: Run) -> str:
     """The settings in one line: the usual ones, then every other that differs from its default."""
     config = run.config
     usual = ("architecture", "optimizer", "learning_rate", "batch_size")
-    parts = [words("architecture", config.architecture), words("optimizer", config.optimizer)]
-    parts += [f"{catalog.PARAMS[name].title.lower()} {words(name, getattr(config, name))}" for name in usual[2:]]
+    parts = [catalog.words("architecture", config.architecture), catalog.words("optimizer", config.optimizer)]
+    parts += [f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}" for name in usual[2:]]
     with frame.told():
         parts += [
-            f"{catalog.PARAMS[name].title.lower()} {words(name, getattr(config, name))}" for name in unusual(run) if name not in usual
+            f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}" for name in unusual(run) if name not in usual
         ]
     images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
     return frame.plain(f"{', '.join(parts)}; {images}")
@@ -187,25 +187,30 @@ def details(run: Run) -> dict[str, Any]:
     }
 
 
-def outcome(state: train.RunState) -> None:
-    """How it ended, and the ways on."""
+def failure(state: train.RunState) -> None:
+    """What happened, above the curves where it is seen at once, and the way on."""
     run = state.run
-    if state.status in ("failed", "lost"):
-        st.error(
-            f"**{'Training failed' if state.status == 'failed' else 'Training was cut off'}.** {frame.plain(state.message)}",
-            icon=":material/error:",
+    st.error(
+        f"**{'Training failed' if state.status == 'failed' else 'Training was cut off'}.** {frame.plain(state.message)}",
+        icon=":material/error:",
+    )
+    if state.status == "failed":
+        st.button(
+            remedy(state.remedy),
+            type="primary",
+            icon=":material/play_circle:",
+            key="remedy",
+            on_click=act,
+            args=(go_on, run, state.remedy),
         )
-        if state.status == "failed":
-            st.button(
-                remedy(state.remedy),
-                type="primary",
-                icon=":material/play_circle:",
-                key="remedy",
-                on_click=act,
-                args=(go_on, run, state.remedy),
-            )
+    if log := train.log_tail(run.id):
         with st.expander("The last lines of its log", icon=":material/terminal:"):
-            st.code(train.log_tail(run.id) or "(the log is empty)", language=None)
+            st.code(log, language=None)
+
+
+def outcome(state: train.RunState) -> None:
+    """How it did, and where to go from here."""
+    run = state.run
     if state.best is None or state.status == "paused":
         return
     if train.no_better_than_guessing(state):
@@ -231,7 +236,7 @@ def remedy(changes: Mapping[str, Any]) -> str:
     if changes == {"pretrained": False}:
         return "Start again without pretrained weights"
     named = [
-        words(name, value) if name == "architecture" else f"{catalog.PARAMS[name].title.lower()} {words(name, value)}"
+        catalog.words(name, value) if name == "architecture" else f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, value)}"
         for name, value in changes.items()
     ]
     return f"{'Go on' if set(changes) == {'batch_size'} else 'Start again'} with {' and '.join(named)}"

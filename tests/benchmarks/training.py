@@ -117,7 +117,8 @@ def frozen(count: int = 64) -> None:
 
     from core.ml.data import Pixels
     from core.ml.features import run_once
-    from core.ml.model import head_of, preprocess_for
+    from core.ml.model import head_of
+    from core.networks import preprocess_for
     from core.types import SnapshotRow
 
     cpu = torch.device("cpu")

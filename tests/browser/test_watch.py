@@ -17,6 +17,15 @@ def newest_run(server: Server) -> Path:
     return max((server.home / "runs").iterdir())
 
 
+def long_run(server: Server) -> Path:
+    server.core("train", "--dataset", "digits", "--architecture", "linear", *setting("epochs=1000", "patience=0", "batch_size=1"))
+    return newest_run(server)
+
+
+def setting(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
 def points(page: Page, chart: str) -> int:
     return int(page.evaluate(f"() => document.querySelector('.lp-{chart}')?.data?.[0]?.x?.length ?? 0"))
 
@@ -30,8 +39,7 @@ def shown_epoch(page: Page) -> int:
 
 
 def test_a_run_is_watched_paused_resumed_and_stopped(server: Server, page: Page) -> None:
-    server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=1000", "--set", "patience=0")
-    run = newest_run(server)
+    run = long_run(server)
     page.goto(f"{server.url}/train?dataset=digits")
     for chart in ("loss", "accuracy", "rate", "speed"):
         grows(page, chart, 0)
@@ -96,7 +104,7 @@ def test_a_run_that_failed_says_why_and_starts_again_with_the_remedy(server: Ser
         "weight_decay=1",
         "epochs=3",
     )  # each step makes every weight 9 times as large
-    server.core("train", "--dataset", "digits", "--architecture", "linear", *(part for one in diverging for part in ("--set", one)))
+    server.core("train", "--dataset", "digits", "--architecture", "linear", *setting(*diverging))
     failed = newest_run(server)
     page.goto(f"{server.url}/train?dataset=digits&run={failed.name}")
     expect(page.get_by_text("Training failed.")).to_be_visible(timeout=PATIENCE)
@@ -111,3 +119,30 @@ def test_a_run_that_failed_says_why_and_starts_again_with_the_remedy(server: Ser
     again = page.get_by_text("Training failed.").or_(page.locator(".lp-what", has_text="Finished"))
     expect(stop.or_(again).first).to_be_visible()
     expect(again.first).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_run_waits_behind_another_and_takes_its_turn_when_that_one_is_paused(server: Server, page: Page) -> None:
+    first = long_run(server)
+    page.goto(f"{server.url}/train?dataset=digits&run={first.name}")
+    grows(page, "loss", 0)
+    page.get_by_text("Train another network", exact=True).click()
+    start = page.get_by_role("button", name="Start training")
+    expect(start).to_be_enabled(timeout=PATIENCE)
+    start.dblclick()
+    what = page.locator(".lp-what")
+    expect(what).to_contain_text("Queued: next in line for the CPU", timeout=PATIENCE)
+    second = newest_run(server)
+    assert second != first and len([p for p in second.parent.iterdir() if p.name > first.name]) == 1
+
+    page.goto(f"{server.url}/train?dataset=digits&run={first.name}")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(what).to_contain_text("Paused after", timeout=PATIENCE)
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.goto(f"{server.url}/train?dataset=digits&run={second.name}")
+    expect(what).to_contain_text("Finished in", timeout=2 * PATIENCE)
+    page.goto(f"{server.url}/train?dataset=digits&run={first.name}")
+    grows(page, "loss", 0)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(what).to_contain_text("Stopped after", timeout=PATIENCE)
+    assert [json.loads(line)["kind"] for line in (first / "events.jsonl").read_text().splitlines()].count("Resumed") == 1
