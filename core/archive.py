@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,12 +25,10 @@ from typing import Any, Literal
 from core import card, jobs, launch, ledger, runs, store, unpack
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.evaluate import as_json, recorded
+from core.jobs import Progress, Stopped
 from core.names import checked_name
 from core.settings import settings
 from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Run, Snapshot, SnapshotRow, now
-
-Progress = Callable[[int, int, str], None]  # done, total, what is being done
-Stopped = Callable[[], bool]
 
 KEEP = 24 * 3600  # seconds a zip made for the browser stays
 COMPARED = 20  # pictures that ONNX Runtime and PyTorch both answer
@@ -74,7 +72,7 @@ def export_now(run_id: str, out: Path, progress: Progress | None = None, stopped
 def _exportable(run_id: str) -> Path:
     path = runs.trained(run_id)
     alive = launch.launcher.alive(path)  # asked first, and not alone: a run that has ended may take a second to leave
-    if runs.status(runs.events(path), alive) in ("pending", "queued", "running"):
+    if runs.status(runs.events(path), alive) in runs.ACTIVE:
         raise Conflict(f"The run {runs.load(path).name} is still going on.", "Wait until it has ended, or stop it first.")
     return path
 
@@ -288,12 +286,16 @@ def _target_name(looked: Looked, given: str | None) -> str:
     return looked.match.name
 
 
-def _refuse_twin(run: Run) -> None:
+def _runs_here() -> Iterator[Run]:
     for path in settings().runs.glob("*/config.json"):
         try:
-            other = runs.load(path.parent)
+            yield runs.load(path.parent)
         except (Invalid, NotFound):
             continue  # damaged, or deleted a moment ago
+
+
+def _refuse_twin(run: Run) -> None:
+    for other in _runs_here():
         if (other.created_at, other.snapshot_id, other.config) == (run.created_at, run.snapshot_id, run.config):
             raise Conflict(
                 f"This run is here already: {other.name}, of the dataset “{other.dataset_name}”.", "Delete it first to import it again."
@@ -308,12 +310,8 @@ def _free_id(run_id: str) -> str:
 
 
 def _free_name(name: str, dataset_id: int) -> str:
-    taken = set()
-    for path in settings().runs.glob("*/config.json"):
-        values = runs.read_json(path)
-        if values.get("dataset_id") == dataset_id:
-            taken.add(values.get("name"))
-    return f"{name} (imported)" if name in taken else name
+    taken = any(one.dataset_id == dataset_id and one.name == name for one in _runs_here())
+    return f"{name} (imported)" if taken else name
 
 
 def _write(folder: Path, run: Run, found: unpack.Found) -> None:
@@ -340,7 +338,8 @@ def _best_epoch(history: tuple[Event, ...]) -> int | None:
 def images_here(run_id: str) -> tuple[int, int]:
     """How many of the run's images its dataset has today, and how many there were."""
     path = runs.folder(run_id)
-    return _images_here(path, runs.load(path).dataset_id, sum(n for *_, n in store.counts(runs.load(path).dataset_id)))
+    dataset_id = runs.load(path).dataset_id
+    return _images_here(path, dataset_id, sum(n for *_, n in store.counts(dataset_id)))
 
 
 @lru_cache(maxsize=64)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from core import launch, ledger, runs, store
 from core.errors import Invalid, NotFound
-from core.metrics import Z95
-from core.metrics import wilson as wilson
+from core.metrics import Z95, wilson
 from core.types import ClassMetrics, Evaluation, Interval
 
 FIXED = runs.FIXED

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from core import catalog, launch, plan, runs, store
 from core.errors import NotFound
 from core.settings import settings
-from core.types import SPLITS, Ended, Preparing, Run, RunConfig, RunStatus, Snapshot, Step, now
+from core.types import Ended, Preparing, RunConfig, RunStatus, Snapshot, Step
 
 STEPS, MOST_STEPS = 100, 400
 IMAGES = 3000  # seen at least: with small batches that takes more steps, or their noise is all there is
@@ -45,7 +41,7 @@ class Find:
 
     @property
     def active(self) -> bool:
-        return self.status in ("pending", "queued", "running")
+        return self.status in runs.ACTIVE
 
 
 def steps(config: RunConfig) -> int:
@@ -58,24 +54,10 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str) -> str:
     It gets training images only, as many as it can look at: validation and test are not in its folder.
     """
     config = catalog.run_config({name: value for name, value in values.items() if name != "learning_rate"})
-    dataset = store.get_dataset(dataset_id)
     whole = plan.snapshot(dataset_id, config)
     training = [row for row in whole.rows if row.split == "train"]  # in the order of their hashes: any part of them is a random sample
     snapshot = Snapshot(whole.id, whole.classes, tuple(training[: steps(config) * config.batch_size]))
-    counts = Counter(row.split for row in snapshot.rows)
-    run = Run(
-        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-        name="Learning rate",
-        dataset_id=dataset_id,
-        dataset_name=dataset.name,
-        config=config,
-        classes=snapshot.classes,
-        snapshot_id=snapshot.id,
-        counts={split: counts[split] for split in SPLITS},
-        created_at=now(),
-        by=by,
-        code_version="",
-    )
+    run = runs.new("Learning rate", store.get_dataset(dataset_id), config, snapshot, by)
     _tidy()
     path = _home() / run.id
     runs.create(path, run, snapshot)
@@ -96,7 +78,7 @@ def _tidy() -> None:
 
 def _folder(find_id: str) -> Path:
     path = _home() / find_id
-    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}", find_id) or not path.is_dir():
+    if not runs.ID.fullmatch(find_id) or not path.is_dir():
         raise NotFound("This trial does not exist any more.", "Find a learning rate again.")
     return path
 
@@ -112,7 +94,7 @@ def state(find_id: str) -> Find:
     if isinstance(last, Ended):
         message = last.message
     elif isinstance(last, Preparing):
-        message = f"{last.what}: {last.done:,} of {last.total:,}"
+        message = last.words
     elif status == "lost":
         message = "The process is gone: it was killed, or the machine restarted. Find a learning rate again."
     curve = Curve(**runs.read_json(path / "curve.json")) if status == "succeeded" else None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core import dataset, evaluate, presets, sources, train
 from core.errors import AppError, Invalid
 from core.presets import Preset
-from core.sources import Source
+from core.sources import Progress, Source
 from core.types import Evaluation
-
-Progress = Callable[[int, int, str], None]  # done, total, what is being done
 
 FOLDERS = {"MNIST": "mnist", "Fashion-MNIST": "fashion"}  # within LOUPE_TEST_DATA
 DOWNLOADS = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist"}

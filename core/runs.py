@@ -8,8 +8,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,9 @@ from typing import Any
 from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import (
+    SPLITS,
     Answers,
+    Dataset,
     Ended,
     EpochEnd,
     Event,
@@ -31,8 +37,12 @@ from core.types import (
     SnapshotRow,
     Started,
     Step,
+    now,
 )
 
+ACTIVE = ("pending", "queued", "running")  # statuses of a run that has not ended
+MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40  # characters, tags, characters of a tag
+ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")  # of a run
 KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step, EpochEnd, Answers, Ended)}
 
 
@@ -96,7 +106,7 @@ def read_lines(folder: Path, after: int = 0, most: int = -1, skip: str = "") -> 
     try:
         unread = f'{{"kind": "{skip}"'.encode()
         return [json.loads(line) for line in data[:end].splitlines() if not (skip and line.startswith(unread))], after + end
-    except json.JSONDecodeError:
+    except ValueError:  # no JSON, or the middle of a letter
         raise Invalid("This is not the start of an event.", "Ask from offset 0.") from None
 
 
@@ -176,6 +186,25 @@ def trained(run_id: str) -> Path:
     return path
 
 
+def new(name: str, dataset: Dataset, config: RunConfig, snapshot: Snapshot, by: str, code_version: str = "", preset: str = "") -> Run:
+    """A run of these images that begins now, nothing of it written yet."""
+    counts = Counter(row.split for row in snapshot.rows)
+    return Run(
+        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        name=name,
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        config=config,
+        classes=snapshot.classes,
+        snapshot_id=snapshot.id,
+        counts={split: counts[split] for split in SPLITS},
+        created_at=now(),
+        by=by,
+        code_version=code_version,
+        preset=preset,
+    )
+
+
 def create(folder: Path, run: Run, snapshot: Snapshot) -> None:
     folder.mkdir(parents=True)
 
@@ -233,6 +262,10 @@ def sample_ids(rows: Sequence[SnapshotRow], count: int = 12) -> list[str]:
 
 def notes_path(folder: Path) -> Path:
     return folder / "notes.json"
+
+
+def notes_too_long(note: str, tags: Sequence[str]) -> bool:
+    return len(note) > MOST_NOTE or len(tags) > MOST_TAGS or any(len(tag) > MOST_TAG for tag in tags)
 
 
 def read_notes(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from core.types import RunConfig
 
 # Smith and Topin 2018 (arXiv:1708.07120), in the sizes of fastai's fit_one_cycle.
 RISE = 0.25  # share of a one-cycle run in which the learning rate rises
-FIRST, LAST = 1 / 25, 1 / 25 / 1e5  # what it begins and ends with
+DIVIDED, FALLEN = 25.0, 1e5  # it begins with the highest rate divided by the one, and ends with that divided by the other
 COLD = 0.01  # what a warm-up begins with
 
 
@@ -17,8 +17,8 @@ def share(config: RunConfig, epoch: float) -> float:
     if config.schedule == "one_cycle":
         top = RISE * config.epochs
         if epoch < top:
-            return _cosine(FIRST, 1.0, epoch / top)
-        return _cosine(1.0, LAST, (epoch - top) / (config.epochs - top))
+            return _cosine(1 / DIVIDED, 1.0, epoch / top)
+        return _cosine(1.0, 1 / DIVIDED / FALLEN, (epoch - top) / (config.epochs - top))
     if epoch < config.warmup:
         return COLD + (1 - COLD) * epoch / config.warmup
     after = epoch - config.warmup

@@ -35,11 +35,7 @@ def known() -> dict[str, Speed]:
 
 def measurable() -> list[str]:
     """The named networks whose size is known beforehand."""
-    return [
-        name
-        for name in networks.ARCHITECTURES
-        if networks.ARCHITECTURES[name].factory.partition(":")[0] in ("scratch", "torchvision", "timm")
-    ]
+    return [name for name in networks.ARCHITECTURES if networks.ARCHITECTURES[name].factory.partition(":")[0] in LIBRARIES]
 
 
 def measure(names: Sequence[str]) -> None:

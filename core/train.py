@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -18,10 +16,7 @@ from typing import Any, ParamSpec
 from core import catalog, launch, networks, plan, runs, speed, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import SPLITS, Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Started, Step, now
-
-ACTIVE = ("pending", "queued", "running")
-MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40
+from core.types import Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Started, Step, now
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class RunState:
 
     @property
     def active(self) -> bool:
-        return self.status in ACTIVE
+        return self.status in runs.ACTIVE
 
 
 P = ParamSpec("P")
@@ -73,27 +68,14 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "")
     if dataset.deleted_at:
         raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it, or choose another one.")
     snapshot = plan.snapshot(dataset_id, config)
-    for other in list_runs(dataset_id):
+    others = list_runs(dataset_id)
+    for other in others:
         if other.active and other.run.config == config and other.run.snapshot_id == snapshot.id:
             raise Conflict(f"This very run is going on already: {other.run.name}.", "Watch it, or change a setting to start another.")
     arch = networks.architecture(config.architecture)
-    names = [r.run.name.removeprefix(f"{arch.title} ") for r in list_runs(dataset_id)]
+    names = [r.run.name.removeprefix(f"{arch.title} ") for r in others]
     number = 1 + max((int(n) for n in names if n.isascii() and n.isdigit()), default=0)  # runs before this one may be deleted
-    counts = Counter(r.split for r in snapshot.rows)
-    run = Run(
-        id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-        name=f"{arch.title} {number}",
-        dataset_id=dataset_id,
-        dataset_name=dataset.name,
-        config=config,
-        classes=snapshot.classes,
-        snapshot_id=snapshot.id,
-        counts={split: counts[split] for split in SPLITS},
-        created_at=now(),
-        by=by,
-        code_version=_code_version(),
-        preset=preset,
-    )
+    run = runs.new(f"{arch.title} {number}", dataset, config, snapshot, by, _code_version(), preset)
     path = settings().runs / run.id
     runs.create(path, run, snapshot)
     launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
@@ -142,7 +124,7 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
             "kept, and it can go on from there."
         )
     elif isinstance(last, Preparing):
-        message = f"{last.what}: {last.done:,} of {last.total:,}" if last.total > 1 else last.what
+        message = last.words
     return RunState(
         run=run,
         status=status,
@@ -235,10 +217,10 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
 def annotate(run_id: str, note: str, tags: Sequence[str]) -> None:
     """Writes a note and tags beside the run; Invalid if they are too long."""
     kept = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
-    if len(note) > MOST_NOTE or len(kept) > MOST_TAGS or any(len(tag) > MOST_TAG for tag in kept):
+    if runs.notes_too_long(note, kept):
         raise Invalid(
             "The note or a tag is too long.",
-            f"Up to {MOST_NOTE:,} characters of note, and {MOST_TAGS} tags of {MOST_TAG} characters are kept.",
+            f"Up to {runs.MOST_NOTE:,} characters of note, and {runs.MOST_TAGS} tags of {runs.MOST_TAG} characters are kept.",
         )
     runs.write_json(runs.notes_path(runs.folder(run_id)), {"note": note.strip(), "tags": kept})
 
@@ -325,4 +307,4 @@ def no_better_than_guessing(one: RunState) -> bool:
     if one.best is None or one.best.val_accuracy is None:
         return False
     held = Counter(r.label for r in runs.snapshot_rows(runs.folder(one.run.id)) if r.split == "validation")
-    return one.best.val_accuracy * held.total() <= max(held.values(), default=0)
+    return round(one.best.val_accuracy * held.total()) <= max(held.values(), default=0)

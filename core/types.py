@@ -302,6 +302,10 @@ class Preparing:
     total: int
     at: str
 
+    @property
+    def words(self) -> str:
+        return f"{self.what}: {self.done:,} of {self.total:,}" if self.total > 1 else self.what
+
 
 @dataclass(frozen=True)
 class Resumed:

@@ -20,15 +20,13 @@ from core import card, catalog, runs, sources
 from core.errors import Invalid
 from core.names import name_problem
 from core.tables import clean
-from core.types import SPLITS, Event, Preprocess, Run, SnapshotRow
+from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 
 MAX_TEXT = 200_000_000  # bytes of one text file
 MAX_WEIGHTS = 8_000_000_000  # bytes
 MAX_SIDE = 4096  # pixels a network may ask for
-MAX_NOTE, MAX_TAGS, MAX_TAG = 2000, 12, 40
 NEEDED = ("config.json", "dataset.csv", "events.jsonl", "labels.txt", "model.safetensors", "preprocessing.json")
 AGAIN = "Export the run again where it was trained, or copy the file again."
-RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
 T = TypeVar("T")
 
 
@@ -185,7 +183,7 @@ def _run(archive: RunZip) -> Run:
         raise archive.wrong("config.json", e.message.rstrip(".")) from None
     except (ValueError, TypeError) as e:
         raise archive.wrong("config.json", str(e)) from None
-    if not RUN_ID.fullmatch(run.id):
+    if not runs.ID.fullmatch(run.id):
         raise archive.wrong("config.json", f"“{clean(run.id)[:80]}” is not the id of a run")
     for name in run.classes:
         if problem := name_problem(name):
@@ -224,10 +222,24 @@ def _events(archive: RunZip) -> tuple[Event, ...]:
         if not isinstance(value, dict) or (kind := runs.KINDS.get(str(value.pop("kind", "")))) is None:
             raise archive.wrong("events.jsonl", f"line {i} is no event that this version of Loupe knows")
         try:
-            found.append(typing.cast(Event, _made(kind, value)))
+            event = typing.cast(Event, _made(kind, value))
+            if isinstance(event, Ended):
+                event = replace(event, remedy=_remedy(event.remedy))
         except ValueError as e:
             raise archive.wrong("events.jsonl", f"line {i}: {e}") from None
+        found.append(event)
     return tuple(found)
+
+
+def _remedy(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings in their own types; ValueError where one is unknown or wrong, for a button names them and starts a run with them."""
+    if not all(isinstance(v, int | float | str) for v in values.values()):
+        raise ValueError("its “remedy” holds something that is no setting")
+    try:
+        config = catalog.run_config(values)
+    except Invalid as e:
+        raise ValueError(e.message.rstrip(".")) from None
+    return {name: getattr(config, name) for name in values}
 
 
 def _predictions(archive: RunZip, run: Run, ids: set[str]) -> tuple[runs.PredictionRow, ...]:
@@ -264,12 +276,6 @@ def _preprocess(archive: RunZip) -> Preprocess:
 def _notes(archive: RunZip) -> dict[str, Any]:
     values = archive.json("notes.json")
     note, tags = values.get("note", 0), values.get("tags", 0)
-    if (
-        not fits(note, str)
-        or not fits(tags, list[str])
-        or len(note) > MAX_NOTE
-        or len(tags) > MAX_TAGS
-        or any(len(t) > MAX_TAG for t in tags)
-    ):
+    if not fits(note, str) or not fits(tags, list[str]) or runs.notes_too_long(note, tags):
         raise archive.wrong("notes.json", "it does not hold a short note and short tags")
     return {"note": clean(note, "\n"), "tags": [clean(t) for t in tags]}

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from core import api, dataset, evaluate
+from core.metrics import TOO_FEW
 from core.types import Dataset, Evaluation, Interval
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer

@@ -4,6 +4,7 @@ import streamlit as st
 
 from core import dataset, evaluate, predict, review, sources, train
 from core.errors import AppError
+from core.metrics import wilson
 from core.settings import settings
 from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
@@ -164,7 +165,7 @@ def best(found: list[train.RunState]) -> tuple[str, str]:
         return "none yet", "no run has ended"
     value, state = max(scored, key=lambda pair: pair[0])
     n = state.run.counts["validation"]
-    share = evaluate.wilson(round(value * n), n)
+    share = wilson(round(value * n), n)
     return f"{value:.1%}", f"{state.run.name}, n = {n:,}, 95 % interval {share.low:.1%} to {share.high:.1%}"
 
 

@@ -424,6 +424,10 @@ def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, ho
     assert [line["device"] for line in second["lines"]] == ["gpu"]
     assert client.get(f"{url}?after={second['next']}", headers=token).json() == {"lines": [], "next": second["next"], "more": False}
     assert len(client.get(f"{url}?after=nonsense", headers=token).json()["lines"]) == 2
+    runs.append(folder, Queued("é", now()))
+    middle = (folder / "events.jsonl").read_bytes().index("é".encode()) + 1  # of a letter of two bytes
+    refused = client.get(f"{url}?after={middle}", headers=token)
+    assert refused.status_code < 500 and "not the start of an event" in refused.json()["error"]["message"]
     assert client.get(url).status_code == 401
     for name in ("nothing", "%2e%2e", "20260101-000000-0000"):
         assert client.get(f"/api/runs/{name}/events", headers=token).status_code == 404

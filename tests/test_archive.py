@@ -360,10 +360,15 @@ def test_note_and_tags_travel_with_the_run(trained_copy: Trained, tmp_path: Path
     assert (state.note, state.tags) == ("first\nof all", ("tag", "täg 2"))
 
 
+def test_a_damaged_run_beside_it_does_not_keep_one_out(trained_copy: Trained, zipped: Path) -> None:
+    (runs.folder(trained_copy.run_id) / "config.json").write_text("{")
+    assert train.state(archive.import_now(zipped, trained_copy.dataset.name).run_id).status == "succeeded"
+
+
 def test_a_run_whose_original_is_in_the_bin_gets_an_id_of_its_own_so_that_both_can_stay(trained_copy: Trained, zipped: Path) -> None:
     train.delete(trained_copy.run_id)
     done = archive.import_now(zipped)
-    assert done.run_id != trained_copy.run_id and unpack.RUN_ID.fullmatch(done.run_id)
+    assert done.run_id != trained_copy.run_id and runs.ID.fullmatch(done.run_id)
     train.restore(trained_copy.run_id)
     assert {s.run.id for s in train.list_runs(trained_copy.dataset.id)} == {done.run_id, trained_copy.run_id}
 
@@ -529,6 +534,8 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "event unknown": (replaced("events.jsonl", b"EpochEnd", b"Explode"), "no event that this version"),
     "event odd": (replaced("events.jsonl", b'"epoch": 1', b'"epoch": "one"'), "its “epoch” is “one”"),
     "event NaN": (replaced("events.jsonl", b'"seconds": ', b'"seconds": NaN, "x": '), "events.jsonl .* not JSON"),
+    "remedy unknown": (replaced("events.jsonl", b'"remedy": {}', b'"remedy": {"colour": 1}'), "“colour” is not a setting"),
+    "remedy odd": (replaced("events.jsonl", b'"remedy": {}', b'"remedy": {"layers": []}'), "that is no setting"),
     "prediction": (replaced("predictions.csv", b"validation", b"elsewhere"), "is not about a picture"),
     "probability": (
         lambda files: files.update({"predictions.csv": re.sub(rb"(\n.*),[^,]+\r\n", rb"\1,nan\r\n", files["predictions.csv"], count=1)}),

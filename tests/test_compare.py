@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from core import catalog, compare, evaluate, label, runs, store, train
 from core.errors import Invalid
+from core.metrics import wilson
 from core.types import Resumed, now
 from pages.shared import runs as page
 from tests.conftest import Trained, forget, move_in
@@ -311,7 +312,7 @@ def test_runs_are_found_by_tag_and_their_notes_stand_in_the_table(pair: tuple[Tr
 
 def test_few_validation_images_are_a_count_and_many_a_share() -> None:
     def text(right: int, n: int) -> str:
-        return page.share(evaluate.wilson(right, n), n)
+        return page.share(wilson(right, n), n)
 
     assert text(9, 12) == "9 of 12 right" and text(29, 29) == "29 of 29 right"
     assert text(27, 30) == "90.0% (74.4% to 96.5%)" and page.share(None, 0) == ""

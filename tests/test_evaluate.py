@@ -13,6 +13,7 @@ from sklearn import metrics
 
 from core import catalog, dataset, evaluate, label, ledger, runs, store
 from core.errors import Invalid, NotFound
+from core.metrics import wilson
 from core.settings import settings
 from core.types import Dataset, Image, Run, now
 
@@ -62,16 +63,16 @@ def test_accuracy_loss_confusion_and_the_metrics_of_each_class_are_those_of_scik
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 10), (10, 10), (8, 10), (47, 50), (1, 3000), (2999, 3000)])
 def test_intervals_are_wilsons(right: int, n: int) -> None:
-    found, expected = evaluate.wilson(right, n), binomtest(right, n).proportion_ci(method="wilson")
+    found, expected = wilson(right, n), binomtest(right, n).proportion_ci(method="wilson")
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((right / n, expected.low, expected.high), abs=1e-9)
 
 
 def test_the_interval_of_8_in_10_is_the_one_worked_out_by_hand() -> None:
     # p = 0.8, z = 1.96: centre (0.8 + 0.19207) / 1.38415 = 0.71674, half width 1.95996 / 1.38415 * sqrt(0.016 + 0.0096036) = 0.22658
-    found = evaluate.wilson(8, 10)
+    found = wilson(8, 10)
     assert found is not None and (found.low, found.high) == pytest.approx((0.49016, 0.94332), abs=2e-5)
-    assert evaluate.wilson(0, 0) is None
+    assert wilson(0, 0) is None
 
 
 def test_a_metric_that_is_zero_by_zero_is_none_and_not_a_number(home: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import dataset, embed, export, launch, store, uploads
+from core import dataset, embed, export, label, launch, store, uploads
 from core.settings import settings
 from core.types import Dataset
 from tests.conftest import ROOT, Trained
@@ -171,6 +171,12 @@ def test_the_counts_follow_the_chosen_classes_and_a_button_mends_what_is_warned_
     next(m for m in app.multiselect if m.label == "Classes").set_value(["3"]).run()
     assert "One class is no choice" in words(app) or "at least two classes" in words(app)
     assert next(b for b in app.button if b.label == "Start training").disabled
+
+
+def test_classes_to_choose_from_are_shown_as_they_are_called(trained_copy: Trained) -> None:
+    label.rename_class(trained_copy.dataset.id, "3", "T-shirt_(3)", "tester")  # a list of choices reads no Markdown: no escapes
+    app = opened("train", dataset=trained_copy.dataset.name)
+    assert "T-shirt_(3)" in next(m for m in app.multiselect if m.label == "Classes").options
 
 
 def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -416,6 +417,15 @@ def test_a_note_and_tags_are_kept_beside_the_run(trained_copy: Trained) -> None:
         train.annotate(trained_copy.run_id, "x" * 3000, [])
     (runs.folder(trained_copy.run_id) / "notes.json").write_text("{")
     assert train.state(trained_copy.run_id).note == ""
+
+
+def test_the_share_of_the_commonest_class_is_no_better_than_guessing(trained_copy: Trained) -> None:
+    state = train.state(trained_copy.run_id)
+    assert state.best is not None and not train.no_better_than_guessing(state)
+    held = Counter(r.label for r in runs.snapshot_rows(runs.folder(trained_copy.run_id)) if r.split == "validation")
+    for n in range(max(held.values()) + 2):  # as many are right; n / total * total may be a hair more than n
+        one = replace(state, best=replace(state.best, val_accuracy=n / held.total()))
+        assert train.no_better_than_guessing(one) == (n <= max(held.values()))
 
 
 def test_answers_of_the_same_few_validation_images_come_with_every_epoch(trained: Trained) -> None:

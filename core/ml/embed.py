@@ -23,8 +23,8 @@ from core.errors import AppError
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.features import run_once
 from core.ml.model import build
-from core.networks import preprocess_for
 from core.ml.worker import device_lock, pick_device
+from core.networks import preprocess_for
 from core.settings import settings
 from core.types import SnapshotRow
 

@@ -19,12 +19,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from core.errors import Invalid
 from core.ml.augment import Augment
 from core.ml.data import Tensors
+from core.schedule import COLD, DIVIDED, FALLEN, RISE
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
 CHUNK_BYTES = 4_000_000  # rows gathered and normalised at once: many small batches, and they stay in the CPU's cache
 EVAL_ROWS, EVAL_BYTES = 1024, 32_000_000  # at most, per forward pass
-RISE = 0.25  # share of a one-cycle run in which the learning rate rises; with 25 and 1e5 the sizes of fastai's fit_one_cycle
 
 
 class Diverged(Invalid):
@@ -321,7 +321,9 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, batches:
     if config.schedule == "one_cycle" and total > 3:
         rates = [group["top_lr"] for group in optimizer.param_groups]
         moving = config.optimizer != "sgd" or config.momentum > 0
-        return all_of_them.OneCycleLR(optimizer, rates, total, pct_start=RISE, cycle_momentum=moving, div_factor=25, final_div_factor=1e5)
+        return all_of_them.OneCycleLR(
+            optimizer, rates, total, pct_start=RISE, cycle_momentum=moving, div_factor=DIVIDED, final_div_factor=FALLEN
+        )
     main: torch.optim.lr_scheduler.LRScheduler
     if config.schedule == "cosine":
         main = all_of_them.CosineAnnealingLR(optimizer, max(1, total - warm))
@@ -331,7 +333,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, batches:
         main = all_of_them.ConstantLR(optimizer, 1.0)
     if not warm:
         return main
-    rise = all_of_them.LinearLR(optimizer, 0.01, total_iters=warm)
+    rise = all_of_them.LinearLR(optimizer, COLD, total_iters=warm)
     return all_of_them.SequentialLR(optimizer, [rise, main], [warm])
 
 

@@ -56,10 +56,10 @@ def main(folder: Path) -> None:
     """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event."""
     if int(os.environ.get("RANK", "0")):
         return  # rank 0 alone trains and writes
-    begun = time.monotonic()
+    begun: list[float] = []  # when it got the device: waiting in line is not training
     signal.signal(signal.SIGTERM, lambda *_: runs.request_stop(folder))
     try:
-        ended = run(folder)
+        ended = run(folder, begun)
     except Stopped:
         if runs.stop_requested(folder):
             ended = Ended("stopped", None, f"Stopped before {waited_for(folder)}.", spent(folder), now())
@@ -82,7 +82,7 @@ def main(folder: Path) -> None:
         else:
             ended = failed(f"Training crashed with {type(e).__name__}. The log of the run has the details.", detail)
     best_epoch = ended.best_epoch or next((e.best_epoch for e in reversed(runs.events(folder)) if isinstance(e, EpochEnd)), None)
-    seconds = ended.seconds + time.monotonic() - begun
+    seconds = ended.seconds + (time.monotonic() - begun[0] if begun else 0)
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
 
 
@@ -299,12 +299,13 @@ def sizes(config: RunConfig, before: int, preprocess: Preprocess) -> list[tuple[
 # The run ------------------------------------------------------------------------------------------
 
 
-def run(folder: Path) -> Ended:
+def run(folder: Path, begun: list[float]) -> Ended:
     run = runs.load(folder)
     device = pick_device(run.config.device)
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
     with turn(folder, device):
+        begun.append(time.monotonic())
         return train(folder, run, device)
 
 

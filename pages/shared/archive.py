@@ -27,12 +27,14 @@ def _state(key: str) -> archive.ArchiveState | None:
 
 @st.fragment(run_every=0.5)
 def _watch(job_id: str) -> None:
-    state = archive.state(job_id)
-    if state.status != "running":
-        st.rerun()
-    words = f"{state.what}, {state.done:,} of {state.total:,}" if state.total > 3 else state.what
-    st.progress(min(1.0, state.done / max(1, state.total)), words or "Starting")
-    st.button(f"Stop the {state.work}", icon=":material/stop_circle:", key=f"stop-{job_id}", on_click=archive.stop, args=(job_id,), help="Nothing of it is kept.")  # fmt: skip
+    with frame.guarded("archive"):
+        state = archive.state(job_id)
+        if state.status != "running":
+            st.rerun()
+        words = f"{state.what}, {state.done:,} of {state.total:,}" if state.total > 3 else state.what
+        st.progress(min(1.0, state.done / max(1, state.total)), words or "Starting")
+        if st.button(f"Stop the {state.work}", icon=":material/stop_circle:", key=f"stop-{job_id}", help="Nothing of it is kept."):
+            archive.stop(job_id)
 
 
 def _failed(state: archive.ArchiveState) -> None:

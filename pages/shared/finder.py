@@ -70,7 +70,7 @@ def _outcome(found: finder.Find, place: str) -> None:
     if close.button("Close", icon=":material/close:", type="tertiary", key="find-close"):
         del st.session_state[place]
         st.rerun()
-    if found.curve is not None:
+    if found.curve is not None and found.curve.rates:
         st.plotly_chart(figures.rate_curve(found.curve), key=f"find-curve-{found.id}", config={"displayModeBar": False})
 
 

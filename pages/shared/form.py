@@ -30,9 +30,10 @@ def field(
         return st.selectbox(title, param.options, index=param.options.index(value), format_func=titles, filter_mode=None, **common)
     if param.kind == "names":
         chosen = [name for name in value if name in names]
-        return tuple(st.multiselect(title, names, default=chosen, format_func=titles, placeholder="All", **common))
+        return tuple(st.multiselect(title, names, default=chosen, placeholder="All", **common))
     if param.kind == "int":
-        return st.number_input(title, int(param.low or 0), int(param.high or 10**9), int(value), step=1, **common)
+        # Without bounds: a field with them keeps what is out of them to itself, and a run would start with the number before.
+        return st.number_input(title, value=int(value), step=1, **common)
     # A learning rate runs over seven orders of magnitude: a number field with steps would be useless, text is checked at once.
     return st.text_input(title, written(value), **common)
 

@@ -50,7 +50,13 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
             columns = st.columns(3, vertical_alignment="top" if "learning_rate" in row else "bottom")
             for column, name in zip(columns, row, strict=False):
                 with column:
-                    values[name] = form.field(PARAMS[name], defaults.get(name), key=place(name), titles=_title(name), names=current.classes)
+                    values[name] = form.field(
+                        PARAMS[name],
+                        defaults.get(name),
+                        key=place(name),
+                        titles=lambda option: OPTION_TITLES.get(option, option),
+                        names=current.classes,
+                    )
                 places[name] = column
         return places
 
@@ -83,10 +89,6 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
         _sketch(values, key)
     find_rate(current, values, columns["learning_rate"], found_rate, key)
     return {name: value for name, value in values.items() if name not in network}
-
-
-def _title(name: str) -> Callable[[str], str]:
-    return frame.plain if name == "classes" else lambda option: OPTION_TITLES.get(option, option)
 
 
 def _config(values: Values) -> RunConfig | None:

@@ -231,7 +231,8 @@ def _build(current: Dataset, start: Values, key: str, seen: Any, size: int) -> V
     first = [asdict(row) if isinstance(row, Layer) else dict(row) for row in begin]
     given: list[Values] = st.session_state.get(kept, first)
     values: Values = {"output": form.field(PARAMS["output"], start.get("output"), key=f"{key}-output", titles=lambda o: OPTION_TITLES[o])}
-    config = catalog.run_config({"architecture": OWN, "image_size": size if size >= 8 else 0})
+    fits = 8 <= size <= (PARAMS["image_size"].high or size)  # what is wrong with another is said beside the button that starts
+    config = catalog.run_config({"architecture": OWN, "image_size": size if fits else 0})
     how = networks.preprocess_for(config, seen)
     bad = {i: problem for i, row in enumerate(given, 1) if (problem := catalog.layer_problem(row))}
     right = given[: min(bad) - 1] if bad else given

@@ -11,7 +11,7 @@ import streamlit as st
 
 from core import catalog, compare, dataset, evaluate, networks, train
 from core.errors import AppError
-from core.metrics import wilson
+from core.metrics import TOO_FEW, wilson
 from core.types import Dataset, Evaluation, Interval, RunConfig
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer

@@ -53,7 +53,8 @@ def _choose(current: Dataset, run: Run, rows: pd.DataFrame, split: str, chosen: 
     number = min(st.session_state.get("similar-page", 1), pages)
     found = dataset.images_of(current.id, list(ordered["image_id"].iloc[(number - 1) * PER_PAGE : number * PER_PAGE]))
     wrong = int((~ordered["right"]).sum())
-    st.markdown(f"Choose one of the {len(ordered):,} {split} images; the {wrong:,} it got wrong come first.")
+    first = f"; the {wrong:,} it got wrong come first" if wrong else ""
+    st.markdown(f"Choose one of the {len(ordered):,} {split} images{first}.")
     event = thumbs.image_grid(current, found, key="similar-grid", split=split, size=64, caption="label")
     st.pagination(pages, key="similar-page")
     if event.open:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import api, catalog, dataset, presets, train
+from core import api, catalog, dataset, networks, presets, runs, train
 from core.errors import Conflict
 from core.types import Run
 from pages.shared import archive, form, frame, thumbs
@@ -126,7 +126,7 @@ def note_and_tags(state: train.RunState) -> None:
         train.annotate(state.run.id, st.session_state[f"{key}-text"], st.session_state[f"{key}-tags"].split(","))
 
     with st.popover("Note and tags", icon=":material/edit_note:", key=key), st.form(f"{key}-form", border=False):
-        st.text_area("Note", state.note, max_chars=train.MOST_NOTE, placeholder="What is tried here, what was found", key=f"{key}-text")
+        st.text_area("Note", state.note, max_chars=runs.MOST_NOTE, placeholder="What is tried here, what was found", key=f"{key}-text")
         st.text_input("Tags, with commas between them", ", ".join(state.tags), placeholder="baseline, few images", key=f"{key}-tags")
         if used:
             st.caption(f"Used so far: {frame.plain(', '.join(used))}")
@@ -150,14 +150,19 @@ def remarks(state: train.RunState) -> None:
 def facts(run: Run) -> str:
     """The settings in one line: the usual ones, then every other that differs from its default."""
     config = run.config
+    images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
+    if config.architecture in networks.BASELINES:  # nothing is trained, so no setting of training says anything
+        classes = f", classes {catalog.words('classes', config.classes)}" if config.classes else ""
+        return frame.plain(f"{catalog.words('architecture', config.architecture)}{classes}; {images}")
     usual = ("architecture", "optimizer", "learning_rate", "batch_size")
     parts = [catalog.words("architecture", config.architecture), catalog.words("optimizer", config.optimizer)]
     parts += [f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}" for name in usual[2:]]
     with frame.told():
         parts += [
-            f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}" for name in unusual(run) if name not in usual
+            f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}"
+            for name in unusual(run)
+            if name not in usual
         ]
-    images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
     return frame.plain(f"{', '.join(parts)}; {images}")
 
 

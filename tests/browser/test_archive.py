@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -15,11 +14,6 @@ from tests.browser.test_walk import digit_png
 SLOW = 180_000  # ms: torch, its exporter and ONNX Runtime are loaded on a machine that is busy
 
 
-def snap(page: Page, name: str, tmp_path: Path) -> None:
-    page.wait_for_timeout(800)
-    page.screenshot(path=Path(os.environ.get("LOUPE_SHOTS", tmp_path)) / f"{name}.png")
-
-
 def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page, tmp_path: Path) -> None:
     server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=2", "--wait")
     run = max((server.home / "runs").iterdir()).name
@@ -29,13 +23,10 @@ def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page
     panel = page.locator(".st-key-run-panel")
     name = panel.get_by_role("heading").first.inner_text()
     panel.get_by_role("button", name="Export").click()
-    snap(page, "export", tmp_path)
     page.get_by_role("button", name="Make the zip").click()
     link = page.get_by_role("link", name="Download")
     expect(link).to_be_visible(timeout=SLOW)
     expect(page.get_by_text(re.compile("name the same class for all 20 pictures"))).to_be_visible()
-    link.scroll_into_view_if_needed()
-    snap(page, "exported", tmp_path)
     answer = page.request.get(f"{server.url}{link.get_attribute('href')}")
     assert answer.ok and f"{run}.zip" in answer.headers["content-disposition"]
     made = tmp_path / "run.zip"
@@ -45,7 +36,6 @@ def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page
     page.keyboard.press("Escape")
 
     # Deleted
-    snap(page, "before-delete", tmp_path)
     page.get_by_role("button", name=f"Delete {name}").click()
     expect(page.get_by_text("The run was moved to the bin.")).to_be_visible()
     assert not (server.home / "runs" / run).exists()
@@ -57,17 +47,12 @@ def test_a_run_is_exported_deleted_imported_and_asked(server: Server, page: Page
         opened.writestr("cat/1.jpg", b"1")
     page.locator("input.input").set_input_files(photos)
     expect(page.get_by_text(re.compile("photos.zip is no run that Loupe exported: config.json"))).to_be_visible()
-    page.get_by_text("Import a run").scroll_into_view_if_needed()
-    snap(page, "refused", tmp_path)
     page.locator("input.input").set_input_files(made)
     chosen = page.get_by_role("combobox", name="Dataset it belongs to")
     expect(chosen).to_have_value(re.compile("digits  ·  1,797 of the run's 1,797 images"), timeout=SLOW)
-    page.get_by_role("button", name="Import the run").scroll_into_view_if_needed()
-    snap(page, "import", tmp_path)
     page.get_by_role("button", name="Import the run").click()
     expect(panel.get_by_role("heading").first).to_have_text(name, timeout=SLOW)
     expect(panel.get_by_role("button", name="Export")).to_be_visible()
-    snap(page, "imported", tmp_path)
 
     # And it answers
     panel.get_by_role("button", name="Try it on a picture").click()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
@@ -19,7 +18,7 @@ def tick(page: Page, row: int) -> None:
     table.click(position={"x": 18, "y": ROW * (row + 1.5)})
 
 
-def test_two_runs_are_ticked_compared_sent_as_a_link_deleted_and_brought_back(server: Server, page: Page, tmp_path: Path) -> None:
+def test_two_runs_are_ticked_compared_sent_as_a_link_deleted_and_brought_back(server: Server, page: Page) -> None:
     # The linear model has seen the images once: there are some that only the first run is right on.
     server.core("train", "--dataset", "digits", "--architecture", "convnet", "--set", "epochs=3", "--wait")
     server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=1", "--set", "patience=0", "--wait")
@@ -48,7 +47,6 @@ def test_two_runs_are_ticked_compared_sent_as_a_link_deleted_and_brought_back(se
     for picture in page.locator(".cell").all()[:5]:
         words = re.search(r"labelled (\w), A: (\w) \d+% · B: (\w) \d+%", picture.get_attribute("aria-label") or "")
         assert words and words[1] == words[2] != words[3]
-    page.screenshot(path=tmp_path / "compare.png", full_page=True)
 
     page.get_by_role("button", name="Delete 2 runs").click()
     expect(page.get_by_text("2 runs were moved to the bin.")).to_be_visible()

@@ -58,9 +58,8 @@ def test_the_form_draws_warns_and_finds_a_learning_rate(server: Server, page: Pa
     expect(rate).not_to_have_value("0.001", timeout=WAIT)
     assert 1e-4 < float(rate.input_value()) < 1
     expect(page.get_by_text("Loss by learning rate (n = 1,301 images)")).to_be_visible(timeout=WAIT)
-    expect(page.get_by_role("combobox", name="Schedule", exact=True)).to_have_value(
-        "One-cycle", timeout=WAIT
-    )  # the other fields stand as they were
+    # The other fields stand as they were.
+    expect(page.get_by_role("combobox", name="Schedule", exact=True)).to_have_value("One-cycle", timeout=WAIT)
 
     rate.fill("0")
     rate.press("Enter")
