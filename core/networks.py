@@ -26,14 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 MAP_SIDE = 16  # pixels: convolutions of large pictures are pooled to this side, or the next layer would have 10^9 weights
 LEAST = 32  # pixels: smaller pictures are enlarged for a network made for photographs
-LARGEST = {
-    "linear": 64,
-    "convnet": 64,
-    "cnn3": 100,
-    "own": 64,
-    "similarity_l1": 64,
-    "similarity_l2": 64,
-}  # pixels, of networks for any size, unless the run asks for more
+# Pixels, of networks for any size, unless the run asks for more.
+LARGEST = {"linear": 64, "convnet": 64, "cnn3": 100, "own": 64, "similarity_l1": 64, "similarity_l2": 64}
 TUTORIAL_SIDE = {"linear": 28, "convnet": 28, "cnn3": 100}  # pixels, of the pictures they were first used with
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

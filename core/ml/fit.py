@@ -149,11 +149,11 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
     if callable(getattr(t.model, "learn", None)):
         yield from once(t)
         return
-    begun, steps_before = time.perf_counter(), t.step
     try:
         for stage in t.stages:
             if t.epoch >= stage.last:
                 continue
+            begun, steps_before = time.perf_counter(), t.step
             train, device = stage.train, stage.train.device
             learner = t.model.get_submodule(stage.part)
             freeze(t.model, t.head, stage)
@@ -203,7 +203,10 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                                 loss=sum(v * c for v, c in zip(batch_losses, counts, strict=True)) / total,
                                 accuracy=sum(batch_hits) / total,
                                 images_per_s=total / took,
-                                seconds_left=(reported - begun) / (t.step - steps_before) * max(0, t.planned - t.step),
+                                # Stages differ in speed a thousandfold: how long the next ones take is not known before they begin.
+                                seconds_left=(reported - begun) / (t.step - steps_before) * max(0, t.planned - t.step)
+                                if stage is t.stages[-1]
+                                else None,
                                 at=now(),
                                 learning_rate=rate,
                                 memory_mb=memory_mb(device),
