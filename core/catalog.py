@@ -256,33 +256,38 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
 def _together(arch: Architecture, v: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with settings that are right one by one."""
     if v["pretrained"] and not arch.weights:
-        yield f"{arch.title} has no pretrained weights. Set pretrained to false."
+        yield f"{arch.title} has no pretrained weights. Turn off {titled('pretrained')}."
     elif v["freeze"] and not v["pretrained"]:
-        yield "Freezing a network with random weights learns little. Set freeze to false, or pretrained to true."
+        yield f"Freezing a network with random weights learns little. Turn off {titled('freeze')}, or turn on {titled('pretrained')}."
     if v["unfreeze_after"] and not v["freeze"]:
-        yield "unfreeze_after needs a frozen backbone. Set freeze to true, or unfreeze_after to 0."
+        yield f"{titled('unfreeze_after')} needs a frozen backbone. Turn on {titled('freeze')}, or set it to 0."
     if v["unfreeze_after"] >= v["epochs"] > 0 and v["unfreeze_after"]:
-        yield f"unfreeze_after is {v['unfreeze_after']}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
+        yield f"{titled('unfreeze_after')} is {v['unfreeze_after']}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
     if v["image_size"] and v["image_size"] < 8:
-        yield f"image_size is {v['image_size']}. Use 0, or a whole number from 8 to 1024."
+        yield f"{titled('image_size')} is {v['image_size']}. Use 0, or a whole number from 8 to 1024."
     if v["image_size"] >= 8 and (problem := networks.wrong_size(arch, v["image_size"])):
         yield problem
     if v["layers"] and arch.name != "own":
         yield f"Layers belong to the network “own”, and {arch.title} has its own. Leave layers out."
     if v["output"] == "sigmoid" and arch.name != "own":
-        yield "A single output with sigmoid belongs to the network “own”. Set output to softmax."
+        yield f"A single output with sigmoid belongs to the network “own”. Set {titled('output')} to softmax."
     if len(v["classes"]) == 1:
         yield "One class is no choice. Name two classes or more, or none for all."
     if v["rectangles"] and not arch.any_shape:
-        yield f"{arch.title} needs square pictures. Set rectangles to false."
+        yield f"{arch.title} needs square pictures. Turn off {titled('rectangles')}."
     if v["progressive"] and not arch.any_shape:
-        yield f"{arch.title} takes pictures of one size only. Set progressive to false."
+        yield f"{arch.title} takes pictures of one size only. Turn off {titled('progressive')}."
     if v["warmup"] and v["schedule"] == "one_cycle":
-        yield "One-cycle has its own warm-up. Set warmup to 0, or choose another schedule."
+        yield f"One-cycle has its own warm-up. Set {titled('warmup')} to 0, or choose another schedule."
     if v["warmup"] >= v["epochs"]:
-        yield f"warmup is {v['warmup']:g}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
+        yield f"{titled('warmup')} is {v['warmup']:g}, but there are only {v['epochs']} epochs. Use a smaller number, or more epochs."
     if v["mixup"] and v["cutmix"]:
         yield "Mixup and CutMix both rewrite the answers. Use one of them."
+
+
+def titled(name: str) -> str:
+    """A setting as the form and the command line call it."""
+    return f"“{PARAMS[name].title}” ({name})"
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
@@ -333,7 +338,8 @@ def _checked(param: Param, value: Any) -> tuple[Any, str]:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return value, f"{param.title} ({param.name}) is “{value}”. {allowed}"
+        comma = " Write decimals with a point." if "," in str(value) else ""
+        return value, f"{param.title} ({param.name}) is “{value}”. {allowed}{comma}"
     inside = (param.low is None or number >= param.low) and (param.high is None or number <= param.high)
     if not inside or (whole and number != int(number)):
         return value, f"{param.title} ({param.name}) is {value}. {allowed}"

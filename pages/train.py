@@ -10,7 +10,7 @@ from core import catalog, dataset, embed, networks, plan, train
 from core.types import SPLITS, Dataset
 from pages.shared import archive, form, frame, learning, network, presets, similarity
 from pages.shared.runs import comparison, picked, table
-from pages.shared.watch import panel
+from pages.shared.watch import panel, start
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:
@@ -46,11 +46,10 @@ def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> N
             plan.check(found, config, plan.pictures(current.id))
             ready = True
             warnings(current, plan.guards(found, config, plan.pictures(current.id), estimate.seconds if estimate else None), values)
-        start = st.button("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=not ready)
+        wanted = form.pressed("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=not ready)
         with frame.told():
-            if start:
-                st.session_state["watched"] = train.start(current.id, values, frame.user(), preset).id
-                st.rerun()
+            if wanted and ready:
+                start(current.id, values, preset)
 
 
 def summary(found: plan.Plan, values: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ def find_rate(current: Dataset, values: dict[str, Any], under: DeltaGenerator, b
     place = f"find-{current.id}"  # in the session: the id of the trial that is shown, and whether it has filled the field
     shown, done = st.session_state.get(place, ("", False))
     with under:
-        pressed = st.button(
+        pressed = form.pressed(
             "Find a learning rate",
             icon=":material/troubleshoot:",
             type="tertiary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,15 @@ def changed(param: Param, default: Any, key: str) -> bool:
     return bool(value != param.default) if param.kind != "names" else bool(value)
 
 
+LASTS = 30.0  # seconds; who has left the page before its button was reached does not mean it any more
 FORM = "train_form"  # in the session: {"values": settings, "preset": name or "", "number": grows with each filling}
+
+
+def pressed(title: str, *, key: str, **looks: Any) -> bool:
+    """A button whose click lasts until the script reaches it: a rerun may cut the script short before."""
+    when = f"{key}-pressed"
+    st.button(title, key=key, on_click=lambda: st.session_state.update({when: time.monotonic()}), **looks)
+    return time.monotonic() - st.session_state.pop(when, -LASTS) < LASTS
 
 
 def filled() -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
 from core import catalog, evaluate, networks, plan, presets, train
-from core.errors import Conflict
 from core.presets import Preset
 from core.types import Dataset
 from pages.shared import form, frame
+from pages.shared.watch import start
 
 IN_A_ROW = 3
 MANY = 1_000_000  # looks at an image, where nothing is known of the network's speed
@@ -68,10 +66,10 @@ def _card(current: Dataset, preset: Preset, fit: presets.Fit, seen: plan.Picture
         with st.container(horizontal=True, vertical_alignment="bottom"):
             heed = _heed(current, preset, seen)
             for name, changes in {"": {}, **preset.variants}.items():
-                if not heed and st.button(
+                if not heed and form.pressed(
                     f"Start with {name}" if name else "Start", icon=":material/play_arrow:", key=f"preset-{preset.name}-start-{name}"
                 ):
-                    start(current, preset, changes)
+                    start(current.id, {**preset.settings, **changes}, preset.name)
             if preset.settings["architecture"] in networks.BASELINES:
                 return  # there is nothing to set
             st.button(
@@ -99,17 +97,6 @@ def _heed(current: Dataset, preset: Preset, seen: plan.Pictures | None) -> str:
     if estimate is None and (n := found.count("train")) * config.epochs > MANY:
         said.append(f"{n:,} training images are seen up to {config.epochs:,} times: that can take hours.")
     return " ".join(said)
-
-
-def start(current: Dataset, preset: Preset, changes: Mapping[str, Any]) -> None:
-    """Starts the run and shows it; a second click finds it going on."""
-    with frame.told():
-        try:
-            st.session_state["watched"] = train.start(current.id, {**preset.settings, **changes}, frame.user(), preset.name).id
-        except Conflict as e:
-            st.info(f"{frame.plain(e.message)} {frame.plain(e.hint)}", icon=":material/info:")
-            return
-        st.rerun()
 
 
 def reached(state: train.RunState) -> None:

@@ -29,6 +29,16 @@ CHIPS = {
 DOUBLE_CLICK = 1.0  # seconds in which the second click on Resume must not meet the Pause that stands in its place
 
 
+def start(dataset_id: int, settings: Mapping[str, Any], preset: str) -> None:
+    """Starts a run and shows it; a second click finds it going on."""
+    try:
+        st.session_state["watched"] = train.start(dataset_id, settings, frame.user(), preset).id
+    except Conflict as e:
+        st.toast(f"{frame.plain(e.message)} {frame.plain(e.hint)}", icon=":material/info:")
+        return
+    st.rerun()
+
+
 def panel(state: train.RunState) -> None:
     run = state.run
     st.query_params["run"] = run.id  # the page loaded anew shows it again
