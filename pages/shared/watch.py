@@ -93,6 +93,8 @@ def buttons(state: train.RunState) -> None:
         help="Opens the form below with its settings.",
     )  # fmt: skip
     note_and_tags(state)
+    if not state.active and state.best is not None:
+        archive.export_popover(run)  # up here, for a popover at the foot of the window opens outside of it
 
 
 def act(do: Callable[..., None], *args: Any) -> None:
@@ -241,7 +243,6 @@ def outcome(state: train.RunState) -> None:
             st.switch_page("explain.py", query_params={"run": run.id})
         if st.button("Try it on a picture", icon=":material/upload_file:"):
             st.switch_page("predict.py", query_params={"run": run.id})
-        archive.export_popover(run)
 
 
 def remedy(changes: Mapping[str, Any]) -> str:

@@ -278,7 +278,7 @@ def test_a_picture_that_cannot_be_shown_is_not_labelled(own: Server, page: Page)
     page.route("**/picture/**", refuse)
     page.route("**/thumb/**", refuse)
     page.goto(f"{own.url}/label?dataset=digits&view=One+at+a+time")
-    expect(page.locator(".trouble")).to_contain_text("This picture cannot be shown")
+    expect(page.locator(".trouble[data-told=unseen]")).to_contain_text("This picture cannot be shown")
     first = name(page)
     page.keyboard.press("1")
     assert name(page) == first
