@@ -43,9 +43,10 @@ def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> N
                 st.markdown(f"It takes **{plan.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")
             else:
                 st.caption("How long it takes is known after its first run, or once its speed is measured under Network.")
-            plan.check(found, config, plan.pictures(current.id))
+            seen = plan.pictures(current.id)
+            plan.check(found, config, seen)
             ready = True
-            warnings(current, plan.guards(found, config, plan.pictures(current.id), estimate.seconds if estimate else None), values)
+            warnings(current, plan.guards(found, config, seen, estimate.seconds if estimate else None), values)
         wanted = form.pressed("Start training", type="primary", icon=":material/play_arrow:", key="start", disabled=not ready)
         with frame.told():
             if wanted and ready:

@@ -120,21 +120,19 @@ class Training:
             self.scheduler.load_state_dict(state["scheduler"])
         else:
             self.step, self.batch, self.seen, self.loss_sum, self.correct = self.epoch * self.batches, 0, 0, 0.0, 0.0
-            for group, rate in zip(self.optimizer.param_groups, self.rates_at(self.step), strict=True):
-                group["lr"] = rate
+            self.reschedule()
         self.shuffler.set_state(self.shuffled)
 
-    def rates_at(self, step: int) -> list[float]:
-        """The learning rates after that many steps; the scheduler is left there."""
+    def reschedule(self) -> None:
+        """Plans the learning rates anew and goes on from the step that is reached."""
         for group in self.optimizer.param_groups:
             group.pop("initial_lr", None)
             group["lr"] = group["top_lr"]
         self.scheduler = make_scheduler(self.optimizer, self.config, self.batches)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch expects a step of the optimiser before each
-            for _ in range(step):
+            for _ in range(self.step):
                 self.scheduler.step()
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
 
 
 PLAIN = ("epoch", "step", "batch", "seen", "loss_sum", "correct", "best_epoch", "best_figure")
