@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from core import dataset, embed, export, label, launch, store, uploads
 from core.settings import settings
 from core.types import Dataset
+from pages.shared import detail
 from tests.conftest import ROOT, Trained
 
 PAGES = ("home", "dataset", "label", "train", "evaluate", "explain", "predict", "review")
@@ -203,3 +204,13 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     next(b for b in app.button if b.label == "Show them").click().run()
     assert app.title[0].value == "Label" and not app.exception
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "near-duplicates", "Show": "all"}
+
+
+def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
+    image = store.browse(small.id, store.Filter(), 0, 1)[0]
+    other = next(c for c in small.classes if c != image.label)
+    before = label.history(small.id, image.id)
+    detail.choose(small, image, image.label)
+    assert label.history(small.id, image.id) == before
+    detail.choose(small, image, other)
+    assert store.get_image(small.id, image.id).label == other

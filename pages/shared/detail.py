@@ -71,7 +71,7 @@ def _label(current: Dataset, image: Image) -> None:
         wrap=True,
         key=key,
         help="Choosing another class changes the label; choosing the same one again takes it back.",
-        on_change=lambda: _act(image, lambda: label.apply(current.id, {image.id: image.label_seq}, st.session_state[key], frame.user())),
+        on_change=lambda: choose(current, image, st.session_state[key]),
     )
     with st.container(horizontal=True):
         st.button(
@@ -82,6 +82,12 @@ def _label(current: Dataset, image: Image) -> None:
             on_click=lambda: _act(image, lambda: label.flag(current.id, {image.id: image.label_seq}, not image.flagged, frame.user())),
         )
         _example(current, image)
+
+
+def choose(current: Dataset, image: Image, name: str | None) -> None:
+    """Gives the image another label; the browser also reports, as if chosen, the label a drawer opened with, where its first run was cut short."""
+    if name != image.label:
+        _act(image, lambda: label.apply(current.id, {image.id: image.label_seq}, name, frame.user()))
 
 
 def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
