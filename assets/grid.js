@@ -82,6 +82,7 @@ class View {
     this.setCaption(remembered(`caption.${data.key}`));
     this.root.style.setProperty("--size", `${this.size}px`);
     this.root.classList.toggle("editable", this.editable);
+    this.root.classList.toggle("worded", Object.keys(data.words ?? {}).length > 0);
     this.root.classList.toggle("blurred", this.blurred);
     this.grid.setAttribute("role", this.editable ? "listbox" : "group");
     this.grid.setAttribute("aria-label", this.editable ? "Images to label" : "Images");
@@ -91,6 +92,8 @@ class View {
     this.buildBar();
     box.join(this, data);
     this.paint();
+    if (data.shown !== null && data.shown !== undefined && data.shown !== this.broughtFor) this.bringIntoView();
+    this.broughtFor = data.shown;
     clearTimeout(this.prefetching);
     this.prefetching = setTimeout(() => {
       this.fetched = (data.prefetch ?? []).map((url) => Object.assign(new Image(), { src: url }));
@@ -245,7 +248,7 @@ class View {
 
   buildBar() {
     this.bar.hidden = !this.editable;
-    const sign = JSON.stringify([this.editable, this.answers, this.notes, this.data.classes]);
+    const sign = JSON.stringify([this.editable, this.answers, this.notes, this.data.classes, this.data.words]);
     if (this.sign === sign) {
       if (this.editable) this.parts.caption.value = this.caption;
       return;
@@ -258,6 +261,7 @@ class View {
       const words = text ? [el("span", { class: "text" }, text)] : [];
       return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
     };
+    const words = this.data.words ?? {};
     const classes = this.classButtons();
     this.zoom.classes.append(...this.classButtons());
     const blur = tool("blur", "Blur all pictures", "b", () => this.toggleBlur());
@@ -279,8 +283,8 @@ class View {
         "div",
         { class: "tools" },
         this.parts.all,
-        tool("remove", "Remove the label", "Backspace", () => this.assign(null), "Remove label"),
-        tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), "Flag"),
+        tool("remove", "Remove the label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
+        tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), words.flag ?? "Flag"),
         this.parts.undo,
         this.parts.redo,
         el("span", { class: "rule" }),
@@ -469,6 +473,16 @@ class View {
     if (this.zoom.open) this.zoom.dialog.focus();
     else parts.cell.focus({ preventScroll: true });
     this.reveal(parts.cell);
+  }
+
+  // Somebody chose these images elsewhere on the page: they are shown where the first of them would be out of sight.
+  bringIntoView() {
+    requestAnimationFrame(() => {
+      const { top } = this.grid.getBoundingClientRect();
+      if (top >= 0 && top < innerHeight - 160) return;
+      this.root.style.scrollMarginTop = "15rem";
+      this.root.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    });
   }
 
   // Into view, and out from under the bar that stays at the top.

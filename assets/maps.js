@@ -1,126 +1,295 @@
-// Attribution maps laid over the picture the network saw: a row for each method, a column for each class.
-// One slider sets how strongly they cover it; that is the browser's work alone.
+// Attribution maps over the picture the network saw. A row is one method, its cells are classes, and all its cells share one
+// colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
+// work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-const { el, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, mount } = await import(new URL("/assets/shared.js", location.origin));
 
-const strengths = new Map(); // a choice outlives reruns and pages
-const SMALL = 128; // pixels; below, a picture is shown pixel by pixel
+const RED = [214, 39, 40];
+const BLUE = [31, 93, 200];
+const SMALL = 128; // pixels a side; below, every pixel is drawn as a square of so many that the whole is about
+const WANTED = 208; // pixels wide
+const DOWN = "M8 2.5v8M4.5 7L8 10.5 11.5 7M3 13.5h10";
+const PHOTO = "M2.5 3.5h11v9h-11zM2.5 11l3.2-3.2 2.3 2.2 2-1.8 3.5 3";
+const SPOTS = "M5.5 8a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM11 13a2 2 0 1 0 0-4 2 2 0 0 0 0 4zM2.5 12.5h.01M13 4h.01";
+const SHOWN = [
+  ["both", "Map over picture"],
+  ["picture", "Picture"],
+  ["map", "Map"],
+];
 
-class View {
+// One choice for the page; it outlives reruns. Each place loads this file for itself, so it is kept where all find it.
+const look = (globalThis.loupeMaps ??= Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" }));
+
+function choose(values) {
+  Object.assign(look, values);
+  look.dispatchEvent(new Event("change"));
+}
+
+class Controls {
   constructor(parent) {
-    this.large = new Set(); // "row/column" of the pictures enlarged
-    this.slider = el("input", { type: "range", min: "0", max: "100", step: "1", class: "strength" });
-    this.value = el("output", { class: "value" });
-    this.slider.addEventListener("input", () => this.setStrength(Number(this.slider.value) / 100));
-    this.rows = el("div", { class: "rows" });
+    this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity", oninput: () => choose({ opacity: this.opacity.value / 100 }) });
+    this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
+    [this.opacityValue, this.topValue] = [el("output", { class: "value" }), el("output", { class: "value wide" })];
+    this.modes = SHOWN.map(([name, title]) => el("button", { type: "button", role: "radio", "data-shown": name, onclick: () => choose({ shown: name }) }, title));
+    const modes = el("div", { class: "modes", role: "radiogroup", "aria-label": "What is shown" }, ...this.modes);
+    modes.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const next = (SHOWN.findIndex(([name]) => name === look.shown) + step + SHOWN.length) % SHOWN.length;
+      choose({ shown: SHOWN[next][0] });
+      this.modes[next].focus();
+    });
     this.root = el(
       "div",
-      { class: "maps" },
-      el(
-        "div",
-        { class: "head" },
-        el("label", { class: "slide" }, el("span", {}, "Strength of the map"), this.slider, this.value),
-        el("div", { class: "legend" }, el("span", {}, "blue speaks against"), el("span", { class: "scale", "aria-hidden": "true" }), el("span", {}, "red speaks for")),
-      ),
-      this.rows,
+      { class: "maps controls" },
+      modes,
+      el("label", { class: "slide" }, el("span", {}, "Strength"), this.opacity, this.opacityValue),
+      el("label", { class: "slide", title: "Hides all but the pixels that speak loudest, for or against" }, el("span", {}, "Only the top"), this.top, this.topValue),
+      el("div", { class: "legend" }, el("span", {}, "against"), el("span", { class: "scale", "aria-hidden": "true" }), el("span", {}, "for")),
     );
     parent.append(this.root);
-    this.rows.addEventListener("click", (event) => {
-      const figure = event.target.closest(".map");
-      if (figure && event.target.closest(".frame")) this.toggle(figure);
-    });
-    this.rows.addEventListener("keydown", (event) => {
-      const figure = event.target.closest(".map");
-      if (event.key !== "Escape" || !figure || !this.large.has(figure.dataset.place)) return;
-      event.stopPropagation();
-      this.toggle(figure);
-    });
+    this.changed = () => this.paint();
+    look.addEventListener("change", this.changed);
+  }
+
+  update() {
+    this.paint();
+  }
+
+  paint() {
+    this.opacity.value = String(Math.round(look.opacity * 100));
+    this.opacityValue.textContent = `${Math.round(look.opacity * 100)} %`;
+    this.top.value = String(look.top);
+    this.topValue.textContent = look.top === 100 ? "all pixels" : `${look.top} % of pixels`;
+    for (const button of this.modes) {
+      const on = button.dataset.shown === look.shown;
+      button.setAttribute("aria-checked", String(on));
+      button.tabIndex = on ? 0 : -1;
+    }
+  }
+
+  end() {
+    look.removeEventListener("change", this.changed);
+  }
+}
+
+// The signed 16-bit numbers of a map, and how large the n-th strongest of them is.
+function decoded(cell) {
+  const bytes = Uint8Array.from(atob(cell.values), (c) => c.charCodeAt(0));
+  const values = new Int16Array(bytes.buffer);
+  const strongest = Uint16Array.from(values, (v) => Math.abs(v)).sort();
+  return { values, strongest };
+}
+
+class Row {
+  constructor(parent) {
+    this.large = new Set(); // columns that are enlarged
+    this.figures = [];
+    this.columns = el("div", { class: "columns" });
+    this.legend = el("div", { class: "legend row" });
+    this.root = el("section", { class: "maps" }, this.columns, this.legend);
+    parent.append(this.root);
+    this.changed = () => {
+      cancelAnimationFrame(this.frame);
+      this.frame = requestAnimationFrame(() => this.paint());
+    };
+    look.addEventListener("change", this.changed);
+    this.root.addEventListener("keydown", (event) => this.key(event, true));
+    this.root.addEventListener("keyup", (event) => this.key(event, false));
   }
 
   update({ data }) {
-    this.key = data.key;
-    const strength = strengths.get(data.key) ?? 0.7;
-    this.slider.value = String(Math.round(strength * 100));
-    this.setStrength(strength);
-    const sign = JSON.stringify(data.panels.map((panel) => [panel.title, (panel.maps ?? []).map((map) => map.title)]));
-    if (this.sign !== sign) {
-      this.sign = sign;
-      this.large.clear();
-      this.rows.replaceChildren();
-    }
-    data.panels.forEach((panel, row) => {
-      const old = this.rows.children[row];
-      const text = JSON.stringify(panel);
+    this.data = data;
+    this.root.setAttribute("aria-label", data.title);
+    data.cells.forEach((cell, column) => {
+      const text = JSON.stringify([cell, data.picture, data.scale]);
+      const old = this.figures[column];
       if (old?.source === text) return; // only what changed is drawn again
-      const node = this.panel(panel, row);
-      node.source = text;
-      if (old) old.replaceWith(node);
-      else this.rows.append(node);
+      const figure = this.figure(cell, column);
+      figure.source = text;
+      if (old) {
+        const held = old.contains(old.getRootNode().activeElement);
+        old.replaceWith(figure);
+        if (held) figure.querySelector("button")?.focus();
+      } else this.columns.append(figure);
+      this.figures[column] = figure;
     });
-  }
-
-  setStrength(strength) {
-    strengths.set(this.key, strength);
-    this.root.style.setProperty("--strength", String(strength));
-    this.value.textContent = `${Math.round(strength * 100)} %`;
-  }
-
-  panel(panel, row) {
-    const maps = panel.maps ?? [];
-    const body = panel.error
-      ? el("p", { class: "error", role: "status" }, panel.error)
-      : el("div", { class: "columns" }, ...maps.map((map, column) => this.figure(panel, map, `${row}/${column}`)));
-    return el(
-      "section",
-      { class: "panel", "aria-label": panel.title },
-      el("h3", {}, panel.title),
-      ...(panel.subtitle ? [el("p", { class: "subtitle" }, panel.subtitle)] : []),
-      body,
-    );
-  }
-
-  figure(panel, map, place) {
-    const caption = el("figcaption", {}, el("span", { class: "title" }, map.title ?? ""), el("span", { class: "caption" }, map.caption ?? ""));
-    if (map.error) {
-      return el("figure", { class: "map" }, el("div", { class: "frame failed" }, el("p", { class: "error", role: "status" }, map.error)), caption);
+    for (const figure of this.figures.splice(data.cells.length)) figure.remove();
+    this.legend.hidden = !data.scale;
+    if (data.scale) {
+      this.legend.title = data.unit;
+      this.legend.replaceChildren(
+        el("span", {}, `−${data.scale_text}`),
+        el("span", { class: "scale", "aria-hidden": "true" }),
+        el("span", {}, `+${data.scale_text}`),
+        el("span", { class: "unit" }, data.unit),
+      );
     }
-    if (!map.url || !panel.picture) {
-      const picture = panel.picture ? [this.image(panel.picture, "picture", "")] : [];
-      return el("figure", { class: "map loading", "aria-busy": "true" }, el("div", { class: "frame" }, ...picture, el("span", { class: "skeleton", role: "img", "aria-label": `${panel.title} for ${map.title} is being computed` })), caption);
+    this.paint();
+  }
+
+  figure(cell, column) {
+    const caption = el("figcaption", {}, el("span", { class: "title" }, cell.title), ...(cell.caption ? [el("span", { class: cell.doubt ? "caption doubt" : "caption" }, cell.caption)] : []));
+    if (cell.error) {
+      return this.sized(el("figure", { class: "map failed" }, el("div", { class: "frame" }, el("p", { class: "error", role: "status" }, cell.error)), caption));
     }
-    const name = `${panel.title}: what speaks for and against ${map.title}`;
-    const big = this.large.has(place);
+    const picture = this.data.picture ? [this.image(this.data.picture)] : [];
+    if (!cell.values) {
+      const words = cell.stopped ? "Stopped" : `${this.data.title} for ${cell.title} is being computed`;
+      const over = cell.stopped ? el("p", { class: "error" }, words) : el("span", { class: "skeleton", role: "img", "aria-label": words });
+      return this.sized(el("figure", { class: cell.stopped ? "map stopped" : "map loading", "aria-busy": String(!cell.stopped) }, el("div", { class: "frame" }, ...picture, over), caption));
+    }
+    const canvas = el("canvas", { class: "overlay", width: cell.width, height: cell.height });
+    const big = this.large.has(column);
     const frame = el(
       "button",
-      { type: "button", class: "frame", "aria-expanded": String(big), "aria-label": `${name}. Enlarge`, title: big ? "Make smaller" : "Enlarge" },
-      this.image(panel.picture, "picture", ""),
-      this.image(map.url, "overlay", ""),
+      {
+        type: "button",
+        class: "frame",
+        "aria-expanded": String(big),
+        "aria-label": `${this.data.title}: what speaks for and against ${cell.title}. Enlarge; hold P for the picture alone, M for the map alone`,
+        title: big ? "Make smaller" : "Enlarge",
+        onclick: () => this.toggle(column),
+      },
+      ...picture,
+      canvas,
     );
-    return el("figure", { class: big ? "map large" : "map", "data-place": place }, frame, caption);
+    const tools = el(
+      "div",
+      { class: "tools" },
+      this.peek(PHOTO, "picture", "The picture alone (hold P)"),
+      this.peek(SPOTS, "map", "The map alone (hold M)"),
+      el("button", { type: "button", class: "tool save", title: "Download as it is shown", "aria-label": `Download ${this.data.title} for ${cell.title}`, onclick: () => this.save(figure) }, icon(DOWN)),
+    );
+    const figure = el("figure", { class: big ? "map large" : "map" }, el("div", { class: "stage" }, frame, tools), caption);
+    Object.assign(figure, { cell, canvas, column, decoded: decoded(cell) });
+    return this.sized(figure);
   }
 
-  image(url, name, alt) {
-    const image = el("img", { class: name, alt, decoding: "async", draggable: "false" });
-    image.addEventListener("load", () => {
-      if (name !== "picture") return;
-      const frame = image.closest(".frame");
-      frame?.classList.toggle("pixelated", Math.max(image.naturalWidth, image.naturalHeight) < SMALL);
-      frame?.style.setProperty("aspect-ratio", `${image.naturalWidth} / ${image.naturalHeight}`);
-    });
+  sized(figure) {
+    const { width, height } = this.data;
+    if (!width) return figure;
+    const side = Math.max(width, height);
+    const times = side < SMALL ? Math.max(1, Math.floor(WANTED / side)) : 1;
+    figure.style.setProperty("--wide", `${width * times}px`);
+    figure.style.setProperty("--ratio", `${width} / ${height}`);
+    figure.classList.toggle("pixelated", side < SMALL);
+    return figure;
+  }
+
+  image(url) {
+    const image = el("img", { class: "picture", alt: "", decoding: "async", draggable: "false" });
     image.src = url;
     return image;
   }
 
-  toggle(figure) {
-    const place = figure.dataset.place;
-    if (!place) return;
-    const big = !this.large.delete(place);
-    if (big) this.large.add(place);
+  // What is looked at for as long as the pointer or the focus rests on the tool.
+  peek(path, what, title) {
+    const show = (on) => (event) => this.look(event.currentTarget.closest(".map"), on ? what : null);
+    return el(
+      "button",
+      { type: "button", class: "tool", title, "aria-label": title, onpointerenter: show(true), onpointerleave: show(false), onfocus: show(true), onblur: show(false) },
+      icon(path),
+    );
+  }
+
+  key(event, down) {
+    const what = { p: "picture", m: "map" }[event.key.toLowerCase()];
+    const figure = event.target.closest(".map");
+    if (event.key === "Escape" && down && this.large.has(figure?.column)) {
+      event.stopPropagation();
+      this.toggle(figure.column);
+    }
+    if (what && figure && !event.ctrlKey && !event.metaKey) this.look(figure, down ? what : null);
+  }
+
+  look(figure, what) {
+    figure.shown = what;
+    this.show(figure);
+  }
+
+  show(figure) {
+    figure.dataset.shown = figure.shown ?? look.shown;
+  }
+
+  toggle(column) {
+    const figure = this.figures[column];
+    const big = !this.large.delete(column);
+    if (big) this.large.add(column);
     figure.classList.toggle("large", big);
     const frame = figure.querySelector(".frame");
     frame.setAttribute("aria-expanded", String(big));
     frame.title = big ? "Make smaller" : "Enlarge";
     if (big) figure.scrollIntoView({ block: "nearest" });
+  }
+
+  paint() {
+    this.root.style.setProperty("--opacity", String(look.opacity));
+    for (const figure of this.figures) {
+      if (!figure.canvas) continue;
+      this.show(figure);
+      this.colour(figure);
+    }
+  }
+
+  // Red for, blue against, more opaque where stronger; below the n-th strongest nothing.
+  colour({ canvas, cell, decoded: { values, strongest } }) {
+    const sign = `${look.top} ${this.data.scale}`;
+    if (canvas.sign === sign) return;
+    canvas.sign = sign;
+    const kept = Math.max(1, Math.round((values.length * look.top) / 100));
+    const least = look.top === 100 ? 0 : strongest[values.length - kept];
+    const full = (this.data.scale / cell.most) * 32767; // the number that is drawn opaque
+    const drawn = new ImageData(cell.width, cell.height);
+    for (let i = 0; i < values.length; i++) {
+      const strength = Math.abs(values[i]);
+      if (!strength || strength < least) continue;
+      const [r, g, b] = values[i] > 0 ? RED : BLUE;
+      drawn.data.set([r, g, b, Math.min(255, Math.round((strength / full) * 255))], 4 * i);
+    }
+    canvas.getContext("2d").putImageData(drawn, 0, 0);
+  }
+
+  // The cell as it is shown, large enough to be looked at.
+  save(figure) {
+    const picture = figure.querySelector(".picture");
+    const { width, height } = this.data;
+    const times = Math.max(1, Math.round(448 / Math.max(width, height)));
+    const out = el("canvas", { width: width * times, height: height * times });
+    const pen = out.getContext("2d");
+    const shown = figure.cell.values && look.shown;
+    pen.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, out.width, out.height);
+    if (shown !== "map") pen.drawImage(picture, 0, 0, out.width, out.height);
+    pen.globalAlpha = shown === "map" ? 1 : look.opacity;
+    if (shown !== "picture") pen.drawImage(figure.canvas, 0, 0, out.width, out.height);
+    out.toBlob((blob) => {
+      const url = URL.createObjectURL(blob);
+      el("a", { href: url, download: figure.cell.file }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    });
+  }
+
+  end() {
+    look.removeEventListener("change", this.changed);
+    cancelAnimationFrame(this.frame);
+  }
+}
+
+class View {
+  constructor(parent) {
+    this.parent = parent;
+  }
+
+  update(component) {
+    this.drawn ??= new (component.data.cells ? Row : Controls)(this.parent);
+    this.drawn.update(component);
+  }
+
+  end() {
+    this.drawn?.end();
   }
 }
 

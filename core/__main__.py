@@ -23,9 +23,11 @@ from core import (
     finder,
     images,
     launch,
+    looks,
     networks,
     predict,
     presets,
+    report,
     reproduce,
     runs,
     sources,
@@ -142,6 +144,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", choices=("validation", "test"), default="validation")
     p.set_defaults(verb=evaluate_)
 
+    p = verbs.add_parser("report", help="a run in one HTML file: data, settings, curves, metrics, matrix, worst mistakes with maps")
+    p.add_argument("run")
+    p.add_argument("--test", action="store_true", help="with its test images; this counts as opening the test set")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE.html")
+    p.set_defaults(verb=report_)
+
     p = verbs.add_parser("reproduce", help="train every preset and put its figure beside the published one")
     p.add_argument("--mnist", type=Path, metavar="DIR", help="IDX files; default: LOUPE_TEST_DATA/mnist, else a download")
     p.add_argument("--fashion", type=Path, metavar="DIR", help="the same for Fashion-MNIST")
@@ -178,9 +186,9 @@ def start(args: argparse.Namespace) -> None:
 
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
-    report = dataset.import_now(args.name, source, settings().user, progress)
+    done = dataset.import_now(args.name, source, settings().user, progress)
     say("")
-    return report.as_dict()
+    return done.as_dict()
 
 
 def progress(done: int, total: int, what: str) -> None:
@@ -190,11 +198,11 @@ def progress(done: int, total: int, what: str) -> None:
 def export_(args: argparse.Namespace) -> dict[str, Any]:
     if args.run and args.format not in ("label-studio", "jsonl"):
         raise BadArgument("--run adds predictions to --format label-studio and jsonl only.")
-    report = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
+    done = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
     say("")
-    for skipped in report.skipped:
+    for skipped in done.skipped:
         say(f"{skipped.name} is left out: {skipped.reason}")
-    return {"dataset": args.name, "format": args.format, "out": str(args.out), **asdict(report)}
+    return {"dataset": args.name, "format": args.format, "out": str(args.out), **asdict(done)}
 
 
 def find_dataset(name: str) -> int:
@@ -303,7 +311,25 @@ def list_runs(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def evaluate_(args: argparse.Namespace) -> dict[str, Any]:
-    return evaluate.as_json(evaluate.evaluate(args.run, args.split))
+    found = evaluate.evaluate(args.run, args.split)
+    if args.split == "test":
+        looks.record(args.run, settings().user)
+    return evaluate.as_json(found)
+
+
+def report_(args: argparse.Namespace) -> dict[str, Any]:
+    splits = ("validation", "test") if args.test else ("validation",)
+    page = report.make(args.run, splits, settings().user, progress)
+    say("")
+    write(args.out, page.encode())
+    return {"run": args.run, "out": str(args.out), "bytes": len(page.encode())}
+
+
+def write(out: Path, data: bytes) -> None:
+    try:
+        out.write_bytes(data)
+    except OSError as e:
+        raise AppError(f"{out} cannot be written: {e.strerror}.", "Choose another place with --out.") from None
 
 
 def reproduce_(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -318,6 +344,9 @@ def reproduce_(args: argparse.Namespace) -> list[dict[str, Any]]:
 def compare_(args: argparse.Namespace) -> dict[str, Any]:
     found = compare.chosen(args.runs)
     answer = compare.as_json(found, [evaluate.evaluate(run.id, args.split) for run in found])
+    if args.split == "test":
+        for run in found:
+            looks.record(run.id, settings().user)
     for state in (train.state(run.id) for run in found):
         answer["runs"][state.run.id] |= {"best_epoch": state.best_epoch, "seconds": state.seconds}
     return answer
@@ -334,10 +363,7 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
         except NotFound:
             raise NotFound(f"“{args.image}” is neither a file nor the id of an image of {run.dataset_name}.") from None
     found = explain.explain(args.run, file.resolve(), args.method, args.target)
-    try:
-        args.out.write_bytes(explain.overlay_png(found))
-    except OSError as e:
-        raise AppError(f"{args.out} cannot be written: {e.strerror}.", "Choose another place with --out.") from None
+    write(args.out, explain.overlay_png(found))
     return {"method": found.method, "target": found.target, "probability": found.probability, "delta": found.delta, "out": str(args.out)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -32,6 +33,7 @@ from core.types import SPLITS, Image
 DAY = 24 * 3600
 FOREVER = {"Cache-Control": f"private, max-age={DAY}, immutable", "X-Content-Type-Options": "nosniff"}
 MAX_JSON = 1_000_000  # bytes
+MAX_MASK = 200_000  # bytes: one bit for each of 1024 × 1024 pixels, and some more for rectangles
 MOST_EVENTS = 500_000  # bytes in one answer: a long run's thousands of lines come in parts
 SERVED = ("shared.js", "glossary.js", "glossary.css", "drawings.js")
 
@@ -114,6 +116,11 @@ def archive_url(state: archive.ArchiveState) -> str:
     return signed(state.path)
 
 
+def erase_url(run_id: str, file: Path) -> str:
+    """Where the run is asked about the picture with a part erased; only whom a page showed both knows the address."""
+    return signed(f"/api/erase/{run_id}/{file.relative_to(settings().home)}")
+
+
 def upload_url(path: Path) -> str:
     return signed(f"/uploaded/{path.name}")
 
@@ -157,14 +164,19 @@ async def uploaded(request: Request) -> Response:
     return await _serve_picture(request, uploads.pictures(), foreign=True)
 
 
-async def apply_label(request: Request) -> Response:
-    """Body: operation, dataset_id, seen {image_id: seq}, and label (or null) or flag; answer: seqs, refused, label, notice."""
-    user = _user(request)
+async def _body(request: Request, most: int, too_large: str) -> bytes:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_JSON:
-            raise HTTPException(413, "Too many images in one go.")
+        if len(data) > most:
+            raise HTTPException(413, too_large)
+    return bytes(data)
+
+
+async def apply_label(request: Request) -> Response:
+    """Body: operation, dataset_id, seen {image_id: seq}, and label (or null) or flag; answer: seqs, refused, label, notice."""
+    user = _user(request)
+    data = await _body(request, MAX_JSON, "Too many images in one go.")
     try:
         body = json.loads(data)
         json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
@@ -235,6 +247,18 @@ async def map_thumb(request: Request) -> Response:
     _user(request)
     image = await anyio.to_thread.run_sync(store.get_image, request.path_params["dataset"], request.path_params["image"])
     return JSONResponse({"url": thumb_url(image), "name": image.source, "label": image.label})
+
+
+async def erase(request: Request) -> Response:
+    """Body: the mask as core.ml.erase reads it, or nothing; the address names the run and the picture, ?fill= what is put in its place."""
+    _user(request)
+    _check_signature(request)
+    mask = await _body(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
+    folder, file = runs.trained(request.path_params["run"]), settings().home / request.path_params["file"]
+    ask = partial(launch.ask, "core.ml.erase", "erase", str(folder), str(file), mask, request.query_params.get("fill", ""))
+    found = await anyio.to_thread.run_sync(ask)
+    picture = base64.b64encode(found["picture"]).decode()
+    return JSONResponse({**found, "picture": f"data:image/png;base64,{picture}"}, headers={"Cache-Control": "no-store"})
 
 
 async def run_events(request: Request) -> Response:
@@ -311,6 +335,7 @@ ROUTES = [
     Route("/api/changes", changes),
     Route("/api/map/{dataset:int}", map_points),
     Route("/api/map/{dataset:int}/thumb/{image}", map_thumb),
+    Route("/api/erase/{run}/{file:path}", erase, methods=["POST"]),
     Route("/api/runs/{run}/events", run_events),
     Route("/api/upload/{batch}/{name}", upload, methods=["PUT"]),
     Route("/export/{id}/{name}", download),

@@ -68,7 +68,8 @@ def _small(number: float) -> str:
 
 def text(f: Facts) -> str:
     """The whole card."""
-    return "\n".join(line.rstrip() for part in (_what, _not_for, _saw, _trained, _measured, _receives, _files) for line in part(f)) + "\n"
+    chapters = (_what, _not_for, _saw, _trained, _measured, _receives, _files)
+    return "\n".join(line.rstrip() for chapter in chapters for line in chapter(f)) + "\n"
 
 
 def plain(name: str) -> str:
@@ -134,9 +135,6 @@ def _saw(f: Facts) -> Iterator[str]:
 
 def _trained(f: Facts) -> Iterator[str]:
     config = f.run.config
-    epochs = [e for e in f.events if isinstance(e, EpochEnd)]
-    started = next((e for e in reversed(f.events) if isinstance(e, Started)), None)
-    ended = next((e for e in reversed(f.events) if isinstance(e, Ended)), None)
     yield from ("", "## How it was trained", "")
     yield (
         "Nothing was trained: each picture is compared with the mean picture of every class. Its probabilities put the classes in order; "
@@ -147,11 +145,8 @@ def _trained(f: Facts) -> Iterator[str]:
         if config.pretrained
         else "It began with random weights."
     )
-    if epochs:
-        kept = ended.best_epoch if ended and ended.best_epoch else epochs[-1].best_epoch
-        yield f"{epochs[-1].epoch} of {config.epochs} epochs were trained; the weights are those of epoch {kept}."
-    if ended:
-        yield f"It took {ended.seconds:,.0f} s{f' on {plain(started.device)}' if started else ''}."
+    if words := took(f.run, f.events):
+        yield words
     yield ""
     for name, param in catalog.PARAMS.items():
         value = getattr(config, name)
@@ -162,12 +157,26 @@ def _trained(f: Facts) -> Iterator[str]:
         yield f"- Layers: {len(config.layers)}, listed in config.json"
 
 
+def took(run: Run, events: Sequence[Event]) -> str:
+    """How many epochs, which was kept, and how long."""
+    epochs = [e for e in events if isinstance(e, EpochEnd)]
+    started = next((e for e in reversed(events) if isinstance(e, Started)), None)
+    ended = next((e for e in reversed(events) if isinstance(e, Ended)), None)
+    said = []
+    if epochs:
+        kept = ended.best_epoch if ended and ended.best_epoch else epochs[-1].best_epoch
+        said.append(f"{epochs[-1].epoch} of {run.config.epochs} epochs were trained; the weights are those of epoch {kept}.")
+    if ended:
+        said.append(f"It took {ended.seconds:,.0f} s{f' on {plain(started.device)}' if started else ''}.")
+    return " ".join(said)
+
+
 def _measured(f: Facts) -> Iterator[str]:
     yield from ("", "## How often it is right", "")
     if not f.metrics:
         yield "**Nobody knows:** there are no predictions for validation or test pictures."
     for e in f.metrics:
-        yield f"- **{e.split.capitalize()}:** {_share(e)}"
+        yield f"- **{e.split.capitalize()}:** {share(e)}"
     if f.metrics and not any(e.split == "test" for e in f.metrics):
         yield "- **Test:** not measured, for there were no test pictures."
     if any(e.split == "validation" for e in f.metrics):
@@ -179,8 +188,8 @@ def _measured(f: Facts) -> Iterator[str]:
         yield "|---|---:|---|---|---|"
         for i, c in enumerate(e.per_class):
             hit, name, few = int(e.confusion[i, i]), plain(c.name), min(c.n, c.predicted) < TOO_FEW
-            both = f"{_percent(c.f1)}{_range(c.f1)}" if not few else _range(c.f1).strip() or "undefined"
-            yield f"| {name} | {c.n:,} | {_part(hit, c.predicted, c.precision)} | {_part(hit, c.n, c.recall)} | {both} |"
+            both = f"{percent(c.f1)}{interval(c.f1)}" if not few else interval(c.f1).strip() or "undefined"
+            yield f"| {name} | {c.n:,} | {part(hit, c.predicted, c.precision)} | {part(hit, c.n, c.recall)} | {both} |"
     if f.metrics:
         yield ""
         yield (
@@ -189,26 +198,26 @@ def _measured(f: Facts) -> Iterator[str]:
         )
 
 
-def _share(e: Evaluation) -> str:
+def share(e: Evaluation) -> str:
     if e.accuracy is None:
         return "no pictures"
-    right, interval = int(e.confusion.trace()), f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
+    right, between = int(e.confusion.trace()), f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
     if e.n < TOO_FEW:
-        return f"{right} of {e.n} right ({interval}); too few pictures to call it an accuracy"
+        return f"{right} of {e.n} right ({between}); too few pictures to call it an accuracy"
     loss = f"; loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e.loss else ""
-    return f"{e.accuracy.value:.1%} of {e.n:,} right ({interval}){loss}"
+    return f"{e.accuracy.value:.1%} of {e.n:,} right ({between}){loss}"
 
 
-def _part(hit: int, of: int, share: Interval | None) -> str:
+def part(hit: int, of: int, share: Interval | None) -> str:
     """A share with its interval; of few pictures the count."""
-    return f"{f'{hit} of {of}' if share is not None and of < TOO_FEW else _percent(share)}{_range(share)}"
+    return f"{f'{hit} of {of}' if share is not None and of < TOO_FEW else percent(share)}{interval(share)}"
 
 
-def _percent(share: Interval | None) -> str:
+def percent(share: Interval | None) -> str:
     return "undefined" if share is None else f"{share.value:.1%}"
 
 
-def _range(share: Interval | None) -> str:
+def interval(share: Interval | None) -> str:
     return "" if share is None else f" ({share.low:.1%} to {share.high:.1%})"
 
 

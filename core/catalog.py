@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from core import networks
@@ -168,11 +168,41 @@ OPTION_TITLES = {
     "none": "None", "weights": "Class weights", "sampling": "Balanced sampling",
     "loss": "Validation loss", "accuracy": "Validation accuracy",
     "horizontal": "Left and right", "both": "Left and right, up and down",
+    "mean": "Average colour", "black": "Black", "white": "White", "blur": "The picture, blurred",
     "softmax": "Softmax", "sigmoid": "Sigmoid", "auto": "Auto", "cuda": "CUDA GPU", "mps": "Apple GPU", "cpu": "CPU",
 }  # fmt: skip
 NUMBERS_OF_LAYERS = {"size": (1, 65_536), "window": (1, 64), "stride": (1, 32), "padding": (0, 32)}
 LAYER_KINDS = ("convolution", "normalisation", "activation", "pooling", "dropout", "dense")
 MOST_LAYERS = 64
+
+# Attribution methods ------------------------------------------------------------------------------
+
+WINDOWS = 7  # occlusion squares across the picture, unless the settings say more
+BASELINE = Param(
+    "baseline", "Compared with", "choice", "mean",
+    "The picture without evidence that this one is compared with: the average colour, black, white, or the picture itself, blurred.",
+    "method", options=("mean", "black", "white", "blur"),
+)  # fmt: skip
+COVER = replace(
+    BASELINE,
+    title="Covered with",
+    help="What a part of the picture is hidden behind: the average colour, black, white, or the picture itself, blurred.",
+)
+LAYER = Param(
+    "layer", "Layer", "choice", "", "The layer whose regions are weighed: late layers know things, early ones edges and colours.", "method",
+)  # fmt: skip
+
+
+def _samples(default: int, high: int, help: str) -> Param:
+    return Param("samples", "Samples", "int", default, help, "method", low=2, high=high)
+
+
+def _superpixels(default: int) -> Param:
+    return Param(
+        "superpixels", "Superpixels", "int", default,
+        "Into how many connected regions of like colour the picture is divided, about.", "method", low=4, high=400,
+    )  # fmt: skip
+
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -185,11 +215,51 @@ METHODS: dict[str, Method] = {
             "Simonyan et al. 2013, arXiv:1312.6034",
         ),
         Method(
+            "input_x_gradient",
+            "Input × Gradient",
+            "The slope at every pixel times how far the pixel lies from the average colour.",
+            "As noisy as Saliency, and silent where the picture has the average colour.",
+            "Shrikumar et al. 2016, arXiv:1605.01713",
+        ),
+        Method(
+            "smoothgrad",
+            "SmoothGrad",
+            "Saliency averaged over copies of the picture with random noise, which calms it.",
+            "Smoother than Saliency and easier to read, but still sensitivity, not cause.",
+            "Smilkov et al. 2017, arXiv:1706.03825; the noise is a share of all possible values, not of the picture's own",
+            (
+                _samples(16, 256, "How many noisy copies are averaged: more give a smoother map and take longer."),
+                Param(
+                    "noise",
+                    "Noise",
+                    "float",
+                    0.1,
+                    "Standard deviation, as a share of the way from black to white.",
+                    "method",
+                    low=0.001,
+                    high=1.0,
+                ),
+            ),
+        ),
+        Method(
             "integrated_gradients",
             "Integrated Gradients",
             "Adds up the sensitivity on the way from an average picture to this one.",
             "The parts add up to the change in score; the error of that sum is shown as delta.",
             "Sundararajan et al. 2017, arXiv:1703.01365",
+            (
+                Param(
+                    "steps",
+                    "Steps",
+                    "int",
+                    32,
+                    "Points on the way; more bring the sum nearer to the change in score.",
+                    "method",
+                    low=4,
+                    high=512,
+                ),
+                BASELINE,
+            ),
         ),
         Method(
             "gradient_shap",
@@ -197,13 +267,15 @@ METHODS: dict[str, Method] = {
             "Integrated Gradients averaged over several random starting pictures.",
             "An estimate from random samples: small details differ from run to run, large regions should not.",
             "Lundberg and Lee 2017, arXiv:1705.07874",
+            (_samples(16, 256, "How many pictures of one random colour are started from."),),
         ),
         Method(
             "grad_cam",
             "Grad-CAM",
-            "Which regions the last convolution used for this class.",
+            "Which regions one convolution, usually the last, used for this class.",
             "Coarse: it names regions, not edges. A good first look.",
             "Selvaraju et al. 2016, arXiv:1610.02391; negative evidence is kept here, the paper drops it",
+            (LAYER,),
         ),
         Method(
             "occlusion",
@@ -211,6 +283,54 @@ METHODS: dict[str, Method] = {
             "Covers one square after another and watches the score fall.",
             "A real experiment on the picture, so it can be trusted where the square fits the object.",
             "Zeiler and Fergus 2013, arXiv:1311.2901",
+            (
+                Param(
+                    "window",
+                    "Window",
+                    "int",
+                    0,
+                    "Side of the square; 0 takes a seventh of the picture's shorter side.",
+                    "method",
+                    low=0,
+                    high=1024,
+                    unit="pixels, 0 = automatic",
+                ),
+                Param(
+                    "stride",
+                    "Stride",
+                    "int",
+                    0,
+                    "How far the square moves between two answers; 0 takes half of the window.",
+                    "method",
+                    low=0,
+                    high=1024,
+                    unit="pixels, 0 = automatic",
+                ),
+                COVER,
+            ),
+            gradient=False,
+        ),
+        Method(
+            "feature_ablation",
+            "Feature Ablation",
+            "Covers one region of like colour after another, along the edges of things, and watches the score fall.",
+            "A real experiment on the picture, but one region at a time: what two regions both show is missed.",
+            "Regions: SLIC, Achanta et al. 2012, doi:10.1109/TPAMI.2012.120",
+            (_superpixels(50), COVER),
+            gradient=False,
+        ),
+        Method(
+            "kernel_shap",
+            "Kernel SHAP",
+            "Covers many random sets of regions and shares the score out fairly among them (Shapley values).",
+            "The parts add up to the change in score. An estimate: with few samples small regions are guesses.",
+            "Lundberg and Lee 2017, arXiv:1705.07874; regions: SLIC, Achanta et al. 2012",
+            (
+                _superpixels(40),
+                _samples(200, 5000, "How many sets of regions are tried; at least twice as many as there are regions."),
+                COVER,
+            ),
+            gradient=False,
         ),
     )
 }
@@ -220,6 +340,50 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise Invalid(f"There is no method called “{name}”.", f"Choose one of: {', '.join(METHODS)}.")
     return METHODS[name]
+
+
+def method_settings(name: str, values: Mapping[str, Any], layers: Sequence[str] = ()) -> dict[str, Any]:
+    """Checked settings of an attribution method from partial values; all problems are reported at once.
+
+    layers: those of the network, its default first; without them the choice is not checked.
+    """
+    known = {p.name: p for p in method(name).params}
+    title = METHODS[name].title
+    problems = [f"“{key}” is not a setting of {title}. It has: {', '.join(known) or 'none'}." for key in values if key not in known]
+    checked: dict[str, Any] = {}
+    for param in known.values():
+        param = with_layers(param, layers)
+        value = param.default if values.get(param.name) in (None, "") else values[param.name]
+        checked[param.name], problem = _checked(param, value) if param.options or param.kind != "choice" else (str(value), "")
+        if problem:
+            problems.append(problem)
+    if not problems and {"samples", "superpixels"} <= checked.keys() and checked["samples"] < 2 * checked["superpixels"]:
+        least = 2 * checked["superpixels"]
+        problems.append(f"Samples (samples) is {checked['samples']}: {checked['superpixels']} superpixels need {least} or more.")
+    if problems:
+        raise Invalid("Please correct the settings: " + " ".join(problems))
+    return checked
+
+
+def passes(name: str, settings: Mapping[str, Any], height: int, width: int) -> int:
+    """How often one picture goes through the network, about: superpixels are as many as the picture allows."""
+    if name == "occlusion":
+        side, step = window(settings, height, width)
+        return 1 + (1 + -(-(height - side) // step)) * (1 + -(-(width - side) // step))
+    if name == "feature_ablation":
+        return 1 + int(settings["superpixels"])
+    return int(settings.get("steps", settings.get("samples", 1)))
+
+
+def window(settings: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+    """Side and step of the square that covers a part of a picture, in pixels; no larger than the picture."""
+    side = min(settings["window"] or max(1, round(min(height, width) / WINDOWS)), height, width)
+    return side, min(settings["stride"], side) or max(1, side // 2)
+
+
+def with_layers(param: Param, layers: Sequence[str]) -> Param:
+    """A choice among the layers of a network; any other parameter as it is."""
+    return replace(param, options=tuple(layers), default=layers[0]) if param.name == "layer" and layers else param
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:

@@ -2,43 +2,173 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core import catalog, images, launch, networks, runs
-from core.errors import Invalid
-from core.types import Attribution
+from core import catalog, images, launch, runs
+from core.errors import AppError, Invalid, NotFound
+from core.types import Attribution, Param
 
 RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 
-def methods(run_id: str) -> list[str]:
-    """The methods that work for the run's network; Grad-CAM needs a convolution."""
-    arch = networks.of(runs.load(runs.trained(run_id)).config)
-    return [m for m in catalog.METHODS if arch.cam_layer or m != "grad_cam"]
+@dataclass(frozen=True)
+class Cost:
+    """What a map takes."""
+
+    passes: int  # through the network, of one picture
+    seconds: float | None  # of the slow worker; None until the run's first map
 
 
-def ask(run_id: str, file: Path, method: str, target: str | None = None) -> Future[Any]:
-    """Queues one map in the model worker; read it with answer(). No target: the likeliest class."""
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A map that is on its way or there; whoever asks has their own."""
+
+    run_id: str
+    image_id: str
+    method: str
+    settings: dict[str, Any]
+    path: Path  # of the stored map
+    future: Future[Any] | None  # None: it was there
+    token: str  # of this question
+
+    @property
+    def done(self) -> bool:
+        """Whether answer() returns, or raises, at once."""
+        return self.future is None or self.future.done()
+
+
+# The network --------------------------------------------------------------------------------------
+
+
+def supported(run_id: str) -> dict[str, str]:
+    """Every method, and why the run's network does not support it; "" where it does."""
+    why = _network(runs.trained(run_id))["unsupported"]
+    return {name: why.get(name, "") for name in catalog.METHODS}
+
+
+def params(run_id: str, method: str) -> tuple[Param, ...]:
+    """The settings of a method, with the layers of the run's network to choose from."""
+    found = catalog.method(method).params
+    if not any(p.name == "layer" for p in found):
+        return found
+    return tuple(catalog.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in found)
+
+
+def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All settings of a method, checked; Invalid names every problem."""
+    layers = _network(runs.trained(run_id))["layers"] if "layer" in (settings or {}) else ()
+    return catalog.method_settings(method, settings or {}, layers)
+
+
+def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:
     path = runs.trained(run_id)
-    catalog.method(method)
+    network = _network(path)
+    count = catalog.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
+    try:
+        speed = runs.read_json(runs.maps_folder(path) / "speed.json")
+    except (FileNotFoundError, ValueError):
+        return Cost(count, None)
+    return Cost(count, count * float(speed["gradient" if catalog.METHODS[method].gradient else "forward"]))
+
+
+def _network(path: Path) -> dict[str, Any]:
+    """What the model worker knows of the run's network; asked once for the same weights."""
+    file = runs.maps_folder(path) / "network.json"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        stored: dict[str, Any] = runs.read_json(file)
+        if stored["methods"] == sorted(catalog.METHODS):
+            return stored
+    found = {**launch.ask("core.ml.attribute", "describe", str(path)), "methods": sorted(catalog.METHODS)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_json(file, found)
+    return found
+
+
+# Maps ---------------------------------------------------------------------------------------------
+
+
+def ask(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Asked:
+    """Queues one map in the slow worker, unless it is stored; read it with answer(). No target: the likeliest class."""
+    path = runs.trained(run_id)
+    checked = settings_of(run_id, method, settings)
     classes = runs.load(path).classes
     if target is not None and target not in classes:
         raise Invalid(f"“{target}” is not a class of this run.", f"Its classes are: {', '.join(classes)}.")
-    return launch.submit("core.ml.attribute", "attribute", str(path), str(file), method, None if target is None else classes.index(target))
+    if why := supported(run_id)[method]:
+        raise Invalid(why)
+    number = None if target is None else classes.index(target)
+    folder = runs.maps_folder(path)
+    try:
+        picture = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        raise NotFound(f"The picture {file.name} is not there any more.", "It may have been deleted. Choose another one.") from None
+    key = hashlib.sha256(json.dumps([picture, method, number, checked], sort_keys=True).encode()).hexdigest()[:32]
+    stored, token = folder / f"{key}.npz", secrets.token_hex(4)
+    if stored.exists():
+        return Asked(run_id, file.stem, method, checked, stored, None, token)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
+    future = launch.submit("core.ml.attribute", "answer", str(path), str(file), method, number, checked, *files, slow=True)
+    if not (speed := folder / "speed.json").exists():
+        launch.submit("core.ml.attribute", "measure", str(path), str(speed), slow=True)
+    return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 
-def answer(run_id: str, image_id: str, method: str, future: Future[Any]) -> Attribution:
-    row = launch.result(future)
-    classes = runs.load(runs.trained(run_id)).classes
-    return Attribution(run_id, image_id, method, classes[row["target"]], row["probability"], row["image"], row["map"], row["delta"])
+def progress(asked: Asked) -> tuple[int, int]:
+    """Passes done and in all; (0, 0) while it waits for its turn, (1, 1) when it is done."""
+    if asked.done:
+        return 1, 1
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        done, total = _progress(asked.path, asked.token).read_text(encoding="ascii").split()
+        return int(done), int(total)
+    return 0, 0
 
 
-def explain(run_id: str, file: Path, method: str, target: str | None = None) -> Attribution:
-    return answer(run_id, file.stem, method, ask(run_id, file, method, target))
+def stop(asked: Asked) -> None:
+    """Ends this question, and nobody else's; answer() then raises."""
+    if asked.future is not None and not asked.future.cancel() and not asked.done:
+        _stop(asked.path, asked.token).touch()
+
+
+def answer(asked: Asked) -> Attribution:
+    """Waits for the map; AppError where there is none: it was stopped, or the picture cannot be read."""
+    if asked.future is not None:
+        try:
+            launch.result(asked.future)
+        except CancelledError:
+            raise AppError("This map was stopped before it was begun.", "Ask for it again.") from None
+    try:
+        row = runs.read_map(asked.path)
+    except FileNotFoundError:
+        raise NotFound("This map is not stored any more.", "Ask for it again.") from None
+    target = runs.load(runs.trained(asked.run_id)).classes[row["target"]]
+    facts = (row["image"], row["map"], row["delta"], row["change"], tuple(row["notes"]))
+    return Attribution(asked.run_id, asked.image_id, asked.method, target, row["probability"], *facts)
+
+
+def explain(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Attribution:
+    return answer(ask(run_id, file, method, target, settings))
+
+
+def _progress(path: Path, token: str) -> Path:
+    return path.with_name(f"{path.stem}-{token}.progress")
+
+
+def _stop(path: Path, token: str) -> Path:
+    return path.with_name(f"{path.stem}-{token}.stop")
+
+
+# Pictures -----------------------------------------------------------------------------------------
 
 
 def scale(maps: list[np.ndarray]) -> float:
@@ -46,8 +176,10 @@ def scale(maps: list[np.ndarray]) -> float:
     return float(max((np.percentile(np.abs(m), 99.5) for m in maps), default=1.0)) or 1.0
 
 
-def map_png(values: np.ndarray, strength: float) -> bytes:
-    """(H, W) signed values as a PNG: red for, blue against, more opaque where stronger."""
+def map_png(values: np.ndarray, strength: float, top: float = 1.0) -> bytes:
+    """(H, W) signed values as a PNG: red for, blue against, more opaque where stronger; top: the share of pixels that is shown."""
+    if top < 1:
+        values = np.where(np.abs(values) >= np.quantile(np.abs(values), 1 - top), values, 0)
     alpha = np.clip(np.abs(values) / strength, 0, 1)
     rgba = np.empty((*values.shape, 4), np.uint8)
     rgba[..., :3] = np.where(values[..., None] >= 0, RED, BLUE)
@@ -60,9 +192,9 @@ def picture_png(attribution: Attribution) -> bytes:
     return images.png(attribution.image)
 
 
-def overlay_png(attribution: Attribution, opacity: float = 0.7) -> bytes:
-    """The map laid over the picture the network saw, in one file."""
-    values, strength = attribution.map, scale([attribution.map])
+def overlay_png(attribution: Attribution, opacity: float = 0.7, strength: float | None = None) -> bytes:
+    """The map laid over the picture the network saw, in one file; strength: a scale it shares with other maps."""
+    values, strength = attribution.map, strength or scale([attribution.map])
     alpha = (np.clip(np.abs(values) / strength, 0, 1) * opacity)[..., None]
     colour = np.where(values[..., None] >= 0, RED, BLUE)
     return images.png((attribution.image * (1 - alpha) + colour * alpha).round().astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The only module that starts processes: training and imports on their own, and one long-lived model worker."""
+"""The only module that starts processes: training and imports on their own, and two long-lived model workers."""
 
 from __future__ import annotations
 
@@ -98,18 +98,21 @@ def replace_process(command: list[str]) -> None:
     os.execv(command[0], command)
 
 
-# The model worker ---------------------------------------------------------------------------------
+# The model workers --------------------------------------------------------------------------------
+# One answers within about 2 s; the slow one, started at its first need, takes what lasts longer, so that nobody waits behind it.
 # loky and not ProcessPoolExecutor: Streamlit puts the page's script in __main__ and a spawned child would run it.
-
 # And not its reusable executor: that one is kept for each thread, so every page would start a worker of its own.
 
 _submit_lock = threading.Lock()
-_executor: ProcessPoolExecutor | None = None
+_executors: dict[bool, ProcessPoolExecutor] = {}  # by slow
 NO_LEAK_CHECK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}  # bytes; loky restarts what grows by 300 MB, and one network can
+NICE = 5  # of the slow worker: a prediction asked for meanwhile comes first
 
 
-def _live_with(parent: int) -> None:
+def _live_with(parent: int, slow: bool) -> None:
     """Ends this process soon after its parent has ended, however that came about."""
+    if slow and hasattr(os, "nice"):
+        os.nice(NICE)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -119,24 +122,23 @@ def _live_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _start_worker() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_live_with, initargs=(os.getpid(),), env=NO_LEAK_CHECK)
+def _start_worker(slow: bool) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_live_with, initargs=(os.getpid(), slow), env=NO_LEAK_CHECK)
 
 
 def _call(module: str, function: str, args: tuple[Any, ...]) -> Any:
     return getattr(importlib.import_module(module), function)(*args)
 
 
-def submit(module: str, function: str, *args: Any) -> Future[Any]:
-    """Queues module.function(*args) in the model worker; the caller's process never imports the module."""
-    global _executor
+def submit(module: str, function: str, *args: Any, slow: bool = False) -> Future[Any]:
+    """Queues module.function(*args) in a model worker; the caller's process never imports the module."""
     with _submit_lock:
-        if _executor is not None:
+        if slow in _executors:
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError):
-                running: Future[Any] = _executor.submit(_call, module, function, args)
+                running: Future[Any] = _executors[slow].submit(_call, module, function, args)
                 return running
-        _executor = _start_worker()
-        future: Future[Any] = _executor.submit(_call, module, function, args)
+        _executors[slow] = _start_worker(slow)
+        future: Future[Any] = _executors[slow].submit(_call, module, function, args)
         return future
 
 
@@ -164,9 +166,8 @@ def warm() -> None:
 
 
 def close() -> None:
-    """Ends the model worker; the next call starts another."""
-    global _executor
+    """Ends the model workers; the next call starts another."""
     with _submit_lock:
-        if _executor is not None:
-            _executor.shutdown(wait=False, kill_workers=True)
-            _executor = None
+        for executor in _executors.values():
+            executor.shutdown(wait=False, kill_workers=True)
+        _executors.clear()

@@ -1,6 +1,6 @@
 """The only module that knows the files of a run folder (and of an import folder, which has the same event file).
 
-config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json
+config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json looks.jsonl
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from datetime import UTC, datetime
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -27,6 +30,7 @@ from core.types import (
     Ended,
     EpochEnd,
     Event,
+    Look,
     Preparing,
     Queued,
     Resumed,
@@ -77,10 +81,10 @@ def read_json(path: Path) -> Any:
 # Events -------------------------------------------------------------------------------------------
 
 
-def append_line(folder: Path, line: dict[str, Any]) -> None:
+def append_line(folder: Path, line: dict[str, Any], name: str = "events.jsonl") -> None:
     """One event is one write of one line on an O_APPEND file: readers never see half of it for long."""
     data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-    fd = os.open(folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fd = os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(fd, data)
     finally:
@@ -276,6 +280,28 @@ def read_notes(folder: Path) -> dict[str, Any]:
         return {"note": "", "tags": []}
 
 
+# Looks at test images -------------------------------------------------------------------------------
+
+
+def append_look(folder: Path, look: Look) -> None:
+    append_line(folder, asdict(look), "looks.jsonl")
+
+
+def read_looks(folder: Path) -> list[Look]:
+    """Oldest first; of a line that a crash cut off, only that there was one is known."""
+    try:
+        lines = (folder / "looks.jsonl").read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(Look(**json.loads(line)))
+        except (ValueError, TypeError):
+            found.append(Look("", ""))
+    return found
+
+
 # Predictions --------------------------------------------------------------------------------------
 
 
@@ -315,3 +341,46 @@ def read_predictions(folder: Path) -> Iterator[PredictionRow]:
         with open(path, newline="", encoding="utf-8") as f:
             for image_id, split, true, predicted, confidence, *rest in islice(csv.reader(f), 1, None):
                 yield PredictionRow(image_id, split, true, predicted, float(confidence), tuple(map(float, rest)))
+
+
+# Maps: attributions, kept until they are many ---------------------------------------------------------
+
+
+MOST_MAPS = 200_000_000  # bytes of a run's maps; beyond, those unused for longest go
+
+
+def maps_folder(folder: Path) -> Path:
+    """Where maps of the run's present weights lie, beside what is known of the network; other weights have another folder."""
+    stat = checkpoint(folder).stat()
+    return folder / "maps" / f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def write_map(path: Path, values: dict[str, Any]) -> None:
+    """Arrays and plain values of one map; where there are too many maps, the oldest of the run go."""
+    facts = json.dumps({key: value for key, value in values.items() if not isinstance(value, np.ndarray)})
+    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+
+    def write(tmp: Path) -> None:
+        with open(tmp, "wb") as f:
+            np.savez_compressed(f, facts=np.array(facts), **arrays)
+
+    write_atomically(path, write)
+    kept = 0
+    for stat, one in sorted(((one.stat(), one) for one in path.parent.parent.glob("*/*.npz")), key=lambda pair: -pair[0].st_mtime):
+        kept += stat.st_size
+        if kept > MOST_MAPS:
+            one.unlink(missing_ok=True)
+
+
+def read_map(path: Path) -> dict[str, Any]:
+    """What write_map was given; FileNotFoundError where it is gone, Invalid where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = {key: stored[key] for key in stored.files}
+        os.utime(path)  # it was of use
+        return {**values, **json.loads(str(values.pop("facts")))}
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as e:
+        if isinstance(e, FileNotFoundError):
+            raise
+        path.unlink(missing_ok=True)
+        raise Invalid("A stored map was damaged, and is removed.", "Ask for it again.") from None

@@ -195,6 +195,14 @@ def labels(dataset_id: int) -> dict[str, str | None]:
         return {i: label for i, label in c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id))}
 
 
+def version(dataset_id: int) -> tuple[int, int]:
+    """Another one as soon as an image comes, goes, or carries something else: (newest seq, images)."""
+    i = images.c
+    with reading() as c:
+        newest, n = c.execute(select(func.coalesce(func.max(i.label_seq), 0), func.count()).where(i.dataset_id == dataset_id)).one()
+    return int(newest), int(n)
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """What an image carries, and no more: a hundred thousand of them are read in a fraction of a second."""

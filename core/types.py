@@ -146,7 +146,7 @@ class Param:
     kind: Literal["int", "float", "choice", "bool", "names", "layers"]
     default: Any
     help: str
-    group: Literal["network", "learning", "images"]
+    group: Literal["network", "learning", "images", "method"]
     low: float | None = None
     high: float | None = None
     options: tuple[str, ...] = ()
@@ -182,6 +182,8 @@ class Method:
     summary: str
     trust: str  # one sentence: how far this map can be trusted
     source: str
+    params: tuple[Param, ...] = ()  # of the kinds int, float and choice; a choice without options takes those of the network
+    gradient: bool = True  # asks for slopes; else it tries out changed pictures
 
 
 @dataclass(frozen=True)
@@ -390,7 +392,17 @@ class Attribution:
     probability: float
     image: np.ndarray  # (H, W, 3) uint8: what the network saw
     map: np.ndarray  # (H, W) float32; positive speaks for the target, negative against
-    delta: float | None  # completeness error of path methods, else None
+    delta: float | None  # what the parts add up to, less the change that they should; None where a method promises no sum
+    change: float | None = None  # in score, from the baseline to the picture, that the parts should add up to
+    notes: tuple[str, ...] = ()  # what the reader of this map must know, in sentences
+
+
+@dataclass(frozen=True)
+class Look:
+    """One opening of a run's test images."""
+
+    by: str
+    at: str
 
 
 @dataclass(frozen=True)
@@ -444,3 +456,9 @@ class Evaluation:
     rows: Any  # pandas: image_id, true, predicted, confidence
     changed: int  # labels changed since training
     without_label: int  # predicted, but carrying no label of the run's classes today
+    balanced_accuracy: Interval | None = None  # mean recall of the classes that have images
+    macro_f1: Interval | None = None  # mean F1 of the classes that have images or answers
+    top_k: Mapping[int, Interval] = field(default_factory=dict)  # share whose label is among the k likeliest; of more than 5 classes
+    invalid: int = 0  # images with a probability that is no number: they count as answered, and not where probabilities are needed
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (n, classes) float64, of rows; read only
+    today: bool = True  # judged by today's labels; else by those of the run's snapshot

@@ -1,176 +1,290 @@
 """How often a run is right, and exactly where it is wrong."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from core import api, dataset, evaluate
 from core.metrics import TOO_FEW
-from core.types import Dataset, Evaluation, Interval
-from pages.shared import frame, thumbs
-from pages.shared.detail import drawer
-from pages.shared.figures import confusion
+from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval, Run
+from pages.shared import cell, frame, looks
+from pages.shared.matrix import matrix
 
-PER_PAGE = 60
-MISTAKES, ANY = "(mistakes)", "(any)"
+VIEWS = {"matrix": "Matrix", "classes": "Classes", "hardest": "Hardest images"}
+LABELS = {"today": "Labels of today", "training": "Labels it was trained with"}
+MANY = 30  # classes; of more, the most confused pairs lead and the matrix follows
+PAIRS, MORE_PAIRS = 6, 12
+HARDEST = {
+    "Top losses": ("loss", "Where the network held the label least likely: wrong labels gather here."),
+    "Most confident mistakes": ("confident", "Wrong, and sure of it: a wrong label, or something it has never learned."),
+    "Least certain": ("uncertain", "Where its two likeliest classes lie closest together: the ambiguous pictures."),
+}
+ORDERS = {
+    "classes": "Class order",
+    "recall": "Lowest recall first",
+    "precision": "Lowest precision first",
+    "f1": "Lowest F1 first",
+    "n": "Fewest images first",
+}
+
+
+# At first glance ------------------------------------------------------------------------------------
 
 
 def percent(share: Interval | None) -> str:
     return "undefined" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
-def headline(e: Evaluation) -> None:
-    """Accuracy with n and interval in one line; a share of few images is shown as a count."""
+def shows(e: Evaluation, text: str, title: str, ids: Sequence[str], key: str, sort: str = "confident") -> None:
+    """A number on the page that leads to its images."""
+    st.button(
+        text, key=key, type="tertiary", disabled=not len(ids), on_click=cell.choose, args=(e, title, list(ids)), kwargs={"sort": sort}
+    )
+
+
+def headline(current: Dataset, e: Evaluation) -> None:
+    """Accuracy with n and interval in one line, the further metrics small under it."""
     if e.accuracy is None:
         st.warning(
-            "None of the predicted images carries a label of this run's classes today. Turn off “Labels of today” to count by those "
-            "it was trained with.",
+            "None of the predicted images carries a label of this run's classes today. Choose “Labels it was trained with” to count by "
+            "those.",
             icon=":material/label_off:",
         )
         return
     right = int(e.confusion.trace())
-    interval = f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
-    if e.n < TOO_FEW or e.loss is None:
-        st.markdown(f"#### {right} of {e.n} right\n{interval}. Too few images to call it an accuracy.")
-    else:
-        loss = f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})"
-        st.markdown(f"#### {e.accuracy.value:.1%} accuracy\n{right:,} of {e.n:,} {e.split} images right, {interval}; {loss}.")
-    notes = []
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="headline"):
+        few = e.n < TOO_FEW
+        st.markdown(f"#### {right} of {e.n} right" if few else f"#### {e.accuracy.value:.1%} accuracy", width="content")
+        st.markdown(
+            f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}, n = {e.n:,} {e.split} images"
+            + (": too few to call it an accuracy" if few else ""),
+            width="content",
+        )
+        rows = e.rows.sort_values("confidence", ascending=False, kind="stable")
+        hit = rows["true"] == rows["predicted"]
+        shows(e, f"{right:,} right", "right answers", rows["image_id"][hit], "all-right")
+        shows(e, f"{e.n - right:,} wrong", "mistakes", rows["image_id"][~hit], "all-mistakes")
+        since_training(current, e)
+    if e.n >= TOO_FEW:
+        small = [f"balanced accuracy {percent(e.balanced_accuracy)}", f"macro F1 {percent(e.macro_f1)}"]
+        if e.loss is not None:
+            small.append(f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f}) nats")
+        small += [f"label among the {k} likeliest {percent(share)}" for k, share in e.top_k.items() if k in (2, 5)]
+        st.caption("  ·  ".join(small))
+
+
+def since_training(current: Dataset, e: Evaluation) -> None:
+    """What has become of the labels since: counts that lead to their images."""
+    if not e.changed and not e.without_label:
+        return
+    trained = evaluate.evaluate(e.run_id, e.split, today=False).rows
+    now = e.rows.set_index("image_id")["true"].reindex(trained["image_id"])
     if e.changed:
-        notes.append(f"{e.changed:,} label{'s' if e.changed != 1 else ''} changed since training")
+        other = trained["image_id"][(now.to_numpy() != trained["true"].to_numpy())]
+        here = [image.id for image in dataset.images_of(current.id, list(other))]
+        text = f":material/edit: {e.changed:,} label{'s' if e.changed != 1 else ''} changed since training"
+        shows(e, text, "labels changed since training", here, "changed", "listed")
     if e.without_label:
-        notes.append(f"{e.without_label:,} images left out: they carry no label of this run's classes today")
-    if notes:
-        st.caption(f":material/info: {'; '.join(notes)}.")
+        text = f":material/label_off: {e.without_label:,} left out: no label of this run's classes"
+        shows(e, text, "left out", list(trained["image_id"][now.isna().to_numpy()]), "left-out", "listed")
 
 
-def worst(current: Dataset, e: Evaluation) -> None:
-    """The most frequent confusions, each with its most confident pictures."""
+def caveats(current: Dataset, e: Evaluation) -> None:
+    """What one should know about the numbers."""
+    if e.invalid:
+        st.warning(
+            f"For {e.invalid:,} image{'s' if e.invalid != 1 else ''} the network gave probabilities that are no numbers (NaN): training "
+            "went wrong there. They count as answered; loss, thresholds and calibration leave them out.",
+            icon=":material/running_with_errors:",
+        )
+    if len(e.classes) == 1:
+        st.info("This run knows one class only: it can give no other answer, so being right says nothing.", icon=":material/info:")
+    absent = [c.name for c in e.per_class if not c.n]
+    if absent and e.n:
+        some = ", ".join(frame.plain(name) for name in absent[:6]) + (f" and {len(absent) - 6:,} more" if len(absent) > 6 else "")
+        gone = [name for name in absent if name not in current.classes] if e.today else []
+        why = f" {len(gone):,} of them {'is' if len(gone) == 1 else 'are'} no class of this dataset any more." if gone else ""
+        st.caption(f":material/info: No {e.split} image is labelled {some}: recall is undefined there.{why}")
+
+
+# The views ------------------------------------------------------------------------------------------
+
+
+def picture(image: Image) -> str:
+    return (
+        f'<img src="{api.thumb_url(image)}" alt="" style="width:48px;height:48px;object-fit:cover;border-radius:4px;'
+        f'image-rendering:{"pixelated" if max(image.width, image.height) <= 64 else "auto"}">'
+    )
+
+
+def worst(current: Dataset, e: Evaluation, most: int) -> None:
+    """The most frequent confusions: their most confident pictures, beside one that is what the network said."""
     st.markdown("**Most often confused**")
     pairs = evaluate.most_confused(e)
     if not pairs:
         st.caption("No mistakes at all.")
-    for i, (true, predicted, n) in enumerate(pairs[:5]):
-        found = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:3]))
-        strip = "".join(
-            f'<img src="{api.thumb_url(i)}" alt="" style="width:52px;height:52px;object-fit:cover;border-radius:4px;'
-            f'image-rendering:{"pixelated" if max(i.width, i.height) <= 64 else "auto"}">'
-            for i in found
-        )
+        return
+    back = {(true, predicted): n for true, predicted, n in pairs}
+    for i, (true, predicted, n) in enumerate(pairs[:most]):
+        taken = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:2]))
+        real = dataset.images_of(current.id, list(evaluate.cell(e, predicted, predicted)["image_id"][:1]))
+        strip = "".join(picture(image) for image in taken)
+        if taken and real:
+            strip += f'<span style="align-self:center;padding:0 2px;opacity:.6">≠</span>{picture(real[0])}'
+        other = back.get((predicted, true), 0)
         with st.container(horizontal=True, vertical_alignment="center", key=f"pair-{i}"):
             st.html(f'<div style="display:flex;gap:4px">{strip}</div>', width="content")
-            if st.button(f"{n} × {frame.plain(true)} taken for {frame.plain(predicted)}", type="tertiary", key=f"worst-{i}"):
-                choose_cell(e, true, predicted)
+            st.button(
+                f"{n:,} × {frame.plain(true)} taken for {frame.plain(predicted)}", help=f"And {other:,} the other way." if other else None,
+                type="tertiary", key=f"worst-{i}", on_click=cell.choose_cell, args=(e, (true, predicted)),
+            )  # fmt: skip
+    if len(pairs) > most:
+        st.caption(f"{len(pairs) - most:,} more kinds of confusion are in the matrix.")
 
 
-def matrix(e: Evaluation) -> None:
-    """Draws the matrix; a click chooses the cell."""
-    how = st.segmented_control(
-        "Show", ["counts", "row percent"], default="counts", required=True, key="matrix-how", label_visibility="collapsed"
-    )
-    dark = st.context.theme.type == "dark"
-    picked = st.plotly_chart(
-        confusion(e, how == "row percent", dark),
-        key=f"matrix-{e.run_id}-{e.split}",
-        on_select="rerun",
-        selection_mode="points",
-        config={"displayModeBar": False},
-        alt="Confusion matrix: rows actual, columns predicted",
-    )
-    clicked = tuple(int(picked["selection"]["points"][0]["customdata"][k]) for k in ("0", "1")) if picked["selection"]["points"] else None
-    last = f"clicked-{e.run_id}-{e.split}"
-    if clicked != st.session_state.get(last):  # the chart reports its selection in every run, not only at the click
-        st.session_state[last] = clicked
+def matrix_view(current: Dataset, e: Evaluation) -> None:
+    """The matrix, and beside it the worst confusions or the images of what was clicked."""
+    many = len(e.classes) > MANY
+    one = cell.chosen(e)
+    slots = st.columns([2, 3] if many else [3, 2], gap="medium")
+    with slots[1 if many else 0]:
+        clicked = matrix(e, key=f"matrix-{e.run_id}-{e.split}", chosen=one.cell if one else None)
         if clicked:
-            choose_cell(e, e.classes[clicked[0]], e.classes[clicked[1]])
+            cell.choose_cell(e, clicked)
+        st.caption("Rows are what the pictures are, columns what the network said. Click a cell, or a class's name, to see its pictures.")
+    with slots[0 if many else 1]:
+        if cell.chosen(e):
+            cell.images(current, e)
+        else:
+            worst(current, e, MORE_PAIRS if many else PAIRS)
 
 
-def choose_cell(e: Evaluation, true: str, predicted: str) -> None:
-    """Fills the two boxes above the pictures."""
-    st.session_state[f"actual-{e.run_id}"], st.session_state[f"predicted-{e.run_id}"] = true, predicted
-    st.session_state["cell-page"] = 1
+def metric(share: Interval | None, hit: int, n: int) -> str:
+    if share is None:
+        return "undefined"
+    value = f"{hit} of {n}" if n < TOO_FEW else f"{share.value:.1%}"
+    return f"{value} ({share.low:.0%} to {share.high:.0%})"
 
 
-def show_mistakes(e: Evaluation) -> None:
-    choose_cell(e, MISTAKES, ANY)
+def classes_view(e: Evaluation) -> None:
+    """Precision, recall and F1 of each class; a click on a figure shows the images it is made of."""
+    order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.__getitem__, key="classes-order", width=230, filter_mode=None, label_visibility="collapsed")
+    right = {c.name: int(e.confusion[i, i]) for i, c in enumerate(e.per_class)}
 
+    def rank(c: ClassMetrics) -> float:
+        if order == "n":
+            return c.n
+        share: Interval | None = getattr(c, str(order))
+        return 2.0 if share is None else share.value
 
-def images_of(current: Dataset, e: Evaluation) -> None:
-    """The pictures of a cell, a row, a column, or all mistakes; the two boxes do by keyboard what a click on the matrix does."""
+    found = list(e.per_class) if order == "classes" else sorted(e.per_class, key=rank)
+    key = f"classes-{e.run_id}-{e.split}-{order}"
 
-    def first_page() -> None:
-        st.session_state["cell-page"] = 1
+    def clicked() -> None:
+        for row, column in st.session_state[key]["selection"]["cells"]:
+            _choose_metric(e, found[row], column)
 
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        actual = st.selectbox("Actual", [MISTAKES, ANY, *e.classes], key=f"actual-{e.run_id}", on_change=first_page, width=220)
-        predicted = st.selectbox("Predicted", [ANY, *e.classes], key=f"predicted-{e.run_id}", on_change=first_page, width=220)
-        st.button(
-            "Show all mistakes", key="all-mistakes", on_click=show_mistakes, args=(e,), disabled=(actual, predicted) == (MISTAKES, ANY)
-        )
-    said = None if predicted == ANY else predicted
-    rows = evaluate.cell(e, None if actual in (MISTAKES, ANY) else actual, said)
-    if actual == MISTAKES:
-        rows = rows[rows["true"] != rows["predicted"]]
-    what = ("mistakes" if actual == MISTAKES else "any class" if actual == ANY else f"actual {actual}") + (
-        f", predicted {said}" if said else ""
-    )
-    st.subheader(f"{len(rows):,} image{'s' if len(rows) != 1 else ''}: {frame.plain(what)}", anchor=False)
-    st.caption("Most confident first. A wrong label can be corrected right here: choose the image, press the class's key.")
-    if rows.empty:
-        st.caption("No image is counted here.")
-        return
-    pages = -(-len(rows) // PER_PAGE)
-    number = min(st.session_state.get("cell-page", 1), pages)
-    part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    found = dataset.images_of(current.id, list(part["image_id"]))
-    if not found:
-        st.caption("These images are not in this dataset, so they cannot be shown.")
-        return
-    event = thumbs.image_grid(current, found, key="cell-grid", rows=part, split=e.split, caption="prediction", editable=True)
-    if pages > 1:
-        st.pagination(pages, key="cell-page")
-    drawer(current, event.open, "evaluate")
-
-
-def per_class(e: Evaluation) -> None:
     st.dataframe(
         [
-            {"class": c.name, "n": c.n, "precision": percent(c.precision), "recall": percent(c.recall), "f1": percent(c.f1)}
-            for c in e.per_class
+            {
+                "class": c.name,
+                "n": c.n,
+                "right": right[c.name],
+                "predicted": c.predicted,
+                "recall": metric(c.recall, right[c.name], c.n),
+                "precision": metric(c.precision, right[c.name], c.predicted),
+                "f1": "undefined" if c.f1 is None else f"{c.f1.value:.2f} ({c.f1.low:.2f} to {c.f1.high:.2f})",
+            }
+            for c in found
         ],
         hide_index=True,
+        key=key,
+        on_select=clicked,
+        selection_mode="single-cell",
         column_config={
-            "class": st.column_config.TextColumn("Class"),
+            "class": st.column_config.TextColumn("Class", pinned=True),
             "n": st.column_config.NumberColumn("n", help="Images that carry this label"),
-            "precision": st.column_config.TextColumn(
-                "Precision", help="Of the images it gave this class, the share that are. In brackets the 95 % interval."
+            "right": st.column_config.NumberColumn("Right", help="Images of this class that the network gave this class"),
+            "predicted": st.column_config.NumberColumn("Predicted", help="Images that the network gave this class"),
+            "recall": st.column_config.TextColumn(
+                "Recall", help="Of the images that are this class, the share it found. In brackets the 95 % interval."
             ),
-            "recall": st.column_config.TextColumn("Recall", help="Of the images that are this class, the share it found."),
+            "precision": st.column_config.TextColumn("Precision", help="Of the images it gave this class, the share that are."),
             "f1": st.column_config.TextColumn("F1", help="Precision and recall in one figure: their harmonic mean."),
         },
     )
+    st.caption(
+        "Click a figure to see its images. Shares of fewer than 30 images are written as counts; in brackets the 95 % interval. "
+        "Undefined: there is nothing to divide by."
+    )
+
+
+def _choose_metric(e: Evaluation, c: ClassMetrics, column: str) -> None:
+    """The images a figure of a class is made of: what it divides by."""
+    if column in ("n", "recall", "class"):
+        cell.choose_cell(e, (c.name, None))
+    elif column == "right":
+        cell.choose_cell(e, (c.name, c.name))
+    elif column in ("predicted", "precision"):
+        cell.choose_cell(e, (None, c.name))
+    else:
+        rows = e.rows[(e.rows["true"] == c.name) | (e.rows["predicted"] == c.name)]
+        cell.choose(e, f"actual or predicted {c.name}", list(rows["image_id"]), sort="confident")
+
+
+def hardest_view(e: Evaluation) -> None:
+    """The images that the network found hardest, in three senses."""
+    which = str(st.segmented_control("Which", list(HARDEST), default=next(iter(HARDEST)), required=True, key="hardest"))
+    sort, what = HARDEST[which]
+    st.caption(what)
+    mine = (e.run_id, e.split, e.today, which)
+    if st.session_state.get("hardest-shown") == mine and cell.chosen(e):
+        return
+    st.session_state["hardest-shown"] = mine
+    if sort == "confident":
+        rows = evaluate.mistakes(e)
+    else:
+        rows = evaluate.top_losses(e) if sort == "loss" else evaluate.least_certain(e)
+    cell.choose(e, which.lower(), list(rows["image_id"][:1000]), sort=sort)
 
 
 with frame.page("Evaluate", "How often it is right, and exactly which pictures it gets wrong.") as current:
     current = frame.need_dataset(current)
-    if run := frame.run_picker(current):
+    controls = st.container(horizontal=True, vertical_alignment="bottom", key="controls")
+    with controls:
+        run = frame.run_picker(current)
+    if run:
         splits = evaluate.splits(run.id)
         if not splits:
             st.info("This run had neither validation nor test images, so nothing can be measured.", icon=":material/info:")
             st.stop()
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with controls:
             split = st.segmented_control(
                 "Split", splits, default=splits[0], required=True, key=f"split-{run.id}", label_visibility="collapsed",
                 help="Use validation while you still choose between runs. Look at test once, at the end.",
             )  # fmt: skip
-            today = st.toggle("Labels of today", True, key="today", help="Off: the labels the run was trained with.")
-        e = evaluate.evaluate(run.id, split, today)
-        headline(e)
-        if e.n:
-            left, right = st.columns([3, 2])
-            with left:
-                matrix(e)
-                st.caption("Rows are what the pictures are, columns what the network said. Click a cell to see its pictures.")
-            with right:
-                worst(current, e)
-            images_of(current, e)
-            with st.expander("Precision, recall and F1 per class", icon=":material/table:"):
-                per_class(e)
+            labels = st.segmented_control(
+                "Labels", list(LABELS), default="today", required=True, format_func=LABELS.__getitem__, key="labels",
+                label_visibility="collapsed",
+            )  # fmt: skip
+            looks.chip(run)
+        if split == "test" and not looks.gate(current, run):
+            st.stop()
+        e = evaluate.evaluate(run.id, str(split), labels == "today")
+        headline(current, e)
+        caveats(current, e)
+        if not e.n:
+            cell.images(current, e)
+            st.stop()
+        view = frame.url_view("view", VIEWS, key="evaluate-view")
+        if st.session_state.get("evaluate-was", view) != view:  # what was chosen in another view is put away
+            cell.close()
+        st.session_state["evaluate-was"] = view
+        if view == "matrix":
+            matrix_view(current, e)
+            st.stop()
+        if view == "classes":
+            classes_view(e)
+        else:
+            hardest_view(e)
+        cell.images(current, e)

@@ -1,83 +1,263 @@
-"""Which parts of a picture made the answer."""
+"""Which parts of a picture made the answer, and whether that can be believed."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas as pd
 import streamlit as st
 
-from core import catalog, dataset, evaluate, explain, predict, uploads
-from core.errors import AppError
+from core import api, catalog, dataset, evaluate, explain, predict, uploads
+from core.errors import AppError, NotFound
 from core.settings import settings
-from core.types import Dataset, Run
+from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame, thumbs
-from pages.shared.board import board
+from pages.shared.board import board, cost_words
 
-DEFAULT = ["grad_cam", "integrated_gradients"]
-PER_PAGE = 24
+VIEWS = {"one": "One picture", "many": "Many pictures"}
+PARTS = {"maps": "Maps", "trust": "Can it be trusted?", "erase": "Erase and ask again", "inside": "Inside the network"}
+SOURCES = {"mistakes": "Its mistakes", "predictions": "Its predictions", "any": "Any image", "own": "My own picture"}
+STATES = {"All": None, "Labelled": True, "Without a label": False}
+DEFAULT = ("grad_cam", "integrated_gradients")
+PER_PAGE = 12
+MOST_CLASSES = 8
+PICKED = "explain"  # in the session: (kind: image or upload, id, name)
 
 
-def choose_image(current: Dataset, run: Run) -> None:
-    """Mistakes first, then the rest; or a picture of one's own."""
-    st.session_state.setdefault("explain-source", "Its mistakes")
-    source = st.segmented_control("Picture", ["Its mistakes", "Its predictions", "My own picture"], required=True, key="explain-source")
-    if source == "My own picture":
-        file = st.file_uploader("A picture", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], key="explain-file")
-        if file:
-            kept = uploads.keep(file.name, file.getvalue())
-            st.session_state["explain"] = ("upload", kept.id, file.name)
+@dataclass(frozen=True)
+class Picture:
+    id: str
+    path: Path
+    name: str
+    label: str | None
+    url: str
+
+
+def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
+    """One of several views of a page, by name: a row of buttons whose choice is kept in the session and in the URL as ?name=; the URL wins."""
+
+    def changed() -> None:
+        st.query_params[name] = st.session_state[key]
+
+    if (given := st.query_params.get(name)) in options:
+        st.session_state[key] = given
+    elif st.session_state.get(key) not in options:
+        st.session_state[key] = next(iter(options))
+    value = st.segmented_control(
+        name, list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
+        persist_state="session",
+    )  # fmt: skip
+    if st.query_params.get(name) != value:
+        st.query_params[name] = str(value)
+    return str(value)
+
+
+# Choosing a picture -------------------------------------------------------------------------------
+
+
+def pick(image_id: str) -> None:
+    st.session_state[PICKED] = ("image", image_id, "")
+    st.query_params["image"] = image_id
+
+
+def choose(current: Dataset, run: Run) -> Picture | None:
+    """Mistakes first, then its other answers, then any image by name; or a picture of one's own."""
+    if st.session_state.get("explain-dataset", current.id) != current.id:  # what was looked at lies in another dataset
+        st.session_state.pop(PICKED, None)
+        st.query_params.pop("image", None)
+    st.session_state["explain-dataset"] = current.id
+    if given := st.query_params.get("image"):
+        st.session_state[PICKED] = ("image", given, "")
+    st.session_state.setdefault("explain-source", "mistakes")
+    source = st.segmented_control(
+        "Choose a picture", list(SOURCES), format_func=SOURCES.__getitem__, required=True, key="explain-source", label_visibility="collapsed",
+        persist_state="session", on_change=lambda: st.session_state.update({"explain-page": 1}),
+    )  # fmt: skip
+    with frame.told():
+        if source == "own":
+            _own()
+        elif source == "any":
+            _any(current)
+        else:
+            _predicted(current, run, source)
+    picked = st.session_state.get(PICKED)
+    return picked and _found(current, *picked)
+
+
+def _own() -> None:
+    file = st.file_uploader(
+        "A picture", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], key="explain-file", label_visibility="collapsed"
+    )
+    if file and st.session_state.get("explain-kept") != file.file_id:
+        kept = uploads.keep(file.name, file.getvalue())
+        st.session_state["explain-kept"] = file.file_id
+        st.session_state[PICKED] = ("upload", kept.id, file.name)
+        st.query_params.pop("image", None)
+
+
+def _any(current: Dataset) -> None:
+    def first_page() -> None:
+        st.session_state["explain-page"] = 1
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Find", key="explain-find", icon=":material/search:", placeholder="name or id", width=300, on_change=first_page,
+            label_visibility="collapsed", persist_state="session",
+        )  # fmt: skip
+        state = st.segmented_control(
+            "Which", list(STATES), default="All", required=True, key="explain-state", on_change=first_page, label_visibility="collapsed",
+            persist_state="session",
+        )  # fmt: skip
+    text = (text or "").strip()
+    found = dataset.images_of(current.id, [text]) if text else []
+    total = len(found)
+    number = st.session_state.get("explain-page", 1)
+    if not found:
+        want = dataset.Filter(text=text, labelled=STATES[state or "All"])
+        found, total = dataset.browse(current.id, want, number, PER_PAGE)
+        if not found and number > 1:
+            found, total = dataset.browse(current.id, want, 1, PER_PAGE)
+    if not total:
+        st.caption("No image has such a name or id.")
         return
+    _grid(current, found, total, caption="label")
+
+
+def _predicted(current: Dataset, run: Run, source: str) -> None:
     splits = evaluate.splits(run.id)
     if not splits:
-        st.info("This run has no predictions to choose from. Bring a picture of your own.", icon=":material/info:")
+        st.caption("This run was judged on no images. Choose under “Any image”, or bring a picture of your own.")
         return
     e = evaluate.evaluate(run.id, splits[0])
-    rows = evaluate.mistakes(e) if source == "Its mistakes" else evaluate.cell(e, None, None)
+    rows = evaluate.mistakes(e) if source == "mistakes" else evaluate.cell(e, None, None)
     if rows.empty and e.n:
         st.caption(f"It made no mistake on its {e.n:,} {e.split} images; here are its answers.")
         rows = evaluate.cell(e, None, None)
     if rows.empty:
-        st.caption("None of the predicted images carries a label today. Bring a picture of your own.")
+        st.caption("None of the predicted images carries a label today. Choose under “Any image”, or bring a picture of your own.")
         return
     pages = -(-len(rows) // PER_PAGE)
     number = min(st.session_state.get("explain-page", 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    found = dataset.images_of(current.id, list(part["image_id"]))
-    event = thumbs.image_grid(current, found, key="explain-grid", rows=part, split=e.split, size=84, caption="prediction")
-    st.pagination(pages, key="explain-page")
-    picked = st.session_state.get("explain")
+    _grid(current, dataset.images_of(current.id, list(part["image_id"])), len(rows), rows=part, split=e.split, caption="prediction")
+
+
+def _grid(
+    current: Dataset, found: list[Image], total: int, *, caption: thumbs.Caption, rows: pd.DataFrame | None = None, split: str | None = None
+) -> None:
+    event = thumbs.image_grid(current, found, key="explain-grid", rows=rows, split=split, size=76, caption=caption)
+    if total > PER_PAGE:
+        st.pagination(-(-total // PER_PAGE), key="explain-page")
     if event.open:
-        st.session_state["explain"] = ("image", event.open, "")
-    elif picked is None or (picked[0] == "image" and picked[1] not in set(e.rows["image_id"])):
-        st.session_state["explain"] = ("image", part.iloc[0]["image_id"], "")
+        pick(event.open)
+    elif found and PICKED not in st.session_state:
+        pick(found[0].id)
 
 
-def picture_board(current: Dataset, run: Run, kind: str, image_id: str, name: str) -> None:
-    """The two likeliest classes side by side, a row per method."""
+def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
     if kind == "upload":
-        upload = uploads.find(image_id, name)
-        path, title, actual = upload.path, upload.name, None
-    else:
-        image = dataset.image(current.id, image_id)
-        path, title, actual = settings().images / image.path, image.source, image.label
-    possible = explain.methods(run.id)
-    chosen = st.pills(
-        "Methods", possible, selection_mode="multi", default=[m for m in DEFAULT if m in possible] or possible[:1],
-        format_func=lambda m: catalog.METHODS[m].title, key=f"methods-{run.config.architecture}",
-    )  # fmt: skip
-    answer = predict.predict(run.id, [path], [title])[0]
+        upload = uploads.find(picture_id, name)
+        return Picture(upload.id, upload.path, upload.name, None, api.upload_url(upload.path))
+    try:
+        image = dataset.image(current.id, picture_id)
+    except NotFound:
+        raise NotFound(
+            f"The picture of this link is not in the dataset {current.name}.", "It may have been deleted. Choose another above."
+        ) from None
+    if st.query_params.get("image") != image.id:  # another page has cleared it
+        st.query_params["image"] = image.id
+    return Picture(image.id, settings().images / image.path, image.source, image.label, api.picture_url(image))
+
+
+# The chosen picture -------------------------------------------------------------------------------
+
+
+def answered(run: Run, picture: Picture) -> Prediction:
+    answer = predict.predict(run.id, [picture.path], [picture.name])[0]
     if isinstance(answer, predict.Failure):
         raise AppError(f"{answer.file}: {answer.message}", answer.hint)
-    said = f"labelled **{frame.plain(actual)}**" if actual is not None else "without a label"
-    st.markdown(f"{frame.plain(title)}, {said}")
-    if not chosen:
+    return answer
+
+
+def answer_line(picture: Picture, answer: Prediction) -> None:
+    """What it is labelled, and the two likeliest answers."""
+    (first, p), *others = answer.top(2)
+    said = f"The network says **{frame.plain(first)}** ({p:.1%})"
+    said += f", then **{frame.plain(others[0][0])}** ({others[0][1]:.1%})." if others else "."
+    if picture.label is None:
+        labelled = "has no label."
+    else:
+        labelled = f"is labelled **{frame.plain(picture.label)}**."
+        if picture.label == first:
+            said += " :green[:material/check: They agree.]"
+        elif picture.label in answer.classes:
+            own = dict(zip(answer.classes, answer.probabilities, strict=True))[picture.label]
+            said += f" :orange[:material/close: They disagree"
+            said += "]." if others and others[0][0] == picture.label else f"; it gives the label {own:.1%}.]"
+        else:
+            said += " :orange[:material/info: The run has never heard of this label.]"
+    with st.container(horizontal=True, vertical_alignment="center", key="explain-answer"):
+        st.html(
+            f'<img src="{escape(picture.url)}" alt="" style="width:64px;height:64px;object-fit:contain;border-radius:6px;'
+            f'background:rgba(128,140,140,.12)">',
+            width=64,
+        )
+        st.markdown(f"{frame.plain(picture.name)} {labelled}  \n{said}", width="stretch")
+
+
+def choose_methods(run: Run) -> list[str]:
+    """Every method with what a map of it costs; one that the network does not support says why."""
+    chosen = []
+    with st.popover("Methods", icon=":material/checklist:", key="explain-methods"):
+        for name, why in explain.supported(run.id).items():
+            facts = catalog.method(name)
+            on = st.checkbox(f"**{facts.title}**", name in DEFAULT, key=f"method-{name}", disabled=bool(why), persist_state="session")
+            st.caption(f"Not for this network: {frame.plain(why)}" if why else f"{facts.summary} :gray[{cost_words(run, name, {})}]")
+            if on and not why:
+                chosen.append(name)
+    return chosen
+
+
+def choose_classes(run: Run, picture: Picture, answer: Prediction) -> list[tuple[str, float]]:
+    """The two likeliest, the label, and any other."""
+    first = [label for label, _ in answer.top(2)]
+    if picture.label in answer.classes and picture.label not in first:
+        first.append(picture.label)
+    chances = dict(zip(answer.classes, answer.probabilities, strict=True))
+    chosen = st.multiselect(
+        "Classes", answer.classes, default=first, format_func=lambda c: f"{c} · {chances[c]:.1%}", key=f"classes-{run.id}-{picture.id}",
+        max_selections=MOST_CLASSES, label_visibility="collapsed", placeholder="Choose classes", persist_state="session",
+    )  # fmt: skip
+    return [(label, chances[label]) for label in chosen]
+
+
+def maps(run: Run, picture: Picture, answer: Prediction) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="explain-what"):
+        methods = choose_methods(run)
+        classes = choose_classes(run, picture, answer)
+    if not methods:
         st.caption("Choose at least one method.")
-        return
-    board(run, path, chosen, answer.top(2), key="maps")
+    elif not classes:
+        st.caption("Choose at least one class.")
+    else:
+        board(run, picture.path, methods, classes, actual=picture.label, adjustable=True, key="maps")
+
+
+def one(current: Dataset, run: Run) -> None:
+    with frame.told():
+        if picture := choose(current, run):
+            answer = answered(run, picture)
+            answer_line(picture, answer)
+            part = url_view("part", PARTS, key="explain-part")
+            if part == "maps":
+                maps(run, picture, answer)
 
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:
     current = frame.need_dataset(current)
     if run := frame.run_picker(current):
-        left, right = st.columns([2, 3])
-        with left, frame.told():
-            choose_image(current, run)
-        with right, frame.told():
-            if picked := st.session_state.get("explain"):
-                picture_board(current, run, *picked)
+        if url_view("view", VIEWS, key="explain-view") == "one":
+            one(current, run)

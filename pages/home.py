@@ -9,7 +9,6 @@ from core.settings import settings
 from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
 from pages.shared.board import board
-from pages.shared.figures import confusion
 from pages.shared.live import live
 
 SAMPLE = "digits"
@@ -95,7 +94,7 @@ def tour(run_id: str) -> None:
         if not state.active:
             st.error(frame.plain(state.message))
         return
-    e = evaluate.evaluate(run_id, "test" if "test" in evaluate.splits(run_id) else "validation")
+    e = evaluate.evaluate(run_id, evaluate.splits(run_id)[0])
     st.subheader("3 · What it gets right and wrong", anchor=False)
     st.markdown(
         f"On {e.n:,} pictures it had never seen it was right **{e.accuracy.value:.1%}** of the time "
@@ -103,9 +102,9 @@ def tour(run_id: str) -> None:
     )
     left, right = st.columns([3, 2])
     with left:
-        st.plotly_chart(
-            confusion(e, False, st.context.theme.type == "dark"), key="tour-matrix", config={"displayModeBar": False, "staticPlot": True}
-        )
+        if clicked := matrix(e, key="tour-matrix"):
+            named = {name: value for name, value in zip(("actual", "predicted"), clicked, strict=True) if value is not None}
+            st.switch_page("evaluate.py", query_params={"run": run_id, **named})
     wrong = evaluate.mistakes(e)
     rows = wrong if len(wrong) else evaluate.cell(e, None, None)
     with right:

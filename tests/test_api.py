@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import time
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 from starlette.applications import Starlette
@@ -20,20 +23,26 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from core import api, dataset, label, ledger, runs, sources, store, uploads
+from core import api, dataset, label, ledger, predict, runs, sources, store, uploads
 from core.errors import AppError
 from core.settings import settings
-from core.types import Answers, Dataset, Image, Queued, now
+from core.types import Answers, Dataset, Image, Prediction, Queued, now
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
 
 
-@pytest.fixture
-def client(home: Path) -> Iterator[TestClient]:
-    app = Starlette(
+def app() -> Starlette:
+    return Starlette(
         routes=api.ROUTES,
         middleware=[Middleware(api.Gate)],
         exception_handlers={AppError: api.app_error, HTTPException: api.http_error},
     )
-    with TestClient(app, base_url="http://localhost:8501") as client:
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[TestClient]:
+    with TestClient(app(), base_url="http://localhost:8501") as client:
         yield client
 
 
@@ -448,3 +457,71 @@ def test_the_events_of_a_long_run_come_in_parts_that_add_up(client: TestClient, 
         after, more, asked = part["next"], part["more"], asked + 1
     assert epochs == [1, 2, 3, 4, 5, 6, 7]
     assert 1 < asked < 7
+
+
+# Erase and ask again
+
+
+@pytest.fixture
+def asking(trained: Trained) -> Iterator[TestClient]:
+    with TestClient(app(), base_url="http://localhost:8501") as client:
+        yield client
+
+
+def judged(trained: Trained) -> list[Path]:
+    return [settings().images / r.path for r in runs.snapshot_rows(runs.folder(trained.run_id)) if r.split == "validation"]
+
+
+def test_a_picture_is_answered_whole_and_then_with_a_part_erased(asking: TestClient, trained: Trained) -> None:
+    file = judged(trained)[0]
+    url = api.erase_url(trained.run_id, file) + "&fill=grey"
+    whole = asking.post(url, headers=headers()).json()
+    expected = predict.predict(trained.run_id, [file])[0]
+    assert isinstance(expected, Prediction) and whole["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    size = (whole["width"], whole["height"])
+    assert whole["share"] == 0 and decoded(whole["picture"]).size == size
+    chosen = np.zeros((size[1], size[0]), bool)
+    chosen[: size[1] // 2] = True
+    half = asking.post(url, headers=headers(), content=np.packbits(chosen).tobytes()).json()
+    assert half["share"] == pytest.approx(chosen.mean()) and half["probabilities"] != pytest.approx(whole["probabilities"], abs=1e-3)
+    patch = np.asarray(decoded(half["picture"]))
+    assert patch.shape == (*chosen.shape, 4) and ((patch[..., 3] == 255) == chosen).all()
+    assert len(np.unique(patch[chosen][:, :3], axis=0)) == 1  # grey: one colour
+    empty = asking.post(url, headers=headers(), content=np.packbits(~chosen & chosen).tobytes()).json()
+    assert empty["probabilities"] == whole["probabilities"]
+
+
+def test_nobody_asks_for_a_run_or_a_picture_that_no_page_has_shown_them(asking: TestClient, trained: Trained) -> None:
+    one, two = judged(trained)[:2]
+    url = api.erase_url(trained.run_id, one) + "&fill=blur"
+    assert asking.post(url).status_code == 401
+    path, _, query = url.partition("?")
+    for foreign in (
+        path,
+        f"{path}?fill=blur",
+        f"{path.replace(one.name, two.name)}?{query}",
+        f"{path.replace(trained.run_id, '20200101-000000-0000')}?{query}",
+        f"{path.replace(one.name, '../../secret')}?{query}",
+    ):
+        assert asking.post(foreign, headers=headers()).status_code in (403, 404), foreign
+    gone = api.erase_url("20200101-000000-0000", one) + "&fill=blur"
+    assert asking.post(gone, headers=headers()).status_code == 404
+    deleted = api.erase_url(trained.run_id, one.with_name("0123456789abcdef.png")) + "&fill=blur"
+    answer = asking.post(deleted, headers=headers())
+    assert answer.status_code == 422 and "not stored any more" in answer.json()["error"]["message"]
+
+
+def test_a_mask_that_is_too_large_or_fits_no_picture_is_refused_in_words(asking: TestClient, trained: Trained) -> None:
+    url = api.erase_url(trained.run_id, judged(trained)[0])
+    for mask, fill, status, said in (
+        (b"x" * (api.MAX_MASK + 1), "grey", 413, "larger than any picture"),
+        (b"xyz", "grey", 422, "not one of"),
+        (b"", "sepia", 422, "no way to fill"),
+        (b"", "", 422, "no way to fill"),
+    ):
+        answer = asking.post(f"{url}&fill={fill}", headers=headers(), content=mask)
+        assert answer.status_code == status and said in answer.json()["error"]["message"]
+
+
+def decoded(url: str) -> Pillow.Image:
+    return Pillow.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))

@@ -2,107 +2,486 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import captum.attr
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+from torch import Tensor, nn
 
-from core import catalog, images
-from core.errors import Invalid
-from core.ml.infer import loaded, normalised, probabilities, read
+from core import catalog, images, runs
+from core.errors import AppError, Invalid
+from core.ml.data import Stopped, free_memory, out_of_memory
+from core.ml.infer import CPU, loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
+from core.ml.similarity import Similarity
+from core.ml.superpixels import superpixels
 
-STEPS = 32  # of the path from the mean picture to this one
-PER_CALL = 8  # pictures in one forward pass: about 1 GB for VGG-11
-SHAP_SAMPLES = 16
-WINDOWS = 7  # occlusion squares across the picture
+GRADIENT_ROWS, FORWARD_ROWS = 8, 16  # pictures of 224 × 224 in one call; of smaller ones more, up to MOST_ROWS
+MOST_ROWS = 256
+SHARE = 0.3  # of the free memory that a call may fill, as estimated
+BLUR = 0.1  # standard deviation of the blurred picture, as a share of its shorter side
 
-Answer = tuple[Tensor, float | None]  # (1, C, H, W) or (1, 1, H, W), and the completeness error
+Tick = Callable[[int, int], None]
 
 
-def attribute(run_folder: str, file: str, method: str, target: int | None) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Maps of N pictures, signed: positive speaks for the target."""
+
+    map: np.ndarray  # (N, H, W) float32
+    delta: np.ndarray | None  # (N,) float64: what the parts add up to, less change; None where a method promises no sum
+    change: np.ndarray | None  # (N,) float64: in score, that the parts should add up to
+    notes: tuple[str, ...] = ()  # what the reader of these maps must know, in sentences
+
+
+@dataclass
+class Part:
+    """Some of the pictures, as one method receives them."""
+
+    found: LoadedModel
+    x: Tensor  # (n, C, H, W), normalised
+    targets: list[int]
+    settings: Mapping[str, Any]
+    rows: int  # pictures that may go through the network in one call
+    forward: Callable[[Tensor], Tensor]  # the network, counted
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def target(self) -> Any:
+        return self.targets[0] if len(self.targets) == 1 else torch.tensor(self.targets)
+
+
+Answer = tuple[Tensor, Tensor | None]  # (n, C, H, W) or (n, 1, H, W), and the (n,) error of the sum
+
+
+# Asking -------------------------------------------------------------------------------------------
+
+
+def attribute(
+    run_folder: str, file: str, method: str, target: int | None, settings: Mapping[str, Any] | None = None, tick: Tick | None = None
+) -> dict[str, Any]:
     """The map of one picture for one class's logit (None: the likeliest), beside the picture the network saw.
 
-    image (H, W, 3) uint8, map (H, W) float32, target, probability, probabilities, delta.
+    image (H, W, 3) uint8, map (H, W) float32, target, probability, probabilities, delta, change, notes.
     """
     catalog.method(method)
     found = loaded(run_folder)
     if target is not None and not 0 <= target < len(found.classes):
         raise Invalid(f"There is no class number {target}.", f"This run has {len(found.classes)} classes, counted from 0.")
     array = read(file, found.preprocess)
-    x = normalised([array], found.preprocess)  # (1, C, H, W); zero is the mean picture
+    x = normalised([array], found.preprocess)
     with torch.inference_mode():
         chances = probabilities(found.model(x))[0]
     wanted = int(np.argmax(chances)) if target is None else target
-    with private_randomness(seed=0), torch.enable_grad():
-        raw, delta = METHODS[method](found, x, wanted)
+    maps_ = maps(found, x, method, [wanted], settings, tick)
     return {
         "image": images.as_seen(array),
-        "map": raw.detach().sum(1)[0].numpy().astype(np.float32),
+        "map": maps_.map[0],
         "target": wanted,
         "probability": chances[wanted],
         "probabilities": chances,
-        "delta": delta,
+        "delta": None if maps_.delta is None else float(maps_.delta[0]),
+        "change": None if maps_.change is None else float(maps_.change[0]),
+        "notes": maps_.notes,
     }
 
 
-def saliency(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    return captum.attr.Saliency(found.model).attribute(x.requires_grad_(), target=target, abs=False), None
+def answer(
+    run_folder: str, file: str, method: str, target: int | None, settings: Mapping[str, Any], out: str, progress: str, stop: str
+) -> None:
+    """Writes the map into the file out, on the way `done total` into progress; ends where the file stop appears."""
+    last = 0.0
+
+    def tick(done: int, total: int) -> None:
+        nonlocal last
+        if Path(stop).exists():
+            raise Stopped
+        if time.monotonic() - last > 0.1:
+            last = time.monotonic()
+            Path(progress).write_text(f"{done} {total}", encoding="ascii")
+
+    try:
+        if not Path(out).exists():  # somebody else may have asked for the same in the meantime
+            tick(0, 0)
+            row = attribute(run_folder, file, method, target, settings, tick)
+            runs.write_map(Path(out), {key: value for key, value in row.items() if key != "probabilities"})
+    except Stopped:
+        raise AppError("This map was stopped before it was done.", "Ask for it again.") from None
+    finally:
+        Path(progress).unlink(missing_ok=True)
+        Path(stop).unlink(missing_ok=True)
 
 
-def integrated_gradients(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    method = captum.attr.IntegratedGradients(found.model)
-    raw, delta = method.attribute(x, target=target, n_steps=STEPS, internal_batch_size=PER_CALL, return_convergence_delta=True)
-    return raw, float(delta)
+def maps(
+    found: LoadedModel,
+    x: Tensor,
+    method: str,
+    targets: Sequence[int],
+    settings: Mapping[str, Any] | None = None,
+    tick: Tick | None = None,
+) -> Maps:
+    """Maps of (N, C, H, W) normalised pictures, each for its own target; zero is the mean picture.
 
-
-def gradient_shap(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    # A picture of one colour has no shape that could be mistaken for evidence; the colour is drawn from 0..255.
-    low, high = (normalised([np.full(x.shape[1:], v, np.uint8)], found.preprocess) for v in (0, 255))
-    baselines = low + (high - low) * torch.rand(SHAP_SAMPLES, x.shape[1], 1, 1)
-    method = captum.attr.GradientShap(found.model)
-    # Captum runs all samples of a call at once, so they are drawn in several calls.
-    parts = [method.attribute(x, baselines=baselines, n_samples=PER_CALL, target=target) for _ in range(SHAP_SAMPLES // PER_CALL)]
-    return torch.stack(parts).mean(0), None
-
-
-def grad_cam(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    if not found.architecture.cam_layer:
-        others = [m.title for m in catalog.METHODS.values() if m.name != "grad_cam"]
-        raise Invalid(f"Grad-CAM needs a convolution, and {found.architecture.title} has none.", f"Use {', '.join(others)}.")
-    layer = found.model.get_submodule(found.architecture.cam_layer)
-    method = captum.attr.LayerGradCam(found.model, layer)
-    coarse = method.attribute(x.requires_grad_(), target=target, relu_attributions=False)
-    return captum.attr.LayerAttribution.interpolate(coarse, x.shape[2:], "bilinear"), None
-
-
-def occlusion(found: LoadedModel, x: Tensor, target: int) -> Answer:
-    side = max(1, round(x.shape[2] / WINDOWS))
-    step = max(1, side // 2)
-    method = captum.attr.Occlusion(found.model)
-    with torch.no_grad():
-        raw = method.attribute(
-            x,
-            sliding_window_shapes=(x.shape[1], side, side),
-            strides=(x.shape[1], step, step),
-            baselines=0,
-            target=target,
-            perturbations_per_eval=2 * PER_CALL,
+    A call that does not fit into memory is made again with half as many pictures. tick(done, total) hears of passes
+    through the network and may raise Stopped. Invalid where the network does not support the method, or answers NaN.
+    """
+    if why := unsupported(found).get(method):
+        raise Invalid(why)
+    checked = catalog.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
+    (work, whole), gradient = METHODS[method], catalog.METHODS[method].gradient
+    rows = room(found, x[:1], gradient)
+    each = catalog.passes(method, checked, x.shape[2], x.shape[3])
+    raws: list[Tensor] = []
+    deltas: list[Tensor] = []
+    notes: list[str] = []
+    start = 0
+    while start < len(x):
+        some = x[start : start + (rows if whole else 1)].clone()
+        chosen = [int(t) for t in targets[start : start + len(some)]]
+        forward = Passes(found, some, method, checked, rows, start * each, len(x) * each, tick, remember=not (gradient or whole))
+        part = Part(found, some, chosen, checked, rows, forward)
+        try:
+            with quiet(), private_randomness(seed=0), torch.set_grad_enabled(gradient):
+                raw, delta = work(part)
+        except (RuntimeError, MemoryError) as e:
+            if not out_of_memory(e):
+                raise
+            if rows == 1:
+                raise AppError(
+                    "Not even one picture fits into the memory for this method.", "Choose a method with fewer steps, or a smaller network."
+                ) from e
+            rows //= 2
+            continue
+        raws.append(raw.detach().float().sum(1) if gradient else raw.detach().float().mean(1))
+        notes += [note for note in part.notes if note not in notes]
+        if delta is not None:
+            deltas.append(delta.detach().double().flatten())
+        start += len(some)
+    values = torch.cat(raws).numpy()
+    if not np.isfinite(values).all():
+        raise Invalid(
+            "This map holds numbers that are not finite (NaN).",
+            "The training of this network went wrong, or the slope is infinite here. Try another method.",
         )
+    if tick:
+        tick(len(x) * each, len(x) * each)
+    change = score_change(found, x, targets, checked, method, rows) if deltas else None
+    return Maps(values, torch.cat(deltas).numpy() if deltas else None, change, tuple(notes))
+
+
+def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], settings: Mapping[str, Any], method: str, rows: int) -> np.ndarray:
+    """(N,) of the target's logit from the baseline to the picture."""
+    with torch.inference_mode():
+        here, there = (
+            torch.cat([found.model(some) for some in pictures.split(rows)]).double()[range(len(x)), list(targets)]
+            for pictures in (x, baseline(found, x, settings["baseline"]))
+        )
+    return (here - there).numpy()
+
+
+# Methods ------------------------------------------------------------------------------------------
+
+
+def saliency(p: Part) -> Answer:
+    return captum.attr.Saliency(p.forward).attribute(p.x.requires_grad_(), target=p.target, abs=False), None
+
+
+def input_x_gradient(p: Part) -> Answer:
+    return captum.attr.InputXGradient(p.forward).attribute(p.x.requires_grad_(), target=p.target), None
+
+
+def smoothgrad(p: Part) -> Answer:
+    low, high = extremes(p.found)
+    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(p.forward))
+    raw = tunnel.attribute(
+        p.x.requires_grad_(),
+        nt_type="smoothgrad",
+        nt_samples=p.settings["samples"],
+        nt_samples_batch_size=min(p.rows, p.settings["samples"]),
+        stdevs=float(p.settings["noise"] * (high - low).mean()),
+        target=p.target,
+        abs=False,
+    )
     return raw, None
 
 
-METHODS: dict[str, Callable[[LoadedModel, Tensor, int], Answer]] = {
-    "saliency": saliency,
-    "integrated_gradients": integrated_gradients,
-    "gradient_shap": gradient_shap,
-    "grad_cam": grad_cam,
-    "occlusion": occlusion,
+def integrated_gradients(p: Part) -> Answer:
+    answer: Answer = captum.attr.IntegratedGradients(p.forward).attribute(
+        p.x,
+        baselines=baseline(p.found, p.x, p.settings["baseline"]),
+        target=p.target,
+        n_steps=p.settings["steps"],
+        internal_batch_size=p.rows,
+        return_convergence_delta=True,
+    )
+    return answer
+
+
+def gradient_shap(p: Part) -> Answer:
+    # A picture of one colour has no shape that could be mistaken for evidence; the colour is drawn from black to white.
+    low, high = extremes(p.found)
+    samples = p.settings["samples"]
+    baselines = low + (high - low) * torch.rand(samples, p.x.shape[1], 1, 1)
+    method = captum.attr.GradientShap(p.forward)
+    total = torch.zeros_like(p.x)
+    for start in range(0, samples, p.rows):  # Captum runs all samples of a call at once
+        count = min(p.rows, samples - start)
+        total += count * method.attribute(p.x, baselines=baselines.expand(-1, *p.x.shape[1:]), n_samples=count, target=p.target)
+    return total / samples, None
+
+
+def grad_cam(p: Part) -> Answer:
+    layer = layer_of(p.found, p.settings["layer"])
+    coarse = captum.attr.LayerGradCam(p.forward, layer).attribute(p.x.requires_grad_(), target=p.target, relu_attributions=False)
+    return captum.attr.LayerAttribution.interpolate(coarse, p.x.shape[2:], "bilinear"), None
+
+
+def occlusion(p: Part) -> Answer:
+    side, step = catalog.window(p.settings, *p.x.shape[2:])
+    if p.settings["window"] > side:
+        p.notes.append(f"The window of {p.settings['window']} pixels is larger than this picture: one of {side} was used.")
+    raw = captum.attr.Occlusion(p.forward).attribute(
+        p.x,
+        sliding_window_shapes=(p.x.shape[1], side, side),
+        strides=(p.x.shape[1], step, step),
+        baselines=baseline(p.found, p.x, p.settings["baseline"]),
+        target=p.target,
+        perturbations_per_eval=p.rows,
+    )
+    return raw, None
+
+
+def feature_ablation(p: Part) -> Answer:
+    raw = captum.attr.FeatureAblation(p.forward).attribute(
+        p.x,
+        baselines=baseline(p.found, p.x, p.settings["baseline"]),
+        target=p.target,
+        feature_mask=regions(p),
+        perturbations_per_eval=p.rows,
+    )
+    return raw, None
+
+
+def kernel_shap(p: Part) -> Answer:
+    raw = captum.attr.KernelShap(p.forward).attribute(
+        p.x,
+        baselines=baseline(p.found, p.x, p.settings["baseline"]),
+        target=p.target,
+        feature_mask=regions(p),
+        n_samples=p.settings["samples"],
+        perturbations_per_eval=p.rows,
+    )
+    return raw, None
+
+
+# The function, and whether all of a batch's pictures go through the network together.
+METHODS: dict[str, tuple[Callable[[Part], Answer], bool]] = {
+    "saliency": (saliency, True),
+    "input_x_gradient": (input_x_gradient, True),
+    "smoothgrad": (smoothgrad, False),
+    "integrated_gradients": (integrated_gradients, False),
+    "gradient_shap": (gradient_shap, False),
+    "grad_cam": (grad_cam, True),
+    "occlusion": (occlusion, False),
+    "feature_ablation": (feature_ablation, False),
+    "kernel_shap": (kernel_shap, False),
 }
+
+
+# What the methods share ---------------------------------------------------------------------------
+
+
+def extremes(found: LoadedModel) -> tuple[Tensor, Tensor]:
+    """Black and white as the network receives them, (1, C, 1, 1)."""
+    mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (found.preprocess.mean, found.preprocess.std))
+    return (0 - mean) / std, (1 - mean) / std
+
+
+def baseline(found: LoadedModel, x: Tensor, kind: str) -> Tensor:
+    """(N, C, H, W) pictures without evidence; mean is zero."""
+    if kind == "mean":
+        return torch.zeros_like(x)
+    if kind == "blur":
+        deviation = BLUR * min(x.shape[2:])
+        return torch.from_numpy(gaussian_filter(x.detach().numpy(), (0, 0, deviation, deviation), mode="nearest"))
+    low, high = extremes(found)
+    return (low if kind == "black" else high).expand_as(x).clone()
+
+
+def regions(p: Part) -> Tensor:
+    """(1, 1, H, W) numbers of the picture's superpixels."""
+    return torch.from_numpy(superpixels(p.x[0], p.found.preprocess, p.settings["superpixels"]))[None, None]
+
+
+def layer_of(found: LoadedModel, name: str) -> nn.Module:
+    return found.model.get_submodule(name or found.architecture.cam_layer)
+
+
+def layers(found: LoadedModel) -> list[str]:
+    """The layers whose regions Grad-CAM can weigh, the usual one first, then all convolutions from the picture on."""
+    names = [name for name, module in found.model.named_modules() if isinstance(module, nn.Conv2d)]
+    return list(dict.fromkeys([found.architecture.cam_layer, *names])) if found.architecture.cam_layer else []
+
+
+def unsupported(found: LoadedModel) -> dict[str, str]:
+    """Why the network does not support a method, by method, for those that it does not."""
+    if found not in _unsupported:
+        _unsupported[found] = dict(_reasons(found))
+    return _unsupported[found]
+
+
+_unsupported: WeakKeyDictionary[LoadedModel, dict[str, str]] = WeakKeyDictionary()
+
+
+def _reasons(found: LoadedModel) -> Iterator[tuple[str, str]]:
+    title = found.architecture.title
+    if isinstance(found.model, Similarity):
+        for name, method in catalog.METHODS.items():
+            if method.gradient:
+                yield (
+                    name,
+                    f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use Occlusion, Feature Ablation or Kernel SHAP.",
+                )
+        return
+    if not found.architecture.cam_layer:
+        yield "grad_cam", f"Grad-CAM needs a convolution near the answer, and {title} has none."
+
+
+def describe(run_folder: str) -> dict[str, Any]:
+    """The run's layers for Grad-CAM, and why it does not support the methods that it does not."""
+    found = loaded(run_folder)
+    return {"layers": layers(found), "unsupported": unsupported(found), "side": found.preprocess.crop}
+
+
+def measure(run_folder: str, out: str) -> None:
+    """Writes into out the seconds that one picture's pass takes on this machine, without and with gradients, in calls of usual size."""
+    if Path(out).exists():
+        return
+    found = loaded(run_folder)
+    side = found.preprocess.crop
+    seconds = {}
+    for kind, gradient in (("forward", False), ("gradient", True)):
+        x = torch.zeros(1, found.preprocess.channels, side, side)
+        x = x.expand(room(found, x, gradient), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            with torch.set_grad_enabled(gradient):
+                scores = found.model(x.clone().requires_grad_(gradient))
+                if gradient:
+                    scores.sum().backward()
+            best = min(best, time.perf_counter() - start)
+        seconds[kind] = best / len(x)
+    runs.write_json(Path(out), seconds)
+
+
+class Passes:
+    """The network as a method calls it: passes are counted, and what was asked once of the same pictures is not asked again.
+
+    Methods that cover parts of a picture ask the same for every class: answers hold all classes, so they are remembered.
+    """
+
+    def __init__(
+        self,
+        found: LoadedModel,
+        x: Tensor,
+        method: str,
+        settings: Mapping[str, Any],
+        rows: int,
+        done: int,
+        total: int,
+        tick: Tick | None,
+        remember: bool,
+    ) -> None:
+        self.found, self.done, self.total, self.tick = found, done, total, tick
+        self.answers: list[Tensor] = []
+        self.call = 0
+        if remember:
+            self.answers = remembered(
+                found, hashlib.sha256(repr((method, dict(settings), rows)).encode() + x.numpy().tobytes()).hexdigest()
+            )
+        self.remember = remember
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.tick:
+            self.tick(min(self.done, self.total), self.total)
+        self.done += len(x)
+        self.call += 1
+        if self.call <= len(self.answers):
+            return self.answers[self.call - 1]
+        answer: Tensor = self.found.model(x)
+        if not answer.isfinite().all():
+            raise Invalid(
+                "The network answers with numbers that are not finite (NaN).",
+                "Its training went wrong. Train it again with a smaller learning rate.",
+            )
+        if self.remember:
+            self.answers.append(answer)
+        return answer
+
+
+_remembered: OrderedDict[tuple[int, str], tuple[LoadedModel, list[Tensor]]] = OrderedDict()
+
+
+def remembered(found: LoadedModel, key: str) -> list[Tensor]:
+    """The answers so far to the calls of one method on one picture, in order; of the last four."""
+    whole = (id(found), key)
+    _, answers = _remembered.setdefault(whole, (found, []))
+    _remembered.move_to_end(whole)
+    while len(_remembered) > 4:
+        _remembered.popitem(last=False)
+    return answers
+
+
+def room(found: LoadedModel, x: Tensor, gradient: bool) -> int:
+    """How many pictures like x, (1, C, H, W), one call may hold, by an estimate from what the layers put out."""
+    usual = (GRADIENT_ROWS if gradient else FORWARD_ROWS) * 224 * 224 // (x.shape[2] * x.shape[3])
+    every, largest = outputs(found, x)
+    fits = int(SHARE * free_memory(CPU) / (2 * every if gradient else 3 * largest))
+    return max(1, min(usual or 1, fits, MOST_ROWS))
+
+
+_outputs: WeakKeyDictionary[LoadedModel, dict[tuple[int, ...], tuple[int, int]]] = WeakKeyDictionary()
+
+
+def outputs(found: LoadedModel, x: Tensor) -> tuple[int, int]:
+    """Bytes of one picture that all layers put out, and the largest of them."""
+    sizes = _outputs.setdefault(found, {})
+    if x.shape not in sizes:
+        seen = [x.numel() * 4]
+
+        def note(module: nn.Module, args: Any, out: Any) -> None:
+            if isinstance(out, Tensor):
+                seen.append(out.numel() * 4)
+
+        handles = [m.register_forward_hook(note) for m in found.model.modules() if not any(m.children())]
+        try:
+            with torch.inference_mode():
+                found.model(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        sizes[x.shape] = (sum(seen), max(seen))
+    return sizes[x.shape]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Captum warns of the hooks that it sets and takes away again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

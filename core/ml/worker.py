@@ -24,7 +24,7 @@ from core.catalog import augmented
 from core.errors import AppError, Invalid
 from core.ml import data, features
 from core.ml.augment import Augment
-from core.ml.data import Normalise, Pixels, Stopped, Tensors
+from core.ml.data import Normalise, Pixels, Stopped, Tensors, out_of_memory
 from core.ml.fit import Diverged, Stage, Training, answers, fit
 from core.ml.model import WeightsMissing, build, describe, save
 from core.networks import measured, preprocess_for
@@ -106,11 +106,6 @@ class TooLarge(AppError):
         self.batch_size = fits
         way = f"A batch of {fits} fits." if fits else "Not even one image fits: choose a smaller network or image size."
         super().__init__(f"The memory of the {device.type} is too small for batches of {tried} images.", way)
-
-
-def out_of_memory(e: BaseException) -> bool:
-    """Also in PyTorch's own words on the CPU."""
-    return isinstance(e, MemoryError | torch.OutOfMemoryError) or (isinstance(e, RuntimeError) and "can't allocate memory" in str(e))
 
 
 # Devices ------------------------------------------------------------------------------------------

@@ -1,54 +1,266 @@
-"""The attribution board: asks the model worker for each map and lays them side by side."""
+"""The attribution board: maps are computed in the background and appear one by one, a row per method and a column per class."""
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from core import catalog, explain
+from core import catalog, explain, runs
 from core.errors import AppError
-from core.types import Attribution, Run
-from pages.shared.frame import plain
-from pages.shared.maps import maps
+from core.types import Attribution, Param, Run
+from pages.shared import form, frame
+from pages.shared.maps import controls, pixels, row, shown
+
+HELD = "maps"  # in the session: cell -> what became of it, the last used last
+MOST = 150  # cells a session keeps; at 224 pixels a side each is about 130 kB
+AHEAD = 2.0  # seconds of work that a page asks for before it looks again: what nobody waits for any more is then never begun
+UNKNOWN = 0.5  # seconds that a map is thought to take where nothing is known
+POLL = 0.5  # seconds
+CLOSE = 0.05  # a completeness error of so much of the change in score is none to speak of
+FAR = 0.2  # and of so much is a reason for doubt
 
 
-def board(run: Run, path: Path, methods: list[str], top: list[tuple[str, float]], *, key: str) -> None:
-    """A row per method, a column per (class, probability) of top, one colour scale a row."""
-    asked = [(m, label, explain.ask(run.id, path, m, label)) for m in methods for label, _ in top]
-    answers: dict[str, list[Attribution | AppError]] = {m: [] for m in methods}
-    slot = st.empty()
-    try:
-        for i, (m, label, future) in enumerate(asked):
-            slot.progress(i / len(asked), f"{catalog.method(m).title} for {plain(label)}: {i + 1} of {len(asked)}")
+@dataclass(frozen=True)
+class Cell:
+    """One map that somebody wants to see."""
+
+    run_id: str
+    weights: str
+    path: Path
+    method: str
+    label: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass
+class Held:
+    """What became of a cell; nothing set: it waits for its turn."""
+
+    asked: explain.Asked | None = None
+    done: int = 0  # passes
+    total: int = 0
+    stopped: bool = False
+    error: str = ""
+    drawn: dict[str, Any] | None = None  # the map for the browser
+    picture: dict[str, Any] | None = None
+
+    @property
+    def waits(self) -> bool:
+        return not (self.stopped or self.error or self.drawn)
+
+
+def look(cells: Sequence[Cell]) -> list[Held]:
+    """Takes in what has been computed and asks for what comes next; what was asked for and is not among the cells is stopped."""
+    held: dict[Cell, Held] = st.session_state.setdefault(HELD, {})
+    for cell, one in held.items():
+        if one.asked is not None and cell not in cells:
+            explain.stop(one.asked)
+            one.asked = None
+    for cell in cells:
+        held[cell] = held.pop(cell, Held())
+        if (asked := held[cell].asked) is not None:
+            _take(held[cell], asked)
+    ahead = sum(_seconds(cell) for cell in cells if held[cell].asked is not None)
+    for cell in cells:
+        one = held[cell]
+        if one.waits and one.asked is None and ahead < AHEAD:
             try:
-                answers[m].append(explain.answer(run.id, path.stem, m, future))
+                one.asked = explain.ask(cell.run_id, cell.path, cell.method, cell.label, dict(cell.settings))
             except AppError as e:
-                answers[m].append(e)
-    finally:  # somebody clicked on: what is not begun is not wanted any more
-        for _, _, future in asked:
-            future.cancel()
-    with slot:
-        maps([_row(m, top, answers[m]) for m in methods], key=key)
+                one.error = str(e)
+                continue
+            _take(one, one.asked)
+            ahead += _seconds(cell) if one.asked is not None else 0.0
+    for cell in list(held)[: max(0, len(held) - max(MOST, len(cells)))]:
+        del held[cell]
+    return [held[cell] for cell in cells]
 
 
-def _row(method: str, top: list[tuple[str, float]], answers: list[Attribution | AppError]) -> dict[str, Any]:
-    facts, good = catalog.method(method), [a for a in answers if isinstance(a, Attribution)]
-    strength = explain.scale([a.map for a in good])
-    cells: list[dict[str, Any]] = []
-    for (label, probability), answer in zip(top, answers, strict=True):
-        cell = {"title": f"{label}: {probability:.1%}", "caption": "", "url": None}
-        if isinstance(answer, AppError):
-            cell["error"] = str(answer)
+def _take(one: Held, asked: explain.Asked) -> None:
+    one.done, one.total = explain.progress(asked)
+    if not asked.done:
+        return
+    one.asked = None
+    try:
+        found = explain.answer(asked)
+        one.drawn, one.picture = pixels(found) | said(found), shown(found)
+    except AppError as e:
+        one.error = str(e)
+
+
+def _seconds(cell: Cell) -> float:
+    return explain.cost(cell.run_id, cell.method, dict(cell.settings)).seconds or UNKNOWN
+
+
+def stop(cells: Sequence[Cell]) -> None:
+    """A second click finds nothing left to stop."""
+    held: dict[Cell, Held] = st.session_state.get(HELD, {})
+    for cell in cells:
+        if (one := held.get(cell)) and one.waits:
+            if one.asked is not None:
+                explain.stop(one.asked)
+            one.asked, one.stopped = None, True
+
+
+def again(cells: Sequence[Cell]) -> None:
+    """Those that were stopped, or failed, wait for their turn once more."""
+    held: dict[Cell, Held] = st.session_state.get(HELD, {})
+    for cell in cells:
+        if (one := held.get(cell)) and not one.drawn:
+            held[cell] = Held()
+
+
+def said(attribution: Attribution) -> dict[str, Any]:
+    """What must be known to read this map: how well its parts add up, in words, and the method's own notes."""
+    parts, change, doubt = list(attribution.notes), attribution.change, False
+    if attribution.delta is not None and change is not None and abs(change) < 1e-6:
+        parts.append("The score does not change on the way to this picture.")
+    elif attribution.delta is not None and change is not None:
+        share = abs(attribution.delta / change)
+        doubt = share > FAR
+        words = f"the change in score ({change:+.2g})".replace("-", "−")
+        if doubt:
+            parts.append(f"Misses {words} by {share:.0%}: do not trust the details.")
         else:
-            cell["url"] = _data_url(explain.map_png(answer.map, strength))
-            cell["caption"] = "" if answer.delta is None else f"sum is off by {answer.delta:+.3f} (delta)"
-        cells.append(cell)
-    picture = _data_url(explain.picture_png(good[0])) if good else None
-    return {"title": facts.title, "subtitle": f"{facts.summary} {facts.trust}", "picture": picture, "maps": cells}
+            parts.append(f"Adds up to {words} {'within' if share <= CLOSE else 'only within'} {max(share, 0.01):.0%}.")
+    return {"caption": " ".join(parts), "doubt": doubt}
 
 
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+@st.fragment(key="board")
+def board(
+    run: Run, path: Path, methods: Sequence[str], classes: Sequence[tuple[str, float]], *, key: str, actual: str | None = None, adjustable: bool = False
+) -> None:  # fmt: skip
+    """A row per method, a column per (class, probability), one colour scale a row; adjustable: with each method's settings."""
+    with frame.guarded("board"):
+        controls(key=f"{key}-controls")
+        weights = _weights(run)
+        rows = [[Cell(run.id, weights, path, m, label, _settings(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
+        slots = [st.container(key=f"{key}-{m}") for m in methods]
+        every = [cell for cells in rows for cell in cells]
+        found = dict(zip(every, look(every), strict=True))
+        picture = next((one.picture for one in found.values() if one.picture), None)
+        notes = _notes(classes, actual)
+        for slot, method, cells in zip(slots, methods, rows, strict=True):
+            with slot:
+                _row(run, method, cells, [found[cell] for cell in cells], key, adjustable)
+                drawn = [
+                    _drawn(cell, found[cell], probability, notes[cell.label]) for cell, (_, probability) in zip(cells, classes, strict=True)
+                ]
+                row(catalog.method(method).title, drawn, picture=picture, key=f"{key}-{method}-maps")
+        if any(one.waits for one in found.values()):
+            _watch(every, _state(found.values()), "board")
+
+
+@st.fragment(key="beside")
+def beside(
+    pair: Sequence[tuple[str, Run, Mapping[str, float]]], path: Path, method: str, labels: Sequence[str], *, key: str, actual: str | None
+) -> None:
+    """The same method for the same classes in two runs, each (letter, run, probability by class); a colour scale for each run."""
+    with frame.guarded("beside"):
+        controls(key=f"{key}-controls")
+        rows = [[Cell(run.id, _weights(run), path, method, label) for label in labels] for _, run, _ in pair]
+        slots = st.columns(len(pair), gap="medium")
+        every = [cell for cells in rows for cell in cells]
+        found = dict(zip(every, look(every), strict=True))
+        for slot, cells, (letter, run, chances) in zip(slots, rows, pair, strict=True):
+            with slot:
+                (first, p), *_ = sorted(chances.items(), key=lambda c: -c[1])
+                st.markdown(f"**{letter}** {frame.plain(run.name)} says **{frame.plain(first)}** ({p:.1%}).")
+                notes = _notes([(label, chances.get(label, 0.0)) for label in chances], actual)
+                drawn = [_drawn(cell, found[cell], chances.get(cell.label), notes.get(cell.label, "")) for cell in cells]
+                picture = next((found[cell].picture for cell in cells if found[cell].picture), None)
+                row(f"{catalog.method(method).title} of {letter}", drawn, picture=picture, key=f"{key}-{letter}-maps")
+        st.caption("Each run has a colour scale of its own: the scores of two networks are not on one scale.")
+        if any(one.waits for one in found.values()):
+            _watch(every, _state(found.values()), "beside")
+
+
+@st.fragment(run_every=POLL)
+def _watch(cells: Sequence[Cell], drawn: list[tuple[Any, ...]], fragment: str) -> None:
+    """Draws the maps anew when something has come; it stands there only while something is to come."""
+    with frame.guarded("board"):
+        if _state(look(cells)) != drawn:
+            st.rerun(fragment)
+
+
+def _weights(run: Run) -> str:
+    """What changes when the run learns on: maps of other weights are other maps."""
+    return runs.maps_folder(runs.trained(run.id)).name
+
+
+def _state(found: Iterable[Held]) -> list[tuple[Any, ...]]:
+    return [(one.waits, one.done, one.total, one.asked is not None) for one in found]
+
+
+def _notes(classes: Sequence[tuple[str, float]], actual: str | None) -> dict[str, str]:
+    ranked = sorted(classes, key=lambda c: -c[1])
+    names = {ranked[0][0]: "its answer"} if ranked else {}
+    if actual is not None:
+        names[actual] = f"{names[actual]} and the label" if actual in names else "the label"
+    return {label: names.get(label, "") for label, _ in classes}
+
+
+def _drawn(cell: Cell, one: Held, probability: float | None, note: str) -> dict[str, Any]:
+    title = (cell.label if probability is None else f"{cell.label} {probability:.1%}") + (f" · {note}" if note else "")
+    file = "".join(c if c.isalnum() else "-" for c in f"{cell.path.stem[:16]} {cell.method} {cell.label}")
+    facts = {"title": title, "file": f"{file}.png", "stopped": one.stopped, "error": one.error}
+    return facts | (one.drawn or {})
+
+
+def _row(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], key: str, adjustable: bool) -> None:
+    """The head of a row: what the method shows, what it costs or how far along it is, what can be set."""
+    facts = catalog.method(method)
+    with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-{method}-head"):
+        words = cost_words(run, method, dict(cells[0].settings), len(cells))
+        st.markdown(f"**{facts.title}**" + (f" :small[:gray[{words}]]" if adjustable else ""), width="stretch")
+        if any(one.waits for one in found):
+            done = sum(1.0 if not one.waits else one.done / max(1, one.total) for one in found) / len(found)
+            st.progress(min(1.0, done), _progress(cells, found), width=260)
+            st.button("Stop", icon=":material/stop_circle:", type="tertiary", key=f"{key}-{method}-stop", on_click=stop, args=(cells,))
+        elif any(one.stopped for one in found):
+            st.button("Go on", icon=":material/play_arrow:", type="tertiary", key=f"{key}-{method}-again", on_click=again, args=(cells,))
+        if adjustable and facts.params:
+            with st.popover("Settings", icon=":material/tune:", type="tertiary", key=f"{key}-{method}-settings"):
+                for param in explain.params(run.id, method):
+                    form.field(param, titles=lambda o: catalog.OPTION_TITLES.get(o, o), key=_field(run, method, param))
+                st.button("As it was", icon=":material/undo:", type="tertiary", key=f"{key}-{method}-reset", on_click=_reset, args=(run, method))
+    st.caption(f"{facts.summary} {facts.trust}")
+
+
+def _progress(cells: Sequence[Cell], found: Sequence[Held]) -> str:
+    for cell, one in zip(cells, found, strict=True):
+        if one.asked is not None and one.done:
+            return f"{frame.plain(cell.label)}: {one.done:,} of {one.total:,} passes"
+    return "Waiting for its turn"
+
+
+def cost_words(run: Run, method: str, settings: dict[str, Any], times: int = 1) -> str:
+    """What so many maps cost, as far as it is known."""
+    try:
+        cost = explain.cost(run.id, method, settings)
+    except AppError:  # a setting is wrong: its row says which
+        return ""
+    passes = f"{cost.passes * times:,} pass{'es' if cost.passes * times != 1 else ''}"
+    if cost.seconds is None:
+        return passes
+    seconds = cost.seconds * times
+    return f"{'under a second' if seconds < 1 else f'about {seconds:.0f} s' if seconds < 100 else f'about {seconds / 60:.0f} min'}, {passes}"
+
+
+def _field(run: Run, method: str, param: Param) -> str:
+    return f"setting-{run.id}-{method}-{param.name}"
+
+
+def _settings(run: Run, method: str) -> tuple[tuple[str, Any], ...]:
+    """What differs from the method's own settings."""
+    fields = [(param, _field(run, method, param)) for param in explain.params(run.id, method)]
+    return tuple((param.name, st.session_state[key]) for param, key in fields if form.changed(param, None, key))
+
+
+def _reset(run: Run, method: str) -> None:
+    for param in catalog.method(method).params:
+        st.session_state.pop(_field(run, method, param), None)

@@ -48,7 +48,14 @@ def _drawer(current: Dataset, image_id: str) -> None:
         left, right = st.columns([3, 2])
         with left:
             picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
-            st.link_button("Full size", api.picture_url(image), icon=":material/open_in_new:", type="tertiary")
+            with st.container(horizontal=True):
+                st.link_button("Full size", api.picture_url(image), icon=":material/open_in_new:", type="tertiary")
+                if train.usable(current.id) and st.button(
+                    "Explain", icon=":material/frame_inspect:", type="tertiary", key=f"explain-{image.id}",
+                    help="Shows which parts of this picture made a network’s answer.",
+                ):  # fmt: skip
+                    run = {"run": st.query_params["run"]} if "run" in st.query_params else {}
+                    st.switch_page("explain.py", query_params={"image": image.id} | run)
         with right:
             _label(current, image)
             _facts(image)

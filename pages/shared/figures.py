@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.metrics import TOO_FEW
 from core.types import EpochEnd, Evaluation
 
 if TYPE_CHECKING:
+    from core.calibration import Calibration
     from core.embed import Lesson
     from core.finder import Curve
+    from core.slices import Slice
+    from core.thresholds import Curves, Threshold
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
 CLASS_COLORS = (
@@ -242,6 +246,142 @@ def rate_curve(found: Curve) -> go.Figure:
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title="learning rate", type="log", dtick=2, exponentformat="power")
     figure.update_yaxes(title="loss (nats)", range=[low - 0.15 * (high - low), high + 0.4 * (high - low)])  # where it bursts is cut off
+    return figure
+
+
+def roc(found: Curves, at: Threshold, color: str) -> go.Figure:
+    """Who is caught against who is let in, over all thresholds, with the place of the one that is set."""
+    others = found.n - found.positives
+    figure = _curve(f"ROC: {_short(found.name)} (n = {found.n:,})", found.roc, color, "%{y:.1%} caught, %{x:.1%} of the others let in")
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": TRAIN, "dash": "dot", "width": 1}, hoverinfo="skip")
+    _mark(figure, at.let_in / others, at.caught / found.positives, at, color)
+    figure.update_xaxes(title=f"others let in (share of {others:,})")
+    figure.update_yaxes(title=f"caught (share of {found.positives:,})")
+    return figure
+
+
+def precision_recall(found: Curves, at: Threshold, color: str) -> go.Figure:
+    """How much of what is taken for the class is the class, against how much of the class is caught."""
+    title = f"Precision and recall: {_short(found.name)} (n = {found.n:,})"
+    figure = _curve(title, found.precision_recall, color, "precision %{y:.1%}, recall %{x:.1%}")
+    share = found.positives / found.n
+    figure.add_scatter(x=[0, 1], y=[share, share], mode="lines", line={"color": TRAIN, "dash": "dot", "width": 1}, hoverinfo="skip")
+    if at.precision is not None:
+        _mark(figure, at.caught / found.positives, at.precision.value, at, color)
+    figure.update_xaxes(title=f"recall (share of {found.positives:,} caught)")
+    figure.update_yaxes(title="precision (share of those taken)")
+    return figure
+
+
+def _curve(title: str, points: np.ndarray, color: str, hover: str) -> go.Figure:
+    """A line over thresholds; its points can be clicked and carry theirs."""
+    figure = base(escape(title), 300)
+    figure.add_scatter(
+        x=points[:, 0],
+        y=points[:, 1],
+        customdata=points[:, 2:],
+        mode="lines+markers",
+        line={"color": color, "width": 2},
+        marker={"size": 9, "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        hovertemplate="at %{customdata[0]:.3f}: " + hover + "<extra></extra>",
+    )
+    figure.update_layout(showlegend=False, hovermode="closest", hoverdistance=40)
+    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%")
+    figure.update_yaxes(range=[-0.03, 1.04], tickformat=".0%")
+    return figure
+
+
+def _mark(figure: go.Figure, x: float, y: float, at: Threshold, color: str) -> None:
+    figure.add_scatter(
+        x=[x],
+        y=[y],
+        mode="markers",
+        marker={"size": 13, "color": color, "line": {"color": "white", "width": 2}},
+        hovertemplate=f"the threshold {at.threshold:.3f}<extra></extra>",
+    )
+
+
+def reliability(found: Calibration, color: str, title: str) -> go.Figure:
+    """Accuracy by confidence, with 95 % intervals, and how many images each bar is made of; a click on a bar carries its number."""
+    figure = base(f"{title} (n = {found.n:,})", 380)
+    filled = [(i, b, b.accuracy) for i, b in enumerate(found.bins) if b.accuracy is not None]
+    middles, width = [(b.low + b.high) / 2 for _, b, _ in filled], 0.9 / len(found.bins)
+    places = [[i] for i, *_ in filled]
+    bars = {"x": middles, "width": width, "customdata": places, "marker_color": color}
+    bars |= {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0.7}}}
+    texts = [
+        f"{b.low:.0%} to {b.high:.0%} sure: {b.right:,} of {b.n:,} right<br>on average {b.confidence:.1%} sure and "
+        f"{share.value:.1%} right ({share.low:.1%} to {share.high:.1%})"
+        for _, b, share in filled
+    ]
+    figure.add_bar(
+        **bars,
+        y=[share.value for *_, share in filled],
+        marker_opacity=[0.35 if b.n < TOO_FEW else 0.85 for _, b, _ in filled],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [share.high - share.value for *_, share in filled],
+            "arrayminus": [share.value - share.low for *_, share in filled],
+            "color": "rgba(128,140,140,.9)",
+            "thickness": 1.5,
+            "width": 3,
+        },
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": TRAIN, "dash": "dot", "width": 1.5}, hoverinfo="skip")
+    figure.add_bar(**bars, y=[b.n for _, b, _ in filled], yaxis="y2", marker_opacity=0.55, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>")
+    figure.update_layout(showlegend=False, hovermode="closest", barmode="overlay", margin={"l": 64})
+    figure.update_xaxes(title="how sure the network was (confidence)", range=[0, 1], tickformat=".0%")
+    figure.update_layout(
+        yaxis={"title": "how often right", "range": [0, 1.02], "tickformat": ".0%", "domain": [0.32, 1]},
+        yaxis2={"title": "images", "domain": [0, 0.2], "anchor": "x", "gridcolor": GRID, "nticks": 3, "rangemode": "tozero", "zeroline": False},
+    )
+    return figure
+
+
+def slice_dots(found: Sequence[Slice], overall: float, n: int, split: str) -> go.Figure:
+    """Accuracy of each slice with its 95 % interval, in the order given; hollow: fewer images than make an accuracy."""
+    names = [f"{i}" for i in range(len(found))]  # two slices may bear one name
+    figure = base(f"Accuracy by slice (n = {n:,} {split} images)", 96 + 27 * len(found))
+    texts = [
+        f"{s.kind}: {escape(s.name)}<br>{s.right:,} of {s.n:,} right, {s.accuracy.value:.1%} ({s.accuracy.low:.1%} to {s.accuracy.high:.1%})"
+        for s in found
+    ]
+    color = SPLIT_COLORS[split]
+    figure.add_scatter(
+        x=[s.accuracy.value for s in found],
+        y=names,
+        customdata=[[i] for i in range(len(found))],
+        mode="markers",
+        marker={
+            "size": 11,
+            "color": color,
+            "symbol": ["circle-open" if s.n < TOO_FEW else "circle" for s in found],
+            "line": {"color": color, "width": 2},
+        },
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [s.accuracy.high - s.accuracy.value for s in found],
+            "arrayminus": [s.accuracy.value - s.accuracy.low for s in found],
+            "color": "rgba(128,140,140,.8)",
+            "thickness": 1.5,
+        },
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    figure.add_vline(x=overall, line={"color": TRAIN, "dash": "dot", "width": 1.5})
+    figure.update_layout(showlegend=False, hovermode="closest", hoverdistance=60, margin={"l": 10})
+    low = min([overall, *(s.accuracy.low for s in found)])
+    figure.update_xaxes(title="accuracy, 95 % interval (dotted: all images)", tickformat=".0%", range=[max(0, low - 0.03), 1.015])
+    labels = [f"{escape(_short(s.name, 24))}  <b>{s.right:,} of {s.n:,}</b>" for s in found]
+    figure.update_yaxes(type="category", tickmode="array", tickvals=names, ticktext=labels, range=[len(found) - 0.5, -0.5], automargin=True)
     return figure
 
 

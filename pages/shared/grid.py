@@ -40,11 +40,14 @@ def grid(
     size: int = 120,
     prefetch: Sequence[str] = (),
     caption: Caption = "name",
+    words: Mapping[str, str] | None = None,
+    shown: int | None = None,
 ) -> GridEvent:
     """items: {id, url, picture, alt, label, seq, flagged, split, name, note?, predicted?, confidence?, pixelated}; classes:
     {name, color, key}, always given where labels are shown; without classes and post_url nothing can be labelled and a click
     opens. With changes_url the labels of others appear by themselves; session is whose dealt images are kept dealt out,
-    newest the last change that the items show; a named user is remembered by the browser.
+    newest the last change that the items show; a named user is remembered by the browser. words: what the tools “remove” and
+    “flag” are called here; each new number shown brings the grid into view.
     """
     result = _GRID(
         key=key,
@@ -63,6 +66,8 @@ def grid(
             "size": size,
             "prefetch": list(prefetch),
             "caption": caption,
+            "words": dict(words or {}),
+            "shown": shown,
         },
         on_open_change=lambda: None,
         on_changed_change=lambda: None,

@@ -9,17 +9,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import catalog, compare, dataset, evaluate, networks, train
+from core import catalog, compare, dataset, evaluate, explain, networks, predict, train
 from core.errors import AppError
 from core.metrics import TOO_FEW, wilson
-from core.types import Dataset, Evaluation, Interval, RunConfig
+from core.settings import settings
+from core.types import Dataset, Evaluation, Interval, Run, RunConfig
 from pages.shared import frame, thumbs
+from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
 from pages.shared.watch import CHIPS
 
 PER_PAGE = 50
 PICTURES = 60
+STRIP = 12  # images to choose from, side by side
+BOTH = "grad_cam"  # the method at first
 FEW = 5  # runs that need no filter
 ROW, ROWS = 33, 4  # pixels of a row; rows in view, the others are scrolled to: what a run shows stands below
 PICKED = "picked-runs"  # in the session: {"ids": ticked runs, "watched": what was in view when they were ticked}
@@ -401,8 +405,8 @@ def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: lis
             judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
         found = compare.paired(judged[0], judged[1])
         st.markdown(verdict(found))
-        if found.n:
-            _pictures(current, found, _choose_cell(found))
+        if found.n and (part := _pictures(current, found, _choose_cell(found))) is not None:
+            _why(current, a.run, b.run, found.split, part)
 
 
 def verdict(p: compare.Paired) -> str:
@@ -462,12 +466,13 @@ def _choose_cell(p: compare.Paired) -> str:
     return chosen
 
 
-def _pictures(current: Dataset, p: compare.Paired, cell: str) -> None:
+def _pictures(current: Dataset, p: compare.Paired, cell: str) -> pd.DataFrame | None:
+    """The images of a cell; returns the rows of those in view."""
     rows = p.rows[p.rows["outcome"] == cell]
     st.markdown(f"**{CELLS[cell]}: {len(rows):,} image{'s' if len(rows) != 1 else ''}**")
     if rows.empty:
         st.caption("No image is counted here.")
-        return
+        return None
     pages = -(-len(rows) // PICTURES)
     number = min(st.session_state.get("flipped-page", 1), pages)
     part = rows.iloc[(number - 1) * PICTURES : number * PICTURES]
@@ -478,3 +483,45 @@ def _pictures(current: Dataset, p: compare.Paired, cell: str) -> None:
         st.pagination(pages, key="flipped-page")
     st.caption("Surest answers first. On a picture is its label, under it what A and B said. A wrong label can be corrected right here.")
     drawer(current, event.open, "train")
+    return part
+
+
+def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> None:
+    """One of the images in view: which of its parts speak for an answer in either run, by one method."""
+    if not st.toggle("Show why", key="why", help="Which parts of one of these pictures speak for and against an answer, in both runs."):
+        return
+    found = {image.id: image for image in dataset.images_of(current.id, list(rows["image_id"]))}
+    if not found:
+        st.caption("These images are not in this dataset any more.")
+        return
+    if st.session_state.get("why-image") not in found:
+        st.session_state["why-image"] = next(iter(found))
+    strip = list(found.values())[:STRIP]
+    event = thumbs.image_grid(current, strip, key="why-grid", split=split, size=64, caption="label")
+    if event.open:
+        st.session_state["why-image"] = event.open
+    with frame.told():
+        image = found[st.session_state["why-image"]]
+        path, answers = settings().images / image.path, []
+        for run in (a, b):
+            answer = predict.predict(run.id, [path], [image.source])[0]
+            if isinstance(answer, predict.Failure):
+                raise AppError(f"{answer.file}: {answer.message}", answer.hint)
+            answers.append(dict(zip(answer.classes, answer.probabilities, strict=True)))
+        why = [explain.supported(run.id) for run in (a, b)]
+        methods = [name for name in catalog.METHODS if not any(one[name] for one in why)]
+        with st.container(horizontal=True, vertical_alignment="bottom", key="why-what"):
+            method = st.selectbox(
+                "Method", methods, index=methods.index(BOTH) if BOTH in methods else 0, key="why-method", width=240, filter_mode=None,
+                format_func=lambda m: catalog.method(m).title, persist_state="session",
+            )  # fmt: skip
+            likeliest = [max(chances, key=lambda c: chances[c]) for chances in answers]
+            first = list(dict.fromkeys([*likeliest, *([image.label] if image.label in answers[0] else [])]))
+            labels = st.multiselect(
+                "Classes", list(dict.fromkeys(c for chances in answers for c in chances)), default=first, key=f"why-classes-{a.id}-{b.id}-{image.id}"
+            )
+        st.markdown(f"{frame.plain(image.source)}, labelled **{frame.plain(image.label or 'nothing')}**.")
+        if labels:
+            beside([("A", a, answers[0]), ("B", b, answers[1])], path, method, labels, key="why", actual=image.label)
+        else:
+            st.caption("Choose at least one class.")

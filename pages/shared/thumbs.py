@@ -17,16 +17,19 @@ KEYS = [str((i + 1) % 10) for i in range(10)]
 KEYS += [f"⇧{key}" for key in KEYS]
 
 
-def class_list(current: Dataset) -> list[dict[str, str]]:
+def class_list(current: Dataset, first: Sequence[str] = ()) -> list[dict[str, str]]:
     """Name, color and key of each class: 1 to 9 and 0, then with Shift; classes named by digits have their own digit.
 
-    Key and colour go by the place: when a class is retired, no other gets its key under somebody's finger.
+    Key and colour go by the place: when a class is retired, no other gets its key under somebody's finger. The classes named
+    first lead, in that order.
     """
     digits = all(len(c) == 1 and c in "0123456789" for c in current.classes)
-    return [
+    found = [
         {"name": name, "color": class_color(place), "key": name if digits else KEYS[place] if place < len(KEYS) else ""}
         for name, place in zip(current.classes, current.places, strict=True)
     ]
+    leads = {name: i for i, name in enumerate(first)}
+    return sorted(found, key=lambda one: leads.get(one["name"], len(leads)))
 
 
 def items(
@@ -72,12 +75,17 @@ def image_grid(
     caption: Caption = "name",
     editable: bool = False,
     session: str = "",
+    first: Sequence[str] = (),
+    words: Mapping[str, str] | None = None,
+    shown: int | None = None,
 ) -> GridEvent:
-    """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to."""
+    """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to; first: the classes
+    that lead; words and shown as of grid.
+    """
     return grid(
         items(found, rows, split, notes),
         key=key,
-        classes=class_list(current),
+        classes=class_list(current, first),
         post_url="/api/label" if editable else "",
         changes_url="/api/changes" if editable else "",
         token=frame.token() if editable else "",
@@ -89,4 +97,6 @@ def image_grid(
         size=size,
         caption=caption,
         prefetch=[api.thumb_url(i) for i in prefetch],
+        words=words or {},
+        shown=shown,
     )

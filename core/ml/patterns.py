@@ -1,0 +1,436 @@
+"""What a network looks for over many images: mean maps, where attention lies, and experiments that find marks at a fixed place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage, stats  # type: ignore[import-untyped]
+from scipy.special import logsumexp  # type: ignore[import-untyped]
+from skimage.filters import threshold_otsu  # type: ignore[import-untyped]
+from skimage.measure import regionprops  # type: ignore[import-untyped]
+
+from core import images, runs
+from core.errors import AppError, Invalid
+from core.metrics import Z95
+from core.ml.attribute import maps
+from core.ml.data import Normalise, Pixels, Stopped, pixel_rows
+from core.ml.features import fastest
+from core.ml.infer import CPU
+from core.ml.model import LoadedModel, load
+from core.settings import settings
+from core.types import Preprocess, SnapshotRow
+
+BATCH = 32
+BORDER = 0.1  # of each side: the frame whose attention is measured
+FEWEST = 10  # images of a class, and of the others, for an experiment
+EXAMPLES = 4  # pictures kept of an experiment
+SMALLEST_TEXT = 64  # pixels: letters need more than a picture of a smaller side has
+
+# Where a mark may lie: (height, width) of windows as shares of the side, and the widths of frames.
+WINDOWS = ((1 / 8, 1 / 8), (1 / 4, 1 / 4), (1 / 10, 1 / 3), (1 / 10, 1), (1, 1 / 10))
+FRAMES = (0.06, 0.12)
+CONTROLS = 3  # places as large, elsewhere
+# A warning needs both experiments: covering the place takes away, and what the class's pictures share there brings, more than twice
+# the place's own share of the picture, and a twelfth at least, of what separates the class; by the lower ends of 99 % intervals.
+CONFIDENCE, LEAST, TIMES_AREA = 0.99, 1 / 12, 2.0
+
+Progress = Callable[[int, int, str], None]
+Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
+
+
+def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callable[[], bool]) -> dict[str, Any]:
+    """Writes patterns.json and patterns.npz beside the job, for the run in its run_folder; returns how many images it saw.
+
+    Pictures are cut to squares for networks that take rectangles too: places are compared over all images. Raises Stopped.
+    """
+    run_folder = Path(job["run_folder"])
+    found = load(run_folder)
+    squares = _square(found.preprocess)
+    rows = _sample(runs.snapshot_rows(run_folder), found.classes, job)
+    if not rows:
+        raise Invalid(f"None of these classes has images in the {job['split']} split.", "Choose another split, or other classes.")
+    steps = Steps(progress, stopped)
+    steps.report(0, 0, "Reading images")
+    pixels = pixel_rows(
+        settings().cache, job["dataset_id"], squares, rows, lambda done, total: steps.report(done, total, "Reading images")
+    )
+    labels = np.array([row.label for row in pixels.rows])
+    wanted = [found.classes.index(name) for name in job["classes"]]
+    counts = [int((labels == found.classes[k]).sum()) for k in wanted]
+    steps.total = sum(counts) * (1 + EXPERIMENT)
+    ask = _asking(found, squares, sum(counts) * EXPERIMENT, steps)
+    asked = [[row.label for row in rows].count(found.classes[k]) for k in wanted]
+    facts, arrays = [], dict[str, np.ndarray]()
+    for place, (k, n, all_of_it) in enumerate(zip(wanted, counts, asked, strict=True)):
+        steps.what = f"Looking at {found.classes[k]}"
+        one: dict[str, Any] = {"name": found.classes[k], "n": n, "unreadable": all_of_it - n, "ids": []}
+        if n:
+            one |= _class(found, squares, pixels, labels, k, job, ask, steps, arrays, place)
+        facts.append(one)
+    with open(folder / "patterns.npz", "wb") as f:
+        np.savez_compressed(f, **arrays)
+    runs.write_json(folder / "patterns.json", {"classes": facts, "side": squares.crop, "border_area": float(_border(squares.crop).mean())})
+    return {"images": sum(counts), "unreadable": len(pixels.skipped)}
+
+
+EXPERIMENT = 16  # passes for each image of a class: 9 to find a place, 5 to test it, 2 without a change
+
+
+def _square(preprocess: Preprocess) -> Preprocess:
+    return Preprocess(preprocess.channels, preprocess.resize, preprocess.crop, preprocess.mean, preprocess.std)
+
+
+def _sample(rows: Sequence[SnapshotRow], classes: Sequence[str], job: dict[str, Any]) -> list[SnapshotRow]:
+    """At random, the same for the same seed: so many images of each class that is looked at, and as many in all of the others."""
+    rng = np.random.default_rng(job["seed"])
+    of_class: dict[str, list[SnapshotRow]] = {name: [] for name in classes}
+    for row in sorted(rows, key=lambda r: r.image_id):
+        if row.split == job["split"] and row.label in of_class:
+            of_class[row.label].append(row)
+    others = len(classes) - len(job["classes"])
+    few = -(-2 * job["each"] // max(1, others))
+    chosen = []
+    for name, some in of_class.items():
+        most = job["each"] if name in job["classes"] else min(job["each"], few)
+        chosen += [some[i] for i in rng.permutation(len(some))[:most]]
+    return chosen if any(row.label in job["classes"] for row in chosen) else []
+
+
+class Steps:
+    """How many of how many passes are done; Stopped where somebody asked for it."""
+
+    def __init__(self, progress: Progress, stopped: Callable[[], bool]) -> None:
+        self.progress, self.stopped = progress, stopped
+        self.done, self.total, self.what = 0, 0, ""
+
+    def report(self, done: int, total: int, what: str) -> None:
+        if self.stopped():
+            raise Stopped
+        self.progress(done, total, what)
+
+    def add(self, passes: int) -> None:
+        self.done = min(self.total, self.done + passes)
+        self.report(self.done, self.total, self.what)
+
+
+def _asking(found: LoadedModel, how: Preprocess, passes: int, steps: Steps) -> Ask:
+    normalise, forward = Normalise(how, CPU), fastest(found.model, how, CPU, passes)
+
+    def ask(pictures: np.ndarray) -> np.ndarray:
+        answers = []
+        for start in range(0, len(pictures), BATCH):
+            some = torch.from_numpy(np.ascontiguousarray(pictures[start : start + BATCH]))
+            answers.append(np.asarray(forward(normalise(some)), np.float64))
+            steps.add(len(some))
+        found_: np.ndarray = np.concatenate(answers)
+        if not np.isfinite(found_).all():
+            raise AppError("The network answers with numbers that are not finite (NaN).", "Its training went wrong: choose another run.")
+        return found_
+
+    return ask
+
+
+# One class ----------------------------------------------------------------------------------------
+
+
+def _class(
+    found: LoadedModel,
+    how: Preprocess,
+    pixels: Pixels,
+    labels: np.ndarray,
+    k: int,
+    job: dict[str, Any],
+    ask: Ask,
+    steps: Steps,
+    arrays: dict[str, np.ndarray],
+    place: int,
+) -> dict[str, Any]:
+    rng = np.random.default_rng(job["seed"])
+    mine = np.flatnonzero(labels == found.classes[k])
+    others = rng.permutation(np.flatnonzero(labels != found.classes[k]))[: max(len(mine), 2 * FEWEST)]
+    own = _taken(pixels, mine)
+    signed = _maps(found, how, own, k, job["method"], steps)
+    weight = np.abs(signed).sum((1, 2), keepdims=True)
+    signed = signed / np.where(weight > 0, weight, 1)  # each image counts the same
+    attention = np.abs(signed)
+    arrays[f"signed-{place}"] = signed.mean(0)
+    arrays[f"attention-{place}"] = attention.mean(0)
+    arrays[f"mean-{place}"] = images.as_seen(own.mean(0).round().astype(np.uint8))
+    facts: dict[str, Any] = {
+        "ids": [pixels.rows[i].image_id for i in mine],
+        "border": _interval(attention[:, _border(how.crop)].sum(1)),
+        "text": None,
+    }
+    if how.crop >= SMALLEST_TEXT:
+        text = np.stack([text_like(one) for one in own])
+        facts["text"] = {
+            "share": _interval((attention * text).sum((1, 2))),
+            "area": float(text.mean()),
+            "images": int(text.any((1, 2)).sum()),
+        }
+    if len(found.classes) < 2:
+        facts["untested"] = "The run knows one class only, so there is nothing to compare it with."
+    elif len(own) < FEWEST or len(others) < FEWEST:
+        facts["untested"] = f"Too few images for an experiment: {len(own)} of this class and {len(others)} of others, at least {FEWEST} are needed."
+    else:
+        experiment = find_mark(ask, own, _taken(pixels, others), k, attention.mean(0), rng)
+        if isinstance(experiment, str):
+            facts["untested"] = experiment
+        else:
+            facts["experiment"] = experiment.facts()
+            facts["experiment"]["covered_ids"] = [pixels.rows[mine[i]].image_id for i in experiment.own]
+            facts["experiment"]["pasted_ids"] = [pixels.rows[others[i]].image_id for i in experiment.others]
+            arrays[f"covered-{place}"], arrays[f"pasted-{place}"] = experiment.covered, experiment.pasted
+    return facts
+
+
+def _taken(pixels: Pixels, rows: np.ndarray) -> np.ndarray:
+    """(N, C, S, S) uint8: all pictures are squares, so there is one source."""
+    return np.asarray(pixels.sources[0][pixels.index[rows]])
+
+
+def _maps(found: LoadedModel, how: Preprocess, own: np.ndarray, k: int, method: str, steps: Steps) -> np.ndarray:
+    """(N, S, S) float64."""
+    normalise, parts = Normalise(how, CPU), []
+    for start in range(0, len(own), BATCH):
+        some = own[start : start + BATCH]
+
+        def tick(done: int, total: int) -> None:
+            steps.report(steps.done, steps.total, steps.what)
+
+        parts.append(maps(found, normalise(torch.from_numpy(some)), method, [k] * len(some), None, tick).map)
+        steps.add(len(some))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _border(side: int) -> np.ndarray:
+    return Place(frame=max(1, round(BORDER * side))).mask(side)
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    """Mean and 95 % interval over images, by the normal approximation; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    mean, half = float(values.mean()), Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return [mean, mean - half, mean + half]
+
+
+# Text ---------------------------------------------------------------------------------------------
+
+
+def text_like(picture: np.ndarray) -> np.ndarray:
+    """(C, S, S) uint8 -> (S, S) bool: regions of many small strokes of high contrast in a row.
+
+    The morphological gradient, thresholded (Otsu) and closed along the row; a component counts if it is low and wide and its middle
+    crosses at least six edges. Blind to: single letters, slanted or upright lines, letters of more than a fifth of the side, faint
+    text; grass, fences and fur may pass for text.
+    """
+    grey = picture.astype(np.float32).mean(0)
+    side = grey.shape[0]
+    gradient = ndimage.morphological_gradient(grey, size=(2, 2))
+    strokes = gradient > max(24.0, float(threshold_otsu(gradient)) if gradient.max() > gradient.min() else 255.0)
+    closed = ndimage.binary_closing(np.pad(strokes, side // 16), np.ones((1, max(3, side // 32))))[side // 16 : -(side // 16), side // 16 : -(side // 16)]
+    found = np.zeros(grey.shape, bool)
+    for region in regionprops(ndimage.label(closed)[0]):
+        top, left, bottom, right = region.bbox
+        high, wide = bottom - top, right - left
+        if not (5 <= high <= side / 5 and wide >= 2 * high and region.extent > 0.4):
+            continue
+        middle = strokes[top + high // 3 : bottom - high // 3, left:right]
+        crossings = (middle[:, 1:] != middle[:, :-1]).sum(1).mean() if middle.size else 0
+        if crossings >= 6 and crossings >= wide / high:
+            found[top:bottom, left:right] = True
+    return found
+
+
+# Marks at a fixed place: a watermark, a frame -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window, or the frame between two distances from the edge, in pixels."""
+
+    top: int = 0
+    left: int = 0
+    height: int = 0
+    width: int = 0
+    frame: int = 0  # 0: a window
+    within: int = 0  # of a frame: where it begins
+
+    def mask(self, side: int) -> np.ndarray:
+        inside = np.zeros((side, side), bool)
+        if not self.frame:
+            inside[self.top : self.top + self.height, self.left : self.left + self.width] = True
+            return inside
+        for cut, value in ((self.within, True), (self.frame, False)):
+            inside[cut : side - cut, cut : side - cut] = value
+        return inside
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """What covering a place of a class's pictures does, and what putting their common part there into others does."""
+
+    place: Place
+    side: int
+    n_own: int  # images it was done on; others found the place
+    n_others: int
+    lost: list[float]  # mean and interval: share of what separates the class that covering takes away, beyond as large a place elsewhere
+    gained: list[float]  # the same, that the common part brings to pictures of other classes
+    left: tuple[int, int]  # answers that left the class, of those it had
+    left_elsewhere: tuple[int, int]
+    became: tuple[int, int]  # answers that became the class, of the other ones
+    became_elsewhere: tuple[int, int]
+    own: list[int]  # examples: rows of the class's images, and of the others
+    others: list[int]
+    covered: np.ndarray  # (examples, 2, S, S, 3) uint8: before and after
+    pasted: np.ndarray
+
+    def facts(self) -> dict[str, Any]:
+        values = {key: getattr(self, key) for key in ("side", "n_own", "n_others", "lost", "gained", "left", "left_elsewhere", "became", "became_elsewhere")}
+        area = float(self.place.mask(self.side).mean())
+        return {**values, "place": asdict(self.place), "area": area, "warning": self.warning}
+
+    @property
+    def warning(self) -> bool:
+        bar = max(LEAST, TIMES_AREA * float(self.place.mask(self.side).mean()))
+        return self.lost[1] > bar and self.gained[1] > bar
+
+
+def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: np.ndarray, rng: np.random.Generator) -> Experiment | str:
+    """Tries places that draw attention and look alike in all pictures of the class on a third of the images, and tests the best
+    on the rest; a sentence where nothing can be tested.
+
+    own, others: (N, C, S, S) uint8. Effects are of the log odds of class k, as shares of their distance between own and others.
+    """
+    side = own.shape[2]
+    logits_own, logits_others = ask(own), ask(others)
+    odds_own, odds_others = _log_odds(logits_own, k), _log_odds(logits_others, k)
+    gap = float(np.median(odds_own) - np.median(odds_others))
+    if gap < 0.5:
+        return "The network hardly tells this class from the others, so there is nothing to look for."
+    common = Common(own, others)
+    likely = attention * common.distance
+    places = list(dict.fromkeys([*_windows(attention, side), *_windows(likely, side), *(Place(frame=max(1, round(f * side))) for f in FRAMES)]))
+
+    def lost(rows: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
+        answers = ask(covered(own[rows], place.mask(side)))
+        return (odds_own[rows] - _log_odds(answers, k)) / gap, answers
+
+    def gained(rows: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
+        answers = ask(common.put(others[rows], place.mask(side)))
+        return (_log_odds(answers, k) - odds_others[rows]) / gap, answers
+
+    first, rest = _thirds(len(own)), _thirds(len(others))
+    scores = np.array([min(lost(first[0], p)[0].mean(), gained(rest[0], p)[0].mean()) for p in places])
+    areas = np.array([p.mask(side).mean() for p in places])
+    enough = np.flatnonzero(scores >= 0.7 * scores.max()) if scores.max() > 0 else np.array([int(scores.argmax())])
+    best = places[int(enough[areas[enough].argmin()])]  # the smallest of those that do nearly as much
+
+    elsewhere = list(_elsewhere(best, side, rng))
+    here_own, here_others = lost(first[1], best), gained(rest[1], best)
+    there_own, there_others = [lost(first[1], p) for p in elsewhere], [gained(rest[1], p) for p in elsewhere]
+    less, more = here_own[0] - np.mean([e for e, _ in there_own], 0), here_others[0] - np.mean([e for e, _ in there_others], 0)
+    mine, foreign = logits_own[first[1]].argmax(1) == k, logits_others[rest[1]].argmax(1) != k
+
+    def changed(results: list[tuple[np.ndarray, np.ndarray]], among: np.ndarray, to: bool) -> tuple[int, int]:
+        return sum(int(((answers.argmax(1) == k) == to)[among].sum()) for _, answers in results), len(results) * int(among.sum())
+
+    shown_own, shown_others = (rows[np.argsort(-effect)][:EXAMPLES] for rows, effect in ((first[1], here_own[0]), (rest[1], here_others[0])))
+    return Experiment(
+        place=best,
+        side=side,
+        n_own=len(first[1]),
+        n_others=len(rest[1]),
+        lost=_bounds(less),
+        gained=_bounds(more),
+        left=changed([here_own], mine, False),
+        left_elsewhere=changed(there_own, mine, False),
+        became=changed([here_others], foreign, True),
+        became_elsewhere=changed(there_others, foreign, True),
+        own=shown_own.tolist(),
+        others=shown_others.tolist(),
+        covered=_pairs(own[shown_own], covered(own[shown_own], best.mask(side))),
+        pasted=_pairs(others[shown_others], common.put(others[shown_others], best.mask(side))),
+    )
+
+
+def _log_odds(logits: np.ndarray, k: int) -> np.ndarray:
+    return np.asarray(logits[:, k] - logsumexp(np.delete(logits, k, 1), axis=1))
+
+
+def _thirds(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(n)
+    return rows[rows % 3 == 0], rows[rows % 3 != 0]
+
+
+def _bounds(effects: np.ndarray) -> list[float]:
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(effects) - 1) * effects.std(ddof=1) / len(effects) ** 0.5)
+    return [float(effects.mean()), float(effects.mean()) - half, float(effects.mean()) + half]
+
+
+def covered(pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Each picture with the place in its own mean colour."""
+    changed = pictures.copy()
+    changed[:, :, mask] = pictures.mean((2, 3))[:, :, None].round().astype(np.uint8)
+    return changed
+
+
+class Common:
+    """What a class's pictures have in common at each pixel, against those of other classes: a mean, and how much they vary.
+
+    A watermark of opacity a over any background leaves 1 - a of the standard deviation, and its own colour in the mean: both come
+    back where other pictures are shifted and scaled to them, while of natural pictures only a faint blur does.
+    """
+
+    def __init__(self, own: np.ndarray, others: np.ndarray) -> None:
+        self.mean, self.before = own.mean(0, dtype=np.float32), others.mean(0, dtype=np.float32)
+        spread, usual = own.std(0, dtype=np.float32) + 1, others.std(0, dtype=np.float32) + 1
+        self.scale = np.minimum(spread / usual, 1.5)
+        ratio, squares = (spread / usual) ** 2, spread**2 + usual**2
+        # Bhattacharyya's distance of two normal distributions
+        self.distance = (np.log((ratio + 1 / ratio + 2) / 4) / 4 + (self.mean - self.before) ** 2 / squares / 4).mean(0)
+
+    def put(self, pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        changed = pictures.copy()
+        new = self.mean[:, mask] + self.scale[:, mask] * (pictures[:, :, mask] - self.before[:, mask])
+        changed[:, :, mask] = new.round().clip(0, 255).astype(np.uint8)
+        return changed
+
+
+def _windows(weight: np.ndarray, side: int) -> Iterator[Place]:
+    """For each shape of window where it holds most."""
+    sums = np.pad(weight.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    for shares in WINDOWS:
+        height, width = (min(side, max(2, round(share * side))) for share in shares)
+        held = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+        top, left = np.unravel_index(int(held.argmax()), held.shape)
+        yield Place(int(top), int(left), height, width)
+
+
+def _elsewhere(place: Place, side: int, rng: np.random.Generator) -> Iterator[Place]:
+    """Places of the same size that do not meet this one: its mirror images first; of a frame, the frame within it."""
+    if place.frame:
+        left = (side - 2 * place.frame) ** 2 - side**2 + (side - 2 * place.frame) ** 2  # pixels that remain within a second frame
+        yield Place(frame=min(side // 2, round((side - max(0.0, left) ** 0.5) / 2)), within=place.frame)
+        return
+    mirrored = (side - place.top - place.height, side - place.left - place.width)
+    corners = [(place.top, mirrored[1]), (mirrored[0], place.left), mirrored]
+    anywhere = ((int(rng.integers(side - place.height + 1)), int(rng.integers(side - place.width + 1))) for _ in range(200))
+    found = 0
+    for top, left in (*corners, *anywhere):
+        if abs(top - place.top) >= place.height or abs(left - place.left) >= place.width:
+            yield Place(top, left, place.height, place.width)
+            found += 1
+            if found == CONTROLS:
+                return
+
+
+def _pairs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(N, 2, S, S, 3) uint8."""
+    return np.stack([np.stack([images.as_seen(a), images.as_seen(b)]) for a, b in zip(before, after, strict=True)])

@@ -1,0 +1,142 @@
+"""Whether the network is as often right as it is sure, and what a temperature would mend."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from core import calibration as core
+from core import evaluate
+from core.errors import Invalid
+from core.types import Evaluation, Run
+from pages.shared import cell, frame
+from pages.shared.figures import SPLIT_COLORS, reliability
+
+AS_IS, MENDED = "As it is", "With the temperature"
+
+
+def calibration(run: Run, e: Evaluation) -> None:
+    """The reliability diagram, its error, and the temperature fitted on the validation images."""
+    st.caption(
+        "A network is calibrated if it is right as often as it is sure: of 100 answers given with 80 %, about 80 are right. Where that does "
+        "not hold, a threshold or a percentage says something else than it seems to."
+    )
+    plain = core.calibration(e)
+    if plain is None:
+        st.info("No image here has probabilities that are numbers, so calibration is undefined.", icon=":material/info:")
+        return
+    found, why = _fitted(run, e)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        shown = plain
+        if found is not None:
+            how = st.segmented_control(
+                "Shown", (AS_IS, MENDED), default=AS_IS, required=True, key=f"calibration-{run.id}", label_visibility="collapsed"
+            )
+            if how == MENDED:
+                shown = core.calibration(e, found.value) or plain
+        _diagram(e, shown)
+    with right:
+        _says(plain)
+        if found is None:
+            st.info(f"**{frame.plain(why.message)}** {frame.plain(why.hint)}" if why else "", icon=":material/thermostat:")
+        else:
+            _temperature(run, e, found)
+
+
+def _fitted(run: Run, e: Evaluation) -> tuple[core.Temperature | None, Invalid | None]:
+    """The temperature by the validation images, or why there is none."""
+    try:
+        return core.fit(_validation(run, e)), None
+    except Invalid as why:
+        return None, why
+
+
+def _validation(run: Run, e: Evaluation) -> Evaluation:
+    if e.split == "validation":
+        return e
+    if "validation" not in evaluate.splits(run.id):
+        raise Invalid(
+            "This run has no validation images, so no temperature is fitted: test images are never used to choose.",
+            "Train with validation images.",
+        )
+    return evaluate.evaluate(run.id, "validation", e.today)
+
+
+def _diagram(e: Evaluation, shown: core.Calibration) -> None:
+    key = f"reliability-{e.run_id}-{e.split}-{shown.temperature:.6f}"
+
+    def clicked() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        if not points or "customdata" not in points[0]:
+            return
+        value = points[0]["customdata"]
+        place = int(value[0] if isinstance(value, list) else value["0"])
+        b = shown.bins[place]
+        confidence = core.confidences(e, shown.temperature)
+        inside = np.isfinite(confidence) & (core.bin_of(confidence) == place)
+        cell.choose(e, f"{b.low:.0%} to {b.high:.0%} sure", list(e.rows["image_id"][inside]), sort="confident")
+
+    st.plotly_chart(
+        reliability(shown, SPLIT_COLORS[e.split], f"Reliability, {e.split} images"),
+        key=key,
+        on_select=clicked,
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt="Reliability diagram: accuracy by confidence",
+    )
+    st.caption(
+        "**Reliability diagram.** A bar below the dotted line: the network is surer than it is right; above it: less sure than it could be. "
+        "Pale bars hold fewer than 30 images. Click a bar to see them."
+    )
+
+
+def _says(found: core.Calibration) -> None:
+    right = sum(b.right for b in found.bins) / found.n
+    sure = sum(b.confidence * b.n for b in found.bins if b.n) / found.n
+    gap = sure - right
+    way = "about as often right as it is sure" if abs(gap) < 0.005 else f"{100 * abs(gap):.1f} points too {'sure' if gap > 0 else 'unsure'}"
+    st.markdown(
+        f"On average **{sure:.1%} sure** and **{right:.1%} right**: {way}.\n\n"
+        f"**Expected calibration error {100 * found.error.value:.1f} points** (95 % interval {100 * found.error.low:.1f} to "
+        f"{100 * found.error.high:.1f}), n = {found.n:,}.",
+    )
+    st.caption(
+        "The mean distance between the bars and the dotted line, each bar counted by its images (15 bars, Guo et al. 2017). Even if every "
+        f"confidence were true, chance alone would show about {100 * found.by_chance:.1f} points with {found.n:,} images."
+    )
+
+
+def _temperature(run: Run, e: Evaluation, found: core.Temperature) -> None:
+    if found.low <= 1 <= found.high:
+        verdict = "1 lies in the interval: nothing shows that it is needed."
+    else:
+        verdict = "Above 1: the network is too sure." if found.value > 1 else "Below 1: the network is not sure enough."
+    st.markdown(
+        f"**Temperature {found.value:.2f}** (95 % interval {found.low:.2f} to {found.high:.2f}), fitted on {found.n:,} validation images. {verdict}"
+    )
+    rows = []
+    for one in (_validation(run, e), e) if e.split == "test" else (e,):
+        before, after = core.calibration(one), core.calibration(one, found.value)
+        if before is None or after is None:
+            continue
+        for title, a, b in (
+            ("error (points)", _points(before), _points(after)),
+            ("log loss (nats)", f"{before.loss:.4f}", f"{after.loss:.4f}"),
+        ):
+            rows.append({"images": f"{one.split}, n = {before.n:,}", "figure": title, "before": a, "after": b})
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"images": "Images", "figure": "Figure", "before": "Before", "after": "After"},
+        key=f"temperature-{run.id}-{e.split}",
+    )
+    st.caption(
+        "Temperature scaling divides the network’s scores by this number before they become probabilities. The answers stay the same, only "
+        "how sure they are changes. It was fitted on the validation images, so what it gains on them is a little flattered; test images "
+        "were never used for it. Loupe shows what it would do and applies it nowhere."
+    )
+
+
+def _points(found: core.Calibration) -> str:
+    return f"{100 * found.error.value:.1f} ({100 * found.error.low:.1f} to {100 * found.error.high:.1f})"

@@ -1,0 +1,99 @@
+"""The report of a run: one file that holds everything, says what is so, and takes names from outside as text."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from core import evaluate, explain, label, looks, report, runs, store, train
+from core.__main__ import main
+from tests.conftest import Trained
+
+
+class Parsed(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_a_report_needs_no_other_file_and_runs_no_script(trained_copy: Trained) -> None:
+    found = Parsed(report.make(trained_copy.run_id, ["validation", "test"], "tester"))
+    assert "script" not in {tag for tag, _ in found.tags} and "link" not in {tag for tag, _ in found.tags}
+    addresses = [value or "" for _, attrs in found.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert addresses and all(a.startswith("data:image/") for a in addresses)
+    for address in addresses:
+        data = base64.b64decode(address.partition(",")[2])
+        assert data.startswith(b"\x89PNG") or b"<svg" in data[:400]
+        assert b"<script" not in data and b"@import" not in data
+
+
+def test_its_figures_are_those_of_the_evaluate_page(trained_copy: Trained) -> None:
+    page = report.make(trained_copy.run_id, ["validation"], "tester")
+    e = evaluate.evaluate(trained_copy.run_id, "validation")
+    assert e.accuracy is not None and f"{e.accuracy.value:.1%} of {e.n} right" in page and "Test:" not in page
+    for setting in ("Learning rate", "Batch size", "Seed"):
+        assert setting in page
+    rows = runs.snapshot_rows(runs.folder(trained_copy.run_id))
+    cells = re.findall(r"<tr><td>all</td><td class=\"n\">(\d+)</td><td class=\"n\">(\d+)</td><td class=\"n\">(\d+)</td>", page)
+    assert cells == [tuple(str(sum(r.split == s for r in rows)) for s in ("train", "validation", "test"))]
+
+
+def test_test_images_are_in_it_only_when_asked_for_and_that_counts_as_a_look(trained_copy: Trained) -> None:
+    report.make(trained_copy.run_id, ["validation"], "tester")
+    assert looks.looks(trained_copy.run_id) == []
+    assert "Test:" in report.make(trained_copy.run_id, ["validation", "test"], "tester")
+    assert [look.by for look in looks.looks(trained_copy.run_id)] == ["tester"]
+
+
+def test_the_worst_mistakes_come_with_the_picture_and_a_map_for_either_class(trained_copy: Trained) -> None:
+    e = evaluate.evaluate(trained_copy.run_id, "validation")
+    wrong = store.get_image(trained_copy.dataset.id, e.rows.iloc[0]["image_id"])
+    other = next(c for c in trained_copy.dataset.classes if c != e.rows.iloc[0]["predicted"])
+    label.apply(trained_copy.dataset.id, {wrong.id: wrong.label_seq}, other, "tester")
+    told: list[tuple[int, int]] = []
+    page = report.make(trained_copy.run_id, ["validation"], "tester", lambda done, total, what: told.append((done, total)))
+    found = Parsed(page)
+    assert {"what it saw", f"for {other}", f"for {e.rows.iloc[0]['predicted']}"} <= set(found.texts)
+    assert told[0][0] == 0 and told[-1][0] < told[-1][1]
+
+
+def test_a_name_from_outside_stays_text(trained_copy: Trained) -> None:
+    evil = "<script>alert(1)</script>"
+    train.annotate(trained_copy.run_id, evil, [])
+    label.rename_class(trained_copy.dataset.id, trained_copy.dataset.classes[0], "<b>$x$", "tester")
+    found = Parsed(report.make(trained_copy.run_id, ["validation"], "tester"))
+    assert evil in found.texts and "<b>$x$" in found.texts
+    assert not {"script", "b"} & {tag for tag, _ in found.tags}
+
+
+def test_a_run_without_predictions_says_so(trained_copy: Trained) -> None:
+    runs.predictions_path(runs.folder(trained_copy.run_id)).unlink()
+    page = report.make(trained_copy.run_id, ["validation"], "tester")
+    assert "There are no predictions" in page and "<h2>Settings</h2>" in page
+
+
+def test_the_maps_it_was_waiting_for_are_not_asked_again(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = report.make(trained_copy.run_id, ["validation"], "tester")
+    monkeypatch.setattr(explain.launch, "submit", lambda *a, **k: pytest.fail("asked again"))
+    again = report.make(trained_copy.run_id, ["validation"], "tester")
+    assert len(again) == len(first)
+
+
+def test_the_command_line_writes_it(trained_copy: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run.html"
+    assert main(["report", trained_copy.run_id, "--out", str(out)]) == 0
+    assert out.read_text().startswith("<!doctype html>")
+    assert main(["report", trained_copy.run_id, "--out", str(tmp_path / "no" / "run.html")]) != 0
+    assert "cannot be written" in capsys.readouterr().err
