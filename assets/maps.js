@@ -118,12 +118,12 @@ class Row {
     for (const figure of this.figures.splice(data.cells.length)) figure.remove();
     this.legend.hidden = !data.scale;
     if (data.scale) {
-      this.legend.title = data.unit;
+      this.legend.title = `Full colour begins at ${data.scale_text}. The pictures of this row share the scale; rows do not, for methods do not measure the same.`;
       this.legend.replaceChildren(
         el("span", {}, `−${data.scale_text}`),
         el("span", { class: "scale", "aria-hidden": "true" }),
         el("span", {}, `+${data.scale_text}`),
-        el("span", { class: "unit" }, data.unit),
+        el("span", { class: "unit" }, "one scale for the row"),
       );
     }
     this.paint();

@@ -25,6 +25,7 @@ from core import (
     launch,
     looks,
     networks,
+    patterns,
     predict,
     presets,
     report,
@@ -117,6 +118,17 @@ def parser() -> argparse.ArgumentParser:
     p = verbs.add_parser("embed-job", help=argparse.SUPPRESS)
     p.add_argument("folder", type=Path)
     p.set_defaults(verb=lambda a: embed.run_embed_job(a.folder))
+
+    p = verbs.add_parser("patterns", help="what a run looks for over many images, and whether it reads a class from a watermark or a frame")
+    p.add_argument("run")
+    p.add_argument("--split", default="validation", choices=("validation", "train"))
+    p.add_argument("--each", type=int, default=patterns.EACH, help="images of a class")
+    p.add_argument("--method", default="", help="an attribution method; default: a fast one that the network supports")
+    p.set_defaults(verb=patterns_)
+
+    p = verbs.add_parser("patterns-job", help=argparse.SUPPRESS)
+    p.add_argument("folder", type=Path)
+    p.set_defaults(verb=lambda a: patterns.run_patterns_job(a.folder))
 
     p = verbs.add_parser("teach", help="learn from a dataset's labels so far, on what embed found")
     p.add_argument("name", help="the dataset")
@@ -330,6 +342,17 @@ def write(out: Path, data: bytes) -> None:
         out.write_bytes(data)
     except OSError as e:
         raise AppError(f"{out} cannot be written: {e.strerror}.", "Choose another place with --out.") from None
+
+
+def patterns_(args: argparse.Namespace) -> dict[str, Any]:
+    patterns.start(args.run, settings().user, split=args.split, each=args.each, method=args.method)
+    while (state := patterns.state(args.run)) is not None and state.status == "running":
+        progress(state.done, state.total, state.what)
+        time.sleep(0.2)
+    found = patterns.latest(args.run)
+    if state is None or state.status != "done" or found is None:
+        raise AppError(state.message if state else "The look ended without a word.", state.hint if state else "Start it again.")
+    return patterns.as_json(found)
 
 
 def reproduce_(args: argparse.Namespace) -> list[dict[str, Any]]:

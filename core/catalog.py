@@ -262,6 +262,33 @@ METHODS: dict[str, Method] = {
             ),
         ),
         Method(
+            "deep_lift",
+            "DeepLift",
+            "Follows the difference from an average picture through the layers and shares the change in score out by it.",
+            "The parts add up to the change in score; the error of that sum is shown as delta. Fast: a single pass.",
+            "Shrikumar et al. 2017, arXiv:1704.02685, rescale rule",
+            (BASELINE,),
+        ),
+        Method(
+            "lrp",
+            "LRP",
+            "Hands the score back from layer to layer, to whatever made it, down to the pixels.",
+            "The parts add up to the score less what biases add, which belongs to no pixel.",
+            "Bach et al. 2015, doi:10.1371/journal.pone.0130140; rules of Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10",
+            (
+                Param(
+                    "gamma",
+                    "Gamma",
+                    "float",
+                    0.25,
+                    "How much more counts what speaks for the class, which calms the map; 0 treats both alike.",
+                    "method",
+                    low=0.0,
+                    high=10.0,
+                ),
+            ),
+        ),
+        Method(
             "gradient_shap",
             "Gradient SHAP",
             "Integrated Gradients averaged over several random starting pictures.",
@@ -275,6 +302,14 @@ METHODS: dict[str, Method] = {
             "Which regions one convolution, usually the last, used for this class.",
             "Coarse: it names regions, not edges. A good first look.",
             "Selvaraju et al. 2016, arXiv:1610.02391; negative evidence is kept here, the paper drops it",
+            (LAYER,),
+        ),
+        Method(
+            "guided_grad_cam",
+            "Guided Grad-CAM",
+            "Grad-CAM's regions with fine lines in them: only slopes that speak for the class are followed back.",
+            "Looks crisp, but the lines are largely edges of the picture, whatever the network has learned.",
+            "Selvaraju et al. 2016, arXiv:1610.02391; Springenberg et al. 2014, arXiv:1412.6806",
             (LAYER,),
         ),
         Method(
@@ -347,19 +382,25 @@ def method_settings(name: str, values: Mapping[str, Any], layers: Sequence[str] 
 
     layers: those of the network, its default first; without them the choice is not checked.
     """
-    known = {p.name: p for p in method(name).params}
-    title = METHODS[name].title
+    checked = checked_settings(METHODS[name].title, [with_layers(p, layers) for p in method(name).params], values)
+    if {"samples", "superpixels"} <= checked.keys() and checked["samples"] < 2 * checked["superpixels"]:
+        least = 2 * checked["superpixels"]
+        raise Invalid(
+            f"Please correct the settings: Samples (samples) is {checked['samples']}: {checked['superpixels']} superpixels need {least} or more."
+        )
+    return checked
+
+
+def checked_settings(title: str, params: Sequence[Param], values: Mapping[str, Any]) -> dict[str, Any]:
+    """All of the params from partial values; Invalid reports all problems at once. A choice without options is not checked."""
+    known = {p.name: p for p in params}
     problems = [f"“{key}” is not a setting of {title}. It has: {', '.join(known) or 'none'}." for key in values if key not in known]
     checked: dict[str, Any] = {}
     for param in known.values():
-        param = with_layers(param, layers)
         value = param.default if values.get(param.name) in (None, "") else values[param.name]
         checked[param.name], problem = _checked(param, value) if param.options or param.kind != "choice" else (str(value), "")
         if problem:
             problems.append(problem)
-    if not problems and {"samples", "superpixels"} <= checked.keys() and checked["samples"] < 2 * checked["superpixels"]:
-        least = 2 * checked["superpixels"]
-        problems.append(f"Samples (samples) is {checked['samples']}: {checked['superpixels']} superpixels need {least} or more.")
     if problems:
         raise Invalid("Please correct the settings: " + " ".join(problems))
     return checked

@@ -71,14 +71,19 @@ def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = N
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:
-    path = runs.trained(run_id)
-    network = _network(path)
+    network = _network(runs.trained(run_id))
     count = catalog.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
+    seconds = pass_seconds(run_id, catalog.METHODS[method].gradient)
+    return Cost(count, None if seconds is None else count * seconds)
+
+
+def pass_seconds(run_id: str, gradient: bool) -> float | None:
+    """Seconds of the slow worker for one picture's pass; None until the run's first map."""
     try:
-        speed = runs.read_json(runs.maps_folder(path) / "speed.json")
+        speed = runs.read_json(runs.maps_folder(runs.trained(run_id)) / "speed.json")
     except (FileNotFoundError, ValueError):
-        return Cost(count, None)
-    return Cost(count, count * float(speed["gradient" if catalog.METHODS[method].gradient else "forward"]))
+        return None
+    return float(speed["gradient" if gradient else "forward"])
 
 
 def _network(path: Path) -> dict[str, Any]:
@@ -106,22 +111,30 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
         raise Invalid(f"“{target}” is not a class of this run.", f"Its classes are: {', '.join(classes)}.")
     if why := supported(run_id)[method]:
         raise Invalid(why)
-    number = None if target is None else classes.index(target)
-    folder = runs.maps_folder(path)
+    return question(run_id, file, "core.ml.attribute", method, None if target is None else classes.index(target), checked)
+
+
+def question(run_id: str, file: Path, module: str, method: str, target: int | None, checked: dict[str, Any], *more: Any) -> Asked:
+    """Queues module.answer of the method's map with more plain arguments, unless what it writes is stored."""
+    path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), secrets.token_hex(4)
+    if stored.exists():
+        return Asked(run_id, file.stem, method, checked, stored, None, token)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
+    future = launch.submit(module, "answer", str(path), str(file), method, target, checked, *more, *files, slow=True)
+    if not (speed := stored.with_name("speed.json")).exists():
+        launch.submit("core.ml.attribute", "measure", str(path), str(speed), slow=True)
+    return Asked(run_id, file.stem, method, checked, stored, future, token)
+
+
+def place(run_id: str, file: Path, *asked: Any) -> Path:
+    """Where the answer to a question about a picture is stored, once it is."""
     try:
         picture = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         raise NotFound(f"The picture {file.name} is not there any more.", "It may have been deleted. Choose another one.") from None
-    key = hashlib.sha256(json.dumps([picture, method, number, checked], sort_keys=True).encode()).hexdigest()[:32]
-    stored, token = folder / f"{key}.npz", secrets.token_hex(4)
-    if stored.exists():
-        return Asked(run_id, file.stem, method, checked, stored, None, token)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
-    future = launch.submit("core.ml.attribute", "answer", str(path), str(file), method, number, checked, *files, slow=True)
-    if not (speed := folder / "speed.json").exists():
-        launch.submit("core.ml.attribute", "measure", str(path), str(speed), slow=True)
-    return Asked(run_id, file.stem, method, checked, stored, future, token)
+    key = hashlib.sha256(json.dumps([picture, *asked], sort_keys=True).encode()).hexdigest()[:32]
+    return runs.maps_folder(runs.trained(run_id)) / f"{key}.npz"
 
 
 def progress(asked: Asked) -> tuple[int, int]:
@@ -142,18 +155,23 @@ def stop(asked: Asked) -> None:
 
 def answer(asked: Asked) -> Attribution:
     """Waits for the map; AppError where there is none: it was stopped, or the picture cannot be read."""
+    row = wait(asked)
+    target = runs.load(runs.trained(asked.run_id)).classes[row["target"]]
+    facts = (row["image"], row["map"], row["delta"], row["change"], tuple(row["notes"]))
+    return Attribution(asked.run_id, asked.image_id, asked.method, target, row["probability"], *facts)
+
+
+def wait(asked: Asked) -> dict[str, Any]:
+    """What was written in answer to a question."""
     if asked.future is not None:
         try:
             launch.result(asked.future)
         except CancelledError:
-            raise AppError("This map was stopped before it was begun.", "Ask for it again.") from None
+            raise AppError("It was stopped before it was begun.", "Ask for it again.") from None
     try:
-        row = runs.read_map(asked.path)
+        return runs.read_map(asked.path)
     except FileNotFoundError:
         raise NotFound("This map is not stored any more.", "Ask for it again.") from None
-    target = runs.load(runs.trained(asked.run_id)).classes[row["target"]]
-    facts = (row["image"], row["map"], row["delta"], row["change"], tuple(row["notes"]))
-    return Attribution(asked.run_id, asked.image_id, asked.method, target, row["probability"], *facts)
 
 
 def explain(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Attribution:

@@ -377,6 +377,42 @@ GROUPS: dict[str, tuple[Term, ...]] = {
             "It compares classes of different size more fairly than accuracy does.",
             ("precision", "recall", "accuracy"), ("F1 score",),
         ),
+        Term(
+            "balanced accuracy", "The mean of the recall of all classes: each class counts the same, however many images it has.",
+            "Where cats are 95 of 100 images, always answering cat is 95 % accurate and 50 % balanced.",
+            ("accuracy", "recall", "class-balance"), ("macro average", "macro F1"),
+        ),
+        Term(
+            "top-k accuracy", "The share of images whose label is among the k likeliest answers.",
+            "With many classes it tells a near miss from a wild guess: top-5 of 100 classes asks for one of five.",
+            ("accuracy", "probability", "confusion-matrix"), ("top-5",),
+        ),
+        Term(
+            "threshold", "The probability from which on an image is taken for a class.",
+            "A high one lets little in and misses much; it is chosen on validation images, by what a miss and a false alarm cost.",
+            ("precision", "recall", "roc-curve"), ("operating point", "cut-off"),
+        ),
+        Term(
+            "ROC curve", "For every threshold, the share of a class that is caught against the share of the others that is let in.",
+            "The area under it (AUC) is the chance that an image of the class gets a higher probability than another one: 0.5 is guessing.",
+            ("threshold", "precision-recall-curve", "recall"), ("AUC", "area under the curve"),
+        ),
+        Term(
+            "precision-recall curve", "For every threshold, the precision of what is taken for a class against the recall.",
+            "Where a class is rare it is more honest than the ROC curve; the area under it is the average precision.",
+            ("threshold", "roc-curve", "precision"), ("average precision",),
+        ),
+        Term(
+            "calibration", "How well the confidence of the answers agrees with how often they are right.",
+            "Answers given with 80 % should be right 80 times of 100; the expected calibration error is the mean distance from that.",
+            ("probability", "threshold", "label-smoothing"),
+            ("reliability diagram", "expected calibration error", "ECE", "temperature scaling"),
+        ),
+        Term(
+            "slice", "A part of the images that have something in common, such as the dark ones or those of one folder.",
+            "A good accuracy over all can hide one slice that fails; it says what to label or collect next.",
+            ("accuracy", "class-balance", "interval"), ("subgroup",),
+        ),
     ),
     "Looking inside": (
         Term(

@@ -1,6 +1,7 @@
 """The only module that knows the files of a run folder (and of an import folder, which has the same event file).
 
 config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json looks.jsonl
+maps/ patterns/
 """
 
 from __future__ import annotations
@@ -355,10 +356,15 @@ def maps_folder(folder: Path) -> Path:
     return folder / "maps" / f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
 
 
+def patterns_folder(folder: Path) -> Path:
+    """Where looks at many images lie, a folder for each."""
+    return folder / "patterns"
+
+
 def write_map(path: Path, values: dict[str, Any]) -> None:
     """Arrays and plain values of one map; where there are too many maps, the oldest of the run go."""
     facts = json.dumps({key: value for key, value in values.items() if not isinstance(value, np.ndarray)})
-    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
 
     def write(tmp: Path) -> None:
         with open(tmp, "wb") as f:

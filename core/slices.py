@@ -19,7 +19,7 @@ KINDS = {
     "class": "What the images are, by their label.",
     "folder": "The folder the images came from; a folder named like a class is left off.",
     "image size": "Four parts of about equally many images, by width × height in pixels.",
-    "brightness": "Four parts of about equally many images, from the darkest to the brightest.",
+    "brightness": "Four parts of about equally many images, by their mean brightness: 0 % is black, 100 % white.",
     "flag": "Images that somebody has flagged, against the others.",
     "split": "Validation images against test images.",
 }
@@ -93,8 +93,8 @@ def _names(e: Evaluation, dataset_id: int, ids: list[str]) -> Iterator[tuple[str
     held = {i.id: i for i in store.get_images(dataset_id, ids)}
     found = [held.get(i) for i in ids]
     folders = _folders(found, set(e.classes))
-    sizes = _quarters([i.width * i.height if i else np.nan for i in found], lambda low, high: f"{low:,.0f} to {high:,.0f} pixels")
-    bright = _quarters(_brightness(dataset_id, found), lambda low, high: f"{low:.0%} to {high:.0%} of white")
+    sizes = _quarters([i.width * i.height if i else np.nan for i in found], lambda low, high: f"{low:,.0f}–{high:,.0f} pixels")
+    bright = _quarters(_brightness(dataset_id, found), lambda low, high: f"brightness {100 * low:.0f}–{100 * high:.0f} %")
     flags = ["flagged" if i and i.flagged else "not flagged" if i else None for i in found]
     for kind, names in (("folder", folders), ("image size", sizes), ("brightness", bright), ("flag", flags)):
         if len({name for name in names if name is not None}) > 1:

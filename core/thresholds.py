@@ -66,7 +66,11 @@ def _scores(e: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=2048)
 def curves(e: Evaluation, name: str) -> Curves:
-    """The curves of one class by scikit-learn."""
+    """The curves of one class by scikit-learn.
+
+    The interval of average precision is Wilson's with the class's images as n, for it is a mean over them (Boyd, Eng and Page 2013, Area
+    under the precision-recall curve: point estimates and confidence intervals, ECML PKDD; there in its plain binomial form).
+    """
     from sklearn.metrics import auc, roc_curve
 
     scores, is_class = _scores(e, name)
@@ -87,7 +91,7 @@ def curves(e: Evaluation, name: str) -> Curves:
         roc=_thinned(np.column_stack([let_in, caught, at])),
         precision_recall=_thinned(np.column_stack([caught[1:], precision, at[1:]])),
         auc=_auc_interval(float(auc(let_in, caught)), positives, n - positives),
-        average_precision=_average_precision_interval(average, positives),
+        average_precision=wilson(average * positives, positives),
     )
 
 
@@ -120,18 +124,6 @@ def _auc_interval(area: float, positives: int, negatives: int) -> Interval:
         return inside
 
     return Interval(area, end(0.0), end(1.0))
-
-
-def _average_precision_interval(average: float, positives: int) -> Interval:
-    """Wilson's interval with the class's images as n: average precision is a mean over them.
-
-    Boyd, Eng and Page 2013, Area under the precision-recall curve: point estimates and confidence intervals, ECML PKDD (the binomial
-    interval, here in Wilson's form, which holds at 1 as well).
-    """
-    z2 = Z95**2
-    centre = (average + z2 / (2 * positives)) / (1 + z2 / positives)
-    half = Z95 / (1 + z2 / positives) * (max(0.0, average * (1 - average)) / positives + z2 / (4 * positives**2)) ** 0.5
-    return Interval(average, max(0.0, centre - half), min(1.0, centre + half))
 
 
 # A threshold --------------------------------------------------------------------------------------

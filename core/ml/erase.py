@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from skimage.filters import gaussian
+from scipy.ndimage import gaussian_filter
 from skimage.restoration import inpaint_biharmonic
-from skimage.transform import resize
+from torch.nn import functional as F
 
 from core import images
 from core.errors import Invalid
@@ -79,8 +79,12 @@ def cover(array: np.ndarray, fill: str, preprocess: Preprocess) -> np.ndarray:
         colour = np.round(np.array(preprocess.mean) * 255).astype(np.uint8)
         return np.broadcast_to(colour[:, None, None], array.shape)
     sigma = max(1.0, BLUR * max(array.shape[1:]))
-    blurred = gaussian(array.astype(np.float32), sigma, mode="nearest", channel_axis=0, preserve_range=True)
-    return np.asarray(blurred).round().clip(0, 255).astype(np.uint8)
+    return rounded(gaussian_filter(array.astype(np.float32), (0, sigma, sigma), mode="nearest"))
+
+
+def rounded(values: Any) -> np.ndarray:
+    whole: np.ndarray = np.asarray(values).round().clip(0, 255).astype(np.uint8)
+    return whole
 
 
 def _inpainted(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -89,13 +93,14 @@ def _inpainted(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     224 × 224 with 12,000 pixels unknown takes 140 ms whole and 25 ms at half size, and no shape would show the difference.
     """
     factor = max(1, int(np.ceil(np.sqrt(chosen.sum() / MOST_UNKNOWN))))
-    channels, high, wide = array.shape
+    _, high, wide = array.shape
     below, right = -high % factor, -wide % factor
 
     def blocks(values: np.ndarray) -> np.ndarray:
         """Sums over squares of factor × factor."""
         padded = np.pad(values, ((0, 0), (0, below), (0, right)))
-        return padded.reshape(len(values), (high + below) // factor, factor, (wide + right) // factor, factor).sum((2, 4))
+        squares = padded.reshape(len(values), (high + below) // factor, factor, (wide + right) // factor, factor)
+        return np.asarray(squares.sum((2, 4)))
 
     known = blocks((~chosen)[None].astype(np.float32))
     coarse = blocks(np.where(chosen, 0, array).astype(np.float32)) / np.maximum(known, 1)
@@ -103,5 +108,6 @@ def _inpainted(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     if unknown.any():
         coarse = inpaint_biharmonic(coarse / 255, unknown, channel_axis=0) * 255
     if factor > 1:
-        coarse = resize(coarse, (channels, high + below, wide + right), order=1)[:, :high, :wide]
-    return np.asarray(coarse).round().clip(0, 255).astype(np.uint8)
+        tensor = torch.from_numpy(np.asarray(coarse, np.float32))[None]
+        coarse = F.interpolate(tensor, scale_factor=factor, mode="bilinear", align_corners=False)[0].numpy()[:, :high, :wide]
+    return rounded(coarse)

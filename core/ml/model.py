@@ -116,7 +116,7 @@ class Own(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         z: Tensor = self.head(self.layers(x))
         # A sigmoid with binary cross-entropy is the softmax with cross-entropy of these two logits.
-        return torch.cat([-z / 2, z / 2], 1) if z.shape[1] == 1 else z
+        return torch.cat([-z / 2, z / 2], 1) if self.head.out_features == 1 else z
 
 
 def module_of(layer: Layer, before: tuple[int, ...]) -> nn.Module:

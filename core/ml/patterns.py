@@ -35,9 +35,14 @@ SMALLEST_TEXT = 64  # pixels: letters need more than a picture of a smaller side
 WINDOWS = ((1 / 8, 1 / 8), (1 / 4, 1 / 4), (1 / 10, 1 / 3), (1 / 10, 1), (1, 1 / 10))
 FRAMES = (0.06, 0.12)
 CONTROLS = 3  # places as large, elsewhere
-# A warning needs both experiments: covering the place takes away, and what the class's pictures share there brings, more than twice
-# the place's own share of the picture, and a twelfth at least, of what separates the class; by the lower ends of 99 % intervals.
-CONFIDENCE, LEAST, TIMES_AREA = 0.99, 1 / 12, 2.0
+# A warning needs both experiments: filling the place takes away, and what the class's pictures share there brings, a part of what
+# separates the class, by the lower ends of 99 % intervals. Of a place where all pictures have the same edges a small part is enough;
+# else it must be more than twice the place's own share of the picture, for classes differ in their usual colours too.
+CONFIDENCE, LEAST, LEAST_MARKED, TIMES_AREA = 0.99, 1 / 12, 0.01, 2.0
+SHARP, STEP = 6.0, 4.0  # standard errors and brightness levels by which an edge of the mean picture stands out
+STILL, LIVELY = 0.3, 10.0  # a pixel that varies so much less than in other classes, where it varies by so many levels, is covered
+MARKED, ALONE = 0.05, 5.0  # share of a place's pixels with such edges or cover, and how many times that of the rest of the picture
+ALIGNED = 0.25  # share of pixels with fixed edges in the other classes too, above which they say nothing: digits, X-rays
 
 Progress = Callable[[int, int, str], None]
 Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
@@ -56,16 +61,15 @@ def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callabl
         raise Invalid(f"None of these classes has images in the {job['split']} split.", "Choose another split, or other classes.")
     steps = Steps(progress, stopped)
     steps.report(0, 0, "Reading images")
-    pixels = pixel_rows(
-        settings().cache, job["dataset_id"], squares, rows, lambda done, total: steps.report(done, total, "Reading images")
-    )
+    pixels = pixel_rows(settings().cache, job["dataset_id"], squares, rows, lambda done, total: steps.report(done, total, "Reading images"))
     labels = np.array([row.label for row in pixels.rows])
     wanted = [found.classes.index(name) for name in job["classes"]]
     counts = [int((labels == found.classes[k]).sum()) for k in wanted]
     steps.total = sum(counts) * (1 + EXPERIMENT)
     ask = _asking(found, squares, sum(counts) * EXPERIMENT, steps)
     asked = [[row.label for row in rows].count(found.classes[k]) for k in wanted]
-    facts, arrays = [], dict[str, np.ndarray]()
+    facts: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
     for place, (k, n, all_of_it) in enumerate(zip(wanted, counts, asked, strict=True)):
         steps.what = f"Looking at {found.classes[k]}"
         one: dict[str, Any] = {"name": found.classes[k], "n": n, "unreadable": all_of_it - n, "ids": []}
@@ -78,7 +82,7 @@ def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callabl
     return {"images": sum(counts), "unreadable": len(pixels.skipped)}
 
 
-EXPERIMENT = 16  # passes for each image of a class: 9 to find a place, 5 to test it, 2 without a change
+EXPERIMENT = 18  # passes for each image of a class: about 11 to find a place, 5 to test it, 2 without a change
 
 
 def _square(preprocess: Preprocess) -> Preprocess:
@@ -147,7 +151,7 @@ def _class(
     job: dict[str, Any],
     ask: Ask,
     steps: Steps,
-    arrays: dict[str, np.ndarray],
+    arrays: dict[str, Any],
     place: int,
 ) -> dict[str, Any]:
     rng = np.random.default_rng(job["seed"])
@@ -176,7 +180,9 @@ def _class(
     if len(found.classes) < 2:
         facts["untested"] = "The run knows one class only, so there is nothing to compare it with."
     elif len(own) < FEWEST or len(others) < FEWEST:
-        facts["untested"] = f"Too few images for an experiment: {len(own)} of this class and {len(others)} of others, at least {FEWEST} are needed."
+        facts["untested"] = (
+            f"Too few images for an experiment: {len(own)} of this class and {len(others)} of others, at least {FEWEST} are needed."
+        )
     else:
         experiment = find_mark(ask, own, _taken(pixels, others), k, attention.mean(0), rng)
         if isinstance(experiment, str):
@@ -233,10 +239,13 @@ def text_like(picture: np.ndarray) -> np.ndarray:
     grey = picture.astype(np.float32).mean(0)
     side = grey.shape[0]
     gradient = ndimage.morphological_gradient(grey, size=(2, 2))
-    strokes = gradient > max(24.0, float(threshold_otsu(gradient)) if gradient.max() > gradient.min() else 255.0)
-    closed = ndimage.binary_closing(np.pad(strokes, side // 16), np.ones((1, max(3, side // 32))))[side // 16 : -(side // 16), side // 16 : -(side // 16)]
+    level = float(threshold_otsu(gradient)) if gradient.max() > gradient.min() else 255.0  # type: ignore[no-untyped-call]
+    strokes = gradient > max(24.0, level)
+    closed = ndimage.binary_closing(np.pad(strokes, side // 16), np.ones((1, max(3, side // 32))))[
+        side // 16 : -(side // 16), side // 16 : -(side // 16)
+    ]
     found = np.zeros(grey.shape, bool)
-    for region in regionprops(ndimage.label(closed)[0]):
+    for region in regionprops(ndimage.label(closed)[0]):  # type: ignore[no-untyped-call]
         top, left, bottom, right = region.bbox
         high, wide = bottom - top, right - left
         if not (5 <= high <= side / 5 and wide >= 2 * high and region.extent > 0.4):
@@ -278,6 +287,7 @@ class Experiment:
 
     place: Place
     side: int
+    marked: bool  # all pictures of the class have the same edges or cover there, and nowhere else
     n_own: int  # images it was done on; others found the place
     n_others: int
     lost: list[float]  # mean and interval: share of what separates the class that covering takes away, beyond as large a place elsewhere
@@ -292,13 +302,16 @@ class Experiment:
     pasted: np.ndarray
 
     def facts(self) -> dict[str, Any]:
-        values = {key: getattr(self, key) for key in ("side", "n_own", "n_others", "lost", "gained", "left", "left_elsewhere", "became", "became_elsewhere")}
+        values = {
+            key: getattr(self, key)
+            for key in ("side", "marked", "n_own", "n_others", "lost", "gained", "left", "left_elsewhere", "became", "became_elsewhere")
+        }
         area = float(self.place.mask(self.side).mean())
         return {**values, "place": asdict(self.place), "area": area, "warning": self.warning}
 
     @property
     def warning(self) -> bool:
-        bar = max(LEAST, TIMES_AREA * float(self.place.mask(self.side).mean()))
+        bar = LEAST_MARKED if self.marked else max(LEAST, TIMES_AREA * float(self.place.mask(self.side).mean()))
         return self.lost[1] > bar and self.gained[1] > bar
 
 
@@ -315,11 +328,12 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
     if gap < 0.5:
         return "The network hardly tells this class from the others, so there is nothing to look for."
     common = Common(own, others)
-    likely = attention * common.distance
-    places = list(dict.fromkeys([*_windows(attention, side), *_windows(likely, side), *(Place(frame=max(1, round(f * side))) for f in FRAMES)]))
+    weights = (attention, attention * common.distance, common.marks.astype(np.float64))
+    windows = (place for weight in weights if weight.any() for place in _windows(weight, side))
+    places = list(dict.fromkeys([*windows, *(Place(frame=max(1, round(f * side))) for f in FRAMES)]))
 
     def lost(rows: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
-        answers = ask(covered(own[rows], place.mask(side)))
+        answers = ask(filled(own[rows], place))
         return (odds_own[rows] - _log_odds(answers, k)) / gap, answers
 
     def gained(rows: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
@@ -329,7 +343,10 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
     first, rest = _thirds(len(own)), _thirds(len(others))
     scores = np.array([min(lost(first[0], p)[0].mean(), gained(rest[0], p)[0].mean()) for p in places])
     areas = np.array([p.mask(side).mean() for p in places])
-    enough = np.flatnonzero(scores >= 0.7 * scores.max()) if scores.max() > 0 else np.array([int(scores.argmax())])
+    marked = np.array([common.marked(p.mask(side)) for p in places])
+    if marked.any():  # it is what is asked about
+        scores[~marked] = -np.inf
+    enough = np.flatnonzero(scores >= scores.max() - 0.15 * abs(scores.max()))
     best = places[int(enough[areas[enough].argmin()])]  # the smallest of those that do nearly as much
 
     elsewhere = list(_elsewhere(best, side, rng))
@@ -341,10 +358,13 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
     def changed(results: list[tuple[np.ndarray, np.ndarray]], among: np.ndarray, to: bool) -> tuple[int, int]:
         return sum(int(((answers.argmax(1) == k) == to)[among].sum()) for _, answers in results), len(results) * int(among.sum())
 
-    shown_own, shown_others = (rows[np.argsort(-effect)][:EXAMPLES] for rows, effect in ((first[1], here_own[0]), (rest[1], here_others[0])))
+    shown_own, shown_others = (
+        rows[np.argsort(-effect)][:EXAMPLES] for rows, effect in ((first[1], here_own[0]), (rest[1], here_others[0]))
+    )
     return Experiment(
         place=best,
         side=side,
+        marked=common.marked(best.mask(side)),
         n_own=len(first[1]),
         n_others=len(rest[1]),
         lost=_bounds(less),
@@ -355,7 +375,7 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
         became_elsewhere=changed(there_others, foreign, True),
         own=shown_own.tolist(),
         others=shown_others.tolist(),
-        covered=_pairs(own[shown_own], covered(own[shown_own], best.mask(side))),
+        covered=_pairs(own[shown_own], filled(own[shown_own], best)),
         pasted=_pairs(others[shown_others], common.put(others[shown_others], best.mask(side))),
     )
 
@@ -374,10 +394,20 @@ def _bounds(effects: np.ndarray) -> list[float]:
     return [float(effects.mean()), float(effects.mean()) - half, float(effects.mean()) + half]
 
 
-def covered(pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Each picture with the place in its own mean colour."""
-    changed = pictures.copy()
-    changed[:, :, mask] = pictures.mean((2, 3))[:, :, None].round().astype(np.uint8)
+def filled(pictures: np.ndarray, place: Place) -> np.ndarray:
+    """Each picture with the place filled from what lies beside it, towards the middle; of one colour it would be a mark itself."""
+    changed, side = pictures.copy(), pictures.shape[2]
+    if place.frame:
+        depth, end = place.frame - place.within, side - place.within
+        inner = pictures[:, :, place.frame : side - place.frame, place.frame : side - place.frame]
+        changed[:, :, place.within : end, place.within : end] = np.pad(inner, ((0, 0), (0, 0), (depth, depth), (depth, depth)), "symmetric")
+        return changed
+    moves = [(place.height, 0), (-place.height, 0), (0, place.width), (0, -place.width)]
+    sources = [(place.top + down, place.left + right) for down, right in moves]
+    within = [(top, left) for top, left in sources if 0 <= top <= side - place.height and 0 <= left <= side - place.width]
+    top, left = min(within, key=lambda at: abs(at[0] + (place.height - side) / 2) + abs(at[1] + (place.width - side) / 2))
+    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+    changed[:, :, rows, columns] = pictures[:, :, top : top + place.height, left : left + place.width]
     return changed
 
 
@@ -395,12 +425,36 @@ class Common:
         ratio, squares = (spread / usual) ** 2, spread**2 + usual**2
         # Bhattacharyya's distance of two normal distributions
         self.distance = (np.log((ratio + 1 / ratio + 2) / 4) / 4 + (self.mean - self.before) ** 2 / squares / 4).mean(0)
+        self.marks = _edges(own, others) | ((spread < STILL * usual) & (usual > LIVELY)).all(0)  # (S, S) bool
+        self.aligned = float(_edges(others, None).mean()) > ALIGNED
+
+    def marked(self, mask: np.ndarray) -> bool:
+        """Whether marks that no other class has lie there and, but for its rim, nowhere else."""
+        inside, outside = float(self.marks[mask].mean()), float(self.marks[~ndimage.binary_dilation(mask, iterations=2)].mean())
+        return not self.aligned and inside >= MARKED and inside >= ALONE * outside
 
     def put(self, pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
         changed = pictures.copy()
         new = self.mean[:, mask] + self.scale[:, mask] * (pictures[:, :, mask] - self.before[:, mask])
         changed[:, :, mask] = new.round().clip(0, 255).astype(np.uint8)
         return changed
+
+
+def _edges(own: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+    """(S, S) bool: where neighbouring pixels differ on average over the class's pictures, and not in those of others."""
+    found = np.zeros(own.shape[2:], bool)
+    for axis in (2, 3):
+        mean, error = _step(own, axis)
+        foreign, more = (np.zeros(()), np.zeros(())) if others is None else _step(others, axis)
+        sharp = (np.abs(mean) > STEP) & (np.abs(mean - foreign) > np.maximum(STEP, SHARP * np.sqrt(error + more)))
+        found |= np.pad(sharp, ((0, 1), (0, 0)) if axis == 2 else ((0, 0), (0, 1)))
+    return found
+
+
+def _step(pictures: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean difference of neighbouring pixels over the pictures, and the square of its standard error; a variance is at least 1."""
+    steps = np.diff(pictures.mean(1, dtype=np.float32), axis=axis - 1)
+    return steps.mean(0), (steps.var(0) + 1) / len(steps)
 
 
 def _windows(weight: np.ndarray, side: int) -> Iterator[Place]:

@@ -16,7 +16,7 @@ def superpixels(x: Tensor, preprocess: Preprocess, count: int) -> np.ndarray:
         pixels = np.repeat(pixels, 3, axis=2)  # SLIC measures colours in Lab, which grey has only as a colour
     found: np.ndarray = slic(pixels, n_segments=count, compactness=10, sigma=1, start_label=0, channel_axis=2)
     numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int64)
-    return numbers if numbers.max() > 0 else grid(*numbers.shape)
+    return numbers if numbers.max() > 0 else grid(x.shape[1], x.shape[2])
 
 
 def grid(height: int, width: int) -> np.ndarray:
@@ -28,4 +28,5 @@ def grid(height: int, width: int) -> np.ndarray:
 def seen(x: Tensor, preprocess: Preprocess) -> np.ndarray:
     """(H, W, C) float64 values in 0..1 of a normalised (C, H, W) picture."""
     values = x.detach().double().permute(1, 2, 0).numpy()
-    return np.clip(values * np.array(preprocess.std) + np.array(preprocess.mean), 0, 1)
+    seen: np.ndarray = np.clip(values * np.array(preprocess.std) + np.array(preprocess.mean), 0, 1)
+    return seen

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,17 +45,26 @@ class Parts:
         self.within(0, 1)
 
 
-def trust(
-    run_folder: str, file: str, method: str, target: int, settings: Mapping[str, Any], how: Mapping[str, Any], tick: Tick | None = None
-) -> dict[str, Any]:
-    """What one method's map of one picture is worth; settings: the method's, how: those of core.trust.PARAMS, all of them.
+def answer(
+    run_folder: str,
+    file: str,
+    method: str,
+    target: int,
+    settings: Mapping[str, Any],
+    how: Mapping[str, Any],
+    out: str,
+    progress: str,
+    stop: str,
+) -> None:
+    """Writes what the checks of one method's map of one picture found into the file out; how: core.trust.PARAMS, all of them."""
 
-    image (H, W, 3) uint8, map (H, W) float32, random_map of the first random network or None, deletion and insertion as of
-    curves(), completeness as of completeness(), randomised: rows as of alike(), infidelity, sensitivity; None where undefined.
-    """
-    found, config = loaded(run_folder), runs.load(runs.Path(run_folder)).config
-    array = read(file, found.preprocess)
-    return {"image": images.as_seen(array), **check(found, config, array, method, target, settings, how, tick)}
+    def work(tick: Tick) -> dict[str, Any]:
+        found, config = loaded(run_folder), runs.load(Path(run_folder)).config
+        array = read(file, found.preprocess)
+        facts = {"target": target, "how": dict(how), "image": images.as_seen(array)}
+        return {**facts, **check(found, config, array, method, target, settings, how, tick)}
+
+    attribute.written(work, out, progress, stop)
 
 
 def check(
@@ -67,9 +77,14 @@ def check(
     how: Mapping[str, Any],
     tick: Tick | None = None,
 ) -> dict[str, Any]:
-    """The same for a network that is loaded and a picture (C, H, W) uint8."""
-    networks = how["networks"] if how["randomise"] == "whole" else len(STAGES)
-    parts = Parts(1 + 2 + networks + 1 + how["noise"] + 1, tick)
+    """What one method's map of the picture (C, H, W) uint8 is worth; settings: those of the method.
+
+    map (H, W) float32, random_map of the first network with random weights (None where it has no weights), deletion and insertion as
+    of curves(), completeness: (delta, change) as in Maps, randomised: share of layers and alike(), infidelity as of foretold(),
+    sensitivity; None where undefined.
+    """
+    networks = rounds(found, how)
+    parts = Parts(1 + 2 + len(networks) + 1 + how["noise"] + 1, tick)
     seed = how["seed"]
 
     def explained(network: LoadedModel, x: Tensor, report: Tick | None = parts.within) -> attribute.Maps:
@@ -86,18 +101,19 @@ def check(
         answers[name] = curves(found, start, end, values, target, how, parts.within)
         parts.end()
     rows, random_map = [], None
-    for share, network in random_networks(found, config, how):
+    for seed_of, layers in networks:
+        network, share = randomised(found, config, seed_of, layers)
         other = explained(replace(found, model=network), x).map[0]
         random_map = other if random_map is None or how["randomise"] == "cascading" else random_map
         rows.append({"share": share, **alike(values, other)})
         parts.end()
-    told = foretold(found, x, values, target, how["squares"], seed)
+    told = foretold(found, x, values, target, squares(x, how["squares"], seed))
     parts.end()
     return {
         "map": values,
         "random_map": random_map,
         **answers,
-        "completeness": completeness(values, None if first.delta is None else float(first.delta[0])),
+        "completeness": None if first.delta is None or first.change is None else (float(first.delta[0]), float(first.change[0])),
         "randomised": rows,
         "infidelity": told,
         "sensitivity": sensitivity(lambda noisy: explained(found, noisy).map, x, how["noise"], how["radius"], seed, parts),
@@ -153,43 +169,37 @@ def curve(found: LoadedModel, start: Tensor, end: Tensor, order: np.ndarray, tar
     return answers
 
 
-def area(probabilities: list[float]) -> float:
-    """Under the curve, over shares of 0 to 1."""
-    return float(np.trapezoid(probabilities, dx=1 / (len(probabilities) - 1)))
-
-
-# Completeness -------------------------------------------------------------------------------------
-
-
-def completeness(values: np.ndarray, delta: float | None) -> dict[str, float] | None:
-    """delta: how far the sum of the map is from the change in score, change: that change; None where the method promises no sum."""
-    return None if delta is None else {"delta": delta, "change": float(values.sum(dtype=np.float64)) - delta}
-
-
 # Random weights -----------------------------------------------------------------------------------
 
 
-def random_networks(found: LoadedModel, config: RunConfig, how: Mapping[str, Any]) -> Iterator[tuple[float, nn.Module]]:
-    """(share of layers that are random, copy of the network); none where a network has no weights.
+def rounds(found: LoadedModel, how: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(seed, number of layers from the last) of each network with random weights; none where a network has no weights."""
+    layers = len(weighted(found.model))
+    if not layers:
+        return []
+    if how["randomise"] == "whole":
+        return [(how["seed"] + i, layers) for i in range(how["networks"])]
+    return [(how["seed"], count) for count in dict.fromkeys(max(1, round(stage * layers)) for stage in STAGES)]
+
+
+def weighted(model: nn.Module) -> list[str]:
+    """Names of the layers with weights of their own, in the order in which the network was built."""
+    return [name for name, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None]
+
+
+def randomised(found: LoadedModel, config: RunConfig, seed: int, layers: int) -> tuple[nn.Module, float]:
+    """A copy of the network whose last layers have random weights, and their share of all layers.
 
     Adebayo et al. 2018, Sanity Checks for Saliency Maps, arXiv:1810.03292. The random weights are those the network would begin
     its training with, so that their sizes are sound; a cascade makes them random from the last layer to the first.
     """
-    if not any(True for _ in found.model.parameters()):
-        return
-    rounds = range(how["networks"]) if how["randomise"] == "whole" else (0,)
-    for i in rounds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(how["seed"] + i)
-            fresh = create(found.architecture, len(found.classes), found.preprocess, config.layers, config.output)
-        fresh.eval().requires_grad_(False)
-        names = [name for name, module in fresh.named_modules() if next(module.parameters(recurse=False), None) is not None]
-        for stage in (1.0,) if how["randomise"] == "whole" else STAGES:
-            some = names[len(names) - max(1, round(stage * len(names))) :]
-            network = copy.deepcopy(found.model)
-            for name in some:
-                network.get_submodule(name).load_state_dict(own_state(fresh.get_submodule(name)), strict=False)
-            yield len(some) / len(names), network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = create(found.architecture, len(found.classes), found.preprocess, config.layers, config.output)
+    network, names = copy.deepcopy(found.model), weighted(fresh)
+    for name in names[len(names) - layers :]:
+        network.get_submodule(name).load_state_dict(own_state(fresh.get_submodule(name)), strict=False)
+    return network, layers / len(names)
 
 
 def own_state(module: nn.Module) -> dict[str, Tensor]:
@@ -206,7 +216,7 @@ def alike(one: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     if np.allclose(a, b, atol=1e-6):
         return {"rank": 1.0, "strength": 1.0, "ssim": 1.0}
     window = min(7, min(a.shape) - 1 + min(a.shape) % 2)  # odd
-    ssim = float(structural_similarity(a, b, data_range=2.0, win_size=window)) if window >= 3 else None
+    ssim = float(structural_similarity(a, b, data_range=2.0, win_size=window)) if window >= 3 else None  # type: ignore[no-untyped-call]
     return {"rank": correlation(a, b), "strength": correlation(np.abs(a), np.abs(b)), "ssim": ssim}
 
 
@@ -219,22 +229,31 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 # Infidelity and sensitivity -----------------------------------------------------------------------
 
 
-def foretold(found: LoadedModel, x: Tensor, values: np.ndarray, target: int, squares: int, seed: int) -> dict[str, float] | None:
+def squares(x: Tensor, number: int, seed: int) -> Tensor:
+    """(number, 1, H, W): 1 in a square of each, at random places."""
+    high, wide = x.shape[2:]
+    side = max(1, round(SQUARE * min(high, wide)))
+    random = np.random.default_rng(seed)
+    masks = torch.zeros(number, 1, high, wide)
+    for mask, y, z in zip(masks, random.integers(high - side + 1, size=number), random.integers(wide - side + 1, size=number), strict=True):
+        mask[:, y : y + side, z : z + side] = 1
+    return masks
+
+
+def batches(masks: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(masks, PER_CALL)
+
+
+def foretold(found: LoadedModel, x: Tensor, values: np.ndarray, target: int, masks: Tensor) -> dict[str, Any] | None:
     """infidelity: mean squared error with which the map, scaled as fits best, foretells what covering squares takes from the score;
     unexplained: the same as a share of those changes' mean square; None where nothing changes, or the map is 0 on all squares.
 
     Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, arXiv:1901.09392: removal of squares, which become the
     mean picture. agrees: whether the scale that fits best is positive.
     """
-    _, channels, high, wide = x.shape
-    side = max(1, round(SQUARE * min(high, wide)))
-    random = np.random.default_rng(seed)
-    masks = torch.zeros(squares, 1, high, wide)
-    for mask, y, z in zip(masks, random.integers(high - side + 1, size=squares), random.integers(wide - side + 1, size=squares), strict=True):
-        mask[:, y : y + side, z : z + side] = 1
     # Captum wants a map of the picture's shape: each channel carries an equal part of the pixel's value.
-    shared = torch.from_numpy(values).expand(1, channels, high, wide) / channels
-    taken = iter(masks.split(PER_CALL))
+    shared = torch.from_numpy(values).expand_as(x) / x.shape[1]
+    taken = iter(batches(masks))
 
     def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
         some = next(taken)
@@ -242,25 +261,24 @@ def foretold(found: LoadedModel, x: Tensor, values: np.ndarray, target: int, squ
 
     with torch.inference_mode():
         score = found.model(x)[0, target]
-        changes = torch.cat([score - found.model(x * (1 - some))[:, target] for some in masks.split(PER_CALL)])
+        changes = torch.cat([score - found.model(x * (1 - some))[:, target] for some in batches(masks)])
     sums = (masks[:, 0] * torch.from_numpy(values)).sum((1, 2))
     squared = float((changes**2).mean())
     if squared < 1e-12 or not sums.any():
         return None
-    error = float(infidelity(found.model, perturb, x, shared, target=target, n_perturb_samples=squares, max_examples_per_batch=PER_CALL, normalize=True))
-    return {"infidelity": error, "unexplained": max(0.0, error) / squared, "agrees": float(sums @ changes > 0)}
+    fit = {"n_perturb_samples": len(masks), "max_examples_per_batch": min(PER_CALL, len(masks)), "normalize": True}
+    error = float(infidelity(found.model, perturb, x, shared, target=target, **fit))
+    return {"infidelity": error, "unexplained": max(0.0, error) / squared, "agrees": bool(sums @ changes > 0)}
 
 
-def sensitivity(
-    explanation: Callable[[Tensor], np.ndarray], x: Tensor, noise: int, radius: float, seed: int, parts: Parts
-) -> float | None:
+def sensitivity(explanation: Callable[[Tensor], np.ndarray], x: Tensor, noise: int, radius: float, seed: int, parts: Parts) -> float | None:
     """The greatest change of the map under noise of up to radius (normalised units), as a share of its own length (Yeh et al. 2019)."""
 
-    def explained(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def explained(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
         given = inputs if isinstance(inputs, Tensor) else inputs[0]
         maps = torch.from_numpy(explanation(given))
         parts.end(len(given))
-        return maps
+        return (maps,)  # of a bare tensor Captum 0.9 would take each picture for an input of its own
 
     with attribute.private_randomness(seed):
         changed = float(sensitivity_max(explained, x, perturb_radius=radius, n_perturb_samples=noise, max_examples_per_batch=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,70 +130,75 @@ def said(attribution: Attribution) -> dict[str, Any]:
     return {"caption": " ".join(parts), "doubt": doubt}
 
 
-@st.fragment(key="board")
 def board(
     run: Run, path: Path, methods: Sequence[str], classes: Sequence[tuple[str, float]], *, key: str, actual: str | None = None, adjustable: bool = False
 ) -> None:  # fmt: skip
     """A row per method, a column per (class, probability), one colour scale a row; adjustable: with each method's settings."""
-    with frame.guarded("board"):
-        controls(key=f"{key}-controls")
+
+    def cells() -> list[list[Cell]]:
         weights = _weights(run)
-        rows = [[Cell(run.id, weights, path, m, label, _settings(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
-        slots = [st.container(key=f"{key}-{m}") for m in methods]
-        every = [cell for cells in rows for cell in cells]
-        found = dict(zip(every, look(every), strict=True))
+        return [[Cell(run.id, weights, path, m, label, _settings(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
+
+    def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
         picture = next((one.picture for one in found.values() if one.picture), None)
         notes = _notes(classes, actual)
-        for slot, method, cells in zip(slots, methods, rows, strict=True):
-            with slot:
-                _row(run, method, cells, [found[cell] for cell in cells], key, adjustable)
-                drawn = [
-                    _drawn(cell, found[cell], probability, notes[cell.label]) for cell, (_, probability) in zip(cells, classes, strict=True)
-                ]
+        for method, row_cells in zip(methods, rows, strict=True):
+            words, maps = st.columns([2, 5], gap="medium")
+            with words:
+                _head(run, method, row_cells, [found[cell] for cell in row_cells], key, adjustable)
+            with maps:
+                drawn = [_drawn(cell, found[cell], p, notes[cell.label]) for cell, (_, p) in zip(row_cells, classes, strict=True)]
                 row(catalog.method(method).title, drawn, picture=picture, key=f"{key}-{method}-maps")
-        if any(one.waits for one in found.values()):
-            _watch(every, _state(found.values()), "board")
+
+    controls(key=f"{key}-controls")
+    _followed(cells, draw)
 
 
-@st.fragment(key="beside")
 def beside(
     pair: Sequence[tuple[str, Run, Mapping[str, float]]], path: Path, method: str, labels: Sequence[str], *, key: str, actual: str | None
 ) -> None:
     """The same method for the same classes in two runs, each (letter, run, probability by class); a colour scale for each run."""
-    with frame.guarded("beside"):
-        controls(key=f"{key}-controls")
-        rows = [[Cell(run.id, _weights(run), path, method, label) for label in labels] for _, run, _ in pair]
-        slots = st.columns(len(pair), gap="medium")
-        every = [cell for cells in rows for cell in cells]
-        found = dict(zip(every, look(every), strict=True))
-        for slot, cells, (letter, run, chances) in zip(slots, rows, pair, strict=True):
+
+    def cells() -> list[list[Cell]]:
+        return [[Cell(run.id, _weights(run), path, method, label) for label in labels] for _, run, _ in pair]
+
+    def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
+        for slot, row_cells, (letter, run, chances) in zip(st.columns(len(pair), gap="medium"), rows, pair, strict=True):
             with slot:
                 (first, p), *_ = sorted(chances.items(), key=lambda c: -c[1])
                 st.markdown(f"**{letter}** {frame.plain(run.name)} says **{frame.plain(first)}** ({p:.1%}).")
-                notes = _notes([(label, chances.get(label, 0.0)) for label in chances], actual)
-                drawn = [_drawn(cell, found[cell], chances.get(cell.label), notes.get(cell.label, "")) for cell in cells]
-                picture = next((found[cell].picture for cell in cells if found[cell].picture), None)
+                notes = _notes(list(chances.items()), actual)
+                drawn = [_drawn(cell, found[cell], chances.get(cell.label), notes.get(cell.label, "")) for cell in row_cells]
+                picture = next((found[cell].picture for cell in row_cells if found[cell].picture), None)
                 row(f"{catalog.method(method).title} of {letter}", drawn, picture=picture, key=f"{key}-{letter}-maps")
-        st.caption("Each run has a colour scale of its own: the scores of two networks are not on one scale.")
-        if any(one.waits for one in found.values()):
-            _watch(every, _state(found.values()), "beside")
+
+    controls(key=f"{key}-controls")
+    _followed(cells, draw)
+    st.caption("Each run has a colour scale of its own: the scores of two networks are not on one scale.")
 
 
-@st.fragment(run_every=POLL)
-def _watch(cells: Sequence[Cell], drawn: list[tuple[Any, ...]], fragment: str) -> None:
-    """Draws the maps anew when something has come; it stands there only while something is to come."""
-    with frame.guarded("board"):
-        if _state(look(cells)) != drawn:
-            st.rerun(fragment)
+def _followed(cells: Callable[[], list[list[Cell]]], draw: Callable[[list[list[Cell]], Mapping[Cell, Held]], None]) -> None:
+    """Draws the maps, again and again while some are to come; the page is drawn anew when that begins or ends."""
+
+    def seen() -> tuple[list[list[Cell]], dict[Cell, Held]]:
+        rows = cells()
+        every = [cell for some in rows for cell in some]
+        return rows, dict(zip(every, look(every), strict=True))
+
+    def maps() -> None:
+        with frame.guarded("maps"):
+            rows, found = seen()
+            draw(rows, found)
+            if any(one.waits for one in found.values()) != waits:
+                st.rerun()
+
+    waits = any(one.waits for one in seen()[1].values())
+    st.fragment(maps, run_every=POLL if waits else None)()
 
 
 def _weights(run: Run) -> str:
     """What changes when the run learns on: maps of other weights are other maps."""
     return runs.maps_folder(runs.trained(run.id)).name
-
-
-def _state(found: Iterable[Held]) -> list[tuple[Any, ...]]:
-    return [(one.waits, one.done, one.total, one.asked is not None) for one in found]
 
 
 def _notes(classes: Sequence[tuple[str, float]], actual: str | None) -> dict[str, str]:
@@ -211,15 +216,18 @@ def _drawn(cell: Cell, one: Held, probability: float | None, note: str) -> dict[
     return facts | (one.drawn or {})
 
 
-def _row(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], key: str, adjustable: bool) -> None:
-    """The head of a row: what the method shows, what it costs or how far along it is, what can be set."""
+def _head(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], key: str, adjustable: bool) -> None:
+    """What the method shows, what it costs or how far along it is, what can be set."""
     facts = catalog.method(method)
-    with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-{method}-head"):
-        words = cost_words(run, method, dict(cells[0].settings), len(cells))
-        st.markdown(f"**{facts.title}**" + (f" :small[:gray[{words}]]" if adjustable else ""), width="stretch")
-        if any(one.waits for one in found):
-            done = sum(1.0 if not one.waits else one.done / max(1, one.total) for one in found) / len(found)
-            st.progress(min(1.0, done), _progress(cells, found), width=260)
+    words = cost_words(run, method, dict(cells[0].settings), len(cells))
+    st.markdown(f"**{facts.title}**" + (f" :small[:gray[{words}]]" if adjustable else ""))
+    st.caption(f"{facts.summary} {facts.trust}")
+    waits = any(one.waits for one in found)
+    if waits:
+        done = sum(1.0 if not one.waits else one.done / max(1, one.total) for one in found) / len(found)
+        st.progress(min(1.0, done), _progress(cells, found))
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        if waits:
             st.button("Stop", icon=":material/stop_circle:", type="tertiary", key=f"{key}-{method}-stop", on_click=stop, args=(cells,))
         elif any(one.stopped for one in found):
             st.button("Go on", icon=":material/play_arrow:", type="tertiary", key=f"{key}-{method}-again", on_click=again, args=(cells,))
@@ -228,7 +236,6 @@ def _row(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], ke
                 for param in explain.params(run.id, method):
                     form.field(param, titles=lambda o: catalog.OPTION_TITLES.get(o, o), key=_field(run, method, param))
                 st.button("As it was", icon=":material/undo:", type="tertiary", key=f"{key}-{method}-reset", on_click=_reset, args=(run, method))
-    st.caption(f"{facts.summary} {facts.trust}")
 
 
 def _progress(cells: Sequence[Cell], found: Sequence[Held]) -> str:

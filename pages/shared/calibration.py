@@ -37,7 +37,7 @@ def calibration(run: Run, e: Evaluation) -> None:
                 shown = core.calibration(e, found.value) or plain
         _diagram(e, shown)
     with right:
-        _says(plain)
+        _says(shown)
         if found is None:
             st.info(f"**{frame.plain(why.message)}** {frame.plain(why.hint)}" if why else "", icon=":material/thermostat:")
         else:
@@ -97,7 +97,7 @@ def _says(found: core.Calibration) -> None:
     gap = sure - right
     way = "about as often right as it is sure" if abs(gap) < 0.005 else f"{100 * abs(gap):.1f} points too {'sure' if gap > 0 else 'unsure'}"
     st.markdown(
-        f"On average **{sure:.1%} sure** and **{right:.1%} right**: {way}.\n\n"
+        f"{'With the temperature: on' if found.temperature != 1 else 'On'} average **{sure:.1%} sure** and **{right:.1%} right**: {way}.\n\n"
         f"**Expected calibration error {100 * found.error.value:.1f} points** (95 % interval {100 * found.error.low:.1f} to "
         f"{100 * found.error.high:.1f}), n = {found.n:,}.",
     )

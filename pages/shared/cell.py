@@ -86,8 +86,8 @@ def chosen(e: Evaluation) -> Choice | None:
     return st.session_state.get(CHOSEN)
 
 
-def images(current: Dataset, e: Evaluation) -> None:
-    """The chosen images; nothing while none are chosen."""
+def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
+    """The chosen images; nothing while none are chosen. closable: a person chose them, so they may be closed and are brought into view."""
     one = chosen(e)
     if one is None:
         return
@@ -95,7 +95,8 @@ def images(current: Dataset, e: Evaluation) -> None:
         counted = list(one.ids) if one.cell is None else list(evaluate.cell(e, *one.cell)["image_id"])
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader(f"{len(counted):,} image{'s' if len(counted) != 1 else ''}: {frame.plain(one.title)}", anchor=False)
-            st.button("Close", key="cell-close", icon=":material/close:", type="tertiary", on_click=close)
+            if closable:
+                st.button("Close", key="cell-close", icon=":material/close:", type="tertiary", on_click=close)
         with st.container(key="cell-said"):  # of one height, so that no picture moves away under the hand
             _said(e, one, counted)
         if not one.ids:
@@ -124,7 +125,7 @@ def images(current: Dataset, e: Evaluation) -> None:
             editable=True,
             first=_first(current, one, part),
             words={"remove": "Exclude", "flag": "Flag as ambiguous"},
-            shown=one.number,
+            shown=one.number if closable else None,
         )
         if pages > 1:
             st.pagination(pages, key=PAGE)
@@ -151,7 +152,9 @@ def _said(e: Evaluation, one: Choice, counted: list[str]) -> None:
         parts += [f"{into:,} more {'is' if into == 1 else 'are'} counted here now"] if into else []
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(f":material/sync: {', '.join(parts)}.", width="content")
-            st.button("Renew", key="cell-renew", type="tertiary", help="Shows what the cell holds now", on_click=choose_cell, args=(e, one.cell))
+            st.button(
+                "Renew", key="cell-renew", type="tertiary", help="Shows what the cell holds now", on_click=choose_cell, args=(e, one.cell)
+            )
 
 
 def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFrame, dict[str, Image]]:
@@ -228,7 +231,7 @@ def _sorted(e: Evaluation, table: pd.DataFrame, sort: str, found: dict[str, Imag
 
 def _first(current: Dataset, one: Choice, part: pd.DataFrame) -> list[str]:
     """Those classes lead that are likely meant: what the network said, and what stands there."""
-    if len(current.classes) <= 4:
+    if len(current.classes) <= 4 or (one.cell is None and len(current.classes) <= 12):
         return []
     likely: list[Any] = [*reversed(one.cell or ()), *part["predicted"].value_counts().index[:4], *part["actual"].value_counts().index[:4]]
     return [name for name in dict.fromkeys(likely) if name in current.classes]

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.metrics import TOO_FEW
-from core.types import EpochEnd, Evaluation
+from core.types import EpochEnd
 
 if TYPE_CHECKING:
     from core.calibration import Calibration
@@ -140,65 +140,6 @@ def curves(
         figure.update_yaxes(tickformat=".0%")
     else:
         figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def confusion(evaluation: Evaluation, as_share: bool, dark: bool) -> go.Figure:
-    """Rows actual, columns predicted; transparent squares over the heatmap carry the clicks a heatmap does not send."""
-    counts = evaluation.confusion
-    size = len(evaluation.classes)
-    totals = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    off = counts.copy()
-    np.fill_diagonal(off, 0)
-    # Mistakes have a scale of their own: beside a diagonal of hundreds a dozen errors would be white.
-    right = np.where(np.eye(size, dtype=bool), share, np.nan)
-    wrong = np.where(np.eye(size, dtype=bool) | (counts == 0), np.nan, share if as_share else counts)
-    classes = [escape(_short(c)) for c in evaluation.classes]
-    figure = base(f"Confusion matrix, {evaluation.split} (n = {evaluation.n:,})", max(340, min(760, 150 + 44 * size)))
-    background = "#14191a" if dark else "#ffffff"
-    axis = list(range(size))
-    teal, red = ("#1b6f67", "#b3472f") if dark else ("#9ad7cf", "#f08a6c")
-    for values, color, top in ((right, teal, 1.0), (wrong, red, float(np.nanmax(wrong)) if off.any() else 1.0)):
-        figure.add_heatmap(
-            z=values,
-            x=axis,
-            y=axis,
-            zmin=0,
-            zmax=top,
-            colorscale=[[0, background], [1, color]],
-            showscale=False,
-            hoverinfo="skip",
-            xgap=1,
-            ygap=1,
-        )
-    ys, xs = np.indices(counts.shape)
-    text = [f"{s:.0%}" if as_share else f"{c:,}" for c, s in zip(counts.ravel(), share.ravel(), strict=True)]
-    text = [t if c else "" for t, c in zip(text, counts.ravel(), strict=True)]
-    hover = [
-        f"actual {escape(evaluation.classes[y])}<br>predicted {escape(evaluation.classes[x])}<br>{counts[y, x]:,} images, {share[y, x]:.1%} of the row"
-        for y, x in zip(ys.ravel(), xs.ravel(), strict=True)
-    ]
-    figure.add_scatter(
-        x=xs.ravel(),
-        y=ys.ravel(),
-        mode="markers+text" if size <= 30 else "markers",
-        text=text,
-        textfont={"size": 13 if size <= 12 else 9, "color": "#e4eaea" if dark else "#1c2526"},
-        hovertext=hover,
-        hovertemplate="%{hovertext}<extra></extra>",
-        customdata=np.stack([ys.ravel(), xs.ravel()], axis=1),
-        marker={"symbol": "square", "size": max(6, (figure.layout.height - 124) / size), "opacity": 0, "color": "gray"},
-        selected={"marker": {"opacity": 0.25}},
-        unselected={"marker": {"opacity": 0}, "textfont": {"color": "#e4eaea" if dark else "#1c2526"}},
-        showlegend=False,
-    )
-    ticks = {"tickmode": "array", "tickvals": axis, "ticktext": classes, "showgrid": False, "range": [-0.5, size - 0.5]}
-    figure.update_xaxes(title="predicted", **ticks, tickangle=0 if size <= 10 and max(map(len, classes)) < 8 else -40)
-    figure.update_yaxes(title="actual", **ticks)
-    figure.update_yaxes(range=[size - 0.5, -0.5])
-    # A click counts for the nearest cell, so that the corners of a wide cell are clickable too.
-    figure.update_layout(margin={"l": 90, "b": 80}, hovermode="closest", hoverdistance=300)
     return figure
 
 
@@ -333,12 +274,22 @@ def reliability(found: Calibration, color: str, title: str) -> go.Figure:
         hovertemplate="%{hovertext}<extra></extra>",
     )
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": TRAIN, "dash": "dot", "width": 1.5}, hoverinfo="skip")
-    figure.add_bar(**bars, y=[b.n for _, b, _ in filled], yaxis="y2", marker_opacity=0.55, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>")
+    figure.add_bar(
+        **bars, y=[b.n for _, b, _ in filled], yaxis="y2", marker_opacity=0.55, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>"
+    )
     figure.update_layout(showlegend=False, hovermode="closest", barmode="overlay", margin={"l": 64})
-    figure.update_xaxes(title="how sure the network was (confidence)", range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title="how sure the network was (confidence)", range=[0, 1], tickformat=".0%", anchor="y2")
     figure.update_layout(
-        yaxis={"title": "how often right", "range": [0, 1.02], "tickformat": ".0%", "domain": [0.32, 1]},
-        yaxis2={"title": "images", "domain": [0, 0.2], "anchor": "x", "gridcolor": GRID, "nticks": 3, "rangemode": "tozero", "zeroline": False},
+        yaxis={"title": "how often right", "range": [0, 1.02], "tickformat": ".0%", "domain": [0.26, 1]},
+        yaxis2={
+            "title": "images",
+            "domain": [0, 0.2],
+            "anchor": "x",
+            "gridcolor": GRID,
+            "nticks": 3,
+            "rangemode": "tozero",
+            "zeroline": False,
+        },
     )
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -79,6 +79,24 @@ def url_choice(name: str, label: str, options: list[str], default: str, title: C
     elif st.session_state.get(name) not in options:
         st.session_state[name] = default
     value = st.selectbox(label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None)
+    if st.query_params.get(name) != value:
+        st.query_params[name] = str(value)
+    return str(value)
+
+
+def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
+    """One of several views of a page: a row of buttons whose choice is kept in the session and in the URL as ?name=; the URL wins."""
+
+    def changed() -> None:
+        st.query_params[name] = st.session_state[key]
+
+    if (given := st.query_params.get(name)) in options:
+        st.session_state[key] = given
+    elif st.session_state.get(key) not in options:
+        st.session_state[key] = next(iter(options))
+    value = st.segmented_control(
+        "View", list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed"
+    )
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)

@@ -14,7 +14,7 @@ from core.errors import AppError
 from core.metrics import TOO_FEW, wilson
 from core.settings import settings
 from core.types import Dataset, Evaluation, Interval, Run, RunConfig
-from pages.shared import frame, thumbs
+from pages.shared import frame, looks, thumbs
 from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
@@ -402,6 +402,7 @@ def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: lis
             )  # fmt: skip
         if on_test:
             st.warning("These are test images. Whoever chooses a run by them needs other images to test it.", icon=":material/lock_open:")
+            looks.open_test(a.run, b.run)
             judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
         found = compare.paired(judged[0], judged[1])
         st.markdown(verdict(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core import thresholds as core
 from core.metrics import TOO_FEW
@@ -25,12 +26,14 @@ def thresholds(e: Evaluation) -> None:
         "The network gives every class a probability. A threshold says from which probability on an image is taken for the class: a high "
         "one lets little in and misses much, a low one the other way round. Each class has its own."
     )
-    name = str(st.selectbox("Class", e.classes, key=f"threshold-class-{e.run_id}", persist_state="session", width=260))
+    top = st.container(horizontal=True, vertical_alignment="bottom", key="threshold-top")
+    with top:
+        name = str(st.selectbox("Class", e.classes, key=f"threshold-class-{e.run_id}", persist_state="session", width=240))
     found = core.curves(e, name)
     if found.auc is None:
         _undefined(e, found)
     else:
-        _one(e, name, found)
+        _one(e, name, found, top)
     _all(e)
 
 
@@ -47,7 +50,7 @@ def _undefined(e: Evaluation, found: core.Curves) -> None:
     st.info(f"Undefined: {why}, so there is nothing to tell apart. Choose another class or split.", icon=":material/info:")
 
 
-def _one(e: Evaluation, name: str, found: core.Curves) -> None:
+def _one(e: Evaluation, name: str, found: core.Curves, top: DeltaGenerator) -> None:
     chooses = e.split == "validation"
     key = _key(e, name)
 
@@ -58,7 +61,7 @@ def _one(e: Evaluation, name: str, found: core.Curves) -> None:
             st.toast("No threshold keeps out so many.", icon=":material/info:")
 
     if chooses:
-        with st.container(horizontal=True, vertical_alignment="center", key="threshold-goals"):
+        with top:
             for title, (goal, share, tip) in GOALS.items():
                 st.button(title, key=f"threshold-{goal}", help=tip, on_click=reach, args=(goal, share))
     else:
@@ -113,7 +116,7 @@ def _says(e: Evaluation, at: core.Threshold) -> None:
     name = frame.plain(at.name)
     verb = "is" if at.let_in == 1 else "are"
     st.markdown(
-        f"**At {at.threshold:.3f}:** catches {at.caught:,} of {at.positives:,} {name}; {at.let_in:,} of {at.others:,} others {verb} taken for "
+        f"**At {at.threshold:.3f}:** catches {at.caught:,} of {at.positives:,} {name} images; {at.let_in:,} of {at.others:,} others {verb} taken for "
         f"{name}."
     )
 

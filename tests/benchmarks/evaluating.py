@@ -101,7 +101,17 @@ def generate(name: str, classes: int, n: int) -> str:
     run_id = f"{RUN[:-4]}{classes:04x}"
     counts = {"train": 0, "validation": n, "test": 0}
     run = Run(
-        run_id, f"Made up {classes}", made.id, name, catalog.run_config({"architecture": "linear"}), names, snapshot.id, counts, at, "me", "x"
+        run_id,
+        f"Made up {classes}",
+        made.id,
+        name,
+        catalog.run_config({"architecture": "linear"}),
+        names,
+        snapshot.id,
+        counts,
+        at,
+        "me",
+        "x",
     )
     folder = settings().runs / run_id
     runs.create(folder, run, snapshot)

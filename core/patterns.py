@@ -1,0 +1,407 @@
+"""What a run's network looks for over many images: a background job whose result stays in the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+
+from core import catalog, images, jobs, launch, ledger, runs
+from core.errors import Invalid
+from core.metrics import TOO_FEW
+from core.types import SPLITS, Interval, Run
+
+EACH, MOST_EACH = 60, 1000  # images of a class
+MOST_CLASSES = 12  # looked at unless somebody chooses others
+FORWARD = 18  # passes of an image besides those of its map, about: see core.ml.patterns
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place that may give a class away, and what happened when it was filled, or put into other pictures.
+
+    lost and gained are shares of what separates the class from the others (log odds, means with 99 % intervals), beyond what a place
+    of the same size elsewhere does. Pairs are (answers that changed, answers in all).
+    """
+
+    place: str  # in words, as "the lower right corner"
+    area: float  # share of the picture
+    box: tuple[float, float, float, float]  # top, left, height, width as shares of the side; of a frame, its inside
+    frame: bool
+    marked: bool  # the class's pictures all have the same edges or cover there
+    warning: bool
+    n_own: int
+    n_others: int
+    lost: Interval
+    gained: Interval
+    left: tuple[int, int]
+    left_elsewhere: tuple[int, int]
+    became: tuple[int, int]
+    became_elsewhere: tuple[int, int]
+    covered: tuple[tuple[bytes, bytes], ...]  # PNG before and after, the strongest first
+    pasted: tuple[tuple[bytes, bytes], ...]
+    covered_ids: tuple[str, ...]
+    pasted_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """One class: shares are of the attention (absolute attribution, each image counting the same), means with 95 % intervals."""
+
+    name: str  # of today
+    n: int
+    unreadable: int
+    ids: tuple[str, ...]
+    picture: bytes  # PNG, the mean picture; empty without images
+    signed: np.ndarray  # (S, S) float32, the mean map
+    attention: np.ndarray  # (S, S) float32, adding up to 1
+    border: Interval | None  # share on the outer tenth of each side; None for fewer than two images
+    text: Interval | None  # share on text-like regions; None also where pictures are too small for letters
+    text_area: float  # their share of the area
+    text_images: int  # images that have any
+    mark: Mark | None
+    untested: str  # why there was no experiment; "" where there was one
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    run_id: str
+    split: str
+    method: str
+    each: int
+    seed: int
+    by: str
+    at: str
+    border_area: float
+    classes: tuple[Pattern, ...]
+
+    @property
+    def warned(self) -> list[Pattern]:
+        return [p for p in self.classes if p.mark is not None and p.mark.warning]
+
+
+@dataclass(frozen=True)
+class State:
+    """The newest job of a run."""
+
+    id: str
+    status: Literal["running", "done", "stopped", "failed", "lost"]
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+# The job ------------------------------------------------------------------------------------------
+
+
+def counts(run_id: str) -> dict[str, dict[str, int]]:
+    """Images the run knows by split and class; test is left out, for what is seen there would guide choices."""
+    found: dict[str, dict[str, int]] = {}
+    for row in runs.snapshot_rows(runs.folder(run_id)):
+        if row.split != "test":
+            of_split = found.setdefault(row.split, {})
+            of_split[row.label] = of_split.get(row.label, 0) + 1
+    return {split: found[split] for split in ("validation", "train") if split in found}
+
+
+def usual_classes(run_id: str, split: str) -> list[str]:
+    """Those with most images of the split, in the run's order."""
+    known = counts(run_id).get(split, {})
+    classes = runs.load(runs.folder(run_id)).classes
+    first = sorted(classes, key=lambda name: -known.get(name, 0))[:MOST_CLASSES]
+    return [name for name in classes if name in first]
+
+
+def seen(run_id: str, split: str, classes: Sequence[str], each: int) -> int:
+    """How many images a job with these settings looks at."""
+    known = counts(run_id).get(split, {})
+    return sum(min(each, known.get(name, 0)) for name in classes)
+
+
+def start(
+    run_id: str,
+    by: str,
+    *,
+    split: str = "validation",
+    classes: Sequence[str] | None = None,
+    each: int = EACH,
+    method: str = "",
+    seed: int = 0,
+) -> str:
+    """Starts a job that outlives the page and the server, and returns its id; that of the running one if there is one."""
+    folder = runs.trained(run_id)
+    job = _job(run_id, folder, split, classes, each, method, seed)
+    with _lock(folder):
+        current = _newest_state(folder)
+        if current is not None and current.status == "running":
+            return current.id
+        kept = _finished(folder)
+        for old in _jobs(folder):
+            if old != kept:
+                shutil.rmtree(old, ignore_errors=True)
+        return jobs.start(runs.patterns_folder(folder), "patterns-job", {**job, "by": by})
+
+
+def _job(run_id: str, folder: Path, split: str, classes: Sequence[str] | None, each: int, method: str, seed: int) -> dict[str, Any]:
+    run = runs.load(folder)
+    if not isinstance(each, int) or not 1 <= each <= MOST_EACH:
+        raise Invalid(f"Images per class are {each}.", f"Use a whole number from 1 to {MOST_EACH}.")
+    if split == "test":
+        raise Invalid("Test images are not looked at here.", "What is seen would guide what is done next. Choose validation or train.")
+    if split not in SPLITS:
+        raise Invalid(f"“{split}” is not a split.", "Choose validation or train.")
+    chosen = list(usual_classes(run_id, split) if classes is None else classes)
+    if not chosen:
+        raise Invalid("No class is chosen.", "Choose one class or more.")
+    if unknown := [name for name in chosen if name not in run.classes]:
+        raise Invalid(f"“{unknown[0]}” is not a class of this run.", f"Its classes are: {', '.join(run.classes)}.")
+    if not seen(run_id, split, chosen, each):
+        raise Invalid(f"None of these classes has {split} images.", "Choose another split, or other classes.")
+    reasons = launch.ask("core.ml.attribute", "describe", str(folder))["unsupported"]
+    method = method or usual_method(reasons)
+    catalog.method(method)
+    if reasons.get(method):
+        raise Invalid(reasons[method])
+    return {
+        "run_folder": str(folder), "dataset_id": run.dataset_id, "split": split, "classes": chosen, "each": each, "method": method,
+        "seed": seed, "weights": _weights(folder),
+    }  # fmt: skip
+
+
+def usual_method(unsupported: Mapping[str, str]) -> str:
+    """Grad-CAM is too coarse for a corner, and over many images the noise of the fast methods averages out."""
+    return next(name for name in ("input_x_gradient", "occlusion") if not unsupported.get(name))
+
+
+def _weights(folder: Path) -> list[int]:
+    found = runs.checkpoint(folder).stat()
+    return [found.st_mtime_ns, found.st_size]
+
+
+def _lock(folder: Path) -> FileLock:
+    home = runs.patterns_folder(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    return FileLock(home / "start.lock")
+
+
+def run_patterns_job(folder: Path) -> None:
+    """What the background process runs."""
+
+    def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
+        from core.ml.data import Stopped
+        from core.ml.patterns import look
+
+        try:
+            facts = look(folder, job, progress, stopped)
+        except Stopped:
+            return {"kind": "Stopped", "message": "The look was stopped.", "hint": "Start it again."}
+        return {"kind": "Done", **facts}
+
+    jobs.run(folder, "look at many images", work)
+
+
+def state(run_id: str) -> State | None:
+    """None before the first job."""
+    folder = runs.folder(run_id)
+    found = _newest_state(folder)
+    if found is not None and found.status == "lost":
+        with _lock(folder):  # so is one that is just starting
+            found = _newest_state(folder)
+    return found
+
+
+def _newest_state(folder: Path) -> State | None:
+    found = _jobs(folder)
+    if not found:
+        return None
+    _, alive, facts, end = jobs.read(found[-1])
+    kind = end.get("kind")
+    if kind in ("Done", "Stopped", "Failed"):
+        return State(found[-1].name, {"Done": "done", "Stopped": "stopped", "Failed": "failed"}[kind], **facts, **_said(end))  # type: ignore[arg-type]
+    if alive:
+        return State(found[-1].name, "running", **facts)
+    return State(found[-1].name, "lost", **facts, message="The look ended without a word.", hint="Start it again.")
+
+
+def _said(end: Mapping[str, Any]) -> dict[str, str]:
+    return {key: end[key] for key in ("message", "hint") if key in end}
+
+
+def stop(run_id: str) -> None:
+    for path in _jobs(runs.folder(run_id))[-1:]:
+        runs.request_stop(path)
+
+
+def _jobs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in runs.patterns_folder(folder).glob("*/job.json"))
+
+
+# What it found ------------------------------------------------------------------------------------
+
+
+def latest(run_id: str) -> Patterns | None:
+    """The newest result for the run's present weights."""
+    folder = runs.folder(run_id)
+    path = _finished(folder)
+    if path is None:
+        return None
+    run, words = runs.load(folder), ledger.names(runs.load(folder).dataset_id)
+    return _read(path, run, tuple(words.since(name, run.created_at) for name in run.classes))
+
+
+def _finished(folder: Path) -> Path | None:
+    if not runs.checkpoint(folder).exists():
+        return None
+    weights = _weights(folder)
+    for path in reversed(_jobs(folder)):
+        if (path / "patterns.json").exists() and runs.read_json(path / "job.json")["weights"] == weights:
+            return path
+    return None
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, run: Run, names: tuple[str, ...]) -> Patterns:
+    job, found = runs.read_json(path / "job.json"), runs.read_json(path / "patterns.json")
+    today = dict(zip(run.classes, names, strict=True))
+    with np.load(path / "patterns.npz", allow_pickle=False) as stored:
+        classes = tuple(_pattern(one, today[one["name"]], stored, place) for place, one in enumerate(found["classes"]))
+    keys = ("split", "method", "each", "seed", "by", "at")
+    return Patterns(run_id=run.id, **{key: job[key] for key in keys}, border_area=found["border_area"], classes=classes)
+
+
+def _pattern(one: Mapping[str, Any], name: str, stored: Any, place: int) -> Pattern:
+    empty = np.zeros((1, 1), np.float32)
+    has = one["n"] > 0
+    text = one.get("text")
+    return Pattern(
+        name=name,
+        n=one["n"],
+        unreadable=one["unreadable"],
+        ids=tuple(one["ids"]),
+        picture=images.png(stored[f"mean-{place}"]) if has else b"",
+        signed=stored[f"signed-{place}"].astype(np.float32) if has else empty,
+        attention=stored[f"attention-{place}"].astype(np.float32) if has else empty,
+        border=_interval(one.get("border")),
+        text=_interval(text and text["share"]),
+        text_area=text["area"] if text else 0.0,
+        text_images=text["images"] if text else 0,
+        mark=_mark(one["experiment"], stored, place) if "experiment" in one else None,
+        untested=one.get("untested", "" if has else "The split holds no image of this class."),
+    )
+
+
+def _interval(values: Sequence[float] | None) -> Interval | None:
+    return None if values is None else Interval(*values)
+
+
+def _mark(one: Mapping[str, Any], stored: Any, place: int) -> Mark:
+    where, side = one["place"], one["side"]
+    frame, edge = where["frame"] > 0, where["frame"] / side
+    top, left, height, width = (where[key] / side for key in ("top", "left", "height", "width"))
+    box = (edge, edge, 1 - 2 * edge, 1 - 2 * edge) if frame else (top, left, height, width)
+    return Mark(
+        place=words(box, frame),
+        box=box,
+        frame=frame,
+        lost=Interval(*one["lost"]),
+        gained=Interval(*one["gained"]),
+        covered=_pictures(stored[f"covered-{place}"]),
+        pasted=_pictures(stored[f"pasted-{place}"]),
+        **{key: one[key] for key in ("area", "marked", "warning", "n_own", "n_others")},
+        **{key: tuple(one[key]) for key in ("left", "left_elsewhere", "became", "became_elsewhere", "covered_ids", "pasted_ids")},
+    )
+
+
+def _pictures(pairs: np.ndarray) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((images.png(before), images.png(after)) for before, after in pairs)
+
+
+def words(box: Sequence[float], frame: bool) -> str:
+    """Where a place lies, for a sentence."""
+    if frame:
+        return "the frame around the picture"
+    top, left, height, width = box
+    down, right = top + height / 2, left + width / 2
+    row = "upper" if down < 1 / 3 else "lower" if down > 2 / 3 else ""
+    column = "left" if right < 1 / 3 else "right" if right > 2 / 3 else ""
+    if width > 0.9:
+        return f"the strip along the {'top' if row == 'upper' else 'bottom' if row else 'middle'}"
+    if height > 0.9:
+        return f"the strip along the {column or 'middle'}"
+    if row and column:
+        return f"the {row} {column} corner"
+    if row or column:
+        return f"the middle of the {row or column} edge"
+    return "the middle of the picture"
+
+
+def said(p: Pattern, border_area: float) -> list[str]:
+    """What was found for a class, a sentence each; the warning first."""
+    if not p.n or p.border is None:
+        return [p.untested] if p.untested else []
+    sentences = []
+    if p.mark is not None and p.mark.warning:
+        m = p.mark
+        seen_there = "The same marks stand there in all of its pictures. " if m.marked else ""
+        sentences.append(
+            f"This class may be read from {m.place}, {m.area:.0%} of the picture. {seen_there}Filling it changes the answer of "
+            f"{m.left[0]} of {m.left[1]} pictures; filling as much elsewhere {m.left_elsewhere[0]} of {m.left_elsewhere[1]}. "
+            f"What its pictures share there turns {m.became[0]} of {m.became[1]} pictures of other classes into it; from elsewhere "
+            f"{m.became_elsewhere[0]} of {m.became_elsewhere[1]}."
+        )
+        sentences.append(
+            f"In score: filling takes away {_percent(m.lost)} of what separates the class from the others, the shared part brings "
+            f"{_percent(m.gained)} (99 % intervals, {m.n_own} and {m.n_others} images)."
+        )
+    elif p.mark is not None and p.mark.marked:
+        sentences.append(
+            f"Its pictures all have the same marks in {p.mark.place}, perhaps a watermark. The network makes little use of it: filling it "
+            f"takes away {_percent(p.mark.lost)} of what separates the class, putting it elsewhere brings {_percent(p.mark.gained)}."
+        )
+    n = f"n = {p.n}" + (", few: a rough figure" if p.n < TOO_FEW else "")
+    sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {border_area:.0%} of the area ({n}).")
+    if p.text is not None and p.text_images:
+        sentences.append(
+            f"{_percent(p.text)} lies on text-like regions, {p.text_area:.1%} of the area ({p.text_images} of {p.n} images have one)."
+        )
+    elif p.text is not None:
+        sentences.append("No image has a text-like region.")
+    if p.untested:
+        sentences.append(p.untested)
+    return sentences
+
+
+def _percent(share: Interval) -> str:
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+
+
+def as_json(found: Patterns) -> dict[str, Any]:
+    def interval(i: Interval | None) -> dict[str, float] | None:
+        return None if i is None else {"value": i.value, "low": i.low, "high": i.high}
+
+    return {
+        "run": found.run_id,
+        "split": found.split,
+        "method": found.method,
+        "border_area": found.border_area,
+        "per_class": {
+            p.name: {
+                "n": p.n,
+                "border": interval(p.border),
+                "text": interval(p.text),
+                "text_area": p.text_area,
+                "warning": bool(p.mark and p.mark.warning),
+                "place": p.mark.place if p.mark else None,
+                "said": said(p, found.border_area),
+            }
+            for p in found.classes
+        },
+    }
