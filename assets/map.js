@@ -23,7 +23,7 @@ const SHAPES = {
   in: "M3.5 8h9M8 3.5v9",
   fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
 };
-const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", split: "Split" };
+const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", split: "Split", answer: "Answer" };
 
 // Colours are numbers as they lie in the buffer, alpha, blue, green, red ----------------------------
 
@@ -78,8 +78,8 @@ class Points {
     this.n = answer.ids.length;
     this.x = Uint16Array.from(answer.x);
     this.y = Uint16Array.from(answer.y);
-    this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits };
-    this.code = { label: answer.label, predicted: answer.predicted, split: answer.split };
+    this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits, answer: answer.answers ?? [] };
+    this.code = { label: answer.label, predicted: answer.predicted, split: answer.split, answer: answer.answer ?? [] };
     // Shuffled, the same each time: in the order of a list the last class would cover the others.
     this.order = Uint32Array.from({ length: this.n }, (_, i) => i);
     let seed = 1;
@@ -342,7 +342,7 @@ class View {
     const { colour } = this.data;
     let code = points.code[colour];
     let names = points.named[colour];
-    let color = (name) => this.data[colour === "split" ? "splits" : "classes"].find((c) => c.name === name)?.color ?? "#8a8f98";
+    let color = (name) => this.data[{ split: "splits", answer: "answers" }[colour] ?? "classes"].find((c) => c.name === name)?.color ?? "#8a8f98";
     if (colour === "cluster") {
       const bytes = Uint8Array.from(atob(this.data.clusters ?? ""), (c) => c.charCodeAt(0));
       code = new Int16Array(bytes.buffer);

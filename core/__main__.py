@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run")
     p.add_argument("image", help="a file, or the id of an image of the run's dataset")
     p.add_argument("--method", required=True, help=", ".join(catalog.METHODS))
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the method's own settings, such as steps=64")
     p.add_argument("--target", help="the class to explain; default: the likeliest")
     p.add_argument("--out", type=Path, required=True)
     p.set_defaults(verb=explain_)
@@ -268,16 +269,22 @@ def teach_(args: argparse.Namespace) -> dict[str, Any]:
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The values of --architecture and --set, checked."""
-    values: dict[str, Any] = {"architecture": args.architecture}
-    for pair in args.set:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadArgument(f"“{pair}” is not KEY=VALUE.")
-        values[key] = value
+    values: dict[str, Any] = {"architecture": args.architecture, **pairs(args.set)}
     try:
         catalog.run_config(values)
     except Invalid as e:
         raise BadArgument(str(e)) from None
+    return values
+
+
+def pairs(given: list[str]) -> dict[str, str]:
+    """What --set names."""
+    values = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadArgument(f"“{pair}” is not KEY=VALUE.")
+        values[key] = value
     return values
 
 
@@ -385,9 +392,21 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
             file = settings().images / dataset.image(run.dataset_id, args.image).path
         except NotFound:
             raise NotFound(f"“{args.image}” is neither a file nor the id of an image of {run.dataset_name}.") from None
-    found = explain.explain(args.run, file.resolve(), args.method, args.target)
+    try:
+        chosen = explain.settings_of(args.run, args.method, pairs(args.set))
+    except Invalid as e:
+        raise BadArgument(str(e)) from None
+    asked = explain.ask(args.run, file.resolve(), args.method, args.target, chosen)
+    while not asked.done:
+        done, total = explain.progress(asked)
+        if total:
+            progress(done, total, "Passes through the network")
+        time.sleep(0.25)
+    say("")
+    found = explain.answer(asked)
     write(args.out, explain.overlay_png(found))
-    return {"method": found.method, "target": found.target, "probability": found.probability, "delta": found.delta, "out": str(args.out)}
+    facts = {"target": found.target, "probability": found.probability, "delta": found.delta, "change": found.change, "notes": found.notes}
+    return {"method": found.method, "settings": chosen, **facts, "out": str(args.out)}
 
 
 def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import archive, embed, export, glossary, images, label, launch, runs, store, uploads
+from core import archive, embed, evaluate, export, glossary, images, label, launch, runs, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.settings import settings
 from core.types import SPLITS, Image
@@ -214,16 +214,22 @@ async def changes(request: Request) -> Response:
 
 
 async def map_points(request: Request) -> Response:
-    """The embedding map: a place in 0..4095 for each image, and what it carries, as indexes into lists of words."""
+    """The embedding map: a place in 0..4095 for each image, and what it carries, as indexes into lists of words.
+
+    ?run= asks for that run's answers to its validation images in place of the last lesson's, and whether they are right.
+    """
     _user(request)
+    run_id = request.query_params.get("run")
 
     def points() -> dict[str, Any]:
         dataset_id = request.path_params["dataset"]
         found = embed.latest(dataset_id)
         if found is None:
             raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
-        ids, carried, answers = found.ids.tolist(), store.carried(dataset_id), embed.answers(dataset_id)
-        predicted = {} if answers is None else dict(zip(answers["image_id"], answers["predicted"], strict=True))
+        ids, carried = found.ids.tolist(), store.carried(dataset_id)
+        rows = evaluate.evaluate(run_id, "validation").rows if run_id else embed.answers(dataset_id)
+        predicted = {} if rows is None else dict(zip(rows["image_id"], rows["predicted"], strict=True))
+        wrong = dict(zip(rows["image_id"], rows["true"] != rows["predicted"], strict=True)) if run_id and rows is not None else {}
         # An image that was taken out since the map was made keeps its place: clusters count in the order of the points.
         here = [carried.get(i) for i in ids]
         labels = sorted({one.label for one in here if one and one.label is not None} | set(predicted.values()))
@@ -238,6 +244,8 @@ async def map_points(request: Request) -> Response:
             "predicted": [index.get(predicted.get(i), -1) for i in ids],
             "splits": list(SPLITS),
             "split": [SPLITS.index(one.split) if one else -1 for one in here],
+            "answers": ["right", "wrong"],
+            "answer": [int(wrong.get(i, -1)) for i in ids],
         }
 
     return JSONResponse(await anyio.to_thread.run_sync(points), headers={"Cache-Control": "no-store"})

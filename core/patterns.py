@@ -59,8 +59,8 @@ class Pattern:
     unreadable: int
     ids: tuple[str, ...]
     picture: bytes  # PNG, the mean picture; empty without images
-    signed: np.ndarray  # (S, S) float32, the mean map
-    attention: np.ndarray  # (S, S) float32, adding up to 1
+    signed: np.ndarray  # (S, S) float32, the mean map, smoothed for the eye
+    attention: np.ndarray  # (S, S) float32, the mean of absolute maps, adding up to about 1; smoothed too
     border: Interval | None  # share on the outer tenth of each side; None for fewer than two images
     text: Interval | None  # share on text-like regions; None also where pictures are too small for letters
     text_area: float  # their share of the area
@@ -79,6 +79,7 @@ class Patterns:
     by: str
     at: str
     border_area: float
+    aligned: bool  # most classes have fixed shapes, as digits have: marks that all pictures share say nothing there
     classes: tuple[Pattern, ...]
 
     @property
@@ -274,7 +275,9 @@ def _read(path: Path, run: Run, names: tuple[str, ...]) -> Patterns:
     with np.load(path / "patterns.npz", allow_pickle=False) as stored:
         classes = tuple(_pattern(one, today[one["name"]], stored, place) for place, one in enumerate(found["classes"]))
     keys = ("split", "method", "each", "seed", "by", "at")
-    return Patterns(run_id=run.id, **{key: job[key] for key in keys}, border_area=found["border_area"], classes=classes)
+    return Patterns(
+        run_id=run.id, **{key: job[key] for key in keys}, border_area=found["border_area"], aligned=found["aligned"], classes=classes
+    )
 
 
 def _pattern(one: Mapping[str, Any], name: str, stored: Any, place: int) -> Pattern:
@@ -307,6 +310,8 @@ def _mark(one: Mapping[str, Any], stored: Any, place: int) -> Mark:
     frame, edge = where["frame"] > 0, where["frame"] / side
     top, left, height, width = (where[key] / side for key in ("top", "left", "height", "width"))
     box = (edge, edge, 1 - 2 * edge, 1 - 2 * edge) if frame else (top, left, height, width)
+    facts: dict[str, Any] = {key: one[key] for key in ("area", "marked", "warning", "n_own", "n_others")}
+    facts |= {key: tuple(one[key]) for key in ("left", "left_elsewhere", "became", "became_elsewhere", "covered_ids", "pasted_ids")}
     return Mark(
         place=words(box, frame),
         box=box,
@@ -315,8 +320,7 @@ def _mark(one: Mapping[str, Any], stored: Any, place: int) -> Mark:
         gained=Interval(*one["gained"]),
         covered=_pictures(stored[f"covered-{place}"]),
         pasted=_pictures(stored[f"pasted-{place}"]),
-        **{key: one[key] for key in ("area", "marked", "warning", "n_own", "n_others")},
-        **{key: tuple(one[key]) for key in ("left", "left_elsewhere", "became", "became_elsewhere", "covered_ids", "pasted_ids")},
+        **facts,
     )
 
 

@@ -24,7 +24,7 @@ KINDS = {
     "split": "Validation images against test images.",
 }
 MOST_FOLDERS = 40  # with more of them, the folders above
-MOST_MEASURED = 5000  # images whose brightness is taken from their thumbnails, 1 s; of more, only where Loupe has looked at all images
+MOST_MEASURED = 5000  # images whose brightness is taken from their thumbnails, 2 s; of more, only where Loupe has looked at all images
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,4 +137,11 @@ def _brightness(dataset_id: int, found: list[Image | None]) -> list[float]:
     if len(found) > MOST_MEASURED:
         return [np.nan] * len(found)
     pack = images.ThumbPack(settings().thumbs, dataset_id)
-    return [np.nan if i is None else images.brightness(pack.read(i.thumb_offset, i.thumb_size)) for i in found]
+
+    def measured(image: Image) -> float:
+        try:
+            return images.brightness(pack.read(image.thumb_offset, image.thumb_size))
+        except OSError:  # no thumbnail, or none that can be read
+            return np.nan
+
+    return [np.nan if i is None else measured(i) for i in found]

@@ -156,16 +156,16 @@ def ask(
     return explain.question(run_id, file, "core.ml.trust", *_question(run_id, method, target, settings, how))
 
 
-def stored(
+def place(
     run_id: str,
     file: Path,
     method: str,
     target: str,
     settings: Mapping[str, Any] | None = None,
     how: Mapping[str, Any] | None = None,
-) -> bool:
-    """Whether the outcome is there without any work."""
-    return explain.place(run_id, file, *_question(run_id, method, target, settings, how)).exists()
+) -> Path:
+    """Where the outcome is stored, once it is."""
+    return explain.place(run_id, file, *_question(run_id, method, target, settings, how))
 
 
 def _question(

@@ -15,7 +15,9 @@ from core.errors import AppError, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame, thumbs
-from pages.shared.board import board, cost_words
+from pages.shared.board import board, cost_words, settings_of
+from pages.shared.erase import erase
+from pages.shared.trust import trust
 
 VIEWS = {"one": "One picture", "many": "Many pictures"}
 PARTS = {"maps": "Maps", "trust": "Can it be trusted?", "erase": "Erase and ask again", "inside": "Inside the network"}
@@ -210,7 +212,7 @@ def answer_line(picture: Picture, answer: Prediction) -> None:
 
 def choose_methods(run: Run) -> list[str]:
     """Every method with what a map of it costs; one that the network does not support says why."""
-    chosen = []
+    chosen: list[str] = []
     with st.popover("Methods", icon=":material/checklist:", key="explain-methods"):
         for name, why in explain.supported(run.id).items():
             facts = catalog.method(name)
@@ -222,29 +224,43 @@ def choose_methods(run: Run) -> list[str]:
     return chosen
 
 
-def choose_classes(run: Run, picture: Picture, answer: Prediction) -> list[tuple[str, float]]:
-    """The two likeliest, the label, and any other."""
+def offered(picture: Picture, answer: Prediction) -> list[str]:
+    """The two likeliest classes, and the label."""
     first = [label for label, _ in answer.top(2)]
-    if picture.label in answer.classes and picture.label not in first:
-        first.append(picture.label)
-    chances = dict(zip(answer.classes, answer.probabilities, strict=True))
-    chosen = st.multiselect(
-        "Classes", answer.classes, default=first, format_func=lambda c: f"{c} · {chances[c]:.1%}", key=f"classes-{run.id}-{picture.id}",
-        max_selections=MOST_CLASSES, label_visibility="collapsed", placeholder="Choose classes", persist_state="session",
-    )  # fmt: skip
-    return [(label, chances[label]) for label in chosen]
+    return first if picture.label in first or picture.label not in answer.classes else [*first, str(picture.label)]
 
 
 def maps(run: Run, picture: Picture, answer: Prediction) -> None:
+    """Every method chosen for every class chosen."""
+    chances = dict(zip(answer.classes, answer.probabilities, strict=True))
     with st.container(horizontal=True, vertical_alignment="bottom", key="explain-what"):
         methods = choose_methods(run)
-        classes = choose_classes(run, picture, answer)
+        classes = st.multiselect(
+            "Classes", answer.classes, default=offered(picture, answer), format_func=lambda c: f"{c} · {chances[c]:.1%}",
+            key=f"classes-{run.id}-{picture.id}", max_selections=MOST_CLASSES, label_visibility="collapsed", placeholder="Choose classes",
+            persist_state="session",
+        )  # fmt: skip
     if not methods:
         st.caption("Choose at least one method.")
     elif not classes:
         st.caption("Choose at least one class.")
     else:
-        board(run, picture.path, methods, classes, actual=picture.label, adjustable=True, key="maps")
+        board(run, picture.path, methods, [(c, chances[c]) for c in classes], actual=picture.label, adjustable=True, key="maps")
+
+
+def trusted(run: Run, picture: Picture, answer: Prediction) -> None:
+    """What the chosen methods' maps are worth, for one class."""
+    with st.container(horizontal=True, vertical_alignment="center", key="explain-trusted"):
+        methods = choose_methods(run)
+        target = st.segmented_control(
+            "The maps for", offered(picture, answer), default=offered(picture, answer)[0], required=True, format_func=frame.plain,
+            key=f"trust-{run.id}-{picture.id}", label_visibility="collapsed",
+        )  # fmt: skip
+    if not methods:
+        st.caption("Choose at least one method.")
+    else:
+        settings_by_method = {m: dict(settings_of(run, m)) for m in methods}
+        trust(run, picture.path, methods, str(target), key="trust", settings=settings_by_method)
 
 
 def one(current: Dataset, run: Run) -> None:
@@ -255,6 +271,10 @@ def one(current: Dataset, run: Run) -> None:
             part = url_view("part", PARTS, key="explain-part")
             if part == "maps":
                 maps(run, picture, answer)
+            elif part == "trust":
+                trusted(run, picture, answer)
+            elif part == "erase":
+                erase(run, picture.path, picture.name, key="erase")
 
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:

@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable
 
-import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
@@ -117,7 +116,7 @@ def test_a_run_of_one_class_says_that_being_right_says_nothing(trained_copy: Tra
         assert not app.error and "This run knows one class only" in said(app), (view, said(app))
 
 
-def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Trained) -> None:
     app = page(trained_copy)
     control = next(c for c in app.get("button_group") if "test" in [o for o in c.options])
     control.set_value("test").run()

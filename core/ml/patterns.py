@@ -27,6 +27,7 @@ from core.types import Preprocess, SnapshotRow
 
 BATCH = 32
 BORDER = 0.1  # of each side: the frame whose attention is measured
+SMOOTH = 0.02  # of the side: standard deviation by which mean maps are smoothed for the eye; numbers are of the maps as they are
 FEWEST = 10  # images of a class, and of the others, for an experiment
 EXAMPLES = 4  # pictures kept of an experiment
 SMALLEST_TEXT = 64  # pixels: letters need more than a picture of a smaller side has
@@ -42,7 +43,9 @@ CONFIDENCE, LEAST, LEAST_MARKED, TIMES_AREA = 0.99, 1 / 12, 0.01, 2.0
 SHARP, STEP = 6.0, 4.0  # standard errors and brightness levels by which an edge of the mean picture stands out
 STILL, LIVELY = 0.3, 10.0  # a pixel that varies so much less than in other classes, where it varies by so many levels, is covered
 MARKED, ALONE = 0.05, 5.0  # share of a place's pixels with such edges or cover, and how many times that of the rest of the picture
-ALIGNED = 0.25  # share of pixels with fixed edges in the other classes too, above which they say nothing: digits, X-rays
+ANY_MARKS = (
+    0.01  # share of a class's pixels; where most classes have so many, their things lie at fixed places (digits) and it says nothing
+)
 
 Progress = Callable[[int, int, str], None]
 Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
@@ -67,6 +70,7 @@ def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callabl
     counts = [int((labels == found.classes[k]).sum()) for k in wanted]
     steps.total = sum(counts) * (1 + EXPERIMENT)
     ask = _asking(found, squares, sum(counts) * EXPERIMENT, steps)
+    aligned = _aligned(pixels, labels, job["seed"])
     asked = [[row.label for row in rows].count(found.classes[k]) for k in wanted]
     facts: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
@@ -74,11 +78,14 @@ def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callabl
         steps.what = f"Looking at {found.classes[k]}"
         one: dict[str, Any] = {"name": found.classes[k], "n": n, "unreadable": all_of_it - n, "ids": []}
         if n:
-            one |= _class(found, squares, pixels, labels, k, job, ask, steps, arrays, place)
+            one |= _class(found, squares, pixels, labels, k, job, ask, steps, arrays, place, aligned)
         facts.append(one)
     with open(folder / "patterns.npz", "wb") as f:
         np.savez_compressed(f, **arrays)
-    runs.write_json(folder / "patterns.json", {"classes": facts, "side": squares.crop, "border_area": float(_border(squares.crop).mean())})
+    runs.write_json(
+        folder / "patterns.json",
+        {"classes": facts, "side": squares.crop, "border_area": float(_border(squares.crop).mean()), "aligned": aligned},
+    )
     return {"images": sum(counts), "unreadable": len(pixels.skipped)}
 
 
@@ -153,17 +160,19 @@ def _class(
     steps: Steps,
     arrays: dict[str, Any],
     place: int,
+    aligned: bool,
 ) -> dict[str, Any]:
-    rng = np.random.default_rng(job["seed"])
+    rng = np.random.default_rng(job["seed"])  # of the places for comparison
     mine = np.flatnonzero(labels == found.classes[k])
-    others = rng.permutation(np.flatnonzero(labels != found.classes[k]))[: max(len(mine), 2 * FEWEST)]
+    others = _others(labels, found.classes[k], job["seed"])
     own = _taken(pixels, mine)
     signed = _maps(found, how, own, k, job["method"], steps)
     weight = np.abs(signed).sum((1, 2), keepdims=True)
     signed = signed / np.where(weight > 0, weight, 1)  # each image counts the same
     attention = np.abs(signed)
-    arrays[f"signed-{place}"] = signed.mean(0)
-    arrays[f"attention-{place}"] = attention.mean(0)
+    smooth = SMOOTH * how.crop
+    arrays[f"signed-{place}"] = ndimage.gaussian_filter(signed.mean(0), smooth).astype(np.float32)
+    arrays[f"attention-{place}"] = ndimage.gaussian_filter(attention.mean(0), smooth).astype(np.float32)
     arrays[f"mean-{place}"] = images.as_seen(own.mean(0).round().astype(np.uint8))
     facts: dict[str, Any] = {
         "ids": [pixels.rows[i].image_id for i in mine],
@@ -184,7 +193,7 @@ def _class(
             f"Too few images for an experiment: {len(own)} of this class and {len(others)} of others, at least {FEWEST} are needed."
         )
     else:
-        experiment = find_mark(ask, own, _taken(pixels, others), k, attention.mean(0), rng)
+        experiment = find_mark(ask, own, _taken(pixels, others), k, attention.mean(0), rng, aligned)
         if isinstance(experiment, str):
             facts["untested"] = experiment
         else:
@@ -193,6 +202,22 @@ def _class(
             facts["experiment"]["pasted_ids"] = [pixels.rows[others[i]].image_id for i in experiment.others]
             arrays[f"covered-{place}"], arrays[f"pasted-{place}"] = experiment.covered, experiment.pasted
     return facts
+
+
+def _others(labels: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """As many images of other classes, at random."""
+    count = max(int((labels == name).sum()), 2 * FEWEST)
+    return np.random.default_rng(seed).permutation(np.flatnonzero(labels != name))[:count]
+
+
+def _aligned(pixels: Pixels, labels: np.ndarray, seed: int) -> bool:
+    """Whether most classes have marks, as classes of digits have."""
+    found = []
+    for name in np.unique(labels):
+        mine, others = np.flatnonzero(labels == name), _others(labels, name, seed)
+        if min(len(mine), len(others)) >= FEWEST:
+            found.append(float(Common(_taken(pixels, mine), _taken(pixels, others)).marks.mean()) > ANY_MARKS)
+    return len(found) > 1 and sum(found) > len(found) / 2
 
 
 def _taken(pixels: Pixels, rows: np.ndarray) -> np.ndarray:
@@ -315,11 +340,13 @@ class Experiment:
         return self.lost[1] > bar and self.gained[1] > bar
 
 
-def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: np.ndarray, rng: np.random.Generator) -> Experiment | str:
+def find_mark(
+    ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: np.ndarray, rng: np.random.Generator, aligned: bool = False
+) -> Experiment | str:
     """Tries places that draw attention and look alike in all pictures of the class on a third of the images, and tests the best
     on the rest; a sentence where nothing can be tested.
 
-    own, others: (N, C, S, S) uint8. Effects are of the log odds of class k, as shares of their distance between own and others.
+    own, others: (N, C, S, S) uint8; aligned: things lie at fixed places in most classes, so that marks say nothing. Effects are of the log odds of class k, as shares of their distance between own and others.
     """
     side = own.shape[2]
     logits_own, logits_others = ask(own), ask(others)
@@ -343,7 +370,7 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
     first, rest = _thirds(len(own)), _thirds(len(others))
     scores = np.array([min(lost(first[0], p)[0].mean(), gained(rest[0], p)[0].mean()) for p in places])
     areas = np.array([p.mask(side).mean() for p in places])
-    marked = np.array([common.marked(p.mask(side)) for p in places])
+    marked = np.array([not aligned and common.marked(p.mask(side)) for p in places])
     if marked.any():  # it is what is asked about
         scores[~marked] = -np.inf
     enough = np.flatnonzero(scores >= scores.max() - 0.15 * abs(scores.max()))
@@ -364,7 +391,7 @@ def find_mark(ask: Ask, own: np.ndarray, others: np.ndarray, k: int, attention: 
     return Experiment(
         place=best,
         side=side,
-        marked=common.marked(best.mask(side)),
+        marked=bool(marked[places.index(best)]),
         n_own=len(first[1]),
         n_others=len(rest[1]),
         lost=_bounds(less),
@@ -426,12 +453,11 @@ class Common:
         # Bhattacharyya's distance of two normal distributions
         self.distance = (np.log((ratio + 1 / ratio + 2) / 4) / 4 + (self.mean - self.before) ** 2 / squares / 4).mean(0)
         self.marks = _edges(own, others) | ((spread < STILL * usual) & (usual > LIVELY)).all(0)  # (S, S) bool
-        self.aligned = float(_edges(others, None).mean()) > ALIGNED
 
     def marked(self, mask: np.ndarray) -> bool:
         """Whether marks that no other class has lie there and, but for its rim, nowhere else."""
         inside, outside = float(self.marks[mask].mean()), float(self.marks[~ndimage.binary_dilation(mask, iterations=2)].mean())
-        return not self.aligned and inside >= MARKED and inside >= ALONE * outside
+        return inside >= MARKED and inside >= ALONE * outside
 
     def put(self, pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
         changed = pictures.copy()
@@ -440,12 +466,12 @@ class Common:
         return changed
 
 
-def _edges(own: np.ndarray, others: np.ndarray | None) -> np.ndarray:
+def _edges(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(S, S) bool: where neighbouring pixels differ on average over the class's pictures, and not in those of others."""
     found = np.zeros(own.shape[2:], bool)
     for axis in (2, 3):
         mean, error = _step(own, axis)
-        foreign, more = (np.zeros(()), np.zeros(())) if others is None else _step(others, axis)
+        foreign, more = _step(others, axis)
         sharp = (np.abs(mean) > STEP) & (np.abs(mean - foreign) > np.maximum(STEP, SHARP * np.sqrt(error + more)))
         found |= np.pad(sharp, ((0, 1), (0, 0)) if axis == 2 else ((0, 0), (0, 1)))
     return found

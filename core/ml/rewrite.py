@@ -226,6 +226,7 @@ def _merge_normalisations(traced: fx.GraphModule) -> None:
 LINEAR = (
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, Addition_Module,
 )  # fmt: skip
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 EPSILON = 1e-6
 
 
@@ -247,10 +248,8 @@ def set_rules(model: fx.GraphModule, gamma: float) -> None:
     for layer in leaves(model):
         layer.rule = IdentityRule() if isinstance(layer, POINTWISE) else EpsilonRule(EPSILON)
     for node in model.graph.nodes:
-        if gamma and node.op == "call_module" and isinstance(convolution := model.get_submodule(str(node.target)), nn.Conv2d):
-            after = [user for user in node.users if not _is(model, user, (nn.ReLU,))]
-            if not after and _positive(model, node.args[0]):
-                convolution.rule = GammaRule(gamma)
+        if gamma and _is(model, node, (nn.Conv2d,)) and _positive(model, node.args[0]) and _clipped(model, node):
+            model.get_submodule(node.target).rule = GammaRule(gamma)
 
 
 def _is(model: fx.GraphModule, node: Any, kinds: tuple[type[nn.Module], ...]) -> bool:
@@ -259,9 +258,14 @@ def _is(model: fx.GraphModule, node: Any, kinds: tuple[type[nn.Module], ...]) ->
 
 def _positive(model: fx.GraphModule, node: Any) -> bool:
     """Whether what comes out of the node is never below 0."""
-    while _is(model, node, (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
+    while _is(model, node, POOLS):
         node = node.args[0]
     return _is(model, node, (nn.ReLU,))
+
+
+def _clipped(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether what comes out of the node goes nowhere but into ReLUs."""
+    return all(_is(model, user, (nn.ReLU,)) or (_is(model, user, POOLS) and _clipped(model, user)) for user in node.users)
 
 
 def without_biases(model: fx.GraphModule) -> fx.GraphModule:
@@ -283,8 +287,7 @@ class ReLU6(nn.ReLU):
     """ReLU6 that guided backpropagation takes for what it is, a ReLU: whose slope is 0 above 6, too."""
 
     def forward(self, x: Tensor) -> Tensor:
-        clipped: Tensor = F.relu6(x)
-        return clipped
+        return F.relu6(x)  # type: ignore[no-any-return]
 
 
 class TwoReLUs(nn.Module):

@@ -137,7 +137,7 @@ def board(
 
     def cells() -> list[list[Cell]]:
         weights = _weights(run)
-        return [[Cell(run.id, weights, path, m, label, _settings(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
+        return [[Cell(run.id, weights, path, m, label, settings_of(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
 
     def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
         picture = next((one.picture for one in found.values() if one.picture), None)
@@ -262,7 +262,7 @@ def _field(run: Run, method: str, param: Param) -> str:
     return f"setting-{run.id}-{method}-{param.name}"
 
 
-def _settings(run: Run, method: str) -> tuple[tuple[str, Any], ...]:
+def settings_of(run: Run, method: str) -> tuple[tuple[str, Any], ...]:
     """What differs from the method's own settings."""
     fields = [(param, _field(run, method, param)) for param in explain.params(run.id, method)]
     return tuple((param.name, st.session_state[key]) for param, key in fields if form.changed(param, None, key))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.finder import Curve
     from core.slices import Slice
     from core.thresholds import Curves, Threshold
+    from core.trust import Curves as Covering
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
 CLASS_COLORS = (
@@ -333,6 +334,29 @@ def slice_dots(found: Sequence[Slice], overall: float, n: int, split: str) -> go
     figure.update_xaxes(title="accuracy, 95 % interval (dotted: all images)", tickformat=".0%", range=[max(0, low - 0.03), 1.015])
     labels = [f"{escape(_short(s.name, 24))}  <b>{s.right:,} of {s.n:,}</b>" for s in found]
     figure.update_yaxes(type="category", tickmode="array", tickvals=names, ticktext=labels, range=[len(found) - 0.5, -0.5], automargin=True)
+    return figure
+
+
+def covering(found: Covering, kind: Literal["deletion", "insertion"], target: str) -> go.Figure:
+    """Probability of a class while a picture is covered in the order of a map, or shown again, beside random orders."""
+    steps = len(found.own) - 1
+    shares = [i / steps for i in range(steps + 1)]
+    figure = base(f"{kind.capitalize()} (n = {steps + 1} pictures)", 280)
+    for i, one in enumerate(found.random):
+        figure.add_scatter(
+            x=shares, y=one, mode="lines", name="at random", legendgroup="random", showlegend=i == 0, hoverinfo="skip",
+            line={"color": TRAIN, "width": 1}, opacity=0.6,
+        )  # fmt: skip
+    if found.reverse is not None:
+        figure.add_scatter(x=shares, y=found.reverse, mode="lines", name="least first", line={"color": TEST, "dash": "dash"})
+    figure.add_scatter(
+        x=shares, y=found.own, mode="lines+markers", name="most first", line={"color": VALIDATION, "width": 2}, marker={"size": 4},
+        hovertemplate="%{x:.0%}: %{y:.1%}<extra></extra>",
+    )  # fmt: skip
+    legend = {"y": -0.32, "yanchor": "top", "x": 0, "xanchor": "left"}
+    figure.update_layout(showlegend=True, hovermode="closest", legend=legend, margin={"b": 76})
+    figure.update_xaxes(title=f"pixels {'covered' if kind == 'deletion' else 'shown'} (share)", tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_yaxes(title=f"probability of {escape(_short(target))}", tickformat=".0%", range=[-0.03, 1.03])
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import streamlit as st
 
-from pages.shared.figures import SPLIT_COLORS
+from pages.shared.figures import SPLIT_COLORS, TEST, VALIDATION
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _MAP = st.components.v2.component(
@@ -33,7 +33,7 @@ def embedding_map(
     key: str,
     token: str,
     version: str | int,
-    colour: Literal["label", "cluster", "predicted", "split"],
+    colour: Literal["label", "cluster", "predicted", "split", "answer"],
     classes: Iterable[Mapping[str, str]],
     clusters: Sequence[int] | None,
     dataset_id: int,
@@ -53,6 +53,7 @@ def embedding_map(
             "colour": colour,
             "classes": [{"name": each["name"], "color": each["color"]} for each in classes],
             "splits": [{"name": name, "color": color} for name, color in SPLIT_COLORS.items()],
+            "answers": [{"name": "right", "color": VALIDATION}, {"name": "wrong", "color": TEST}],
             # as a list the clusters of 100,000 images would be most of what a rerun sends
             "clusters": None if clusters is None else base64.b64encode(np.asarray(clusters, dtype="<i2").tobytes()).decode(),
             "dataset_id": dataset_id,

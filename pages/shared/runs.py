@@ -482,6 +482,8 @@ def _pictures(current: Dataset, p: compare.Paired, cell: str) -> pd.DataFrame | 
     event = thumbs.image_grid(current, images, key="flipped-grid", split=p.split, notes=notes, size=150, editable=True)
     if pages > 1:
         st.pagination(pages, key="flipped-page")
+    if event.open:
+        st.session_state["why-image"] = event.open
     st.caption("Surest answers first. On a picture is its label, under it what A and B said. A wrong label can be corrected right here.")
     drawer(current, event.open, "train")
     return part
@@ -497,7 +499,8 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
         return
     if st.session_state.get("why-image") not in found:
         st.session_state["why-image"] = next(iter(found))
-    strip = list(found.values())[:STRIP]
+    chosen = found[st.session_state["why-image"]]
+    strip = list({image.id: image for image in [*list(found.values())[:STRIP], chosen]}.values())
     event = thumbs.image_grid(current, strip, key="why-grid", split=split, size=64, caption="label")
     if event.open:
         st.session_state["why-image"] = event.open
@@ -522,6 +525,7 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
                 "Classes", list(dict.fromkeys(c for chances in answers for c in chances)), default=first, key=f"why-classes-{a.id}-{b.id}-{image.id}"
             )
         st.markdown(f"{frame.plain(image.source)}, labelled **{frame.plain(image.label or 'nothing')}**.")
+        st.caption(f"{catalog.method(method).summary} {catalog.method(method).trust}")
         if labels:
             beside([("A", a, answers[0]), ("B", b, answers[1])], path, method, labels, key="why", actual=image.label)
         else:
