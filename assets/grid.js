@@ -480,7 +480,7 @@ class View {
     requestAnimationFrame(() => {
       const { top } = this.grid.getBoundingClientRect();
       if (top >= 0 && top < innerHeight - 160) return;
-      this.root.style.scrollMarginTop = "15rem";
+      this.root.style.scrollMarginTop = innerWidth < 640 ? "19rem" : "15rem"; // with the words above it
       this.root.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     });
   }

@@ -744,8 +744,10 @@ class View {
     if (key === "Home" && !onButton) return this.go([this.cursor?.[0] ?? 0, -1]), true;
     if (key === "End" && !onButton) return this.go([this.cursor?.[0] ?? 0, last]), true;
     if ((key === "Enter" || key === " ") && !onButton) return this.cursor && this.pick(this.cursor), true;
-    if (key === "+" || key === "=") return this.zoomBy(1.5), true;
-    if (key === "-" || key === "_") return this.zoomBy(1 / 1.5), true;
+    const { left, head, cell } = this.lies;
+    const here = this.cursor ? [left + (Math.max(0, this.cursor[1]) + 0.5 - this.x) * cell, head + (Math.max(0, this.cursor[0]) + 0.5 - this.y) * cell] : [];
+    if (key === "+" || key === "=") return this.zoomBy(1.5, ...here), true;
+    if (key === "-" || key === "_") return this.zoomBy(1 / 1.5, ...here), true;
     if (key === "0") return this.fit(), true;
     if (key === "?") return this.showKeys(), true;
     return false;

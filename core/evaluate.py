@@ -58,8 +58,7 @@ def _evaluate(run: Run, split: str, today: bool, classes: tuple[str, ...]) -> Ev
     if today:
         labels, index = store.labels(run.dataset_id), {c: i for i, c in enumerate(classes)}
         true = np.fromiter((index.get(labels.get(i) or "", -1) for i in stored.ids), int, len(stored.ids))
-        here = np.fromiter((i in labels for i in stored.ids), bool, len(stored.ids))
-        changed = int(((true != stored.true) & here).sum())
+        changed = sum(stored.ids[i] in labels for i in np.flatnonzero(true != stored.true))  # an image that is gone has no label to change
     return _judged(run.id, split, classes, stored, true, changed, today)
 
 
@@ -222,9 +221,15 @@ def _kept(key: tuple[Any, ...], make: Callable[[], Kept]) -> Kept:
     found = make()
     with _lock:
         _memory[key] = found
-        while len(_memory) > 32 or (len(_memory) > 2 and sum(one.probabilities.nbytes for one in _memory.values()) > HELD):
+        while len(_memory) > 32 or (len(_memory) > 2 and _bytes() > HELD):
             _memory.popitem(last=False)
     return found
+
+
+def _bytes() -> int:
+    """What the kept probabilities take; those that are a part of others take nothing."""
+    arrays = [one.probabilities if one.probabilities.base is None else one.probabilities.base for one in _memory.values()]
+    return sum({id(array): array.nbytes for array in arrays}.values())
 
 
 def _predictions_file(folder: Path) -> Path:
@@ -331,8 +336,9 @@ def most_confused(evaluation: Evaluation) -> list[tuple[str, str, int]]:
     off = evaluation.confusion.copy()
     np.fill_diagonal(off, 0)
     order = np.argsort(-off, axis=None, kind="stable")[: int((off > 0).sum())]
-    pairs = (np.unravel_index(i, off.shape) for i in order)
-    return [(evaluation.classes[y], evaluation.classes[x], int(off[y, x])) for y, x in pairs]
+    ys, xs = np.unravel_index(order, off.shape)
+    classes = evaluation.classes
+    return [(classes[y], classes[x], n) for y, x, n in zip(ys.tolist(), xs.tolist(), off[ys, xs].tolist(), strict=True)]
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

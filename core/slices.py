@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -105,8 +104,8 @@ def _folders(found: list[Image | None], classes: set[str]) -> list[str | None]:
     """The folder of each image, without a last one that only repeats a class."""
 
     def parts(image: Image) -> tuple[str, ...]:
-        folder = PurePosixPath(image.source).parent.parts
-        return folder[:-1] if folder and folder[-1] in classes else folder
+        *folder, _ = image.source.split("/")
+        return tuple(folder[:-1] if folder and folder[-1] in classes else folder)
 
     paths = [None if i is None else parts(i) for i in found]
     for depth in range(max((len(p) for p in paths if p is not None), default=0), 0, -1):

@@ -192,7 +192,8 @@ def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
 def labels(dataset_id: int) -> dict[str, str | None]:
     """Today's label of every image."""
     with reading() as c:
-        return {i: label for i, label in c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id))}
+        found = c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id)).all()  # at once: twice as fast
+    return {row[0]: row[1] for row in found}
 
 
 def version(dataset_id: int) -> tuple[int, int]:

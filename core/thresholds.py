@@ -60,8 +60,15 @@ def _scores(e: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(n,) probability of the class, NaN where a row has one that is no number, and whether the image is the class."""
     if name not in e.classes:
         raise Invalid(f"This run has no class “{name}”.", f"Choose one of: {', '.join(e.classes[:20])}.")
-    scores = np.where(np.isfinite(e.probabilities).all(1), e.probabilities[:, e.classes.index(name)], np.nan)
-    return scores, (e.rows["true"] == name).to_numpy(bool)
+    valid, true = _rows(e)
+    place = e.classes.index(name)
+    return np.where(valid, e.probabilities[:, place], np.nan), true == place
+
+
+@lru_cache(maxsize=4)
+def _rows(e: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) whether all probabilities are numbers, and the place of the true class."""
+    return np.isfinite(e.probabilities).all(1), e.rows["true"].map({c: i for i, c in enumerate(e.classes)}).to_numpy(int)
 
 
 @lru_cache(maxsize=2048)
@@ -131,9 +138,10 @@ def _auc_interval(area: float, positives: int, negatives: int) -> Interval:
 
 def at(e: Evaluation, name: str, threshold: float) -> Threshold:
     """What the threshold catches and lets in."""
-    parts: tuple[Part, ...] = ("caught", "missed", "let in", "kept out")
-    caught, missed, let_in, kept_out = (len(images(e, name, threshold, part)) for part in parts)
-    return Threshold(name, threshold, caught, caught + missed, let_in, let_in + kept_out)
+    scores, is_class = _scores(e, name)
+    taken, valid = scores >= threshold, ~np.isnan(scores)
+    caught, positives = int((taken & is_class).sum()), int((valid & is_class).sum())
+    return Threshold(name, threshold, caught, positives, int(taken.sum()) - caught, int(valid.sum()) - positives)
 
 
 def images(e: Evaluation, name: str, threshold: float, part: Part) -> list[str]:

@@ -211,6 +211,10 @@ def _curves(row: Mapping[str, Any] | None) -> Curves | None:
 # In words -----------------------------------------------------------------------------------------
 
 
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
 def area(probabilities: Sequence[float]) -> float:
     """Under a curve over shares of 0 to 1, by trapezoids: its mean height."""
     return float(np.trapezoid(probabilities, dx=1 / (len(probabilities) - 1)))
@@ -260,7 +264,7 @@ def _completeness(found: tuple[float, float] | None) -> Finding:
     if abs(change) < LEAST_FALL:
         return Finding(
             "completeness", "undefined", "undefined",
-            f"The score changes by {change:.2f} only from the picture without evidence to this one, so no share of it can be given.",
+            f"The score changes by {_two(change)} only from the picture without evidence to this one, so no share of it can be given.",
         )  # fmt: skip
     error = abs(delta / change)
     mark: Mark = "good" if error <= COMPLETE else "doubt" if error <= NEARLY_COMPLETE else "bad"
@@ -269,7 +273,7 @@ def _completeness(found: tuple[float, float] | None) -> Finding:
         "completeness",
         mark,
         f"{error:.0%} off",
-        f"Its parts {does} to the change in score: off by {error:.0%} ({delta:+.2f} of {change:+.2f}).",
+        f"Its parts {does} to the change in score: off by {error:.0%} ({_two(delta)} of {_two(change)}).",
     )
 
 
@@ -282,17 +286,20 @@ def _randomised(t: Trust) -> Finding:
         return Finding("randomised", "undefined", "undefined", "A network with random weights gives a map that is the same everywhere.")
     mean = float(np.mean(known))
     ssim = [one.ssim for one in whole if one.ssim is not None]
-    of = f"{len(known)} random networks, {min(known):.2f} to {max(known):.2f}" if len(known) > 1 else "1 random network"
-    beside = f"rank correlation {mean:.2f} ({of})" + (f", SSIM {np.mean(ssim):.2f}" if ssim else "")
+    of = f"{len(known)} random networks, {_two(min(known))} to {_two(max(known))}" if len(known) > 1 else "1 random network"
+    beside = f"rank correlation {_two(mean)} ({of})" + (f", SSIM {_two(float(np.mean(ssim)))}" if ssim else "")
     if mean >= SAME:
         return Finding(
-            "randomised", "bad", f"{mean:.2f}", f"This map would look the same for a network that has learned nothing: {beside}."
+            "randomised", "bad", f"{_two(mean)}", f"This map would look the same for a network that has learned nothing: {beside}."
         )
     if mean >= PARTLY_SAME:
         return Finding(
-            "randomised", "doubt", f"{mean:.2f}", f"Part of this map would look the same for a network that has learned nothing: {beside}."
+            "randomised",
+            "doubt",
+            f"{_two(mean)}",
+            f"Part of this map would look the same for a network that has learned nothing: {beside}.",
         )
-    return Finding("randomised", "good", f"{mean:.2f}", f"For a network that has learned nothing the map is another one: {beside}.")
+    return Finding("randomised", "good", f"{_two(mean)}", f"For a network that has learned nothing the map is another one: {beside}.")
 
 
 def _infidelity(t: Trust) -> Finding:
@@ -302,7 +309,10 @@ def _infidelity(t: Trust) -> Finding:
     beside = f"{explained:.0%} of the change in score under {t.how['squares']} covered squares (infidelity {t.infidelity:.3g})"
     if not t.agrees:
         return Finding(
-            "infidelity", "bad", f"{t.unexplained:.2f}", f"Where it says for, covering speaks against: it foretells the opposite, {beside}."
+            "infidelity",
+            "bad",
+            f"{t.unexplained:.2f}",
+            f"Covering what it marks as for raises the score: it foretells the opposite of what happens, {beside}.",
         )
     mark: Mark = "good" if explained >= FORETOLD else "doubt" if explained >= PARTLY_FORETOLD else "bad"
     does = {"good": "most", "doubt": "a part", "bad": "hardly anything"}[mark]

@@ -1,7 +1,8 @@
 """How often a run is right, and exactly where it is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pandas as pd
 import streamlit as st
 
 from core import api, dataset, evaluate
@@ -45,11 +46,9 @@ def percent(share: Interval | None) -> str:
     return "undefined" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
-def shows(e: Evaluation, text: str, title: str, ids: Sequence[str], key: str, sort: str = "confident") -> None:
-    """A number on the page that leads to its images."""
-    st.button(
-        text, key=key, type="tertiary", disabled=not len(ids), on_click=cell.choose, args=(e, title, list(ids)), kwargs={"sort": sort}
-    )
+def shows(e: Evaluation, text: str, title: str, ids: Callable[[], Sequence[str]], key: str, sort: str = "listed") -> None:
+    """A number on the page that leads to its images, which are looked up only then."""
+    st.button(text, key=key, type="tertiary", on_click=lambda: cell.choose(e, title, list(ids()), sort=sort))
 
 
 def headline(current: Dataset, e: Evaluation) -> None:
@@ -70,10 +69,8 @@ def headline(current: Dataset, e: Evaluation) -> None:
             + (": too few to call it an accuracy" if few else ""),
             width="content",
         )
-        rows = e.rows.sort_values("confidence", ascending=False, kind="stable")
-        hit = rows["true"] == rows["predicted"]
-        shows(e, f"{right:,} right", "right answers", rows["image_id"][hit], "all-right")
-        shows(e, f"{e.n - right:,} wrong", "mistakes", rows["image_id"][~hit], "all-mistakes")
+        shows(e, f"{right:,} right", "right answers", lambda: _right(e), "all-right", "confident")
+        shows(e, f"{e.n - right:,} wrong", "mistakes", lambda: evaluate.mistakes(e)["image_id"], "all-mistakes", "confident")
         since_training(current, e)
     if e.n >= TOO_FEW:
         small = [f"balanced accuracy {percent(e.balanced_accuracy)}", f"macro F1 {percent(e.macro_f1)}"]
@@ -83,20 +80,33 @@ def headline(current: Dataset, e: Evaluation) -> None:
         st.caption("  ·  ".join(small))
 
 
+def _right(e: Evaluation) -> Sequence[str]:
+    rows = evaluate.cell(e, None, None)
+    return list(rows["image_id"][rows["true"] == rows["predicted"]])
+
+
 def since_training(current: Dataset, e: Evaluation) -> None:
     """What has become of the labels since: counts that lead to their images."""
-    if not e.changed and not e.without_label:
-        return
-    trained = evaluate.evaluate(e.run_id, e.split, today=False).rows
-    now = e.rows.set_index("image_id")["true"].reindex(trained["image_id"])
+
+    def then_and_now() -> pd.DataFrame:
+        trained = evaluate.evaluate(e.run_id, e.split, today=False).rows
+        return trained.assign(now=e.rows.set_index("image_id")["true"].reindex(trained["image_id"]).to_numpy())
+
+    def changed() -> list[str]:
+        rows = then_and_now()
+        other = list(rows["image_id"][(rows["now"] != rows["true"]).to_numpy()])
+        return [image.id for image in dataset.images_of(current.id, other)]
+
+    def left_out() -> list[str]:
+        rows = then_and_now()
+        return list(rows["image_id"][rows["now"].isna()])
+
     if e.changed:
-        other = trained["image_id"][(now.to_numpy() != trained["true"].to_numpy())]
-        here = [image.id for image in dataset.images_of(current.id, list(other))]
         text = f":material/edit: {e.changed:,} label{'s' if e.changed != 1 else ''} changed since training"
-        shows(e, text, "labels changed since training", here, "changed", "listed")
+        shows(e, text, "labels changed since training", changed, "changed")
     if e.without_label:
         text = f":material/label_off: {e.without_label:,} left out: no label of this run's classes"
-        shows(e, text, "left out", list(trained["image_id"][now.isna().to_numpy()]), "left-out", "listed")
+        shows(e, text, "left out", left_out, "left-out")
 
 
 def caveats(current: Dataset, e: Evaluation) -> None:
@@ -135,8 +145,9 @@ def worst(current: Dataset, e: Evaluation, most: int) -> None:
         st.caption("No mistakes at all.")
         return
     back = {(true, predicted): n for true, predicted, n in pairs}
+    wrong = evaluate.mistakes(e)
     for i, (true, predicted, n) in enumerate(pairs[:most]):
-        taken = dataset.images_of(current.id, list(evaluate.cell(e, true, predicted)["image_id"][:2]))
+        taken = dataset.images_of(current.id, list(wrong["image_id"][(wrong["true"] == true) & (wrong["predicted"] == predicted)][:2]))
         real = dataset.images_of(current.id, list(evaluate.cell(e, predicted, predicted)["image_id"][:1]))
         strip = "".join(picture(image) for image in taken)
         if taken and real:
@@ -252,7 +263,11 @@ def _choose_metric(e: Evaluation, c: ClassMetrics, column: str) -> None:
 
 def hardest_view(e: Evaluation) -> None:
     """The images that the network found hardest, in three senses."""
-    which = str(st.segmented_control("Which", list(HARDEST), default=next(iter(HARDEST)), required=True, key="hardest", label_visibility="collapsed"))
+    which = str(
+        st.segmented_control(
+            "Which", list(HARDEST), default=next(iter(HARDEST)), required=True, key="hardest", label_visibility="collapsed"
+        )
+    )
     sort, what = HARDEST[which]
     st.caption(what)
     mine = (e.run_id, e.split, e.today, which)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from core import catalog, networks, runs
+from core import catalog, explain, networks, runs
 from core import trust as words
+from core.errors import AppError, Invalid
 from core.ml import attribute, trust
 from core.ml.data import Stopped
 from core.ml.infer import normalised, read
@@ -197,3 +198,91 @@ def test_the_work_is_told_to_its_end(planted: LoadedModel, picture: np.ndarray) 
     ticks: list[tuple[int, int]] = []
     checked(planted, picture, "saliency", {}, tick=lambda done, total: ticks.append((done, total)))
     assert ticks[-1] == (1000, 1000) and len({done for done, _ in ticks}) > 8
+
+
+# In words
+
+
+def outcome(**more: Any) -> words.Trust:
+    flat = np.zeros((4, 4), np.float32)
+    rows = {
+        "run_id": "r", "image_id": "i", "method": "saliency", "target": "3", "how": words.settings_of(), "image": np.zeros((4, 4, 3), np.uint8),
+        "map": flat, "random_map": flat, "deletion": None, "insertion": None, "completeness": None, "randomised": (),
+        "infidelity": None, "unexplained": None, "agrees": True, "sensitivity": None,
+    }  # fmt: skip
+    return words.Trust(**(rows | more))
+
+
+def found(t: words.Trust, name: str) -> words.Finding:
+    return next(f for f in words.findings(t) if f.name == name)
+
+
+def test_a_curve_is_judged_beside_all_random_orders_and_not_alone() -> None:
+    random = ((0.9, 0.5, 0.1), (0.9, 0.6, 0.1))  # areas 0.5 and 0.55
+    for middle, mark, said in ((0.2, "good", "sooner than"), (0.55, "doubt", "no sooner than"), (0.8, "bad", "later than")):
+        one = found(outcome(deletion=words.Curves((0.9, middle, 0.1), random, None)), "deletion")
+        assert one.mark == mark and said in one.words and "against 0.53 (2 random orders, 0.50 to 0.55)" in one.words
+        shown = words.Curves((0.1, middle, 0.9), tuple(one[::-1] for one in random), None)  # here higher is better
+        assert found(outcome(insertion=shown), "insertion").mark == {0.2: "bad", 0.55: "doubt", 0.8: "good"}[middle]
+    level = words.Curves((0.97, 0.2, 0.95), random, None)
+    assert found(outcome(deletion=level), "deletion").mark == "undefined"  # covering all of it changes nothing
+    assert "marks nothing" in found(outcome(), "deletion").words
+
+
+def test_a_map_that_does_not_change_with_the_weights_is_marked_in_plain_words() -> None:
+    def with_rank(*ranks: float | None) -> words.Finding:
+        return found(outcome(randomised=tuple(words.Similarity(1.0, rank, rank, rank) for rank in ranks)), "randomised")
+
+    same = with_rank(0.99, 0.95)
+    assert same.mark == "bad" and same.words.startswith("This map would look the same for a network that has learned nothing")
+    assert with_rank(0.5, 0.4).mark == "doubt" and with_rank(0.1, -0.2).mark == "good" and with_rank(None).mark == "undefined"
+    flipped = found(outcome(randomised=(words.Similarity(1.0, -0.9, 0.9, 0.1),)), "randomised")
+    assert flipped.mark == "bad"  # the same places with the other sign
+    last = words.Similarity(0.2, 1.0, 1.0, 1.0)  # only the last layers were random
+    assert found(outcome(randomised=(last, words.Similarity(1.0, 0.1, 0.1, 0.1))), "randomised").mark == "good"
+    assert "no weights" in found(outcome(), "randomised").words
+
+
+def test_what_is_undefined_is_said_to_be() -> None:
+    assert found(outcome(), "completeness").figure == "–"
+    assert found(outcome(completeness=(0.01, 0.001)), "completeness").figure == "undefined"
+    assert found(outcome(completeness=(-0.01, 2.0)), "completeness").mark == "good"
+    assert found(outcome(completeness=(-1.2, 2.0)), "completeness").figure == "60% off"
+    assert found(outcome(), "infidelity").figure == found(outcome(), "sensitivity").figure == "undefined"
+    assert found(outcome(infidelity=0.1, unexplained=0.2, agrees=False), "infidelity").mark == "bad"
+    assert found(outcome(infidelity=0.1, unexplained=0.2), "infidelity").mark == "good"
+    assert found(outcome(sensitivity=0.1), "sensitivity").mark == "good" and found(outcome(sensitivity=2.0), "sensitivity").mark == "bad"
+
+
+# In the background
+
+
+QUICK = {"steps": 4, "draws": 2, "networks": 1, "squares": 8, "noise": 1}
+
+
+def test_the_checks_run_in_the_background_and_are_there_at_once_the_next_time(trained_copy: Trained) -> None:
+    file = settings().images / runs.snapshot_rows(runs.folder(trained_copy.run_id))[0].path
+    asked = words.ask(trained_copy.run_id, file, "saliency", "3", how=QUICK)
+    first = words.answer(asked)
+    assert (first.target, first.method, first.how["steps"]) == ("3", "saliency", 4)
+    assert first.deletion is not None and len(first.deletion.own) == 5 and len(first.randomised) == 1
+    assert first.image.shape == (*first.map.shape, 3) and first.random_map is not None and len(words.findings(first)) == 6
+    assert words.place(trained_copy.run_id, file, "saliency", "3", how=QUICK).exists()
+    again = words.ask(trained_copy.run_id, file, "saliency", "3", how=QUICK)
+    assert again.done and again.future is None and words.answer(again).sensitivity == first.sensitivity
+    assert not words.place(trained_copy.run_id, file, "saliency", "3", how=QUICK | {"seed": 1}).exists()
+    assert words.cost(trained_copy.run_id, "saliency", how=QUICK).passes == (2 + 1 + 1) + 2 * 5 * 3 + 3 * 8
+
+
+def test_checks_that_are_stopped_or_make_no_sense_say_so(trained_copy: Trained) -> None:
+    file = settings().images / runs.snapshot_rows(runs.folder(trained_copy.run_id))[0].path
+    long = words.ask(trained_copy.run_id, file, "occlusion", "3", how={"networks": 20, "noise": 50, "steps": 200, "draws": 50})
+    explain.stop(long)
+    with pytest.raises(AppError, match="stopped"):
+        words.answer(long)
+    with pytest.raises(Invalid, match="not a class"):
+        words.ask(trained_copy.run_id, file, "saliency", "no such class")
+    with pytest.raises(Invalid, match="Steps"):
+        words.ask(trained_copy.run_id, file, "saliency", "3", how={"steps": 1})
+    with pytest.raises(Invalid, match="not a setting"):
+        words.settings_of({"stepz": 4})

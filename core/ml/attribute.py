@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
+import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,7 +129,12 @@ def written(work: Callable[[Tick], dict[str, Any]], out: str, progress: str, sto
             tick(0, 0)
             runs.write_map(Path(out), work(tick))
     except Stopped:
-        raise AppError("It was stopped before it was done.", "Ask for it again.") from None
+        raise AppError("This map was stopped before it was done.", "Ask for it again.") from None
+    except AppError:
+        raise
+    except Exception as e:  # of a library, about a network that nobody has tried
+        traceback.print_exc(file=sys.stderr)
+        raise AppError(f"{catalog.METHODS[method].title} failed on this network ({type(e).__name__}).", "Choose another method.") from e
     finally:
         Path(progress).unlink(missing_ok=True)
         Path(stop).unlink(missing_ok=True)
@@ -184,6 +191,8 @@ def maps(
             "This map holds numbers that are not finite (NaN).",
             "The training of this network went wrong, or the slope is infinite here. Try another method.",
         )
+    if not values.reshape(len(values), -1).any(1).all():
+        notes.append("The map is empty: nothing here speaks for or against the class.")
     if tick:
         tick(len(x) * each, len(x) * each)
     change = score_change(found, x, targets, checked.get("baseline"), rows) if deltas else None

@@ -35,6 +35,7 @@ SMALLEST_TEXT = 64  # pixels: letters need more than a picture of a smaller side
 # Where a mark may lie: (height, width) of windows as shares of the side, and the widths of frames.
 WINDOWS = ((1 / 8, 1 / 8), (1 / 4, 1 / 4), (1 / 10, 1 / 3), (1 / 10, 1), (1, 1 / 10))
 FRAMES = (0.06, 0.12)
+LARGEST, MOST_BOXES = 0.3, 4  # share of the picture of a window around marks, and how many of them are tried
 CONTROLS = 3  # places as large, elsewhere
 # A warning needs both experiments: filling the place takes away, and what the class's pictures share there brings, a part of what
 # separates the class, by the lower ends of 99 % intervals. Of a place where all pictures have the same edges a small part is enough;
@@ -43,9 +44,9 @@ CONFIDENCE, LEAST, LEAST_MARKED, TIMES_AREA = 0.99, 1 / 12, 0.01, 2.0
 SHARP, STEP = 6.0, 4.0  # standard errors and brightness levels by which an edge of the mean picture stands out
 STILL, LIVELY = 0.3, 10.0  # a pixel that varies so much less than in other classes, where it varies by so many levels, is covered
 MARKED, ALONE = 0.05, 5.0  # share of a place's pixels with such edges or cover, and how many times that of the rest of the picture
-ANY_MARKS = (
-    0.01  # share of a class's pixels; where most classes have so many, their things lie at fixed places (digits) and it says nothing
-)
+# A class has marks at all from this share of its pixels. Where most classes have, things lie at fixed places, as digits do: then a mark
+# is only what lies where other classes have little, against their usual spread of brightness.
+ANY_MARKS, EMPTY = 0.01, 0.5
 
 Progress = Callable[[int, int, str], None]
 Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
@@ -313,6 +314,7 @@ class Experiment:
     place: Place
     side: int
     marked: bool  # all pictures of the class have the same edges or cover there, and nowhere else
+    usual: bool  # things lie at fixed places in all classes, and there is one here in others too: no mark
     n_own: int  # images it was done on; others found the place
     n_others: int
     lost: list[float]  # mean and interval: share of what separates the class that covering takes away, beyond as large a place elsewhere
@@ -337,7 +339,7 @@ class Experiment:
     @property
     def warning(self) -> bool:
         bar = LEAST_MARKED if self.marked else max(LEAST, TIMES_AREA * float(self.place.mask(self.side).mean()))
-        return self.lost[1] > bar and self.gained[1] > bar
+        return not self.usual and self.lost[1] > bar and self.gained[1] > bar
 
 
 def find_mark(
@@ -355,9 +357,10 @@ def find_mark(
     if gap < 0.5:
         return "The network hardly tells this class from the others, so there is nothing to look for."
     common = Common(own, others)
-    weights = (attention, attention * common.distance, common.marks.astype(np.float64))
-    windows = (place for weight in weights if weight.any() for place in _windows(weight, side))
-    places = list(dict.fromkeys([*windows, *(Place(frame=max(1, round(f * side))) for f in FRAMES)]))
+    frames = [Place(frame=max(1, round(share * side))) for share in FRAMES]
+    marks = [] if aligned else [place for place in (*_boxes(common.marks), *frames) if common.marked(place)]
+    windows = (place for weight in (attention, attention * common.distance) for place in _windows(weight, side))
+    places = marks or [*dict.fromkeys(windows), *frames]  # where there is a mark, it is what is asked about
 
     def lost(rows: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
         answers = ask(filled(own[rows], place))
@@ -370,9 +373,6 @@ def find_mark(
     first, rest = _thirds(len(own)), _thirds(len(others))
     scores = np.array([min(lost(first[0], p)[0].mean(), gained(rest[0], p)[0].mean()) for p in places])
     areas = np.array([p.mask(side).mean() for p in places])
-    marked = np.array([not aligned and common.marked(p.mask(side)) for p in places])
-    if marked.any():  # it is what is asked about
-        scores[~marked] = -np.inf
     enough = np.flatnonzero(scores >= scores.max() - 0.15 * abs(scores.max()))
     best = places[int(enough[areas[enough].argmin()])]  # the smallest of those that do nearly as much
 
@@ -391,7 +391,8 @@ def find_mark(
     return Experiment(
         place=best,
         side=side,
-        marked=bool(marked[places.index(best)]),
+        marked=any(marks),
+        usual=aligned and not common.empty(best.mask(side)),
         n_own=len(first[1]),
         n_others=len(rest[1]),
         lost=_bounds(less),
@@ -452,12 +453,21 @@ class Common:
         ratio, squares = (spread / usual) ** 2, spread**2 + usual**2
         # Bhattacharyya's distance of two normal distributions
         self.distance = (np.log((ratio + 1 / ratio + 2) / 4) / 4 + (self.mean - self.before) ** 2 / squares / 4).mean(0)
+        self.usual = usual.mean(0)
         self.marks = _edges(own, others) | ((spread < STILL * usual) & (usual > LIVELY)).all(0)  # (S, S) bool
 
-    def marked(self, mask: np.ndarray) -> bool:
-        """Whether marks that no other class has lie there and, but for its rim, nowhere else."""
-        inside, outside = float(self.marks[mask].mean()), float(self.marks[~ndimage.binary_dilation(mask, iterations=2)].mean())
-        return inside >= MARKED and inside >= ALONE * outside
+    def empty(self, mask: np.ndarray) -> bool:
+        """Whether other classes have little there, as a digit's corners."""
+        return bool(self.usual[mask].mean() < EMPTY * self.usual.mean())
+
+    def marked(self, place: Place) -> bool:
+        """Whether marks that no other class has lie there, on three sides of a frame, and, but for its rim, nowhere else."""
+        side = self.marks.shape[0]
+        mask = place.mask(side)
+        sides = [mask & half for half in _halves(side)] if place.frame else [mask]
+        inside = sorted(float(self.marks[part].mean()) for part in sides)[-3:][0]
+        outside = float(self.marks[~ndimage.binary_dilation(mask, iterations=2)].mean())
+        return inside >= MARKED and float(self.marks[mask].mean()) >= ALONE * outside
 
     def put(self, pictures: np.ndarray, mask: np.ndarray) -> np.ndarray:
         changed = pictures.copy()
@@ -481,6 +491,26 @@ def _step(pictures: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean difference of neighbouring pixels over the pictures, and the square of its standard error; a variance is at least 1."""
     steps = np.diff(pictures.mean(1, dtype=np.float32), axis=axis - 1)
     return steps.mean(0), (steps.var(0) + 1) / len(steps)
+
+
+def _halves(side: int) -> list[np.ndarray]:
+    """(S, S) bool: the upper, lower, left and right half."""
+    rows, columns = np.indices((side, side))
+    return [rows < side / 2, rows >= side / 2, columns < side / 2, columns >= side / 2]
+
+
+def _boxes(marks: np.ndarray) -> list[Place]:
+    """Windows around what lies close together, the most marks first."""
+    side = marks.shape[0]
+    grown = ndimage.label(ndimage.binary_dilation(marks, iterations=max(1, side // 24)))[0]
+    found = []
+    for region in regionprops(grown):  # type: ignore[no-untyped-call]
+        rows, columns = np.nonzero(marks & (grown == region.label))
+        top, left = max(0, int(rows.min()) - 1), max(0, int(columns.min()) - 1)
+        height, width = min(side, int(rows.max()) + 3) - top, min(side, int(columns.max()) + 3) - left
+        if height * width <= LARGEST * side**2:
+            found.append((len(rows), Place(top, left, max(2, height), max(2, width))))
+    return [place for _, place in sorted(found, key=lambda pair: -pair[0])[:MOST_BOXES]]
 
 
 def _windows(weight: np.ndarray, side: int) -> Iterator[Place]:

@@ -227,7 +227,7 @@ LINEAR = (
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, Addition_Module,
 )  # fmt: skip
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-EPSILON = 1e-6
+EPSILON = 1e-9  # as Captum does
 
 
 def leaves(model: nn.Module) -> list[nn.Module]:

@@ -235,7 +235,9 @@ def _head(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], k
             with st.popover("Settings", icon=":material/tune:", type="tertiary", key=f"{key}-{method}-settings"):
                 for param in explain.params(run.id, method):
                     form.field(param, titles=lambda o: catalog.OPTION_TITLES.get(o, o), key=_field(run, method, param))
-                st.button("As it was", icon=":material/undo:", type="tertiary", key=f"{key}-{method}-reset", on_click=_reset, args=(run, method))
+                st.button(
+                    "As it was", icon=":material/undo:", type="tertiary", key=f"{key}-{method}-reset", on_click=_reset, args=(run, method)
+                )
 
 
 def _progress(cells: Sequence[Cell], found: Sequence[Held]) -> str:
@@ -255,7 +257,9 @@ def cost_words(run: Run, method: str, settings: dict[str, Any], times: int = 1) 
     if cost.seconds is None:
         return passes
     seconds = cost.seconds * times
-    return f"{'under a second' if seconds < 1 else f'about {seconds:.0f} s' if seconds < 100 else f'about {seconds / 60:.0f} min'}, {passes}"
+    return (
+        f"{'under a second' if seconds < 1 else f'about {seconds:.0f} s' if seconds < 100 else f'about {seconds / 60:.0f} min'}, {passes}"
+    )
 
 
 def _field(run: Run, method: str, param: Param) -> str:

@@ -18,7 +18,7 @@ from pages.shared.matrix import Cell
 
 PER_PAGE = 60
 MOST_READ = 2000  # images whose facts are read for every run of the page; of more only where a filter asks for them
-CHOSEN, PAGE = "cell", "cell-page"
+CHOSEN = "cell"
 FLAGGED = ("any", "flagged", "not flagged")
 SORTS = {
     "listed": "As listed",
@@ -45,7 +45,6 @@ class Choice:
 def choose(e: Evaluation, title: str, image_ids: Sequence[str], *, sort: str = "listed", cell: Cell | None = None) -> None:
     """Shows these images on the page; cell: the one they are, whose count then stands in the heading."""
     st.session_state[CHOSEN] = Choice(e.run_id, e.split, e.today, title, tuple(image_ids), cell, sort, next(_numbers))
-    st.session_state[PAGE] = 1
     for name, value in zip(("actual", "predicted"), cell or (None, None), strict=True):
         if value is not None:
             st.query_params[name] = value
@@ -103,7 +102,7 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
             return
         table, found = _filtered(current, e, one)
         pages = -(-len(table) // PER_PAGE)
-        number = min(st.session_state.get(PAGE, 1), max(1, pages))
+        number = min(st.session_state.get(_page(one), 1), max(1, pages))
         part = table.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
         shown = [found[i] for i in part["image_id"] if i in found] if found else dataset.images_of(current.id, list(part["image_id"]))
         gone = len(one.ids) - len(found) if found else len(part) - len(shown)
@@ -128,12 +127,16 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
             shown=one.number if closable else None,
         )
         if pages > 1:
-            st.pagination(pages, key=PAGE)
+            st.pagination(pages, key=_page(one))
         st.caption(
             "*Exclude* takes the label away: an image without a label is counted nowhere and goes into no later run. A flagged image stays "
             "counted; Browse on the Dataset page finds it again. *Undo* takes back either."
         )
         drawer(current, event.open, "evaluate")
+
+
+def _page(one: Choice) -> str:
+    return f"cell-page-{one.number}"
 
 
 def _said(e: Evaluation, one: Choice, counted: list[str]) -> None:
@@ -168,7 +171,7 @@ def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFram
     found = {i.id: i for i in dataset.images_of(current.id, one.ids)} if len(one.ids) <= MOST_READ else {}
 
     def first_page() -> None:
-        st.session_state[PAGE] = 1
+        st.session_state.pop(_page(one), None)
 
     def box(title: str, column: str) -> str | None:
         names = [None, *sorted(set(table[column].dropna()), key=e.classes.index)]

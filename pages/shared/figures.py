@@ -331,7 +331,7 @@ def slice_dots(found: Sequence[Slice], overall: float, n: int, split: str) -> go
     figure.add_vline(x=overall, line={"color": TRAIN, "dash": "dot", "width": 1.5})
     figure.update_layout(showlegend=False, hovermode="closest", hoverdistance=60, margin={"l": 10})
     low = min([overall, *(s.accuracy.low for s in found)])
-    figure.update_xaxes(title="accuracy, 95 % interval (dotted: all images)", tickformat=".0%", range=[max(0, low - 0.03), 1.015])
+    figure.update_xaxes(title="accuracy (dotted: all images)", tickformat=".0%", range=[max(0, low - 0.03), 1.025])
     labels = [f"{escape(_short(s.name, 24))}  <b>{s.right:,} of {s.n:,}</b>" for s in found]
     figure.update_yaxes(type="category", tickmode="array", tickvals=names, ticktext=labels, range=[len(found) - 0.5, -0.5], automargin=True)
     return figure

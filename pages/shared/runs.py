@@ -522,7 +522,10 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
             likeliest = [max(chances, key=lambda c: chances[c]) for chances in answers]
             first = list(dict.fromkeys([*likeliest, *([image.label] if image.label in answers[0] else [])]))
             labels = st.multiselect(
-                "Classes", list(dict.fromkeys(c for chances in answers for c in chances)), default=first, key=f"why-classes-{a.id}-{b.id}-{image.id}"
+                "Classes",
+                list(dict.fromkeys(c for chances in answers for c in chances)),
+                default=first,
+                key=f"why-classes-{a.id}-{b.id}-{image.id}",
             )
         st.markdown(f"{frame.plain(image.source)}, labelled **{frame.plain(image.label or 'nothing')}**.")
         st.caption(f"{catalog.method(method).summary} {catalog.method(method).trust}")

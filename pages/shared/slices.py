@@ -49,7 +49,7 @@ def slices(current: Dataset, run: Run, e: Evaluation) -> None:
         _table(e, found)
     missing = [kind for kind in ("folder", "image size", "brightness", "flag") if kind not in kinds]
     if missing and chosen == ALL:
-        st.caption(f":material/info: Not shown, for all images are alike in it or it is not known: {', '.join(missing)}.")
+        st.caption(f":material/info: Not shown, because these images do not differ in it or it is not known: {', '.join(missing)}.")
 
 
 def _by_chance(n: int) -> str:

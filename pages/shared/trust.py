@@ -158,7 +158,7 @@ def _detail(one: checks.Trust, key: str) -> None:
                 pair.append((one.random_map, f"random weights{' in its last layer' if one.how['randomise'] == 'cascading' else ''}"))
             st.html(f'<div class="trust-pair">{"".join(_small(one, values, words) for values, words in pair)}</div>')
             lines = [f"{ICONS[f.mark]} **{HEADS[f.name][0]}:** {f.words}" for f in checks.findings(one) if f.figure != "–"]
-            st.markdown("\n\n".join(f":small[{line}]" for line in lines))
+            st.markdown("  \n".join(f":small[{line}]" for line in lines))
             if one.how["randomise"] == "cascading" and one.randomised:
                 steps = ", ".join(f"{s.share:.0%}: {'undefined' if s.most is None else f'{s.most:.2f}'}" for s in one.randomised)
                 st.caption(f"Rank correlation by share of layers made random, from the last: {steps}.")

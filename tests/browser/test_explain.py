@@ -12,7 +12,9 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Server
 from tests.browser.test_walk import digit_png
 
-CANVAS = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].filter((v, i) => i % 4 === 3 && v).length"
+CANVAS = (
+    "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].filter((v, i) => i % 4 === 3 && v).length"
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,10 @@ def runs(server: Server) -> dict[str, Path]:
     """A ConvNet and a linear network that have seen the digits, by architecture."""
     for name in ("convnet", "linear"):
         server.core("train", "--dataset", "digits", "--architecture", name, "--set", "epochs=1", "--set", "patience=0", "--wait")
-    found = {json.loads((folder / "config.json").read_text())["config"]["architecture"]: folder for folder in sorted((server.home / "runs").iterdir())}
+    found = {
+        json.loads((folder / "config.json").read_text())["config"]["architecture"]: folder
+        for folder in sorted((server.home / "runs").iterdir())
+    }
     return {name: found[name] for name in ("convnet", "linear")}
 
 
@@ -50,9 +55,7 @@ def stored(run: Path) -> set[str]:
     return {path.name for path in run.glob("maps/*/*.npz")}
 
 
-def test_a_mistake_is_explained_row_by_row_and_only_what_changes_is_asked_again(
-    server: Server, page: Page, runs: dict[str, Path]
-) -> None:
+def test_a_mistake_is_explained_row_by_row_and_only_what_changes_is_asked_again(server: Server, page: Page, runs: dict[str, Path]) -> None:
     sent: list[object] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
     page.goto(f"{server.url}/explain?dataset=digits&run={runs['convnet'].name}")
@@ -90,7 +93,9 @@ def test_a_mistake_is_explained_row_by_row_and_only_what_changes_is_asked_again(
     assert download.value.suggested_filename.endswith(".png") and Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
 
     # Another setting: its row alone is computed and drawn anew
-    page.evaluate("() => { for (const host of document.querySelectorAll('*')) for (const c of host.shadowRoot?.querySelectorAll('canvas') ?? []) c.old = true; }")
+    page.evaluate(
+        "() => { for (const host of document.querySelectorAll('*')) for (const c of host.shadowRoot?.querySelectorAll('canvas') ?? []) c.old = true; }"
+    )
     known = stored(runs["convnet"])
     set_field(page, "integrated_gradients", "Steps", 8)
     expect(page.locator(".st-key-maps-controls, .maps.controls").first).to_be_visible()
