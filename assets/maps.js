@@ -31,7 +31,7 @@ class Controls {
     this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
     [this.opacityValue, this.topValue] = [el("output", { class: "value" }), el("output", { class: "value wide" })];
     this.modes = SHOWN.map(([name, title]) => el("button", { type: "button", role: "radio", "data-shown": name, onclick: () => choose({ shown: name }) }, title));
-    const modes = el("div", { class: "modes", role: "radiogroup", "aria-label": "What is shown" }, ...this.modes);
+    const modes = el("div", { class: "modes", role: "radiogroup", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" }, ...this.modes);
     modes.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step) return;
@@ -258,11 +258,13 @@ class Row {
     const times = Math.max(1, Math.round(448 / Math.max(width, height)));
     const out = el("canvas", { width: width * times, height: height * times });
     const pen = out.getContext("2d");
-    const shown = figure.cell.values && look.shown;
+    const { shown } = look;
     pen.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
     pen.fillStyle = "#fff";
     pen.fillRect(0, 0, out.width, out.height);
+    pen.filter = shown === "both" ? "grayscale(1)" : "none";
     if (shown !== "map") pen.drawImage(picture, 0, 0, out.width, out.height);
+    pen.filter = "none";
     pen.globalAlpha = shown === "map" ? 1 : look.opacity;
     if (shown !== "picture") pen.drawImage(figure.canvas, 0, 0, out.width, out.height);
     out.toBlob((blob) => {

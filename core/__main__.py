@@ -33,6 +33,7 @@ from core import (
     runs,
     sources,
     train,
+    trust,
 )
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
@@ -179,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--method", required=True, help=", ".join(catalog.METHODS))
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the method's own settings, such as steps=64")
     p.add_argument("--target", help="the class to explain; default: the likeliest")
+    p.add_argument("--trust", action="store_true", help="also check how far the map can be trusted, which takes longer")
     p.add_argument("--out", type=Path, required=True)
     p.set_defaults(verb=explain_)
 
@@ -397,16 +399,25 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
     except Invalid as e:
         raise BadArgument(str(e)) from None
     asked = explain.ask(args.run, file.resolve(), args.method, args.target, chosen)
+    follow(asked, "Passes through the network")
+    found = explain.answer(asked)
+    write(args.out, explain.overlay_png(found))
+    checks = {}
+    if args.trust:
+        asked = trust.ask(args.run, file.resolve(), args.method, found.target, chosen)
+        follow(asked, "Checks, thousandths")
+        checks["trust"] = {f.name: {"mark": f.mark, "figure": f.figure, "words": f.words} for f in trust.findings(trust.answer(asked))}
+    facts = {"target": found.target, "probability": found.probability, "delta": found.delta, "change": found.change, "notes": found.notes}
+    return {"method": found.method, "settings": chosen, **facts, **checks, "out": str(args.out)}
+
+
+def follow(asked: explain.Asked, what: str) -> None:
     while not asked.done:
         done, total = explain.progress(asked)
         if total:
-            progress(done, total, "Passes through the network")
+            progress(done, total, what)
         time.sleep(0.25)
     say("")
-    found = explain.answer(asked)
-    write(args.out, explain.overlay_png(found))
-    facts = {"target": found.target, "probability": found.probability, "delta": found.delta, "change": found.change, "notes": found.notes}
-    return {"method": found.method, "settings": chosen, **facts, "out": str(args.out)}
 
 
 def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -245,7 +245,7 @@ METHODS: dict[str, Method] = {
             "integrated_gradients",
             "Integrated Gradients",
             "Adds up the sensitivity on the way from an average picture to this one.",
-            "The parts add up to the change in score; the error of that sum is shown as delta.",
+            "The parts should add up to the change in score; how nearly they do stands under the map.",
             "Sundararajan et al. 2017, arXiv:1703.01365",
             (
                 Param(
@@ -265,7 +265,7 @@ METHODS: dict[str, Method] = {
             "deep_lift",
             "DeepLift",
             "Follows the difference from an average picture through the layers and shares the change in score out by it.",
-            "The parts add up to the change in score; the error of that sum is shown as delta. Fast: a single pass.",
+            "The parts should add up to the change in score; how nearly they do stands under the map. Fast: a single pass.",
             "Shrikumar et al. 2017, arXiv:1704.02685, rescale rule",
             (BASELINE,),
         ),
@@ -382,7 +382,8 @@ def method_settings(name: str, values: Mapping[str, Any], layers: Sequence[str] 
 
     layers: those of the network, its default first; without them the choice is not checked.
     """
-    checked = checked_settings(METHODS[name].title, [with_layers(p, layers) for p in method(name).params], values)
+    facts = method(name)
+    checked = checked_settings(facts.title, [with_layers(p, layers) for p in facts.params], values)
     if {"samples", "superpixels"} <= checked.keys() and checked["samples"] < 2 * checked["superpixels"]:
         least = 2 * checked["superpixels"]
         raise Invalid(

@@ -11,6 +11,7 @@ from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval
 from pages.shared import cell, frame, looks
 from pages.shared.calibration import calibration
 from pages.shared.matrix import matrix
+from pages.shared.report import report_button
 from pages.shared.slices import slices
 from pages.shared.thresholds import thresholds
 
@@ -298,6 +299,7 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
                 label_visibility="collapsed",
             )  # fmt: skip
             looks.chip(run)
+            report_button(run)
         if split == "test" and not looks.gate(current, run):
             st.stop()
         e = evaluate.evaluate(run.id, str(split), labels == "today")

@@ -17,6 +17,8 @@ from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame, thumbs
 from pages.shared.board import board, cost_words, settings_of
 from pages.shared.erase import erase
+from pages.shared.grid import Caption
+from pages.shared.patterns import patterns
 from pages.shared.trust import trust
 
 VIEWS = {"one": "One picture", "many": "Many pictures"}
@@ -67,16 +69,20 @@ def pick(image_id: str) -> None:
 
 def choose(current: Dataset, run: Run) -> Picture | None:
     """Mistakes first, then its other answers, then any image by name; or a picture of one's own."""
+    given = st.query_params.get("image")
     if st.session_state.get("explain-dataset", current.id) != current.id:  # what was looked at lies in another dataset
-        st.session_state.pop(PICKED, None)
-        st.query_params.pop("image", None)
+        if st.session_state.get(PICKED, ("",))[0] == "image":
+            del st.session_state[PICKED]
+        if given and not dataset.images_of(current.id, [given]):
+            del st.query_params["image"]
+            given = None
     st.session_state["explain-dataset"] = current.id
-    if given := st.query_params.get("image"):
+    if given:
         st.session_state[PICKED] = ("image", given, "")
     st.session_state.setdefault("explain-source", "mistakes")
     source = st.segmented_control(
         "Choose a picture", list(SOURCES), format_func=SOURCES.__getitem__, required=True, key="explain-source", label_visibility="collapsed",
-        persist_state="session", on_change=lambda: st.session_state.update({"explain-page": 1}),
+        persist_state="session",
     )  # fmt: skip
     with frame.told():
         if source == "own":
@@ -101,22 +107,20 @@ def _own() -> None:
 
 
 def _any(current: Dataset) -> None:
-    def first_page() -> None:
-        st.session_state["explain-page"] = 1
-
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
-            "Find", key="explain-find", icon=":material/search:", placeholder="name or id", width=300, on_change=first_page,
+            "Find", key="explain-find", icon=":material/search:", placeholder="name or id", width=300,
             label_visibility="collapsed", persist_state="session",
         )  # fmt: skip
         state = st.segmented_control(
-            "Which", list(STATES), default="All", required=True, key="explain-state", on_change=first_page, label_visibility="collapsed",
+            "Which", list(STATES), default="All", required=True, key="explain-state", label_visibility="collapsed",
             persist_state="session",
         )  # fmt: skip
     text = (text or "").strip()
     found = dataset.images_of(current.id, [text]) if text else []
     total = len(found)
-    number = st.session_state.get("explain-page", 1)
+    key = f"explain-page-{state}-{text}"  # another search begins on its first page
+    number = st.session_state.get(key, 1)
     if not found:
         want = dataset.Filter(text=text, labelled=STATES[state or "All"])
         found, total = dataset.browse(current.id, want, number, PER_PAGE)
@@ -125,7 +129,7 @@ def _any(current: Dataset) -> None:
     if not total:
         st.caption("No image has such a name or id.")
         return
-    _grid(current, found, total, caption="label")
+    _grid(current, found, total, key, caption="label")
 
 
 def _predicted(current: Dataset, run: Run, source: str) -> None:
@@ -142,17 +146,25 @@ def _predicted(current: Dataset, run: Run, source: str) -> None:
         st.caption("None of the predicted images carries a label today. Choose under “Any image”, or bring a picture of your own.")
         return
     pages = -(-len(rows) // PER_PAGE)
-    number = min(st.session_state.get("explain-page", 1), pages)
+    key = f"explain-page-{source}-{run.id}"
+    number = min(st.session_state.get(key, 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    _grid(current, dataset.images_of(current.id, list(part["image_id"])), len(rows), rows=part, split=e.split, caption="prediction")
+    _grid(current, dataset.images_of(current.id, list(part["image_id"])), len(rows), key, rows=part, split=e.split, caption="prediction")
 
 
 def _grid(
-    current: Dataset, found: list[Image], total: int, *, caption: thumbs.Caption, rows: pd.DataFrame | None = None, split: str | None = None
+    current: Dataset,
+    found: list[Image],
+    total: int,
+    page: str,
+    *,
+    caption: Caption,
+    rows: pd.DataFrame | None = None,
+    split: str | None = None,
 ) -> None:
     event = thumbs.image_grid(current, found, key="explain-grid", rows=rows, split=split, size=76, caption=caption)
     if total > PER_PAGE:
-        st.pagination(-(-total // PER_PAGE), key="explain-page")
+        st.pagination(-(-total // PER_PAGE), key=page)
     if event.open:
         pick(event.open)
     elif found and PICKED not in st.session_state:
@@ -284,3 +296,5 @@ with frame.page("Explain", "Which parts of a picture speak for an answer, and wh
         view = url_view("view", VIEWS, key="explain-view") if run else ""
     if run and view == "one":
         one(current, run)
+    elif run:
+        patterns(current, run)

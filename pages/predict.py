@@ -73,7 +73,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
             "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
         ):
             st.session_state["explain"] = ("upload", upload.id, upload.name)
-            st.session_state["explain-source"] = "My own picture"
+            st.session_state["explain-source"] = "own"
             st.switch_page("explain.py", query_params={"run": run.id})
 
 

@@ -129,12 +129,12 @@ def written(work: Callable[[Tick], dict[str, Any]], out: str, progress: str, sto
             tick(0, 0)
             runs.write_map(Path(out), work(tick))
     except Stopped:
-        raise AppError("This map was stopped before it was done.", "Ask for it again.") from None
+        raise AppError("It was stopped before it was done.", "Ask for it again.") from None
     except AppError:
         raise
     except Exception as e:  # of a library, about a network that nobody has tried
         traceback.print_exc(file=sys.stderr)
-        raise AppError(f"{catalog.METHODS[method].title} failed on this network ({type(e).__name__}).", "Choose another method.") from e
+        raise AppError(f"This method failed on this network ({type(e).__name__}).", "Choose another method.") from e
     finally:
         Path(progress).unlink(missing_ok=True)
         Path(stop).unlink(missing_ok=True)
@@ -153,7 +153,7 @@ def maps(
     A call that does not fit into memory is made again with half as many pictures. tick(done, total) hears of passes
     through the network and may raise Stopped. Invalid where the network does not support the method, or answers NaN.
     """
-    if why := unsupported(found).get(method):
+    if why := unsupported(found, method):
         raise Invalid(why)
     checked = catalog.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
     (work, whole), gradient = METHODS[method], catalog.METHODS[method].gradient
@@ -390,18 +390,19 @@ def layers(found: LoadedModel) -> list[str]:
 # What a network supports --------------------------------------------------------------------------
 
 
-def unsupported(found: LoadedModel) -> dict[str, str]:
-    """Why the network does not support a method, by method, for those that it does not."""
-    if found not in _unsupported:
-        _unsupported[found] = {name: why for name in METHODS if (why := reason(found, name))}
-    return _unsupported[found]
+def unsupported(found: LoadedModel, method: str) -> str:
+    """Why the network does not support the method; "" if it does."""
+    known = _unsupported.setdefault(found, {})
+    if method not in known:
+        known[method] = reason(found, method)
+    return known[method]
 
 
 _unsupported: WeakKeyDictionary[LoadedModel, dict[str, str]] = WeakKeyDictionary()
 
 
 def reason(found: LoadedModel, method: str) -> str:
-    """Why the network does not support the method; "" if it does. What has to be tried is tried on noise."""
+    """The same, found out: what has to be tried is tried on noise."""
     facts, title = catalog.method(method), found.architecture.title
     if isinstance(found.model, Similarity) and facts.gradient:
         return f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use a method that covers parts of the picture."
@@ -479,7 +480,7 @@ def adds_up(parts: Tensor, delta: Tensor | None) -> bool:
 def describe(run_folder: str) -> dict[str, Any]:
     """The run's layers for Grad-CAM, and why it does not support the methods that it does not."""
     found = loaded(run_folder)
-    return {"layers": layers(found), "unsupported": unsupported(found), "side": found.preprocess.crop}
+    return {"layers": layers(found), "unsupported": {name: unsupported(found, name) for name in METHODS}, "side": found.preprocess.crop}
 
 
 def measure(run_folder: str, out: str) -> None:

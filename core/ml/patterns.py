@@ -373,7 +373,7 @@ def find_mark(
     first, rest = _thirds(len(own)), _thirds(len(others))
     scores = np.array([min(lost(first[0], p)[0].mean(), gained(rest[0], p)[0].mean()) for p in places])
     areas = np.array([p.mask(side).mean() for p in places])
-    enough = np.flatnonzero(scores >= scores.max() - 0.15 * abs(scores.max()))
+    enough = np.flatnonzero(scores >= scores.max() - 0.3 * abs(scores.max()))
     best = places[int(enough[areas[enough].argmin()])]  # the smallest of those that do nearly as much
 
     elsewhere = list(_elsewhere(best, side, rng))

@@ -16,7 +16,7 @@ from pages.shared import form, frame
 from pages.shared.maps import controls, pixels, row, shown
 
 HELD = "maps"  # in the session: cell -> what became of it, the last used last
-MOST = 150  # cells a session keeps; at 224 pixels a side each is about 130 kB
+MOST = 100  # cells a session keeps; at 224 pixels a side each is about 130 kB
 AHEAD = 2.0  # seconds of work that a page asks for before it looks again: what nobody waits for any more is then never begun
 UNKNOWN = 0.5  # seconds that a map is thought to take where nothing is known
 POLL = 0.5  # seconds
@@ -63,7 +63,7 @@ def look(cells: Sequence[Cell]) -> list[Held]:
     for cell in cells:
         held[cell] = held.pop(cell, Held())
         if (asked := held[cell].asked) is not None:
-            _take(held[cell], asked)
+            _take(held, cell, asked)
     ahead = sum(_seconds(cell) for cell in cells if held[cell].asked is not None)
     for cell in cells:
         one = held[cell]
@@ -73,21 +73,23 @@ def look(cells: Sequence[Cell]) -> list[Held]:
             except AppError as e:
                 one.error = str(e)
                 continue
-            _take(one, one.asked)
+            _take(held, cell, one.asked)
             ahead += _seconds(cell) if one.asked is not None else 0.0
     for cell in list(held)[: max(0, len(held) - max(MOST, len(cells)))]:
         del held[cell]
     return [held[cell] for cell in cells]
 
 
-def _take(one: Held, asked: explain.Asked) -> None:
+def _take(held: Mapping[Cell, Held], cell: Cell, asked: explain.Asked) -> None:
+    one = held[cell]
     one.done, one.total = explain.progress(asked)
     if not asked.done:
         return
     one.asked = None
     try:
         found = explain.answer(asked)
-        one.drawn, one.picture = pixels(found) | said(found), shown(found)
+        same = (o.picture for c, o in held.items() if o.picture and (c.run_id, c.weights, c.path) == (cell.run_id, cell.weights, cell.path))
+        one.drawn, one.picture = pixels(found) | said(found), next(same, None) or shown(found)
     except AppError as e:
         one.error = str(e)
 
@@ -124,7 +126,8 @@ def said(attribution: Attribution) -> dict[str, Any]:
         doubt = share > FAR
         words = f"the change in score ({change:+.2g})".replace("-", "−")
         if doubt:
-            parts.append(f"Misses {words} by {share:.0%}: do not trust the details.")
+            more = any(p.name == "steps" for p in catalog.method(attribution.method).params)
+            parts.append(f"Misses {words} by {share:.0%}: do not trust the details." + (" More steps may help." if more else ""))
         else:
             parts.append(f"Adds up to {words} {'within' if share <= CLOSE else 'only within'} {max(share, 0.01):.0%}.")
     return {"caption": " ".join(parts), "doubt": doubt}
@@ -229,8 +232,15 @@ def _head(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], k
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         if waits:
             st.button("Stop", icon=":material/stop_circle:", type="tertiary", key=f"{key}-{method}-stop", on_click=stop, args=(cells,))
-        elif any(one.stopped for one in found):
-            st.button("Go on", icon=":material/play_arrow:", type="tertiary", key=f"{key}-{method}-again", on_click=again, args=(cells,))
+        elif any(one.stopped or one.error for one in found):
+            st.button(
+                "Go on" if any(one.stopped for one in found) else "Try again",
+                icon=":material/play_arrow:",
+                type="tertiary",
+                key=f"{key}-{method}-again",
+                on_click=again,
+                args=(cells,),
+            )
         if adjustable and facts.params:
             with st.popover("Settings", icon=":material/tune:", type="tertiary", key=f"{key}-{method}-settings"):
                 for param in explain.params(run.id, method):

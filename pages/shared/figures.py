@@ -278,7 +278,8 @@ def reliability(found: Calibration, color: str, title: str) -> go.Figure:
     figure.add_bar(
         **bars, y=[b.n for _, b, _ in filled], yaxis="y2", marker_opacity=0.55, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>"
     )
-    figure.update_layout(showlegend=False, hovermode="closest", barmode="overlay", margin={"l": 64})
+    # By x: a bar of no height can be clicked too.
+    figure.update_layout(showlegend=False, hovermode="x", barmode="overlay", margin={"l": 64})
     figure.update_xaxes(title="how sure the network was (confidence)", range=[0, 1], tickformat=".0%", anchor="y2")
     figure.update_layout(
         yaxis={"title": "how often right", "range": [0, 1.02], "tickformat": ".0%", "domain": [0.26, 1]},

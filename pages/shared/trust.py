@@ -38,6 +38,7 @@ ICONS = {
     "bad": ":orange[:material/warning:]",
     "undefined": ":gray[:material/remove:]",
 }
+MOST = 30  # outcomes a session keeps, about 1 MB each
 HELD = "trust"  # in the session: place of the outcome -> the question, the outcome, or why there is none
 
 Held = checks.Asked | checks.Trust | AppError
@@ -61,6 +62,7 @@ def trust(
             how = {p.name: form.field(p, key=f"{key}-{p.name}", titles=lambda o: checks.TITLES.get(o, o)) for p in checks.PARAMS}
         places = {m: checks.place(run.id, path, m, target, (settings or {}).get(m), how) for m in able}
         held: dict[Path, Held] = st.session_state.setdefault(HELD, {})
+        found = {m: _taken(held, places[m]) for m in able}
         missing = [m for m in able if not _there(held.get(places[m])) and not places[m].exists()]
         pressed = bool(missing) and form.pressed(
             "Start" if len(missing) == len(able) else f"Start {len(missing)} more",
@@ -75,7 +77,9 @@ def trust(
             held[places[m]] = checks.ask(run.id, path, m, target, (settings or {}).get(m), how)
     if pressed:
         st.rerun()
-    found = {m: _taken(held, places[m]) for m in able}
+    found |= {m: _taken(held, places[m]) for m in able if not _there(found[m])}
+    for place in [p for p in held if p not in places.values()][: max(0, len(held) - MOST)]:
+        del held[place]
     if pending := {m: one for m, one in found.items() if isinstance(one, checks.Asked)}:
         _progress(pending, key)
     for m, one in found.items():
@@ -140,6 +144,8 @@ def _table(outcomes: Sequence[checks.Trust]) -> None:
     for one in outcomes:
         cells = "".join(f'<td data-name="{HEADS[f.name][0]}">{html.escape(f.figure)}{_mark(f)}</td>' for f in checks.findings(one))
         rows += f"<tr><td><b>{html.escape(catalog.method(one.method).title)}</b></td>{cells}</tr>"
+    meaning = "".join(f"<p><b>{title}:</b> {help}</p>" for title, help in HEADS.values())  # where the screen is too narrow for the heads
+    st.html(f'<details class="trust-meaning"><summary>What these figures mean</summary>{meaning}</details>')
     st.html(f'<table class="trust-table"><thead><tr><th scope=col>Map</th>{heads}</tr></thead><tbody>{rows}</tbody></table>')
 
 

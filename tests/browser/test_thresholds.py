@@ -18,16 +18,17 @@ def heading(page: Page) -> tuple[int, str]:
     return int(found[1].replace(",", "")), found[2]
 
 
-def click_mark(page: Page, chart: Locator, selector: str) -> None:
-    """Clicks the middle of one drawn mark; Plotly lays its own surface over it."""
-    expect(chart.locator(selector).first).to_be_visible(timeout=30_000)
-    chart.scroll_into_view_if_needed()
+def click(page: Page, mark: Locator, above: float = 0.0) -> None:
+    """Clicks the middle of a drawn mark, or pixels above it: Plotly lays its own surface over its marks."""
+    expect(mark).to_be_attached(timeout=30_000)
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
     page.wait_for_timeout(500)  # until the chart has its size
-    box = chart.locator(selector).first.bounding_box()
+    box = mark.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 - above
+    page.mouse.move(x, y)
     page.wait_for_timeout(200)
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.click(x, y)
 
 
 def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Server, page: Page) -> None:
@@ -52,8 +53,7 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
 
     page.get_by_test_id("stButtonGroup").get_by_text("Calibration", exact=True).first.click()
     expect(page.get_by_text("Expected calibration error").first).to_be_visible(timeout=30_000)
-    chart = page.locator(".js-plotly-plot").first
-    click_mark(page, chart, ".barlayer .point path")
+    click(page, page.locator(".barlayer .point path").first, above=25)  # it may have no height
     expect(page.locator(".st-key-cell-images h3")).to_contain_text("sure", timeout=30_000)
     n, of = heading(page)
     low, high = (int(part) / 100 for part in re.findall(r"(\d+)%", of))
@@ -62,8 +62,7 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     page.get_by_test_id("stButtonGroup").get_by_text("Slices", exact=True).first.click()
     expect(page.get_by_text("The worst first").first).to_be_visible(timeout=30_000)
     expect(page.locator(".st-key-cell-images h3")).to_have_count(0)
-    chart = page.locator(".js-plotly-plot").first
-    click_mark(page, chart, ".scatterlayer .point")
+    click(page, page.locator(".scatterlayer .point").first)
     expect(page.locator(".st-key-cell-images h3")).to_be_visible(timeout=30_000)
     n, of = heading(page)
     if of.startswith("class "):
