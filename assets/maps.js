@@ -292,6 +292,7 @@ class View {
 
   end() {
     this.drawn?.end();
+    this.drawn?.root.remove(); // the place may be used again
   }
 }
 

@@ -27,11 +27,6 @@ class Output:
     kind: str
     shape: tuple[int, int, int]  # channels, height, width
 
-    @property
-    def title(self) -> str:
-        again = f", time {self.call}" if self.call > 1 else ""
-        return f"{self.name} ({self.kind}{again}): {' × '.join(map(str, self.shape))}"
-
 
 @dataclass(frozen=True)
 class FeatureMaps:
@@ -154,6 +149,11 @@ def compare(run_id: str) -> Future[Any]:
     stored = _stored(path)
     stored.parent.mkdir(parents=True, exist_ok=True)
     return launch.submit("core.ml.inside", "compare", str(path), runs.load(path).dataset_id, str(stored), str(_progress(stored)), slow=True)
+
+
+def ended(future: Future[Any]) -> None:
+    """AppError where a comparison that has ended did not succeed."""
+    launch.result(future)
 
 
 def progress(run_id: str) -> tuple[int, int]:

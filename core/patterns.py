@@ -15,7 +15,7 @@ from filelock import FileLock
 from core import catalog, images, jobs, launch, ledger, runs
 from core.errors import Invalid
 from core.metrics import TOO_FEW
-from core.types import SPLITS, Interval, Run
+from core.types import SPLITS, Interval
 
 EACH, MOST_EACH = 60, 1000  # images of a class
 MOST_CLASSES = 12  # looked at unless somebody chooses others
@@ -254,8 +254,9 @@ def latest(run_id: str) -> Patterns | None:
     path = _finished(folder)
     if path is None:
         return None
-    run, words = runs.load(folder), ledger.names(runs.load(folder).dataset_id)
-    return _read(path, run, tuple(words.since(name, run.created_at) for name in run.classes))
+    run = runs.load(folder)
+    words = ledger.names(run.dataset_id)
+    return _read(path, run_id, tuple((name, words.since(name, run.created_at)) for name in run.classes))
 
 
 def _finished(folder: Path) -> Path | None:
@@ -269,15 +270,13 @@ def _finished(folder: Path) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, run: Run, names: tuple[str, ...]) -> Patterns:
-    job, found = runs.read_json(path / "job.json"), runs.read_json(path / "patterns.json")
-    today = dict(zip(run.classes, names, strict=True))
+def _read(path: Path, run_id: str, names: tuple[tuple[str, str], ...]) -> Patterns:
+    """names: of the run's classes then and today."""
+    job, found, today = runs.read_json(path / "job.json"), runs.read_json(path / "patterns.json"), dict(names)
     with np.load(path / "patterns.npz", allow_pickle=False) as stored:
         classes = tuple(_pattern(one, today[one["name"]], stored, place) for place, one in enumerate(found["classes"]))
-    keys = ("split", "method", "each", "seed", "by", "at")
-    return Patterns(
-        run_id=run.id, **{key: job[key] for key in keys}, border_area=found["border_area"], aligned=found["aligned"], classes=classes
-    )
+    facts: dict[str, Any] = {key: job[key] for key in ("split", "method", "each", "seed", "by", "at")}
+    return Patterns(run_id, **facts, border_area=found["border_area"], aligned=found["aligned"], classes=classes)
 
 
 def _pattern(one: Mapping[str, Any], name: str, stored: Any, place: int) -> Pattern:
@@ -356,7 +355,7 @@ def said(p: Pattern, border_area: float) -> list[str]:
         m = p.mark
         seen_there = "The same marks stand there in all of its pictures. " if m.marked else ""
         sentences.append(
-            f"This class may be read from {m.place}, {m.area:.0%} of the picture. {seen_there}Filling it changes the answer of "
+            f"This class may be read from {m.place}, {100 * m.area:.0f} % of the picture. {seen_there}Filling it changes the answer of "
             f"{m.left[0]} of {m.left[1]} pictures; filling as much elsewhere {m.left_elsewhere[0]} of {m.left_elsewhere[1]}. "
             f"What its pictures share there turns {m.became[0]} of {m.became[1]} pictures of other classes into it; from elsewhere "
             f"{m.became_elsewhere[0]} of {m.became_elsewhere[1]}."
@@ -371,13 +370,15 @@ def said(p: Pattern, border_area: float) -> list[str]:
             f"takes away {_percent(p.mark.lost)} of what separates the class, putting it elsewhere brings {_percent(p.mark.gained)}."
         )
     n = f"n = {p.n}" + (", few: a rough figure" if p.n < TOO_FEW else "")
-    sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {border_area:.0%} of the area ({n}).")
+    sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {100 * border_area:.0f} % of the area ({n}).")
     if p.text is not None and p.text_images:
         sentences.append(
-            f"{_percent(p.text)} lies on text-like regions, {p.text_area:.1%} of the area ({p.text_images} of {p.n} images have one)."
+            f"{_percent(p.text)} lies on text-like regions, {100 * p.text_area:.1f} % of the area ({p.text_images} of {p.n} images have one)."
         )
     elif p.text is not None:
         sentences.append("No image has a text-like region.")
+    if p.mark is not None and not (p.mark.warning or p.mark.marked):
+        sentences.append(f"No place was found that gives it away; tried on {p.mark.n_own} of its images and {p.mark.n_others} of others.")
     if p.untested:
         sentences.append(p.untested)
     return sentences

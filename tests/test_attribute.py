@@ -12,6 +12,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
 from core import catalog, networks
@@ -119,6 +120,8 @@ def plain_call(found: LoadedModel, x: Tensor, method: str, target: int, settings
     if method == "deep_lift":
         return a.DeepLift(model).attribute(x, target=target).sum(1)
     if method == "lrp":
+        for flatten in (m for m in model.modules() if isinstance(m, nn.Flatten)):
+            flatten.rule = EpsilonRule()  # type: ignore[assignment]
         return a.LRP(model).attribute(x, target=target).sum(1)
     if method == "gradient_shap":
         colours = low + (high - low) * torch.rand(settings["samples"], 3, 1, 1)
@@ -154,9 +157,12 @@ def test_every_method_agrees_with_a_plain_call_of_captum(built: Callable[[str], 
         pytest.skip("Captum's answer on this network is not the method's: see the tests of copies")
     found, x = built(name), pictures(1, SIDES[name])
     settings = catalog.method_settings(method, {**FEW.get(method, {}), **({"gamma": 0} if method == "lrp" else {})})
-    got = attribute.maps(found, x, method, [2], settings)
-    wanted = plain_call(found, x.clone().requires_grad_(), method, 2, settings).detach().numpy()
+    for target in range(3):
+        wanted = plain_call(found, x.clone().requires_grad_(), method, target, settings).detach().numpy()
+        if np.abs(wanted).max() > 0:
+            break  # for some classes no region speaks, and Guided Grad-CAM is empty
     assert np.abs(wanted).max() > 0
+    got = attribute.maps(found, x, method, [target], settings)
     np.testing.assert_allclose(got.map, wanted, rtol=1e-3, atol=2e-4 * np.abs(wanted).max())
     assert got.map.dtype == np.float32 and (got.delta is not None) == (got.change is not None) == (method in SUMS)
 
@@ -458,7 +464,7 @@ def test_baselines_are_pictures_the_network_could_have_seen(built: Callable[[str
         np.testing.assert_allclose(values, np.broadcast_to(wanted[kind], values.shape), atol=1e-6)
     else:
         before = seen(x[0], found.preprocess)
-        assert values.std() < 0.5 * before.std() and values.mean() == pytest.approx(before.mean(), abs=0.02)
+        assert values.std() < 0.75 * before.std() and values.mean() == pytest.approx(before.mean(), abs=0.02)
     got = attribute.maps(found, x[:1], "integrated_gradients", [0], {"baseline": kind, "steps": 100})
     assert got.delta is not None and got.change is not None and abs(got.delta[0]) < 0.05 * abs(got.change[0])
 

@@ -117,6 +117,13 @@ def test_evaluate_prints_the_metrics_of_either_split(trained: Trained, core: Cor
     assert [len(row) for row in found["confusion"]["counts"]] == [10] * 10
 
 
+def test_explain_checks_how_far_a_map_can_be_trusted(trained: Trained, core: Core, tmp_path: Path) -> None:
+    row = runs.snapshot_rows(runs.folder(trained.run_id))[0]
+    found = core("explain", trained.run_id, row.image_id, "--method", "saliency", "--trust", "--out", str(tmp_path / "map.png"))
+    assert set(found["trust"]) == {"deletion", "insertion", "completeness", "randomised", "infidelity", "sensitivity"}
+    assert all(one["words"] and one["mark"] in ("good", "doubt", "bad", "undefined") for one in found["trust"].values())
+
+
 def test_explain_writes_a_picture_of_an_image_given_by_id(trained: Trained, core: Core, tmp_path: Path, python: Python) -> None:
     row = runs.snapshot_rows(runs.folder(trained.run_id))[0]
     out = tmp_path / "map.png"

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from core import dataset, embed, export, label, launch, store, uploads
 from core.settings import settings
-from core.types import Dataset
-from pages.shared import detail
+from core.types import Attribution, Dataset
+from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
 
 PAGES = ("home", "dataset", "label", "train", "evaluate", "explain", "predict", "review")
@@ -109,6 +109,31 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     assert store.queue_length(trained_copy.dataset.id) == 0
     next(b for b in review.button if b.label == "Undo the last").click().run()
     assert store.queue_length(trained_copy.dataset.id) == 1
+
+
+def test_a_predicted_picture_is_explained_at_a_click(trained: Trained) -> None:
+    image = store.browse(trained.dataset.id, store.Filter(), 0, 1)[0]
+    app = opened("predict", dataset=trained.dataset.name)
+    app.file_uploader[0].upload("mine.png", (trained.home / "images" / image.path).read_bytes()).run()
+    next(b for b in app.button if b.label == "Why").click().run()
+    assert not app.exception and not app.error, words(app)
+    assert app.title[0].value == "Explain" and "mine\\.png has no label" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("delta", "change", "words", "doubt"),
+    [
+        (0.02, 2.0, "Adds up to the change in score (+2) within 1%.", False),
+        (0.2, -2.0, "Adds up to the change in score (−2) only within 10%.", False),
+        (1.0, 2.0, "Misses the change in score (+2) by 50%: do not trust the details. More steps may help.", True),
+        (0.0, 0.0, "The score does not change on the way to this picture.", False),
+        (None, None, "", False),
+    ],
+)
+def test_the_error_of_a_maps_sum_is_said_in_words(delta: float | None, change: float | None, words: str, doubt: bool) -> None:
+    nothing = np.zeros((2, 2))
+    found = Attribution("run", "image", "integrated_gradients", "cat", 0.5, nothing, nothing, delta, change)
+    assert board.said(found) == {"caption": words, "doubt": doubt}
 
 
 def test_a_file_that_is_no_image_is_named_beside_a_good_one(trained: Trained) -> None:

@@ -157,7 +157,8 @@ def maps(
         raise Invalid(why)
     checked = catalog.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
     (work, whole), gradient = METHODS[method], catalog.METHODS[method].gradient
-    rows = room(found, x[:1], gradient)
+    with enough_memory():
+        rows = room(found, x[:1], gradient)
     each = catalog.passes(method, checked, x.shape[2], x.shape[3])
     raws: list[Tensor] = []
     deltas: list[Tensor] = []
@@ -166,7 +167,8 @@ def maps(
     while start < len(x):
         some = x[start : start + (rows if whole else 1)].clone()
         chosen = [int(t) for t in targets[start : start + len(some)]]
-        forward = Passes(found, some, method, checked, rows, start * each, len(x) * each, tick, remember=not (gradient or whole))
+        counted = Counted(start * each, (start + len(some)) * each, len(x) * each, tick)
+        forward = Passes(found, counted, remembered(found, some, method, checked, rows) if not gradient else None)
         part = Part(found, some, chosen, checked, rows, forward)
         try:
             with quiet(), private_randomness(seed=0), torch.set_grad_enabled(gradient):
@@ -175,9 +177,8 @@ def maps(
             if not out_of_memory(e):
                 raise
             if rows == 1:
-                raise AppError(
-                    "Not even one picture fits into the memory for this method.", "Choose a method with fewer steps, or a smaller network."
-                ) from e
+                with enough_memory():
+                    raise
             rows //= 2
             continue
         raws.append(raw.detach().float().sum(1) if gradient else raw.detach().float().mean(1))
@@ -307,7 +308,7 @@ def kernel_shap(p: Part) -> Answer:
 
 def deep_lift(p: Part) -> Answer:
     """On the copy whose parts add up: Captum's own pooling and shared tensors lose some (core.ml.rewrite)."""
-    p.forward.count(2 * len(p.x))  # the baseline goes through beside the picture
+    p.forward.counted.add(2 * len(p.x))  # the baseline goes through beside the picture
     there = baseline(p.found, p.x, p.settings["baseline"])
     answer: Answer = captum.attr.DeepLift(copy_for(p.found, "deep_lift").model).attribute(
         p.x.requires_grad_(), there, target=p.target, return_convergence_delta=True
@@ -318,7 +319,7 @@ def deep_lift(p: Part) -> Answer:
 
 
 def guided_grad_cam(p: Part) -> Answer:
-    p.forward.count(len(p.x))
+    p.forward.counted.add(len(p.x))
     guided = captum.attr.GuidedBackprop(copy_for(p.found, "guided").model).attribute(p.x.clone().requires_grad_(), target=p.target)
     coarse = captum.attr.LayerGradCam(p.forward, layer_of(p.found, p.settings["layer"])).attribute(
         p.x.requires_grad_(), target=p.target, relu_attributions=True
@@ -327,7 +328,7 @@ def guided_grad_cam(p: Part) -> Answer:
 
 
 def lrp(p: Part) -> Answer:
-    p.forward.count(2 * len(p.x))
+    p.forward.counted.add(2 * len(p.x))
     model = copy_for(p.found, "lrp").model
     set_rules(model, p.settings["gamma"])
     raw, delta = captum.attr.LRP(model).attribute(p.x.requires_grad_(), target=p.target, return_convergence_delta=True)
@@ -394,7 +395,8 @@ def unsupported(found: LoadedModel, method: str) -> str:
     """Why the network does not support the method; "" if it does."""
     known = _unsupported.setdefault(found, {})
     if method not in known:
-        known[method] = reason(found, method)
+        with enough_memory():
+            known[method] = reason(found, method)
     return known[method]
 
 
@@ -452,9 +454,9 @@ def copy_for(found: LoadedModel, kind: Kind) -> Rewritten:
 
 
 def noise(found: LoadedModel) -> Tensor:
-    """Two normalised pictures of random values, always the same."""
+    """(1, C, S, S) normalised values at random, always the same."""
     side = found.preprocess.crop
-    x = torch.randn(2, found.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, found.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -505,51 +507,40 @@ def measure(run_folder: str, out: str) -> None:
     runs.write_json(Path(out), seconds)
 
 
-class Passes:
-    """The network as a method calls it: passes are counted, and what was asked once of the same pictures is not asked again.
+@dataclass
+class Counted:
+    """Passes through the network, told to tick(done, total) before they begin."""
 
-    Methods that cover parts of a picture ask the same for every class: answers hold all classes, so they are remembered.
-    """
+    done: int
+    most: int  # of the pictures at hand: Captum asks a few times more, to check a sum
+    total: int
+    tick: Tick | None
 
-    def __init__(
-        self,
-        found: LoadedModel,
-        x: Tensor,
-        method: str,
-        settings: Mapping[str, Any],
-        rows: int,
-        done: int,
-        total: int,
-        tick: Tick | None,
-        remember: bool,
-    ) -> None:
-        self.found, self.done, self.total, self.tick = found, done, total, tick
-        self.answers: list[Tensor] = []
-        self.call = 0
-        if remember:
-            self.answers = remembered(
-                found, hashlib.sha256(repr((method, dict(settings), rows)).encode() + x.numpy().tobytes()).hexdigest()
-            )
-        self.remember = remember
-
-    def count(self, pictures: int) -> None:
-        """Says that so many pictures are about to go through the network."""
+    def add(self, pictures: int) -> None:
         if self.tick:
-            self.tick(min(self.done, self.total), self.total)
+            self.tick(min(self.done, self.most), self.total)
         self.done += pictures
 
+
+class Passes:
+    """The network as a method calls it: counted, and not asked again where it has answered the same calls before."""
+
+    def __init__(self, found: LoadedModel, counted: Counted, answers: list[Tensor] | None) -> None:
+        self.found, self.counted, self.answers = found, counted, answers
+        self.calls = 0
+
     def __call__(self, x: Tensor) -> Tensor:
-        self.count(len(x))
-        self.call += 1
-        if self.call <= len(self.answers):
-            return self.answers[self.call - 1]
+        self.counted.add(len(x))
+        self.calls += 1
+        if self.answers is not None and self.calls <= len(self.answers):
+            return self.answers[self.calls - 1]
         answer: Tensor = self.found.model(x)
         if not answer.isfinite().all():
             raise Invalid(
                 "The network answers with numbers that are not finite (NaN).",
                 "Its training went wrong. Train it again with a smaller learning rate.",
             )
-        if self.remember:
+        if self.answers is not None:
             self.answers.append(answer)
         return answer
 
@@ -557,11 +548,14 @@ class Passes:
 _remembered: OrderedDict[tuple[int, str], tuple[LoadedModel, list[Tensor]]] = OrderedDict()
 
 
-def remembered(found: LoadedModel, key: str) -> list[Tensor]:
-    """The answers so far to the calls of one method on one picture, in order; of the last four."""
-    whole = (id(found), key)
-    _, answers = _remembered.setdefault(whole, (found, []))
-    _remembered.move_to_end(whole)
+def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str, Any], rows: int) -> list[Tensor]:
+    """The answers so far, in order, to the calls of a method that covers parts of a picture; of the last four pictures.
+
+    Such a method asks the same for every class, and the answers hold all classes.
+    """
+    asked = hashlib.sha256(repr((method, sorted(settings.items()), rows, x.shape)).encode() + x.numpy().tobytes()).hexdigest()
+    _, answers = _remembered.setdefault((id(found), asked), (found, []))
+    _remembered.move_to_end((id(found), asked))
     while len(_remembered) > 4:
         _remembered.popitem(last=False)
     return answers
@@ -597,6 +591,17 @@ def outputs(found: LoadedModel, x: Tensor) -> tuple[int, int]:
                 handle.remove()
         sizes[x.shape] = (sum(seen), max(seen))
     return sizes[x.shape]
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Says in words that there is not enough of it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        if not out_of_memory(e):
+            raise
+        raise AppError("Not even one picture fits into the memory for this method.", "Choose another method, or a smaller network.") from e
 
 
 @contextmanager

@@ -482,7 +482,9 @@ def _edges(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     for axis in (2, 3):
         mean, error = _step(own, axis)
         foreign, more = _step(others, axis)
-        sharp = (np.abs(mean) > STEP) & (np.abs(mean - foreign) > np.maximum(STEP, SHARP * np.sqrt(error + more)))
+        sharp = (np.abs(mean) > np.maximum(STEP, SHARP * np.sqrt(error))) & (
+            np.abs(mean - foreign) > np.maximum(STEP, SHARP * np.sqrt(error + more))
+        )
         found |= np.pad(sharp, ((0, 1), (0, 0)) if axis == 2 else ((0, 0), (0, 1)))
     return found
 

@@ -81,6 +81,8 @@ def rewritten(model: nn.Module, x: Tensor, kind: Kind) -> Rewritten:
     traced.eval()
     with torch.inference_mode():
         wanted, got = model(x), traced(x)
+    if not wanted.isfinite().all():
+        raise Different("answers with numbers that are not finite (NaN)")
     if not torch.allclose(got, wanted, rtol=0, atol=CLOSE * max(1.0, float(wanted.abs().max()))):
         raise Different("gives other answers when it is rewritten")
     kinds = {type(m).__name__ for m in traced.modules() if isinstance(m, POINTWISE) or _is_foreign(m)}

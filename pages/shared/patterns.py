@@ -21,7 +21,7 @@ from pages.shared.teach import embedding_needed
 SIDE = 148  # pixels of a picture in a card
 PER_PAGE = 60
 COLOURS = {"label": "True class", "predicted": "Predicted class", "answer": "Right or wrong"}
-FIGURE = f"margin:0;width:{SIDE}px;max-width:44%"
+FIGURE = f"margin:0;width:{SIDE}px;max-width:31%"
 SMALL = "width:72px;height:72px;border-radius:4px;vertical-align:middle"
 CAPTION = "font-size:.78rem;line-height:1.35;opacity:.75;margin-top:.25rem"
 
@@ -54,36 +54,57 @@ def _settings(run: Run) -> None:
     supported = explain.supported(run.id)
     possible = [name for name, why in supported.items() if not why]
     with st.container(border=True, key="patterns-settings"):
-        st.markdown("**Look at many images** and see where this network looks for each class, and whether a watermark or a frame gives one away.")
+        st.markdown(
+            "**Look at many images** and see where this network looks for each class, and whether a watermark or a frame gives one away."
+        )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             split = str(
                 st.selectbox(
-                    "Images of", list(known), format_func=lambda s: f"{s} ({sum(known[s].values()):,})", key=f"patterns-split-{run.id}", width=190,
-                    filter_mode=None, help="Test images are not looked at: what is seen there would guide what is done next.",
-                )  # fmt: skip
+                    "Images of",
+                    list(known),
+                    format_func=lambda s: f"{s} ({sum(known[s].values()):,})",
+                    key=f"patterns-split-{run.id}",
+                    width=190,
+                    filter_mode=None,
+                    help="Test images are not looked at: what is seen there would guide what is done next.",
+                )
             )
             each = int(
                 st.number_input(
-                    "Images per class", 1, many.MOST_EACH, many.EACH, step=10, key=f"patterns-each-{run.id}", width=150,
+                    "Images per class",
+                    1,
+                    many.MOST_EACH,
+                    many.EACH,
+                    step=10,
+                    key=f"patterns-each-{run.id}",
+                    width=150,
                     help="At most so many are drawn at random, the same every time. More give narrower intervals and take longer.",
-                )  # fmt: skip
+                )
             )
             usual = many.usual_method(supported)
             method = str(
                 st.selectbox(
-                    "Method", possible, index=possible.index(usual), format_func=lambda m: catalog.METHODS[m].title, key=f"patterns-method-{run.id}",
-                    width=200, filter_mode=None, help="Fast methods are noisy on one picture; over many the noise averages out. Grad-CAM is too coarse for a corner.",
-                )  # fmt: skip
+                    "Method",
+                    possible,
+                    index=possible.index(usual),
+                    format_func=lambda m: catalog.METHODS[m].title,
+                    key=f"patterns-method-{run.id}",
+                    width=200,
+                    filter_mode=None,
+                    help="Fast methods are noisy on one picture; over many the noise averages out. Grad-CAM is too coarse for a corner.",
+                )
             )
         chosen = list(run.classes)
         if len(run.classes) > 4:
             chosen = st.multiselect(
-                "Classes", run.classes, default=many.usual_classes(run.id, split), format_func=frame.plain, key=f"patterns-classes-{run.id}-{split}"
+                "Classes",
+                run.classes,
+                default=many.usual_classes(run.id, split),
+                format_func=frame.plain,
+                key=f"patterns-classes-{run.id}-{split}",
             )
         count = many.seen(run.id, split, chosen, each)
-        if form.pressed(
-            "Look at the images", icon=":material/visibility:", type="primary", key="patterns-start", disabled=not count
-        ):  # fmt: skip
+        if form.pressed("Look at the images", icon=":material/visibility:", type="primary", key="patterns-start", disabled=not count):
             many.start(run.id, frame.user(), split=split, classes=chosen, each=each, method=method)
             st.rerun()
         st.caption(_cost(run, method, count) if count else "None of these classes has images in this split.")
@@ -96,7 +117,11 @@ def _cost(run: Run, method: str, count: int) -> str:
     if one.seconds is None or forward.seconds is None:
         return f"{words}. It goes on in the background."
     seconds = count * (one.seconds + many.FORWARD * forward.seconds / forward.passes)
-    return f"{words}: at most {seconds:.0f} s on this machine." if seconds < 100 else f"{words}: at most {seconds / 60:.0f} min on this machine."
+    return (
+        f"{words}: at most {seconds:.0f} s on this machine."
+        if seconds < 100
+        else f"{words}: at most {seconds / 60:.0f} min on this machine."
+    )
 
 
 @st.fragment(run_every=0.5)
@@ -126,14 +151,24 @@ def _found(current: Dataset, run: Run, found: Patterns) -> None:
         )
     elif tested:
         st.success(
-            f"No class seems to be read from a watermark or a frame ({tested} of {len(found.classes)} classes tested).", icon=":material/check:"
+            f"No class seems to be read from a watermark or a frame ({tested} of {len(found.classes)} classes tested).",
+            icon=":material/check:",
+        )
+    if hardly := [frame.plain(p.name) for p in found.classes if p.mark is not None and p.mark.marked and not p.mark.warning]:
+        st.info(
+            f"All pictures of **{', '.join(hardly)}** share marks at one place, which the network makes little use of. Another network may.",
+            icon=":material/branding_watermark:",
         )
     title = catalog.METHODS[found.method].title
     st.caption(
         f"{sum(p.n for p in found.classes):,} {found.split} images, at most {found.each} of a class; {title}. Maps: red speaks for the class, "
         "blue against it, one scale for all; each image counts the same, smoothed for the eye. Marks that move about, or that all classes "
         "share, are not found."
-        + (" Things lie at fixed places in these pictures, as digits do: only a mark where other classes have nothing is reported." if found.aligned else "")
+        + (
+            " Things lie at fixed places in these pictures, as digits do: only a mark where other classes have nothing is reported."
+            if found.aligned
+            else ""
+        )
     )
     strength = explain.scale([p.signed for p in found.classes if p.n])
     attention = explain.scale([p.attention for p in found.classes if p.n])
@@ -162,14 +197,20 @@ def _card(current: Dataset, run: Run, found: Patterns, p: Pattern, strength: flo
         if p.mark is not None and p.mark.warning:
             st.warning(frame.plain(said[0]), icon=":material/warning:")
             said = said[1:]
+        elif p.mark is not None and p.mark.marked:
+            st.info(frame.plain(said[0]), icon=":material/branding_watermark:")
+            said = said[1:]
         st.markdown("  \n".join(frame.plain(sentence) for sentence in said))
         if p.mark is not None and (p.mark.warning or p.mark.marked):
             _examples(p, p.mark)
     shown = f"patterns-shown-{run.id}"
     opened = st.session_state.get(shown) == p.name
     if st.button(
-        "Hide the images" if opened else f"Show the {p.n} images", type="tertiary", icon=":material/grid_view:", key=f"patterns-images-{place}"
-    ):  # fmt: skip
+        "Hide the images" if opened else f"Show the {p.n} images",
+        type="tertiary",
+        icon=":material/grid_view:",
+        key=f"patterns-images-{place}",
+    ):
         st.session_state[shown] = None if opened else p.name
         st.rerun()
     if opened:
@@ -184,7 +225,9 @@ def _figure(picture: str, words: str, over: str, mark: Mark | None) -> str:
     if mark is not None and (mark.warning or mark.marked):
         top, left, height, width = (f"{100 * share:.1f}%" for share in mark.box)
         layers += f'<div style="position:absolute;top:{top};left:{left};height:{height};width:{width};outline:2px solid #e69f00"></div>'
-    return f'<figure style="{FIGURE}"><div style="position:relative">{layers}</div><figcaption style="{CAPTION}">{words}</figcaption></figure>'
+    return (
+        f'<figure style="{FIGURE}"><div style="position:relative">{layers}</div><figcaption style="{CAPTION}">{words}</figcaption></figure>'
+    )
 
 
 def _examples(p: Pattern, m: Mark) -> None:
@@ -229,11 +272,19 @@ def answers_map(current: Dataset, run: Run) -> None:
     st.subheader("Its answers on the map", anchor=False)
     made = embed.latest(current.id)
     if made is None:
-        embedding_needed(current, "The map lays out all images so that similar ones lie together. It shows whether mistakes lie in one place.")
+        embedding_needed(
+            current, "The map lays out all images so that similar ones lie together. It shows whether mistakes lie in one place."
+        )
         return
     e = evaluate.evaluate(run.id, "validation")
     colour = st.segmented_control(
-        "Colour", list(COLOURS), default="answer", required=True, format_func=COLOURS.__getitem__, key="patterns-colour", label_visibility="collapsed"
+        "Colour",
+        list(COLOURS),
+        default="answer",
+        required=True,
+        format_func=COLOURS.__getitem__,
+        key="patterns-colour",
+        label_visibility="collapsed",
     )
     wrong = int((e.rows["true"] != e.rows["predicted"]).sum())
     placed = int(e.rows["image_id"].isin(made.ids.tolist()).sum())

@@ -143,3 +143,24 @@ def test_a_method_that_does_not_fit_says_why_and_a_picture_of_ones_own_is_explai
     grad_cam = page.locator(".st-key-method-grad_cam")
     expect(grad_cam.locator("input")).to_be_disabled()
     expect(page.get_by_text(re.compile("^Not for this network: .*convolution")).first).to_be_visible()
+
+
+def test_a_link_from_an_image_opened_anywhere_leads_to_its_maps(server: Server, page: Page, runs: dict[str, Path]) -> None:
+    page.goto(f"{server.url}/dataset?dataset=digits")
+    page.locator(".cell").nth(3).dblclick()
+    drawer = page.get_by_role("dialog")
+    name = drawer.locator("table").inner_text()
+    drawer.get_by_role("button", name="Explain", exact=True).click()
+    expect(page.get_by_role("heading", name="Explain", level=1)).to_be_visible()
+    expect(page).to_have_url(re.compile(r"[?&]image=[0-9a-f]{16}"))
+    image = re.search(r"[?&]image=([0-9a-f]{16})", page.url)
+    assert image is not None and image[1] in name
+    expect(page.locator(".maps .map .overlay").first).to_be_visible(timeout=90_000)
+
+    # By name among all images
+    page.get_by_text("Any image", exact=True).click()
+    page.get_by_placeholder("name or id").fill("digit-0007")
+    page.get_by_placeholder("name or id").press("Enter")
+    expect(page.locator(".cell")).to_have_count(1)
+    page.locator(".cell").first.click()
+    expect(page.locator(".st-key-explain-answer")).to_contain_text("digit-0007.png is labelled 7")
