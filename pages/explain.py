@@ -18,6 +18,7 @@ from pages.shared import frame, thumbs
 from pages.shared.board import board, cost_words, settings_of
 from pages.shared.erase import erase
 from pages.shared.grid import Caption
+from pages.shared.inside import inside
 from pages.shared.patterns import patterns
 from pages.shared.trust import trust
 
@@ -287,6 +288,8 @@ def one(current: Dataset, run: Run) -> None:
                 trusted(run, picture, answer)
             elif part == "erase":
                 erase(run, picture.path, picture.name, key="erase")
+            else:
+                inside(current, run, picture.path, picture.id)
 
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 from PIL import Image as Pillow
 
 from core import catalog, dataset, explain, launch, predict, runs, schema, store
-from core.errors import Invalid, NotFound, WorkerFailed
+from core.errors import AppError, Invalid, NotFound, WorkerFailed
 from core.settings import settings
 from core.types import Attribution, Dataset, Prediction
 
@@ -82,6 +84,140 @@ def test_every_method_gives_a_map_of_the_size_of_the_picture_the_network_saw(tra
     assert isinstance(answer, Prediction) and dict(answer.top(10))["3"] == pytest.approx(found.probability, abs=1e-5)
     again, other = explain.explain(trained.run_id, file, method, "3"), explain.explain(trained.run_id, file, method, "8")
     assert (again.map == found.map).all() and not np.allclose(other.map, found.map)
+
+
+@pytest.fixture
+def unexplained(trained_copy: Trained) -> Trained:
+    """A run of which no map is stored."""
+    shutil.rmtree(runs.folder(trained_copy.run_id) / "maps", ignore_errors=True)
+    return trained_copy
+
+
+def test_a_map_is_computed_once_for_the_same_picture_class_settings_and_weights(unexplained: Trained, tmp_path: Path) -> None:
+    run_id, files = unexplained.run_id, list(pictures(unexplained).values())
+    first = explain.ask(run_id, files[0], "integrated_gradients", "3", {"steps": "8"})
+    found = explain.answer(first)
+    (renamed := tmp_path / "renamed.png").write_bytes(files[0].read_bytes())
+    for again in (
+        explain.ask(run_id, files[0], "integrated_gradients", "3", {"steps": 8}),
+        explain.ask(run_id, renamed, "integrated_gradients", "3", {"steps": 8}),
+    ):
+        assert again.future is None and again.done and explain.progress(again) == (1, 1)
+        stored = explain.answer(again)
+        assert (
+            (stored.map == found.map).all() and (stored.image == found.image).all() and stored.delta == found.delta and stored.target == "3"
+        )
+    others = [
+        explain.ask(run_id, files[1], "integrated_gradients", "3", {"steps": 8}),
+        explain.ask(run_id, files[0], "integrated_gradients", "4", {"steps": 8}),
+        explain.ask(run_id, files[0], "integrated_gradients", "3", {"steps": 9}),
+        explain.ask(run_id, files[0], "saliency", "3"),
+    ]
+    assert len({first.path, *(a.path for a in others)}) == 5 and all(a.future is not None for a in others)
+    assert not any(np.allclose(explain.answer(a).map, found.map) for a in others)
+    os.utime(runs.checkpoint(runs.folder(run_id)), ns=(1, 1))  # other weights
+    assert explain.ask(run_id, files[0], "saliency", "3").path != others[3].path
+    assert not [p for p in first.path.parent.iterdir() if p.suffix not in (".npz", ".json")]  # nothing of the questions is left
+
+
+def test_two_who_ask_at_once_get_their_own_maps_and_each_can_stop_their_own(unexplained: Trained) -> None:
+    run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
+    long = {"samples": 5000, "superpixels": 8}
+    one = explain.ask(run_id, file, "kernel_shap", "1", long)
+    two = explain.ask(run_id, file, "kernel_shap", "2", {"samples": 100, "superpixels": 8})
+    same = explain.ask(run_id, file, "kernel_shap", "1", long)
+    give_up = time.monotonic() + 60
+    while explain.progress(one)[0] == 0 and not one.done:
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+    assert explain.progress(one)[1] == 5000 and explain.progress(two) == (0, 0) and not two.done
+    explain.stop(one)
+    explain.stop(one)
+    with pytest.raises(AppError, match="stopped"):
+        explain.answer(one)
+    assert explain.answer(two).target == "2"
+    got = explain.answer(same)  # stopped by one of two who wanted it, and there for the other
+    assert got.target == "1" and got.map.any()
+    again = explain.ask(run_id, file, "kernel_shap", "3", long)
+    waiting = explain.ask(run_id, file, "kernel_shap", "4", long)
+    explain.stop(waiting)
+    explain.stop(again)
+    for stopped in (again, waiting):
+        with pytest.raises(AppError, match="stopped"):
+            explain.answer(stopped)
+    explain.stop(two)  # too late, and no harm
+    assert explain.answer(two).target == "2"
+    assert not [p for p in one.path.parent.iterdir() if p.suffix not in (".npz", ".json")]
+
+
+def test_predictions_are_answered_while_a_long_map_is_computed(unexplained: Trained) -> None:
+    run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
+    explain.explain(run_id, file, "saliency")
+    predict.predict(run_id, [file])
+    launch.submit("time", "sleep", 20, slow=True)
+    waiting = explain.ask(run_id, file, "grad_cam")
+    start = time.monotonic()
+    predict.predict(run_id, [file])
+    assert time.monotonic() - start < 10 and not waiting.done
+    assert launch.ask("os", "getpid") != psutil.Process().pid
+    launch.close()
+
+
+def test_what_a_map_costs_is_known_beforehand_once_the_machine_has_made_one(unexplained: Trained) -> None:
+    run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
+    before = explain.cost(run_id, "integrated_gradients", {"steps": 40})
+    assert before == explain.Cost(40, None)
+    explain.explain(run_id, file, "saliency")
+    give_up = time.monotonic() + 60
+    while (after := explain.cost(run_id, "integrated_gradients", {"steps": 40})).seconds is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    twice = explain.cost(run_id, "integrated_gradients", {"steps": 80})
+    assert twice.passes == 80 and twice.seconds == pytest.approx(2 * after.seconds) and 0 < after.seconds < 20
+    assert explain.cost(run_id, "occlusion", {"window": 4, "stride": 2}).passes == 1 + 9
+    assert explain.cost(run_id, "kernel_shap").passes == 200
+    with pytest.raises(Invalid, match="steps"):
+        explain.cost(run_id, "integrated_gradients", {"steps": 0})
+
+
+def test_the_oldest_maps_go_when_there_are_too_many(unexplained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id, files = unexplained.run_id, list(pictures(unexplained).values())
+    asked = [explain.ask(run_id, file, "saliency", "3") for file in files[:3]]
+    kept = [explain.answer(a).map for a in asked]
+    for age, one in zip((30, 20, 10), asked, strict=True):
+        os.utime(one.path, (time.time() - age,) * 2)
+    assert (explain.answer(asked[0]).map == kept[0]).all()  # used again, it is the youngest
+    monkeypatch.setattr(runs, "MOST_MAPS", 3 * asked[0].path.stat().st_size)
+    runs.write_map(asked[0].path.with_name("new.npz"), {"map": kept[0], "image": kept[0], "target": 0})
+    assert asked[0].path.exists() and not asked[1].path.exists()
+    with pytest.raises(NotFound, match="not stored any more"):
+        explain.answer(asked[1])
+    asked[0].path.write_bytes(b"half a map")
+    with pytest.raises(Invalid, match="damaged"):
+        explain.answer(asked[0])
+    assert (
+        not explain.ask(run_id, files[0], "saliency", "3").path.exists()
+        and (explain.explain(run_id, files[0], "saliency", "3").map == kept[0]).all()
+    )
+
+
+def test_a_picture_that_is_gone_or_none_is_refused_in_words(unexplained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="not there any more"):
+        explain.ask(unexplained.run_id, tmp_path / "gone.png", "saliency")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(Invalid):
+        explain.explain(unexplained.run_id, tmp_path / "text.png", "saliency")
+
+
+def test_what_a_network_supports_is_asked_once(unexplained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explain.supported(unexplained.run_id)
+    monkeypatch.setattr(launch, "ask", lambda *args: pytest.fail("the worker was asked again"))
+    assert explain.supported(unexplained.run_id) == found == dict.fromkeys(catalog.METHODS, "")
+    (layer,) = explain.params(unexplained.run_id, "grad_cam")
+    assert layer.default == "conv2" and layer.options == ("conv2", "conv1")
+    with pytest.raises(Invalid, match="conv2, conv1"):
+        explain.settings_of(unexplained.run_id, "guided_grad_cam", {"layer": "conv9"})
+    assert [p.name for p in explain.params(unexplained.run_id, "occlusion")] == ["window", "stride", "baseline"]
 
 
 def test_methods_and_targets_that_do_not_exist_are_refused(trained: Trained) -> None:

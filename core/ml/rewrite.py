@@ -300,8 +300,8 @@ class TwoReLUs(nn.Module):
         self.lower, self.upper = nn.ReLU(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        lower: Tensor = self.lower(x.clone())  # a tensor of its own: see _isolate
-        return lower - self.upper(x - 6)
+        clipped: Tensor = self.lower(x.clone()) - self.upper(x - 6)  # a clone of its own for the hook: see _isolate
+        return clipped
 
 
 def overlaps(pool: nn.MaxPool2d) -> bool:

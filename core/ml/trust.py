@@ -129,8 +129,8 @@ def curves(
     """Probability of the target while the pixels of one picture give way to those of another, most important first.
 
     Petsiuk et al. 2018, RISE, arXiv:1806.07421. own, reverse (or None): probabilities of steps + 1 pictures; random: the same for
-    each draw; None for a map that marks nothing. Departure: the yardstick is not single pixels in random order but the map itself,
-    moved and mirrored at random: it covers in patches of the same grain, for single pixels mislead a network most of all.
+    each draw; None for a map that marks nothing. Departure: the yardstick is not single pixels in random order but the map itself, moved and
+    mirrored at random: it covers in patches of the same grain, so that only the places differ.
     """
     if values.max() == values.min():
         return None

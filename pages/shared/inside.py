@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ import streamlit as st
 
 from core import dataset
 from core import inside as network
-from core.types import Dataset, Run
+from core.types import Dataset, Image, Run
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer
 
@@ -57,20 +57,26 @@ def _nearest(current: Dataset, run: Run, path: Path, image_id: str) -> None:
         st.caption("This run has no other training image that can be read.")
         return
     n = len(found.nearest)
-    labels = ", ".join(f"{count} {frame.plain(name)}" for name, count in network.shares(found.nearest))
+    (first, count), *others = network.shares(found.nearest)
+    rest = "".join(f", {more} {frame.plain(name)}" for name, more in others)
     part = f" {found.compared:,} of {found.training:,} training images were compared." if found.compared < found.training else ""
-    st.markdown(f"Labels of its {n} nearest training images: **{labels}**.")
+    st.markdown(f"**{count} of its {n}** nearest training images {'is' if count == 1 else 'are'} labelled **{frame.plain(first)}**{rest}.")
     st.caption(
         "Near is what the last layer before the answer holds for alike: the cosine of its features, 1 for the same, among "
         f"{found.compared:,} training images.{part} If neighbours carry another label, one of the labels may be wrong. Labels are those the run learned from."
     )
-    notes = {one.image_id: f"{one.label} · {one.similarity:.3f}" for one in found.nearest}
-    here = {i.id: i for i in dataset.images_of(current.id, list(notes))}
+    here = {i.id: i for i in dataset.images_of(current.id, [one.image_id for one in found.nearest])}
+    notes = {one.image_id: f"{one.similarity:.3f}{_learned(one, here)}" for one in found.nearest}
     shown = [here[one.image_id] for one in found.nearest if one.image_id in here]
     if len(shown) < n:
         st.caption(f"{n - len(shown)} of them are not in the dataset any more.")
     event = thumbs.image_grid(current, shown, key="inside-nearest-grid", notes=notes, size=96, caption="label")
     drawer(current, event.open, "inside")
+
+
+def _learned(one: network.Neighbour, here: Mapping[str, Image]) -> str:
+    """What the run learned it as, where its label has changed since."""
+    return f", learned as {one.label}" if one.image_id in here and here[one.image_id].label != one.label else ""
 
 
 @st.fragment(run_every=0.5)
@@ -112,7 +118,7 @@ def _layers(run: Run, path: Path, image_id: str) -> None:
     number = min(st.session_state.get(key, 1), pages)
     maps = network.feature_maps(run.id, path, output, (number - 1) * network.PAGE)
     names = [f"{channel + 1}: {strength:.3g}" for channel, strength in zip(maps.channels, maps.strength, strict=True)]
-    low = f"black {maps.low:.3g}, mid-grey 0" if maps.low < 0 else "black 0"
+    low = f"black −{maps.high:.3g}, mid-grey 0" if maps.low < 0 else "black 0"
     st.caption(
         f"{total:,} channels of {output.shape[1]} × {output.shape[2]}, strongest first; under each its number and its mean strength. "
         f"One scale for all: {low}, white {maps.high:.3g}."
