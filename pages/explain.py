@@ -15,7 +15,7 @@ from core.errors import AppError, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame, thumbs
-from pages.shared.board import board, cost_words, settings_of
+from pages.shared.board import board, cost_words, settings_of, weights_of
 from pages.shared.erase import erase
 from pages.shared.grid import Caption
 from pages.shared.inside import inside
@@ -39,6 +39,7 @@ class Picture:
     name: str
     label: str | None
     url: str
+    uploaded: bool
 
 
 def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
@@ -175,7 +176,7 @@ def _grid(
 def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
     if kind == "upload":
         upload = uploads.find(picture_id, name)
-        return Picture(upload.id, upload.path, upload.name, None, api.upload_url(upload.path))
+        return Picture(upload.id, upload.path, upload.name, None, api.upload_url(upload.path), uploaded=True)
     try:
         image = dataset.image(current.id, picture_id)
     except NotFound:
@@ -184,14 +185,16 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
         ) from None
     if st.query_params.get("image") != image.id:  # another page has cleared it
         st.query_params["image"] = image.id
-    return Picture(image.id, settings().images / image.path, image.source, image.label, api.picture_url(image))
+    return Picture(image.id, settings().images / image.path, image.source, image.label, api.picture_url(image), uploaded=False)
 
 
 # The chosen picture -------------------------------------------------------------------------------
 
 
-def answered(run: Run, picture: Picture) -> Prediction:
-    answer = predict.predict(run.id, [picture.path], [picture.name])[0]
+@st.cache_data(max_entries=500, show_spinner=False)
+def answered(run_id: str, weights: str, path: Path, name: str) -> Prediction:
+    """Kept for the same weights: the page is drawn again whenever a map comes, and the model worker may be busy."""
+    answer = predict.predict(run_id, [path], [name])[0]
     if isinstance(answer, predict.Failure):
         raise AppError(f"{answer.file}: {answer.message}", answer.hint)
     return answer
@@ -279,7 +282,7 @@ def trusted(run: Run, picture: Picture, answer: Prediction) -> None:
 def one(current: Dataset, run: Run) -> None:
     with frame.told():
         if picture := choose(current, run):
-            answer = answered(run, picture)
+            answer = answered(run.id, weights_of(run), picture.path, picture.name)
             answer_line(picture, answer)
             part = url_view("part", PARTS, key="explain-part")
             if part == "maps":
@@ -289,7 +292,7 @@ def one(current: Dataset, run: Run) -> None:
             elif part == "erase":
                 erase(run, picture.path, picture.name, key="erase")
             else:
-                inside(current, run, picture.path, picture.id)
+                inside(current, run, picture.path, "" if picture.uploaded else picture.id)
 
 
 with frame.page("Explain", "Which parts of a picture speak for an answer, and which against it.") as current:

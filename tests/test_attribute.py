@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from core import catalog, networks
 from core.errors import AppError, Invalid
-from core.ml import attribute, rewrite
+from core.ml import attribute, passes, rewrite
 from core.ml.data import Stopped
 from core.ml.infer import normalised
 from core.ml.model import LoadedModel, create
@@ -378,15 +378,29 @@ def test_another_class_of_the_same_picture_asks_the_network_nothing_when_only_co
             handle.remove()
 
 
+@pytest.mark.parametrize("method", ["occlusion", "kernel_shap"])
+def test_onnx_runtime_takes_over_where_it_pays_with_the_same_map(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    found, x = network("plain", 24), pictures(2, 24)
+    slow = attribute.maps(found, x[:1], method, [1], FEW[method]).map
+    assert found not in passes._exported  # it takes seconds, which a small network never earns back
+    monkeypatch.setattr(passes, "EXPORT_AFTER", 0)
+    before = traces(found)
+    attribute.maps(found, x[1:], method, [1], FEW[method])
+    assert passes._exported[found] is not None and traces(found) == before
+    passes._remembered.clear()
+    monkeypatch.setattr(Plain, "forward", lambda *args: pytest.fail("PyTorch was asked"))
+    np.testing.assert_allclose(attribute.maps(found, x[:1], method, [1], FEW[method]).map, slow, atol=1e-4 * np.abs(slow).max())
+
+
 def test_a_call_holds_what_the_free_memory_allows(built: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
     found, x = built("plain"), pictures(1, 24)
-    assert attribute.room(found, x, gradient=True) == attribute.room(found, x, gradient=False) == attribute.MOST_ROWS
-    every, largest = attribute.outputs(found, x)
+    assert passes.room(found, x, gradient=True) == passes.room(found, x, gradient=False) == passes.MOST_ROWS
+    every, largest = passes.outputs(found, x)
     assert every > largest >= 6 * 24 * 24 * 4
-    monkeypatch.setattr(attribute, "free_memory", lambda device: round(every * 2 * 5 / attribute.SHARE) + 1)
-    assert attribute.room(found, x, gradient=True) == 5
-    monkeypatch.setattr(attribute, "free_memory", lambda device: 0)
-    assert attribute.room(found, x, gradient=False) == 1
+    monkeypatch.setattr(passes, "free_memory", lambda device: round(every * 2 * 5 / passes.SHARE) + 1)
+    assert passes.room(found, x, gradient=True) == 5
+    monkeypatch.setattr(passes, "free_memory", lambda device: 0)
+    assert passes.room(found, x, gradient=False) == 1
 
 
 # What cannot be done, in words --------------------------------------------------------------------

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import dataset, embed, export, label, launch, store, uploads
+from core import dataset, embed, explain, export, label, launch, store, uploads
+from core.errors import AppError
 from core.settings import settings
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
@@ -118,6 +119,23 @@ def test_a_predicted_picture_is_explained_at_a_click(trained: Trained) -> None:
     next(b for b in app.button if b.label == "Why").click().run()
     assert not app.exception and not app.error, words(app)
     assert app.title[0].value == "Explain" and "mine\\.png has no label" in words(app)
+
+
+def test_a_board_asks_for_little_at_a_time_and_stops_what_nobody_waits_for_any_more(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(trained_copy.home / "runs" / trained_copy.run_id / "maps", ignore_errors=True)  # what a map takes is not known yet
+    launch.close()  # the slow worker has to start first: nothing is done before it is stopped
+    monkeypatch.setattr(board.st, "session_state", {})
+    image = store.browse(trained_copy.dataset.id, store.Filter(), 0, 1)[0]
+    cells = [board.Cell(trained_copy.run_id, "weights", settings().images / image.path, "saliency", str(digit)) for digit in range(10)]
+    asked = [one.asked for one in board.look(cells) if one.asked is not None]
+    assert len(asked) == board.AHEAD / board.UNKNOWN
+    board.look([])
+    for one in asked:
+        with pytest.raises(AppError, match="stopped"):
+            explain.answer(one)
+    launch.close()
 
 
 @pytest.mark.parametrize(

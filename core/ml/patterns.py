@@ -423,19 +423,27 @@ def _bounds(effects: np.ndarray) -> list[float]:
 
 
 def filled(pictures: np.ndarray, place: Place) -> np.ndarray:
-    """Each picture with the place filled from what lies beside it, towards the middle; of one colour it would be a mark itself."""
+    """Each picture with the place filled by a mirror image of what lies beside it; of one colour it would be a mark itself."""
     changed, side = pictures.copy(), pictures.shape[2]
     if place.frame:
         depth, end = place.frame - place.within, side - place.within
         inner = pictures[:, :, place.frame : side - place.frame, place.frame : side - place.frame]
         changed[:, :, place.within : end, place.within : end] = np.pad(inner, ((0, 0), (0, 0), (depth, depth), (depth, depth)), "symmetric")
         return changed
-    moves = [(place.height, 0), (-place.height, 0), (0, place.width), (0, -place.width)]
-    sources = [(place.top + down, place.left + right) for down, right in moves]
-    within = [(top, left) for top, left in sources if 0 <= top <= side - place.height and 0 <= left <= side - place.width]
-    top, left = min(within, key=lambda at: abs(at[0] + (place.height - side) / 2) + abs(at[1] + (place.width - side) / 2))
-    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
-    changed[:, :, rows, columns] = pictures[:, :, top : top + place.height, left : left + place.width]
+    top, left, bottom, right = place.top, place.left, place.top + place.height, place.left + place.width
+    room = {"above": top, "below": side - bottom, "left": left, "right": side - right}
+    widest = max(room, key=room.__getitem__)
+    # The side with most room, mirrored at the edge they share.
+    if widest in ("above", "below"):
+        up = widest == "above"
+        beside = pictures[:, :, :top, left:right] if up else pictures[:, :, bottom:, left:right]
+        whole = np.pad(beside, ((0, 0), (0, 0), (0, place.height) if up else (place.height, 0), (0, 0)), "symmetric")
+        changed[:, :, top:bottom, left:right] = whole[:, :, top:] if up else whole[:, :, : place.height]
+    else:
+        before = widest == "left"
+        beside = pictures[:, :, top:bottom, :left] if before else pictures[:, :, top:bottom, right:]
+        whole = np.pad(beside, ((0, 0), (0, 0), (0, 0), (0, place.width) if before else (place.width, 0)), "symmetric")
+        changed[:, :, top:bottom, left:right] = whole[:, :, :, left:] if before else whole[:, :, :, : place.width]
     return changed
 
 

@@ -139,7 +139,7 @@ def board(
     """A row per method, a column per (class, probability), one colour scale a row; adjustable: with each method's settings."""
 
     def cells() -> list[list[Cell]]:
-        weights = _weights(run)
+        weights = weights_of(run)
         return [[Cell(run.id, weights, path, m, label, settings_of(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
 
     def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
@@ -163,7 +163,7 @@ def beside(
     """The same method for the same classes in two runs, each (letter, run, probability by class); a colour scale for each run."""
 
     def cells() -> list[list[Cell]]:
-        return [[Cell(run.id, _weights(run), path, method, label) for label in labels] for _, run, _ in pair]
+        return [[Cell(run.id, weights_of(run), path, method, label) for label in labels] for _, run, _ in pair]
 
     def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
         for slot, row_cells, (letter, run, chances) in zip(st.columns(len(pair), gap="medium"), rows, pair, strict=True):
@@ -199,7 +199,7 @@ def _followed(cells: Callable[[], list[list[Cell]]], draw: Callable[[list[list[C
     st.fragment(maps, run_every=POLL if waits else None)()
 
 
-def _weights(run: Run) -> str:
+def weights_of(run: Run) -> str:
     """What changes when the run learns on: maps of other weights are other maps."""
     return runs.maps_folder(runs.trained(run.id)).name
 

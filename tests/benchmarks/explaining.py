@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from core import catalog
-from core.ml import attribute
+from core.ml import attribute, passes
 from core.ml.model import LoadedModel
 from tests.test_attribute import network, pictures, plain_call
 
@@ -46,7 +46,7 @@ def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, 
                 attribute.maps(found, x, method, [target], settings)
 
         for classes in (1, 2):
-            attribute._remembered.clear()
+            passes._remembered.clear()
             ways: list[tuple[str, Callable[[int], None]]] = [("loupe", loupe)]
             if not problem:
                 ways.append(("plain", plain))
@@ -78,8 +78,8 @@ def main() -> None:
             print(f"{method:22} {why}")
             continue
         best, problem = compared(found, as_built, method, args.side, args.repeats)
-        passes = catalog.passes(method, catalog.method_settings(method, {}), args.side, args.side)
-        line = f"{method:22}{passes:7}"
+        count = catalog.passes(method, catalog.method_settings(method, {}), args.side, args.side)
+        line = f"{method:22}{count:7}"
         for classes in (1, 2):
             ours, plain = best[f"loupe{classes}"], best.get(f"plain{classes}")
             line += " " * 15 * (classes == 2) + (f"{plain:8.3f}s" if plain else f"{'fails':>9}")

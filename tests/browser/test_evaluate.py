@@ -284,3 +284,20 @@ def test_three_clicks_on_real_photographs(page: Page, server: Server, name: str)
     settled(page)
     counts = judged.counts()
     assert read(page, len({a for a, _ in counts})) == counts
+
+
+def test_a_double_click_makes_one_report_that_opens_by_itself(page: Page, digits: Judged, tmp_path: Path) -> None:
+    visit(page, digits.url)
+    page.get_by_role("button", name="Report").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Make the report").dblclick()
+    with page.expect_download(timeout=120_000) as download:
+        dialog.get_by_role("button", name="Download").click(timeout=120_000)
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    right = sum(n for (actual, predicted), n in digits.counts().items() if actual == predicted)
+    alone = page.context.new_page()
+    alone.goto(f"file://{file}")
+    expect(alone.get_by_text(f"{right / digits.counts().total():.1%} of {digits.counts().total()} right")).to_be_visible()
+    assert alone.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    alone.close()
