@@ -66,8 +66,9 @@ def params(run_id: str, method: str) -> tuple[Param, ...]:
 
 def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings of a method, checked; Invalid names every problem."""
-    layers = _network(runs.trained(run_id))["layers"] if "layer" in (settings or {}) else ()
-    return catalog.method_settings(method, settings or {}, layers)
+    path = runs.trained(run_id)
+    chooses = any(p.name == "layer" for p in catalog.method(method).params)
+    return catalog.method_settings(method, settings or {}, _network(path)["layers"] if chooses else ())
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:

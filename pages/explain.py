@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -40,25 +39,6 @@ class Picture:
     label: str | None
     url: str
     uploaded: bool
-
-
-def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
-    """One of several views of a page, by name: a row of buttons whose choice is kept in the session and in the URL as ?name=; the URL wins."""
-
-    def changed() -> None:
-        st.query_params[name] = st.session_state[key]
-
-    if (given := st.query_params.get(name)) in options:
-        st.session_state[key] = given
-    elif st.session_state.get(key) not in options:
-        st.session_state[key] = next(iter(options))
-    value = st.segmented_control(
-        name, list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
-        persist_state="session",
-    )  # fmt: skip
-    if st.query_params.get(name) != value:
-        st.query_params[name] = str(value)
-    return str(value)
 
 
 # Choosing a picture -------------------------------------------------------------------------------
@@ -284,7 +264,7 @@ def one(current: Dataset, run: Run) -> None:
         if picture := choose(current, run):
             answer = answered(run.id, weights_of(run), picture.path, picture.name)
             answer_line(picture, answer)
-            part = url_view("part", PARTS, key="explain-part")
+            part = frame.url_view("part", PARTS, key="explain-part")
             if part == "maps":
                 maps(run, picture, answer)
             elif part == "trust":
@@ -299,7 +279,7 @@ with frame.page("Explain", "Which parts of a picture speak for an answer, and wh
     current = frame.need_dataset(current)
     with st.container(horizontal=True, vertical_alignment="bottom", key="explain-head"):
         run = frame.run_picker(current)
-        view = url_view("view", VIEWS, key="explain-view") if run else ""
+        view = frame.url_view("view", VIEWS, key="explain-view") if run else ""
     if run and view == "one":
         one(current, run)
     elif run:

@@ -542,6 +542,7 @@ def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
 
 # Attribution --------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
 @pytest.mark.parametrize("method", catalog.METHODS)
 def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:

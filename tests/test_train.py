@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from tests.conftest import Trained
 
 QUICK = {"architecture": "linear", "epochs": 2, "device": "cpu"}
-ENDLESS = {"architecture": "resnet18", "pretrained": False, "freeze": False, "image_size": 64, "epochs": 1000, "patience": 0, "device": "cpu"}
+ENDLESS = {
+    "architecture": "resnet18",
+    "pretrained": False,
+    "freeze": False,
+    "image_size": 64,
+    "epochs": 1000,
+    "patience": 0,
+    "device": "cpu",
+}
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -95,8 +95,9 @@ def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
     elif st.session_state.get(key) not in options:
         st.session_state[key] = next(iter(options))
     value = st.segmented_control(
-        "View", list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed"
-    )
+        "View", list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
+        persist_state="session",
+    )  # fmt: skip
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)
