@@ -98,6 +98,7 @@ def test_neighbours_are_those_of_a_comparison_with_every_training_image(trained_
 def test_filters_are_pictures_of_the_first_weights(trained: Trained) -> None:
     found = inside.filters(trained.run_id)
     weights = loaded(str(runs.folder(trained.run_id))).model.get_submodule("conv1").weight
+    assert isinstance(weights, torch.Tensor)
     assert (found.kind, found.layer, found.total, found.size) == ("convolution", "conv1", 32, (5, 5))
     assert len(found.pictures) == 32 and found.scale == pytest.approx(float(weights.abs().max()))
 
