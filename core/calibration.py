@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from core.errors import Invalid
+from core.evaluate import kept_with_it
 from core.metrics import TOO_FEW, Z95, wilson
 from core.types import Evaluation, Interval
 
@@ -84,7 +84,7 @@ def bin_of(confidence: np.ndarray) -> np.ndarray:
     return found
 
 
-@lru_cache(maxsize=16)
+@kept_with_it
 def calibration(e: Evaluation, temperature: float = 1.0) -> Calibration | None:
     """Reliability and expected calibration error of the answers; None where no image has valid probabilities.
 
@@ -147,7 +147,7 @@ def _by_chance(confidence: np.ndarray, which: np.ndarray) -> float:
 # Temperature --------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4)
+@kept_with_it
 def fit(e: Evaluation) -> Temperature:
     """The temperature with the least log loss on validation images (Guo et al. 2017, section 4.2); Invalid where they cannot say it."""
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]

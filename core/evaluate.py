@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -224,6 +226,24 @@ def _kept(key: tuple[Any, ...], make: Callable[[], Kept]) -> Kept:
         while len(_memory) > 32 or (len(_memory) > 2 and _bytes() > HELD):
             _memory.popitem(last=False)
     return found
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kept_with_it(make: Callable[Concatenate[Evaluation, P], R]) -> Callable[Concatenate[Evaluation, P], R]:
+    """Answers of a function of an evaluation are kept as long as the evaluation is; an lru_cache would keep evaluations nobody needs."""
+    answers: WeakKeyDictionary[Evaluation, dict[Any, R]] = WeakKeyDictionary()
+
+    @wraps(make)
+    def answer(e: Evaluation, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        held, key = answers.setdefault(e, {}), (args, tuple(kwargs.items()))
+        if key not in held:
+            held[key] = make(e, *args, **kwargs)
+        return held[key]
+
+    return answer
 
 
 def _bytes() -> int:

@@ -373,7 +373,7 @@ def said(p: Pattern, border_area: float) -> list[str]:
     sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {100 * border_area:.0f} % of the area ({n}).")
     if p.text is not None and p.text_images:
         sentences.append(
-            f"{_percent(p.text)} lies on text-like regions, {100 * p.text_area:.1f} % of the area ({p.text_images} of {p.n} images have one)."
+            f"{_percent(p.text, 1)} lies on text-like regions, {100 * p.text_area:.1f} % of the area ({p.text_images} of {p.n} images have one)."
         )
     elif p.text is not None:
         sentences.append("No image has a text-like region.")
@@ -384,8 +384,9 @@ def said(p: Pattern, border_area: float) -> list[str]:
     return sentences
 
 
-def _percent(share: Interval) -> str:
-    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+def _percent(share: Interval, places: int = 0) -> str:
+    value, low, high = (f"{100 * one:.{places}f}".replace("-", "−") for one in (share.value, share.low, share.high))
+    return f"{value} % ({low} to {high})"
 
 
 def as_json(found: Patterns) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from core import calibration, card, catalog, compare, dataset, evaluate, explain, looks, networks, runs
+from core import calibration, card, catalog, compare, dataset, evaluate, explain, looks, networks, patterns, runs
 from core.calibration import Calibration
 from core.errors import AppError, NotFound
 from core.launch import ROOT
@@ -45,9 +45,9 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
     try:
         held = evaluate.splits(run_id)
         judged = [evaluate.evaluate(run_id, split) for split in SPLITS if split in held and split in splits]
-        why = "" if judged else "it had no images of this kind."
+        why = "" if judged else f"It had no {' and no '.join(splits)} images, so this report says nothing of how often it is right."
     except NotFound as e:
-        why = f"{e.message} {e.hint}"
+        why = f"There are no predictions, so nobody knows how often it is right: {e.message} {e.hint}"
     method = next((m for m in PREFERRED if not explain.supported(run_id).get(m, "no")), None) if judged else None
     mistakes = _mistakes(run, judged[0], method, tell) if judged and method else []
     events = runs.events(path, skip="Answers")
@@ -59,7 +59,7 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
         note=runs.read_notes(path)["note"],
         judged=[_judged(run, e) for e in judged],
         why=why,
-        warnings=[],
+        warnings=_warnings(run_id),
         data=_data(run),
         settings=[
             (p.title, f"{catalog.words(p.name, getattr(run.config, p.name))}{f' {p.unit}' if p.unit else ''}") for p in catalog.TRAIN_PARAMS
@@ -71,6 +71,12 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
         method=catalog.method(method) if method else None,
         side=mistakes[0]["side"] if mistakes else 0,
     )
+
+
+def _warnings(run_id: str) -> list[str]:
+    """Classes that may be read from a mark, as the last look at many images found."""
+    found = patterns.latest(run_id)
+    return [f"{p.name}: {patterns.said(p, found.border_area)[0]}" for p in found.warned] if found else []
 
 
 def _data(run: Run) -> list[tuple[str, list[int]]]:

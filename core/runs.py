@@ -6,11 +6,13 @@ maps/ patterns/
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
 import secrets
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +58,7 @@ KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), then fsync and rename: a crash leaves the old file or the new one, whole."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # two pages of one server may write the same
     try:
         write(tmp)
         with open(tmp, "rb+") as f:
@@ -371,8 +373,12 @@ def write_map(path: Path, values: dict[str, Any]) -> None:
             np.savez_compressed(f, facts=np.array(facts), **arrays)
 
     write_atomically(path, write)
+    stored = []
+    for one in path.parent.parent.glob(f"*/{'[0-9a-f]' * 32}.npz"):  # of maps alone: what else lies there takes minutes to make again
+        with contextlib.suppress(FileNotFoundError):  # another process may take away the same
+            stored.append((one.stat(), one))
     kept = 0
-    for stat, one in sorted(((one.stat(), one) for one in path.parent.parent.glob("*/*.npz")), key=lambda pair: -pair[0].st_mtime):
+    for stat, one in sorted(stored, key=lambda pair: -pair[0].st_mtime):
         kept += stat.st_size
         if kept > MOST_MAPS:
             one.unlink(missing_ok=True)

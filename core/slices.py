@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from core import embed, images, store
+from core.evaluate import kept_with_it
 from core.metrics import TOO_FEW, wilson
 from core.settings import settings
 from core.types import Evaluation, Image, Interval
@@ -56,7 +56,7 @@ def difference(right_a: int, n_a: int, right_b: int, n_b: int) -> Interval | Non
     return Interval(value, max(-1.0, low), min(1.0, high))
 
 
-@lru_cache(maxsize=4)
+@kept_with_it
 def slices(e: Evaluation, dataset_id: int, other: Evaluation | None = None) -> tuple[Slice, ...]:
     """Every slice of the images, the worst first; fewer than 30 images are a count and come last.
 

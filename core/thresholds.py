@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from core.errors import Invalid
+from core.evaluate import kept_with_it
 from core.metrics import Z95, wilson
 from core.types import Evaluation, Interval
 
@@ -65,13 +65,13 @@ def _scores(e: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.where(valid, e.probabilities[:, place], np.nan), true == place
 
 
-@lru_cache(maxsize=4)
+@kept_with_it
 def _rows(e: Evaluation) -> tuple[np.ndarray, np.ndarray]:
     """(n,) whether all probabilities are numbers, and the place of the true class."""
     return np.isfinite(e.probabilities).all(1), e.rows["true"].map({c: i for i, c in enumerate(e.classes)}).to_numpy(int)
 
 
-@lru_cache(maxsize=2048)
+@kept_with_it
 def curves(e: Evaluation, name: str) -> Curves:
     """The curves of one class by scikit-learn.
 

@@ -13,7 +13,7 @@ from core import api, catalog, dataset, evaluate, explain, predict, uploads
 from core.errors import AppError, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Prediction, Run
-from pages.shared import frame, thumbs
+from pages.shared import frame, looks, thumbs
 from pages.shared.board import board, cost_words, settings_of, weights_of
 from pages.shared.erase import erase
 from pages.shared.grid import Caption
@@ -118,6 +118,8 @@ def _predicted(current: Dataset, run: Run, source: str) -> None:
     splits = evaluate.splits(run.id)
     if not splits:
         st.caption("This run was judged on no images. Choose under “Any image”, or bring a picture of your own.")
+        return
+    if splits[0] == "test" and not looks.gate(current, run):
         return
     e = evaluate.evaluate(run.id, splits[0])
     rows = evaluate.mistakes(e) if source == "mistakes" else evaluate.cell(e, None, None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from core import catalog, dataset, evaluate, label, ledger, runs, schema, store
+from core import calibration, catalog, dataset, evaluate, label, ledger, runs, schema, slices, store, thresholds
 from core.errors import Invalid, NotFound
 from core.metrics import wilson
 from core.settings import settings
@@ -392,6 +394,18 @@ def test_an_evaluation_is_made_once_until_a_label_a_flag_a_name_or_the_predictio
     assert [e.changed for e in found] == [0, 1, 1, 1, 1] and found[3].classes == ("x", "b", "c")
     with pytest.raises(ValueError, match="read-only"):
         found[4].probabilities[0, 0] = 1
+
+
+def test_what_is_computed_of_an_evaluation_is_forgotten_with_it(home: Path) -> None:
+    made, run_id, *_ = judged(("a", "b", "c"), n=60)
+    e = evaluate.evaluate(run_id, "validation")
+    assert thresholds.curves(e, "a") is thresholds.curves(e, "a") and calibration.calibration(e, 2.0) is calibration.calibration(e, 2.0)
+    assert calibration.fit(e) is calibration.fit(e) and slices.slices(e, made.id) is slices.slices(e, made.id)
+    evaluate._memory.clear()
+    alive = weakref.ref(e)
+    del e
+    gc.collect()
+    assert alive() is None
 
 
 # Labels that changed

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from core import label, runs, schema, store
+from core import label, looks, runs, schema, store
 from core.types import Image
 from tests.conftest import Trained
 from tests.test_pages import opened, words
@@ -123,3 +123,11 @@ def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Traine
     assert "Test data are for the end" in said(app) and not [c for c in app.get("bidi_component") if '"counts"' in c.proto.json]
     next(b for b in app.button if b.label == "Open the test set").click().run()
     assert not app.exception and sum(matrix(app)["counts"]) == len(images(trained_copy, "test"))  # type: ignore[arg-type]
+
+
+def test_explain_shows_no_mistake_on_test_images_before_somebody_asks(trained_copy: Trained) -> None:
+    rewrite(trained_copy, lambda rows: [r for r in rows if r[1] != "validation"])
+    app = opened("explain", dataset=trained_copy.dataset.name)
+    assert not app.exception and "Test data are for the end" in said(app) and looks.times([trained_copy.run_id]) == 0
+    next(b for b in app.button if b.label == "Open the test set").click().run()
+    assert not app.exception and "Test data are for the end" not in said(app) and looks.times([trained_copy.run_id]) == 1

@@ -188,8 +188,11 @@ def test_the_oldest_maps_go_when_there_are_too_many(unexplained: Trained, monkey
         os.utime(one.path, (time.time() - age,) * 2)
     assert (explain.answer(asked[0]).map == kept[0]).all()  # used again, it is the youngest
     monkeypatch.setattr(runs, "MOST_MAPS", 3 * asked[0].path.stat().st_size)
-    runs.write_map(asked[0].path.with_name("new.npz"), {"map": kept[0], "image": kept[0], "target": 0})
-    assert asked[0].path.exists() and not asked[1].path.exists()
+    features = asked[0].path.with_name("features.npz")  # no map, and minutes of work
+    features.write_bytes(bytes(runs.MOST_MAPS))
+    os.utime(features, (time.time() - 40,) * 2)
+    runs.write_map(asked[0].path.with_name(f"{'0' * 32}.npz"), {"map": kept[0], "image": kept[0], "target": 0})
+    assert asked[0].path.exists() and not asked[1].path.exists() and features.exists()
     with pytest.raises(NotFound, match="not stored any more"):
         explain.answer(asked[1])
     asked[0].path.write_bytes(b"half a map")

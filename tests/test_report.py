@@ -6,10 +6,11 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from core import evaluate, explain, label, looks, report, runs, store, train
+from core import evaluate, explain, label, looks, patterns, report, runs, store, train
 from core.__main__ import main
 from tests.conftest import Trained
 
@@ -76,6 +77,20 @@ def test_a_name_from_outside_stays_text(trained_copy: Trained) -> None:
     found = Parsed(report.make(trained_copy.run_id, ["validation"], "tester"))
     assert evil in found.texts and "<b>$x$" in found.texts
     assert not {"script", "b"} & {tag for tag, _ in found.tags}
+
+
+def test_a_class_that_may_be_read_from_a_mark_is_warned_of(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = SimpleNamespace(name="<3>")
+    monkeypatch.setattr(patterns, "latest", lambda run_id: SimpleNamespace(warned=[marked], border_area=0.4))
+    monkeypatch.setattr(patterns, "said", lambda p, border_area: ["This class may be read from a corner.", "And more."])
+    assert "<3>: This class may be read from a corner." in Parsed(report.make(trained_copy.run_id, ["validation"], "tester")).texts
+
+
+def test_a_run_that_was_judged_on_other_images_alone_does_not_say_that_there_are_no_predictions(trained_copy: Trained) -> None:
+    path = runs.predictions_path(runs.folder(trained_copy.run_id))
+    path.write_text("\n".join(line for line in path.read_text().split("\n") if ",validation," not in line))
+    page = report.make(trained_copy.run_id, ["validation"], "tester")
+    assert "There are no predictions" not in page and "no validation images" in page
 
 
 def test_a_run_without_predictions_says_so(trained_copy: Trained) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,21 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file_and_nothing_beside_it(
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
     runs.write_json(target, {"new": 2})
     assert runs.read_json(target) == {"new": 2}
+
+
+def test_two_threads_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    target, both = tmp_path / "network.json", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        def slowly(tmp: Path) -> None:
+            tmp.write_text(text)
+            both.wait(timeout=10)
+
+        runs.write_atomically(target, slowly)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ('{"by": 1}', '{"by": 2}')))  # raises what a thread raised
+    assert runs.read_json(target)["by"] in (1, 2) and [p.name for p in tmp_path.iterdir()] == ["network.json"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs", "../bin", "../../etc", "good/inner", "good/../good", "/etc", "missing", "a\0b"])

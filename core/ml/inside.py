@@ -63,6 +63,8 @@ def layers(run_folder: str) -> list[dict[str, Any]]:
     rows = []
     for name, module, output in outputs:
         calls[name] = calls.get(name, 0) + 1
+        if isinstance(module, nn.Identity | nn.Dropout):  # what came before, once more
+            continue
         if output.ndim == 4 and output.shape[2] > 1 and output.shape[3] > 1:
             rows.append({"name": name, "call": calls[name], "kind": type(module).__name__, "shape": tuple(output.shape[1:])})
     return rows

@@ -245,11 +245,11 @@ def _border(side: int) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
-    """Mean and 95 % interval over images, by the normal approximation; None for fewer than two."""
+    """Mean and 95 % interval of a share over images, by the normal approximation; None for fewer than two."""
     if len(values) < 2:
         return None
     mean, half = float(values.mean()), Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return [mean, mean - half, mean + half]
+    return [mean, max(0.0, mean - half), min(1.0, mean + half)]
 
 
 # Text ---------------------------------------------------------------------------------------------

@@ -24,8 +24,7 @@ def _dialog(run: Run) -> None:
             "mistakes with maps. It needs nothing else, and prints well: “Save as PDF” in the browser's print window makes a PDF of it. "
             f"It holds up to {report.MISTAKES} of the images."
         )
-        held = evaluate.splits(run.id)
-        test = "test" in held and st.toggle(
+        test = "test" in evaluate.splits(run.id) and st.toggle(
             "With the test images",
             key=f"report-test-{run.id}",
             help="Test images are for the end. This counts as opening the test set.",
@@ -33,7 +32,7 @@ def _dialog(run: Run) -> None:
         if pressed("Make the report", type="primary", icon=":material/description:", key=f"report-make-{run.id}"):
             bar = st.progress(0.0, "Counting")
             st.button("Stop", icon=":material/stop_circle:", key=f"report-stop-{run.id}")  # any click ends this run of the script
-            splits = [s for s in held if s != "test" or test]
+            splits = ["validation", "test"] if test else ["validation"]
             st.session_state[made] = report.make(
                 run.id, splits, frame.user(), lambda done, total, what: bar.progress(done / total, what)
             ).encode()

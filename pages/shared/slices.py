@@ -39,14 +39,14 @@ def slices(current: Dataset, run: Run, e: Evaluation) -> None:
     if chosen != ALL:
         st.caption(core.KINDS[str(chosen)])
         found = tuple(s for s in found if s.kind == chosen)
-    _dots(e, found[:MOST_DRAWN])
+    _dots(e, found[:MOST_DRAWN], str(chosen))
     more = f" {len(found) - MOST_DRAWN:,} more are in the table." if len(found) > MOST_DRAWN else ""
     st.caption(
         f"The worst first; slices of fewer than {TOO_FEW} images come last: they are counts, and hollow. Click a dot to see the images.{more} "
         f"Of {len(found):,} slices about {_by_chance(len(found))} would stand out by chance alone, so look at the images before you act."
     )
     with st.expander("As a table", icon=":material/table:", key=f"slices-open-{run.id}"):
-        _table(e, found)
+        _table(e, found, str(chosen))
     missing = [kind for kind in ("folder", "image size", "brightness", "flag") if kind not in kinds]
     if missing and chosen == ALL:
         st.caption(f":material/info: Not shown, because these images do not differ in it or it is not known: {', '.join(missing)}.")
@@ -56,9 +56,9 @@ def _by_chance(n: int) -> str:
     return "1" if n < 30 else f"{n / 20:.0f}"
 
 
-def _dots(e: Evaluation, found: tuple[core.Slice, ...]) -> None:
+def _dots(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
     assert e.accuracy is not None
-    key = f"slice-dots-{e.run_id}-{e.split}-{len(found)}"
+    key = f"slice-dots-{e.run_id}-{e.split}-{kind}-{len(found)}"
 
     def clicked() -> None:
         points = st.session_state[key]["selection"]["points"]
@@ -83,8 +83,8 @@ def _choose(e: Evaluation, one: core.Slice) -> None:
         cell.choose(e, f"{one.kind} {one.name}", one.ids, sort="loss")
 
 
-def _table(e: Evaluation, found: tuple[core.Slice, ...]) -> None:
-    key = f"slice-table-{e.run_id}-{e.split}-{len(found)}"
+def _table(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
+    key = f"slice-table-{e.run_id}-{e.split}-{kind}-{len(found)}"
 
     def clicked() -> None:
         for row in st.session_state[key]["selection"]["rows"]:
