@@ -57,7 +57,7 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
         network=networks.of(run.config).title,
         made_at=now()[:16].replace("T", " "),
         note=runs.read_notes(path)["note"],
-        judged=[_judged(run, e) for e in judged],
+        judged=[_judged(e) for e in judged],
         why=why,
         warnings=_warnings(run_id),
         data=_data(run),
@@ -166,7 +166,7 @@ def _reliability(found: Calibration) -> str:
 # Parts --------------------------------------------------------------------------------------------
 
 
-def _judged(run: Run, e: Evaluation) -> dict[str, Any]:
+def _judged(e: Evaluation) -> dict[str, Any]:
     calibrated = calibration.calibration(e) if e.n else None
 
     def row(i: int) -> dict[str, Any]:

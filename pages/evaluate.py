@@ -181,13 +181,6 @@ def matrix_view(current: Dataset, e: Evaluation) -> None:
             worst(current, e, MORE_PAIRS if many else PAIRS)
 
 
-def metric(share: Interval | None, hit: int, n: int) -> str:
-    if share is None:
-        return "undefined"
-    value = f"{hit} of {n}" if n < TOO_FEW else f"{share.value:.1%}"
-    return f"{value} ({share.low:.0%} to {share.high:.0%})"
-
-
 def classes_view(e: Evaluation) -> None:
     """Precision, recall and F1 of each class; a click on a figure shows the images it is made of."""
     order = st.selectbox(
@@ -221,8 +214,8 @@ def classes_view(e: Evaluation) -> None:
                 "n": c.n,
                 "right": right[c.name],
                 "predicted": c.predicted,
-                "recall": metric(c.recall, right[c.name], c.n),
-                "precision": metric(c.precision, right[c.name], c.predicted),
+                "recall": frame.part(c.recall, right[c.name], c.n),
+                "precision": frame.part(c.precision, right[c.name], c.predicted),
                 "f1": "undefined" if c.f1 is None else f"{c.f1.value:.2f} ({c.f1.low:.2f} to {c.f1.high:.2f})",
             }
             for c in found

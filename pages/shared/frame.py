@@ -13,8 +13,9 @@ import streamlit as st
 
 from core import api, dataset, embed, review, train
 from core.errors import AppError
+from core.metrics import TOO_FEW
 from core.settings import settings
-from core.types import Dataset, Run
+from core.types import Dataset, Interval, Run
 from pages.shared import glossary
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -59,6 +60,14 @@ def plain(text: str) -> str:
     for mark in "\\`*_{}[]<>()#+-.!|~$:^&":
         text = text.replace(mark, f"\\{mark}")
     return text.replace("\n", " ")
+
+
+def part(share: Interval | None, hit: int, n: int) -> str:
+    """A share with its 95 % interval, for a table; of few images the count."""
+    if share is None:
+        return "undefined"
+    value = f"{hit} of {n}" if n < TOO_FEW else f"{share.value:.1%}"
+    return f"{value} ({share.low:.0%} to {share.high:.0%})"
 
 
 def url_choice(name: str, label: str, options: list[str], default: str, title: Callable[[str], str]) -> str:

@@ -8,7 +8,7 @@ from core import evaluate
 from core import slices as core
 from core.metrics import TOO_FEW
 from core.types import Dataset, Evaluation, Interval, Run
-from pages.shared import cell
+from pages.shared import cell, frame
 from pages.shared.figures import slice_dots
 
 ALL = "all"
@@ -97,9 +97,7 @@ def _table(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
                 "slice": s.name,
                 "n": s.n,
                 "right": s.right,
-                "accuracy": f"{s.right:,} of {s.n:,}"
-                if s.n < TOO_FEW
-                else f"{s.accuracy.value:.1%} ({s.accuracy.low:.0%} to {s.accuracy.high:.0%})",
+                "accuracy": frame.part(s.accuracy, s.right, s.n),
                 "difference": _difference(s.difference) if s.n >= TOO_FEW else "too few",
             }
             for s in found

@@ -6,7 +6,6 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core import thresholds as core
-from core.metrics import TOO_FEW
 from core.types import Evaluation, Interval
 from pages.shared import cell, frame
 from pages.shared.figures import SPLIT_COLORS, precision_recall, roc
@@ -77,7 +76,7 @@ def _one(e: Evaluation, name: str, found: core.Curves, top: DeltaGenerator) -> N
         )
     )  # fmt: skip
     at = core.at(e, name, threshold)
-    _says(e, at)
+    _says(at)
     _counts(e, at)
     left, right = st.columns(2, gap="medium")
     color = SPLIT_COLORS[e.split]
@@ -112,7 +111,7 @@ def _take(chart: str, key: str) -> None:
         st.session_state[key] = min(1.0, max(0.0, round(float(value[0] if isinstance(value, list) else value["0"]), 3)))
 
 
-def _says(e: Evaluation, at: core.Threshold) -> None:
+def _says(at: core.Threshold) -> None:
     name = frame.plain(at.name)
     verb = "is" if at.let_in == 1 else "are"
     st.markdown(
@@ -140,16 +139,9 @@ def _counts(e: Evaluation, at: core.Threshold) -> None:
             st.button(f"{n:,} {text}", key=f"threshold-{part}", type="tertiary", disabled=not n, on_click=show, args=(part, text))
     taken = at.caught + at.let_in
     st.caption(
-        f"Recall {_share(at.recall, at.caught, at.positives)}, precision {_share(at.precision, at.caught, taken)}, others let in "
-        f"{_share(at.false_positives, at.let_in, at.others)}; in brackets the 95 % interval."
+        f"Recall {frame.part(at.recall, at.caught, at.positives)}, precision {frame.part(at.precision, at.caught, taken)}, others let in "
+        f"{frame.part(at.false_positives, at.let_in, at.others)}; in brackets the 95 % interval."
     )
-
-
-def _share(share: Interval | None, hit: int, n: int) -> str:
-    if share is None:
-        return "undefined"
-    value = f"{hit:,} of {n:,}" if n < TOO_FEW else f"{share.value:.1%}"
-    return f"{value} ({share.low:.0%} to {share.high:.0%})"
 
 
 def _area(area: Interval | None) -> str:
@@ -174,9 +166,9 @@ def _all(e: Evaluation) -> None:
                     "auc": _area(found.auc),
                     "ap": _area(found.average_precision),
                     "threshold": f"{at.threshold:.3f}",
-                    "recall": _share(at.recall, at.caught, at.positives),
+                    "recall": frame.part(at.recall, at.caught, at.positives),
                     "let_in": f"{at.let_in:,} of {at.others:,}",
-                    "precision": _share(at.precision, at.caught, at.caught + at.let_in),
+                    "precision": frame.part(at.precision, at.caught, at.caught + at.let_in),
                 }
             )
 
