@@ -405,7 +405,7 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
     checks = {}
     if args.trust:
         asked = trust.ask(args.run, file.resolve(), args.method, found.target, chosen)
-        follow(asked, "Checks, thousandths")
+        follow(asked, "Checks (of 1,000 parts)")
         checks["trust"] = {f.name: {"mark": f.mark, "figure": f.figure, "words": f.words} for f in trust.findings(trust.answer(asked))}
     facts = {"target": found.target, "probability": found.probability, "delta": found.delta, "change": found.change, "notes": found.notes}
     return {"method": found.method, "settings": chosen, **facts, **checks, "out": str(args.out)}

@@ -47,7 +47,7 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
     stat = _predictions_file(path).stat()
     words = ledger.names(run.dataset_id)
     today = today and store.get_dataset(run.dataset_id).deleted_at is None
-    version = store.version(run.dataset_id) if today else (0, 0)
+    version = store.version(run.dataset_id) if today else (0, 0, "")
     key = (str(path), stat.st_mtime_ns, stat.st_size, split, today, version, tuple(words.renames))
     return _kept(key, lambda: _evaluate(run, split, today, tuple(words.since(c, run.created_at) for c in run.classes)))
 

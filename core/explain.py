@@ -18,6 +18,7 @@ from core import catalog, images, launch, runs
 from core.errors import AppError, Invalid, NotFound
 from core.types import Attribution, Param
 
+CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
 RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 
@@ -92,9 +93,9 @@ def _network(path: Path) -> dict[str, Any]:
     file = runs.maps_folder(path) / "network.json"
     with contextlib.suppress(FileNotFoundError, ValueError):
         stored: dict[str, Any] = runs.read_json(file)
-        if stored["methods"] == sorted(catalog.METHODS):
+        if stored["code"] == CODE:
             return stored
-    found = {**launch.ask("core.ml.attribute", "describe", str(path)), "methods": sorted(catalog.METHODS)}
+    found = {**launch.ask("core.ml.attribute", "describe", str(path)), "code": CODE}
     file.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(file, found)
     return found
@@ -134,7 +135,7 @@ def place(run_id: str, file: Path, *asked: Any) -> Path:
         picture = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         raise NotFound(f"The picture {file.name} is not there any more.", "It may have been deleted. Choose another one.") from None
-    key = hashlib.sha256(json.dumps([picture, *asked], sort_keys=True).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([CODE, picture, *asked], sort_keys=True).encode()).hexdigest()[:32]
     return runs.maps_folder(runs.trained(run_id)) / f"{key}.npz"
 
 

@@ -367,7 +367,8 @@ def said(p: Pattern, border_area: float) -> list[str]:
     elif p.mark is not None and p.mark.marked:
         sentences.append(
             f"Its pictures all have the same marks in {p.mark.place}, perhaps a watermark. The network makes little use of it: filling it "
-            f"takes away {_percent(p.mark.lost)} of what separates the class, putting it elsewhere brings {_percent(p.mark.gained)}."
+            f"takes away {_percent(p.mark.lost, 1)} of what separates the class, putting it elsewhere brings {_percent(p.mark.gained, 1)} "
+            f"(99 % intervals, {p.mark.n_own} and {p.mark.n_others} images)."
         )
     n = f"n = {p.n}" + (", few: a rough figure" if p.n < TOO_FEW else "")
     sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {100 * border_area:.0f} % of the area ({n}).")
@@ -385,7 +386,7 @@ def said(p: Pattern, border_area: float) -> list[str]:
 
 
 def _percent(share: Interval, places: int = 0) -> str:
-    value, low, high = (f"{100 * one:.{places}f}".replace("-", "−") for one in (share.value, share.low, share.high))
+    value, low, high = (f"{round(100 * one, places) + 0.0:.{places}f}".replace("-", "−") for one in (share.value, share.low, share.high))
     return f"{value} % ({low} to {high})"
 
 

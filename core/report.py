@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from core.errors import AppError, NotFound
 from core.launch import ROOT
 from core.metrics import TOO_FEW
 from core.settings import settings
-from core.types import SPLITS, EpochEnd, Evaluation, Image, Run, now
+from core.types import SPLITS, Attribution, EpochEnd, Evaluation, Image, Run, now
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +32,37 @@ PREFERRED = ("grad_cam", "integrated_gradients", "saliency", "occlusion")
 TRAIN, VALIDATION = "#8a97a0", "#0f8f83"
 
 Progress = Callable[[int, int, str], None]
+
+
+class Stopped(Exception):
+    """Nobody wants the report any more."""
+
+
+@dataclass(eq=False)
+class Making:
+    """A report on its way, made by a thread of the server: the network is asked in the slow worker."""
+
+    test: bool  # with the test images
+    share: float = 0.0  # done
+    what: str = "Counting"
+    stopping: bool = False
+    future: Future[str] = field(default_factory=Future)
+
+    def tell(self, done: int, total: int, what: str) -> None:
+        if self.stopping:
+            raise Stopped
+        self.share, self.what = done / total, what
+
+
+_pool = ThreadPoolExecutor(2, "report")
+
+
+def start(run_id: str, test: bool, by: str) -> Making:
+    """Begins a report; its text is the future's result, unless stopping was set meanwhile."""
+    making = Making(test)
+    splits = ("validation", "test") if test else ("validation",)
+    making.future = _pool.submit(make, run_id, splits, by, making.tell)
+    return making
 
 
 def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None = None) -> str:
@@ -89,9 +124,11 @@ def _data(run: Run) -> list[tuple[str, list[int]]]:
 
 
 def _figure(width: float, height: float) -> Figure:
+    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # half a second, which no other verb should wait for
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: the reader's fonts know more scripts than matplotlib's own
     figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot, which is one for all threads
     FigureCanvasSVG(figure)
     return figure
@@ -222,7 +259,11 @@ def _mistakes(run: Run, e: Evaluation, method: str, progress: Progress) -> list[
     images = {i.id: i for i in dataset.images_of(run.dataset_id, list(rows["image_id"]))}
     found = []
     for done, row in enumerate(rows.to_dict("records"), 1):
-        progress(done, len(rows) + 1, f"Mistake {done} of {len(rows)}")
+
+        def alive(doing: str, done: int = done) -> None:
+            progress(done, len(rows) + 1, f"Mistake {done} of {len(rows)}{doing}")
+
+        alive("")
         image = images.get(row["image_id"])
         one: dict[str, Any] = {
             "source": image.source if image else row["image_id"],
@@ -235,17 +276,29 @@ def _mistakes(run: Run, e: Evaluation, method: str, progress: Progress) -> list[
         }
         if image:
             try:
-                one |= _maps(run, e, image, method, (row["predicted"], row["true"]))
+                one |= _maps(run, e, image, method, (row["predicted"], row["true"]), alive)
             except AppError as error:
                 one["error"] = f"{error.message} {error.hint}"
         found.append(one)
     return found
 
 
-def _maps(run: Run, e: Evaluation, image: Image, method: str, classes: Sequence[str]) -> dict[str, Any]:
+def _maps(run: Run, e: Evaluation, image: Image, method: str, classes: Sequence[str], alive: Callable[[str], None]) -> dict[str, Any]:
     then = [run.classes[e.classes.index(c)] for c in classes]  # the network knows the names of its time
-    maps = [explain.explain(run.id, settings().images / image.path, method, c) for c in then]
+    maps = [_map(run.id, settings().images / image.path, method, c, alive) for c in then]
     strength = explain.scale([m.map for m in maps])
     pictures = [(_data_url(explain.picture_png(maps[0])), "what it saw")]
     pictures += [(_data_url(explain.overlay_png(m, strength=strength)), f"for {c}") for m, c in zip(maps, classes, strict=True)]
     return {"pictures": pictures, "side": maps[0].image.shape[0]}
+
+
+def _map(run_id: str, file: Path, method: str, label: str, alive: Callable[[str], None]) -> Attribution:
+    """The map, once it is there; alive() is called meanwhile, and where it raises, the map is stopped."""
+    asked = explain.ask(run_id, file, method, label)
+    try:
+        while not asked.done:
+            time.sleep(0.1)
+            alive("" if explain.progress(asked)[1] else ": its maps wait for their turn")
+    finally:
+        explain.stop(asked)
+    return explain.answer(asked)

@@ -196,12 +196,13 @@ def labels(dataset_id: int) -> dict[str, str | None]:
     return {row[0]: row[1] for row in found}
 
 
-def version(dataset_id: int) -> tuple[int, int]:
-    """Another one as soon as an image comes, goes, or carries something else: (newest seq, images)."""
+def version(dataset_id: int) -> tuple[int, int, str]:
+    """Another one as soon as an image comes, goes, or carries something else: (newest seq, images, newest image's time)."""
     i = images.c
     with reading() as c:
-        newest, n = c.execute(select(func.coalesce(func.max(i.label_seq), 0), func.count()).where(i.dataset_id == dataset_id)).one()
-    return int(newest), int(n)
+        figures = func.coalesce(func.max(i.label_seq), 0), func.count(), func.coalesce(func.max(i.added_at), "")
+        newest, n, added = c.execute(select(*figures).where(i.dataset_id == dataset_id)).one()
+    return int(newest), int(n), str(added)
 
 
 @dataclass(frozen=True, slots=True)

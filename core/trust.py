@@ -306,7 +306,7 @@ def _infidelity(t: Trust) -> Finding:
     if t.unexplained is None:
         return Finding("infidelity", "undefined", "undefined", "Covering squares changes nothing, or the map is 0 on all of them.")
     explained = 1 - t.unexplained
-    beside = f"{explained:.0%} of the change in score under {t.how['squares']} covered squares (infidelity {t.infidelity:.3g})"
+    beside = f"{explained:.0%} of the change in score under {t.how['squares']} covered squares (mean squared error {t.infidelity:.3g})"
     if not t.agrees:
         return Finding(
             "infidelity",

@@ -11,7 +11,7 @@ from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval
 from pages.shared import cell, frame, looks
 from pages.shared.calibration import calibration
 from pages.shared.matrix import matrix
-from pages.shared.report import report_button
+from pages.shared.report import report_popover
 from pages.shared.slices import slices
 from pages.shared.thresholds import thresholds
 
@@ -78,7 +78,12 @@ def headline(current: Dataset, e: Evaluation) -> None:
         if e.loss is not None:
             small.append(f"loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f}) nats")
         small += [f"label among the {k} likeliest {percent(share)}" for k, share in e.top_k.items() if k in (2, 5)]
-        st.caption("  ·  ".join(small))
+        st.caption(
+            "  ·  ".join(small),
+            help="Balanced accuracy: the mean recall of all classes, so that large classes count no more than small ones. Macro F1: the mean "
+            "of the classes' F1, which joins precision and recall. Loss: how little the network believed in the true labels, 0 at best. "
+            "In brackets the 95 % intervals.",
+        )
 
 
 def _right(e: Evaluation) -> Sequence[str]:
@@ -292,7 +297,7 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
                 label_visibility="collapsed",
             )  # fmt: skip
             looks.chip(run)
-            report_button(run)
+            report_popover(run)
         if split == "test" and not looks.gate(current, run):
             st.stop()
         e = evaluate.evaluate(run.id, str(split), labels == "today")

@@ -98,7 +98,7 @@ def tour(run_id: str) -> None:
     e = evaluate.evaluate(run_id, evaluate.splits(run_id)[0])
     st.subheader("3 · What it gets right and wrong", anchor=False)
     st.markdown(
-        f"On {e.n:,} pictures it had never seen it was right **{e.accuracy.value:.1%}** of the time "
+        f"On {e.n:,} pictures it had not learned from it was right **{e.accuracy.value:.1%}** of the time "
         f"(95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}). Each cell counts pictures: the row says what they are, the column what the network said."
     )
     left, right = st.columns([3, 2])

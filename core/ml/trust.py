@@ -21,6 +21,7 @@ from core.ml import attribute
 from core.ml.erase import cover
 from core.ml.infer import loaded, normalised, read
 from core.ml.model import LoadedModel, create
+from core.ml.passes import room
 from core.types import RunConfig
 
 PER_CALL = 16  # pictures in one forward pass
@@ -162,7 +163,8 @@ def curve(found: LoadedModel, start: Tensor, end: Tensor, order: np.ndarray, tar
     place = place.reshape(start.shape[2:])  # when each pixel's turn is
     counts = [round(i * len(order) / steps) for i in range(steps + 1)]
     answers: list[float] = []
-    for some in (counts[i : i + PER_CALL] for i in range(0, len(counts), PER_CALL)):
+    per_call = room(found, start, gradient=False)
+    for some in (counts[i : i + per_call] for i in range(0, len(counts), per_call)):
         batch = torch.cat([torch.where(place < count, end, start) for count in some])
         with torch.inference_mode():
             answers += found.model(batch).double().softmax(1)[:, target].tolist()

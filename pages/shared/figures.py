@@ -342,7 +342,7 @@ def covering(found: Covering, kind: Literal["deletion", "insertion"], target: st
     """Probability of a class while a picture is covered in the order of a map, or shown again, beside random orders."""
     steps = len(found.own) - 1
     shares = [i / steps for i in range(steps + 1)]
-    figure = base(f"{kind.capitalize()} (n = {steps + 1} pictures)", 280)
+    figure = base(f"{kind.capitalize()} (one picture, {steps} steps)", 280)
     for i, one in enumerate(found.random):
         figure.add_scatter(
             x=shares, y=one, mode="lines", name="at random", legendgroup="random", showlegend=i == 0, hoverinfo="skip",

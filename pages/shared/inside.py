@@ -50,8 +50,10 @@ def _nearest(current: Dataset, run: Run, path: Path, image_id: str) -> None:
         asked: dict[str, Future[Any]] = st.session_state.setdefault(ASKED, {})
         if run.id not in asked:
             asked[run.id] = network.compare(run.id)
-        _wait(run.id)
-        return
+        if not asked[run.id].done():
+            _wait(run.id, asked[run.id])
+            return
+        network.ended(asked.pop(run.id))
     found = network.neighbours(run.id, path, image_id)
     if not found.nearest:
         st.caption("This run has no other training image that can be read.")
@@ -80,12 +82,9 @@ def _learned(one: network.Neighbour, here: Mapping[str, Image]) -> str:
 
 
 @st.fragment(run_every=0.5)
-def _wait(run_id: str) -> None:
+def _wait(run_id: str, future: Future[Any]) -> None:
     with frame.guarded("inside"):
-        asked: dict[str, Future[Any]] = st.session_state.get(ASKED, {})
-        future = asked.get(run_id)
-        if future is not None and future.done():
-            network.ended(asked.pop(run_id))
+        if future.done():
             st.rerun()
         done, total = network.progress(run_id)
         words = f"{done:,} of {total:,}" if total else "waiting for its turn"

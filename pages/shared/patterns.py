@@ -172,7 +172,7 @@ def _found(current: Dataset, run: Run, found: Patterns) -> None:
     )
     strength = explain.scale([p.signed for p in found.classes if p.n])
     attention = explain.scale([p.attention for p in found.classes if p.n])
-    for place, p in enumerate(sorted(found.classes, key=lambda p: not (p.mark and p.mark.warning))):
+    for place, p in enumerate(sorted(found.classes, key=lambda p: (not (p.mark and p.mark.warning), not (p.mark and p.mark.marked)))):
         with st.container(border=True, key=f"pattern-{place}"):
             _card(current, run, found, p, strength, attention, place)
 

@@ -23,7 +23,7 @@ def thresholds(e: Evaluation) -> None:
     """The threshold of one class: chosen on validation images, only looked at on test images."""
     st.caption(
         "The network gives every class a probability. A threshold says from which probability on an image is taken for the class: a high "
-        "one lets little in and misses much, a low one the other way round. Each class has its own."
+        "one lets little in and misses much, a low one the other way round. Each class has its own. Without one the likeliest class is the answer, below 50 % too: that is what the matrix counts."
     )
     top = st.container(horizontal=True, vertical_alignment="bottom", key="threshold-top")
     with top:

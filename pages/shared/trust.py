@@ -62,6 +62,10 @@ def trust(
             how = {p.name: form.field(p, key=f"{key}-{p.name}", titles=lambda o: checks.TITLES.get(o, o)) for p in checks.PARAMS}
         places = {m: checks.place(run.id, path, m, target, (settings or {}).get(m), how) for m in able}
         held: dict[Path, Held] = st.session_state.setdefault(HELD, {})
+        for place, one in list(held.items()):
+            if isinstance(one, checks.Asked) and place not in places.values():  # of another picture or setting: nobody sees it here
+                explain.stop(one)
+                del held[place]
         found = {m: _taken(held, places[m]) for m in able}
         missing = [m for m in able if not _there(held.get(places[m])) and not places[m].exists()]
         pressed = bool(missing) and form.pressed(
@@ -119,7 +123,7 @@ def _cost(run: Run, methods: Sequence[str], settings: Mapping[str, Mapping[str, 
     if len(seconds) < len(costs):
         return f"{what}; how long that takes is known after this network's first map."
     whole = sum(seconds)
-    return f"{what}, about {f'{whole:.0f} s' if whole < 100 else f'{whole / 60:.0f} min'} on this machine. You can go on working."
+    return f"{what}, about {f'{whole:.0f} s' if whole < 100 else f'{whole / 60:.0f} min'} on this machine. Another picture or setting stops it."
 
 
 @st.fragment(run_every=0.5)
