@@ -95,6 +95,15 @@ def test_neighbours_are_those_of_a_comparison_with_every_training_image(trained_
     assert hooks(found.model) == 0
 
 
+def test_wide_features_are_kept_of_fewer_training_images(trained_copy: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = runs.folder(trained_copy.run_id), tmp_path / "features.npz"
+    width = network.head_of(loaded(str(folder)).model, loaded(str(folder)).architecture).in_features
+    monkeypatch.setattr(network, "MOST_BYTES", 5 * 4 * width)
+    network.compare(str(folder), trained_copy.dataset.id, str(out), str(tmp_path / "progress"))
+    with np.load(out) as arrays:
+        assert arrays["features"].shape == (5, width) and int(arrays["training"]) > 5
+
+
 def test_filters_are_pictures_of_the_first_weights(trained: Trained) -> None:
     found = inside.filters(trained.run_id)
     weights = loaded(str(runs.folder(trained.run_id))).model.get_submodule("conv1").weight

@@ -24,6 +24,7 @@ from core.settings import settings
 from core.types import SnapshotRow
 
 MOST_COMPARED = 20_000  # training images; of more a part is drawn, the same each time
+MOST_BYTES = 100_000_000  # of their features, which are read anew for every picture: wide ones allow fewer images
 MOST_FILTERS = 256
 
 
@@ -150,7 +151,8 @@ def compare(run_folder: str, dataset_id: int, out: str, progress: str) -> None:
     try:
         found = load(Path(run_folder))  # a copy of its own: the served one keeps its head
         training = [row for row in runs.snapshot_rows(Path(run_folder)) if row.split == "train"]
-        chosen = sorted(training, key=_drawn)[:MOST_COMPARED]
+        width = head_of(found.model, found.architecture).in_features
+        chosen = sorted(training, key=_drawn)[: min(MOST_COMPARED, MOST_BYTES // (4 * width))]
         pixels = pixel_rows(settings().cache, dataset_id, found.preprocess, chosen, report)
         features = _features(found, pixels, report)
         arrays: dict[str, Any] = {
