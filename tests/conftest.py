@@ -127,6 +127,7 @@ def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def trained_copy(trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
     """The same in a home that the test may change."""
     shutil.copytree(trained_once.home, tmp_path / "copy")
+    (tmp_path / "copy" / "runs" / trained_once.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
     move_in(monkeypatch, tmp_path / "copy")
     yield replace(trained_once, home=tmp_path / "copy")
     forget()

@@ -87,7 +87,7 @@ def serving(home: Path) -> Iterator[Server]:
     assert "Traceback" not in log, log[-8000:]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # what one file does to the data, no other sees, in whatever order they run
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("home")) as one:
         yield one
