@@ -121,6 +121,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     expect(page.get_by_role("heading", name=re.compile(rf"^{wrong} images?: mistakes"))).to_be_visible()
 
     # Cell, image, label: the matrix follows
+    expect(page.locator(".cell").first).to_have_attribute("aria-label", re.compile("the model disagrees"))
     found = re.search(r"the model disagrees: (\d)", page.locator(".cell").first.get_attribute("aria-label") or "")
     assert found is not None
     answer = found.group(1)
