@@ -130,7 +130,8 @@ def test_a_run_waits_behind_another_and_takes_its_turn_when_that_one_is_paused(s
     expect(start).to_be_enabled(timeout=PATIENCE)
     start.dblclick()
     what = page.locator(".lp-what")
-    expect(what.filter(has_text="Queued: next in line for the CPU")).to_be_visible(timeout=PATIENCE)  # the first run's panel may fade beside
+    # The first run's panel may fade beside.
+    expect(what.filter(has_text="Queued: next in line for the CPU")).to_be_visible(timeout=PATIENCE)
     second = newest_run(server)
     assert second != first and len([p for p in second.parent.iterdir() if p.name > first.name]) == 1
 
