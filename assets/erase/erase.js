@@ -1,7 +1,7 @@
 // Erase and ask again: a mask is painted over the picture as the network sees it, the server fills it and answers anew.
 // One question is under way at a time, and the next one carries the mask as it is by then: answers never overtake each other.
 
-const { el, icon, ICONS, say, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, say, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const WAIT_MS = 80; // of strokes that one question carries
 const RETRY_MS = 2000;

@@ -1,7 +1,7 @@
 // The live drawings of the glossary: eight small experiments with exact numbers. First the arithmetic, which tests compare
 // with PyTorch and numpy; then the pieces that drawings are made of; then the drawings.
 
-import { el, say } from "/assets/shared.js";
+import { el, say } from "/assets/common/shared.js";
 
 // Arithmetic -------------------------------------------------------------------------------------
 

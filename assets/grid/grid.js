@@ -1,7 +1,7 @@
 // Thumbnails one can select, label and flag. Streamlit tells us the images; what a person does goes to the server's own
 // route through the dataset's outbox, and what others do comes back the same way.
 
-const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const SAID_MS = 5000;
 const HOLD_MS = 450;

@@ -1,7 +1,7 @@
 // A run while it trains: its curves, and what the network answers after each epoch. The component asks the run's own route
 // for the events after its offset and updates what is drawn in place: nothing is mounted again, so a zoom stays.
 
-const { el, icon, ICONS, say, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, say, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;

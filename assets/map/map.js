@@ -2,7 +2,7 @@
 // for 100,000, where a call of the canvas for each would take ten times as long. What follows the pointer lies on a
 // second canvas above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures

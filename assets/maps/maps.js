@@ -2,7 +2,7 @@
 // colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
 // work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-const { el, icon, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const RED = [214, 39, 40];
 const BLUE = [31, 93, 200];

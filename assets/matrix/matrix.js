@@ -1,7 +1,7 @@
 // A confusion matrix: rows actual, columns predicted, from 2 to 1,000 classes. Only the cells that hold images are known;
 // the cells lie on one canvas, and what follows the pointer and the keys on a second one above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const SORTS = { given: "Class order", name: "Name", errors: "Most errors", similarity: "Most confused together" };
 const SHOWS = { count: "Counts", share: "Row percent" };

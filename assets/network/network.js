@@ -1,7 +1,7 @@
 // A network drawn as blocks (height: side of its pictures, width: channels) above the table of its layers. For a network of
 // one's own the table is a form: what is typed goes to the page, which answers with what comes out of every layer.
 
-const { el, icon, mount, say } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, mount, say } = await import(new URL("/assets/common/shared.js", location.origin));
 
 let open = false; // the table stays open, whichever network is chosen
 const TYPING_MS = 250; // after the last key

@@ -1,7 +1,7 @@
 // One picture at a time. Streamlit gives the first pictures and further ones when asked; everything a person decides
-// goes through the outbox of assets/shared.js, so the next picture is there before the key is up.
+// goes through the outbox of assets/common/shared.js, so the next picture is there before the key is up.
 
-const { el, icon, ICONS, say, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, icon, ICONS, say, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const FEW = 10; // fewer than this undecided: ask for more
 const ASK_AGAIN_MS = 5000; // a question may be lost among Streamlit's events

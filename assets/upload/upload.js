@@ -1,7 +1,7 @@
 // Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
 // When a batch is through, Python hears its id and the names that arrived.
 
-const { el, uuid, mount } = await import(new URL("/assets/shared.js", location.origin));
+const { el, uuid, mount } = await import(new URL("/assets/common/shared.js", location.origin));
 
 const AT_ONCE = 3;
 const MB = 1024 * 1024;

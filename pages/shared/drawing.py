@@ -1,4 +1,4 @@
-"""A network drawn as blocks above the table of its layers; assets/network.js draws it, and builds one of one's own row by row."""
+"""A network drawn as blocks above the table of its layers; assets/network/network.js draws it, and builds one of one's own row by row."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Any
 
 import streamlit as st
 
+from pages.shared import component
+
 from core.shape import Block
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_DRAWING = st.components.v2.component(
-    "loupe_network",
-    css=(ASSETS / "network.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "network.js").read_text(encoding="utf-8"),
-)
+_DRAWING = component.component("network")
 
 
 def drawing(picture: Mapping[str, int], blocks: Sequence[Block], rows: Sequence[Mapping[str, Any]], facts: str, *, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Erase and ask again: paint over a part of the picture and watch the answer; assets/erase.js paints and asks the run's own route."""
+"""Erase and ask again: paint over a part of the picture and watch the answer; assets/erase/erase.js paints and asks the run's own route."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.shared import component
+
 from core import api
 from core.types import Run
 from pages.shared import frame
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_ERASE = st.components.v2.component(
-    "loupe_erase",
-    css=(ASSETS / "erase.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "erase.js").read_text(encoding="utf-8"),
-)
+_ERASE = component.component("erase")
 
 
 def erase(run: Run, path: Path, name: str, *, key: str) -> None:

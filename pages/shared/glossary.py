@@ -1,4 +1,4 @@
-"""The button “Terms” in the header of every page; its panel (assets/glossary.js) is loaded when it is first opened."""
+"""The button “Terms” in the header of every page; its panel (assets/glossary/glossary.js) is loaded when it is first opened."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_TERMS = st.components.v2.component(
-    "loupe_terms",
-    css=(ASSETS / "terms.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "terms.js").read_text(encoding="utf-8"),
-)
+from pages.shared import component
+
+_TERMS = component.component("terms")
 
 
 def button() -> None:

@@ -1,4 +1,4 @@
-"""Thumbnails one can select and label; assets/grid.js does the work and posts labels to the server's own route."""
+"""Thumbnails one can select and label; assets/grid/grid.js does the work and posts labels to the server's own route."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from pages.shared import component
+
 Caption = Literal["name", "label", "prediction", "none"]
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_GRID = st.components.v2.component(
-    "loupe_grid",
-    css=(ASSETS / "grid.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "grid.js").read_text(encoding="utf-8"),
-)
+_GRID = component.component("grid")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A run while it trains; assets/live.js asks the run's own route for new events."""
+"""A run while it trains; assets/live/live.js asks the run's own route for new events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_LIVE = st.components.v2.component(
-    "loupe_live",
-    css=(ASSETS / "live.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "live.js").read_text(encoding="utf-8"),
-    isolate_styles=False,  # Plotly puts its style into the document
-)
+from pages.shared import component
+
+_LIVE = component.component("live", isolate_styles=False)  # Plotly puts its style into the document
 
 
 def live(

@@ -1,4 +1,4 @@
-"""The images of a dataset as points, near where the network finds them alike; assets/map.js draws and selects."""
+"""The images of a dataset as points, near where the network finds them alike; assets/map/map.js draws and selects."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from typing import Literal
 import numpy as np
 import streamlit as st
 
+from pages.shared import component
+
 from pages.shared.figures import SPLIT_COLORS, TEST, VALIDATION
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_MAP = st.components.v2.component(
-    "loupe_map",
-    css=(ASSETS / "map.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "map.js").read_text(encoding="utf-8"),
-)
+_MAP = component.component("map")
 
 
 @dataclass(frozen=True)

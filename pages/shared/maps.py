@@ -1,4 +1,4 @@
-"""Attribution maps over the picture the network saw; assets/maps.js colours them and lays them over it."""
+"""Attribution maps over the picture the network saw; assets/maps/maps.js colours them and lays them over it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from pages.shared import component
+
 from core import explain
 from core.types import Attribution
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_MAPS = st.components.v2.component(
-    "loupe_maps",
-    css=(ASSETS / "maps.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "maps.js").read_text(encoding="utf-8"),
-)
+_MAPS = component.component("maps")
 
 
 def controls(*, key: str) -> None:

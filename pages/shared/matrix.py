@@ -1,4 +1,4 @@
-"""The confusion matrix as a component: assets/matrix.js draws the cells that hold images, sorts, zooms and tells what was clicked."""
+"""The confusion matrix as a component: assets/matrix/matrix.js draws the cells that hold images, sorts, zooms and tells what was clicked."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from pages.shared import component
+
 from core.types import Evaluation
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_MATRIX = st.components.v2.component(
-    "loupe_matrix",
-    css=(ASSETS / "matrix.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "matrix.js").read_text(encoding="utf-8"),
-)
+_MATRIX = component.component("matrix")
 Cell = tuple[str | None, str | None]  # (actual, predicted); None: any, of a row or a column
 
 

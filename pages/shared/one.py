@@ -1,4 +1,4 @@
-"""One picture at a time, labelled by key; assets/one.js does the work and posts labels to the server's own route."""
+"""One picture at a time, labelled by key; assets/one/one.js does the work and posts labels to the server's own route."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_ONE = st.components.v2.component(
-    "loupe_one",
-    css=(ASSETS / "one.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "one.js").read_text(encoding="utf-8"),
-)
+from pages.shared import component
+
+_ONE = component.component("one")
 
 
 @dataclass(frozen=True)

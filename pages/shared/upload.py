@@ -7,12 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_UPLOAD = st.components.v2.component(
-    "loupe_upload",
-    css=(ASSETS / "upload.css").read_text(encoding="utf-8"),
-    js=(ASSETS / "upload.js").read_text(encoding="utf-8"),
-)
+from pages.shared import component
+
+_UPLOAD = component.component("upload")
 
 
 def upload(
