@@ -10,8 +10,10 @@ import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from core import api, launch, uploads
+from core.api import gate, routes
+from core.data import uploads
 from core.errors import AppError
+from core.runs import launch
 
 
 @asynccontextmanager
@@ -30,7 +32,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=api.ROUTES,
-    middleware=[Middleware(api.Gate)],
-    exception_handlers={AppError: api.app_error, HTTPException: api.http_error},
+    routes=routes.ROUTES,
+    middleware=[Middleware(gate.Gate)],
+    exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

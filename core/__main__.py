@@ -11,32 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import (
-    archive,
-    catalog,
-    compare,
-    dataset,
-    embed,
-    evaluate,
-    explain,
-    export,
-    finder,
-    images,
-    launch,
-    looks,
-    networks,
-    patterns,
-    predict,
-    presets,
-    report,
-    reproduce,
-    runs,
-    sources,
-    train,
-    trust,
-)
+from core.catalog import methods, networks, params, presets
+from core.data import dataset, images, sources
 from core.errors import AppError, Invalid, NotFound
+from core.evaluate import compare, evaluate
+from core.explain import explain, patterns, trust
+from core.label import embed
+from core.review import predict
+from core.runs import launch, openings, runs
 from core.settings import settings
+from core.share import archive, export, report, reproduce
+from core.train import finder, train
 from core.types import RunConfig
 
 
@@ -138,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     p = verbs.add_parser("train", help="train a network on a dataset")
     p.add_argument("--dataset", required=True)
     p.add_argument("--architecture", required=True, help=", ".join(networks.ARCHITECTURES))
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=", ".join(x.name for x in catalog.TRAIN_PARAMS))
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=", ".join(x.name for x in params.TRAIN_PARAMS))
     p.add_argument("--wait", action="store_true", help="return when the run has ended")
     p.set_defaults(verb=train_)
 
@@ -177,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     p = verbs.add_parser("explain", help="an attribution map of one image")
     p.add_argument("run")
     p.add_argument("image", help="a file, or the id of an image of the run's dataset")
-    p.add_argument("--method", required=True, help=", ".join(catalog.METHODS))
+    p.add_argument("--method", required=True, help=", ".join(methods.METHODS))
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the method's own settings, such as steps=64")
     p.add_argument("--target", help="the class to explain; default: the likeliest")
     p.add_argument("--trust", action="store_true", help="also check how far the map can be trusted, which takes longer")
@@ -273,7 +258,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The values of --architecture and --set, checked."""
     values: dict[str, Any] = {"architecture": args.architecture, **pairs(args.set)}
     try:
-        catalog.run_config(values)
+        params.run_config(values)
     except Invalid as e:
         raise BadArgument(str(e)) from None
     return values
@@ -334,7 +319,7 @@ def list_runs(args: argparse.Namespace) -> list[dict[str, Any]]:
 def evaluate_(args: argparse.Namespace) -> dict[str, Any]:
     found = evaluate.evaluate(args.run, args.split)
     if args.split == "test":
-        looks.record(args.run, settings().user)
+        openings.record(args.run, settings().user)
     return evaluate.as_json(found)
 
 
@@ -378,15 +363,15 @@ def compare_(args: argparse.Namespace) -> dict[str, Any]:
     answer = compare.as_json(found, [evaluate.evaluate(run.id, args.split) for run in found])
     if args.split == "test":
         for run in found:
-            looks.record(run.id, settings().user)
+            openings.record(run.id, settings().user)
     for state in (train.state(run.id) for run in found):
         answer["runs"][state.run.id] |= {"best_epoch": state.best_epoch, "seconds": state.seconds}
     return answer
 
 
 def explain_(args: argparse.Namespace) -> dict[str, Any]:
-    if args.method not in catalog.METHODS:
-        raise BadArgument(f"There is no method called “{args.method}”. Methods are: {', '.join(catalog.METHODS)}.")
+    if args.method not in methods.METHODS:
+        raise BadArgument(f"There is no method called “{args.method}”. Methods are: {', '.join(methods.METHODS)}.")
     file = Path(args.image)
     if not file.exists():
         run = runs.load(runs.folder(args.run))

@@ -27,3 +27,7 @@ class Conflict(AppError):
 
 class WorkerFailed(AppError):
     """The model worker process died or could not answer."""
+
+
+class Stopped(Exception):
+    """Somebody asked for this work to stop, or no longer waits for it."""

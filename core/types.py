@@ -213,7 +213,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is trained; every field is a Param of core.catalog. Defaults are what runs did before the field was."""
+    """How a network is trained; every field is a Param of core.catalog.params. Defaults are what runs did before the field was."""
 
     architecture: str
     pretrained: bool
@@ -398,7 +398,7 @@ class Attribution:
 
 
 @dataclass(frozen=True)
-class Look:
+class Opening:
     """One opening of a run's test images."""
 
     by: str

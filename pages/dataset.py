@@ -4,14 +4,14 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core import dataset, label, sources, uploads
-from core.dataset import Filter, ImportState
+from core.data import dataset, label, sources, uploads
+from core.data.dataset import Filter, ImportState
 from core.settings import settings
 from core.types import Dataset
+from pages.parts.dataset.exporting import export_popover
 from pages.shared import frame, thumbs
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
-from pages.shared.exporting import export_popover
 from pages.shared.figures import class_counts
 from pages.shared.history import history_view, spoken
 from pages.shared.upload import upload

@@ -5,15 +5,18 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 
-from core import api, dataset, evaluate
+from core.api import signing
+from core.data import dataset
+from core.evaluate import evaluate
 from core.metrics import TOO_FEW
 from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval
-from pages.shared import cell, frame, looks
-from pages.shared.calibration import calibration
+from pages.parts.evaluate import cell
+from pages.parts.evaluate.calibration import calibration
+from pages.parts.evaluate.report import report_popover
+from pages.parts.evaluate.slices import slices
+from pages.parts.evaluate.thresholds import thresholds
+from pages.shared import frame, openings
 from pages.shared.matrix import matrix
-from pages.shared.report import report_popover
-from pages.shared.slices import slices
-from pages.shared.thresholds import thresholds
 
 VIEWS = {
     "matrix": "Matrix",
@@ -138,7 +141,7 @@ def caveats(current: Dataset, e: Evaluation) -> None:
 
 def picture(image: Image) -> str:
     return (
-        f'<img src="{api.thumb_url(image)}" alt="" style="width:48px;height:48px;object-fit:cover;border-radius:4px;'
+        f'<img src="{signing.thumb_url(image)}" alt="" style="width:48px;height:48px;object-fit:cover;border-radius:4px;'
         f'image-rendering:{"pixelated" if max(image.width, image.height) <= 64 else "auto"}">'
     )
 
@@ -296,9 +299,9 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
                 "Labels", list(LABELS), default="today", required=True, format_func=LABELS.__getitem__, key="labels",
                 label_visibility="collapsed",
             )  # fmt: skip
-            looks.chip(run)
+            openings.chip(run)
             report_popover(run)
-        if split == "test" and not looks.gate(current, run):
+        if split == "test" and not openings.gate(current, run):
             st.stop()
         e = evaluate.evaluate(run.id, str(split), labels == "today")
         headline(current, e)

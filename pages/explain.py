@@ -9,17 +9,22 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from core import api, catalog, dataset, evaluate, explain, predict, uploads
+from core.api import signing
+from core.catalog import methods
+from core.data import dataset, uploads
 from core.errors import AppError, NotFound
+from core.evaluate import evaluate
+from core.explain import explain
+from core.review import predict
 from core.settings import settings
 from core.types import Dataset, Image, Prediction, Run
-from pages.shared import frame, looks, thumbs
+from pages.parts.explain.erase import erase
+from pages.parts.explain.inside import inside
+from pages.parts.explain.patterns import patterns
+from pages.parts.explain.trust import trust
+from pages.shared import frame, openings, thumbs
 from pages.shared.board import board, cost_words, settings_of, weights_of
-from pages.shared.erase import erase
 from pages.shared.grid import Caption
-from pages.shared.inside import inside
-from pages.shared.patterns import patterns
-from pages.shared.trust import trust
 
 VIEWS = {"one": "One picture", "many": "Many pictures"}
 PARTS = {"maps": "Maps", "trust": "Can it be trusted?", "erase": "Erase and ask again", "inside": "Inside the network"}
@@ -119,7 +124,7 @@ def _predicted(current: Dataset, run: Run, source: str) -> None:
     if not splits:
         st.caption("This run was judged on no images. Choose under “Any image”, or bring a picture of your own.")
         return
-    if splits[0] == "test" and not looks.gate(current, run):
+    if splits[0] == "test" and not openings.gate(current, run):
         return
     e = evaluate.evaluate(run.id, splits[0])
     rows = evaluate.mistakes(e) if source == "mistakes" else evaluate.cell(e, None, None)
@@ -158,7 +163,7 @@ def _grid(
 def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
     if kind == "upload":
         upload = uploads.find(picture_id, name)
-        return Picture(upload.id, upload.path, upload.name, None, api.upload_url(upload.path), uploaded=True)
+        return Picture(upload.id, upload.path, upload.name, None, signing.upload_url(upload.path), uploaded=True)
     try:
         image = dataset.image(current.id, picture_id)
     except NotFound:
@@ -167,7 +172,7 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
         ) from None
     if st.query_params.get("image") != image.id:  # another page has cleared it
         st.query_params["image"] = image.id
-    return Picture(image.id, settings().images / image.path, image.source, image.label, api.picture_url(image), uploaded=False)
+    return Picture(image.id, settings().images / image.path, image.source, image.label, signing.picture_url(image), uploaded=False)
 
 
 # The chosen picture -------------------------------------------------------------------------------
@@ -213,7 +218,7 @@ def choose_methods(run: Run) -> list[str]:
     chosen: list[str] = []
     with st.popover("Methods", icon=":material/checklist:", key="explain-methods"):
         for name, why in explain.supported(run.id).items():
-            facts = catalog.method(name)
+            facts = methods.method(name)
             with st.container(gap=None):
                 on = st.checkbox(f"**{facts.title}**", name in DEFAULT, key=f"method-{name}", disabled=bool(why), persist_state="session")
                 st.caption(f"Not for this network: {frame.plain(why)}" if why else f"{facts.summary} A map: {cost_words(run, name, {})}.")

@@ -2,10 +2,13 @@
 
 import streamlit as st
 
-from core import dataset, evaluate, predict, review, sources, train
+from core.data import dataset, sources
 from core.errors import AppError
+from core.evaluate import evaluate
 from core.metrics import wilson
+from core.review import predict, review
 from core.settings import settings
+from core.train import train
 from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
 from pages.shared.board import board

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core import api, dataset, embed, label
-from core.label import Filter
+from core.api import signing
+from core.data import dataset, label
+from core.data.label import Filter
+from core.label import embed
 from core.types import Dataset, Image
+from pages.parts.label.one import one
 from pages.shared import frame, thumbs
 from pages.shared.classes import add_class
 from pages.shared.detail import drawer
 from pages.shared.map import embedding_map
-from pages.shared.one import one
 from pages.shared.teach import LAST, embedding_needed, label_many, teach_button, teach_line
 
 PER_PAGE = 60
@@ -177,7 +179,9 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
 def guided(current: Dataset) -> list[dict[str, object]]:
     """The classes with colour, key, guideline and examples."""
     known = {c.name: c for c in label.classes(current.id)}
-    shown = {i.id: api.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])}
+    shown = {
+        i.id: signing.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
+    }
     return [
         {
             **one,

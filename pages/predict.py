@@ -5,8 +5,10 @@ import html
 import pandas as pd
 import streamlit as st
 
-from core import api, predict, review, uploads
+from core.api import signing
+from core.data import uploads
 from core.errors import AppError
+from core.review import predict, review
 from core.types import Dataset, Prediction, Run
 from pages.shared import frame
 
@@ -52,7 +54,7 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
 
 def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
     """One picture with its top-k bars."""
-    url = api.upload_url(upload.path)
+    url = signing.upload_url(upload.path)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:9em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'

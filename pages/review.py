@@ -4,8 +4,9 @@ import html
 
 import streamlit as st
 
-from core import api, review
+from core.api import signing
 from core.errors import AppError, Conflict
+from core.review import review
 from core.types import Dataset, Submission
 from pages.shared import frame, thumbs
 from pages.shared.detail import picture
@@ -51,7 +52,7 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
             )  # fmt: skip
             st.button("Later", icon=":material/schedule:", shortcut="l", key=f"later-{submission.id}", on_click=later, args=(submission,))
     with left, st.container(key="blurred-one" if blur else "clear-one"), frame.guarded("review"):
-        picture(api.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
+        picture(signing.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
 
 
 def later(submission: Submission) -> None:
@@ -85,7 +86,7 @@ def decided(current: Dataset) -> None:
     for s in last:
         with st.container(horizontal=True, vertical_alignment="center", key=f"{'blurred' if blur else 'decided'}-{s.id}", gap="medium"):
             with frame.told():
-                url = html.escape(api.upload_url(review.picture(s)))
+                url = html.escape(signing.upload_url(review.picture(s)))
                 st.html(f'<img class="small-picture" src="{url}" alt="">', width=44)
             what = {
                 "accepted": f"accepted as **{frame.plain(s.label or '')}**",

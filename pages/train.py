@@ -6,11 +6,15 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, dataset, embed, networks, plan, train
+from core.catalog import networks, params
+from core.data import dataset
+from core.label import embed
+from core.train import plan, train
 from core.types import SPLITS, Dataset
-from pages.shared import archive, form, frame, learning, network, presets, similarity
-from pages.shared.runs import comparison, picked, table
-from pages.shared.watch import panel, start
+from pages.parts.train import archive, learning, network, presets, similarity
+from pages.parts.train.runs import comparison, picked, table
+from pages.parts.train.watch import panel, start
+from pages.shared import form, frame
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:
@@ -37,7 +41,7 @@ def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> N
         with frame.told():  # what is wrong is said at once, beside the button
             found = plan.plan(current.id, values.get("classes", ()))
             st.markdown(summary(found, values))
-            config = catalog.run_config(values)
+            config = params.run_config(values)
             estimate = train.estimate(current.id, config, found.count("train"))
             if estimate is not None:
                 st.markdown(f"It takes **{plan.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import api, dataset, ledger, schema, sources, store, train
+from core.api import routes, signing
+from core.data import dataset, ledger, schema, sources, store
 from core.settings import settings
+from core.train import train
 from core.types import Dataset
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ def forget() -> None:
     """Drops what the process remembers of the last LOUPE_HOME."""
     if schema.engine.cache_info().currsize:
         schema.engine().dispose()
-    for cached in (settings, schema.engine, api._secret, api._thumb, api._picture, train._finished):
+    for cached in (settings, schema.engine, signing._secret, routes._thumb, routes._picture, train._finished):
         cached.cache_clear()
 
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core import dataset, evaluate, runs, train
+from core.data import dataset
+from core.evaluate import evaluate
+from core.runs import runs
 from core.settings import settings
+from core.train import train
 from core.types import Dataset
 
 if TYPE_CHECKING:

@@ -1,15 +1,9 @@
-"""The HTTP routes beside the pages: pictures by signed URL, labels, streamed uploads, a run's events, and the gate before all."""
+"""The HTTP routes beside the pages: pictures by signed URL, labels, streamed uploads, a run's events."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import hashlib
-import hmac
 import json
-import os
-import secrets
-import time
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,115 +11,29 @@ from typing import Any
 
 import anyio.to_thread
 import plotly
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import archive, embed, evaluate, export, glossary, images, label, launch, runs, store, uploads
+from core.api import signing
+from core.catalog import glossary
+from core.data import images, label, store, uploads
 from core.errors import AppError, Conflict, NotFound
+from core.evaluate import evaluate
+from core.label import embed
+from core.runs import launch, runs
 from core.settings import settings
-from core.types import SPLITS, Image
+from core.share import archive, export
+from core.types import SPLITS
 
-DAY = 24 * 3600
-FOREVER = {"Cache-Control": f"private, max-age={DAY}, immutable", "X-Content-Type-Options": "nosniff"}
+FOREVER = {"Cache-Control": f"private, max-age={signing.DAY}, immutable", "X-Content-Type-Options": "nosniff"}
 MAX_JSON = 1_000_000  # bytes
 MAX_MASK = 200_000  # bytes: one bit for each of 1024 × 1024 pixels, and some more for rectangles
 MOST_EVENTS = 500_000  # bytes in one answer: a long run's thousands of lines come in parts
-SERVED = ("shared.js", "glossary.js", "glossary.css", "drawings.js")
-
-
-# Signatures ---------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _secret() -> bytes:
-    """Made once per installation, readable by its owner only."""
-    path = settings().home / "secret"
-    if not path.exists():
-        tmp = path.with_name(f".secret.{secrets.token_hex(4)}.tmp")
-        with os.fdopen(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
-            f.write(secrets.token_bytes(32))
-            f.flush()
-            os.fsync(f.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
-            os.link(tmp, path)
-        tmp.unlink()
-    key = path.read_bytes()
-    if len(key) < 32:  # anybody could sign with an empty one
-        raise AppError(f"The file {path} is damaged.", "Delete it and start Loupe again: it makes a new one.")
-    return key
-
-
-def _sign(text: str) -> str:
-    return hmac.new(_secret(), text.encode(), hashlib.sha256).hexdigest()[:32]
-
-
-def _is_signed(text: str, signature: str) -> bool:
-    return hmac.compare_digest(_sign(text).encode(), signature.encode(errors="replace"))  # of strings it takes ASCII only
-
-
-def _expiry(days: int) -> int:
-    """A day number, not a second: a URL stays the same, and so cached, all day long."""
-    return int(time.time() // DAY) + days
-
-
-def signed(path: str) -> str:
-    """The path with an expiry of one to two days and a signature: an <img> can carry no header."""
-    expiry = _expiry(2)
-    return f"{path}?e={expiry}&s={_sign(f'{path}?{expiry}')}"
-
-
-def token(user: str) -> str:
-    """What a page hands to its components: they send it back in X-Loupe-Token."""
-    name, expiry = user.encode().hex(), _expiry(7)
-    return f"{name}.{expiry}.{_sign(f'{name}.{expiry}')}"
-
-
-def _user(request: Request) -> str:
-    name, _, rest = request.headers.get("x-loupe-token", "").partition(".")
-    expiry, _, signature = rest.partition(".")
-    if not _is_signed(f"{name}.{expiry}", signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
-        raise HTTPException(401, "This page has expired. Reload it.")
-    return bytes.fromhex(name).decode()
-
-
-def _check_signature(request: Request) -> None:
-    expiry = request.query_params.get("e", "")
-    given = request.query_params.get("s", "")
-    if not _is_signed(f"{request.url.path}?{expiry}", given) or not expiry.isdigit() or int(expiry) < _expiry(0):
-        raise HTTPException(403, "This address has expired. Reload the page.")
-
-
-def thumb_url(image: Image) -> str:
-    return signed(f"/thumb/{image.dataset_id}/{image.thumb_offset}-{image.thumb_size}")
-
-
-def picture_url(image: Image) -> str:
-    return signed(f"/picture/{image.path}")
-
-
-def export_url(state: export.ExportState) -> str:
-    return signed(state.path)
-
-
-def archive_url(state: archive.ArchiveState) -> str:
-    return signed(state.path)
-
-
-def erase_url(run_id: str, file: Path) -> str:
-    """Where the run is asked about the picture with a part erased; only whom a page showed both knows the address."""
-    return signed(f"/api/erase/{run_id}/{file.relative_to(settings().home)}")
-
-
-def upload_url(path: Path) -> str:
-    return signed(f"/uploaded/{path.name}")
-
-
-# Routes -------------------------------------------------------------------------------------------
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+SERVED = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.glob("*/*") if path.suffix in (".js", ".css"))
 
 
 @lru_cache(maxsize=20_000)  # about 140 MB when full
@@ -135,7 +43,7 @@ def _thumb(dataset_id: int, offset: int, size: int) -> bytes:
 
 async def thumb(request: Request) -> Response:
     # Offset and size stand in the signed URL, so a thumbnail costs one pread and no SQL.
-    _check_signature(request)
+    signing.check(request)
     p = request.path_params
     data = _thumb(p["dataset"], p["offset"], p["size"])
     return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
@@ -151,7 +59,7 @@ def _picture(path: Path, foreign: bool) -> tuple[bytes, str]:
 
 
 async def _serve_picture(request: Request, folder: Path, foreign: bool) -> Response:
-    _check_signature(request)
+    signing.check(request)
     data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"], foreign)
     return Response(data, media_type=media_type, headers=FOREVER)
 
@@ -175,7 +83,7 @@ async def _body(request: Request, most: int, too_large: str) -> bytes:
 
 async def apply_label(request: Request) -> Response:
     """Body: operation, dataset_id, seen {image_id: seq}, and label (or null) or flag; answer: seqs, refused, label, notice."""
-    user = _user(request)
+    user = signing.user(request)
     data = await _body(request, MAX_JSON, "Too many images in one go.")
     try:
         body = json.loads(data)
@@ -197,7 +105,7 @@ async def apply_label(request: Request) -> Response:
 
 async def changes(request: Request) -> Response:
     """What anybody labelled or flagged after a seq; after=-1 only asks for the newest seq. Renews or gives back what was dealt out to a session."""
-    _user(request)
+    signing.user(request)
     query = request.query_params
     try:
         dataset_id, after = int(query["dataset"][:10]), int(query.get("after", "-1")[:19])
@@ -218,7 +126,7 @@ async def map_points(request: Request) -> Response:
 
     ?run= asks for that run's answers to its validation images in place of the last lesson's, and whether they are right.
     """
-    _user(request)
+    signing.user(request)
     run_id = request.query_params.get("run")
 
     def points() -> dict[str, Any]:
@@ -252,15 +160,15 @@ async def map_points(request: Request) -> Response:
 
 
 async def map_thumb(request: Request) -> Response:
-    _user(request)
+    signing.user(request)
     image = await anyio.to_thread.run_sync(store.get_image, request.path_params["dataset"], request.path_params["image"])
-    return JSONResponse({"url": thumb_url(image), "name": image.source, "label": image.label})
+    return JSONResponse({"url": signing.thumb_url(image), "name": image.source, "label": image.label})
 
 
 async def erase(request: Request) -> Response:
     """Body: the mask as core.ml.erase reads it, or nothing; the address names the run and the picture, ?fill= what is put in its place."""
-    _user(request)
-    _check_signature(request)
+    signing.user(request)
+    signing.check(request)
     mask = await _body(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
     folder, file = runs.trained(request.path_params["run"]), settings().home / request.path_params["file"]
     ask = partial(launch.ask, "core.ml.erase", "erase", str(folder), str(file), mask, request.query_params.get("fill", ""))
@@ -270,7 +178,7 @@ async def erase(request: Request) -> Response:
 
 
 async def run_events(request: Request) -> Response:
-    _user(request)
+    signing.user(request)
     after = request.query_params.get("after", "0")
     folder = runs.folder(request.path_params["run"])
     start = int(after[:12]) if after.isdecimal() else 0
@@ -280,7 +188,7 @@ async def run_events(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    _user(request)
+    signing.user(request)
     try:
         size = await uploads.receive(request.path_params["batch"], request.path_params["name"], request.stream())
     except ClientDisconnect:
@@ -289,28 +197,28 @@ async def upload(request: Request) -> Response:
 
 
 async def download(request: Request) -> Response:
-    _check_signature(request)
+    signing.check(request)
     path, name = await anyio.to_thread.run_sync(export.download, request.path_params["id"], request.path_params["name"])
     return FileResponse(path, media_type="application/zip", filename=name, headers={"Cache-Control": "private, no-store"})
 
 
 async def download_run(request: Request) -> Response:
-    _check_signature(request)
+    signing.check(request)
     path, name = await anyio.to_thread.run_sync(archive.download, request.path_params["id"], request.path_params["name"])
     return FileResponse(path, media_type="application/zip", filename=name, headers={"Cache-Control": "private, no-store"})
 
 
 async def plotly_js(_request: Request) -> Response:
     path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={DAY}"})
+    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": f"public, max-age={signing.DAY}"})
 
 
 async def asset(request: Request) -> Response:
     """What scripts of the pages fetch by themselves; asked for anew with each page, so that an update reaches every browser."""
-    name = request.path_params["name"]
+    name = "{folder}/{name}".format(**request.path_params)
     if name not in SERVED:
         raise HTTPException(404, "There is no such file.")
-    path = Path(__file__).resolve().parents[1] / "assets" / name
+    path = ASSETS / name
     media_type = "text/css" if name.endswith(".css") else "text/javascript"
     found = FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"}, stat_result=path.stat())
     return NotModifiedResponse(found.headers) if request.headers.get("if-none-match") == found.headers["etag"] else found
@@ -349,54 +257,6 @@ ROUTES = [
     Route("/export/{id}/{name}", download),
     Route("/archive/{id}/{name}", download_run),
     Route("/vendor/plotly.min.js", plotly_js),
-    Route("/assets/{name}", asset),
+    Route("/assets/{folder}/{name}", asset),
     Route("/api/terms", terms),
 ]
-
-
-# The gate -----------------------------------------------------------------------------------------
-
-# blob: is how Streamlit loads components; the hash is of the one inline script in its index.html.
-POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self' ws: wss:",
-        "font-src 'self' data:",
-        "worker-src 'self' blob:",
-        "frame-ancestors 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-    )
-)
-
-
-class Gate:
-    """Answers only to the allowed host names (DNS rebinding) and sets the security headers of every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        host = headers.get("host", "").lower()
-        name = host[: host.rindex(":")] if ":" in host and not host.endswith("]") else host
-        if name not in settings().allowed_hosts:
-            refusal = PlainTextResponse(f"Loupe does not answer to “{name}”. Add it to LOUPE_ALLOWED_HOSTS if it should.\n", 403)
-            await (refusal(scope, receive, send) if scope["type"] == "http" else send({"type": "websocket.close", "code": 1008}))
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                out = MutableHeaders(scope=message)
-                out.setdefault("Content-Security-Policy", POLICY)
-                out.setdefault("X-Content-Type-Options", "nosniff")
-                out.setdefault("Referrer-Policy", "no-referrer")
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from core import layers
+from core.catalog import layers
 from core.errors import Invalid
 from core.types import Architecture, Preprocess, RunConfig
 

@@ -20,12 +20,13 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import images, jobs, ledger, runs, store
+from core.data import images, ledger, store
+from core.data.sources import Entry, Opened, Progress, Source, Stopped, natural, open_source
+from core.data.store import Filter as Filter
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.names import checked_name, name_problem
+from core.runs import jobs, runs
 from core.settings import settings
-from core.sources import Entry, Opened, Progress, Source, Stopped, natural, open_source
-from core.store import Filter as Filter
 from core.types import Class, Dataset, Image, ImportReport, Skipped, Split, now
 
 if TYPE_CHECKING:

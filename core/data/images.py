@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from core import strip
+from core.data import strip
 from core.errors import Invalid
 from core.types import Preprocess
 

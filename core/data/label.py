@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from core import ledger, store
+from core.data import ledger, store
+from core.data.ledger import LabelResult, Undone
+from core.data.ledger import Which as Which
+from core.data.store import Filter as Filter
 from core.errors import Conflict, Invalid
-from core.ledger import LabelResult, Undone
-from core.ledger import Which as Which
 from core.names import MAX_EXAMPLES, checked_name
 from core.names import MAX_GUIDELINE as MAX_GUIDELINE
-from core.store import Filter as Filter
 from core.types import Act, Class, Current, Image, LabelEvent
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core.data.schema import class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
 from core.errors import Conflict, Invalid, NotFound
-from core.schema import class_events, classes, datasets, examples, images, label_events, parts, predictions, reading, writing
 from core.types import Act, Class, Current, Image, LabelEvent, now
 
 PAST = "past "  # begins the operation of events that came with an import: done elsewhere, and no act of this dataset

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import tables
+from core.data import tables
+from core.data.images import ALLOWED, EXTENSIONS
+from core.data.tables import ABOUT, About, Guess, Row, clean
 from core.errors import AppError, Invalid
-from core.images import ALLOWED, EXTENSIONS
 from core.settings import settings
-from core.tables import ABOUT, About, Guess, Row, clean
 from core.types import Class, LabelEvent, Skipped, Split
 
 Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]

@@ -1,4 +1,4 @@
-"""Datasets, images, snapshots and submissions as rows; labels and classes are core.ledger's."""
+"""Datasets, images, snapshots and submissions as rows; labels and classes are core.data.ledger's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import ledger
-from core.errors import Conflict, NotFound
-from core.ledger import Change
-from core.schema import (
+from core.data import ledger
+from core.data.ledger import Change
+from core.data.schema import (
     claims,
     class_events,
     classes,
@@ -28,6 +27,7 @@ from core.schema import (
     submissions,
     writing,
 )
+from core.errors import Conflict, NotFound
 from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission, now
 
 # Datasets -----------------------------------------------------------------------------------------

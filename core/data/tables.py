@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
+from core.data.images import EXTENSIONS
 from core.errors import Invalid
-from core.images import EXTENSIONS
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped
 

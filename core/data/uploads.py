@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from core import images
+from core.data import images
 from core.errors import Invalid, NotFound
 from core.settings import settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import Invalid
-from core.evaluate import kept_with_it
+from core.evaluate.evaluate import kept_with_it
 from core.metrics import TOO_FEW, Z95, wilson
 from core.types import Evaluation, Interval
 

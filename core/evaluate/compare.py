@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import catalog, ledger, runs
+from core.catalog import params
+from core.data import ledger
 from core.errors import Invalid
 from core.metrics import wilson
+from core.runs import runs
 from core.types import SPLITS, EpochEnd, Evaluation, Interval, Run, Split
 
 MOST = 6  # runs beside each other that eyes still tell apart
@@ -187,7 +189,7 @@ def as_json(found: Sequence[Run], evaluations: Sequence[Evaluation]) -> dict[str
             }
             for run, e in zip(found, evaluations, strict=True)
         },
-        "settings": {name: {run.id: setting(run, name) for run in found} for name in catalog.differing([run.config for run in found])},
+        "settings": {name: {run.id: setting(run, name) for run in found} for name in params.differing([run.config for run in found])},
         "images": {run.id: {split: asdict(one) for split, one in changes(first, run).items()} for run in others},
         "pairs": [pair(paired(evaluations[0], e)) for e in evaluations[1:]],
     }

@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from core import launch, ledger, runs, store
+from core.data import ledger, store
 from core.errors import Invalid, NotFound
 from core.metrics import Z95, wilson
+from core.runs import launch, runs
 from core.types import ClassMetrics, Evaluation, Interval, Run
 
 FIXED = runs.FIXED

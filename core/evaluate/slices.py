@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from core import embed, images, store
-from core.evaluate import kept_with_it
+from core.data import images, store
+from core.evaluate.evaluate import kept_with_it
+from core.label import embed
 from core.metrics import TOO_FEW, wilson
 from core.settings import settings
 from core.types import Evaluation, Image, Interval

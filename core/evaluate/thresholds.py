@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from core.errors import Invalid
-from core.evaluate import kept_with_it
+from core.evaluate.evaluate import kept_with_it
 from core.metrics import Z95, wilson
 from core.types import Evaluation, Interval
 

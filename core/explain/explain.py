@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from core import catalog, images, launch, runs
+from core.catalog import methods
+from core.data import images
 from core.errors import AppError, Invalid, NotFound
+from core.runs import launch, runs
 from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
@@ -54,28 +56,28 @@ class Asked:
 def supported(run_id: str) -> dict[str, str]:
     """Every method, and why the run's network does not support it; "" where it does."""
     why = _network(runs.trained(run_id))["unsupported"]
-    return {name: why.get(name, "") for name in catalog.METHODS}
+    return {name: why.get(name, "") for name in methods.METHODS}
 
 
-def params(run_id: str, method: str) -> tuple[Param, ...]:
+def method_params(run_id: str, method: str) -> tuple[Param, ...]:
     """The settings of a method, with the layers of the run's network to choose from."""
-    found = catalog.method(method).params
+    found = methods.method(method).params
     if not any(p.name == "layer" for p in found):
         return found
-    return tuple(catalog.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in found)
+    return tuple(methods.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in found)
 
 
 def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings of a method, checked; Invalid names every problem."""
     path = runs.trained(run_id)
-    chooses = any(p.name == "layer" for p in catalog.method(method).params)
-    return catalog.method_settings(method, settings or {}, _network(path)["layers"] if chooses else ())
+    chooses = any(p.name == "layer" for p in methods.method(method).params)
+    return methods.method_settings(method, settings or {}, _network(path)["layers"] if chooses else ())
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:
     network = _network(runs.trained(run_id))
-    count = catalog.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
-    seconds = pass_seconds(run_id, catalog.METHODS[method].gradient)
+    count = methods.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
+    seconds = pass_seconds(run_id, methods.METHODS[method].gradient)
     return Cost(count, None if seconds is None else count * seconds)
 
 

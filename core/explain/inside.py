@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import images, launch, ledger, runs
+from core.data import images, ledger
+from core.runs import launch, runs
 
 NEAREST = 8
 PAGE = 24  # channels

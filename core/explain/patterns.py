@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
-from core import catalog, images, jobs, launch, ledger, runs
+from core.catalog import methods
+from core.data import images, ledger
 from core.errors import Invalid
 from core.metrics import TOO_FEW
+from core.runs import jobs, launch, runs
 from core.types import SPLITS, Interval
 
 EACH, MOST_EACH = 60, 1000  # images of a class
@@ -168,7 +170,7 @@ def _job(run_id: str, folder: Path, split: str, classes: Sequence[str] | None, e
         raise Invalid(f"None of these classes has {split} images.", "Choose another split, or other classes.")
     reasons = launch.ask("core.ml.attribute", "describe", str(folder))["unsupported"]
     method = method or usual_method(reasons)
-    catalog.method(method)
+    methods.method(method)
     if reasons.get(method):
         raise Invalid(reasons[method])
     return {
@@ -197,7 +199,6 @@ def run_patterns_job(folder: Path) -> None:
     """What the background process runs."""
 
     def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
-        from core.ml.data import Stopped
         from core.ml.patterns import look
 
         try:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import catalog, explain, runs
+from core.catalog import params
 from core.errors import Invalid
-from core.explain import Asked, Cost
+from core.explain import explain
+from core.explain.explain import Asked, Cost
+from core.runs import runs
 from core.types import Param
 
 PARAMS: tuple[Param, ...] = (
@@ -129,7 +131,7 @@ class Finding:
 
 def settings_of(how: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings of the checks, checked; Invalid names every problem."""
-    return catalog.checked_settings("The check", PARAMS, how or {})
+    return params.checked_settings("The check", PARAMS, how or {})
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None, how: Mapping[str, Any] | None = None) -> Cost:

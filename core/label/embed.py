@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from core import jobs, launch, ledger, runs, store
+from core.data import ledger, store
+from core.data.store import Carried, Filter
 from core.errors import AppError, Invalid, NotFound
 from core.metrics import wilson
+from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.store import Carried, Filter
 from core.types import SPLITS, Interval, now
 
 METHODS: dict[str, tuple[str, str]] = {  # title, and what size means

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core import networks
+from core.catalog import networks
 from core.ml.model import check_size, create, on_meta, shapes
 from core.types import Layer, Preprocess
 

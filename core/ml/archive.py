@@ -14,10 +14,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from core import images, runs
+from core.data import images
 from core.errors import Invalid
 from core.ml import infer
 from core.ml.model import build, describe, load, on_meta, save
+from core.runs import runs
 from core.types import Preprocess
 
 NOISE = 4  # pictures of noise, for a run whose own pictures are not here

@@ -19,15 +19,17 @@ import torch
 from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from core import catalog, images, runs
-from core.errors import AppError, Invalid
-from core.ml.data import Stopped, out_of_memory
+from core.catalog import methods
+from core.data import images
+from core.errors import AppError, Invalid, Stopped
+from core.ml.data import out_of_memory
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
 from core.ml.passes import Counted, Passes, Tick, enough_memory, remembered, room
 from core.ml.rewrite import Different, Kind, Rewritten, check_rules, rewritten, set_rules, without_biases
 from core.ml.similarity import Similarity
 from core.ml.superpixels import superpixels
+from core.runs import runs
 
 BLUR = 0.1  # standard deviation of the blurred picture, as a share of its shorter side
 
@@ -72,7 +74,7 @@ def attribute(
 
     image (H, W, 3) uint8, map (H, W) float32, target, probability, probabilities, delta, change, notes.
     """
-    catalog.method(method)
+    methods.method(method)
     found = loaded(run_folder)
     if target is not None and not 0 <= target < len(found.classes):
         raise Invalid(f"There is no class number {target}.", f"This run has {len(found.classes)} classes, counted from 0.")
@@ -149,11 +151,11 @@ def maps(
     """
     if why := unsupported(found, method):
         raise Invalid(why)
-    checked = catalog.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
-    (work, whole), gradient = METHODS[method], catalog.METHODS[method].gradient
+    checked = methods.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
+    (work, whole), gradient = METHODS[method], methods.METHODS[method].gradient
     with enough_memory():
         rows = room(found, x[:1], gradient)
-    each = catalog.passes(method, checked, x.shape[2], x.shape[3])
+    each = methods.passes(method, checked, x.shape[2], x.shape[3])
     raws: list[Tensor] = []
     deltas: list[Tensor] = []
     notes: list[str] = []
@@ -263,7 +265,7 @@ def grad_cam(p: Part) -> Answer:
 
 
 def occlusion(p: Part) -> Answer:
-    side, step = catalog.window(p.settings, *p.x.shape[2:])
+    side, step = methods.window(p.settings, *p.x.shape[2:])
     if p.settings["window"] > side:
         p.notes.append(f"The window of {p.settings['window']} pixels is larger than this picture: one of {side} was used.")
     raw = captum.attr.Occlusion(p.forward).attribute(
@@ -399,7 +401,7 @@ _unsupported: WeakKeyDictionary[LoadedModel, dict[str, str]] = WeakKeyDictionary
 
 def reason(found: LoadedModel, method: str) -> str:
     """The same, found out: what has to be tried is tried on noise."""
-    facts, title = catalog.method(method), found.architecture.title
+    facts, title = methods.method(method), found.architecture.title
     if isinstance(found.model, Similarity) and facts.gradient:
         return f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use a method that covers parts of the picture."
     if method in ("grad_cam", "guided_grad_cam") and not found.architecture.cam_layer:

@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from core import images
+from core.data import images
 from core.errors import AppError, Invalid
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
@@ -28,10 +28,6 @@ Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and on
 ID_BYTES = 16
 CHUNK = 512  # images decoded between two reports of progress and two appends
 BLOCK = 16  # images a thread takes at a time: for tiny ones the handing over costs as much as the decoding
-
-
-class Stopped(Exception):
-    """Somebody asked the run to stop while it was preparing."""
 
 
 class RowCache:

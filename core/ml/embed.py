@@ -18,13 +18,14 @@ from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 
-from core import catalog, networks, runs
+from core.catalog import networks, params
+from core.catalog.networks import preprocess_for
 from core.errors import AppError
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.features import run_once
 from core.ml.model import build
 from core.ml.worker import device_lock, pick_device
-from core.networks import preprocess_for
+from core.runs import runs
 from core.settings import settings
 from core.types import SnapshotRow
 
@@ -118,7 +119,7 @@ def look(
 ) -> tuple[Pixels, np.ndarray]:
     """The readable images, and the backbone's (N, F) features of them, each of length 1."""
     tiny = float(np.median([max(one.width, one.height) for one in listed])) <= TINY
-    config = catalog.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
+    config = params.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
     preprocess = preprocess_for(config, [])
     rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
     pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.restoration import inpaint_biharmonic
 from torch.nn import functional as F
 
-from core import images
+from core.data import images
 from core.errors import Invalid
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.types import Preprocess

@@ -14,11 +14,11 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import runs
-from core.errors import AppError, Invalid
-from core.ml.data import Stopped, out_of_memory
+from core.errors import AppError, Invalid, Stopped
+from core.ml.data import out_of_memory
 from core.ml.fit import Training, drawn, freeze, halves, train_mode
 from core.ml.worker import device_name, failed, pick_device, prepare, turn
+from core.runs import runs
 from core.types import Ended, Started, Step, now
 
 LOW, HIGH = 1e-7, 10.0

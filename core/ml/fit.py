@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from core.catalog.schedule import COLD, DIVIDED, FALLEN, RISE
 from core.errors import Invalid
 from core.ml.augment import Augment
 from core.ml.data import Tensors
-from core.schedule import COLD, DIVIDED, FALLEN, RISE
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import images, runs
+from core.catalog.networks import measured, preprocess_for
+from core.data import images
 from core.errors import AppError
 from core.ml.data import Normalise, measure, sample_sizes
 from core.ml.model import LoadedModel, load
 from core.ml.similarity import Distance, distance
-from core.networks import measured, preprocess_for
+from core.runs import runs
 from core.settings import settings
 from core.types import Preprocess, RunConfig, SnapshotRow
 
@@ -29,7 +30,7 @@ def ready() -> str:
     """Says what answers; called first, it does the slow imports, so that no click waits for them."""
     for module in ("timm", "torchvision", "core.ml.attribute"):
         importlib.import_module(module)
-    importlib.import_module("core.ml.shape").describe("convnet", (), "softmax", False, 1, 28, 2)  # PyTorch's kernels without data: 2 s
+    importlib.import_module("core.ml.anatomy").describe("convnet", (), "softmax", False, 1, 28, 2)  # PyTorch's kernels without data: 2 s
     return f"cpu, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core import runs
 from core.errors import Invalid, NotFound
 from core.ml.data import Normalise, Pixels, pixel_rows
 from core.ml.features import BATCH, fastest
 from core.ml.infer import CPU, loaded, mean_images, normalised, read
 from core.ml.model import LoadedModel, head_of, load, set_module
 from core.ml.similarity import Similarity
+from core.runs import runs
 from core.settings import settings
 from core.types import SnapshotRow
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from core import layers, networks, runs
+from core.catalog import layers, networks
+from core.catalog.networks import MAP_SIDE
 from core.errors import AppError, Invalid, NotFound
 from core.ml.similarity import Similarity
-from core.networks import MAP_SIDE
+from core.runs import runs
 from core.types import Architecture, Layer, Preprocess, RunConfig
 
 Weights = dict[str, Tensor]

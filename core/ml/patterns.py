@@ -14,14 +14,15 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from skimage.filters import threshold_otsu  # type: ignore[import-untyped]
 from skimage.measure import regionprops  # type: ignore[import-untyped]
 
-from core import images, runs
-from core.errors import AppError, Invalid
+from core.data import images
+from core.errors import AppError, Invalid, Stopped
 from core.metrics import Z95
 from core.ml.attribute import maps
-from core.ml.data import Normalise, Pixels, Stopped, pixel_rows
+from core.ml.data import Normalise, Pixels, pixel_rows
 from core.ml.features import fastest
 from core.ml.infer import CPU
 from core.ml.model import LoadedModel, load
+from core.runs import runs
 from core.settings import settings
 from core.types import Preprocess, SnapshotRow
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from core import images
+from core.catalog.networks import preprocess_for
+from core.data import images
 from core.ml.augment import show
 from core.ml.infer import read
-from core.networks import preprocess_for
 from core.types import RunConfig
 
 ROW = 3

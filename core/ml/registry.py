@@ -1,4 +1,4 @@
-"""Makes core/networks.csv, the facts of every classification network of torchvision and timm: python -m core.ml.registry."""
+"""Makes core/catalog/networks.csv, the facts of every classification network of torchvision and timm: python -m core.ml.registry."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from core.images import MULTIPLE
+from core.catalog.networks import CATALOGUE, COLUMNS
+from core.data.images import MULTIPLE
 from core.ml.model import TORCHVISION_OPTIONS, on_meta, set_module, shapes
-from core.networks import CATALOGUE, COLUMNS
 
 CLASSES = 7  # no layer has so few outputs by chance
 SIDES = (8, 16, 32, 48, 64, 75, 96, 128)  # pixels tried for the smallest picture

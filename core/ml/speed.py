@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import networks, runs
+from core.catalog import networks
 from core.errors import AppError
 from core.ml.model import create
 from core.ml.worker import device_name, pick_device, turn
+from core.runs import runs
 from core.types import Architecture, Preprocess, now
 
 SECONDS = 2.0  # of steps, at least, for each network

@@ -16,12 +16,13 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from core import images, runs
+from core.data import images
 from core.ml import attribute
 from core.ml.erase import cover
 from core.ml.infer import loaded, normalised, read
 from core.ml.model import LoadedModel, create
 from core.ml.passes import room
+from core.runs import runs
 from core.types import RunConfig
 
 PER_CALL = 16  # pictures in one forward pass
@@ -32,7 +33,7 @@ Tick = Callable[[int, int], None]
 
 
 class Parts:
-    """Parts of equal weight, told as one: tick(thousandths done, 1000) may raise core.ml.data.Stopped."""
+    """Parts of equal weight, told as one: tick(thousandths done, 1000) may raise core.errors.Stopped."""
 
     def __init__(self, parts: int, tick: Tick | None) -> None:
         self.parts, self.tick, self.ended = parts, tick, 0
@@ -57,7 +58,7 @@ def answer(
     progress: str,
     stop: str,
 ) -> None:
-    """Writes what the checks of one method's map of one picture found into the file out; how: core.trust.PARAMS, all of them."""
+    """Writes what the checks of one method's map of one picture found into the file out; how: core.explain.trust.PARAMS, all of them."""
 
     def work(tick: Tick) -> dict[str, Any]:
         found, config = loaded(run_folder), runs.load(Path(run_folder)).config

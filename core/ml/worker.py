@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from core import networks, runs
-from core.catalog import augmented
-from core.errors import AppError, Invalid
+from core.catalog import networks
+from core.catalog.networks import measured, preprocess_for
+from core.catalog.params import augmented
+from core.errors import AppError, Invalid, Stopped
 from core.ml import data, features
 from core.ml.augment import Augment
-from core.ml.data import Normalise, Pixels, Stopped, Tensors, out_of_memory
+from core.ml.data import Normalise, Pixels, Tensors, out_of_memory
 from core.ml.fit import Diverged, Stage, Training, answers, fit
 from core.ml.model import WeightsMissing, build, describe, save
-from core.networks import measured, preprocess_for
+from core.runs import runs
 from core.settings import settings
 from core.types import (
     SPLITS,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import catalog, launch, runs, store
+from core.catalog import params
+from core.data import store
 from core.errors import Invalid
+from core.runs import launch, runs
 from core.settings import settings
 from core.types import SPLITS, Prediction, RunConfig, SnapshotRow
 
@@ -59,4 +61,4 @@ def _untrained(architecture: str, dataset_id: int) -> tuple[RunConfig, list[Snap
     some = next((found for split in SPLITS if (found := store.some(dataset_id, split, 256))), None)
     if some is None:
         raise Invalid("This dataset holds no image to measure.", "Import some images first.")
-    return catalog.run_config({"architecture": architecture}), [SnapshotRow(i.id, i.path, i.label or "", i.split) for i in some]
+    return params.run_config({"architecture": architecture}), [SnapshotRow(i.id, i.path, i.label or "", i.split) for i in some]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from core import images, launch, ledger, runs, store, uploads
-from core.dataset import add_upload
+from core.data import images, ledger, store, uploads
+from core.data.dataset import add_upload
 from core.errors import Invalid
+from core.runs import launch, runs
 from core.types import Dataset, Prediction, Submission
 
 __all__ = ["decide", "decided", "picture", "queue", "queue_length", "reopen", "submit"]

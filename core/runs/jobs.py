@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from core import launch, runs
 from core.errors import AppError, NotFound
+from core.runs import launch, runs
 from core.types import now
 
 Line = dict[str, Any]

@@ -19,9 +19,9 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
 from core.errors import AppError, WorkerFailed
-from core.runs import read_json, write_json
+from core.runs.runs import read_json, write_json
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Launcher(Protocol):

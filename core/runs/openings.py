@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from core import runs
 from core.errors import NotFound
-from core.types import Look, now
+from core.runs import runs
+from core.types import Opening, now
 
 
 def record(run_id: str, by: str) -> None:
     """Writes down that somebody opens the run's test set now."""
-    runs.append_look(runs.folder(run_id), Look(by, now()))
+    runs.append_opening(runs.folder(run_id), Opening(by, now()))
 
 
-def looks(run_id: str) -> list[Look]:
+def of(run_id: str) -> list[Opening]:
     """Every opening of the run's test set, oldest first."""
-    return runs.read_looks(runs.folder(run_id))
+    return runs.read_openings(runs.folder(run_id))
 
 
 def times(run_ids: Iterable[str]) -> int:
@@ -24,7 +24,7 @@ def times(run_ids: Iterable[str]) -> int:
     total = 0
     for run_id in run_ids:
         try:
-            total += len(looks(run_id))
+            total += len(of(run_id))
         except NotFound:
             continue
     return total

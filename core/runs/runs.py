@@ -33,7 +33,7 @@ from core.types import (
     Ended,
     EpochEnd,
     Event,
-    Look,
+    Opening,
     Preparing,
     Queued,
     Resumed,
@@ -286,11 +286,11 @@ def read_notes(folder: Path) -> dict[str, Any]:
 # Looks at test images -------------------------------------------------------------------------------
 
 
-def append_look(folder: Path, look: Look) -> None:
-    append_line(folder, asdict(look), "looks.jsonl")
+def append_opening(folder: Path, opening: Opening) -> None:
+    append_line(folder, asdict(opening), "looks.jsonl")
 
 
-def read_looks(folder: Path) -> list[Look]:
+def read_openings(folder: Path) -> list[Opening]:
     """Oldest first; of a line that a crash cut off, only that there was one is known."""
     try:
         lines = (folder / "looks.jsonl").read_bytes().splitlines()
@@ -299,9 +299,9 @@ def read_looks(folder: Path) -> list[Look]:
     found = []
     for line in lines:
         try:
-            found.append(Look(**json.loads(line)))
+            found.append(Opening(**json.loads(line)))
         except (ValueError, TypeError):
-            found.append(Look("", ""))
+            found.append(Opening("", ""))
     return found
 
 

@@ -22,18 +22,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from core import card, jobs, launch, ledger, runs, store, unpack
+from core.data import ledger, store
 from core.errors import AppError, Conflict, Invalid, NotFound
-from core.evaluate import as_json, recorded
-from core.jobs import Progress, Stopped
+from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
+from core.runs import jobs, launch, runs
+from core.runs.jobs import Progress, Stopped
 from core.settings import settings
+from core.share import card, unpack
 from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Run, Snapshot, SnapshotRow, now
 
 KEEP = 24 * 3600  # seconds a zip made for the browser stays
 COMPARED = 20  # pictures that ONNX Runtime and PyTorch both answer
 WEIGHTS = ("model.safetensors", "model.onnx")  # numbers that do not pack: stored as they are
-CODE = launch.ROOT / "assets" / "preprocess.py"
+CODE = Path(__file__).parent / "preprocess.py"
 WITHOUT_PICTURES = (
     "It predicts new pictures all the same, and Evaluate can count by the labels it was trained with; "
     "pictures that are not here cannot be shown."

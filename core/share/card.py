@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import catalog, networks
+from core.catalog import networks, params
 from core.metrics import TOO_FEW
 from core.types import SPLITS, Ended, EpochEnd, Evaluation, Event, Interval, Preprocess, Run, SnapshotRow, Started
 
@@ -148,11 +148,11 @@ def _trained(f: Facts) -> Iterator[str]:
     if words := took(f.run, f.events):
         yield words
     yield ""
-    for name, param in catalog.PARAMS.items():
+    for name, param in params.PARAMS.items():
         value = getattr(config, name)
         if name in ("architecture", "pretrained", "freeze", "layers") or (name not in MAIN and value == param.default):
             continue
-        yield f"- {param.title}: {plain(catalog.words(name, value))}{f' {param.unit}' if param.unit else ''}"
+        yield f"- {param.title}: {plain(params.words(name, value))}{f' {param.unit}' if param.unit else ''}"
     if config.layers:
         yield f"- Layers: {len(config.layers)}, listed in config.json"
 

@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from core import images, jobs, launch, ledger, runs, sources, store, tables
+from core.data import images, ledger, sources, store, tables
+from core.data.tables import About, Guess, Row
 from core.errors import AppError, Invalid, NotFound
+from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.tables import About, Guess, Row
 from core.types import Class, Dataset, Image, LabelEvent, Run, Skipped, now
 
 Kind = Literal["folders", "csv", "jsonl", "label-studio"]

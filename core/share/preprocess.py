@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -33,7 +34,7 @@ def upright(file: str | Path) -> Image.Image:
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
-def pixels(picture: Image.Image, how: dict) -> np.ndarray:
+def pixels(picture: Image.Image, how: dict[str, Any]) -> np.ndarray:
     """(C, H, W) uint8 of one of the (H, W) of how["shapes"], bilinear and antialiased; what stands out is cut off on both sides.
 
     The shorter side is resized to how["resize"] first; a picture that may keep its shape ("rectangles") fills the nearest one.
@@ -54,7 +55,7 @@ def pixels(picture: Image.Image, how: dict) -> np.ndarray:
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
-def normalised(values: np.ndarray, how: dict) -> np.ndarray:
+def normalised(values: np.ndarray, how: dict[str, Any]) -> np.ndarray:
     """(C, H, W) float32: (value / 255 - mean) / std for each channel."""
     mean, std = (np.array(how[name], np.float64)[:, None, None] for name in ("mean", "std"))
     return values.astype(np.float32) * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
@@ -63,10 +64,11 @@ def normalised(values: np.ndarray, how: dict) -> np.ndarray:
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(N, classes) numbers to probabilities that add up to 1."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
-def images(files: list[str], how: dict) -> np.ndarray:
+def images(files: list[str], how: dict[str, Any]) -> np.ndarray:
     """(N, C, H, W) float32: what model.onnx takes as "images"; the pictures have one shape."""
     return np.stack([normalised(pixels(upright(file), how), how) for file in files])
 

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from core import calibration, card, catalog, compare, dataset, evaluate, explain, looks, networks, patterns, runs
-from core.calibration import Calibration
-from core.errors import AppError, NotFound
-from core.launch import ROOT
+from core.catalog import methods, networks, params
+from core.data import dataset
+from core.errors import AppError, NotFound, Stopped
+from core.evaluate import calibration, compare, evaluate
+from core.evaluate.calibration import Calibration
+from core.explain import explain, patterns
 from core.metrics import TOO_FEW
+from core.runs import openings, runs
 from core.settings import settings
+from core.share import card
 from core.types import SPLITS, Attribution, EpochEnd, Evaluation, Image, Run, now
 
 if TYPE_CHECKING:
@@ -32,10 +36,6 @@ PREFERRED = ("grad_cam", "integrated_gradients", "saliency", "occlusion")
 TRAIN, VALIDATION = "#8a97a0", "#0f8f83"
 
 Progress = Callable[[int, int, str], None]
-
-
-class Stopped(Exception):
-    """Nobody wants the report any more."""
 
 
 @dataclass(eq=False)
@@ -76,7 +76,7 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
     tell(0, MISTAKES + 1, "Counting")
     why, judged = "", []
     if "test" in splits:
-        looks.record(run_id, by)
+        openings.record(run_id, by)
     try:
         held = evaluate.splits(run_id)
         judged = [evaluate.evaluate(run_id, split) for split in SPLITS if split in held and split in splits]
@@ -86,7 +86,9 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
     method = next((m for m in PREFERRED if not explain.supported(run_id).get(m, "no")), None) if judged else None
     mistakes = _mistakes(run, judged[0], method, tell) if judged and method else []
     events = runs.events(path, skip="Answers")
-    page = Environment(loader=FileSystemLoader(ROOT / "assets"), autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined).get_template(
+        "report.html"
+    )
     return page.render(
         run=run,
         network=networks.of(run.config).title,
@@ -97,13 +99,13 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
         warnings=_warnings(run_id),
         data=_data(run),
         settings=[
-            (p.title, f"{catalog.words(p.name, getattr(run.config, p.name))}{f' {p.unit}' if p.unit else ''}") for p in catalog.TRAIN_PARAMS
+            (p.title, f"{params.words(p.name, getattr(run.config, p.name))}{f' {p.unit}' if p.unit else ''}") for p in params.TRAIN_PARAMS
         ],
         curves=_curves(compare.curve(run_id)),
         trained=card.took(run, events),
         too_few=TOO_FEW,
         mistakes=mistakes,
-        method=catalog.method(method) if method else None,
+        method=methods.method(method) if method else None,
         side=mistakes[0]["side"] if mistakes else 0,
     )
 

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import dataset, evaluate, presets, sources, train
+from core.catalog import presets
+from core.catalog.presets import Preset
+from core.data import dataset, sources
+from core.data.sources import Progress, Source
 from core.errors import AppError, Invalid
-from core.presets import Preset
-from core.sources import Progress, Source
+from core.evaluate import evaluate
+from core.train import train
 from core.types import Evaluation
 
 FOLDERS = {"MNIST": "mnist", "Fashion-MNIST": "fashion"}  # within LOUPE_TEST_DATA

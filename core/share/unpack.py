@@ -16,10 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from core import card, catalog, runs, sources
+from core.catalog import params
+from core.data import sources
+from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
-from core.tables import clean
+from core.runs import runs
+from core.share import card
 from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 
 MAX_TEXT = 200_000_000  # bytes of one text file
@@ -177,7 +180,7 @@ def _run(archive: RunZip) -> Run:
         if not isinstance(config, dict):
             raise ValueError("it holds no settings")
         run = _made(Run, {**values, "config": None})
-        run = replace(run, config=catalog.run_config({**config, "classes": list(config.get("classes", ()))}))
+        run = replace(run, config=params.run_config({**config, "classes": list(config.get("classes", ()))}))
         datetime.fromisoformat(run.created_at)
     except Invalid as e:
         raise archive.wrong("config.json", e.message.rstrip(".")) from None
@@ -236,7 +239,7 @@ def _remedy(values: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(v, int | float | str) for v in values.values()):
         raise ValueError("its “remedy” holds something that is no setting")
     try:
-        config = catalog.run_config(values)
+        config = params.run_config(values)
     except Invalid as e:
         raise ValueError(e.message.rstrip(".")) from None
     return {name: getattr(config, name) for name in values}

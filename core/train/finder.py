@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import catalog, launch, plan, runs, store
+from core.catalog import params
+from core.data import store
 from core.errors import NotFound
+from core.runs import launch, runs
 from core.settings import settings
+from core.train import plan
 from core.types import Ended, Preparing, RunConfig, RunStatus, Snapshot, Step
 
 STEPS, MOST_STEPS = 100, 400
@@ -53,7 +56,7 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str) -> str:
 
     It gets training images only, as many as it can look at: validation and test are not in its folder.
     """
-    config = catalog.run_config({name: value for name, value in values.items() if name != "learning_rate"})
+    config = params.run_config({name: value for name, value in values.items() if name != "learning_rate"})
     whole = plan.snapshot(dataset_id, config)
     training = [row for row in whole.rows if row.split == "train"]  # in the order of their hashes: any part of them is a random sample
     snapshot = Snapshot(whole.id, whole.classes, tuple(training[: steps(config) * config.batch_size]))

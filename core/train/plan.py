@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from core import launch, networks, store
+from core.catalog import networks
+from core.data import store
+from core.data.store import Filter
 from core.errors import Invalid
+from core.runs import launch
 from core.settings import settings
-from core.store import Filter
 from core.types import SPLITS, Image, RunConfig, Snapshot, Split
 
 # Without a known seed two people would get two validation sets, and their figures could not be compared.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core import images, launch, runs, store
+from core.data import images, store
+from core.runs import launch, runs
 from core.settings import settings
 
 

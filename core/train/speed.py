@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from core import launch, networks, runs
+from core.catalog import networks
 from core.errors import Conflict
+from core.runs import launch, runs
 from core.settings import settings
 
 LIBRARIES = ("scratch", "torchvision", "timm")  # whose networks are the same for everybody

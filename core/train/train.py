@@ -13,9 +13,12 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from core import catalog, launch, networks, plan, runs, speed, store
+from core.catalog import networks, params
+from core.data import store
 from core.errors import Conflict, Invalid, NotFound
+from core.runs import launch, runs
 from core.settings import settings
+from core.train import plan, speed
 from core.types import Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Started, Step, now
 
 
@@ -63,7 +66,7 @@ def _one_at_a_time(act: Callable[P, Run]) -> Callable[P, Run]:
 @_one_at_a_time
 def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "") -> Run:
     """Freezes a snapshot, makes the run's folder and launches its worker."""
-    config = catalog.run_config(values)
+    config = params.run_config(values)
     dataset = store.get_dataset(dataset_id)
     if dataset.deleted_at:
         raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it, or choose another one.")
@@ -207,7 +210,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     if store.get_dataset(run.dataset_id).deleted_at:
         raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")
     if changes:
-        runs.write_json(path / "config.json", asdict(replace(run, config=catalog.run_config({**asdict(run.config), **changes}))))
+        runs.write_json(path / "config.json", asdict(replace(run, config=params.run_config({**asdict(run.config), **changes}))))
     runs.clear_requests(path)
     runs.append(path, Preparing("Going on", 0, 1, now()))
     launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
@@ -278,7 +281,7 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
     image, else by the measured speed of its network; None without either."""
 
     def work(c: RunConfig) -> RunConfig:
-        usual = catalog.run_config({})
+        usual = params.run_config({})
         return replace(c, **{name: getattr(usual, name) for name in NO_MATTER})
 
     for one in list_runs(dataset_id):
@@ -289,7 +292,7 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
         return None
     each = (networks.preprocess_for(config, seen.sizes).crop / known.side) ** 2 / known.images_per_s
     frozen = (config.unfreeze_after or config.epochs) if config.freeze else 0  # epochs
-    forward = (frozen if catalog.augmented(config) else min(frozen, 1)) * FORWARD  # else the backbone is run once
+    forward = (frozen if params.augmented(config) else min(frozen, 1)) * FORWARD  # else the backbone is run once
     return Estimate(START_SECONDS + images * each * (config.epochs - frozen + forward), "the measured speed of this network")
 
 

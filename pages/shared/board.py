@@ -9,8 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, explain, runs
+from core.catalog import methods, params
 from core.errors import AppError
+from core.explain import explain
+from core.runs import runs
 from core.types import Attribution, Param, Run
 from pages.shared import form, frame
 from pages.shared.maps import controls, pixels, row, shown
@@ -126,7 +128,7 @@ def said(attribution: Attribution) -> dict[str, Any]:
         doubt = share > FAR
         words = f"the change in score ({change:+.2g})".replace("-", "−")
         if doubt:
-            more = any(p.name == "steps" for p in catalog.method(attribution.method).params)
+            more = any(p.name == "steps" for p in methods.method(attribution.method).params)
             parts.append(f"Misses {words} by {share:.0%}: do not trust the details." + (" More steps may help." if more else ""))
         else:
             parts.append(f"Adds up to {words} {'within' if share <= CLOSE else 'only within'} {max(share, 0.01):.0%}.")
@@ -151,7 +153,7 @@ def board(
                 _head(run, method, row_cells, [found[cell] for cell in row_cells], key, adjustable)
             with maps:
                 drawn = [_drawn(cell, found[cell], p, notes[cell.label]) for cell, (_, p) in zip(row_cells, classes, strict=True)]
-                row(catalog.method(method).title, drawn, picture=picture, key=f"{key}-{method}-maps")
+                row(methods.method(method).title, drawn, picture=picture, key=f"{key}-{method}-maps")
 
     controls(key=f"{key}-controls")
     _followed(cells, draw)
@@ -173,7 +175,7 @@ def beside(
                 notes = _notes(list(chances.items()), actual)
                 drawn = [_drawn(cell, found[cell], chances.get(cell.label), notes.get(cell.label, "")) for cell in row_cells]
                 picture = next((found[cell].picture for cell in row_cells if found[cell].picture), None)
-                row(f"{catalog.method(method).title} of {letter}", drawn, picture=picture, key=f"{key}-{letter}-maps")
+                row(f"{methods.method(method).title} of {letter}", drawn, picture=picture, key=f"{key}-{letter}-maps")
 
     controls(key=f"{key}-controls")
     _followed(cells, draw)
@@ -221,7 +223,7 @@ def _drawn(cell: Cell, one: Held, probability: float | None, note: str) -> dict[
 
 def _head(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], key: str, adjustable: bool) -> None:
     """What the method shows, what it costs or how far along it is, what can be set."""
-    facts = catalog.method(method)
+    facts = methods.method(method)
     words = cost_words(run, method, dict(cells[0].settings), len(cells))
     st.markdown(f"**{facts.title}**" + (f" :small[:gray[{words}]]" if adjustable else ""))
     st.caption(f"{facts.summary} {facts.trust}")
@@ -243,8 +245,8 @@ def _head(run: Run, method: str, cells: Sequence[Cell], found: Sequence[Held], k
             )
         if adjustable and facts.params:
             with st.popover("Settings", icon=":material/tune:", type="tertiary", key=f"{key}-{method}-settings"):
-                for param in explain.params(run.id, method):
-                    form.field(param, titles=lambda o: catalog.OPTION_TITLES.get(o, o), key=_field(run, method, param))
+                for param in explain.method_params(run.id, method):
+                    form.field(param, titles=lambda o: params.OPTION_TITLES.get(o, o), key=_field(run, method, param))
                 st.button(
                     "As it was", icon=":material/undo:", type="tertiary", key=f"{key}-{method}-reset", on_click=_reset, args=(run, method)
                 )
@@ -278,10 +280,10 @@ def _field(run: Run, method: str, param: Param) -> str:
 
 def settings_of(run: Run, method: str) -> tuple[tuple[str, Any], ...]:
     """What differs from the method's own settings."""
-    fields = [(param, _field(run, method, param)) for param in explain.params(run.id, method)]
+    fields = [(param, _field(run, method, param)) for param in explain.method_params(run.id, method)]
     return tuple((param.name, st.session_state[key]) for param, key in fields if form.changed(param, None, key))
 
 
 def _reset(run: Run, method: str) -> None:
-    for param in catalog.method(method).params:
+    for param in methods.method(method).params:
         st.session_state.pop(_field(run, method, param), None)

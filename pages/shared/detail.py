@@ -10,9 +10,13 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import api, dataset, label, networks, predict, train
+from core.api import signing
+from core.catalog import networks
+from core.data import dataset, label
+from core.data.label import LabelResult
 from core.errors import AppError, Conflict
-from core.label import LabelResult
+from core.review import predict
+from core.train import train
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import base
@@ -47,9 +51,9 @@ def _drawer(current: Dataset, image_id: str) -> None:
         image = dataset.image(current.id, image_id)
         left, right = st.columns([3, 2])
         with left:
-            picture(api.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
+            picture(signing.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
             with st.container(horizontal=True):
-                st.link_button("Full size", api.picture_url(image), icon=":material/open_in_new:", type="tertiary")
+                st.link_button("Full size", signing.picture_url(image), icon=":material/open_in_new:", type="tertiary")
                 if train.usable(current.id) and st.button(
                     "Explain", icon=":material/frame_inspect:", type="tertiary", key=f"explain-{image.id}",
                     help="Shows which parts of this picture made a network’s answer.",

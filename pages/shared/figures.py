@@ -16,12 +16,12 @@ from core.metrics import TOO_FEW
 from core.types import EpochEnd
 
 if TYPE_CHECKING:
-    from core.calibration import Calibration
-    from core.embed import Lesson
-    from core.finder import Curve
-    from core.slices import Slice
-    from core.thresholds import Curves, Threshold
-    from core.trust import Curves as Covering
+    from core.evaluate.calibration import Calibration
+    from core.evaluate.slices import Slice
+    from core.evaluate.thresholds import Curves, Threshold
+    from core.explain.trust import Curves as Covering
+    from core.label.embed import Lesson
+    from core.train.finder import Curve
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.
 CLASS_COLORS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.catalog import PARAMS
+from core.catalog.params import PARAMS
 from core.types import Param
 
 

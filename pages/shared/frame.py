@@ -6,19 +6,22 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import unquote
 
 import streamlit as st
 
-from core import api, dataset, embed, review, train
+from core.api import signing
+from core.data import dataset
 from core.errors import AppError
+from core.label import embed
 from core.metrics import TOO_FEW
+from core.review import review
 from core.settings import settings
+from core.train import train
 from core.types import Dataset, Interval, Run
 from pages.shared import glossary
+from pages.shared.component import ASSETS
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 log = logging.getLogger("loupe")
 
@@ -52,7 +55,7 @@ def session() -> str:
 
 
 def token() -> str:
-    return api.token(user())
+    return signing.token(user())
 
 
 def plain(text: str) -> str:
@@ -150,7 +153,7 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
     """Header, chips and running bar, then the page; whatever either raises becomes a sentence."""
     current = None
     with guarded(title):
-        st.html(ASSETS / "style.css")
+        st.html(ASSETS / "common" / "style.css")
         current = chosen()
         if st.session_state.get("shown") != title:  # an image that was open on the page before is not meant any more
             st.session_state["shown"] = title

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import streamlit as st
-
 from pages.shared import component
 
 _TERMS = component.component("terms")

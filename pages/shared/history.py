@@ -8,8 +8,8 @@ from time import monotonic
 
 import streamlit as st
 
-from core import dataset, label
-from core.label import Which
+from core.data import dataset, label
+from core.data.label import Which
 from core.types import Act, Dataset, LabelEvent
 from pages.shared import frame, thumbs
 

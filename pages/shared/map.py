@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import streamlit as st
 
 from pages.shared import component
-
 from pages.shared.figures import SPLIT_COLORS, TEST, VALIDATION
 
 _MAP = component.component("map")

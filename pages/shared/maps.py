@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
-from pages.shared import component
-
-from core import explain
+from core.explain import explain
 from core.types import Attribution
+from pages.shared import component
 
 _MAPS = component.component("maps")
 

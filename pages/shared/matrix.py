@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
-from pages.shared import component
-
 from core.types import Evaluation
+from pages.shared import component
 
 _MATRIX = component.component("matrix")
 Cell = tuple[str | None, str | None]  # (actual, predicted); None: any, of a row or a column

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import looks, train
+from core.runs import openings
+from core.train import train
 from core.types import Dataset, Run
 from pages.shared import frame
 
@@ -16,7 +17,7 @@ def open_test(*runs: Run) -> None:
     held: set[str] = st.session_state.setdefault(OPENED, set())
     for run in runs:
         if run.id not in held:
-            looks.record(run.id, frame.user())
+            openings.record(run.id, frame.user())
             held.add(run.id)
 
 
@@ -24,7 +25,7 @@ def gate(current: Dataset, run: Run) -> bool:
     """Whether this session has opened the run's test set; else it says what a look costs, and asks."""
     if run.id in st.session_state.get(OPENED, ()):
         return True
-    of_run, of_dataset = looks.times([run.id]), looks.times(r.run.id for r in train.list_runs(current.id))
+    of_run, of_dataset = openings.times([run.id]), openings.times(r.run.id for r in train.list_runs(current.id))
     with st.container(border=True, key="test-gate"):
         st.markdown(
             ":material/lock: **Test data are for the end.** Each look makes the figure less honest: whoever chooses by it, or mends the "
@@ -37,7 +38,7 @@ def gate(current: Dataset, run: Run) -> bool:
 
 def chip(run: Run) -> None:
     """How often the run's test set was opened; nothing while it never was."""
-    if n := looks.times([run.id]):
+    if n := openings.times([run.id]):
         st.badge(f"test set opened {_times(n)}", icon=":material/lock_open:", color="orange")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core import dataset, embed, label
+from core.data import dataset, label
 from core.errors import AppError, Invalid
+from core.label import embed
 from core.types import Dataset
 from pages.shared import frame
 from pages.shared.figures import learning_curve

@@ -7,7 +7,8 @@ from math import isnan
 
 import pandas as pd
 
-from core import api, label
+from core.api import signing
+from core.data import label
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
@@ -43,8 +44,8 @@ def items(
     for image in found:
         cell: dict[str, object] = {
             "id": image.id,
-            "url": api.thumb_url(image),
-            "picture": api.picture_url(image),
+            "url": signing.thumb_url(image),
+            "picture": signing.picture_url(image),
             "alt": image.source,
             "label": image.label,
             "seq": image.label_seq,
@@ -96,7 +97,7 @@ def image_grid(
         dataset_id=current.id,
         size=size,
         caption=caption,
-        prefetch=[api.thumb_url(i) for i in prefetch],
+        prefetch=[signing.thumb_url(i) for i in prefetch],
         words=words or {},
         shown=shown,
     )

@@ -23,8 +23,11 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from core import api, dataset, label, ledger, predict, runs, sources, store, uploads
+from core.api import gate, routes, signing
+from core.data import dataset, label, ledger, sources, store, uploads
 from core.errors import AppError
+from core.review import predict
+from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Dataset, Image, Prediction, Queued, now
 
@@ -34,9 +37,9 @@ if TYPE_CHECKING:
 
 def app() -> Starlette:
     return Starlette(
-        routes=api.ROUTES,
-        middleware=[Middleware(api.Gate)],
-        exception_handlers={AppError: api.app_error, HTTPException: api.http_error},
+        routes=routes.ROUTES,
+        middleware=[Middleware(gate.Gate)],
+        exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
     )
 
 
@@ -51,7 +54,7 @@ def images_of(made: Dataset) -> list[Image]:
 
 
 def headers(user: str = "Ann") -> dict[str, str]:
-    return {"X-Loupe-Token": api.token(user)}
+    return {"X-Loupe-Token": signing.token(user)}
 
 
 def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
@@ -64,18 +67,18 @@ def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
 
 def test_a_signed_thumbnail_is_served_and_may_be_kept_by_the_browser_alone(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
-    answer = client.get(api.thumb_url(one))
+    answer = client.get(signing.thumb_url(one))
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
     assert Pillow.open(io.BytesIO(answer.content)).size == (12, 12)
     assert "private" in answer.headers["cache-control"] and "immutable" in answer.headers["cache-control"]
-    assert api.thumb_url(one) == api.thumb_url(one)  # the same all day, or no browser would find it again
+    assert signing.thumb_url(one) == signing.thumb_url(one)  # the same all day, or no browser would find it again
 
 
 def test_a_thumbnail_without_a_signature_or_with_another_ones_is_refused(client: TestClient, small: Dataset) -> None:
     one, two = images_of(small)[:2]
-    url = api.thumb_url(one)
+    url = signing.thumb_url(one)
     path, _, query = url.partition("?")
-    other = api.thumb_url(two).partition("?")
+    other = signing.thumb_url(two).partition("?")
     expiry, _, signature = query.removeprefix("e=").partition("&s=")
     for bad in (
         path,
@@ -95,7 +98,7 @@ def test_a_thumbnail_without_a_signature_or_with_another_ones_is_refused(client:
 
 
 def test_a_signature_lasts_a_day_and_ends(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = api.thumb_url(images_of(small)[0])
+    url = signing.thumb_url(images_of(small)[0])
     with monkeypatch.context() as patch:
         later(patch, 1)
         assert client.get(url).status_code == 200
@@ -107,10 +110,10 @@ def test_a_signature_lasts_a_day_and_ends(client: TestClient, small: Dataset, mo
 def test_another_installation_does_not_accept_this_ones_signatures(
     client: TestClient, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, secret = api.thumb_url(images_of(small)[0]), settings().home / "secret"
+    url, secret = signing.thumb_url(images_of(small)[0]), settings().home / "secret"
     assert secret.stat().st_mode & 0o077 == 0 and len(secret.read_bytes()) == 32
     secret.unlink()
-    api._secret.cache_clear()
+    signing._secret.cache_clear()
     assert client.get(url).status_code == 403
 
 
@@ -131,7 +134,7 @@ def test_a_picture_is_served_upright_and_without_exif(
     file = photo(tmp_path / "photo.jpg", size)
     one = replace(dataset.add_upload(small, file, "photo.jpg"), label="red")
     ledger.add_images(small.id, [one], "tester", "import")
-    answer = client.get(api.picture_url(one))
+    answer = client.get(signing.picture_url(one))
     assert answer.status_code == 200 and answer.headers["content-type"] == media_type
     served = Pillow.open(io.BytesIO(answer.content))
     assert (one.width, one.height) == (size[1], size[0])
@@ -140,20 +143,20 @@ def test_a_picture_is_served_upright_and_without_exif(
     assert isinstance(top, tuple) and isinstance(bottom, tuple) and top[0] > 200 > 60 > top[2] and bottom[2] > 200 > 60 > bottom[0]
     assert not served.getexif() and b"SecretCamera" not in answer.content
     assert b"SecretCamera" in (settings().images / one.path).read_bytes()  # the original is untouched
-    assert b"SecretCamera" not in client.get(api.thumb_url(one)).content
+    assert b"SecretCamera" not in client.get(signing.thumb_url(one)).content
     assert client.get(f"/picture/{one.path}").status_code == 403
 
 
 def test_an_uploaded_picture_is_served_by_signature_only(client: TestClient, tmp_path: Path) -> None:
     kept = uploads.keep("photo.jpg", photo(tmp_path / "photo.jpg", (60, 40)).read_bytes())
-    assert client.get(api.upload_url(kept.path)).headers["content-type"] == "image/png"
+    assert client.get(signing.upload_url(kept.path)).headers["content-type"] == "image/png"
     assert client.get(f"/uploaded/{kept.path.name}").status_code == 403
 
 
 def test_a_picture_whose_file_is_gone_is_an_error_in_words(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
     (settings().images / one.path).unlink()
-    answer = client.get(api.picture_url(one))
+    answer = client.get(signing.picture_url(one))
     assert 400 <= answer.status_code < 500 and "cannot be read" in answer.json()["error"]["message"]
 
 
@@ -162,7 +165,7 @@ def test_a_picture_whose_file_is_gone_is_an_error_in_words(client: TestClient, s
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:8501", "", "127.0.0.1.nip.io"])
 def test_a_foreign_host_name_is_refused(client: TestClient, small: Dataset, host: str) -> None:
-    answer = client.get(api.thumb_url(images_of(small)[0]), headers={"Host": host})
+    answer = client.get(signing.thumb_url(images_of(small)[0]), headers={"Host": host})
     assert answer.status_code == 403 and b"PNG" not in answer.content
     with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/_stcore/stream", headers={"Host": host}):
         pass
@@ -171,7 +174,7 @@ def test_a_foreign_host_name_is_refused(client: TestClient, small: Dataset, host
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1:8501", "[::1]", "[::1]:8501"])
 def test_the_machines_own_names_are_answered_to(client: TestClient, small: Dataset, host: str) -> None:
-    assert client.get(api.thumb_url(images_of(small)[0]), headers={"Host": host}).status_code == 200
+    assert client.get(signing.thumb_url(images_of(small)[0]), headers={"Host": host}).status_code == 200
     with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect("/_stcore/stream", headers={"Host": host}):
         pass
     assert closed.value.code != 1008  # here no such route exists, but the gate was open
@@ -179,7 +182,12 @@ def test_the_machines_own_names_are_answered_to(client: TestClient, small: Datas
 
 def test_every_answer_carries_the_security_headers(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
-    for answer in (client.get(api.thumb_url(one)), client.get("/thumb/1/2-3"), client.get("/nothing"), client.get("/vendor/plotly.min.js")):
+    for answer in (
+        client.get(signing.thumb_url(one)),
+        client.get("/thumb/1/2-3"),
+        client.get("/nothing"),
+        client.get("/vendor/plotly.min.js"),
+    ):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe-eval" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["referrer-policy"] == "no-referrer"
@@ -208,11 +216,11 @@ def test_a_label_is_stored_under_the_name_the_token_was_made_for(client: TestCli
 
 def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     one = images_of(small)[0]
-    name, expiry, signature = api.token("Ann").split(".")
+    name, expiry, signature = signing.token("Ann").split(".")
     for bad in ("", "x", f"{name}.{expiry}.", f"{b'Bob'.hex()}.{expiry}.{signature}", f"{name}.{int(expiry) + 9}.{signature}", "a.1.é"):
         answer = client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": bad.encode("latin-1")})  # type: ignore[dict-item]
         assert answer.status_code == 401 and answer.json()["error"]["message"], bad
-    token = api.token("Ann")
+    token = signing.token("Ann")
     later(monkeypatch, 8)
     assert client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": token}).status_code == 401
     assert len(label.history(small.id, one.id)) == 1
@@ -393,9 +401,9 @@ def test_an_empty_secret_signs_nothing(home: Path) -> None:
     settings()
     (home / "secret").touch()
     with pytest.raises(AppError, match="damaged"):
-        api.signed("/x")
+        signing.signed("/x")
     (home / "secret").unlink()
-    assert api.signed("/x") and [p.name for p in home.glob("*secret*")] == ["secret"]
+    assert signing.signed("/x") and [p.name for p in home.glob("*secret*")] == ["secret"]
 
 
 def test_an_upload_without_a_token_or_with_a_strange_batch_is_refused(client: TestClient, home: Path) -> None:
@@ -443,7 +451,7 @@ def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, ho
 
 
 def test_the_events_of_a_long_run_come_in_parts_that_add_up(client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MOST_EVENTS", 300)
+    monkeypatch.setattr(routes, "MOST_EVENTS", 300)
     folder = settings().runs / "20260101-000000-feed"
     folder.mkdir(parents=True)
     cells = [[row, column, 1] for row in range(50) for column in range(50)]  # one line far longer than a part
@@ -474,7 +482,7 @@ def judged(trained: Trained) -> list[Path]:
 
 def test_a_picture_is_answered_whole_and_then_with_a_part_erased(asking: TestClient, trained: Trained) -> None:
     file = judged(trained)[0]
-    url = api.erase_url(trained.run_id, file) + "&fill=grey"
+    url = signing.erase_url(trained.run_id, file) + "&fill=grey"
     whole = asking.post(url, headers=headers()).json()
     expected = predict.predict(trained.run_id, [file])[0]
     assert isinstance(expected, Prediction) and whole["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
@@ -493,7 +501,7 @@ def test_a_picture_is_answered_whole_and_then_with_a_part_erased(asking: TestCli
 
 def test_nobody_asks_for_a_run_or_a_picture_that_no_page_has_shown_them(asking: TestClient, trained: Trained) -> None:
     one, two = judged(trained)[:2]
-    url = api.erase_url(trained.run_id, one) + "&fill=blur"
+    url = signing.erase_url(trained.run_id, one) + "&fill=blur"
     assert asking.post(url).status_code == 401
     path, _, query = url.partition("?")
     for foreign in (
@@ -504,17 +512,17 @@ def test_nobody_asks_for_a_run_or_a_picture_that_no_page_has_shown_them(asking: 
         f"{path.replace(one.name, '../../secret')}?{query}",
     ):
         assert asking.post(foreign, headers=headers()).status_code in (403, 404), foreign
-    gone = api.erase_url("20200101-000000-0000", one) + "&fill=blur"
+    gone = signing.erase_url("20200101-000000-0000", one) + "&fill=blur"
     assert asking.post(gone, headers=headers()).status_code == 404
-    deleted = api.erase_url(trained.run_id, one.with_name("0123456789abcdef.png")) + "&fill=blur"
+    deleted = signing.erase_url(trained.run_id, one.with_name("0123456789abcdef.png")) + "&fill=blur"
     answer = asking.post(deleted, headers=headers())
     assert answer.status_code == 422 and "not stored any more" in answer.json()["error"]["message"]
 
 
 def test_a_mask_that_is_too_large_or_fits_no_picture_is_refused_in_words(asking: TestClient, trained: Trained) -> None:
-    url = api.erase_url(trained.run_id, judged(trained)[0])
+    url = signing.erase_url(trained.run_id, judged(trained)[0])
     for mask, fill, status, said in (
-        (b"x" * (api.MAX_MASK + 1), "grey", 413, "larger than any picture"),
+        (b"x" * (routes.MAX_MASK + 1), "grey", 413, "larger than any picture"),
         (b"xyz", "grey", 422, "not one of"),
         (b"", "sepia", 422, "no way to fill"),
         (b"", "", 422, "no way to fill"),

@@ -24,6 +24,8 @@ import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from core.catalog import params
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -35,8 +37,8 @@ RUN = "20260101-000000-beef"
 APP = """
 import streamlit as st
 from starlette.routing import Route
-from core import api
-app = st.App("main.py", routes=[Route("/assets/{name}", api.asset)])
+from core.api import routes
+app = st.App("main.py", routes=[Route("/assets/{folder}/{name}", api.asset)])
 """
 # The same counts, drawn by the component or by Plotly: a button for each, and a line that says what was clicked.
 MAIN = """
@@ -82,7 +84,8 @@ def judged(classes: int, n: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]
 
 def generate(name: str, classes: int, n: int) -> str:
     """A dataset of n validation images with thumbnails only, and a run that has judged them; returns the run's id."""
-    from core import catalog, images, ledger, runs, store
+    from core.data import images, ledger, store
+    from core.runs import runs
     from core.settings import settings
     from core.types import Image, Run, now
     from tests.benchmarks.labelling import thumbnails
@@ -108,7 +111,7 @@ def generate(name: str, classes: int, n: int) -> str:
         f"Made up {classes}",
         made.id,
         name,
-        catalog.run_config({"architecture": "linear"}),
+        params.run_config({"architecture": "linear"}),
         names,
         snapshot.id,
         counts,

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import torch
 
-from core import catalog
+from core.catalog import methods
 from core.ml import attribute, passes
 from core.ml.model import LoadedModel
-from tests.test_attribute import network, pictures, plain_call
+from tests.ml.test_attribute import network, pictures, plain_call
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -29,9 +29,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, repeats: int) -> tuple[dict[str, float], str]:
     """The best seconds of each way, and why the plain call failed."""
-    settings = catalog.method_settings(method, {})
+    settings = methods.method_settings(method, {})
     if method == "occlusion":
-        settings["window"], settings["stride"] = catalog.window(settings, side, side)
+        settings["window"], settings["stride"] = methods.window(settings, side, side)
     best: dict[str, float] = {}
     problem = ""
     for turn in range(repeats):
@@ -73,12 +73,12 @@ def main() -> None:
         f"{args.network} at {args.side} × {args.side}, {torch.get_num_threads()} threads, torch {torch.__version__}, best of {args.repeats}"
     )
     print(f"{'method':22}{'passes':>7}{'plain':>9}{'Loupe':>9}{'ratio':>7}   two classes:{'plain':>9}{'Loupe':>9}{'ratio':>7}")
-    for method in catalog.METHODS:
+    for method in methods.METHODS:
         if why := attribute.unsupported(found, method):
             print(f"{method:22} {why}")
             continue
         best, problem = compared(found, as_built, method, args.side, args.repeats)
-        count = catalog.passes(method, catalog.method_settings(method, {}), args.side, args.side)
+        count = methods.passes(method, methods.method_settings(method, {}), args.side, args.side)
         line = f"{method:22}{count:7}"
         for classes in (1, 2):
             ours, plain = best[f"loupe{classes}"], best.get(f"plain{classes}")

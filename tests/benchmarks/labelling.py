@@ -45,7 +45,7 @@ def thumbnails(count: int) -> list[bytes]:
 
 def generate(name: str, count: int, thumbs: list[bytes]) -> int:
     """A dataset of rows and thumbnails without originals: no page of the grid reads those. One image in ten has no label."""
-    from core import images, ledger, store
+    from core.data import images, ledger, store
     from core.settings import settings
     from core.types import Image, now
 
@@ -155,7 +155,7 @@ def main() -> None:
         s.bind(("127.0.0.1", 0))
         server = Server(Path(home), s.getsockname()[1])
         s.close()
-        from core import dataset, label
+        from core.data import dataset, label
 
         thumbs = thumbnails(2000)
         taken = seconds(lambda: generate("large", given.images, thumbs))

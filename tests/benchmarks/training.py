@@ -22,9 +22,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import ToTensor
 
+from core.catalog import params
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core import catalog, networks
+from core.catalog import networks
 from core.ml.data import Normalise, Tensors
 from core.ml.fit import Stage, Training, fit
 from core.ml.model import build
@@ -115,14 +117,14 @@ def frozen(count: int = 64) -> None:
     """Epochs over EfficientNet-Lite0: from its cached features, and through the whole network again and again."""
     import tempfile
 
+    from core.catalog.networks import preprocess_for
     from core.ml.data import Pixels
     from core.ml.features import run_once
     from core.ml.model import head_of
-    from core.networks import preprocess_for
     from core.types import SnapshotRow
 
     cpu = torch.device("cpu")
-    config = catalog.run_config({"architecture": "efficientnet_lite0", "epochs": 50, "patience": 0})
+    config = params.run_config({"architecture": "efficientnet_lite0", "epochs": 50, "patience": 0})
     arch = networks.ARCHITECTURES["efficientnet_lite0"]
     how = preprocess_for(config, [])
     pictures = np.random.default_rng(0).integers(0, 256, (count, 3, how.crop, how.crop), np.uint8)
@@ -171,7 +173,7 @@ def main() -> None:
         "resident": resident,
     }
     for architecture, batch in (("linear", 32), ("linear", 100), ("convnet", 100)):
-        config = catalog.run_config({"architecture": architecture, "batch_size": batch, "epochs": 1000, "patience": 0})
+        config = params.run_config({"architecture": architecture, "batch_size": batch, "epochs": 1000, "patience": 0})
         rates: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(ROUNDS):
             for name, loop in loops.items():

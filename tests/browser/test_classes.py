@@ -39,7 +39,9 @@ def pets(server: Server, tmp_path: Path) -> str:
 def person(server: Server, pets: str) -> Callable[[str], None]:
     """Another person: code with d (the dataset) and give(label, n, to, by): n images of a label get another."""
     prelude = f"""
-from core import dataset, label, store
+from core.data import dataset
+from core.data import label
+from core.data import store
 d = dataset.find({pets!r})
 def give(old, n, new, by):
     some = store.browse(d.id, store.Filter(label=old), 0, n)

@@ -12,12 +12,12 @@ import torch
 from playwright.sync_api import Browser, Page, expect
 from torch.nn import functional as F
 
-from core import catalog, glossary
+from core.catalog import glossary, params
 from core.ml import fit
 from tests.browser.conftest import Server
 
 FOCUSED = "() => document.activeElement?.shadowRoot?.activeElement?.className"
-LAZY = re.compile(r"/assets/(glossary|drawings)\.(js|css)|/api/terms")
+LAZY = re.compile(r"/assets/glossary/(glossary|drawings)\.(js|css)|/api/terms")
 
 
 def number(text: str) -> float:
@@ -33,7 +33,7 @@ def grid(page: Page, selector: str) -> np.ndarray:
 
 def ask(page: Page, expression: str, *args: Any) -> Any:
     """What a pure function of the drawings answers."""
-    return page.evaluate(f"async (args) => {{ const d = await import('/assets/drawings.js'); return {expression}; }}", list(args))
+    return page.evaluate(f"async (args) => {{ const d = await import('/assets/glossary/drawings.js'); return {expression}; }}", list(args))
 
 
 def slide(page: Page, name: str, value: float) -> None:
@@ -237,7 +237,7 @@ def test_loss_curves_schedules_and_functions_are_those_of_pytorch(server: Server
 
     # As the training loop sets it, step by step.
     for kind, warm in (("constant", 0), ("constant", 3), ("step", 0), ("step", 2), ("cosine", 0), ("cosine", 4), ("one_cycle", 0)):
-        config = catalog.run_config(
+        config = params.run_config(
             {"schedule": kind, "warmup": warm, "epochs": 12, "step_every": 4, "step_factor": 0.3, "learning_rate": 0.1}
         )
         weight = torch.nn.Parameter(torch.zeros(1))

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from tests.browser.conftest import ROOT, Server
 
 COUNT = 48
-DELETE = "from core import store; store.set_deleted(store.find_dataset('shades').id, True)"
+DELETE = "from core.data import store; store.set_deleted(store.find_dataset('shades').id, True)"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def people(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
 
 
 def test_shared_script_is_asked_for_again_and_answered_in_a_line(server: Server) -> None:
-    url = f"{server.url}/assets/shared.js"
+    url = f"{server.url}/assets/common/shared.js"
     with urllib.request.urlopen(url) as answer:
         assert answer.headers["Cache-Control"] == "no-cache"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

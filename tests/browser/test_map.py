@@ -17,7 +17,7 @@ from tests.browser.conftest import ROOT, Server
 
 COUNT = 200
 SLOW = 30_000  # ms, for what the server does
-DELETE = "from core import store; store.set_deleted(store.find_dataset('ciphers').id, True)"
+DELETE = "from core.data import store; store.set_deleted(store.find_dataset('ciphers').id, True)"
 MAP_URL = re.compile(r"/api/map/\d+$")
 
 # Pixels of the map that are not its background: how many, and the place of one in the middle of a disc.

@@ -17,8 +17,9 @@ from tests.browser.conftest import ROOT, Server, serving
 
 PREPARE = """
 import json, sys, uuid
-from core import dataset, label
-from core.dataset import Filter
+from core.data import dataset
+from core.data import label
+from core.data.dataset import Filter
 found = dataset.find("digits")
 images = dataset.browse(found.id, Filter(), 1, 5000)[0]
 keep = int(sys.argv[1])
@@ -31,14 +32,15 @@ if flagged:
 """
 LABELS = """
 import json
-from core import dataset
-from core.dataset import Filter
+from core.data import dataset
+from core.data.dataset import Filter
 print(json.dumps({i.source: i.label for i in dataset.browse(dataset.find("digits").id, Filter(), 1, 5000)[0]}))
 """
 BY_ANNA = """
 import sys, uuid
-from core import dataset, label
-from core.dataset import Filter
+from core.data import dataset
+from core.data import label
+from core.data.dataset import Filter
 found = dataset.find("digits")
 image = next(i for i in dataset.browse(found.id, Filter(), 1, 5000)[0] if i.source == sys.argv[1])
 label.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)

@@ -9,13 +9,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from core import api, catalog, glossary
+from core.api import routes
+from core.catalog import glossary, params
+from core.catalog.glossary import TERMS
 from core.errors import AppError
-from core.glossary import TERMS
 from core.metrics import wilson
 from core.types import Param
 from tests.conftest import ROOT
-from tests.test_pages import PAGES, opened
+from tests.pages.test_pages import PAGES, opened
 
 ASKED = """
     image, class, label, split, training set, validation, test set, epoch, batch, step, loss, cross-entropy, softmax, logits, probability,
@@ -67,7 +68,7 @@ def test_no_name_stands_for_two_terms() -> None:
 
 
 def test_the_drawings_of_the_terms_are_those_that_exist() -> None:
-    source = (ROOT / "assets" / "drawings.js").read_text(encoding="utf-8")
+    source = (ROOT / "assets" / "glossary" / "drawings.js").read_text(encoding="utf-8")
     table = source.split("export const DRAWINGS = {")[1]
     drawn = dict(re.findall(r'^  (\w+): \{ term: "([a-z-]+)"', table, re.MULTILINE))
     assert drawn.keys() == {term.drawing for term in TERMS.values()} - {""}
@@ -87,10 +88,10 @@ def test_the_batches_it_counts_are_right() -> None:
     assert images == size * steps
 
 
-@pytest.mark.parametrize("param", catalog.TRAIN_PARAMS, ids=lambda p: p.name)
+@pytest.mark.parametrize("param", params.TRAIN_PARAMS, ids=lambda p: p.name)
 def test_a_setting_is_explained_in_one_sentence_whose_words_are_plain_or_terms(param: Param) -> None:
     assert param.help.endswith(".") and sentences(param.help) == 1, param.help
-    options = " ".join(catalog.OPTION_TITLES.get(option, "") for option in param.options)
+    options = " ".join(params.OPTION_TITLES.get(option, "") for option in param.options)
     used = set(re.findall(r"[a-z0-9-]*[a-z0-9]", f"{param.help} {options}".lower()))
     assert (used & TECHNICAL) <= names().keys()
     rest = f" {param.title.lower()} ".replace("'", " ' ").replace("’", " ' ")
@@ -100,24 +101,30 @@ def test_a_setting_is_explained_in_one_sentence_whose_words_are_plain_or_terms(p
 
 
 def test_the_technical_words_of_this_test_are_all_in_use() -> None:
-    texts = " ".join(f"{p.title} {p.help} {' '.join(catalog.OPTION_TITLES.get(o, '') for o in p.options)}" for p in catalog.TRAIN_PARAMS)
+    texts = " ".join(f"{p.title} {p.help} {' '.join(params.OPTION_TITLES.get(o, '') for o in p.options)}" for p in params.TRAIN_PARAMS)
     assert set(re.findall(r"[a-z0-9-]*[a-z0-9]", texts.lower())) >= TECHNICAL
     assert names().keys() >= TECHNICAL
 
 
 @pytest.fixture
 def client(home: Path) -> TestClient:
-    return TestClient(Starlette(routes=api.ROUTES, exception_handlers={AppError: api.app_error, api.HTTPException: api.http_error}))
+    return TestClient(
+        Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, routes.HTTPException: routes.http_error})
+    )
 
 
 def test_the_terms_and_their_scripts_are_served_and_nothing_else_of_the_folder(client: TestClient) -> None:
     groups = client.get("/api/terms").json()
     assert [t["slug"] for group in groups for t in group["terms"]] == list(TERMS)
-    for name, kind in (("glossary.js", "text/javascript"), ("drawings.js", "text/javascript"), ("glossary.css", "text/css")):
+    for name, kind in (
+        ("glossary/glossary.js", "text/javascript"),
+        ("glossary/drawings.js", "text/javascript"),
+        ("glossary/glossary.css", "text/css"),
+    ):
         answer = client.get(f"/assets/{name}")
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
         assert client.get(f"/assets/{name}", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
-    for name in ("style.css", "logo.svg", "..%2Fapp.py", "%2e%2e/app.py", ""):
+    for name in ("style.css", "common/style.svg", "logo.svg", "..%2Fapp.py", "%2e%2e/app.py", "common/..%2F..%2Fapp.py", ""):
         assert client.get(f"/assets/{name}").status_code == 404
 
 

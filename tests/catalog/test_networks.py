@@ -13,19 +13,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core import catalog, explain, launch, layers, networks, runs, shape, speed, train
+from core.catalog import layers, networks, params
 from core.errors import AppError, Conflict, Invalid
+from core.explain import explain
+from core.ml import anatomy as taken
 from core.ml import infer, model, registry, worker
-from core.ml import shape as taken
 from core.ml import speed as measuring
+from core.runs import launch, runs
+from core.train import anatomy, speed, train
 from core.types import Dataset, Layer, Preprocess, RunConfig
-from tests.test_ml import ended, files_of, make_run, squares
+from tests.ml.test_ml import ended, files_of, make_run, squares
 
 RELU = Layer("activation", function="relu")
 
 
 def config(name: str, **values: Any) -> RunConfig:
-    return catalog.run_config({"architecture": name, "device": "cpu", **values})
+    return params.run_config({"architecture": name, "device": "cpu", **values})
 
 
 def plain(channels: int, side: int) -> Preprocess:
@@ -429,11 +432,11 @@ def test_weights_that_cannot_be_had_are_named_with_their_address_and_place(
 # A look inside ------------------------------------------------------------------------------------
 
 
-def look(name: str, side: int, **values: Any) -> shape.Shape:
+def look(name: str, side: int, **values: Any) -> anatomy.Shape:
     settings_of = config(name, **values)
     found = taken.describe(name, settings_of.layers, settings_of.output, settings_of.freeze, 3, side, 5)
-    rows = tuple(shape.Row(**{**row, "shape": tuple(row["shape"])}) for row in found.pop("rows"))
-    return shape.Shape(rows, **found)
+    rows = tuple(anatomy.Row(**{**row, "shape": tuple(row["shape"])}) for row in found.pop("rows"))
+    return anatomy.Shape(rows, **found)
 
 
 @pytest.mark.parametrize(
@@ -455,7 +458,7 @@ def test_the_rows_of_a_network_add_up_to_all_of_its_parameters_and_its_blocks_fi
     found = look(name, side)
     assert sum(row.parameters for row in found.rows) == found.parameters
     assert found.rows[-1].kind == "output" and found.rows[-1].shape == (5,)
-    blocks = shape.blocks(found)
+    blocks = anatomy.blocks(found)
     assert 1 <= len(blocks) <= 24
     assert sum(block.parameters for block in blocks) == found.parameters
     arch = networks.architecture(name)
@@ -463,7 +466,7 @@ def test_the_rows_of_a_network_add_up_to_all_of_its_parameters_and_its_blocks_fi
 
 
 def test_the_stages_of_a_deep_network_are_those_of_its_paper() -> None:
-    blocks = shape.blocks(look("timm:resnet152", 224))
+    blocks = anatomy.blocks(look("timm:resnet152", 224))
     stages = [(b.side, b.channels) for b in blocks if b.layers > 1]
     assert stages == [(56, 256), (28, 512), (14, 1024), (7, 2048)]
     assert [b.title for b in blocks if b.layers > 1] == ["layer1, 3 parts", "layer2, 8 parts", "layer3, 36 parts", "layer4, 3 parts"]
@@ -483,14 +486,14 @@ def test_the_rows_say_what_comes_out_of_each_layer_and_the_work_is_counted() -> 
 
 def test_the_model_worker_takes_a_network_apart_for_the_page(home: Path) -> None:
     try:
-        found = shape.answer(shape.ask(config("convnet"), ((28, 28, 1),), 10))
+        found = anatomy.answer(anatomy.ask(config("convnet"), ((28, 28, 1),), 10))
         assert found.parameters == networks.parameters(networks.ARCHITECTURES["convnet"], 1, 28, 10) and found.side == 28
-        assert shape.ask(config("convnet", epochs=99), ((28, 28, 1),), 10) is shape.ask(config("convnet"), ((28, 28, 1),), 10)
+        assert anatomy.ask(config("convnet", epochs=99), ((28, 28, 1),), 10) is anatomy.ask(config("convnet"), ((28, 28, 1),), 10)
         with pytest.raises(Invalid, match="Layer 1"):
-            shape.answer(shape.ask(config("own", layers=[Layer("pooling", window=30)]), ((28, 28, 1),), 10))
+            anatomy.answer(anatomy.ask(config("own", layers=[Layer("pooling", window=30)]), ((28, 28, 1),), 10))
     finally:
         launch.close()
-        shape._asked.cache_clear()
+        anatomy._asked.cache_clear()
 
 
 # Speed --------------------------------------------------------------------------------------------

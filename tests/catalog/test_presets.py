@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from core import catalog, dataset, evaluate, networks, presets, runs, train
+from core.catalog import networks, params, presets
+from core.data import dataset
+from core.data.sources import FASHION
+from core.evaluate import evaluate
 from core.ml import infer
 from core.ml.similarity import NEVER_SEEN, Similarity
+from core.runs import runs
 from core.settings import settings
-from core.sources import FASHION
+from core.train import train
 from core.types import ClassMetrics, Evaluation, Interval
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,7 +46,7 @@ def test_there_is_a_preset_for_every_figure_of_the_sources_and_its_settings_are_
     for name, preset in presets.PRESETS.items():
         assert preset.name == name and presets.find(name) is preset and preset.note.endswith(".")
         for changes in ({}, *preset.variants.values()):
-            config = catalog.run_config({**preset.settings, **changes})
+            config = params.run_config({**preset.settings, **changes})
             assert networks.find(config.architecture) is not None
             assert config.pretrained == preset.needs_weights
     assert [p.name for p in presets.PRESETS.values() if p.needs_weights] == ["resnext50_photos", "vgg11_moderation"]

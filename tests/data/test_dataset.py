@@ -20,11 +20,12 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core import dataset, images, label, launch, runs, schema, sources, store
-from core.dataset import Filter, import_now
+from core.data import dataset, images, label, schema, sources, store
+from core.data.dataset import Filter, import_now
+from core.data.sources import Source, at, named
 from core.errors import Conflict, Invalid, NotFound
+from core.runs import launch, runs
 from core.settings import settings
-from core.sources import Source, at, named
 from core.types import Image, ImportReport
 
 
@@ -523,6 +524,6 @@ def test_the_server_side_imports_neither_torch_nor_sklearn() -> None:
     import subprocess
     import sys
 
-    code = "import sys, core.dataset; print([m for m in ('torch', 'sklearn', 'streamlit', 'pandas') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(sources.__file__).parent.parent)
+    code = "import sys, core.data.dataset; print([m for m in ('torch', 'sklearn', 'streamlit', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(sources.__file__).parents[2])
     assert done.stdout.strip() == "[]", done.stderr

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core import dataset, label, ledger, store
+from core.data import dataset, label, ledger, store
+from core.data.label import Which
 from core.errors import Conflict, Invalid, NotFound
-from core.label import Which
 from core.types import Class, Dataset, LabelEvent, now
 
 numbers = itertools.count()

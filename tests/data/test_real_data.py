@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core import dataset, evaluate, sources, train
+from core.data import dataset, sources
+from core.evaluate import evaluate
+from core.train import train
 
-FOLDERS = [Path(os.environ["LOUPE_TEST_DATA"])] if os.environ.get("LOUPE_TEST_DATA") else [Path(__file__).parents[2] / "shared" / "data"]
+FOLDERS = [Path(os.environ["LOUPE_TEST_DATA"])] if os.environ.get("LOUPE_TEST_DATA") else [Path(__file__).parents[3] / "shared" / "data"]
 
 
 def real(name: str) -> Path:

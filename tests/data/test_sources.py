@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import sources
+from core.data import sources
+from core.data.sources import Entry, Opened, Source, at, named, open_source
 from core.errors import AppError, Invalid
 from core.settings import settings
-from core.sources import Entry, Opened, Source, at, named, open_source
 
 
 def picture(shade: int = 0, fmt: str = "PNG") -> bytes:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from core import dataset, label, ledger, schema, store
+from core.data import dataset, label, ledger, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Split, now
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def image(dataset_id: int, number: int, name: str | None = None, split: Split = "train") -> Image:
@@ -150,7 +150,8 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
 
 WRITER = """
 import json, sys, threading
-from core import ledger, store
+from core.data import ledger
+from core.data import store
 from core.errors import AppError
 dataset_id, process = int(sys.argv[1]), sys.argv[2]
 lock, acknowledged = threading.Lock(), []

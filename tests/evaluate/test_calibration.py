@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from core import calibration, evaluate
 from core.errors import Invalid
+from core.evaluate import calibration, evaluate
 from core.types import Evaluation
-from tests.test_evaluate import CASES, adversarial, run_of, softmax
+from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
 
 
 def judged(truth: np.ndarray, shares: np.ndarray, split: str = "validation", answers: np.ndarray | None = None) -> Evaluation:

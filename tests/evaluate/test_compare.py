@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from core import catalog, compare, evaluate, label, runs, store, train
+from core.catalog import params
+from core.data import label, store
 from core.errors import Invalid
+from core.evaluate import compare, evaluate
 from core.metrics import wilson
+from core.runs import runs
+from core.train import train
 from core.types import Resumed, now
-from pages.shared import runs as page
+from pages.parts.train import runs as page
 from tests.conftest import Trained, forget, move_in
-from tests.test_pages import opened, words
+from tests.pages.test_pages import opened, words
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,8 @@ def again(run_id: str, **changed: Any) -> str:
     new = f"{run_id[:-4]}{len(list(source.parent.iterdir())):04x}"
     shutil.copytree(source, source.with_name(new))
     run = runs.load(source)
-    config = replace(run.config, **{k: v for k, v in changed.items() if k in catalog.PARAMS})
-    rest = {k: v for k, v in changed.items() if k not in catalog.PARAMS}
+    config = replace(run.config, **{k: v for k, v in changed.items() if k in params.PARAMS})
+    rest = {k: v for k, v in changed.items() if k not in params.PARAMS}
     runs.write_json(runs.folder(new) / "config.json", asdict(replace(run, id=new, config=config, **rest)))
     return new
 
@@ -161,10 +165,10 @@ def test_the_words_name_the_better_run_its_lead_and_what_chance_could_do(pair: t
 
 
 def test_settings_that_differ_are_found_in_the_order_of_the_form() -> None:
-    one = catalog.run_config({"architecture": "convnet"})
-    assert catalog.differing([one, one]) == []
-    found = catalog.differing([one, replace(one, momentum=0.5), replace(one, epochs=one.epochs + 1, flip="both")])
-    assert found == [p.name for p in catalog.TRAIN_PARAMS if p.name in ("momentum", "epochs", "flip")]
+    one = params.run_config({"architecture": "convnet"})
+    assert params.differing([one, one]) == []
+    found = params.differing([one, replace(one, momentum=0.5), replace(one, epochs=one.epochs + 1, flip="both")])
+    assert found == [p.name for p in params.TRAIN_PARAMS if p.name in ("momentum", "epochs", "flip")]
 
 
 def test_images_added_gone_and_relabelled_are_counted_and_a_new_name_of_a_class_is_not(pair: tuple[Trained, str, str]) -> None:

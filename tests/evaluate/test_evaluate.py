@@ -13,9 +13,12 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from core import calibration, catalog, dataset, evaluate, label, ledger, runs, schema, slices, store, thresholds
+from core.catalog import params
+from core.data import dataset, label, ledger, schema, store
 from core.errors import Invalid, NotFound
+from core.evaluate import calibration, evaluate, slices, thresholds
 from core.metrics import wilson
+from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Image, Run, now
 
@@ -45,7 +48,7 @@ def run_on(
     ]
     snapshot = store.snapshot(made.id, 0)
     counts = {split: sum(i.split == split for i in new) for split in ("train", "validation", "test")}
-    config = catalog.run_config({"architecture": "linear"})
+    config = params.run_config({"architecture": "linear"})
     run = Run("20260101-000000-beef", "Linear 1", made.id, made.name, config, classes, snapshot.id, counts, now(), "me", "x")
     runs.create(settings().runs / run.id, run, snapshot)
     runs.write_predictions(settings().runs / run.id, classes, rows)

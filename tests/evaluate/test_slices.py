@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import dataset, evaluate, label, ledger, slices, store
+from core.data import dataset, label, ledger, store
+from core.evaluate import evaluate, slices
 from core.types import Dataset, Evaluation, Image
-from tests.test_evaluate import adversarial, run_of, run_on, softmax
+from tests.evaluate.test_evaluate import adversarial, run_of, run_on, softmax
 
 CLASSES = ("a", "b")
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics
 
-from core import evaluate, thresholds
 from core.errors import Invalid
+from core.evaluate import evaluate, thresholds
 from core.types import Evaluation
-from tests.test_evaluate import CASES, adversarial, run_of, softmax
+from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
 
 NAMES = tuple("abcdefg")
 

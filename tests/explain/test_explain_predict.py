@@ -19,8 +19,12 @@ import psutil
 import pytest
 from PIL import Image as Pillow
 
-from core import catalog, dataset, explain, launch, predict, runs, schema, store
+from core.catalog import methods
+from core.data import dataset, schema, store
 from core.errors import AppError, Invalid, NotFound, WorkerFailed
+from core.explain import explain
+from core.review import predict
+from core.runs import launch, runs
 from core.settings import settings
 from core.types import Attribution, Dataset, Prediction
 
@@ -72,7 +76,7 @@ def test_a_run_that_is_not_there_or_has_no_weights_yet_is_refused_in_words(train
         predict.predict(trained_copy.run_id, [file])
 
 
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_map_of_the_size_of_the_picture_the_network_saw(trained: Trained, method: str) -> None:
     file = next(iter(pictures(trained).values()))
     found = explain.explain(trained.run_id, file, method, "3")
@@ -215,17 +219,17 @@ def test_a_picture_that_is_gone_or_none_is_refused_in_words(unexplained: Trained
 def test_what_a_network_supports_is_asked_once(unexplained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     found = explain.supported(unexplained.run_id)
     monkeypatch.setattr(launch, "ask", lambda *args: pytest.fail("the worker was asked again"))
-    assert explain.supported(unexplained.run_id) == found == dict.fromkeys(catalog.METHODS, "")
-    (layer,) = explain.params(unexplained.run_id, "grad_cam")
+    assert explain.supported(unexplained.run_id) == found == dict.fromkeys(methods.METHODS, "")
+    (layer,) = explain.method_params(unexplained.run_id, "grad_cam")
     assert layer.default == "conv2" and layer.options == ("conv2", "conv1")
     with pytest.raises(Invalid, match="conv2, conv1"):
         explain.settings_of(unexplained.run_id, "guided_grad_cam", {"layer": "conv9"})
-    assert [p.name for p in explain.params(unexplained.run_id, "occlusion")] == ["window", "stride", "baseline"]
+    assert [p.name for p in explain.method_params(unexplained.run_id, "occlusion")] == ["window", "stride", "baseline"]
 
 
 def test_methods_and_targets_that_do_not_exist_are_refused(trained: Trained) -> None:
     file = next(iter(pictures(trained).values()))
-    assert explain.supported(trained.run_id) == dict.fromkeys(catalog.METHODS, "")
+    assert explain.supported(trained.run_id) == dict.fromkeys(methods.METHODS, "")
     with pytest.raises(Invalid, match="“horse” is not a class of this run"):
         explain.explain(trained.run_id, file, "saliency", "horse")
     with pytest.raises(Invalid, match="no method called “magic”"):

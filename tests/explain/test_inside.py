@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from core import inside, runs, train
 from core.errors import Invalid, NotFound
+from core.explain import inside
 from core.ml import inside as network
 from core.ml.infer import loaded, normalised, read
+from core.runs import runs
 from core.settings import settings
+from core.train import train
 
 if TYPE_CHECKING:
     from core.types import Dataset

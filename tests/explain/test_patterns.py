@@ -16,12 +16,15 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from core import dataset, patterns, runs, sources, train
+from core.data import dataset, sources
 from core.errors import Invalid, NotFound
+from core.explain import patterns
 from core.ml import patterns as ml
+from core.runs import runs
 from core.settings import settings
+from core.train import train
 from tests.conftest import forget, move_in, stored_dataset
-from tests.test_real_data import real
+from tests.data.test_real_data import real
 
 if TYPE_CHECKING:
     from tests.conftest import Trained

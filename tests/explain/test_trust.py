@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from core import catalog, explain, networks, runs
-from core import trust as words
-from core.errors import AppError, Invalid
+from core.catalog import networks, params
+from core.errors import AppError, Invalid, Stopped
+from core.explain import explain
+from core.explain import trust as words
 from core.ml import attribute, trust
-from core.ml.data import Stopped
 from core.ml.infer import normalised, read
 from core.ml.model import Linear, LoadedModel, load
+from core.runs import runs
 from core.settings import settings
 from core.types import Preprocess
 
@@ -52,7 +53,7 @@ def picture() -> np.ndarray:
 
 
 def checked(found: LoadedModel, array: np.ndarray, method: str, how: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return trust.check(found, catalog.run_config({"architecture": "linear"}), array, method, 1, {}, HOW | how, **more)
+    return trust.check(found, params.run_config({"architecture": "linear"}), array, method, 1, {}, HOW | how, **more)
 
 
 def ignoring_weights(draw: Callable[[np.ndarray], np.ndarray]) -> Callable[..., attribute.Maps]:

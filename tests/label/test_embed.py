@@ -22,17 +22,20 @@ from sklearn.datasets import load_digits, load_sample_images
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from core import catalog, dataset, embed, label, launch, ledger, networks, runs, sources, store
-from core.embed import ORDERS
+from core.catalog import networks, params
+from core.catalog.networks import preprocess_for
+from core.data import dataset, label, ledger, sources, store
+from core.data.store import Filter
 from core.errors import AppError, Invalid
+from core.label import embed
+from core.label.embed import ORDERS
 from core.ml import embed as ml
 from core.ml import features
 from core.ml import teach as head
 from core.ml.data import RowCache
 from core.ml.model import build, set_module
-from core.networks import preprocess_for
+from core.runs import launch, runs
 from core.settings import settings
-from core.store import Filter
 from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
@@ -126,7 +129,7 @@ def photos(count: int) -> dict[str, Pillow.Image]:
 
 
 def backbone(side: int) -> tuple[nn.Module, Preprocess]:
-    config = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": side})
+    config = params.run_config({"architecture": "efficientnet_lite0", "image_size": side})
     preprocess = preprocess_for(config, [])
     network = build(config, 2, preprocess)
     set_module(network, networks.architecture("efficientnet_lite0").head, nn.Identity())

@@ -15,10 +15,9 @@ import torch
 from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
-from core import catalog, networks
-from core.errors import AppError, Invalid
+from core.catalog import methods, networks
+from core.errors import AppError, Invalid, Stopped
 from core.ml import attribute, passes, rewrite
-from core.ml.data import Stopped
 from core.ml.infer import normalised
 from core.ml.model import LoadedModel, create
 from core.ml.superpixels import seen, superpixels
@@ -150,10 +149,10 @@ REWRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "method"), [(name, m) for name in SIDES for m in catalog.METHODS if (name, m) not in REWRITTEN])
+@pytest.mark.parametrize(("name", "method"), [(name, m) for name in SIDES for m in methods.METHODS if (name, m) not in REWRITTEN])
 def test_every_method_agrees_with_a_plain_call_of_captum(built: Callable[[str], LoadedModel], name: str, method: str) -> None:
     found, x = built(name), pictures(1, SIDES[name])
-    settings = catalog.method_settings(method, {**FEW.get(method, {}), **({"gamma": 0} if method == "lrp" else {})})
+    settings = methods.method_settings(method, {**FEW.get(method, {}), **({"gamma": 0} if method == "lrp" else {})})
     for target in range(3):
         wanted = plain_call(found, x.clone().requires_grad_(), method, target, settings).detach().numpy()
         if np.abs(wanted).max() > 0:
@@ -164,7 +163,7 @@ def test_every_method_agrees_with_a_plain_call_of_captum(built: Callable[[str], 
     assert got.map.dtype == np.float32 and (got.delta is not None) == (got.change is not None) == (method in SUMS)
 
 
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_pictures_together_get_the_maps_that_each_gets_alone(built: Callable[[str], LoadedModel], method: str) -> None:
     found, x, few = built("plain"), pictures(3, 24), FEW.get(method)
     together = attribute.maps(found, x, method, [0, 2, 1], few)
@@ -273,7 +272,7 @@ def traces(found: LoadedModel) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_nothing_is_left_behind_after_a_map_a_stop_and_a_failure(built: Callable[[str], LoadedModel], method: str) -> None:
     found, x, few = built("plain"), pictures(2, 24), FEW.get(method)
     before, picture = traces(found), x.clone()
@@ -302,12 +301,12 @@ def test_nothing_is_left_behind_after_a_map_a_stop_and_a_failure(built: Callable
     np.testing.assert_array_equal(again.map, attribute.maps(found, x, method, [0, 1], few).map)
 
 
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_progress_rises_to_the_number_of_passes(built: Callable[[str], LoadedModel], method: str) -> None:
     said: list[tuple[int, int]] = []
-    few = catalog.method_settings(method, FEW.get(method, {}))
+    few = methods.method_settings(method, FEW.get(method, {}))
     attribute.maps(built("plain"), pictures(2, 24) * 0.9, method, [0, 1], few, lambda done, total: said.append((done, total)))
-    total = 2 * catalog.passes(method, few, 24, 24)
+    total = 2 * methods.passes(method, few, 24, 24)
     assert said[0] == (0, total) and said[-1] == (total, total) and said == sorted(said)
 
 
@@ -325,7 +324,7 @@ class Small(nn.Conv2d):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("out"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
@@ -407,14 +406,14 @@ def test_a_call_holds_what_the_free_memory_allows(built: Callable[[str], LoadedM
 
 
 def reasons(found: LoadedModel) -> dict[str, str]:
-    return {m: why for m in catalog.METHODS if (why := attribute.unsupported(found, m))}
+    return {m: why for m in methods.METHODS if (why := attribute.unsupported(found, m))}
 
 
 def test_networks_say_which_methods_they_do_not_support_and_why() -> None:
     linear = reasons(network("linear", 12))
     assert linear.keys() == {"grad_cam", "guided_grad_cam"} and "Linear softmax has none" in linear["grad_cam"]
     same = reasons(network("similarity_l1", 12))
-    assert same.keys() == {m.name for m in catalog.METHODS.values() if m.gradient} and "no weights" in same["saliency"]
+    assert same.keys() == {m.name for m in methods.METHODS.values() if m.gradient} and "no weights" in same["saliency"]
     silu = reasons(network("timm:efficientnet_b0", 32))
     assert silu.keys() == {"deep_lift", "guided_grad_cam", "lrp"} and "SiLU" in silu["deep_lift"] and "SiLU" in silu["guided_grad_cam"]
     attention = reasons(network("timm:test_vit", 160))
@@ -454,7 +453,7 @@ def test_a_single_output_is_explained_for_either_of_its_two_classes() -> None:
 def test_a_network_that_answers_nan_is_said_to(built: Callable[[str], LoadedModel]) -> None:
     found = network("plain", 24)
     nn.init.constant_(found.model.get_submodule("head").weight, float("nan"))
-    for method in catalog.METHODS:
+    for method in methods.METHODS:
         with pytest.raises(Invalid, match=r"not finite|do not add up"):
             attribute.maps(found, pictures(1, 24), method, [0], FEW.get(method))
 
@@ -463,7 +462,7 @@ def test_a_window_larger_than_the_picture_shrinks_with_a_word(built: Callable[[s
     got = attribute.maps(built("plain"), pictures(1, 24), "occlusion", [0], {"window": 100})
     assert got.notes == ("The window of 100 pixels is larger than this picture: one of 24 was used.",)
     assert np.ptp(got.map) < 1e-6 and got.map.any()  # all of it is covered at once
-    assert catalog.passes("occlusion", {"window": 100, "stride": 0}, 24, 24) == 2
+    assert methods.passes("occlusion", {"window": 100, "stride": 0}, 24, 24) == 2
 
 
 @pytest.mark.parametrize("kind", ["mean", "black", "white", "blur"])
@@ -519,13 +518,13 @@ def test_kernel_shap_finds_the_shapley_values_of_a_sum() -> None:
 
 def test_wrong_settings_are_all_named_at_once() -> None:
     with pytest.raises(Invalid) as refused:
-        catalog.method_settings("integrated_gradients", {"steps": "many", "baseline": "pink", "speed": 3})
+        methods.method_settings("integrated_gradients", {"steps": "many", "baseline": "pink", "speed": 3})
     assert all(word in str(refused.value) for word in ("steps", "many", "pink", "mean, black, white, blur", "speed"))
     with pytest.raises(Invalid, match="80 or more"):
-        catalog.method_settings("kernel_shap", {"samples": 20, "superpixels": 40})
+        methods.method_settings("kernel_shap", {"samples": 20, "superpixels": 40})
     with pytest.raises(Invalid, match="no method called “magic”"):
-        catalog.method_settings("magic", {})
-    assert catalog.method_settings("occlusion", {"window": "8"}) == {"window": 8, "stride": 0, "baseline": "mean"}
+        methods.method_settings("magic", {})
+    assert methods.method_settings("occlusion", {"window": "8"}) == {"window": 8, "stride": 0, "baseline": "mean"}
 
 
 def test_grad_cam_weighs_the_layer_that_was_chosen_and_no_other(built: Callable[[str], LoadedModel]) -> None:
@@ -540,10 +539,10 @@ def test_grad_cam_weighs_the_layer_that_was_chosen_and_no_other(built: Callable[
 
 def test_every_method_of_the_catalogue_is_made_and_says_what_it_costs() -> None:
     assert (
-        list(catalog.METHODS) == sorted(catalog.METHODS, key=list(catalog.METHODS).index)
-        and catalog.METHODS.keys() == attribute.METHODS.keys()
+        list(methods.METHODS) == sorted(methods.METHODS, key=list(methods.METHODS).index)
+        and methods.METHODS.keys() == attribute.METHODS.keys()
     )
-    for method in catalog.METHODS.values():
-        settings = catalog.method_settings(method.name, {})
-        assert catalog.passes(method.name, settings, 224, 224) >= 1
+    for method in methods.METHODS.values():
+        settings = methods.method_settings(method.name, {})
+        assert methods.passes(method.name, settings, 224, 224) >= 1
         assert all(p.group == "method" and p.help for p in method.params)

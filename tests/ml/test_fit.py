@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import catalog
+from core.catalog import params
 from core.errors import Invalid
 from core.ml import augment
 from core.ml.data import Normalise, Tensors, batch_sizes
@@ -36,7 +36,7 @@ def blobs(n: int, seed: int = 0) -> Tensors:
 
 
 def config(**values: Any) -> RunConfig:
-    return catalog.run_config({"architecture": "linear", "device": "cpu", "epochs": 5, "learning_rate": 0.01, **values})
+    return params.run_config({"architecture": "linear", "device": "cpu", "epochs": 5, "learning_rate": 0.01, **values})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -245,7 +245,7 @@ def pictures(n: int = 12) -> Tensor:
 @pytest.mark.parametrize("values", CHANGES, ids=lambda v: "-".join(map(str, v.values())) + next(iter(v)))
 def test_every_change_keeps_shape_and_range_differs_from_image_to_image_and_can_be_repeated(values: dict[str, Any]) -> None:
     cfg = config(**values)
-    assert catalog.augmented(cfg) and not catalog.augmented(config())
+    assert params.augmented(cfg) and not params.augmented(config())
     change = augment.Augment(cfg, HOW, 3, CPU)
     same = pictures(1).repeat(12, 1, 1, 1)
     other = torch.cat([same[:6], pictures(7)[1:]])
@@ -316,7 +316,7 @@ def images_of(n: int, seed: int = 0) -> Tensors:
 
 def made(cfg: RunConfig) -> Training:
     torch.manual_seed(cfg.seed)
-    change = augment.Augment(cfg, HOW, 3, CPU) if catalog.augmented(cfg) else None
+    change = augment.Augment(cfg, HOW, 3, CPU) if params.augmented(cfg) else None
     stages = [
         Stage(1, "", True, images_of(47), images_of(20, 1), change),
         Stage(cfg.epochs, "", False, images_of(47), images_of(20, 1), change),

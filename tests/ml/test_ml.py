@@ -25,13 +25,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from core import catalog, images, networks, runs
+from core.catalog import methods, networks, params
+from core.data import images
 from core.errors import AppError, Invalid, NotFound
 from core.ml import attribute, data, download, features, infer, model, worker
+from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
@@ -74,7 +76,7 @@ def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
 
 
 def make_run(rows: tuple[SnapshotRow, ...], name: str = "run", **values: Any) -> Path:
-    config = catalog.run_config({"device": "cpu", **values})
+    config = params.run_config({"device": "cpu", **values})
     classes = tuple(sorted({row.label for row in rows}))
     run = Run(name, name, 1, "squares", config, classes, "s", {}, "2026-01-01T00:00:00.000+00:00", "me", "test")
     folder = settings().runs / name
@@ -137,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("name", networks.ARCHITECTURES)
 def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(name: str) -> None:
     arch = networks.ARCHITECTURES[name]
-    config = catalog.run_config({"architecture": name})
+    config = params.run_config({"architecture": name})
     how = networks.preprocess_for(config, [(28, 28, 1)])
     with torch.device("meta"):  # shapes are enough, and 129 million random numbers take long
         net = model.build(config, 5, how, load_weights=False).eval()
@@ -161,7 +163,7 @@ def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int,
 
 def test_the_preprocessing_follows_the_network_and_the_dataset() -> None:
     def how(name: str, sizes: list[tuple[int, int, int]], **values: Any) -> tuple[int, int, int]:
-        found = networks.preprocess_for(catalog.run_config({"architecture": name, **values}), sizes)
+        found = networks.preprocess_for(params.run_config({"architecture": name, **values}), sizes)
         return found.channels, found.resize, found.crop
 
     assert how("convnet", [(28, 28, 1)] * 3) == (1, 28, 28)
@@ -180,7 +182,7 @@ def test_missing_weights_name_the_file_the_folder_and_the_way_out(tmp_path: Path
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
-    config = catalog.run_config({"architecture": "resnet18"})
+    config = params.run_config({"architecture": "resnet18"})
     with pytest.raises(AppError) as e:
         model.build(config, 2, networks.preprocess_for(config, []))
     assert "resnet18-f37072fd.pth" in e.value.hint and str(tmp_path) in e.value.hint and "EfficientNet-Lite0" in e.value.hint
@@ -381,7 +383,7 @@ def test_a_loss_that_is_no_number_offers_a_smaller_learning_rate(home: Path) -> 
 
 def test_progressive_resizing_trains_on_small_images_first_and_judges_at_full_size() -> None:
     how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
-    cfg = catalog.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
+    cfg = params.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
     assert worker.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
     assert worker.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
     assert worker.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
@@ -474,7 +476,7 @@ def test_a_frozen_network_runs_its_backbone_once_and_trains_only_the_head(traine
     assert any(isinstance(e, Preparing) and e.what == "Running the backbone once" for e in runs.events(folder))
     assert max(e.val_accuracy or 0 for e in epochs(folder)) == 1
     found = model.load(folder)
-    untouched = model.build(catalog.run_config({"architecture": "efficientnet_lite0"}), 3, found.preprocess)
+    untouched = model.build(params.run_config({"architecture": "efficientnet_lite0"}), 3, found.preprocess)
     differing = [k for k, v in untouched.state_dict().items() if not torch.equal(v, found.model.state_dict()[k])]
     assert differing == ["classifier.weight", "classifier.bias"]
     again = make_run(tuple(runs.snapshot_rows(folder)), "lite-again", architecture="efficientnet_lite0", epochs=1, image_size=64)
@@ -484,7 +486,7 @@ def test_a_frozen_network_runs_its_backbone_once_and_trains_only_the_head(traine
 
 def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
     rows = squares(2, 40)
-    cfg = catalog.run_config({"architecture": "efficientnet_lite0", "image_size": 64})
+    cfg = params.run_config({"architecture": "efficientnet_lite0", "image_size": 64})
     how = networks.preprocess_for(cfg, [])
     net, arch = model.build(cfg, 3, how), networks.ARCHITECTURES["efficientnet_lite0"]
     pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda *_: None)
@@ -544,7 +546,7 @@ def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
-@pytest.mark.parametrize("method", catalog.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:
     folder = trained[name]
     file = files_of(folder)[0]
@@ -639,7 +641,7 @@ def test_cifar_files_that_are_missing_are_said_plainly(tmp_path: Path) -> None:
 def test_core_ml_imports_neither_store_nor_launch() -> None:
     code = (
         "import sys, core.ml.worker, core.ml.infer, core.ml.attribute, core.ml.download;"
-        "print([m for m in ('core.store', 'core.launch') if m in sys.modules])"
+        "print([m for m in ('core.data.store', 'core.runs.launch') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

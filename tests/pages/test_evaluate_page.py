@@ -9,10 +9,11 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from core import label, looks, runs, schema, store
+from core.data import label, schema, store
+from core.runs import openings, runs
 from core.types import Image
 from tests.conftest import Trained
-from tests.test_pages import opened, words
+from tests.pages.test_pages import opened, words
 
 
 def page(trained: Trained, **query: str) -> AppTest:
@@ -128,6 +129,6 @@ def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Traine
 def test_explain_shows_no_mistake_on_test_images_before_somebody_asks(trained_copy: Trained) -> None:
     rewrite(trained_copy, lambda rows: [r for r in rows if r[1] != "validation"])
     app = opened("explain", dataset=trained_copy.dataset.name)
-    assert not app.exception and "Test data are for the end" in said(app) and looks.times([trained_copy.run_id]) == 0
+    assert not app.exception and "Test data are for the end" in said(app) and openings.times([trained_copy.run_id]) == 0
     next(b for b in app.button if b.label == "Open the test set").click().run()
-    assert not app.exception and "Test data are for the end" not in said(app) and looks.times([trained_copy.run_id]) == 1
+    assert not app.exception and "Test data are for the end" not in said(app) and openings.times([trained_copy.run_id]) == 1

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import dataset, embed, explain, export, label, launch, store, uploads
+from core.data import dataset, label, store, uploads
 from core.errors import AppError
+from core.explain import explain
+from core.label import embed
+from core.runs import launch
 from core.settings import settings
+from core.share import export
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
@@ -72,7 +76,7 @@ def test_a_dataset_that_was_deleted_elsewhere_leaves_a_page_that_says_what_to_do
 def test_a_dataset_of_one_class_cannot_be_trained_and_the_page_says_why(
     home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
 ) -> None:
-    from core import sources
+    from core.data import sources
 
     folder = squares(tmp_path / "squares", 3)
     only = tmp_path / "only"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core import dataset, images, ledger, review, runs, store, uploads
-from core import label as names
+from core.data import dataset, images, ledger, store, uploads
+from core.data import label as names
 from core.errors import Conflict, Invalid, NotFound
+from core.review import review
+from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction, Submission
 

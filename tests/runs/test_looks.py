@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from core import looks, runs
 from core.__main__ import main
 from core.errors import NotFound
+from core.runs import openings, runs
 from tests.conftest import Trained
 
 
 def test_each_opening_is_appended_with_who_and_when(trained_copy: Trained) -> None:
-    assert looks.looks(trained_copy.run_id) == [] and looks.times([trained_copy.run_id]) == 0
+    assert openings.of(trained_copy.run_id) == [] and openings.times([trained_copy.run_id]) == 0
     for name in ("Ann", "Bo"):
-        looks.record(trained_copy.run_id, name)
-    first, second = looks.looks(trained_copy.run_id)
+        openings.record(trained_copy.run_id, name)
+    first, second = openings.of(trained_copy.run_id)
     assert (first.by, second.by) == ("Ann", "Bo") and "2026" <= first.at <= second.at
-    assert looks.times([trained_copy.run_id, "20260101-000000-0000"]) == 2  # a run that is gone counts nothing
+    assert openings.times([trained_copy.run_id, "20260101-000000-0000"]) == 2  # a run that is gone counts nothing
     with pytest.raises(NotFound):
-        looks.record("20260101-000000-0000", "Ann")
+        openings.record("20260101-000000-0000", "Ann")
 
 
 def test_a_line_that_a_crash_cut_off_still_counts_as_a_look(trained_copy: Trained) -> None:
-    looks.record(trained_copy.run_id, "Ann")
-    path = runs.folder(trained_copy.run_id) / "looks.jsonl"
+    openings.record(trained_copy.run_id, "Ann")
+    path = runs.folder(trained_copy.run_id) / "openings.jsonl"
     path.write_bytes(path.read_bytes() + b'{"by": "B')
-    looks.record(trained_copy.run_id, "Cy")
-    assert looks.times([trained_copy.run_id]) == 2 and looks.looks(trained_copy.run_id)[0].by == "Ann"
+    openings.record(trained_copy.run_id, "Cy")
+    assert openings.times([trained_copy.run_id]) == 2 and openings.of(trained_copy.run_id)[0].by == "Ann"
 
 
 def test_the_command_line_counts_a_look_at_test_images_and_none_at_validation_images(
     trained_copy: Trained,
 ) -> None:
     assert main(["evaluate", trained_copy.run_id]) == 0
-    assert looks.times([trained_copy.run_id]) == 0
+    assert openings.times([trained_copy.run_id]) == 0
     assert main(["evaluate", trained_copy.run_id, "--split", "test"]) == 0
-    assert looks.times([trained_copy.run_id]) == 1
+    assert openings.times([trained_copy.run_id]) == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core import runs
 from core.errors import NotFound
+from core.runs import runs
 from core.settings import settings
 from core.types import Ended, EpochEnd, Event, Preparing, Queued, Run, RunConfig, RunStatus, Snapshot, SnapshotRow, Started, Step
 

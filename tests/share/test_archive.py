@@ -24,13 +24,19 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import load_file
 
-from core import archive, card, catalog, dataset, evaluate, images, launch, ledger, predict, runs, store, train, unpack
 from core.__main__ import main
+from core.catalog import params
+from core.data import dataset, images, ledger, store
 from core.errors import AppError, Conflict, Invalid, NotFound
+from core.evaluate import evaluate
 from core.ml import archive as in_torch
 from core.ml.data import Normalise
 from core.ml.model import build, describe, load, save
+from core.review import predict
+from core.runs import launch, runs
 from core.settings import settings
+from core.share import archive, card, unpack
+from core.train import train
 from core.types import SPLITS, Dataset, Preprocess, Run, Snapshot, SnapshotRow
 from tests.conftest import ROOT, move_in, stored_dataset
 
@@ -274,7 +280,7 @@ def test_the_code_in_the_zip_makes_the_very_pixels_of_loupe(
 
 def untrained(settled: dict[str, Any], classes: int = 3, channels: int = 3, side: int = 32) -> Path:
     """A run's folder with random weights: enough for what concerns files only."""
-    config = catalog.run_config(settled)
+    config = params.run_config(settled)
     names = tuple("abcdefgh"[:classes])
     how = Preprocess(channels, side, side, (0.5,) * channels, (0.25,) * channels, config.rectangles)
     run = Run(

@@ -22,9 +22,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
-from core import api, dataset, export, images, label, ledger, runs, schema, sources, store, strip, tables
+from core.api import routes, signing
+from core.data import dataset, images, label, ledger, schema, sources, store, strip, tables
 from core.errors import AppError, Invalid, NotFound
+from core.runs import runs
 from core.settings import settings
+from core.share import export
 from core.types import Dataset, Image, ImportReport, Skipped, now
 from tests.conftest import Trained, stored_dataset
 
@@ -854,8 +857,8 @@ def ended(export_id: str) -> export.ExportState:
 
 @pytest.fixture
 def client(home: Path) -> TestClient:
-    handlers = {AppError: api.app_error, HTTPException: api.http_error}
-    return TestClient(Starlette(routes=api.ROUTES, exception_handlers=handlers), base_url="http://localhost:8501")
+    handlers = {AppError: routes.app_error, HTTPException: routes.http_error}
+    return TestClient(Starlette(routes=routes.ROUTES, exception_handlers=handlers), base_url="http://localhost:8501")
 
 
 def test_an_export_in_the_background_is_downloaded_by_its_signed_address_only(
@@ -865,17 +868,17 @@ def test_an_export_in_the_background_is_downloaded_by_its_signed_address_only(
     export_id = export.start_export(made.id, "folders", "me")
     state = ended(export_id)
     assert state.status == "done" and state.report == export.ExportReport(12, state.report.bytes if state.report else 0, [])
-    answer = client.get(api.export_url(state))
+    answer = client.get(signing.export_url(state))
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''K%C3%A4se_")
     assert "no-store" in answer.headers["cache-control"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as z:
         assert len(z.namelist()) == 13
-    path, _, query = api.export_url(state).partition("?")
+    path, _, query = signing.export_url(state).partition("?")
     for bad in (path, f"{path}?{query[:-1]}", f"{path.replace('folders', 'csv')}?{query}"):
         assert client.get(bad).status_code == 403, bad
     for gone in (path.replace("folders", "csv"), "/export/20260101-000000-abcdef/csv.zip", "/export/../csv.zip"):
-        assert client.get(api.signed(gone)).status_code == 404, gone
+        assert client.get(signing.signed(gone)).status_code == 404, gone
     assert export.running(made.id) is None
 
 
@@ -899,7 +902,7 @@ def test_a_stopped_a_failed_and_a_killed_export_say_so_and_leave_no_zip(
     assert export.export_state(stopped).status == "stopped" and "was deleted" in export.export_state(failed).message
     assert list(settings().exports.glob("*/*.zip")) == list(settings().exports.glob("*/.*.tmp")) == []
     for one in (killed, stopped, failed):
-        assert client.get(api.export_url(export.export_state(one))).status_code == 404
+        assert client.get(signing.export_url(export.export_state(one))).status_code == 404
     with pytest.raises(NotFound, match="does not exist"):
         export.export_state("../imports")
 

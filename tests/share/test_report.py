@@ -10,8 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from core import evaluate, explain, label, looks, patterns, report, runs, store, train
 from core.__main__ import main
+from core.data import label, store
+from core.evaluate import evaluate
+from core.explain import explain, patterns
+from core.runs import openings, runs
+from core.share import report
+from core.train import train
 from tests.conftest import Trained
 
 
@@ -53,9 +58,9 @@ def test_its_figures_are_those_of_the_evaluate_page(trained_copy: Trained) -> No
 
 def test_test_images_are_in_it_only_when_asked_for_and_that_counts_as_a_look(trained_copy: Trained) -> None:
     report.make(trained_copy.run_id, ["validation"], "tester")
-    assert looks.looks(trained_copy.run_id) == []
+    assert openings.of(trained_copy.run_id) == []
     assert "Test:" in report.make(trained_copy.run_id, ["validation", "test"], "tester")
-    assert [look.by for look in looks.looks(trained_copy.run_id)] == ["tester"]
+    assert [look.by for look in openings.of(trained_copy.run_id)] == ["tester"]
 
 
 def test_the_worst_mistakes_come_with_the_picture_and_a_map_for_either_class(trained_copy: Trained) -> None:

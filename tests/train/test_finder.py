@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from core import catalog, finder, plan, runs, store, train
+from core.catalog import params
+from core.data import store
 from core.errors import Invalid, NotFound
 from core.ml.data import Normalise, Tensors
 from core.ml.finder import smoothed, suggest, sweep
 from core.ml.fit import Stage, Training
+from core.runs import runs
 from core.settings import settings
+from core.train import finder, plan, train
 from core.types import Dataset, Preprocess, RunConfig
 from tests.conftest import Trained
-from tests.test_train import until
+from tests.train.test_train import until
 
 QUICK = {"architecture": "linear", "batch_size": 4, "device": "cpu"}
 
@@ -70,7 +73,7 @@ def test_a_loss_that_does_not_fall_suggests_nothing() -> None:
 
 def training(noise: bool = False, **values: Any) -> Training:
     """A linear network on 40 pictures that their brightness tells apart, or that nothing does."""
-    config: RunConfig = catalog.run_config({**QUICK, **values})
+    config: RunConfig = params.run_config({**QUICK, **values})
     rows = np.random.default_rng(1).integers(0, 90, (40, 1, 8, 8), dtype=np.uint8)
     truth = torch.arange(40) % 2
     if not noise:
@@ -119,7 +122,7 @@ def test_only_training_images_are_in_its_folder_and_no_run_appears(small: Datase
     monkeypatch.setattr(finder.launch.launcher, "start", start)
     find_id = finder.start(small.id, {**QUICK, "learning_rate": "wrong", "classes": ["red", "blue"]}, "tester")
     rows = runs.snapshot_rows(settings().home / "finds" / find_id)
-    frozen = plan.snapshot(small.id, catalog.run_config({**QUICK, "classes": ("red", "blue")}))
+    frozen = plan.snapshot(small.id, params.run_config({**QUICK, "classes": ("red", "blue")}))
     assert rows == [r for r in frozen.rows if r.split == "train"] and len(rows) < len(frozen.rows)
     assert train.list_runs() == []
     with pytest.raises(NotFound):
@@ -158,7 +161,7 @@ def test_old_trials_are_tidied_away(small: Dataset, monkeypatch: pytest.MonkeyPa
 
 
 def test_small_batches_take_more_steps() -> None:
-    assert [finder.steps(catalog.run_config({**QUICK, "batch_size": b})) for b in (1, 8, 32, 500)] == [400, 375, 100, 100]
+    assert [finder.steps(params.run_config({**QUICK, "batch_size": b})) for b in (1, 8, 32, 500)] == [400, 375, 100, 100]
 
 
 def test_the_command_line_finds_a_rate_too(trained_copy: Trained, python: Callable[..., Any]) -> None:

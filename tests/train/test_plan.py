@@ -12,10 +12,13 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from core import catalog, label, launch, plan, schedule, schema, store, train
+from core.catalog import params, schedule
+from core.data import label, schema, store
 from core.errors import Invalid
 from core.ml.fit import make_optimizer, make_scheduler, parameter_groups
-from core.plan import Guard, Pictures, Plan
+from core.runs import launch
+from core.train import plan, train
+from core.train.plan import Guard, Pictures, Plan
 from core.types import SPLITS, Dataset, RunConfig
 from tests.conftest import Trained
 
@@ -24,7 +27,7 @@ PHOTOS = Pictures(480, 640, 3, ((640, 480, 3),) * 9)
 
 
 def config(**values: Any) -> RunConfig:
-    return catalog.run_config({"architecture": "convnet", "batch_size": 8, **values})
+    return params.run_config({"architecture": "convnet", "batch_size": 8, **values})
 
 
 def planned(train: dict[str, int], validation: dict[str, int] | None = None, test: dict[str, int] | None = None) -> Plan:
@@ -94,7 +97,7 @@ def test_a_single_output_needs_two_classes_and_a_run_that_has_ten_does_not_start
     own = {"architecture": "own", "layers": [{"kind": "dense", "size": 5}], "output": "sigmoid"}
     with pytest.raises(Invalid, match="tells two classes apart; here are 10"):
         train.start(trained_copy.dataset.id, own, "tester")
-    plan.check(plan.plan(trained_copy.dataset.id, ("3", "7")), catalog.run_config({**own, "classes": ("3", "7")}))
+    plan.check(plan.plan(trained_copy.dataset.id, ("3", "7")), params.run_config({**own, "classes": ("3", "7")}))
 
 
 # Guards
@@ -130,7 +133,7 @@ def test_each_guard_names_what_is_wrong_and_its_button_mends_it(
     assert len(guards) == 1, said(found, chosen, seen, seconds)
     assert guards[0].values == mended and guards[0].title and guards[0].remedy
     other = {k: v for k, v in {"classes": chosen.classes, "image_size": 0 if "architecture" in mended else chosen.image_size}.items() if v}
-    better = catalog.run_config({"architecture": chosen.architecture, "batch_size": 8, **other, **mended})
+    better = params.run_config({"architecture": chosen.architecture, "batch_size": 8, **other, **mended})
     left = {k: {n: i for n, i in held.items() if not better.classes or n in better.classes} for k, held in found.images.items()}
     after = said(Plan(better.classes or found.classes, left), better, seen, 60)  # type: ignore[arg-type]
     assert not [g for g in after if words in g.message], after

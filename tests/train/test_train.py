@@ -19,9 +19,14 @@ import psutil
 import pytest
 import torch
 
-from core import catalog, dataset, evaluate, label, launch, plan, predict, runs, schema, store, train
+from core.catalog import params
+from core.data import dataset, label, schema, store
 from core.errors import Conflict, Invalid, NotFound
+from core.evaluate import evaluate
+from core.review import predict
+from core.runs import launch, runs
 from core.settings import settings
+from core.train import plan, train
 from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Started, now
 
 if TYPE_CHECKING:
@@ -59,9 +64,7 @@ def relabel(made: Dataset, name: str | None, keep: int = 0) -> None:
 
 def test_every_problem_of_the_settings_is_reported_at_once() -> None:
     with pytest.raises(Invalid) as problem:
-        catalog.run_config(
-            {"architecture": "perceptron", "epochs": 0, "learning_rate": "fast", "freeze": "maybe", "colour": 1, "seed": 1.5}
-        )
+        params.run_config({"architecture": "perceptron", "epochs": 0, "learning_rate": "fast", "freeze": "maybe", "colour": 1, "seed": 1.5})
     for word in (
         "perceptron",
         "(epochs) is 0",
@@ -72,11 +75,11 @@ def test_every_problem_of_the_settings_is_reported_at_once() -> None:
     ):
         assert word in problem.value.message
     with pytest.raises(Invalid, match=r"\(epochs\) is nan\."):
-        catalog.run_config({"epochs": float("nan")})
+        params.run_config({"epochs": float("nan")})
 
 
 def test_a_value_may_come_as_text_and_defaults_come_from_the_network() -> None:
-    config = catalog.run_config({"architecture": "linear", "epochs": "3", "learning_rate": "0.5"})
+    config = params.run_config({"architecture": "linear", "epochs": "3", "learning_rate": "0.5"})
     assert (config.epochs, config.learning_rate, config.batch_size, config.pretrained) == (3, 0.5, 32, False)
 
 
@@ -191,7 +194,7 @@ def test_a_killed_run_is_lost_and_its_log_and_last_weights_can_be_read(small: Da
 
 
 def test_a_run_outlives_the_process_that_started_it(small: Dataset) -> None:
-    code = f"from core import train; print(train.start({small.id}, {QUICK!r}, 'tester').id)"
+    code = f"from core.train import train; print(train.start({small.id}, {QUICK!r}, 'tester').id)"
     starter = subprocess.run(
         [sys.executable, "-c", code], cwd=launch.ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60
     )
@@ -220,7 +223,7 @@ def test_two_runs_at_once_take_turns_on_the_device(small: Dataset) -> None:
 def folder_of_a_run(small: Dataset) -> Path:
     """A run that is written down but whose worker has not been started."""
     snapshot = store.snapshot(small.id, 0)
-    config = catalog.run_config(QUICK)
+    config = params.run_config(QUICK)
     counts = {"train": 1, "validation": 0, "test": 0}
     run = runs.Run(
         "20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x"
@@ -269,11 +272,11 @@ def test_without_such_a_run_the_measured_speed_of_the_network_judges(small: Data
     values = {"architecture": "efficientnet_lite0", "epochs": 10, "device": "cpu"}
 
     def seconds(**more: object) -> float:
-        found = train.estimate(small.id, catalog.run_config({**values, **more}), 900)
+        found = train.estimate(small.id, params.run_config({**values, **more}), 900)
         assert found is not None and "measured speed" in found.by
         return found.seconds - train.START_SECONDS
 
-    assert train.estimate(small.id, catalog.run_config(values), 900) is None
+    assert train.estimate(small.id, params.run_config(values), 900) is None
     rows = {"efficientnet_lite0": {"images_per_s": 30.0, "side": 224, "at": now()}}
     runs.write_json(settings().home / "speed.json", {"torch": version("torch"), "device": "cpu", "speeds": rows})
     assert seconds(freeze=False) == pytest.approx(10 * 900 / 30)
@@ -281,7 +284,7 @@ def test_without_such_a_run_the_measured_speed_of_the_network_judges(small: Data
     assert seconds(freeze=True) == pytest.approx(900 / 30 / 3)  # every image passes once, forwards
     assert seconds(freeze=True, flip="horizontal") == pytest.approx(10 * 900 / 30 / 3)
     assert seconds(freeze=True, unfreeze_after=4) == pytest.approx(900 / 30 / 3 + 6 * 900 / 30)
-    assert train.estimate(small.id, catalog.run_config({**values, "device": "cuda"}), 900) is None
+    assert train.estimate(small.id, params.run_config({**values, "device": "cuda"}), 900) is None
 
 
 def test_a_new_run_never_takes_the_name_of_one_that_is_left(small: Dataset) -> None:
@@ -307,7 +310,7 @@ def test_a_run_that_ends_while_its_state_is_read_is_not_called_lost(small: Datas
 
     monkeypatch.setattr(launch, "launcher", Slow())
     ended = f"runs.append(Path({str(folder)!r}), {Ended('stopped', None, '', 0.0, now())!r})"
-    code = f"from pathlib import Path; from core import runs; from core.types import Ended; {ended}"
+    code = f"from pathlib import Path; from core.runs import runs; from core.types import Ended; {ended}"
     launch.launcher.start(folder, [sys.executable, "-c", code])
     assert train.state(folder.name).status == "stopped"
 

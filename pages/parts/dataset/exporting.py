@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from core import api, export
+from core.api import signing
 from core.errors import NotFound
+from core.share import export
 from core.types import Dataset
 from pages.shared import frame
 
@@ -73,7 +74,7 @@ def _watch(export_id: str) -> None:
 def _ended(state: export.ExportState, chosen: str) -> None:
     if state.report is not None:
         st.markdown(f"**{frame.plain(state.file)}**  \n{state.report.images:,} images, {state.report.bytes / 1e6:,.1f} MB")
-        st.link_button("Download", api.export_url(state), type="primary", icon=":material/download:")
+        st.link_button("Download", signing.export_url(state), type="primary", icon=":material/download:")
         if left_out := state.report.skipped:
             st.caption(f"{len(left_out):,} left out, as {frame.plain(left_out[0].name)}: {frame.plain(left_out[0].reason)}")
     elif state.status == "stopped":

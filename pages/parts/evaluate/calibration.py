@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from numbers.errors import Invalid
+from numbers.types import Evaluation, Run
+
 import numpy as np
 import streamlit as st
 
-from core import calibration as core
-from core import evaluate
-from core.errors import Invalid
-from core.types import Evaluation, Run
-from pages.shared import cell, frame
+from core.evaluate import calibration as numbers
+from core.evaluate import evaluate
+from pages.parts.evaluate import cell
+from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, reliability
 
 AS_IS, MENDED = "As it is", "With the temperature"
@@ -21,7 +23,7 @@ def calibration(run: Run, e: Evaluation) -> None:
         "A network is calibrated if it is right as often as it is sure: of 100 answers given with 80 %, about 80 are right. Where that does "
         "not hold, a threshold or a percentage says something else than it seems to."
     )
-    plain = core.calibration(e)
+    plain = numbers.calibration(e)
     if plain is None:
         st.info("No image here has probabilities that are numbers, so calibration is undefined.", icon=":material/info:")
         return
@@ -34,7 +36,7 @@ def calibration(run: Run, e: Evaluation) -> None:
                 "Shown", (AS_IS, MENDED), default=AS_IS, required=True, key=f"calibration-{run.id}", label_visibility="collapsed"
             )
             if how == MENDED:
-                shown = core.calibration(e, found.value) or plain
+                shown = numbers.calibration(e, found.value) or plain
         _diagram(e, shown)
     with right:
         _says(shown)
@@ -44,10 +46,10 @@ def calibration(run: Run, e: Evaluation) -> None:
             _temperature(run, e, found)
 
 
-def _fitted(run: Run, e: Evaluation) -> tuple[core.Temperature | None, Invalid | None]:
+def _fitted(run: Run, e: Evaluation) -> tuple[numbers.Temperature | None, Invalid | None]:
     """The temperature by the validation images, or why there is none."""
     try:
-        return core.fit(_validation(run, e)), None
+        return numbers.fit(_validation(run, e)), None
     except Invalid as why:
         return None, why
 
@@ -63,7 +65,7 @@ def _validation(run: Run, e: Evaluation) -> Evaluation:
     return evaluate.evaluate(run.id, "validation", e.today)
 
 
-def _diagram(e: Evaluation, shown: core.Calibration) -> None:
+def _diagram(e: Evaluation, shown: numbers.Calibration) -> None:
     key = f"reliability-{e.run_id}-{e.split}-{shown.temperature:.6f}"
 
     def clicked() -> None:
@@ -73,8 +75,8 @@ def _diagram(e: Evaluation, shown: core.Calibration) -> None:
         value = points[0]["customdata"]
         place = int(value[0] if isinstance(value, list) else value["0"])
         b = shown.bins[place]
-        confidence = core.confidences(e, shown.temperature)
-        inside = np.isfinite(confidence) & (core.bin_of(confidence) == place)
+        confidence = numbers.confidences(e, shown.temperature)
+        inside = np.isfinite(confidence) & (numbers.bin_of(confidence) == place)
         cell.choose(e, f"{b.low:.0%} to {b.high:.0%} sure", list(e.rows["image_id"][inside]), sort="confident")
 
     st.plotly_chart(
@@ -91,7 +93,7 @@ def _diagram(e: Evaluation, shown: core.Calibration) -> None:
     )
 
 
-def _says(found: core.Calibration) -> None:
+def _says(found: numbers.Calibration) -> None:
     right = sum(b.right for b in found.bins) / found.n
     sure = sum(b.confidence * b.n for b in found.bins if b.n) / found.n
     gap = sure - right
@@ -107,7 +109,7 @@ def _says(found: core.Calibration) -> None:
     )
 
 
-def _temperature(run: Run, e: Evaluation, found: core.Temperature) -> None:
+def _temperature(run: Run, e: Evaluation, found: numbers.Temperature) -> None:
     if found.low <= 1 <= found.high:
         verdict = "1 lies in the interval: nothing shows that it is needed."
     else:
@@ -117,7 +119,7 @@ def _temperature(run: Run, e: Evaluation, found: core.Temperature) -> None:
     )
     rows = []
     for one in (_validation(run, e), e) if e.split == "test" else (e,):
-        before, after = core.calibration(one), core.calibration(one, found.value)
+        before, after = numbers.calibration(one), numbers.calibration(one, found.value)
         if before is None or after is None:
             continue
         for title, a, b in (
@@ -138,5 +140,5 @@ def _temperature(run: Run, e: Evaluation, found: core.Temperature) -> None:
     )
 
 
-def _points(found: core.Calibration) -> str:
+def _points(found: numbers.Calibration) -> str:
     return f"{100 * found.error.value:.1f} ({100 * found.error.low:.1f} to {100 * found.error.high:.1f})"

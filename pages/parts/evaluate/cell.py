@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import dataset, evaluate
+from core.data import dataset
+from core.evaluate import evaluate
 from core.types import Dataset, Evaluation, Image
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import evaluate, report
 from core.errors import AppError
+from core.evaluate import evaluate
+from core.share import report
 from core.types import Run
 from pages.shared import frame
 from pages.shared.form import pressed

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from numbers.metrics import TOO_FEW
+from numbers.types import Dataset, Evaluation, Interval, Run
+
 import streamlit as st
 
-from core import evaluate
-from core import slices as core
-from core.metrics import TOO_FEW
-from core.types import Dataset, Evaluation, Interval, Run
-from pages.shared import cell, frame
+from core.evaluate import evaluate
+from core.evaluate import slices as numbers
+from pages.parts.evaluate import cell
+from pages.shared import frame
 from pages.shared.figures import slice_dots
 
 ALL = "all"
@@ -22,8 +24,8 @@ def slices(current: Dataset, run: Run, e: Evaluation) -> None:
     )
     other = evaluate.evaluate(run.id, "validation", e.today) if e.split == "test" and "validation" in evaluate.splits(run.id) else None
     with st.spinner("Measuring …"):
-        found = core.slices(e, current.id, other)
-    kinds = [kind for kind in core.KINDS if any(s.kind == kind for s in found)]
+        found = numbers.slices(e, current.id, other)
+    kinds = [kind for kind in numbers.KINDS if any(s.kind == kind for s in found)]
     if not kinds:
         st.info("These images do not differ in class, folder, size, brightness or flag.", icon=":material/info:")
         return
@@ -37,7 +39,7 @@ def slices(current: Dataset, run: Run, e: Evaluation) -> None:
         label_visibility="collapsed",
     )
     if chosen != ALL:
-        st.caption(core.KINDS[str(chosen)])
+        st.caption(numbers.KINDS[str(chosen)])
         found = tuple(s for s in found if s.kind == chosen)
     _dots(e, found[:MOST_DRAWN], str(chosen))
     more = f" {len(found) - MOST_DRAWN:,} more are in the table." if len(found) > MOST_DRAWN else ""
@@ -56,7 +58,7 @@ def _by_chance(n: int) -> str:
     return "1" if n < 30 else f"{n / 20:.0f}"
 
 
-def _dots(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
+def _dots(e: Evaluation, found: tuple[numbers.Slice, ...], kind: str) -> None:
     assert e.accuracy is not None
     key = f"slice-dots-{e.run_id}-{e.split}-{kind}-{len(found)}"
 
@@ -76,14 +78,14 @@ def _dots(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
     )
 
 
-def _choose(e: Evaluation, one: core.Slice) -> None:
+def _choose(e: Evaluation, one: numbers.Slice) -> None:
     if one.kind == "split" and one.name != e.split:
         st.toast(f"Choose the {one.name} split above to see its images.", icon=":material/info:")
     else:
         cell.choose(e, f"{one.kind} {one.name}", one.ids, sort="loss")
 
 
-def _table(e: Evaluation, found: tuple[core.Slice, ...], kind: str) -> None:
+def _table(e: Evaluation, found: tuple[numbers.Slice, ...], kind: str) -> None:
     key = f"slice-table-{e.run_id}-{e.split}-{kind}-{len(found)}"
 
     def clicked() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from numbers.types import Evaluation, Interval
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import thresholds as core
-from core.types import Evaluation, Interval
-from pages.shared import cell, frame
+from core.evaluate import thresholds as numbers
+from pages.parts.evaluate import cell
+from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, precision_recall, roc
 
-GOALS: dict[str, tuple[core.Goal, float, str]] = {
+GOALS: dict[str, tuple[numbers.Goal, float, str]] = {
     "Best balance": ("balance", 0.0, "The threshold with the best F1: precision and recall in one figure."),
     "Catch 95 %": ("catch", 0.95, "The highest threshold that still catches 95 % of the class."),
     "Keep out 99 %": ("keep out", 0.99, "The lowest threshold that keeps out 99 % of the others."),
@@ -28,7 +30,7 @@ def thresholds(e: Evaluation) -> None:
     top = st.container(horizontal=True, vertical_alignment="bottom", key="threshold-top")
     with top:
         name = str(st.selectbox("Class", e.classes, key=f"threshold-class-{e.run_id}", persist_state="session", width=240))
-    found = core.curves(e, name)
+    found = numbers.curves(e, name)
     if found.auc is None:
         _undefined(e, found)
     else:
@@ -40,7 +42,7 @@ def _key(e: Evaluation, name: str) -> str:
     return f"threshold-{e.run_id}-{name}"  # of both splits: what was chosen on validation is looked at on test
 
 
-def _undefined(e: Evaluation, found: core.Curves) -> None:
+def _undefined(e: Evaluation, found: numbers.Curves) -> None:
     if not found.n:
         why = f"no {e.split} image has a valid probability"
     else:
@@ -49,12 +51,12 @@ def _undefined(e: Evaluation, found: core.Curves) -> None:
     st.info(f"Undefined: {why}, so there is nothing to tell apart. Choose another class or split.", icon=":material/info:")
 
 
-def _one(e: Evaluation, name: str, found: core.Curves, top: DeltaGenerator) -> None:
+def _one(e: Evaluation, name: str, found: numbers.Curves, top: DeltaGenerator) -> None:
     chooses = e.split == "validation"
     key = _key(e, name)
 
-    def reach(goal: core.Goal, share: float) -> None:
-        if (value := core.choose(e, name, goal, share)) is not None:
+    def reach(goal: numbers.Goal, share: float) -> None:
+        if (value := numbers.choose(e, name, goal, share)) is not None:
             st.session_state[key] = value
         else:
             st.toast("No threshold keeps out so many.", icon=":material/info:")
@@ -71,11 +73,11 @@ def _one(e: Evaluation, name: str, found: core.Curves, top: DeltaGenerator) -> N
     st.session_state.setdefault(key, FIRST)
     threshold = float(
         st.slider(
-            f"Taken for {frame.plain(name)} from this probability on", 0.0, 1.0, step=1 / core.STEPS, format="%.3f", key=key,
+            f"Taken for {frame.plain(name)} from this probability on", 0.0, 1.0, step=1 / numbers.STEPS, format="%.3f", key=key,
             disabled=not chooses, persist_state="session",
         )
     )  # fmt: skip
-    at = core.at(e, name, threshold)
+    at = numbers.at(e, name, threshold)
     _says(at)
     _counts(e, at)
     left, right = st.columns(2, gap="medium")
@@ -111,7 +113,7 @@ def _take(chart: str, key: str) -> None:
         st.session_state[key] = min(1.0, max(0.0, round(float(value[0] if isinstance(value, list) else value["0"]), 3)))
 
 
-def _says(at: core.Threshold) -> None:
+def _says(at: numbers.Threshold) -> None:
     name = frame.plain(at.name)
     verb = "is" if at.let_in == 1 else "are"
     st.markdown(
@@ -120,19 +122,19 @@ def _says(at: core.Threshold) -> None:
     )
 
 
-def _counts(e: Evaluation, at: core.Threshold) -> None:
+def _counts(e: Evaluation, at: numbers.Threshold) -> None:
     """The four counts, each of which leads to its images, and the three shares they make."""
     missed, kept_out = at.positives - at.caught, at.others - at.let_in
-    parts: tuple[tuple[core.Part, int, str], ...] = (
+    parts: tuple[tuple[numbers.Part, int, str], ...] = (
         ("caught", at.caught, "caught"),
         ("missed", missed, "missed"),
         ("let in", at.let_in, "others let in"),
         ("kept out", kept_out, "others kept out"),
     )
 
-    def show(part: core.Part, text: str) -> None:
+    def show(part: numbers.Part, text: str) -> None:
         title = f"{text} at {at.threshold:.3f} ({at.name})"
-        cell.choose(e, title, core.images(e, at.name, at.threshold, part))
+        cell.choose(e, title, numbers.images(e, at.name, at.threshold, part))
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="threshold-counts"):
         for part, n, text in parts:
@@ -157,8 +159,8 @@ def _all(e: Evaluation) -> None:
         key = f"threshold-table-{e.run_id}-{e.split}"
         rows = []
         for name in e.classes:
-            found = core.curves(e, name)
-            at = core.at(e, name, float(st.session_state.get(_key(e, name), FIRST)))
+            found = numbers.curves(e, name)
+            at = numbers.at(e, name, float(st.session_state.get(_key(e, name), FIRST)))
             rows.append(
                 {
                     "class": name,

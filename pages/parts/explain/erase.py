@@ -6,11 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.shared import component
-
-from core import api
+from core.api import signing
 from core.types import Run
-from pages.shared import frame
+from pages.shared import component, frame
 
 _ERASE = component.component("erase")
 
@@ -23,5 +21,5 @@ def erase(run: Run, path: Path, name: str, *, key: str) -> None:
     )
     _ERASE(
         key=key,
-        data={"key": key, "url": api.erase_url(run.id, path), "token": frame.token(), "classes": list(run.classes), "name": name},
+        data={"key": key, "url": signing.erase_url(run.id, path), "token": frame.token(), "classes": list(run.classes), "name": name},
     )

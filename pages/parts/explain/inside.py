@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from core import dataset
-from core import inside as network
+from core.data import dataset
+from core.explain import inside as network
 from core.types import Dataset, Image, Run
 from pages.shared import frame, thumbs
 from pages.shared.detail import drawer

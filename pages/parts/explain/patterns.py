@@ -8,10 +8,15 @@ from html import escape
 
 import streamlit as st
 
-from core import catalog, dataset, embed, evaluate, explain, label, train
-from core import patterns as many
+from core.catalog import methods
+from core.data import dataset, label
 from core.errors import AppError
-from core.patterns import Mark, Pattern, Patterns
+from core.evaluate import evaluate
+from core.explain import explain
+from core.explain import patterns as many
+from core.explain.patterns import Mark, Pattern, Patterns
+from core.label import embed
+from core.train import train
 from core.types import Dataset, Run
 from pages.shared import form, frame, thumbs
 from pages.shared.detail import drawer
@@ -87,7 +92,7 @@ def _settings(run: Run) -> None:
                     "Method",
                     possible,
                     index=possible.index(usual),
-                    format_func=lambda m: catalog.METHODS[m].title,
+                    format_func=lambda m: methods.METHODS[m].title,
                     key=f"patterns-method-{run.id}",
                     width=200,
                     filter_mode=None,
@@ -159,7 +164,7 @@ def _found(current: Dataset, run: Run, found: Patterns) -> None:
             f"All pictures of **{', '.join(hardly)}** share marks at one place, which the network makes little use of. Another network may.",
             icon=":material/branding_watermark:",
         )
-    title = catalog.METHODS[found.method].title
+    title = methods.METHODS[found.method].title
     st.caption(
         f"{sum(p.n for p in found.classes):,} {found.split} images, at most {found.each} of a class; {title}. Maps: red speaks for the class, "
         "blue against it, one scale for all; each image counts the same, smoothed for the eye. Marks that move about, or that all classes "

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import catalog, explain
-from core import trust as checks
+from core.catalog import methods
 from core.errors import AppError
+from core.explain import explain
+from core.explain import trust as checks
 from core.types import Attribution, Run
 from pages.shared import figures, form, frame
 
@@ -88,7 +89,7 @@ def trust(
         _progress(pending, key)
     for m, one in found.items():
         if isinstance(one, AppError):
-            st.caption(f":material/info: {catalog.method(m).title}: {frame.plain(str(one))}")
+            st.caption(f":material/info: {methods.method(m).title}: {frame.plain(str(one))}")
     outcomes = [one for one in found.values() if isinstance(one, checks.Trust)]
     if outcomes:
         _table(outcomes)
@@ -136,7 +137,7 @@ def _progress(pending: Mapping[str, checks.Asked], key: str) -> None:
                 for m, one in pending.items():
                     done, total = explain.progress(one)
                     share = done / total if total else 0.0
-                    st.progress(min(1.0, share), f"{catalog.method(m).title}: {f'{share:.0%}' if total else 'waiting for its turn'}")
+                    st.progress(min(1.0, share), f"{methods.method(m).title}: {f'{share:.0%}' if total else 'waiting for its turn'}")
             if st.button("Stop", icon=":material/stop_circle:", key=f"{key}-stop"):
                 for one in pending.values():
                     explain.stop(one)
@@ -147,7 +148,7 @@ def _table(outcomes: Sequence[checks.Trust]) -> None:
     rows = ""
     for one in outcomes:
         cells = "".join(f'<td data-name="{HEADS[f.name][0]}">{html.escape(f.figure)}{_mark(f)}</td>' for f in checks.findings(one))
-        rows += f"<tr><td><b>{html.escape(catalog.method(one.method).title)}</b></td>{cells}</tr>"
+        rows += f"<tr><td><b>{html.escape(methods.method(one.method).title)}</b></td>{cells}</tr>"
     meaning = "".join(f"<p><b>{title}:</b> {help}</p>" for title, help in HEADS.values())  # where the screen is too narrow for the heads
     st.html(f'<details class="trust-meaning"><summary>What these figures mean</summary>{meaning}</details>')
     st.html(f'<table class="trust-table"><thead><tr><th scope=col>Map</th>{heads}</tr></thead><tbody>{rows}</tbody></table>')
@@ -160,7 +161,7 @@ def _mark(found: checks.Finding) -> str:
 def _detail(one: checks.Trust, key: str) -> None:
     """The map beside that of a random network, each check in a sentence, and the curves."""
     with st.container(key=f"{key}-{one.method}"):
-        st.markdown(f"**{catalog.method(one.method).title}** for {frame.plain(one.target)}")
+        st.markdown(f"**{methods.method(one.method).title}** for {frame.plain(one.target)}")
         left, *right = st.columns([5, 4, 4], gap="medium")
         with left:
             pair = [(one.map, "the network")]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from core import api, archive, dataset, uploads
+from core.api import signing
+from core.data import dataset, uploads
 from core.errors import NotFound
 from core.settings import settings
+from core.share import archive
 from core.types import Dataset, Run
 from pages.shared import frame
 from pages.shared.upload import upload
@@ -80,7 +82,7 @@ def export_popover(run: Run) -> None:
 def _exported(state: archive.ArchiveState) -> None:
     assert state.exported is not None
     st.markdown(f"**{frame.plain(state.file)}**  \n{state.exported.bytes / 1e6:,.1f} MB, kept here for a day")
-    st.link_button("Download", api.archive_url(state), type="primary", icon=":material/download:")
+    st.link_button("Download", signing.archive_url(state), type="primary", icon=":material/download:")
     parity = state.exported.parity
     if parity is None or not parity["images"]:
         st.warning(frame.plain(state.exported.words), icon=":material/info:")

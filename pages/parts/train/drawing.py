@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
+from core.train.anatomy import Block
 from pages.shared import component
-
-from core.shape import Block
 
 _DRAWING = component.component("network")
 

@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import finder, networks
+from core.catalog import networks
 from core.errors import NotFound
+from core.train import finder
 from core.types import Dataset
 from pages.shared import figures, form, frame
 

@@ -9,12 +9,13 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import catalog, networks, plan, schedule
-from core.catalog import OPTION_TITLES, PARAMS, TRAIN_PARAMS
+from core.catalog import networks, params, schedule
+from core.catalog.params import OPTION_TITLES, PARAMS, TRAIN_PARAMS
 from core.errors import Invalid
+from core.train import plan
 from core.types import Dataset, RunConfig
+from pages.parts.train.finder import find_rate
 from pages.shared import figures, form, frame
-from pages.shared.finder import find_rate
 
 Values = dict[str, Any]
 # The others stand under “More”.
@@ -94,7 +95,7 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
 def _config(values: Values) -> RunConfig | None:
     """None while a setting is wrong: what is wrong is said beside the button that starts."""
     try:
-        return catalog.run_config(values)
+        return params.run_config(values)
     except Invalid:
         return None
 
@@ -115,7 +116,7 @@ NINE = "nine"  # in the session: which image, and which draw of it
 def variants(current: Dataset, values: Values) -> None:
     """What training makes of one image with the settings as they stand."""
     config = _config(values)
-    if config is None or not catalog.augmented(config):
+    if config is None or not params.augmented(config):
         return
     with st.container(border=True, key="variants"), frame.told():
         number, seed = st.session_state.setdefault(NINE, (randrange(10_000), 0))

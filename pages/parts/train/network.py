@@ -7,12 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, layers, networks, plan, shape, speed, train
-from core.catalog import OPTION_TITLES, PARAMS
+from core.catalog import layers, networks, params
+from core.catalog.params import OPTION_TITLES, PARAMS
 from core.errors import Invalid
+from core.train import anatomy, plan, speed, train
 from core.types import Architecture, Dataset, Layer
+from pages.parts.train.drawing import builder, drawing
 from pages.shared import form, frame
-from pages.shared.drawing import builder, drawing
 
 PAGE = 8  # networks found that are shown at once
 OWN = "own"
@@ -53,7 +54,7 @@ def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[st
     if st.session_state[chosen] not in names:
         st.session_state[chosen] = names[0]
     shown = [networks.architecture(name) for name in names]
-    how = {a.name: networks.preprocess_for(catalog.run_config({"architecture": a.name}), seen) for a in shown}
+    how = {a.name: networks.preprocess_for(params.run_config({"architecture": a.name}), seen) for a in shown}
     lines = {
         a.name: f"{frame.plain(a.title)}\u2002:gray[{_facts(a, how[a.name].channels, how[a.name].crop, len(current.classes), speeds)}]"
         for a in shown
@@ -193,20 +194,20 @@ def _weights(arch: Architecture, start: Values, key: str) -> Values:
 def _look_inside(current: Dataset, values: Values, key: str, seen: Any, size: int) -> None:
     """The network as a drawing and a table, as soon as the model worker has taken it apart."""
     try:
-        config = catalog.run_config({**values, "image_size": size})
+        config = params.run_config({**values, "image_size": size})
     except Invalid:
-        config = catalog.run_config(values)  # what is wrong with the size is said beside the button that starts
-    future = shape.ask(config, seen, len(current.classes))
+        config = params.run_config(values)  # what is wrong with the size is said beside the button that starts
+    future = anatomy.ask(config, seen, len(current.classes))
     with st.container(key=f"{key}-inside"):
-        if not shape.done(future, 0.3):
+        if not anatomy.done(future, 0.3):
             _waiting(config, seen, len(current.classes))
             return
-        found = shape.answer(future)
+        found = anatomy.answer(future)
         learn = "" if found.trained == found.parameters else f", of which {found.trained:,} learn"
         facts = f"{found.parameters:,} parameters{learn} · {amount(found.multiply_adds)} multiply-adds for one picture"
         drawing(
             {"channels": found.channels, "side": found.side},
-            shape.blocks(found),
+            anatomy.blocks(found),
             [asdict(r) for r in found.rows],
             facts,
             key=f"{key}-drawing",
@@ -216,7 +217,7 @@ def _look_inside(current: Dataset, values: Values, key: str, seen: Any, size: in
 @st.fragment(run_every=0.5)
 def _waiting(config: Any, seen: Any, classes: int) -> None:
     with frame.guarded("network"):
-        if shape.done(shape.ask(config, seen, classes), 0):
+        if anatomy.done(anatomy.ask(config, seen, classes), 0):
             st.rerun()
         st.container(height=180, border=False, key="inside-waiting").caption("Taking the network apart …")
 
@@ -232,9 +233,9 @@ def _build(current: Dataset, start: Values, key: str, seen: Any, size: int) -> V
     given: list[Values] = st.session_state.get(kept, first)
     values: Values = {"output": form.field(PARAMS["output"], start.get("output"), key=f"{key}-output", titles=lambda o: OPTION_TITLES[o])}
     fits = 8 <= size <= (PARAMS["image_size"].high or size)  # what is wrong with another is said beside the button that starts
-    config = catalog.run_config({"architecture": OWN, "image_size": size if fits else 0})
+    config = params.run_config({"architecture": OWN, "image_size": size if fits else 0})
     how = networks.preprocess_for(config, seen)
-    bad = {i: problem for i, row in enumerate(given, 1) if (problem := catalog.layer_problem(row))}
+    bad = {i: problem for i, row in enumerate(given, 1) if (problem := params.layer_problem(row))}
     right = given[: min(bad) - 1] if bad else given
     rows = layers.walk(
         [Layer(**row) for row in right],
@@ -259,7 +260,7 @@ def _build(current: Dataset, start: Values, key: str, seen: Any, size: int) -> V
         )
     answer = builder(
         {"channels": how.channels, "side": how.crop},
-        shape.blocks_of_own(rows),
+        anatomy.blocks_of_own(rows),
         drawn,
         facts,
         given,

@@ -6,11 +6,13 @@ import base64
 
 import streamlit as st
 
-from core import catalog, evaluate, networks, plan, presets, train
-from core.presets import Preset
+from core.catalog import networks, params, presets
+from core.catalog.presets import Preset
+from core.evaluate import evaluate
+from core.train import plan, train
 from core.types import Dataset
+from pages.parts.train.watch import start
 from pages.shared import form, frame
-from pages.shared.watch import start
 
 IN_A_ROW = 3
 MANY = 1_000_000  # looks at an image, where nothing is known of the network's speed
@@ -90,7 +92,7 @@ def _fill(preset: Preset) -> None:
 
 def _heed(current: Dataset, preset: Preset, seen: plan.Pictures | None) -> str:
     """What a person should know before a start, "" if nothing: then one click is enough."""
-    config = catalog.run_config(preset.settings)
+    config = params.run_config(preset.settings)
     found = plan.plan(current.id, config.classes)
     estimate = train.estimate(current.id, config, found.count("train"))
     said = [guard.message for guard in plan.guards(found, config, seen, estimate.seconds if estimate else None)]
@@ -104,15 +106,15 @@ def reached(state: train.RunState) -> None:
     preset = presets.find(state.run.preset)
     if preset is None or state.status != "succeeded":
         return
-    usual = catalog.run_config(preset.settings)
-    changed = [name for name in catalog.differing([state.run.config, usual]) if name not in ("seed", "device")]
-    variants = [catalog.differing([catalog.run_config({**preset.settings, **v}), usual]) for v in preset.variants.values()]
+    usual = params.run_config(preset.settings)
+    changed = [name for name in params.differing([state.run.config, usual]) if name not in ("seed", "device")]
+    variants = [params.differing([params.run_config({**preset.settings, **v}), usual]) for v in preset.variants.values()]
     with frame.told():
         if preset.split not in evaluate.splits(state.run.id):
             return
         line = presets.published_line(preset, evaluate.evaluate(state.run.id, preset.split, today=False))
         if changed and changed not in variants:
-            names = ", ".join(catalog.PARAMS[name].title.lower() for name in changed)
+            names = ", ".join(params.PARAMS[name].title.lower() for name in changed)
             line += f" Changed from the preset: {names}."
         st.markdown(f":material/flag: **{preset.title}.** {frame.plain(line)}", help=preset.note)
 

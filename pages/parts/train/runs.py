@@ -9,16 +9,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import catalog, compare, dataset, evaluate, explain, networks, predict, train
+from core.catalog import methods, networks, params
+from core.data import dataset
 from core.errors import AppError
+from core.evaluate import compare, evaluate
+from core.explain import explain
 from core.metrics import TOO_FEW, wilson
+from core.review import predict
 from core.settings import settings
+from core.train import train
 from core.types import Dataset, Evaluation, Interval, Run, RunConfig
-from pages.shared import frame, looks, thumbs
+from pages.parts.train.watch import CHIPS
+from pages.shared import frame, openings, thumbs
 from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
-from pages.shared.watch import CHIPS
 
 PER_PAGE = 50
 PICTURES = 60
@@ -124,7 +129,7 @@ def _network(config: RunConfig) -> str:
 
 
 def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None:
-    settings = [name for name in catalog.differing([s.run.config for s in part]) if name != "architecture"]
+    settings = [name for name in params.differing([s.run.config for s in part]) if name != "architecture"]
     key = f"runs-{hash(tuple(s.run.id for s in part))}"  # a selection by row must not outlive the list
     ticked = [i for i, s in enumerate(part) if s in chosen]
     if st.session_state.get(key, {}).get("selection", {}).get("rows", []) != ticked:
@@ -214,7 +219,7 @@ def share(right: Interval | None, n: int) -> str:
 
 
 def _column(name: str) -> Any:
-    param = catalog.PARAMS[name]
+    param = params.PARAMS[name]
     title = f"{param.title} ({param.unit})" if param.unit else param.title
     if param.kind in ("int", "float"):
         return st.column_config.NumberColumn(title, format="%g", help=param.help)
@@ -222,7 +227,7 @@ def _column(name: str) -> Any:
 
 
 def _cell(name: str, value: Any) -> Any:
-    return value if catalog.PARAMS[name].kind in ("int", "float") else catalog.words(name, value)
+    return value if params.PARAMS[name].kind in ("int", "float") else params.words(name, value)
 
 
 def _acts(chosen: list[train.RunState]) -> None:
@@ -308,11 +313,11 @@ def _beside(chosen: list[train.RunState], rows: dict[str, list[str]]) -> None:
 
 def _settings(chosen: list[train.RunState]) -> None:
     configs = [s.run.config for s in chosen]
-    names = catalog.differing(configs)
+    names = params.differing(configs)
     st.markdown("**Settings that differ**")
     if names:
-        _beside(chosen, {catalog.PARAMS[name].title: [catalog.words(name, getattr(c, name)) for c in configs] for name in names})
-        st.caption(f"All else is equal: {len(catalog.TRAIN_PARAMS) - len(names)} other settings.")
+        _beside(chosen, {params.PARAMS[name].title: [params.words(name, getattr(c, name)) for c in configs] for name in names})
+        st.caption(f"All else is equal: {len(params.TRAIN_PARAMS) - len(names)} other settings.")
     else:
         st.caption("None: all settings are equal, the seed too.")
 
@@ -402,7 +407,7 @@ def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: lis
             )  # fmt: skip
         if on_test:
             st.warning("These are test images. Whoever chooses a run by them needs other images to test it.", icon=":material/lock_open:")
-            looks.open_test(a.run, b.run)
+            openings.open_test(a.run, b.run)
             judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
         found = compare.paired(judged[0], judged[1])
         st.markdown(verdict(found))
@@ -513,11 +518,11 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
                 raise AppError(f"{answer.file}: {answer.message}", answer.hint)
             answers.append(dict(zip(answer.classes, answer.probabilities, strict=True)))
         why = [explain.supported(run.id) for run in (a, b)]
-        methods = [name for name in catalog.METHODS if not any(one[name] for one in why)]
+        able = [name for name in methods.METHODS if not any(one[name] for one in why)]
         with st.container(horizontal=True, vertical_alignment="bottom", key="why-what"):
             method = st.selectbox(
-                "Method", methods, index=methods.index(BOTH) if BOTH in methods else 0, key="why-method", width=240, filter_mode=None,
-                format_func=lambda m: catalog.method(m).title, persist_state="session",
+                "Method", able, index=able.index(BOTH) if BOTH in able else 0, key="why-method", width=240, filter_mode=None,
+                format_func=lambda m: methods.method(m).title, persist_state="session",
             )  # fmt: skip
             likeliest = [max(chances, key=lambda c: chances[c]) for chances in answers]
             first = list(dict.fromkeys([*likeliest, *([image.label] if image.label in answers[0] else [])]))
@@ -528,7 +533,7 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
                 key=f"why-classes-{a.id}-{b.id}-{image.id}",
             )
         st.markdown(f"{frame.plain(image.source)}, labelled **{frame.plain(image.label or 'nothing')}**.")
-        st.caption(f"{catalog.method(method).summary} {catalog.method(method).trust}")
+        st.caption(f"{methods.method(method).summary} {methods.method(method).trust}")
         if labels:
             beside([("A", a, answers[0]), ("B", b, answers[1])], path, method, labels, key="why", actual=image.label)
         else:

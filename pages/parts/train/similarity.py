@@ -8,8 +8,11 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from core import dataset, evaluate, networks, similarity
-from core.train import RunState
+from core.catalog import networks
+from core.data import dataset
+from core.evaluate import evaluate
+from core.train import similarity
+from core.train.train import RunState
 from core.types import Dataset, Run
 from pages.shared import frame, thumbs
 

@@ -9,10 +9,15 @@ from typing import Any
 
 import streamlit as st
 
-from core import api, catalog, dataset, networks, presets, runs, train
+from core.api import signing
+from core.catalog import networks, params, presets
+from core.data import dataset
 from core.errors import Conflict
+from core.runs import runs
+from core.train import train
 from core.types import Run
-from pages.shared import archive, form, frame, thumbs
+from pages.parts.train import archive
+from pages.shared import form, frame, thumbs
 from pages.shared.figures import class_color
 from pages.shared.live import live
 
@@ -126,8 +131,8 @@ def clone(run: Run) -> None:
 
 def unusual(run: Run) -> list[str]:
     """The settings that are not what the form offers for this network, in its order."""
-    usual = catalog.run_config({"architecture": run.config.architecture})
-    return catalog.differing([run.config, usual])
+    usual = params.run_config({"architecture": run.config.architecture})
+    return params.differing([run.config, usual])
 
 
 def note_and_tags(state: train.RunState) -> None:
@@ -164,16 +169,14 @@ def facts(run: Run) -> str:
     config = run.config
     images = f"{run.counts['train']:,} training and {run.counts['validation']:,} validation images"
     if config.architecture in networks.BASELINES:  # nothing is trained, so no setting of training says anything
-        classes = f", classes {catalog.words('classes', config.classes)}" if config.classes else ""
-        return frame.plain(f"{catalog.words('architecture', config.architecture)}{classes}; {images}")
+        classes = f", classes {params.words('classes', config.classes)}" if config.classes else ""
+        return frame.plain(f"{params.words('architecture', config.architecture)}{classes}; {images}")
     usual = ("architecture", "optimizer", "learning_rate", "batch_size")
-    parts = [catalog.words("architecture", config.architecture), catalog.words("optimizer", config.optimizer)]
-    parts += [f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}" for name in usual[2:]]
+    parts = [params.words("architecture", config.architecture), params.words("optimizer", config.optimizer)]
+    parts += [f"{params.PARAMS[name].title.lower()} {params.words(name, getattr(config, name))}" for name in usual[2:]]
     with frame.told():
         parts += [
-            f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, getattr(config, name))}"
-            for name in unusual(run)
-            if name not in usual
+            f"{params.PARAMS[name].title.lower()} {params.words(name, getattr(config, name))}" for name in unusual(run) if name not in usual
         ]
     return frame.plain(f"{', '.join(parts)}; {images}")
 
@@ -197,7 +200,7 @@ def details(run: Run) -> dict[str, Any]:
         "answers": {
             "classes": [{"name": name, "color": colors.get(name, class_color(i))} for i, name in enumerate(run.classes)],
             "images": {
-                i.id: {"url": api.thumb_url(i), "alt": i.source, "pixelated": max(i.width, i.height) <= 64}
+                i.id: {"url": signing.thumb_url(i), "alt": i.source, "pixelated": max(i.width, i.height) <= 64}
                 for i in dataset.images_of(run.dataset_id, samples(run.id))
             },
         },
@@ -252,7 +255,7 @@ def remedy(changes: Mapping[str, Any]) -> str:
     if changes == {"pretrained": False}:
         return "Start again without pretrained weights"
     named = [
-        catalog.words(name, value) if name == "architecture" else f"{catalog.PARAMS[name].title.lower()} {catalog.words(name, value)}"
+        params.words(name, value) if name == "architecture" else f"{params.PARAMS[name].title.lower()} {params.words(name, value)}"
         for name, value in changes.items()
     ]
     return f"{'Go on' if set(changes) == {'batch_size'} else 'Start again'} with {' and '.join(named)}"

@@ -1,0 +1,106 @@
+"""Signed addresses and tokens: what a page hands out, the routes take back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from core.errors import AppError
+from core.settings import settings
+from core.share import archive, export
+from core.types import Image
+
+DAY = 24 * 3600
+
+
+@lru_cache(maxsize=1)
+def _secret() -> bytes:
+    """Made once per installation, readable by its owner only."""
+    path = settings().home / "secret"
+    if not path.exists():
+        tmp = path.with_name(f".secret.{secrets.token_hex(4)}.tmp")
+        with os.fdopen(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+            f.write(secrets.token_bytes(32))
+            f.flush()
+            os.fsync(f.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
+            os.link(tmp, path)
+        tmp.unlink()
+    key = path.read_bytes()
+    if len(key) < 32:  # anybody could sign with an empty one
+        raise AppError(f"The file {path} is damaged.", "Delete it and start Loupe again: it makes a new one.")
+    return key
+
+
+def _sign(text: str) -> str:
+    return hmac.new(_secret(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _is_signed(text: str, signature: str) -> bool:
+    return hmac.compare_digest(_sign(text).encode(), signature.encode(errors="replace"))  # of strings it takes ASCII only
+
+
+def _expiry(days: int) -> int:
+    """A day number, not a second: a URL stays the same, and so cached, all day long."""
+    return int(time.time() // DAY) + days
+
+
+def signed(path: str) -> str:
+    """The path with an expiry of one to two days and a signature: an <img> can carry no header."""
+    expiry = _expiry(2)
+    return f"{path}?e={expiry}&s={_sign(f'{path}?{expiry}')}"
+
+
+def token(user: str) -> str:
+    """What a page hands to its components: they send it back in X-Loupe-Token."""
+    name, expiry = user.encode().hex(), _expiry(7)
+    return f"{name}.{expiry}.{_sign(f'{name}.{expiry}')}"
+
+
+def user(request: Request) -> str:
+    name, _, rest = request.headers.get("x-loupe-token", "").partition(".")
+    expiry, _, signature = rest.partition(".")
+    if not _is_signed(f"{name}.{expiry}", signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
+        raise HTTPException(401, "This page has expired. Reload it.")
+    return bytes.fromhex(name).decode()
+
+
+def check(request: Request) -> None:
+    expiry = request.query_params.get("e", "")
+    given = request.query_params.get("s", "")
+    if not _is_signed(f"{request.url.path}?{expiry}", given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+        raise HTTPException(403, "This address has expired. Reload the page.")
+
+
+def thumb_url(image: Image) -> str:
+    return signed(f"/thumb/{image.dataset_id}/{image.thumb_offset}-{image.thumb_size}")
+
+
+def picture_url(image: Image) -> str:
+    return signed(f"/picture/{image.path}")
+
+
+def export_url(state: export.ExportState) -> str:
+    return signed(state.path)
+
+
+def archive_url(state: archive.ArchiveState) -> str:
+    return signed(state.path)
+
+
+def erase_url(run_id: str, file: Path) -> str:
+    """Where the run is asked about the picture with a part erased; only whom a page showed both knows the address."""
+    return signed(f"/api/erase/{run_id}/{file.relative_to(settings().home)}")
+
+
+def upload_url(path: Path) -> str:
+    return signed(f"/uploaded/{path.name}")
