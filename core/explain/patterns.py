@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from core.catalog import methods
 from core.data import images, ledger
-from core.errors import Invalid
+from core.errors import Invalid, Stopped
 from core.metrics import TOO_FEW
 from core.runs import jobs, launch, runs
 from core.types import SPLITS, Interval
