@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core.data import dataset, label, sources, uploads
+from core.data import dataset, labels, sources, uploads
 from core.data.dataset import Filter, ImportState
 from core.settings import settings
 from core.types import Dataset
@@ -69,7 +69,7 @@ def filters(current: Dataset, counts) -> Filter:
         "": "All states",
         "labelled": f"Labelled ({total - unlabelled:,})",
         "unlabelled": f"Not labelled ({unlabelled:,})",
-        "flagged": f"Flagged ({sum(label.flagged(current.id).values()):,})",
+        "flagged": f"Flagged ({sum(labels.flagged(current.id).values()):,})",
     }
     help = "Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices."
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):

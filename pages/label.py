@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset, label
-from core.data.label import Filter
+from core.data import claims, classes, dataset, labels
+from core.data.store import Filter
 from core.label import embed
 from core.types import Dataset, Image
 from pages.parts.label.one import one
@@ -82,7 +82,7 @@ def batch(
         ordered = embed.order(current.id, order, want)
         left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
         keep = held["given"] - set(handled) if handled is not None else ()  # they still wait on the page
-        ids = label.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
+        ids = claims.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
         if held["ids"]:
             held["before"].append(held["ids"])
         held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids)}
@@ -97,11 +97,11 @@ def batch(
 def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame:
     """What the model of the last lesson says of the images; before the first lesson, what predictions came with an import."""
     found = embed.answers(current.id)
-    return label.imported_predictions(current.id, ids) if found is None else found[found["image_id"].isin(set(ids))]
+    return embed.imported_predictions(current.id, ids) if found is None else found[found["image_id"].isin(set(ids))]
 
 
 def nothing_left(current: Dataset, show: str, order: str) -> None:
-    others = label.held_by_others(current.id, frame.session())
+    others = claims.held_by_others(current.id, frame.session())
     if order in NONE_FOUND:
         st.info(NONE_FOUND[order], icon=":material/check:")
     elif show == "unlabelled" and others:
@@ -161,7 +161,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
         dataset_id=current.id,
         user=frame.user(),
         named=frame.named(),
-        newest=label.changes(current.id, -1)[0],
+        newest=labels.changes(current.id, -1)[0],
         session=frame.session(),
         done=labelled,
         total=total,
@@ -178,7 +178,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
 
 def guided(current: Dataset) -> list[dict[str, object]]:
     """The classes with colour, key, guideline and examples."""
-    known = {c.name: c for c in label.classes(current.id)}
+    known = {c.name: c for c in classes.of(current.id)}
     shown = {
         i.id: signing.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
     }
@@ -221,7 +221,7 @@ def map_view(current: Dataset) -> None:
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
-        version=f"{found.id}-{label.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
+        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
         classes=thumbs.class_list(current),
     )  # fmt: skip
     if missing := embed.missing(current.id):
@@ -269,7 +269,7 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
                 fresh = st.text_input("Name of the class", max_chars=80)
                 if st.form_submit_button(f"Add it and label {targets:,} images", disabled=not targets):
                     with frame.told():
-                        give(current, found, label.add_class(current.id, fresh or ""), source, over)
+                        give(current, found, classes.add(current.id, fresh or ""), source, over)
             if free < len(found):
                 st.checkbox("Change labelled ones too", key="label-all-over", help="Otherwise an image that has a label keeps it.")
 
@@ -289,7 +289,7 @@ def taken_back(current: Dataset) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f":material/check: {frame.plain(last[2])}.", width="content")
         if st.button("Undo", icon=":material/undo:", key="undo-all", type="tertiary"):
-            done = label.undo(current.id, label.Which(operation=last[1]), frame.user(), f"{last[1][:24]}-undo")
+            done = labels.undo(current.id, labels.Which(operation=last[1]), frame.user(), f"{last[1][:24]}-undo")
             stay = f"; {done.stay:,} were changed since and stay" if done.stay else ""
             st.toast(f"{done.images:,} images have what they had before{stay}.", icon=":material/undo:")
             del st.session_state[LAST]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from core.api import routes, signing
-from core.data import dataset, ledger, schema, sources, store
+from core.data import classes, dataset, labels, schema, sources, store
 from core.settings import settings
 from core.train import train
 from core.types import Dataset
@@ -76,8 +76,8 @@ def stored_dataset(name: str, folder: Path) -> Dataset:
     """The folder's classes as a dataset; decoded here, so that no pool of processes has to start."""
     found = store.create_dataset(name)
     rows = [replace(dataset.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
-    ledger.add_classes(found.id, sorted({r.label for r in rows if r.label}))
-    ledger.add_images(found.id, rows, "tester", "import")
+    classes.ensure(found.id, sorted({r.label for r in rows if r.label}))
+    labels.add_images(found.id, rows, "tester", "import")
     return store.get_dataset(found.id)
 
 

@@ -19,7 +19,7 @@ from starlette.staticfiles import NotModifiedResponse
 
 from core.api import signing
 from core.catalog import glossary
-from core.data import images, label, store, uploads
+from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.evaluate import evaluate
 from core.label import embed
@@ -96,7 +96,7 @@ async def apply_label(request: Request) -> Response:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise HTTPException(400, "The request is not in the expected form.") from None
-    write = partial(label.apply, label=name) if flag is None else partial(label.flag, flagged=flag)
+    write = partial(labels.apply, label=name) if flag is None else partial(labels.flag, flagged=flag)
     done = await anyio.to_thread.run_sync(partial(write, dataset_id, seen, by=user, operation=operation))
     refused = {i: asdict(one) for i, one in done.refused.items()}
     refused |= {i: {"id": i, "label": None, "seq": 0, "by": "", "at": "", "flagged": False, "gone": True} for i in done.missing}
@@ -112,10 +112,10 @@ async def changes(request: Request) -> Response:
     except (KeyError, ValueError):
         raise HTTPException(400, "The request is not in the expected form.") from None
     if session := query.get("session", "")[:64]:
-        for wanted, act in (("renew", label.renew), ("release", label.release)):
+        for wanted, act in (("renew", claims.renew), ("release", claims.release)):
             if query.get(wanted):
                 await anyio.to_thread.run_sync(act, dataset_id, session)
-    newest, found = await anyio.to_thread.run_sync(label.changes, dataset_id, after)
+    newest, found = await anyio.to_thread.run_sync(labels.changes, dataset_id, after)
     last = found[-1].seq if found else newest
     answer = {"seq": last, "changes": [asdict(one) for one in found], "more": last < newest}
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})

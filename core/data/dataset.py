@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import images, ledger, store
+from core.data import classes, images, labels, store
 from core.data.sources import Entry, Opened, Progress, Source, Stopped, natural, open_source
 from core.data.store import Filter as Filter
 from core.errors import AppError, Conflict, Invalid, NotFound
@@ -68,8 +68,8 @@ def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportRepo
     with _target(name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
-        ledger.adopt_classes(dataset.id, opened.described)
-        ledger.add_classes(dataset.id, [name for name in opened.classes if name_problem(name) is None])
+        classes.adopt(dataset.id, opened.described)
+        classes.ensure(dataset.id, [name for name in opened.classes if name_problem(name) is None])
         work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
         done = 0
 
@@ -231,7 +231,7 @@ class _Import:
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
-        added = ledger.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
+        added = labels.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
         self.report.added += added
         self.report.duplicates += len(rows) - added
         self.predictions(chunk.read)
@@ -245,10 +245,10 @@ class _Import:
 
     def show_examples(self, described: Iterable[Class]) -> None:
         """Stores the examples of the classes that have none here, and the same guideline as there."""
-        bare = {(one.name, one.guideline) for one in ledger.list_classes(self.dataset.id) if not one.accepted and not one.rejected}
+        bare = {(one.name, one.guideline) for one in classes.of(self.dataset.id) if not one.accepted and not one.rejected}
         wanted = {one.name for one in described if (one.name, one.guideline) in bare}
         here = store.known_images(self.dataset.id, [image_id for _, image_id, _ in self.examples])
-        ledger.add_examples(self.dataset.id, [one for one in self.examples if one[0] in wanted and one[1] in here])
+        classes.add_examples(self.dataset.id, [one for one in self.examples if one[0] in wanted and one[1] in here])
 
 
 def _read(entry: Entry) -> _Picture:

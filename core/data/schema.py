@@ -1,4 +1,4 @@
-"""The tables, the engine and its transactions; only core.data.ledger and core.data.store write SQL with them."""
+"""The tables, the engine and its transactions; only core.data writes SQL with them."""
 
 from __future__ import annotations
 

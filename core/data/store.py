@@ -1,10 +1,9 @@
-"""Datasets, images, snapshots and submissions as rows; labels and classes are core.data.ledger's."""
+"""Datasets, images, snapshots and submissions as rows; labels, classes and claims have modules of their own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import ledger
-from core.data.ledger import Change
+from core.data import classes, events, labels, schema
+from core.data.events import Change
 from core.data.schema import (
-    claims,
     class_events,
-    classes,
     datasets,
     images,
     label_events,
@@ -34,7 +31,7 @@ from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission,
 
 
 def _dataset(connection: sa.Connection, row: Any) -> Dataset:
-    live = ledger.live_classes(connection, row.id)
+    live = classes.live(connection, row.id)
     return Dataset(row.id, row.name, tuple(live), row.created_at, row.splits_given, row.deleted_at, tuple(live.values()))
 
 
@@ -83,7 +80,7 @@ def remove_if_empty(dataset_id: int) -> None:
         for table in (images, submissions):
             if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
                 return
-        for table in (classes, class_events):
+        for table in (schema.classes, class_events):
             c.execute(table.delete().where(table.c.dataset_id == dataset_id))
         c.execute(datasets.delete().where(datasets.c.id == dataset_id))
 
@@ -189,7 +186,7 @@ def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
     return [found[i] for i in ids if i in found]
 
 
-def labels(dataset_id: int) -> dict[str, str | None]:
+def current_labels(dataset_id: int) -> dict[str, str | None]:
     """Today's label of every image."""
     with reading() as c:
         found = c.execute(select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id)).all()  # at once: twice as fast
@@ -221,61 +218,6 @@ def carried(dataset_id: int) -> dict[str, Carried]:
     with reading() as c:
         query = select(i.id, i.label, i.split, i.flagged, i.label_seq).where(i.dataset_id == dataset_id).order_by(i.added_at, i.id)
         return {row[0]: Carried(*row[1:]) for row in c.execute(query).all()}
-
-
-# Dealing out work -----------------------------------------------------------------------------------
-
-
-CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
-GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: until then nobody else gets it
-
-
-def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
-    """The first candidates without a label that nobody else holds, held for this session from now on.
-
-    Of what it held before only keep stays its own; the rest is free again in a moment.
-    """
-    at = time.time()
-    with writing() as c:
-        c.execute(claims.delete().where(claims.c.until < at))
-        done = (claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
-        c.execute(claims.update().where(*done).values(session=f"{session} before", until=at + GRACE_SECONDS))
-        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
-        theirs = set(c.execute(held).scalars())
-        mine: list[str] = []
-        for part in parts([i for i in candidates if i not in theirs]):
-            free = select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part), images.c.label.is_(None))
-            unlabelled = set(c.execute(free).scalars())  # asked here again: the candidates were read a moment ago
-            mine = [*mine, *(i for i in part if i in unlabelled)][:count]
-            if len(mine) == count:
-                break
-        for part in parts(mine):
-            c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.image_id.in_(part)))
-        if mine:
-            until = at + CLAIM_SECONDS
-            c.execute(claims.insert(), [{"dataset_id": dataset_id, "image_id": i, "session": session, "until": until} for i in mine])
-    return mine
-
-
-def renew(dataset_id: int, session: str) -> None:
-    """Holds what was dealt out to the session for another while."""
-    with writing() as c:
-        mine = (claims.c.dataset_id == dataset_id, claims.c.session == session)
-        c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
-
-
-def release(dataset_id: int, session: str) -> None:
-    """Gives back what was dealt out to the session."""
-    with writing() as c:
-        c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.session == session))
-
-
-def held_by_others(dataset_id: int, session: str) -> int:
-    """How many images without a label are dealt out to others at the moment."""
-    here = claims.join(images, sa.and_(images.c.dataset_id == claims.c.dataset_id, images.c.id == claims.c.image_id))
-    with reading() as c:
-        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, claims.c.until >= time.time(), images.c.label.is_(None))
-        return c.execute(select(func.count()).select_from(here).where(*theirs)).scalar_one()
 
 
 # Imported predictions -------------------------------------------------------------------------------
@@ -325,7 +267,7 @@ def snapshot(dataset_id: int, seed: int, only: Sequence[str] = ()) -> Snapshot:
     chosen by a hash of seed and image id: stratified, repeatable, and hardly moved by new images. Test is never used.
     """
     with reading() as c:
-        names = ledger.live_classes(c, dataset_id)
+        names = classes.live(c, dataset_id)
         query = (
             select(images.c.id, images.c.ext, images.c.label, images.c.split)
             .where(images.c.dataset_id == dataset_id, images.c.label.is_not(None))
@@ -412,12 +354,12 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 select(images.c.label, images.c.label_seq).where(images.c.dataset_id == image.dataset_id, images.c.id == image.id)
             ).first()
             if have is None:
-                c.execute(images.insert().values(ledger.bare(image)))
+                c.execute(images.insert().values(labels.bare(image)))
             if label is not None:
-                label = ledger.known_or_added(c, image.dataset_id, label)
+                label = classes.known_or_added(c, image.dataset_id, label)
             if have is None or have.label != label:
                 change = Change(image.id, label, have.label if have else None)
-                ledger.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
+                events.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
 
 
 def reopen(submission_id: int, by: str) -> None:
@@ -437,6 +379,6 @@ def reopen(submission_id: int, by: str) -> None:
         gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
         last = c.execute(gave).first()
         if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
-            ledger.give_back(c, row.dataset_id, row.image_id, last.seq, by, "decision taken back")
+            labels.give_back(c, row.dataset_id, row.image_id, last.seq, by, "decision taken back")
             if last.note == _decision(submission_id, True):
                 c.execute(images.delete().where(*here))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog import params
-from core.data import ledger
+from core.data import events
 from core.errors import Invalid
 from core.metrics import wilson
 from core.runs import runs
@@ -73,7 +73,7 @@ def changes(run: Run, other: Run) -> dict[Split, Changes]:
 
 def _labels(run: Run) -> dict[Split, dict[str, str]]:
     """Label by image id, by split, as the run saw them."""
-    words = ledger.names(run.dataset_id)
+    words = events.names(run.dataset_id)
     named = {c: words.since(c, run.created_at) for c in run.classes}
     found: dict[Split, dict[str, str]] = {split: {} for split in SPLITS}
     for row in runs.snapshot_rows(runs.folder(run.id)):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from core.data import ledger, store
+from core.data import events, store
 from core.errors import Invalid, NotFound
 from core.metrics import Z95, wilson
 from core.runs import launch, runs
@@ -46,7 +46,7 @@ def evaluate(run_id: str, split: str, today: bool = True) -> Evaluation:
     path = runs.folder(run_id)
     run = runs.load(path)
     stat = _predictions_file(path).stat()
-    words = ledger.names(run.dataset_id)
+    words = events.names(run.dataset_id)
     today = today and store.get_dataset(run.dataset_id).deleted_at is None
     version = store.version(run.dataset_id) if today else (0, 0, "")
     key = (str(path), stat.st_mtime_ns, stat.st_size, split, today, version, tuple(words.renames))
@@ -59,7 +59,7 @@ def _evaluate(run: Run, split: str, today: bool, classes: tuple[str, ...]) -> Ev
         raise Invalid(f"This run has no {split} images.", "Choose the other split, or import images with that split.")
     true, changed = stored.true, 0
     if today:
-        labels, index = store.labels(run.dataset_id), {c: i for i, c in enumerate(classes)}
+        labels, index = store.current_labels(run.dataset_id), {c: i for i, c in enumerate(classes)}
         true = np.fromiter((index.get(labels.get(i) or "", -1) for i in stored.ids), int, len(stored.ids))
         changed = sum(stored.ids[i] in labels for i in np.flatnonzero(true != stored.true))  # an image that is gone has no label to change
     return _judged(run.id, split, classes, stored, true, changed, today)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.data import images, ledger
+from core.data import events, images
 from core.runs import launch, runs
 
 NEAREST = 8
@@ -174,7 +174,7 @@ def neighbours(run_id: str, file: Path, image_id: str = "", count: int = NEAREST
     path = runs.trained(run_id)
     run = runs.load(path)
     found = launch.ask("core.ml.inside", "neighbours", str(path), str(file), str(_stored(path)), image_id, count)
-    words = ledger.names(run.dataset_id)
+    words = events.names(run.dataset_id)
     rows = zip(found["ids"], found["labels"], found["similarity"], strict=True)
     nearest = tuple(Neighbour(i, words.since(run.classes[n], run.created_at), s) for i, n, s in rows)
     return Neighbours(nearest, found["compared"], found["training"])

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from core.catalog import methods
-from core.data import images, ledger
+from core.data import events, images
 from core.errors import Invalid, Stopped
 from core.metrics import TOO_FEW
 from core.runs import jobs, launch, runs
@@ -256,7 +256,7 @@ def latest(run_id: str) -> Patterns | None:
     if path is None:
         return None
     run = runs.load(folder)
-    words = ledger.names(run.dataset_id)
+    words = events.names(run.dataset_id)
     return _read(path, run_id, tuple((name, words.since(name, run.created_at)) for name in run.classes))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from core.data import ledger, store
+from core.data import events, labels, store
 from core.data.store import Carried, Filter
 from core.errors import AppError, Invalid, NotFound
 from core.metrics import wilson
@@ -23,7 +23,7 @@ from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import SPLITS, Interval, now
 
-METHODS: dict[str, tuple[str, str]] = {  # title, and what size means
+CLUSTERINGS: dict[str, tuple[str, str]] = {  # title, and what size means
     "k-means": ("A number of clusters", "Every image belongs to one of this many clusters."),
     "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
 }
@@ -193,8 +193,8 @@ def missing(dataset_id: int) -> int:
 
 def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
     """The cluster of each image of the newest embedding, the largest is 0; -1: in none. The model worker computes it once."""
-    if method not in METHODS:
-        raise Invalid(f"“{method}” is not a way to cluster.", f"Choose one of: {', '.join(METHODS)}.")
+    if method not in CLUSTERINGS:
+        raise Invalid(f"“{method}” is not a way to cluster.", f"Choose one of: {', '.join(CLUSTERINGS)}.")
     if not 2 <= size <= 1000:
         raise Invalid(f"The size of clusters is {size}.", "Use a whole number from 2 to 1000.")
     path = _needed(dataset_id)
@@ -261,12 +261,12 @@ def teach(dataset_id: int, by: str) -> Lesson:
     with _lock(dataset_id, "teach"):
         path, at, before = _needed(dataset_id), now(), answers(dataset_id)
         carried = store.carried(dataset_id)
-        labels = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}
-        validation = [i for i in labels if carried[i].split == "validation"]
-        accepted = [i for i, source in ledger.sources(dataset_id).items() if source == "model"]
-        classes = tuple(sorted(set(labels.values())))
+        given = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}
+        validation = [i for i in given if carried[i].split == "validation"]
+        accepted = [i for i, source in labels.sources(dataset_id).items() if source == "model"]
+        classes = tuple(sorted(set(given.values())))
         out = _answers_path(dataset_id)
-        facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(out), labels, classes, validation, accepted, at)
+        facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(out), given, classes, validation, accepted, at)
         after = answers(dataset_id)
         assert after is not None
         changed = 0
@@ -295,7 +295,7 @@ def answers(dataset_id: int) -> pd.DataFrame | None:
     if not path.exists():
         return None
     mtime_ns = path.stat().st_mtime_ns
-    taught, words = _taught(path, mtime_ns), ledger.names(dataset_id)
+    taught, words = _taught(path, mtime_ns), events.names(dataset_id)
     at = str(taught.get("at", "9"))  # unknown: as if no class was renamed since
     return _answers(path, mtime_ns, tuple(words.since(name, at) for name in taught["classes"].tolist())).copy()
 
@@ -455,3 +455,10 @@ def _suspects(taught: pd.DataFrame, wanted: list[str], carried: dict[str, Carrie
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def imported_predictions(dataset_id: int, ids: Sequence[str]) -> pd.DataFrame:
+    """The likeliest prediction that came with an import for each of the images: image_id, predicted, confidence (may be NaN)."""
+    rows = [(image_id, name, score) for image_id, _, name, score in store.imported_predictions(dataset_id, ids)]
+    found = pd.DataFrame(rows, columns=["image_id", "predicted", "confidence"]).astype({"confidence": float})
+    return found.sort_values("confidence", ascending=False).drop_duplicates("image_id")

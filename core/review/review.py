@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from core.data import images, ledger, store, uploads
+from core.data import events, images, store, uploads
 from core.data.dataset import add_upload
 from core.errors import Invalid
 from core.runs import launch, runs
@@ -41,7 +41,7 @@ def queue(dataset_id: int) -> list[Submission]:
 
 
 def _today(submission: Submission) -> Submission:
-    words = ledger.names(submission.dataset_id)
+    words = events.names(submission.dataset_id)
     named = {words.since(name, submission.at): p for name, p in submission.probabilities.items()}
     return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named)
 

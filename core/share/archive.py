@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from core.data import ledger, store
+from core.data import classes, store
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -266,7 +266,7 @@ def import_now(
             raise Invalid(f"{found.title} is not imported: {e.message}", e.hint) from None
         if target is None:
             target = store.create_dataset(name)
-            ledger.add_classes(target.id, run.classes)
+            classes.ensure(target.id, run.classes)
             runs.write_json(made / "run" / "config.json", asdict(replace(run, dataset_id=target.id)))
         settings().runs.mkdir(exist_ok=True)
         try:

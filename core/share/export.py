@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from core.data import images, ledger, sources, store, tables
+from core.data import classes, events, images, labels, sources, store, tables
 from core.data.tables import About, Guess, Row
 from core.errors import AppError, Invalid, NotFound
 from core.runs import jobs, launch, runs
@@ -103,8 +103,8 @@ class _Export:
     report: ExportReport = field(default_factory=ExportReport)
 
     def write(self, path: Path) -> None:
-        found, classes, words = store.all_images(self.dataset.id), ledger.list_classes(self.dataset.id), ledger.names(self.dataset.id)
-        names = _Names(tuple(one.name for one in classes))
+        found, listed, words = store.all_images(self.dataset.id), classes.of(self.dataset.id), events.names(self.dataset.id)
+        names = _Names(tuple(one.name for one in listed))
         written: list[tuple[Image, str]] = []
         with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
             for done, image in enumerate(found):
@@ -120,7 +120,7 @@ class _Export:
                 archive.writestr(_entry(name, image.added_at), data)
                 written.append((image, name))
             self.report.images = len(written)
-            for name, text in self._tables(written, classes, words).items():
+            for name, text in self._tables(written, listed, words).items():
                 data = text.encode("utf-8", "replace")
                 # A table that shrinks as much as a bomb would be refused as one when it is imported.
                 packs = len(data) < sources.MAX_RATIO / 2 * len(zlib.compress(data))
@@ -134,10 +134,10 @@ class _Export:
             raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
         return data if self.originals else images.shareable(data)
 
-    def _tables(self, written: list[tuple[Image, str]], classes: list[Class], words: ledger.Names) -> dict[str, str]:
+    def _tables(self, written: list[tuple[Image, str]], listed: list[Class], words: events.Names) -> dict[str, str]:
         """The text files of the zip, by name."""
         names = {image.id: name for image, name in written}
-        shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in classes]
+        shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in listed]
         facts = {name: (image.source, image.flagged) for image, name in written} if self.kind == "folders" else {}
         about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts))}
         rows = [Row("", name, image.label, image.split, image.source, flagged=image.flagged) for image, name in written]
@@ -152,18 +152,18 @@ class _Export:
         tasks = json.dumps([tables.task(row) for row in rows], ensure_ascii=False, indent=1)
         return about | {"tasks.json": tasks, "config.xml": tables.label_config(self.dataset.classes)}
 
-    def _past(self, written: list[tuple[Image, str]], words: ledger.Names) -> dict[str, list[LabelEvent]]:
+    def _past(self, written: list[tuple[Image, str]], words: events.Names) -> dict[str, list[LabelEvent]]:
         """What happened to each image, with today's names of the classes; another name of that day stands in the note."""
         found: dict[str, list[LabelEvent]] = {image.id: [] for image, _ in written}
         seen = {image.id: image.label_seq for image, _ in written}
-        for e in ledger.all_events(self.dataset.id):
+        for e in labels.all_events(self.dataset.id):
             if e.seq <= seen.get(e.image_id, -1):  # what was labelled since the images were read is not told half
                 label, previous = words.today(e.label, e.seq), words.today(e.previous, e.seq)
                 note = e.note if label == e.label else f"{e.note} {tables.CALLED}“{e.label}” then)".strip()
                 found[e.image_id].append(replace(e, label=label, previous=previous, note=note))
         return found
 
-    def _guesses(self, names: dict[str, str], words: ledger.Names) -> dict[str, list[Guess]]:
+    def _guesses(self, names: dict[str, str], words: events.Names) -> dict[str, list[Guess]]:
         """The predictions that came with imports, and those of the chosen run."""
         found: dict[str, list[Guess]] = {image_id: [] for image_id in names}
         for image_id, model, label, score in store.imported_predictions(self.dataset.id):

@@ -136,18 +136,18 @@ def said(attribution: Attribution) -> dict[str, Any]:
 
 
 def board(
-    run: Run, path: Path, methods: Sequence[str], classes: Sequence[tuple[str, float]], *, key: str, actual: str | None = None, adjustable: bool = False
+    run: Run, path: Path, chosen: Sequence[str], classes: Sequence[tuple[str, float]], *, key: str, actual: str | None = None, adjustable: bool = False
 ) -> None:  # fmt: skip
     """A row per method, a column per (class, probability), one colour scale a row; adjustable: with each method's settings."""
 
     def cells() -> list[list[Cell]]:
         weights = weights_of(run)
-        return [[Cell(run.id, weights, path, m, label, settings_of(run, m) if adjustable else ()) for label, _ in classes] for m in methods]
+        return [[Cell(run.id, weights, path, m, label, settings_of(run, m) if adjustable else ()) for label, _ in classes] for m in chosen]
 
     def draw(rows: list[list[Cell]], found: Mapping[Cell, Held]) -> None:
         picture = next((one.picture for one in found.values() if one.picture), None)
         notes = _notes(classes, actual)
-        for method, row_cells in zip(methods, rows, strict=True):
+        for method, row_cells in zip(chosen, rows, strict=True):
             words, maps = st.columns([2, 5], gap="medium")
             with words:
                 _head(run, method, row_cells, [found[cell] for cell in row_cells], key, adjustable)

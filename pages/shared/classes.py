@@ -7,8 +7,9 @@ import secrets
 
 import streamlit as st
 
+from core import names
 from core.api import signing
-from core.data import dataset, label
+from core.data import classes, dataset, labels
 from core.types import Class, Dataset
 from pages.shared import frame, thumbs
 from pages.shared.history import images, say, when
@@ -25,19 +26,19 @@ def add_class(current: Dataset) -> None:
         name = st.text_input("New class", max_chars=80, width=320)
         if st.form_submit_button("Add class", icon=":material/add:", type="primary") and name:
             with frame.told():
-                label.add_class(current.id, name)
+                classes.add(current.id, name)
                 st.rerun()
 
 
 def classes_view(current: Dataset) -> None:
-    found = label.classes(current.id)
+    found = classes.of(current.id)
     offered, retired = [c for c in found if not c.retired_at], [c for c in found if c.retired_at]
     add_class(current)
     _gone(current, offered)
     if not offered:
         st.info("No classes yet. Name what the pictures can show, one class after another.", icon=":material/sell:")
     counts = dataset.counts(current.id).groupby("label")["images"].sum().to_dict()
-    flagged = label.flagged(current.id)
+    flagged = labels.flagged(current.id)
     drawn = {one["name"]: one for one in thumbs.class_list(current)}
     shown = {i.id: i for i in dataset.images_of(current.id, list({i for c in offered for i in (*c.accepted, *c.rejected)}))}
     pictures = {image_id: signing.thumb_url(image) for image_id, image in shown.items()}
@@ -89,7 +90,7 @@ def _move(current: Dataset, offered: list[Class], i: int) -> None:
         j = i + step
         if st.button(word, icon=icon, type="tertiary", key=f"{word}-{names[i]}", disabled=not 0 <= j < len(names)):
             names[i], names[j] = names[j], names[i]
-            label.order_classes(current.id, names)
+            classes.order(current.id, names)
             st.rerun()
 
 
@@ -123,7 +124,7 @@ def _rename(current: Dataset, one: Class) -> None:
         name = st.text_input("Name", one.name, max_chars=80)
         if st.form_submit_button("Rename") and name:
             with frame.told():
-                st.session_state[EDITED] = label.rename_class(current.id, one.name, name, frame.user())
+                st.session_state[EDITED] = classes.rename(current.id, one.name, name, frame.user())
                 st.rerun()
 
 
@@ -133,12 +134,12 @@ def _guideline(current: Dataset, one: Class) -> None:
     st.session_state.setdefault(key, one.guideline)
     with st.form(f"describe-{current.id}-{one.name}", border=False):
         text = st.text_area(
-            "Guideline", key=key, height=140, max_chars=label.MAX_GUIDELINE, placeholder="What belongs to this class, and what does not?"
+            "Guideline", key=key, height=140, max_chars=names.MAX_GUIDELINE, placeholder="What belongs to this class, and what does not?"
         )
         if st.form_submit_button("Save guideline"):
             st.session_state[f"{key}-seen"] = one.guideline  # a second save is meant
             with frame.told():
-                label.describe_class(current.id, one.name, text or "", seen)
+                classes.describe(current.id, one.name, text or "", seen)
                 st.session_state[f"{key}-seen"] = (text or "").strip()
                 say("The guideline was saved.", ":material/check:")
                 st.rerun()
@@ -170,10 +171,10 @@ def _ask(current: Dataset, name: str, into: str | None, n: int, operation: str) 
         if yes:
             with frame.told():
                 if into is None:
-                    moved = label.retire_class(current.id, name, frame.user(), operation)
+                    moved = classes.retire(current.id, name, frame.user(), operation)
                     say(f"“{old}” was retired; {images(moved)} lost the label.", ":material/archive:")
                 else:
-                    moved = label.merge_class(current.id, name, into, frame.user(), operation)
+                    moved = classes.merge(current.id, name, into, frame.user(), operation)
                     say(f"{images(moved)} moved to “{frame.plain(into)}”; “{old}” was retired.", ":material/merge:")
                 st.session_state.pop(EDITED, None)
                 st.rerun()
@@ -189,13 +190,13 @@ def _examples(current: Dataset, one: Class, pictures: dict[str, str]) -> None:
                     with st.container(width=64, gap=None):
                         st.html(_img(pictures[image_id], words))
                         if st.button("Remove", key=f"example-{image_id}", type="tertiary"):
-                            label.set_example(current.id, one.name, image_id, None)
+                            classes.set_example(current.id, one.name, image_id, None)
                             st.rerun()
     st.caption("To add one, open an image under *Browse* and use *Example of …* there.")
 
 
 def _retired(current: Dataset, retired: list[Class]) -> None:
-    back = label.restorable(current.id)
+    back = classes.restorable(current.id)
     st.subheader("Retired", anchor=False)
     with st.container(key="retired", gap=None):
         for i, one in enumerate(retired):
@@ -205,6 +206,6 @@ def _retired(current: Dataset, retired: list[Class]) -> None:
                 st.markdown(f"{frame.plain(one.name)}  ·  :gray[retired {when(one.retired_at or '')}; {gets}]", width="stretch")
                 if st.button("Bring back", icon=":material/undo:", type="tertiary", key=f"restore-class-{one.name}"):
                     with frame.told():
-                        n = label.restore_class(current.id, one.name, frame.user())
+                        n = classes.restore(current.id, one.name, frame.user())
                         say(f"“{frame.plain(one.name)}” is offered again; {images(n)} got it back.", ":material/undo:")
                         st.rerun()

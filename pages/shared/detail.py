@@ -12,8 +12,8 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks
-from core.data import dataset, label
-from core.data.label import LabelResult
+from core.data import classes, dataset, labels
+from core.data.labels import LabelResult
 from core.errors import AppError, Conflict
 from core.review import predict
 from core.train import train
@@ -90,7 +90,7 @@ def _label(current: Dataset, image: Image) -> None:
             icon=":material/flag:",
             key=f"flag-{image.id}-{image.label_seq}",
             help=None if image.flagged else "Marks it to be looked at again; find it under Browse, State, Flagged.",
-            on_click=lambda: _act(image, lambda: label.flag(current.id, {image.id: image.label_seq}, not image.flagged, frame.user())),
+            on_click=lambda: _act(image, lambda: labels.flag(current.id, {image.id: image.label_seq}, not image.flagged, frame.user())),
         )
         _example(current, image)
 
@@ -98,7 +98,7 @@ def _label(current: Dataset, image: Image) -> None:
 def choose(current: Dataset, image: Image, name: str | None) -> None:
     """Gives the image another label; the browser also reports, as if chosen, the label a drawer opened with, where its first run was cut short."""
     if name != image.label:
-        _act(image, lambda: label.apply(current.id, {image.id: image.label_seq}, name, frame.user()))
+        _act(image, lambda: labels.apply(current.id, {image.id: image.label_seq}, name, frame.user()))
 
 
 def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
@@ -115,7 +115,7 @@ def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
 
 
 def _example(current: Dataset, image: Image) -> None:
-    found = {c.name: c for c in label.classes(current.id) if not c.retired_at}
+    found = {c.name: c for c in classes.of(current.id) if not c.retired_at}
     if not found:
         return
     with st.popover("Example of …", icon=":material/bookmark:"):
@@ -132,7 +132,7 @@ def _example(current: Dataset, image: Image) -> None:
             format_func=lambda yes: "Belongs to it" if yes else "Only looks like it",
             key=key,
             help="Examples stand beside the guideline. Choosing the same again takes it away.",
-            on_change=lambda: _act(image, lambda: label.set_example(current.id, name, image.id, st.session_state[key])),
+            on_change=lambda: _act(image, lambda: classes.set_example(current.id, name, image.id, st.session_state[key])),
         )
     for accepted, words in ((True, "Example of"), (False, "Example of what is not")):
         if of := [c.name for c in found.values() if image.id in (c.accepted if accepted else c.rejected)]:
@@ -142,7 +142,7 @@ def _example(current: Dataset, image: Image) -> None:
 def _timeline(current: Dataset, image: Image) -> None:
     """What happened to the image, newest first."""
     with st.expander("History", icon=":material/history:", key=f"history-{image.id}"):
-        events = label.history(current.id, image.id)
+        events = labels.history(current.id, image.id)
         if not events:
             st.caption("It has never been labelled.")
         for event in events:
@@ -157,7 +157,7 @@ def _timeline(current: Dataset, image: Image) -> None:
                     icon=":material/undo:",
                     type="tertiary",
                     key=f"go-back-{event.seq}",
-                    on_click=lambda event=event: _act(image, lambda: label.go_back(current.id, image, event, frame.user())),
+                    on_click=lambda event=event: _act(image, lambda: labels.go_back(current.id, image, event, frame.user())),
                 )
 
 

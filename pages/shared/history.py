@@ -8,8 +8,8 @@ from time import monotonic
 
 import streamlit as st
 
-from core.data import dataset, label
-from core.data.label import Which
+from core.data import dataset, labels
+from core.data.labels import Which
 from core.types import Act, Dataset, LabelEvent
 from pages.shared import frame, thumbs
 
@@ -84,7 +84,7 @@ def spoken() -> None:
 
 
 def _undo(current: Dataset, which: Which, operation: str) -> None:
-    done = label.undo(current.id, which, frame.user(), operation)
+    done = labels.undo(current.id, which, frame.user(), operation)
     if done.images:
         text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what {'it' if done.images == 1 else 'they'} had before."
         text += f" {done.stay:,} changed since and stay{'s' if done.stay == 1 else ''}." if done.stay else ""
@@ -99,11 +99,11 @@ def history_view(current: Dataset) -> str | None:
     which, period = _filters(current)
     pages_key = f"acts-{current.id}-{which.by}-{period}"
     number = st.session_state.get(pages_key, 1)
-    acts, total = label.acts(current.id, which, number, PER_PAGE)
+    acts, total = labels.acts(current.id, which, number, PER_PAGE)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
         number = st.session_state[pages_key] = pages
-        acts, total = label.acts(current.id, which, number, PER_PAGE)
+        acts, total = labels.acts(current.id, which, number, PER_PAGE)
     if not acts:
         st.info("Nothing was done to the labels here.", icon=":material/history:")
         return None
@@ -124,7 +124,7 @@ def history_view(current: Dataset) -> str | None:
 def _filters(current: Dataset) -> tuple[Which, str]:
     """Which acts are wanted, and the period in words."""
     key = f"acts-by-{current.id}"
-    people = label.people(current.id)
+    people = labels.people(current.id)
     st.session_state[key] = st.session_state.get(key) if st.session_state.get(key) in people else ""  # the list of people grows
     with st.container(horizontal=True, vertical_alignment="bottom", key="act-filters"):
         by = st.selectbox("Person", ["", *people], format_func=lambda name: name or "Everybody", key=key, width=220) or None
@@ -189,7 +189,7 @@ def _act(current: Dataset, act: Act) -> str | None:
                         if monotonic() - st.session_state.get("undone-at", 0.0) < 1:
                             st.rerun()  # a second click, which fell on the row that has moved here
                         st.session_state["undone-at"] = monotonic()
-                        _undo(current, label.which(act), secrets.token_hex(16))
+                        _undo(current, labels.which(act), secrets.token_hex(16))
     return _images(current, act) if shown else None
 
 
@@ -198,7 +198,7 @@ def _show(last: int | None) -> None:
 
 
 def _images(current: Dataset, act: Act) -> str | None:
-    found = dataset.images_of(current.id, label.images_of(current.id, act, SHOWN))
+    found = dataset.images_of(current.id, labels.images_of(current.id, act, SHOWN))
     with st.container(key="act-images"):
         if not found:
             st.caption("These images are not in the dataset any more.")
@@ -211,7 +211,7 @@ def _images(current: Dataset, act: Act) -> str | None:
 @st.dialog("Take back")
 def _take_all(current: Dataset, which: Which, by: str, period: str, operation: str) -> None:
     with frame.guarded("take back"):
-        found = label.count_undo(current.id, which)
+        found = labels.count_undo(current.id, which)
         stay = f" {images(found.stay)} stay as they are, because something changed them since." if found.stay else ""
         if not found.images:
             st.markdown(f"Nothing is left to take back of what **{frame.plain(by)}** did{period}.{stay}")

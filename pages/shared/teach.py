@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.data import dataset, label
+from core.data import dataset, labels
 from core.errors import AppError, Invalid
 from core.label import embed
 from core.types import Dataset
@@ -121,7 +121,7 @@ def label_many(current: Dataset, ids: Sequence[str], name: str, source: str, ove
     operation, before = secrets.token_hex(16), st.session_state.get(LAST)
     # Set first: a second click may cut this run short after the labels are stored.
     st.session_state[LAST] = (current.id, operation, f"Images labelled “{name}”")
-    changed = label.apply_to_all(current.id, ids, name, frame.user(), operation, source, over)
+    changed = labels.apply_to_all(current.id, ids, name, frame.user(), operation, source, over)
     said = f"{changed:,} image{'s' * (changed != 1)} labelled “{name}”"
     st.session_state[LAST] = (current.id, operation, said) if changed else before
     return changed

@@ -8,7 +8,7 @@ from math import isnan
 import pandas as pd
 
 from core.api import signing
-from core.data import label
+from core.data import labels
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
@@ -92,7 +92,7 @@ def image_grid(
         token=frame.token() if editable else "",
         user=frame.user() if editable else "",
         named=frame.named(),
-        newest=label.changes(current.id, -1)[0] if editable else None,
+        newest=labels.changes(current.id, -1)[0] if editable else None,
         session=session,
         dataset_id=current.id,
         size=size,

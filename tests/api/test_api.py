@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from core.api import gate, routes, signing
-from core.data import dataset, label, ledger, sources, store, uploads
+from core.data import claims, classes, dataset, labels, sources, store, uploads
 from core.errors import AppError
 from core.review import predict
 from core.runs import runs
@@ -133,7 +133,7 @@ def test_a_picture_is_served_upright_and_without_exif(
 ) -> None:
     file = photo(tmp_path / "photo.jpg", size)
     one = replace(dataset.add_upload(small, file, "photo.jpg"), label="red")
-    ledger.add_images(small.id, [one], "tester", "import")
+    labels.add_images(small.id, [one], "tester", "import")
     answer = client.get(signing.picture_url(one))
     assert answer.status_code == 200 and answer.headers["content-type"] == media_type
     served = Pillow.open(io.BytesIO(answer.content))
@@ -209,7 +209,7 @@ def test_a_label_is_stored_under_the_name_the_token_was_made_for(client: TestCli
     one = images_of(small)[0]
     answer = client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann Ö."))
     assert answer.status_code == 200
-    last = label.history(small.id, one.id)[0]
+    last = labels.history(small.id, one.id)[0]
     assert answer.json() == {"seqs": {one.id: last.seq}, "refused": {}, "label": "green", "notice": ""}
     assert (last.label, last.by, last.source) == ("green", "Ann Ö.", "manual")
 
@@ -223,7 +223,7 @@ def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Data
     token = signing.token("Ann")
     later(monkeypatch, 8)
     assert client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": token}).status_code == 401
-    assert len(label.history(small.id, one.id)) == 1
+    assert len(labels.history(small.id, one.id)) == 1
 
 
 def test_a_flag_is_stored_like_a_label_and_heard_of_by_others(client: TestClient, small: Dataset) -> None:
@@ -247,13 +247,13 @@ def test_changes_are_told_to_holders_of_a_token_only_and_in_the_expected_form(cl
 
 
 def test_what_was_dealt_out_is_kept_while_a_page_renews_it_and_free_when_it_is_given_back(client: TestClient, small: Dataset) -> None:
-    label.apply(small.id, {i.id: i.label_seq for i in images_of(small)}, None, "Ann")
+    labels.apply(small.id, {i.id: i.label_seq for i in images_of(small)}, None, "Ann")
     ids = [i.id for i in images_of(small)]
-    assert label.deal(small.id, "ann", ids, 10) == ids[:10]
+    assert claims.deal(small.id, "ann", ids, 10) == ids[:10]
     client.get("/api/changes", params={"dataset": small.id, "session": "ann", "renew": 1}, headers=headers("Ann"))
-    assert label.deal(small.id, "bob", ids, 10) == ids[10:20]
+    assert claims.deal(small.id, "bob", ids, 10) == ids[10:20]
     client.get("/api/changes", params={"dataset": small.id, "session": "ann", "release": 1}, headers=headers("Ann"))
-    assert label.deal(small.id, "bob", ids, 10) == ids[:10]
+    assert claims.deal(small.id, "bob", ids, 10) == ids[:10]
 
 
 def test_twenty_people_at_once_lose_nothing_and_store_nothing_twice(client: TestClient, small: Dataset) -> None:
@@ -276,12 +276,12 @@ def test_twenty_people_at_once_lose_nothing_and_store_nothing_twice(client: Test
 
     with ThreadPoolExecutor(20) as pool:
         assert sum(pool.map(work, range(20))) == 80
-    assert sum(len(label.history(small.id, one.id)) - 1 for one in found) == 80
+    assert sum(len(labels.history(small.id, one.id)) - 1 for one in found) == 80
 
 
 def test_a_page_drawn_before_a_rename_goes_on_labelling(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
-    label.rename_class(small.id, "green", "lime", "Bob")
+    classes.rename(small.id, "green", "lime", "Bob")
     answer = client.post("/api/label", json=body(small, one, "green"), headers=headers("Ann")).json()
     assert answer["label"] == "lime" and answer["notice"] == "“green” is called “lime” now." and one.id in answer["seqs"]
 
@@ -299,7 +299,7 @@ def test_a_label_on_an_old_view_is_refused_in_the_answer_that_says_who_came_firs
 def test_a_label_sent_twice_is_stored_once(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
     first, second = (client.post("/api/label", json=body(small, one, "green"), headers=headers()) for _ in range(2))
-    assert first.json() == second.json() and len(label.history(small.id, one.id)) == 2
+    assert first.json() == second.json() and len(labels.history(small.id, one.id)) == 2
 
 
 def test_an_unknown_class_image_or_dataset_is_an_error_in_words(client: TestClient, small: Dataset) -> None:
@@ -307,7 +307,7 @@ def test_an_unknown_class_image_or_dataset_is_an_error_in_words(client: TestClie
     for wrong in (body(small, one, "horse"), body(small, replace(one, id="f" * 16), "red"), body(small, one, "red") | {"dataset_id": 99}):
         answer = client.post("/api/label", json=wrong, headers=headers())
         assert answer.status_code == 404 and answer.json()["error"]["message"] and answer.json()["error"]["hint"]
-    assert len(label.history(small.id, one.id)) == 1
+    assert len(labels.history(small.id, one.id)) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"seen": {}}', b'{"seen": 1, "label": null, "dataset_id": 1, "operation": "x"}'])

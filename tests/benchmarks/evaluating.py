@@ -82,18 +82,18 @@ def judged(classes: int, n: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]
     return actual, np.where(rng.random(n) < 0.75, actual, other)
 
 
-def generate(name: str, classes: int, n: int) -> str:
+def generate(name: str, many: int, n: int) -> str:
     """A dataset of n validation images with thumbnails only, and a run that has judged them; returns the run's id."""
-    from core.data import images, ledger, store
+    from core.data import classes, images, labels, store
     from core.runs import runs
     from core.settings import settings
     from core.types import Image, Run, now
     from tests.benchmarks.labelling import thumbnails
 
     made, thumbs, at = store.create_dataset(name), thumbnails(64), now()
-    names = tuple(f"class {i:03d}" for i in range(classes))
-    ledger.add_classes(made.id, names)
-    actual, predicted = judged(classes, n)
+    names = tuple(f"class {i:03d}" for i in range(many))
+    classes.ensure(made.id, names)
+    actual, predicted = judged(many, n)
     pack = images.ThumbPack(settings().thumbs, made.id)
     for start in range(0, n, 5000):
         places = range(start, min(start + 5000, n))
@@ -102,13 +102,13 @@ def generate(name: str, classes: int, n: int) -> str:
             Image(f"{i:016x}", made.id, "jpg", 640, 480, 3, 9, "validation", f"{i:06d}.jpg", at, offset, len(thumb), names[actual[i]])
             for i, offset, thumb in zip(places, pack.append(some), some, strict=True)
         ]
-        ledger.add_images(made.id, rows, "generator", "import")
+        labels.add_images(made.id, rows, "generator", "import")
     snapshot = store.snapshot(made.id, 0)
-    run_id = f"{RUN[:-4]}{classes:04x}"
+    run_id = f"{RUN[:-4]}{many:04x}"
     counts = {"train": 0, "validation": n, "test": 0}
     run = Run(
         run_id,
-        f"Made up {classes}",
+        f"Made up {many}",
         made.id,
         name,
         params.run_config({"architecture": "linear"}),
@@ -122,11 +122,11 @@ def generate(name: str, classes: int, n: int) -> str:
     folder = settings().runs / run_id
     runs.create(folder, run, snapshot)
     runs.checkpoint(folder).touch()
-    rest = 0.4 / max(1, classes - 1)
+    rest = 0.4 / max(1, many - 1)
     with open(runs.predictions_path(folder), "w", encoding="utf-8") as f:  # row by row: 100 million numbers as objects would not fit
         f.write(",".join([*runs.FIXED, *names]) + "\n")
         for i in range(n):
-            shares = [f"{rest:.3g}"] * classes
+            shares = [f"{rest:.3g}"] * many
             shares[predicted[i]] = "0.6"
             f.write(f"{i:016x},validation,{names[actual[i]]},{names[predicted[i]]},0.6,{','.join(shares)}\n")
     runs.append(folder, runs.Ended("succeeded", 1, "", 1.0, at))

@@ -22,6 +22,8 @@ import psutil
 from PIL import Image as Pillow
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from core.data import labels
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.browser.conftest import CHROMIUM, FLAGS, Server
@@ -45,7 +47,7 @@ def thumbnails(count: int) -> list[bytes]:
 
 def generate(name: str, count: int, thumbs: list[bytes]) -> int:
     """A dataset of rows and thumbnails without originals: no page of the grid reads those. One image in ten has no label."""
-    from core.data import images, ledger, store
+    from core.data import images, store
     from core.settings import settings
     from core.types import Image, now
 
@@ -60,7 +62,7 @@ def generate(name: str, count: int, thumbs: list[bytes]) -> int:
             )
             for i, offset, thumb in zip(range(start, count), pack.append(some), some, strict=False)
         ]  # fmt: skip
-        ledger.add_images(made.id, rows, "generator", "import")
+        labels.add_images(made.id, rows, "generator", "import")
     return made.id
 
 
@@ -155,7 +157,7 @@ def main() -> None:
         s.bind(("127.0.0.1", 0))
         server = Server(Path(home), s.getsockname()[1])
         s.close()
-        from core.data import dataset, label
+        from core.data import dataset
 
         thumbs = thumbnails(2000)
         taken = seconds(lambda: generate("large", given.images, thumbs))
@@ -192,7 +194,7 @@ def main() -> None:
             bare = []
             for i in range(KEYS):
                 one = dataset.image(large.id, f"{60_000 % given.images + i:016x}")
-                bare.append(seconds(lambda one=one: label.apply(large.id, {one.id: one.label_seq}, "class 1", "bench")))
+                bare.append(seconds(lambda one=one: labels.apply(large.id, {one.id: one.label_seq}, "class 1", "bench")))
             print(f"key press to stored and shown: {middle(pressed) * 1000:.0f} ms, the commit alone {middle(bare) * 1000:.1f} ms", end="")
             print(f" ({middle(pressed) / middle(bare):.1f} x); limit 150 ms")
 
@@ -200,10 +202,10 @@ def main() -> None:
             for i in range(ROUNDS):
                 found = dataset.images_of(large.id, [f"{n:016x}" for n in range(1000)])
                 seen = {one.id: one.label_seq for one in found}
-                thousand.append(seconds(lambda seen=seen, i=i: label.apply(large.id, seen, CLASSES[i], "bench")))
+                thousand.append(seconds(lambda seen=seen, i=i: labels.apply(large.id, seen, CLASSES[i], "bench")))
                 some = list(dataset.images_of(large.id, [f"{n:016x}" for n in range(2000, 2050)]))
                 alone.append(
-                    20 * seconds(lambda some=some, i=i: [label.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some])
+                    20 * seconds(lambda some=some, i=i: [labels.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some])
                 )
             print(f"1,000 labels in one act: {middle(thousand):.2f} s, one after another {middle(alone):.2f} s", end="")
             print(f" ({middle(alone) / middle(thousand):.0f} x faster); limit 1 s")

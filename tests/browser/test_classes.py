@@ -39,13 +39,11 @@ def pets(server: Server, tmp_path: Path) -> str:
 def person(server: Server, pets: str) -> Callable[[str], None]:
     """Another person: code with d (the dataset) and give(label, n, to, by): n images of a label get another."""
     prelude = f"""
-from core.data import dataset
-from core.data import label
-from core.data import store
+from core.data import classes, dataset, labels, store
 d = dataset.find({pets!r})
 def give(old, n, new, by):
     some = store.browse(d.id, store.Filter(label=old), 0, n)
-    assert len(label.apply(d.id, {{i.id: i.label_seq for i in some}}, new, by).seqs) == n
+    assert len(labels.apply(d.id, {{i.id: i.label_seq for i in some}}, new, by).seqs) == n
 """
 
     def do(code: str) -> None:
@@ -140,7 +138,7 @@ def test_what_somebody_else_did_to_the_class_meanwhile_is_said_and_nothing_is_lo
     row(page, "dog").get_by_role("button", name="Edit").click()
     editor = page.locator(".st-key-class-editor")
     editor.get_by_role("textbox", name="Guideline").fill("Mine")
-    person("label.describe_class(d.id, 'dog', 'Theirs')")
+    person("classes.describe(d.id, 'dog', 'Theirs')")
     editor.get_by_role("button", name="Save guideline").click()
     expect(editor).to_contain_text("Somebody has changed this guideline since.")
     expect(row(page, "dog").locator(".class-row p")).to_have_text("Theirs")
@@ -148,7 +146,7 @@ def test_what_somebody_else_did_to_the_class_meanwhile_is_said_and_nothing_is_lo
     editor.get_by_role("button", name="Save guideline").click()
     expect(row(page, "dog").locator(".class-row p")).to_have_text("Mine")
     editor.get_by_role("textbox", name="Guideline").fill("A long text")
-    person("label.rename_class(d.id, 'dog', 'hound', 'Bob')")
+    person("classes.rename(d.id, 'dog', 'hound', 'Bob')")
     editor.get_by_role("button", name="Save guideline").click()
     expect(page.get_by_text("somebody has renamed, merged or retired it. Your guideline was not saved: A long text")).to_be_visible()
     settled(page)

@@ -147,7 +147,7 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
     server.core("import", str(tmp_path / "bare.zip"), "--name", "bare digits")
     made = stored(server, "SELECT id FROM datasets WHERE name = 'bare digits'")[0][0]
     total = stored(server, "SELECT count(*) FROM images WHERE dataset_id = ?", made)[0][0]
-    code = "import sys; from core.data import label; [label.add_class(int(sys.argv[1]), str(i)) for i in range(10)]"
+    code = "import sys; from core.data import classes; [classes.add(int(sys.argv[1]), str(i)) for i in range(10)]"
     subprocess.run([sys.executable, "-c", code, str(made)], cwd=ROOT, env={**os.environ, "LOUPE_HOME": str(server.home)}, check=True)
 
     pages = []

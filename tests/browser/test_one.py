@@ -17,33 +17,31 @@ from tests.browser.conftest import ROOT, Server, serving
 
 PREPARE = """
 import json, sys, uuid
-from core.data import dataset
-from core.data import label
-from core.data.dataset import Filter
+from core.data import dataset, labels
+from core.data.store import Filter
 found = dataset.find("digits")
 images = dataset.browse(found.id, Filter(), 1, 5000)[0]
 keep = int(sys.argv[1])
 for name, some in ((None, [i for i in images[:keep] if i.label]), ("0", [i for i in images[keep:] if not i.label])):
     if some:
-        label.apply(found.id, {i.id: i.label_seq for i in some}, name, "test", uuid.uuid4().hex)
+        labels.apply(found.id, {i.id: i.label_seq for i in some}, name, "test", uuid.uuid4().hex)
 flagged = [i for i in images if i.flagged]
 if flagged:
-    label.flag(found.id, {i.id: i.label_seq for i in flagged}, False, "test", uuid.uuid4().hex)
+    labels.flag(found.id, {i.id: i.label_seq for i in flagged}, False, "test", uuid.uuid4().hex)
 """
 LABELS = """
 import json
 from core.data import dataset
-from core.data.dataset import Filter
+from core.data.store import Filter
 print(json.dumps({i.source: i.label for i in dataset.browse(dataset.find("digits").id, Filter(), 1, 5000)[0]}))
 """
 BY_ANNA = """
 import sys, uuid
-from core.data import dataset
-from core.data import label
-from core.data.dataset import Filter
+from core.data import dataset, labels
+from core.data.store import Filter
 found = dataset.find("digits")
 image = next(i for i in dataset.browse(found.id, Filter(), 1, 5000)[0] if i.source == sys.argv[1])
-label.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)
+labels.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)
 """
 
 

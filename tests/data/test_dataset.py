@@ -20,7 +20,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core.data import dataset, images, label, schema, sources, store
+from core.data import classes, dataset, images, schema, sources, store
 from core.data.dataset import Filter, import_now
 from core.data.sources import Source, at, named
 from core.errors import Conflict, Invalid, NotFound
@@ -501,12 +501,12 @@ def test_a_deleted_dataset_comes_back_with_its_images(tmp_path: Path) -> None:
 
 def test_a_class_is_added_once() -> None:
     made = store.create_dataset("x")
-    assert label.add_class(made.id, " Cat ") == "Cat"
+    assert classes.add(made.id, " Cat ") == "Cat"
     with pytest.raises(Conflict):
-        label.add_class(made.id, "cat")
+        classes.add(made.id, "cat")
     for bad in ("", "a/b", "x" * 81, ".."):
         with pytest.raises(Invalid, match="name of a class"):
-            label.add_class(made.id, bad)
+            classes.add(made.id, bad)
 
 
 def test_an_upload_becomes_an_image_without_touching_the_database(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core.data import dataset, label, ledger, store
-from core.data.label import Which
+from core import names
+from core.data import claims, classes, dataset, labels, store
+from core.data.labels import Which
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Class, Dataset, LabelEvent, now
 
@@ -30,14 +31,14 @@ def seen(made: Dataset, chosen: list[str]) -> dict[str, int]:
 
 
 def give(made: Dataset, chosen: list[str], name: str | None, by: str = "Ann") -> None:
-    done = label.apply(made.id, seen(made, chosen), name, by)
+    done = labels.apply(made.id, seen(made, chosen), name, by)
     assert len(done.seqs) == len(chosen)
 
 
 def undo(made: Dataset, which: Which, by: str = "Eve") -> tuple[int, int]:
     """What undo says, after a look that it does what it said it would."""
-    said = label.count_undo(made.id, which)
-    done = label.undo(made.id, which, by, f"undo-{next(numbers)}")
+    said = labels.count_undo(made.id, which)
+    done = labels.undo(made.id, which, by, f"undo-{next(numbers)}")
     assert done == said
     return done.images, done.stay
 
@@ -47,11 +48,11 @@ def live(made: Dataset) -> tuple[str, ...]:
 
 
 def find(made: Dataset, name: str) -> Class:
-    return next(c for c in label.classes(made.id) if c.name == name)
+    return next(c for c in classes.of(made.id) if c.name == name)
 
 
 def trail(made: Dataset, image_id: str) -> list[LabelEvent]:
-    return label.history(made.id, image_id)
+    return labels.history(made.id, image_id)
 
 
 def words(made: Dataset, image_id: str) -> list[str | None]:
@@ -59,7 +60,7 @@ def words(made: Dataset, image_id: str) -> list[str | None]:
 
 
 def counts(made: Dataset) -> dict[str | None, int]:
-    return dict(Counter(store.labels(made.id).values()))
+    return dict(Counter(store.current_labels(made.id).values()))
 
 
 def pause() -> str:
@@ -75,9 +76,9 @@ def pause() -> str:
 
 def test_a_renamed_class_keeps_its_images_place_guideline_and_examples_and_history_keeps_the_words(small: Dataset) -> None:
     one = ids(small, "green")[0]
-    label.describe_class(small.id, "green", "  Like grass.\nNot like the sea. ")
-    label.set_example(small.id, "green", one, True)
-    assert label.rename_class(small.id, "green", " leaf ", "Ann") == "leaf"
+    classes.describe(small.id, "green", "  Like grass.\nNot like the sea. ")
+    classes.set_example(small.id, "green", one, True)
+    assert classes.rename(small.id, "green", " leaf ", "Ann") == "leaf"
     assert live(small) == ("blue", "leaf", "red") and counts(small) == {"blue": 8, "leaf": 8, "red": 8}
     assert find(small, "leaf") == Class("leaf", "Like grass.\nNot like the sea.", None, (one,), ())
     assert words(small, one) == ["green"]
@@ -86,71 +87,71 @@ def test_a_renamed_class_keeps_its_images_place_guideline_and_examples_and_histo
 @pytest.mark.parametrize("taken", ["red", "RED", "red "])
 def test_a_class_cannot_take_the_name_of_another_and_nothing_changes(small: Dataset, taken: str) -> None:
     with pytest.raises(Conflict, match="“red” already"):
-        label.rename_class(small.id, "green", taken, "Ann")
+        classes.rename(small.id, "green", taken, "Ann")
     assert counts(small) == {"blue": 8, "green": 8, "red": 8}
 
 
 def test_a_class_may_change_its_case_and_a_second_click_says_that_it_was_done(small: Dataset) -> None:
-    label.rename_class(small.id, "green", "Green", "Ann")
+    classes.rename(small.id, "green", "Green", "Ann")
     assert live(small) == ("blue", "Green", "red")
     with pytest.raises(NotFound, match="no class “green” any more"):
-        label.rename_class(small.id, "green", "Green", "Ann")
+        classes.rename(small.id, "green", "Green", "Ann")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 81, "two\nlines"])
 def test_a_name_that_a_folder_could_not_have_is_refused(small: Dataset, name: str) -> None:
     with pytest.raises(Invalid):
-        label.add_class(small.id, name)
+        classes.add(small.id, name)
     with pytest.raises(Invalid):
-        label.rename_class(small.id, "red", name, "Ann")
+        classes.rename(small.id, "red", name, "Ann")
     assert live(small) == ("blue", "green", "red")
 
 
 def test_a_label_from_a_page_drawn_before_a_rename_or_merge_is_stored_under_todays_name(small: Dataset) -> None:
     one = ids(small, "red")[0]
-    label.rename_class(small.id, "green", "leaf", "Bob")
-    done = label.apply(small.id, seen(small, [one]), "green", "Ann")
+    classes.rename(small.id, "green", "leaf", "Bob")
+    done = labels.apply(small.id, seen(small, [one]), "green", "Ann")
     assert done.label == "leaf" and done.notice == "“green” is called “leaf” now."
-    label.rename_class(small.id, "leaf", "grass", "Bob")
-    assert label.merge_class(small.id, "grass", "blue", "Bob") == 9
+    classes.rename(small.id, "leaf", "grass", "Bob")
+    assert classes.merge(small.id, "grass", "blue", "Bob") == 9
     for old in ("green", "leaf", "grass"):
-        assert label.apply(small.id, seen(small, [one]), old, "Ann").label == "blue"
-    assert label.apply(small.id, seen(small, [one]), "blue", "Ann").notice == ""
+        assert labels.apply(small.id, seen(small, [one]), old, "Ann").label == "blue"
+    assert labels.apply(small.id, seen(small, [one]), "blue", "Ann").notice == ""
 
 
 def test_a_retired_class_is_not_given_any_more_and_nothing_is_lost(small: Dataset) -> None:
-    assert label.retire_class(small.id, "green", "Bob") == 8
+    assert classes.retire(small.id, "green", "Bob") == 8
     one = ids(small, "red")[0]
     with pytest.raises(NotFound, match="“green” was retired"):
-        label.apply(small.id, seen(small, [one]), "green", "Ann")
+        labels.apply(small.id, seen(small, [one]), "green", "Ann")
     assert live(small) == ("blue", "red") and counts(small) == {"blue": 8, "red": 8, None: 8}
     with pytest.raises(Conflict, match="retired already"):
-        label.retire_class(small.id, "green", "Bob")
-    assert [label.retire_class(small.id, "blue", "Bob", "click") for _ in range(2)] == [8, 8]
-    label.restore_class(small.id, "blue", "Bob")
+        classes.retire(small.id, "green", "Bob")
+    assert [classes.retire(small.id, "blue", "Bob", "click") for _ in range(2)] == [8, 8]
+    classes.restore(small.id, "blue", "Bob")
     with pytest.raises(Conflict, match="“green” was retired"):
-        label.add_class(small.id, "Green")
+        classes.add(small.id, "Green")
 
 
 def test_a_class_that_was_merged_brought_back_and_retired_is_refused_not_merged_again(small: Dataset) -> None:
-    label.merge_class(small.id, "green", "blue", "Bob")
-    label.restore_class(small.id, "green", "Bob")
-    label.retire_class(small.id, "green", "Bob")
+    classes.merge(small.id, "green", "blue", "Bob")
+    classes.restore(small.id, "green", "Bob")
+    classes.retire(small.id, "green", "Bob")
     one = ids(small, "red")[0]
     with pytest.raises(NotFound, match="“green” was retired"):
-        label.apply(small.id, seen(small, [one]), "green", "Ann")
+        labels.apply(small.id, seen(small, [one]), "green", "Ann")
 
 
 @pytest.mark.parametrize("into", ["blue", None])
 def test_a_merge_and_a_retirement_are_undone_by_taking_back_their_act(small: Dataset, into: str | None) -> None:
     greens = ids(small, "green")
     if into:
-        label.merge_class(small.id, "green", into, "Bob")
+        classes.merge(small.id, "green", into, "Bob")
     else:
-        label.retire_class(small.id, "green", "Bob")
-    act = label.acts(small.id, Which(), 1)[0][0]
+        classes.retire(small.id, "green", "Bob")
+    act = labels.acts(small.id, Which(), 1)[0][0]
     assert (act.source, act.by, act.images, act.label) == ("merge" if into else "retire", "Bob", 8, into)
-    assert undo(small, label.which(act)) == (8, 0)
+    assert undo(small, labels.which(act)) == (8, 0)
     assert sorted(ids(small, "green")) == sorted(greens) and live(small) == ("blue", "green", "red")
 
 
@@ -158,73 +159,73 @@ def test_a_merge_and_a_retirement_are_undone_by_taking_back_their_act(small: Dat
 def test_bringing_a_class_back_gives_it_to_the_images_nobody_has_labelled_since(small: Dataset, into: str | None) -> None:
     greens = ids(small, "green")
     if into:
-        label.merge_class(small.id, "green", into, "Bob")
+        classes.merge(small.id, "green", into, "Bob")
     else:
-        label.retire_class(small.id, "green", "Bob")
+        classes.retire(small.id, "green", "Bob")
     give(small, greens[:3], "red")
-    assert label.restorable(small.id) == {"green": 5}
-    assert label.restore_class(small.id, "green", "Eve") == 5
-    assert label.restorable(small.id) == {} and counts(small) == {"blue": 8, "green": 5, "red": 11}
-    assert label.restore_class(small.id, "green", "Eve") == 0  # a second click
+    assert classes.restorable(small.id) == {"green": 5}
+    assert classes.restore(small.id, "green", "Eve") == 5
+    assert classes.restorable(small.id) == {} and counts(small) == {"blue": 8, "green": 5, "red": 11}
+    assert classes.restore(small.id, "green", "Eve") == 0  # a second click
     assert words(small, greens[5]) == ["green", into, "green"]
     with pytest.raises(NotFound, match="no class “pink”"):
-        label.restore_class(small.id, "pink", "Eve")
+        classes.restore(small.id, "pink", "Eve")
 
 
 def test_a_class_cannot_be_merged_into_itself_or_into_one_that_is_gone(small: Dataset) -> None:
     with pytest.raises(Invalid, match="into itself"):
-        label.merge_class(small.id, "green", "green", "Ann")
-    label.retire_class(small.id, "red", "Ann")
+        classes.merge(small.id, "green", "green", "Ann")
+    classes.retire(small.id, "red", "Ann")
     with pytest.raises(NotFound, match="“red” was retired"):
-        label.merge_class(small.id, "green", "red", "Ann")
+        classes.merge(small.id, "green", "red", "Ann")
     assert counts(small) == {"blue": 8, "green": 8, None: 8}
 
 
 def test_classes_are_reordered_and_those_not_named_stay_behind(small: Dataset) -> None:
-    label.order_classes(small.id, ["red", "green", "pink"])
+    classes.order(small.id, ["red", "green", "pink"])
     assert live(small) == ("red", "green", "blue")
-    label.retire_class(small.id, "red", "Ann")
-    assert [c.name for c in label.classes(small.id)] == ["green", "blue", "red"]
-    label.restore_class(small.id, "red", "Ann")
+    classes.retire(small.id, "red", "Ann")
+    assert [c.name for c in classes.of(small.id)] == ["green", "blue", "red"]
+    classes.restore(small.id, "red", "Ann")
     assert live(small) == ("red", "green", "blue")
 
 
 def test_a_guideline_has_a_limit_and_needs_a_class(small: Dataset) -> None:
-    label.describe_class(small.id, "red", "x" * label.MAX_GUIDELINE)
+    classes.describe(small.id, "red", "x" * names.MAX_GUIDELINE)
     with pytest.raises(Invalid, match="2,001 characters"):
-        label.describe_class(small.id, "red", "x" * (label.MAX_GUIDELINE + 1))
-    assert find(small, "red").guideline == "x" * label.MAX_GUIDELINE
+        classes.describe(small.id, "red", "x" * (names.MAX_GUIDELINE + 1))
+    assert find(small, "red").guideline == "x" * names.MAX_GUIDELINE
     with pytest.raises(NotFound, match="no class “pink”"):
-        label.describe_class(small.id, "pink", "warm")
+        classes.describe(small.id, "pink", "warm")
 
 
 def test_a_guideline_that_somebody_has_changed_since_is_not_overwritten_unseen(small: Dataset) -> None:
-    label.describe_class(small.id, "red", "Bob's", seen="")
-    label.describe_class(small.id, "red", "Bob's", seen="")  # a second click
+    classes.describe(small.id, "red", "Bob's", seen="")
+    classes.describe(small.id, "red", "Bob's", seen="")  # a second click
     with pytest.raises(Conflict, match="changed this guideline since"):
-        label.describe_class(small.id, "red", "Ann's", seen="")
+        classes.describe(small.id, "red", "Ann's", seen="")
     assert find(small, "red").guideline == "Bob's"
-    label.describe_class(small.id, "red", "Ann's", seen="Bob's")
+    classes.describe(small.id, "red", "Ann's", seen="Bob's")
     assert find(small, "red").guideline == "Ann's"
 
 
 def test_an_image_is_an_accepted_or_a_rejected_example_never_both_and_their_number_is_limited(small: Dataset) -> None:
     reds = ids(small, "red") + ids(small, "blue")
-    label.set_example(small.id, "red", reds[0], True)
-    label.set_example(small.id, "red", reds[0], False)
+    classes.set_example(small.id, "red", reds[0], True)
+    classes.set_example(small.id, "red", reds[0], False)
     assert (find(small, "red").accepted, find(small, "red").rejected) == ((), (reds[0],))
-    label.set_example(small.id, "red", reds[0], None)
+    classes.set_example(small.id, "red", reds[0], None)
     assert (find(small, "red").accepted, find(small, "red").rejected) == ((), ())
-    for image_id in reds[: label.MAX_EXAMPLES]:
-        label.set_example(small.id, "red", image_id, True)
-    label.set_example(small.id, "red", reds[0], True)  # a second click
+    for image_id in reds[: names.MAX_EXAMPLES]:
+        classes.set_example(small.id, "red", image_id, True)
+    classes.set_example(small.id, "red", reds[0], True)  # a second click
     with pytest.raises(Invalid, match="12 such examples already"):
-        label.set_example(small.id, "red", reds[13], True)
-    label.set_example(small.id, "red", reds[13], False)
+        classes.set_example(small.id, "red", reds[13], True)
+    classes.set_example(small.id, "red", reds[13], False)
     with pytest.raises(NotFound, match="not in this dataset"):
-        label.set_example(small.id, "red", "f" * 16, False)
+        classes.set_example(small.id, "red", "f" * 16, False)
     with pytest.raises(NotFound, match="no class “pink”"):
-        label.set_example(small.id, "pink", reds[0], True)
+        classes.set_example(small.id, "pink", reds[0], True)
 
 
 # Taking back
@@ -233,24 +234,24 @@ def test_an_image_is_an_accepted_or_a_rejected_example_never_both_and_their_numb
 def test_one_act_is_taken_back_and_the_taking_back_too(small: Dataset) -> None:
     some = ids(small, "red")[:3] + ids(small, "blue")[:2]
     give(small, some, "green")
-    act = label.acts(small.id, Which(), 1)[0][0]
+    act = labels.acts(small.id, Which(), 1)[0][0]
     assert (act.by, act.source, act.label, act.images, act.mixed, act.standing) == ("Ann", "manual", "green", 5, False, 5)
-    assert label.images_of(small.id, act, 10) == some and label.images_of(small.id, act, 2) == some[:2]
-    assert undo(small, label.which(act)) == (5, 0)
+    assert labels.images_of(small.id, act, 10) == some and labels.images_of(small.id, act, 2) == some[:2]
+    assert undo(small, labels.which(act)) == (5, 0)
     assert counts(small) == {"blue": 8, "green": 8, "red": 8}
-    back, taken = label.acts(small.id, Which(), 1)[0][:2]
+    back, taken = labels.acts(small.id, Which(), 1)[0][:2]
     assert taken == replace(act, standing=0)
     assert (back.by, back.source, back.images, back.mixed) == ("Eve", "undo", 5, True)
-    assert undo(small, label.which(back)) == (5, 0)
+    assert undo(small, labels.which(back)) == (5, 0)
     assert counts(small) == {"blue": 6, "green": 13, "red": 5}
 
 
 def test_taking_back_twice_with_one_operation_is_done_once(small: Dataset) -> None:
     some = ids(small, "red")[:3]
     give(small, some, "green")
-    which = label.which(label.acts(small.id, Which(), 1)[0][0])
-    assert [label.undo(small.id, which, "Eve", "click").images for _ in range(2)] == [3, 3]
-    assert [len(label.history(small.id, i)) for i in some] == [3, 3, 3]
+    which = labels.which(labels.acts(small.id, Which(), 1)[0][0])
+    assert [labels.undo(small.id, which, "Eve", "click").images for _ in range(2)] == [3, 3]
+    assert [len(labels.history(small.id, i)) for i in some] == [3, 3, 3]
     assert undo(small, which) == (0, 3)  # another click later finds nothing left
 
 
@@ -265,24 +266,24 @@ def test_what_others_changed_since_stays_and_is_counted(small: Dataset) -> None:
     until = pause()
     give(small, reds[6:7], "green")
     assert undo(small, Which(by="Ann", since=since, until=until)) == (3, 1)
-    found = store.labels(small.id)
+    found = store.current_labels(small.id)
     assert [found[i] for i in reds] == ["blue", "red", "blue", "red", "red", "blue", "green", "red"]
 
 
 def test_after_a_rename_taking_back_gives_todays_name(small: Dataset) -> None:
     reds = ids(small, "red")
     give(small, reds[:2], "green")
-    act = label.acts(small.id, Which(), 1)[0][0]
-    label.rename_class(small.id, "red", "crimson", "Bob")
-    label.rename_class(small.id, "green", "leaf", "Bob")
-    assert undo(small, label.which(act)) == (2, 0)
+    act = labels.acts(small.id, Which(), 1)[0][0]
+    classes.rename(small.id, "red", "crimson", "Bob")
+    classes.rename(small.id, "green", "leaf", "Bob")
+    assert undo(small, labels.which(act)) == (2, 0)
     assert counts(small) == {"blue": 8, "leaf": 8, "crimson": 8}
-    event = label.history(small.id, reds[0])[0]
+    event = labels.history(small.id, reds[0])[0]
     assert (event.label, event.previous) == ("crimson", "leaf")
 
 
 def test_taking_back_an_import_takes_the_labels_and_leaves_the_images(small: Dataset) -> None:
-    found, total = label.acts(small.id, Which(), 1)
+    found, total = labels.acts(small.id, Which(), 1)
     assert total == 1 and (found[0].source, found[0].images, found[0].mixed) == ("import", 24, True)
     assert undo(small, Which(by="tester")) == (24, 0)
     assert dataset.totals(small.id) == (24, 0)
@@ -293,12 +294,12 @@ def test_acts_are_paged_newest_first_and_filtered_by_person_and_time(small: Data
     for i, image_id in enumerate(ids(small, "red")[:5]):
         give(small, [image_id], "green", "Ann" if i % 2 else "Bob")
         between.append(pause())
-    first, total = label.acts(small.id, Which(), 1, 4)
-    second, _ = label.acts(small.id, Which(), 2, 4)
+    first, total = labels.acts(small.id, Which(), 1, 4)
+    second, _ = labels.acts(small.id, Which(), 2, 4)
     assert total == 6 and [a.by for a in first + second] == ["Bob", "Ann", "Bob", "Ann", "Bob", "tester"]
-    assert label.acts(small.id, Which(by="Ann"), 1)[1] == 2
-    assert label.acts(small.id, Which(since=between[1], until=between[3]), 1)[1] == 2
-    assert label.people(small.id) == ["Ann", "Bob", "tester"]
+    assert labels.acts(small.id, Which(by="Ann"), 1)[1] == 2
+    assert labels.acts(small.id, Which(since=between[1], until=between[3]), 1)[1] == 2
+    assert labels.people(small.id) == ["Ann", "Bob", "tester"]
 
 
 # Flags
@@ -306,54 +307,54 @@ def test_acts_are_paged_newest_first_and_filtered_by_person_and_time(small: Data
 
 def test_a_flag_is_set_taken_away_undone_and_stands_in_the_history(small: Dataset) -> None:
     reds = ids(small, "red")
-    label.flag(small.id, seen(small, reds[:2]), True, "Ann")
-    assert label.flagged(small.id) == {"red": 2} and store.count(small.id, store.Filter(flagged=True)) == 2
+    labels.flag(small.id, seen(small, reds[:2]), True, "Ann")
+    assert labels.flagged(small.id) == {"red": 2} and store.count(small.id, store.Filter(flagged=True)) == 2
     event = trail(small, reds[0])[0]
     assert (event.source, event.label, event.by) == ("flag", "red", "Ann")
-    label.flag(small.id, seen(small, reds[:1]), False, "Bob")
-    assert label.flagged(small.id) == {"red": 1}
+    labels.flag(small.id, seen(small, reds[:1]), False, "Bob")
+    assert labels.flagged(small.id) == {"red": 1}
     assert undo(small, Which(by="Bob")) == (1, 0)
-    assert label.flagged(small.id) == {"red": 2}
+    assert labels.flagged(small.id) == {"red": 2}
     assert undo(small, Which(by="Ann")) == (1, 1)  # the other one was changed since
-    assert label.flagged(small.id) == {"red": 1} and counts(small)["red"] == 8
+    assert labels.flagged(small.id) == {"red": 1} and counts(small)["red"] == 8
 
 
 def test_taking_back_a_second_flag_leaves_the_first(small: Dataset) -> None:
     one = ids(small, "red")[:1]
-    label.flag(small.id, seen(small, one), True, "Ann")
-    label.flag(small.id, seen(small, one), True, "Bob")
+    labels.flag(small.id, seen(small, one), True, "Ann")
+    labels.flag(small.id, seen(small, one), True, "Bob")
     assert undo(small, Which(by="Bob")) == (0, 0)  # it changed nothing
-    assert label.flagged(small.id) == {"red": 1}
+    assert labels.flagged(small.id) == {"red": 1}
 
 
 def test_a_label_is_taken_back_although_somebody_has_flagged_it_since(small: Dataset) -> None:
     three = ids(small, "red")[:3]
     give(small, three, "blue", "Bob")
-    label.flag(small.id, seen(small, three[:1]), True, "Anna")
+    labels.flag(small.id, seen(small, three[:1]), True, "Anna")
     assert undo(small, Which(by="Bob")) == (3, 0)
-    assert {i.label for i in store.get_images(small.id, three)} == {"red"} and label.flagged(small.id) == {"red": 1}
+    assert {i.label for i in store.get_images(small.id, three)} == {"red"} and labels.flagged(small.id) == {"red": 1}
     assert undo(small, Which(by="Bob")) == (0, 3)  # by now it is what Eve has given back
 
 
 def test_a_class_that_is_brought_back_comes_back_to_flagged_images_too(small: Dataset) -> None:
     red = ids(small, "red")
-    label.retire_class(small.id, "red", "Ann")
-    label.flag(small.id, seen(small, red[:1]), True, "Bob")
-    assert label.restorable(small.id) == {"red": len(red)} and label.restore_class(small.id, "red", "Ann") == len(red)
+    classes.retire(small.id, "red", "Ann")
+    labels.flag(small.id, seen(small, red[:1]), True, "Bob")
+    assert classes.restorable(small.id) == {"red": len(red)} and classes.restore(small.id, "red", "Ann") == len(red)
 
 
 def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_them(
     small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = unlabelled(small)[:8]
-    assert label.deal(small.id, "a", every, 4) == every[:4] and label.held_by_others(small.id, "b") == 4
+    assert claims.deal(small.id, "a", every, 4) == every[:4] and claims.held_by_others(small.id, "b") == 4
     give(small, every[:1], "blue")
-    assert label.held_by_others(small.id, "b") == 3
+    assert claims.held_by_others(small.id, "b") == 3
     monkeypatch.setattr(store, "GRACE_SECONDS", 0.2)
-    assert label.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
-    assert label.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
+    assert claims.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
+    assert claims.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
     time.sleep(0.25)
-    assert label.deal(small.id, "b", every, 4, keep=every[6:7]) == [*every[1:3], *every[6:8]]
+    assert claims.deal(small.id, "b", every, 4, keep=every[6:7]) == [*every[1:3], *every[6:8]]
 
 
 def unlabelled(made: Dataset) -> list[str]:
@@ -366,16 +367,16 @@ def unlabelled(made: Dataset) -> list[str]:
 def test_an_operation_cannot_pretend_to_be_an_imported_event(small: Dataset) -> None:
     one = ids(small, "red")[:1]
     with pytest.raises(Invalid):
-        label.apply(small.id, seen(small, one), "blue", "Eve", "past x")
+        labels.apply(small.id, seen(small, one), "blue", "Eve", "past x")
 
 
 def test_a_label_leaves_the_flag_and_a_flag_on_an_old_view_is_refused(small: Dataset) -> None:
     one = ids(small, "red")[:1]
     old = seen(small, one)
-    label.flag(small.id, old, True, "Ann")
+    labels.flag(small.id, old, True, "Ann")
     give(small, one, "blue")
-    assert label.flagged(small.id) == {"blue": 1}
-    refused = label.flag(small.id, old, False, "Bob").refused[one[0]]
+    assert labels.flagged(small.id) == {"blue": 1}
+    refused = labels.flag(small.id, old, False, "Bob").refused[one[0]]
     assert refused.flagged and refused.by == "Ann"
 
 
@@ -385,24 +386,24 @@ def test_a_label_leaves_the_flag_and_a_flag_on_an_old_view_is_refused(small: Dat
 def test_an_image_goes_back_to_before_any_of_its_events_in_todays_words(small: Dataset) -> None:
     one = ids(small, "red")[0]
     give(small, [one], "blue")
-    label.flag(small.id, seen(small, [one]), True, "Ann")
+    labels.flag(small.id, seen(small, [one]), True, "Ann")
     give(small, [one], "green")
-    label.rename_class(small.id, "red", "crimson", "Bob")
+    classes.rename(small.id, "red", "crimson", "Bob")
     to_green, flag, to_blue, first = trail(small, one)
     for event, expected in ((to_green, ("blue", True)), (flag, ("blue", False)), (to_blue, ("crimson", False)), (first, (None, False))):
         image = store.get_image(small.id, one)
-        label.go_back(small.id, image, event, "Eve")
-        label.go_back(small.id, image, event, "Eve")  # a second click on the same page
+        labels.go_back(small.id, image, event, "Eve")
+        labels.go_back(small.id, image, event, "Eve")  # a second click on the same page
         image = store.get_image(small.id, one)
         assert (image.label, image.flagged) == expected
-        assert not label.go_back(small.id, image, event, "Eve").seqs  # nothing left to do
+        assert not labels.go_back(small.id, image, event, "Eve").seqs  # nothing left to do
     assert len(trail(small, one)) == 8
 
 
 def test_going_back_over_a_merge_offers_the_class_again(small: Dataset) -> None:
     one = ids(small, "green")[0]
-    label.merge_class(small.id, "green", "blue", "Bob")
-    label.go_back(small.id, store.get_image(small.id, one), trail(small, one)[0], "Eve")
+    classes.merge(small.id, "green", "blue", "Bob")
+    labels.go_back(small.id, store.get_image(small.id, one), trail(small, one)[0], "Eve")
     assert ids(small, "green") == [one] and live(small) == ("blue", "green", "red")
 
 
@@ -411,9 +412,9 @@ def test_going_back_on_an_old_view_is_a_conflict_that_says_who(small: Dataset) -
     image, event = store.get_image(small.id, one), trail(small, one)[0]
     give(small, [one], "blue", "Bob")
     with pytest.raises(Conflict, match="Bob has changed this image since"):
-        label.go_back(small.id, image, event, "Eve")
+        labels.go_back(small.id, image, event, "Eve")
     with pytest.raises(NotFound, match="not in the image's history"):
-        label.go_back(small.id, image, replace(event, seq=10**6), "Eve")
+        labels.go_back(small.id, image, replace(event, seq=10**6), "Eve")
     assert store.get_image(small.id, one).label == "blue"
 
 
@@ -422,11 +423,11 @@ def test_going_back_on_an_old_view_is_a_conflict_that_says_who(small: Dataset) -
 
 def test_two_sessions_never_hold_the_same_image(small: Dataset) -> None:
     every = unlabelled(small)
-    first = label.deal(small.id, "a", every, 5)
-    assert first == every[:5] and label.deal(small.id, "a", every, 5, keep=first) == first
-    assert label.deal(small.id, "b", every, 5) == every[5:10]
-    label.release(small.id, "a")
-    assert label.deal(small.id, "b", every, 3) == first[:3]
+    first = claims.deal(small.id, "a", every, 5)
+    assert first == every[:5] and claims.deal(small.id, "a", every, 5, keep=first) == first
+    assert claims.deal(small.id, "b", every, 5) == every[5:10]
+    claims.release(small.id, "a")
+    assert claims.deal(small.id, "b", every, 3) == first[:3]
 
 
 def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
@@ -434,7 +435,7 @@ def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
     got: dict[str, list[str]] = {}
 
     def ask(session: str) -> None:
-        got[session] = label.deal(small.id, session, every, 3)
+        got[session] = claims.deal(small.id, session, every, 3)
 
     threads = [threading.Thread(target=ask, args=(f"s{i}",)) for i in range(8)]
     for t in threads:
@@ -447,17 +448,17 @@ def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
 def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     every = unlabelled(small)
     monkeypatch.setattr(store, "CLAIM_SECONDS", 0.05)
-    gone = label.deal(small.id, "gone", every, 2)
-    label.deal(small.id, "here", every, 2)
+    gone = claims.deal(small.id, "gone", every, 2)
+    claims.deal(small.id, "here", every, 2)
     monkeypatch.setattr(store, "CLAIM_SECONDS", 60)
-    label.renew(small.id, "here")
+    claims.renew(small.id, "here")
     time.sleep(0.06)
-    assert label.deal(small.id, "new", every, 4) == gone + every[4:6]
+    assert claims.deal(small.id, "new", every, 4) == gone + every[4:6]
 
 
 def test_twenty_people_at_once_lose_no_label_and_store_none_twice(small: Dataset) -> None:
     every = [i.id for i in store.all_images(small.id)]
-    before = len(ledger.all_events(small.id))
+    before = len(labels.all_events(small.id))
     done: list[tuple[str, int]] = []
     lock = threading.Lock()
 
@@ -465,8 +466,8 @@ def test_twenty_people_at_once_lose_no_label_and_store_none_twice(small: Dataset
         for step in range(3):
             one = every[(number + step) % len(every)]
             act = f"{number}-{step}"
-            result = label.apply(small.id, seen(small, [one]), "red" if step % 2 else "blue", f"P{number}", act)
-            again = label.apply(small.id, seen(small, [one]), "green", f"P{number}", act) if result.seqs else result
+            result = labels.apply(small.id, seen(small, [one]), "red" if step % 2 else "blue", f"P{number}", act)
+            again = labels.apply(small.id, seen(small, [one]), "green", f"P{number}", act) if result.seqs else result
             assert again.seqs == result.seqs
             with lock:
                 done.extend(result.seqs.items())
@@ -476,28 +477,28 @@ def test_twenty_people_at_once_lose_no_label_and_store_none_twice(small: Dataset
         t.start()
     for t in threads:
         t.join()
-    events = ledger.all_events(small.id)[before:]
+    events = labels.all_events(small.id)[before:]
     assert {(e.image_id, e.seq) for e in events} == set(done) and len(events) == len(done) >= 24
-    last = {e.image_id: (e.label, e.seq) for e in ledger.all_events(small.id)}
+    last = {e.image_id: (e.label, e.seq) for e in labels.all_events(small.id)}
     assert {i.id: (i.label, i.label_seq) for i in store.all_images(small.id)} == last
 
 
 def test_the_feed_tells_what_changed_after_a_seq_oldest_first(small: Dataset) -> None:
-    newest, nothing = label.changes(small.id, -1)
-    assert nothing == [] and label.changes(small.id, newest) == (newest, [])
+    newest, nothing = labels.changes(small.id, -1)
+    assert nothing == [] and labels.changes(small.id, newest) == (newest, [])
     reds = ids(small, "red")
     give(small, reds[:2], "blue")
-    label.flag(small.id, seen(small, reds[2:3]), True, "Bob")
+    labels.flag(small.id, seen(small, reds[2:3]), True, "Bob")
     give(small, reds[:1], "green")
-    last, found = label.changes(small.id, newest)
+    last, found = labels.changes(small.id, newest)
     assert [(c.id, c.label, c.by, c.flagged) for c in found] == [
         (reds[1], "blue", "Ann", False),
         (reds[2], "red", "Bob", True),
         (reds[0], "green", "Ann", False),
     ]
     assert last == found[-1].seq and [c.seq for c in found] == sorted(c.seq for c in found)
-    assert [c.id for c in ledger.changes(small.id, newest, 2)[1]] == [reds[1], reds[2]]
-    assert label.changes(small.id, found[1].seq)[1] == found[2:]
+    assert [c.id for c in labels.changes(small.id, newest, 2)[1]] == [reds[1], reds[2]]
+    assert labels.changes(small.id, found[1].seq)[1] == found[2:]
 
 
 # A database of the version before
@@ -528,13 +529,13 @@ def test_a_database_of_the_version_before_opens_with_every_label_and_can_do_what
     with sqlite3.connect(home / "loupe.db") as old:
         old.executescript(OLD)
     found = store.get_dataset(1)
-    assert found.classes == ("cat", "dog") and label.classes(1) == [Class("cat"), Class("dog")]
+    assert found.classes == ("cat", "dog") and classes.of(1) == [Class("cat"), Class("dog")]
     a, b = store.all_images(1)
     assert (a.label, a.label_seq, a.flagged, b.label) == ("cat", 1, False, None)
-    label.flag(1, {a.id: 1}, True, "Bob")
-    label.describe_class(1, "cat", "meows")
-    label.merge_class(1, "cat", "dog", "Bob")
-    assert [e.label for e in label.history(1, a.id)] == ["dog", "cat", "cat"]
+    labels.flag(1, {a.id: 1}, True, "Bob")
+    classes.describe(1, "cat", "meows")
+    classes.merge(1, "cat", "dog", "Bob")
+    assert [e.label for e in labels.history(1, a.id)] == ["dog", "cat", "cat"]
     assert undo(found, Which(by="Bob")) == (1, 0)
     assert store.get_image(1, a.id).label == "cat" and not store.get_image(1, a.id).flagged
-    assert label.deal(1, "s", [a.id, b.id], 2) == [b.id]  # only what has no label
+    assert claims.deal(1, "s", [a.id, b.id], 2) == [b.id]  # only what has no label

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data import dataset, label, ledger, schema, store
+from core.data import classes, dataset, events, labels, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Split, now
@@ -30,7 +30,7 @@ def dataset_with(name: str, *rows: tuple[str | None, Split, int]) -> Dataset:
     """A dataset with so many images of each (label, split)."""
     made = store.create_dataset(name)
     new = [image(made.id, 0, text, split) for text, split, n in rows for _ in range(n)]
-    ledger.add_images(made.id, [replace(i, id=f"{k:016x}") for k, i in enumerate(new)], "tester", "import")
+    labels.add_images(made.id, [replace(i, id=f"{k:016x}") for k, i in enumerate(new)], "tester", "import")
     return store.get_dataset(made.id)
 
 
@@ -59,19 +59,19 @@ def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path
 
 
 def test_a_transaction_that_fails_leaves_nothing(cats: Dataset) -> None:
-    before = ledger.history(cats.id, f"{0:016x}")
+    before = labels.history(cats.id, f"{0:016x}")
     with pytest.raises(RuntimeError), schema.writing() as c:
-        ledger.append(c, cats.id, [ledger.Change(f"{0:016x}", "dog", "cat")], "Ann", "manual")
+        events.append(c, cats.id, [events.Change(f"{0:016x}", "dog", "cat")], "Ann", "manual")
         raise RuntimeError
-    assert ledger.history(cats.id, f"{0:016x}") == before
+    assert labels.history(cats.id, f"{0:016x}") == before
 
 
 def test_of_many_images_those_that_are_gone_are_named_and_the_others_are_labelled(cats: Dataset) -> None:
     one = f"{0:016x}"
-    done = label.apply(cats.id, {one: current(cats, one)[1], "f" * 16: 0}, "dog", "Ann")
+    done = labels.apply(cats.id, {one: current(cats, one)[1], "f" * 16: 0}, "dog", "Ann")
     assert done.missing == ("f" * 16,) and list(done.seqs) == [one] and current(cats, one)[0] == "dog"
     with pytest.raises(NotFound, match="not in this dataset any more"):
-        label.apply(cats.id, {"f" * 16: 0}, "dog", "Ann")
+        labels.apply(cats.id, {"f" * 16: 0}, "dog", "Ann")
 
 
 # Labels
@@ -79,8 +79,8 @@ def test_of_many_images_those_that_are_gone_are_named_and_the_others_are_labelle
 
 def test_a_label_is_an_event_that_says_who_what_and_what_it_was_before(cats: Dataset) -> None:
     one = f"{0:016x}"
-    done = label.apply(cats.id, {one: current(cats, one)[1]}, "dog", "Ann")
-    last = ledger.history(cats.id, one)[0]
+    done = labels.apply(cats.id, {one: current(cats, one)[1]}, "dog", "Ann")
+    last = labels.history(cats.id, one)[0]
     assert (last.seq, last.label, last.previous, last.by, last.source) == (done.seqs[one], "dog", "cat", "Ann", "manual")
     assert current(cats, one) == ("dog", done.seqs[one])
 
@@ -88,49 +88,49 @@ def test_a_label_is_an_event_that_says_who_what_and_what_it_was_before(cats: Dat
 def test_a_label_given_on_an_old_view_is_refused_and_overwrites_nothing(cats: Dataset) -> None:
     one, other = f"{0:016x}", f"{1:016x}"
     seen = {i: current(cats, i)[1] for i in (one, other)}
-    first = label.apply(cats.id, {one: seen[one]}, "dog", "Ann")
-    second = label.apply(cats.id, seen, None, "Bob")
+    first = labels.apply(cats.id, {one: seen[one]}, "dog", "Ann")
+    second = labels.apply(cats.id, seen, None, "Bob")
     assert list(second.seqs) == [other]
     refused = second.refused[one]
     assert refused is not None and (refused.label, refused.by, refused.seq) == ("dog", "Ann", first.seqs[one])
     assert current(cats, one) == ("dog", first.seqs[one])
-    assert [e.by for e in ledger.history(cats.id, one)] == ["Ann", "tester"]
+    assert [e.by for e in labels.history(cats.id, one)] == ["Ann", "tester"]
 
 
 def test_the_same_act_sent_twice_is_stored_once_and_answered_alike(cats: Dataset) -> None:
     one = f"{0:016x}"
     seen = {one: current(cats, one)[1]}
-    first = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
-    again = label.apply(cats.id, seen, "dog", "Ann", operation="op-1")
+    first = labels.apply(cats.id, seen, "dog", "Ann", operation="op-1")
+    again = labels.apply(cats.id, seen, "dog", "Ann", operation="op-1")
     assert again == first and not again.refused
-    assert [e.label for e in ledger.history(cats.id, one)] == ["dog", "cat"]
+    assert [e.label for e in labels.history(cats.id, one)] == ["dog", "cat"]
 
 
 def test_taking_a_label_back_is_one_more_event(cats: Dataset) -> None:
     one = f"{0:016x}"
-    label.apply(cats.id, {one: current(cats, one)[1]}, None, "Ann")
-    assert [(e.label, e.previous) for e in ledger.history(cats.id, one)] == [(None, "cat"), ("cat", None)]
+    labels.apply(cats.id, {one: current(cats, one)[1]}, None, "Ann")
+    assert [(e.label, e.previous) for e in labels.history(cats.id, one)] == [(None, "cat"), ("cat", None)]
     assert store.count(cats.id, store.Filter(labelled=False)) == 6
 
 
 def test_a_class_that_does_not_exist_is_refused(cats: Dataset) -> None:
     one = f"{0:016x}"
     with pytest.raises(NotFound, match="“horse” is not a class"):
-        label.apply(cats.id, {one: current(cats, one)[1]}, "horse", "Ann")
+        labels.apply(cats.id, {one: current(cats, one)[1]}, "horse", "Ann")
     assert current(cats, one)[0] == "cat"
 
 
 def test_labelling_nothing_or_too_much_at_once_is_refused(cats: Dataset) -> None:
     with pytest.raises(Invalid, match="No image"):
-        label.apply(cats.id, {}, "cat", "Ann")
+        labels.apply(cats.id, {}, "cat", "Ann")
     with pytest.raises(Invalid, match="5001"):
-        label.apply(cats.id, {f"{i:016x}": 0 for i in range(5001)}, "cat", "Ann")
+        labels.apply(cats.id, {f"{i:016x}": 0 for i in range(5001)}, "cat", "Ann")
 
 
 def test_more_images_than_one_statement_can_name_are_labelled_in_one_act(home: Path) -> None:
     made = dataset_with("many", ("a", "train", 1200), ("b", "train", 1))
     seen = {i.id: i.label_seq for i in store.browse(made.id, store.Filter(label="a"), 0, 2000)}
-    done = label.apply(made.id, seen, "b", "Ann")
+    done = labels.apply(made.id, seen, "b", "Ann")
     assert len(done.seqs) == 1200 and not done.refused
     assert store.counts(made.id) == [("train", "b", 1201)]
 
@@ -141,16 +141,15 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
     for step in range(60):
         some = rng.sample(ids, rng.randint(1, 6))
         stale = rng.random() < 0.3
-        label.apply(cats.id, {i: current(cats, i)[1] - stale for i in some}, rng.choice(["cat", "dog", None]), "Ann", f"op-{step}")
+        labels.apply(cats.id, {i: current(cats, i)[1] - stale for i in some}, rng.choice(["cat", "dog", None]), "Ann", f"op-{step}")
     for i in ids:
-        events = ledger.history(cats.id, i)
+        events = labels.history(cats.id, i)
         assert current(cats, i) == ((events[0].label, events[0].seq) if events else (None, 0))
         assert [e.previous for e in events[:-1]] == [e.label for e in events[1:]]
 
 
 WRITER = """
 import json, sys, threading
-from core.data import ledger
 from core.data import store
 from core.errors import AppError
 dataset_id, process = int(sys.argv[1]), sys.argv[2]
@@ -161,7 +160,7 @@ def write(by):
         one = f"{(number + len(by)) % 4:016x}"
         number += 1
         seen = store.get_image(dataset_id, one).label_seq
-        result = ledger.apply(dataset_id, {one: seen}, "cat" if number % 2 else "dog", by, "manual", f"{by}-{number}")
+        result = labels.apply(dataset_id, {one: seen}, "cat" if number % 2 else "dog", by, f"{by}-{number}")
         if one in result.seqs:
             done += 1
             with lock:
@@ -182,7 +181,7 @@ def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_
     assert Counter(by for *_, by in acknowledged) == {"A": 50, "A-": 50, "B": 50, "B-": 50}
     stored = set()
     for number in range(4):
-        events = ledger.history(cats.id, f"{number:016x}")
+        events = labels.history(cats.id, f"{number:016x}")
         # The version a writer saw is the event just before its own: nobody's edit came in between unseen.
         stored |= {(e.image_id, e.seq, before.seq, e.by) for e, before in pairwise(events)}
         assert current(cats, f"{number:016x}") == (events[0].label, events[0].seq)
@@ -196,7 +195,7 @@ def test_a_deleted_dataset_frees_its_name_and_comes_back_with_every_label(cats: 
     dataset.delete(cats.id)
     assert dataset.find("cats") is None and [d.id for d in dataset.deleted()] == [cats.id]
     with pytest.raises(NotFound, match="was deleted"):
-        label.apply(cats.id, {f"{0:016x}": 1}, "dog", "Ann")
+        labels.apply(cats.id, {f"{0:016x}": 1}, "dog", "Ann")
     other = store.create_dataset("cats")
     with pytest.raises(Conflict, match="Another dataset is called “cats”"):
         dataset.restore(cats.id)
@@ -214,9 +213,9 @@ def test_two_datasets_cannot_have_one_name(cats: Dataset) -> None:
 def test_one_picture_in_two_datasets_has_a_label_in_each(cats: Dataset) -> None:
     other = dataset_with("others", ("x", "train", 1), ("y", "train", 1))
     one = f"{0:016x}"
-    label.apply(other.id, {one: current(other, one)[1]}, "y", "Ann")
+    labels.apply(other.id, {one: current(other, one)[1]}, "y", "Ann")
     assert current(cats, one)[0] == "cat" and current(other, one)[0] == "y"
-    assert len(ledger.history(cats.id, one)) == 1
+    assert len(labels.history(cats.id, one)) == 1
 
 
 def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
@@ -224,7 +223,7 @@ def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
     assert store.count(made.id, store.Filter(label="a", split="test")) == 20
     assert store.count(made.id, store.Filter(labelled=False)) == 10
     one = replace(image(made.id, 999), source="50%_off.png")
-    ledger.add_images(made.id, [one], "tester", "import")
+    labels.add_images(made.id, [one], "tester", "import")
     assert [i.id for i in store.browse(made.id, store.Filter(text="%_O"), 0, 10)] == [one.id]
     pages = [[i.id for i in dataset.browse(made.id, store.Filter(), page, 25)[0]] for page in (1, 2, 3)]
     assert [len(p) for p in pages] == [25, 25, 11] and len({i for p in pages for i in p}) == 61
@@ -257,16 +256,16 @@ def test_a_snapshot_is_repeatable_and_its_id_names_its_content(home: Path) -> No
     twin = dataset_with("twin", ("a", "train", 40), ("b", "train", 40))
     assert store.snapshot(twin.id, 0).id == first.id
     one = first.rows[0].image_id
-    done = label.apply(made.id, {one: current(made, one)[1]}, "b", "Ann")
+    done = labels.apply(made.id, {one: current(made, one)[1]}, "b", "Ann")
     assert store.snapshot(made.id, 0).id != first.id
-    label.apply(made.id, done.seqs, "a", "Ann")
+    labels.apply(made.id, done.seqs, "a", "Ann")
     assert store.snapshot(made.id, 0).id == first.id
 
 
 def test_new_images_hardly_move_the_validation_set(home: Path) -> None:
     made = dataset_with("d", ("a", "train", 100), ("b", "train", 100))
     before = ids(store.snapshot(made.id, 0), "validation")
-    ledger.add_images(made.id, [image(made.id, 10_000 + i, "a") for i in range(10)], "tester", "import")
+    labels.add_images(made.id, [image(made.id, 10_000 + i, "a") for i in range(10)], "tester", "import")
     after = ids(store.snapshot(made.id, 0), "validation")
     assert len(before & after) >= len(before) - 4
 
@@ -280,8 +279,8 @@ def test_a_validation_split_that_came_with_the_images_is_kept(home: Path) -> Non
 
 def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: Path) -> None:
     made = store.create_dataset("d")
-    ledger.add_classes(made.id, ["zebra", "none of these", "ant"])
-    ledger.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
+    classes.ensure(made.id, ["zebra", "none of these", "ant"])
+    labels.add_images(made.id, [image(made.id, 1, "ant"), image(made.id, 2, "zebra")], "tester", "import")
     assert store.snapshot(made.id, 0).classes == ("zebra", "ant")
 
 

@@ -16,7 +16,7 @@ import pytest
 from scipy.stats import binomtest
 
 from core.catalog import params
-from core.data import label, store
+from core.data import classes, labels, store
 from core.errors import Invalid
 from core.evaluate import compare, evaluate
 from core.metrics import wilson
@@ -78,7 +78,7 @@ def again(run_id: str, **changed: Any) -> str:
 
 def give(dataset_id: int, image_id: str, name: str | None) -> None:
     """Labels an image as of today."""
-    label.apply(dataset_id, {i.id: i.label_seq for i in store.get_images(dataset_id, [image_id])}, name, "tester")
+    labels.apply(dataset_id, {i.id: i.label_seq for i in store.get_images(dataset_id, [image_id])}, name, "tester")
 
 
 # Figures
@@ -112,7 +112,7 @@ def test_mcnemars_test_is_the_exact_binomial_test_of_the_flips(only_a: int, only
 def test_the_four_counts_and_their_images_are_those_counted_by_hand(pair: tuple[Trained, str, str], split: str) -> None:
     made, a, b = pair
     found = compare.paired(evaluate.evaluate(a, split), evaluate.evaluate(b, split))
-    expected = by_hand(a, b, split, store.labels(made.dataset.id))
+    expected = by_hand(a, b, split, store.current_labels(made.dataset.id))
     assert (found.both, found.only_a, found.only_b, found.neither) == tuple(len(expected[name]) for name in compare.OUTCOMES)
     assert {name: set(found.rows.loc[found.rows["outcome"] == name, "image_id"]) for name in compare.OUTCOMES} == expected
     assert found.only_a > 0 and found.n == sum(map(len, expected.values())) and found.left_out == 0
@@ -178,7 +178,7 @@ def test_images_added_gone_and_relabelled_are_counted_and_a_new_name_of_a_class_
     for row in rows[:2]:
         give(made.dataset.id, row.image_id, "8" if row.label == "7" else "7")
     give(made.dataset.id, rows[2].image_id, None)
-    label.rename_class(made.dataset.id, "3", "three", "tester")
+    classes.rename(made.dataset.id, "3", "three", "tester")
     snapshot = store.snapshot(made.dataset.id, 0)
     other = replace(first, id="20990101-000000-beef", snapshot_id=snapshot.id, classes=snapshot.classes, created_at=now())
     runs.create(runs.folder(a).with_name(other.id), other, snapshot)
@@ -223,7 +223,7 @@ def test_the_command_line_tells_differences_metrics_and_paired_counts(
         assert e.accuracy is not None
         assert found["runs"][one]["n"] == e.n and found["runs"][one]["accuracy"] == asdict(e.accuracy)
         assert found["runs"][one]["weights_bytes"] == runs.checkpoint(runs.folder(one)).stat().st_size
-    cells = by_hand(a, b, "validation", store.labels(made.dataset.id))
+    cells = by_hand(a, b, "validation", store.current_labels(made.dataset.id))
     assert [found["pairs"][0][name] for name in compare.OUTCOMES] == [len(cells[name]) for name in compare.OUTCOMES]
     refused = python("-m", "core", "compare", a)
     assert refused.returncode == 1 and refused.stdout == "" and "Choose 2 to 6" in refused.stderr
@@ -244,7 +244,7 @@ def test_a_link_with_two_runs_opens_their_comparison(pair: tuple[Trained, str, s
     settings = app.table[0].value
     assert list(settings.columns) == ["A", "B"] and {"Network", "Epochs", "Seed"} <= set(settings.index)
     assert settings.loc["Network", "B"] == "Linear softmax" and "Optimiser" not in settings.index
-    cells = by_hand(a, b, "validation", store.labels(made.dataset.id))
+    cells = by_hand(a, b, "validation", store.current_labels(made.dataset.id))
     for name, title in page.CELLS.items():
         assert any(x.label == f"{title} · **{len(cells[name]):,}**" for x in app.button)
     app.button(key="cell-only_a").click().run()

@@ -14,25 +14,25 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from core.catalog import params
-from core.data import dataset, label, ledger, schema, store
+from core.data import classes, dataset, labels, schema, store
 from core.errors import Invalid, NotFound
 from core.evaluate import calibration, evaluate, slices, thresholds
 from core.metrics import wilson
 from core.runs import runs
 from core.settings import settings
-from core.types import Dataset, Image, Run, now
+from core.types import Dataset, Image, Run, Split, now
 
 HARD = ("NA", "nan", "1", "true", 'a,"b"', "None", "01", "predicted", "split", "1.0", "é; x")
 
 
 def run_of(
-    classes: tuple[str, ...], truth: np.ndarray, shares: np.ndarray, split: str = "validation", answers: np.ndarray | None = None
+    names: tuple[str, ...], truth: np.ndarray, shares: np.ndarray, split: Split = "validation", answers: np.ndarray | None = None
 ) -> tuple[Dataset, str]:
     """A dataset whose images carry these labels, and a finished run that gave them these probabilities."""
     made = store.create_dataset("judged")
-    ledger.add_classes(made.id, classes)
-    new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, split, f"{i}.png", now(), 0, 9, classes[t]) for i, t in enumerate(truth)]
-    ledger.add_images(made.id, new, "tester", "import")
+    classes.ensure(made.id, names)
+    new = [Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, split, f"{i}.png", now(), 0, 9, names[t]) for i, t in enumerate(truth)]
+    labels.add_images(made.id, new, "tester", "import")
     run_id = run_on(store.get_dataset(made.id), classes, new, truth, shares, answers)
     return store.get_dataset(made.id), run_id
 
@@ -148,7 +148,7 @@ def test_a_new_label_moves_its_image_in_the_matrix_and_the_runs_own_labels_stay_
     made, run_id, *_ = judged(("a", "b", "c"))
     before = evaluate.evaluate(run_id, "validation")
     wrong = evaluate.cell(before, "a", "b").iloc[0]["image_id"]
-    label.apply(made.id, {wrong: store.get_image(made.id, wrong).label_seq}, "b", "Ann")
+    labels.apply(made.id, {wrong: store.get_image(made.id, wrong).label_seq}, "b", "Ann")
     after = evaluate.evaluate(run_id, "validation")
     assert (before.changed, after.changed) == (0, 1)
     moved = after.confusion - before.confusion
@@ -163,7 +163,7 @@ def test_a_renamed_class_is_the_same_class_in_a_run_that_learned_it_before(home:
     made, run_id, *_ = judged(("a", "b", "c"))
     before = evaluate.evaluate(run_id, "validation")
     for old, new in (("a", "x"), ("b", "a")):
-        label.rename_class(made.id, old, new, "Ann")
+        classes.rename(made.id, old, new, "Ann")
     for today in (True, False):
         after = evaluate.evaluate(run_id, "validation", today)
         assert after.classes == ("x", "a", "c") and (after.confusion == before.confusion).all()
@@ -173,10 +173,10 @@ def test_a_renamed_class_is_the_same_class_in_a_run_that_learned_it_before(home:
 
 def test_images_without_a_label_the_run_knows_are_counted_apart(home: Path) -> None:
     made, run_id, *_ = judged(("a", "b", "c"))
-    label.add_class(made.id, "new")
+    classes.add(made.id, "new")
     for i, name in enumerate((None, "new")):
         one = f"{i:016x}"
-        label.apply(made.id, {one: store.get_image(made.id, one).label_seq}, name, "Ann")
+        labels.apply(made.id, {one: store.get_image(made.id, one).label_seq}, name, "Ann")
     found = evaluate.evaluate(run_id, "validation")
     assert (found.n, found.without_label, found.changed) == (398, 2, 2)
     assert found.confusion.sum() == 398
@@ -384,11 +384,11 @@ def test_an_evaluation_is_made_once_until_a_label_a_flag_a_name_or_the_predictio
     found = [evaluate.evaluate(run_id, "validation")]
     assert evaluate.evaluate(run_id, "validation") is found[0]
     first = store.get_image(made.id, f"{0:016x}")
-    label.apply(made.id, {first.id: first.label_seq}, "b" if first.label == "a" else "a", "Ann")
+    labels.apply(made.id, {first.id: first.label_seq}, "b" if first.label == "a" else "a", "Ann")
     found.append(evaluate.evaluate(run_id, "validation"))
-    label.flag(made.id, {first.id: store.get_image(made.id, first.id).label_seq}, True, "Ann")
+    labels.flag(made.id, {first.id: store.get_image(made.id, first.id).label_seq}, True, "Ann")
     found.append(evaluate.evaluate(run_id, "validation"))
-    label.rename_class(made.id, "a", "x", "Ann")
+    classes.rename(made.id, "a", "x", "Ann")
     found.append(evaluate.evaluate(run_id, "validation"))
     path = runs.predictions_path(runs.folder(run_id))
     path.write_text("\n".join(path.read_text().split("\n")[:41]) + "\n")
@@ -416,12 +416,12 @@ def test_what_is_computed_of_an_evaluation_is_forgotten_with_it(home: Path) -> N
 
 def test_a_merged_class_changes_the_labels_of_its_images_and_no_others(home: Path) -> None:
     made, run_id, truth, answers, _ = judged(("a", "b", "c"))
-    ledger.retire_class(made.id, "c", "a", "Ann")
+    classes.merge(made.id, "c", "a", "Ann")
     e = evaluate.evaluate(run_id, "validation")
     assert e.changed == (truth == 2).sum() and e.n == 400
     assert (e.confusion == metrics.confusion_matrix(np.where(truth == 2, 0, truth), answers, labels=[0, 1, 2])).all()
     assert e.per_class[2].recall is None and e.per_class[2].precision is not None and e.per_class[2].precision.value == 0
-    label.rename_class(made.id, "a", "c or a", "Ann")
+    classes.rename(made.id, "a", "c or a", "Ann")
     assert evaluate.evaluate(run_id, "validation").changed == e.changed
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import dataset, label, ledger, store
+from core.data import classes, dataset, labels, store
 from core.evaluate import evaluate, slices
 from core.types import Dataset, Evaluation, Image
 from tests.evaluate.test_evaluate import adversarial, run_of, run_on, softmax
@@ -61,8 +61,8 @@ def photos(home: Path, tmp_path: Path) -> tuple[Dataset, list[Image], Evaluation
         Pillow.fromarray(pixels).save(tmp_path / f"{i}.png")
         name = f"camera {1 + i % 2}/{CLASSES[i // 20]}/{i}.png"
         found.append(replace(dataset.add_upload(made, tmp_path / f"{i}.png", name), label=CLASSES[i // 20], split="validation"))
-    ledger.add_classes(made.id, CLASSES)
-    ledger.add_images(made.id, found, "tester", "import")
+    classes.ensure(made.id, CLASSES)
+    labels.add_images(made.id, found, "tester", "import")
     truth = np.arange(40) // 20
     says = np.where(np.arange(40) % 2, 1 - truth, truth)
     run_id = run_on(store.get_dataset(made.id), CLASSES, found, truth, softmax(3.0 * np.eye(2)[says]))
@@ -89,7 +89,7 @@ def test_slices_by_folder_size_and_brightness_find_where_it_fails(photos: tuple[
 def test_a_flag_makes_a_slice_of_its_own(photos: tuple[Dataset, list[Image], Evaluation]) -> None:
     made, found, e = photos
     flagged = [store.get_image(made.id, i.id) for i in found[:3]]
-    label.flag(made.id, {i.id: i.label_seq for i in flagged}, True, "Ann")
+    labels.flag(made.id, {i.id: i.label_seq for i in flagged}, True, "Ann")
     e = evaluate.evaluate(e.run_id, "validation")
     assert of(slices.slices(e, made.id), "flag") == {"flagged": (2, 3), "not flagged": (18, 37)}
     flag = next(s for s in slices.slices(e, made.id) if s.name == "flagged")
@@ -104,8 +104,8 @@ def test_another_split_stands_beside_this_one(home: Path) -> None:
         Image(f"{i:016x}", made.id, "png", 8, 8, 1, 9, "test" if i % 3 == 0 else "validation", f"{i}.png", "", 0, 9, names[t])
         for i, t in enumerate(truth)
     ]
-    ledger.add_classes(made.id, names)
-    ledger.add_images(made.id, new, "tester", "import")
+    classes.ensure(made.id, names)
+    labels.add_images(made.id, new, "tester", "import")
     run_id = run_on(store.get_dataset(made.id), names, new, truth, shares)
     test, validation = (evaluate.evaluate(run_id, split) for split in ("test", "validation"))
     found = slices.slices(test, made.id, validation)

@@ -24,7 +24,7 @@ from torch import nn
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import dataset, label, ledger, sources, store
+from core.data import classes, dataset, labels, sources, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid
 from core.label import embed
@@ -39,9 +39,8 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-
-from .conftest import ROOT, forget, move_in
-from .test_real_data import real
+from tests.conftest import ROOT, forget, move_in
+from tests.data.test_real_data import real
 
 CPU = torch.device("cpu")
 
@@ -65,16 +64,16 @@ def filled(name: str, pictures: dict[str, Pillow.Image], where: Path, splits: tu
         image = dataset.add_upload(made, where / f"{stem}.png", f"{stem}.png")
         found.append(replace(image, split=splits[n % len(splits)]) if splits else image)
         ids[stem] = image.id
-    ledger.add_images(made.id, found, "me", "import")
+    labels.add_images(made.id, found, "me", "import")
     return made, ids
 
 
-def give(made: Dataset, labels: dict[str, str], source: str = "manual") -> None:
+def give(made: Dataset, wanted: dict[str, str], source: str = "manual") -> None:
     """Labels by image id, over whatever they carry."""
     store_seqs = store.carried(made.id)
-    for name in sorted(set(labels.values())):
-        seen = {i: store_seqs[i].seq for i, label in labels.items() if label == name}
-        assert not ledger.apply(made.id, seen, name, "me", source).refused
+    for name in sorted(set(wanted.values())):
+        seen = {i: store_seqs[i].seq for i, label in wanted.items() if label == name}
+        assert not labels.apply(made.id, seen, name, "me", source=source).refused
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
         made, ids = filled("digits", pictures, files, ("train", "train", "train", "train", "validation", "test"))
-        ledger.add_classes(made.id, [str(n) for n in range(10)])
+        classes.ensure(made.id, [str(n) for n in range(10)])
         embedded(made.id)
         forget()
     yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
@@ -171,7 +170,7 @@ def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(
     for array in (found.brightness, found.sharpness, found.oddness, found.group):
         assert array.shape == (24,) and np.isfinite(array).all()
     assert (found.oddness == 0).all() and (found.group == -1).all()
-    labels = store.labels(small.id)
+    labels = store.current_labels(small.id)
     colours = np.array([labels[i] for i in found.ids.tolist()])
     three = embed.clusters(small.id, "k-means", 3)
     assert len({(c, int(k)) for c, k in zip(colours, three, strict=True)}) == 3
@@ -350,7 +349,7 @@ def test_more_labels_teach_more_and_every_lesson_is_kept(digits: Digits) -> None
         assert len(open_) >= 500 - count
         shares.append(float((open_["predicted"] == open_["image_id"].map(digits.truth)).mean()))
         sure = {i for ids in embed.suggest(d, embed.SURE).values() for i in ids}
-        assert len(sure) == lesson.sure and not any(store.labels(d)[i] for i in sure)
+        assert len(sure) == lesson.sure and not any(store.current_labels(d)[i] for i in sure)
         assert {store.carried(d)[i].split for i in sure} <= {"train", "validation"}
     assert shares[0] < shares[1] < shares[2] and shares[2] > 0.75, shares
     kept = embed.lessons(d)
@@ -400,20 +399,20 @@ def test_a_lesson_speaks_of_classes_by_their_names_of_today(digits: Digits) -> N
     embed.teach(d, "me")
     before, wrong = embed.answers(d), embed.order(d, "likely-wrong", Filter())
     offered = embed.suggest(d, 0.5)
-    ledger.rename_class(d, "3", "drei", "me")
-    ledger.rename_class(d, "5", "3", "me")  # a name that was another class's
+    classes.rename(d, "3", "drei", "me")
+    classes.rename(d, "5", "3", "me")  # a name that was another class's
     called = {"3": "drei", "5": "3"}
     after = embed.answers(d)
     assert before is not None and after is not None and {"3", "5"} <= offered.keys()
     assert (after["predicted"] == before["predicted"].replace(called)).all()
     mine = after.dropna(subset="label")
-    assert (mine["label"] == mine["image_id"].map(store.labels(d))).all() and len(mine) == 300
+    assert (mine["label"] == mine["image_id"].map(store.current_labels(d))).all() and len(mine) == 300
     assert embed.suggest(d, 0.5) == {called.get(name, name): ids for name, ids in offered.items()}
     assert embed.suggest(d, 0.5, "drei") == {"drei": offered["3"]}
     again = embed.order(d, "likely-wrong", Filter())
     assert again.ids == wrong.ids and any("drei" in note for note in again.notes.values())
     assert embed.teach(d, "me").changed <= 2  # numbers are added in another order
-    label.retire_class(d, "drei", "me")
+    classes.retire(d, "drei", "me")
     assert "drei" not in embed.suggest(d, 0.5) and embed.suggest(d, 0.5, "drei") == {}
 
 
@@ -423,9 +422,9 @@ def test_answers_that_were_accepted_teach_but_do_not_judge(digits: Digits) -> No
     alone = embed.teach(d, "me")
     accepted = {i: name for name, ids in embed.suggest(d, 0.5).items() for i in ids}
     give(digits.dataset, accepted, "model")
-    assert len(accepted) > 50 and set(ledger.sources(d).values()) == {"manual", "model"}
+    assert len(accepted) > 50 and set(labels.sources(d).values()) == {"manual", "model"}
     some = [i for i in accepted][:5]
-    ledger.flag(d, {i: store.carried(d)[i].seq for i in some}, True, "me")  # looks again, and labels nothing
+    labels.flag(d, {i: store.carried(d)[i].seq for i in some}, True, "me")  # looks again, and labels nothing
     lesson = embed.teach(d, "me")
     assert lesson.labels == lesson.learned == 60 + len(accepted) and alone.n <= lesson.n <= 60
     people = labelled(digits, 19, ("validation",))
@@ -491,7 +490,7 @@ def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_clas
     assert asked == [0.8] and len(offered()) == len(found)
     first, second = list(found)[:2]
     button(f"accept-{d}-{first}").click().run()
-    assert {ledger.sources(d)[i] for i in found[first]} == {"model"} and offered().keys() == found.keys() - {first}
+    assert {labels.sources(d)[i] for i in found[first]} == {"model"} and offered().keys() == found.keys() - {first}
     last = app.session_state["last-all"]
     give(digits.dataset, {i: digits.truth[i] for i in found[second]})  # somebody else was quicker
     button(f"accept-{d}-{second}").click().run()
@@ -542,7 +541,7 @@ def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_correcte
     first = ordered.ids[: len(wrong)]
     found = [i for i in first if i in wrong]
     assert len(found) > 0.5 * len(wrong), (len(found), len(wrong))  # by chance 0.05
-    assert all(ordered.notes[i].startswith("model: ") and f"label {store.labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
+    assert all(ordered.notes[i].startswith("model: ") and f"label {store.current_labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
     give(digits.dataset, {found[0]: digits.truth[found[0]]})
     assert found[0] not in embed.order(d, "likely-wrong", Filter()).ids
 
@@ -559,7 +558,7 @@ def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) ->
     want = Filter(labelled=False)
     for name, column, rising in (("entropy", "entropy", False), ("margin", "margin", True), ("least-confidence", "confidence", True)):
         ordered = embed.order(d, name, want)
-        assert len(ordered.ids) == 440 and not any(store.labels(d)[i] for i in ordered.ids)
+        assert len(ordered.ids) == 440 and not any(store.current_labels(d)[i] for i in ordered.ids)
         values = rows.loc[ordered.ids, column]
         assert values.is_monotonic_increasing if rising else values.is_monotonic_decreasing, name
     surest = embed.order(d, "surest", want)
@@ -579,7 +578,7 @@ def test_every_order_keeps_to_the_filter(digits: Digits, name: str) -> None:
     d = digits.dataset.id
     given = labelled(digits, 60)
     embed.teach(d, "me")
-    ledger.flag(d, {i: store.carried(d)[i].seq for i in list(given)[:5]}, True, "me")
+    labels.flag(d, {i: store.carried(d)[i].seq for i in list(given)[:5]}, True, "me")
     for want in (Filter(), Filter(label="1"), Filter(split="test"), Filter(labelled=True), Filter(text="01"), Filter(flagged=True)):
         ordered = embed.order(d, name, want)
         expected = want_ids(d, want)
@@ -774,7 +773,7 @@ def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:
     placed = embed.latest(found.id)
     assert placed is not None and len(placed.ids) == 600 and (placed.group >= 0).sum() <= 4
     kept = set(sorted(train)[:50])
-    ledger.apply(found.id, {i: one.seq for i, one in store.carried(found.id).items() if i not in kept}, None, "me", "manual")
+    labels.apply(found.id, {i: one.seq for i, one in store.carried(found.id).items() if i not in kept}, None, "me")
     embed.teach(found.id, "me")
     answers = embed.answers(found.id)
     assert answers is not None

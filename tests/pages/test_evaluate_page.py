@@ -9,7 +9,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from core.data import label, schema, store
+from core.data import classes, schema, store
 from core.runs import openings, runs
 from core.types import Image
 from tests.conftest import Trained
@@ -72,7 +72,7 @@ def test_images_that_are_gone_are_counted_and_said(trained_copy: Trained) -> Non
 
 def test_a_class_retired_since_is_named_and_its_images_are_left_out(trained_copy: Trained) -> None:
     mine = [i for i in images(trained_copy) if i.label == "3"]
-    label.retire_class(trained_copy.dataset.id, "3", "tester")
+    classes.retire(trained_copy.dataset.id, "3", "tester")
     text = said(page(trained_copy))
     assert f"{len(mine)} left out: no label of this run's classes" in text and f"{len(mine)} labels changed since training" in text
     assert "No validation image is labelled 3: recall is undefined there. 1 of them is no class of this dataset any more." in text
@@ -80,10 +80,10 @@ def test_a_class_retired_since_is_named_and_its_images_are_left_out(trained_copy
 
 def test_a_class_merged_or_renamed_since_bears_the_name_of_today(trained_copy: Trained) -> None:
     three = [i for i in images(trained_copy) if i.label == "3"]
-    label.rename_class(trained_copy.dataset.id, "3", "three", "tester")
+    classes.rename(trained_copy.dataset.id, "3", "three", "tester")
     app = page(trained_copy)
     assert "three" in matrix(app)["classes"] and "changed since training" not in said(app)  # type: ignore[operator]
-    label.merge_class(trained_copy.dataset.id, "three", "5", "tester")
+    classes.merge(trained_copy.dataset.id, "three", "5", "tester")
     text = said(page(trained_copy))
     assert f"{len(three)} labels changed since training" in text and "No validation image is labelled three" in text
 

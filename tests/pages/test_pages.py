@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import dataset, label, store, uploads
+from core.data import classes, dataset, labels, store, uploads
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
@@ -222,7 +222,7 @@ def test_the_counts_follow_the_chosen_classes_and_a_button_mends_what_is_warned_
 
 
 def test_classes_to_choose_from_are_shown_as_they_are_called(trained_copy: Trained) -> None:
-    label.rename_class(trained_copy.dataset.id, "3", "T-shirt_(3)", "tester")  # a list of choices reads no Markdown: no escapes
+    classes.rename(trained_copy.dataset.id, "3", "T-shirt_(3)", "tester")  # a list of choices reads no Markdown: no escapes
     app = opened("train", dataset=trained_copy.dataset.name)
     assert "T-shirt_(3)" in next(m for m in app.multiselect if m.label == "Classes").options
 
@@ -256,8 +256,8 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
     image = store.browse(small.id, store.Filter(), 0, 1)[0]
     other = next(c for c in small.classes if c != image.label)
-    before = label.history(small.id, image.id)
+    before = labels.history(small.id, image.id)
     detail.choose(small, image, image.label)
-    assert label.history(small.id, image.id) == before
+    assert labels.history(small.id, image.id) == before
     detail.choose(small, image, other)
     assert store.get_image(small.id, image.id).label == other

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import dataset, images, ledger, store, uploads
-from core.data import label as names
+from core.data import classes, dataset, images, labels, store, uploads
 from core.errors import Conflict, Invalid, NotFound
 from core.review import review
 from core.runs import runs
@@ -72,7 +71,7 @@ def test_an_accepted_picture_joins_the_dataset_with_the_predicted_label(small: D
     assert (added.label, added.source, added.width) == ("blue", "new-0.png", 12)
     assert (settings().images / added.path).read_bytes() == review.picture(one).read_bytes()
     assert images.ThumbPack(settings().thumbs, small.id).read(added.thumb_offset, added.thumb_size).startswith(b"\x89PNG")
-    (event,) = ledger.history(small.id, one.image_id)
+    (event,) = labels.history(small.id, one.image_id)
     assert (event.label, event.by, event.source) == ("blue", "Mo", "review")
     (done,) = review.decided(small.id)
     assert (done.verdict, done.label, done.decided_by, done.predicted) == ("accepted", "blue", "Mo", "blue")
@@ -103,11 +102,11 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
 def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: str) -> None:
     one = queued(small, upload())
     review.decide(one.id, first, None, "Mo")
-    before = (dataset.totals(small.id), review.decided(small.id), ledger.history(small.id, one.image_id))
+    before = (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id))
     for verdict, label in (("corrected", "red"), ("rejected", None), ("accepted", None)):
         with pytest.raises(Conflict, match="decided already"):
             review.decide(one.id, verdict, label, "Bo")
-    assert (dataset.totals(small.id), review.decided(small.id), ledger.history(small.id, one.image_id)) == before
+    assert (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id)) == before
 
 
 @pytest.mark.parametrize(("verdict", "label"), [("corrected", "horse"), ("corrected", None), ("maybe", "red")])
@@ -126,7 +125,7 @@ def test_a_picture_the_dataset_has_already_gets_the_new_label_as_one_more_event(
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     review.decide(one.id, "accepted", None, "Mo")
     assert dataset.totals(small.id) == (24, 24)
-    assert [(e.label, e.previous) for e in ledger.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
+    assert [(e.label, e.previous) for e in labels.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
 
 
 def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:
@@ -170,7 +169,7 @@ def test_a_decision_that_is_taken_back_waits_again_and_its_picture_leaves_the_da
     review.reopen(one.id, "Bo")
     assert review.queue(small.id) == [one] and review.decided(small.id) == []
     assert dataset.totals(small.id) == (24, 24)
-    assert [(e.label, e.previous, e.by) for e in ledger.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
+    assert [(e.label, e.previous, e.by) for e in labels.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
     with pytest.raises(Conflict, match="waits in the queue already"):
         review.reopen(one.id, "Bo")
     review.decide(one.id, "corrected", "red", "Mo")
@@ -181,13 +180,13 @@ def test_taking_a_rejection_back_changes_no_label(small: Dataset, upload: Callab
     one = queued(small, upload())
     review.decide(one.id, "rejected", None, "Mo")
     review.reopen(one.id, "Mo")
-    assert review.queue_length(small.id) == 1 and ledger.history(small.id, one.image_id) == []
+    assert review.queue_length(small.id) == 1 and labels.history(small.id, one.image_id) == []
 
 
 def test_a_label_somebody_gave_since_the_decision_stays(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
-    ledger.apply(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
+    labels.apply(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann")
     review.reopen(one.id, "Mo")
     assert dataset.image(small.id, one.image_id).label == "green"
 
@@ -200,7 +199,7 @@ def test_an_image_that_was_in_the_dataset_before_the_decision_stays_with_its_lab
     file = tmp_path / "imported.png"
     file.write_bytes(images.png(np.full((12, 12, 3), 9, np.uint8)))
     imported = replace(dataset.add_upload(small, file, "imported.png"), label=before)
-    ledger.add_images(small.id, [imported], "tester", "import")
+    labels.add_images(small.id, [imported], "tester", "import")
     kept = uploads.keep("again.png", file.read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     review.decide(one.id, "accepted", None, "Mo")
@@ -237,12 +236,12 @@ def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(
     known = store.browse(small.id, store.Filter(label="red"), 0, 1)[0]
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
-    names.rename_class(small.id, "blue", "navy", "Ann")
+    classes.rename(small.id, "blue", "navy", "Ann")
     assert [s.predicted for s in review.queue(small.id)] == ["navy"]
     review.decide(one.id, "accepted", None, "Mo")
     assert dataset.image(small.id, known.id).label == "navy"
-    names.rename_class(small.id, "red", "ruby", "Ann")
-    names.flag(small.id, {known.id: dataset.image(small.id, known.id).label_seq}, True, "Ann")
+    classes.rename(small.id, "red", "ruby", "Ann")
+    labels.flag(small.id, {known.id: dataset.image(small.id, known.id).label_seq}, True, "Ann")
     review.reopen(one.id, "Mo")
     assert dataset.image(small.id, known.id).label == "ruby"
     assert {r.label for r in store.snapshot(small.id, 0).rows} <= set(store.get_dataset(small.id).classes)

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from core.__main__ import main
 from core.catalog import params
-from core.data import dataset, images, ledger, store
+from core.data import classes, dataset, images, labels, store
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.evaluate import evaluate
 from core.ml import archive as in_torch
@@ -440,8 +440,8 @@ def test_classes_with_odd_names_survive_the_way_out_and_in(home: Path, tmp_path:
         file = tmp_path / f"{i}.png"
         Pillow.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
         rows.append(replace(dataset.add_upload(found, file, file.name), label=ODD[i % len(ODD)]))
-    ledger.add_classes(found.id, ODD)
-    ledger.add_images(found.id, rows, "tester", "import")
+    classes.ensure(found.id, ODD)
+    labels.add_images(found.id, rows, "tester", "import")
     run = train.start(found.id, {"architecture": "linear", "epochs": 1}, "tester")
     assert train.wait(run.id).status == "succeeded"
     archive.export_now(run.id, tmp_path / "a.zip")

@@ -22,8 +22,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
+from core import names
 from core.api import routes, signing
-from core.data import dataset, images, label, ledger, schema, sources, store, strip, tables
+from core.data import classes, dataset, events, images, labels, schema, sources, store, strip, tables
 from core.errors import AppError, Invalid, NotFound
 from core.runs import runs
 from core.settings import settings
@@ -51,7 +52,7 @@ def contents(made: Dataset) -> list[Key]:
 
 
 def give(made: Dataset, label: str | None, *chosen: Image, by: str = "Ann") -> None:
-    ledger.apply(made.id, {i.id: i.label_seq for i in chosen}, label, by, "manual", note="looked twice")
+    labels.apply(made.id, {i.id: i.label_seq for i in chosen}, label, by, note="looked twice")
 
 
 def back(path: Path, name: str) -> tuple[Dataset, ImportReport]:
@@ -71,7 +72,7 @@ def members(path: Path) -> dict[str, bytes]:
 def changed(small: Dataset) -> Dataset:
     """The squares after some work: relabelled, unlabelled, a new class, and splits of all three kinds."""
     found = sorted(all_of(small), key=lambda i: i.source)
-    ledger.add_classes(small.id, ["Kätzchen & Co", "train"])
+    classes.ensure(small.id, ["Kätzchen & Co", "train"])
     give(small, "Kätzchen & Co", found[0])
     give(small, "train", found[1])
     give(small, None, *found[2:4])
@@ -102,9 +103,9 @@ def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip
     export.export_now(once.id, kind, tmp_path / "two.zip")
     twice, _ = back(tmp_path / "two.zip", "twice")
     one = next(i for i in all_of(changed) if i.label == "train")
-    ann = ledger.history(changed.id, one.id)[0]
+    ann = labels.history(changed.id, one.id)[0]
     for made in (once, twice):
-        event, *before = ledger.history(made.id, one.id)
+        event, *before = labels.history(made.id, one.id)
         assert len(before) == (0 if kind == "label-studio" else 2 if made is once else 3)
         assert (event.label, event.source, event.by) == ("train", "import", "importer")
         assert event.note == f"labelled by Ann at {ann.at} (manual): looked twice"
@@ -136,33 +137,33 @@ def worked(changed: Dataset) -> Dataset:
     at = changed.id
     found = sorted(all_of(changed), key=lambda i: i.source)
     for name in ("empty", "kitten", "wrong", "gone"):
-        label.add_class(at, name)
-    label.describe_class(at, "green", GUIDELINE)
-    label.describe_class(at, "gone", "not any more")
-    label.set_example(at, "green", found[9].id, True)
-    label.set_example(at, "green", found[0].id, False)
-    label.set_example(at, "gone", found[1].id, True)
+        classes.add(at, name)
+    classes.describe(at, "green", GUIDELINE)
+    classes.describe(at, "gone", "not any more")
+    classes.set_example(at, "green", found[9].id, True)
+    classes.set_example(at, "green", found[0].id, False)
+    classes.set_example(at, "gone", found[1].id, True)
     give(changed, "kitten", *found[6:8], by="Ben")
     give(changed, "wrong", found[8])
-    label.rename_class(at, "green", "Grün", "Ann")
-    label.merge_class(at, "kitten", "Kätzchen & Co", "Ann")
-    label.retire_class(at, "wrong", "Ann")
-    label.retire_class(at, "gone", "Ben")
+    classes.rename(at, "green", "Grün", "Ann")
+    classes.merge(at, "kitten", "Kätzchen & Co", "Ann")
+    classes.retire(at, "wrong", "Ann")
+    classes.retire(at, "gone", "Ben")
     found = sorted(all_of(changed), key=lambda i: i.source)
     give(changed, "red", found[10], by="Ben")
-    label.undo(at, label.Which(by="Ben", since=ledger.history(at, found[10].id)[0].at), "Ann", "once")
+    labels.undo(at, labels.Which(by="Ben", since=labels.history(at, found[10].id)[0].at), "Ann", "once")
     found = sorted(all_of(changed), key=lambda i: i.source)
-    label.flag(at, {i.id: i.label_seq for i in (found[0], found[2], found[11])}, True, "Ben")
-    label.flag(at, {found[11].id: store.get_image(at, found[11].id).label_seq}, False, "Ann")
-    label.order_classes(at, ["red", "empty", "Grün"])
+    labels.flag(at, {i.id: i.label_seq for i in (found[0], found[2], found[11])}, True, "Ben")
+    labels.flag(at, {found[11].id: store.get_image(at, found[11].id).label_seq}, False, "Ann")
+    classes.order(at, ["red", "empty", "Grün"])
     store.add_predictions(at, [(found[0].id, "m1", "red", 0.25), (found[0].id, "m2", "no class", None), (found[3].id, "m1", "Grün", 1.0)])
     return store.get_dataset(at)
 
 
 def histories(made: Dataset) -> dict[str, list[tuple[str | None, str, str, str, str, str | None]]]:
     """All events but their numbers, oldest first, with the names that classes have today."""
-    words, found = ledger.names(made.id), dict[str, list[tuple[str | None, str, str, str, str, str | None]]]()
-    for e in ledger.all_events(made.id):
+    words, found = events.names(made.id), dict[str, list[tuple[str | None, str, str, str, str, str | None]]]()
+    for e in labels.all_events(made.id):
         known = (words.today(e.label, e.seq), e.source, e.by, e.at, e.note.partition("(called ")[0].strip(), words.today(e.previous, e.seq))
         found.setdefault(e.image_id, []).append(known)
     return found
@@ -170,9 +171,9 @@ def histories(made: Dataset) -> dict[str, list[tuple[str | None, str, str, str, 
 
 def facts(made: Dataset) -> dict[str, object]:
     """All that every format carries."""
-    classes = [(c.name, c.guideline, c.retired_at, set(c.accepted), set(c.rejected)) for c in ledger.list_classes(made.id)]
+    listed = [(c.name, c.guideline, c.retired_at, set(c.accepted), set(c.rejected)) for c in classes.of(made.id)]
     found = {i.id: (i.label, i.split, i.flagged, i.source) for i in all_of(made)}
-    return {"classes": classes, "images": found, "splits": store.get_dataset(made.id).splits_given}
+    return {"classes": listed, "images": found, "splits": store.get_dataset(made.id).splits_given}
 
 
 @pytest.mark.parametrize("splits_given", [False, True])
@@ -180,7 +181,7 @@ def facts(made: Dataset) -> dict[str, object]:
 def test_a_dataset_that_was_worked_on_comes_back_whole(worked: Dataset, tmp_path: Path, kind: str, splits_given: bool) -> None:
     if splits_given:
         store.set_splits_given(worked.id)
-    assert [c.name for c in ledger.list_classes(worked.id) if c.retired_at] == ["kitten", "wrong", "gone"]
+    assert [c.name for c in classes.of(worked.id) if c.retired_at] == ["kitten", "wrong", "gone"]
     export.export_now(worked.id, kind, tmp_path / "one.zip")
     once, report = back(tmp_path / "one.zip", "once")
     assert (report.added, report.skipped) == (24, [])
@@ -209,20 +210,20 @@ def test_jsonl_brings_every_event_back_with_who_and_when_and_the_import_is_one_m
     export.export_now(once.id, "jsonl", tmp_path / "two.zip")
     assert {i: events[:-1] for i, events in histories(back(tmp_path / "two.zip", "twice")[0]).items()} == after
     renamed = next(i for i in all_of(once) if i.label == "Grün")
-    assert ledger.history(once.id, renamed.id)[1].note == "(called “green” then)"
+    assert labels.history(once.id, renamed.id)[1].note == "(called “green” then)"
 
 
 def test_imported_events_are_shown_but_only_the_import_can_be_taken_back(worked: Dataset, tmp_path: Path) -> None:
     export.export_now(worked.id, "jsonl", tmp_path / "one.zip")
     once, _ = back(tmp_path / "one.zip", "once")
-    assert label.people(once.id) == ["importer"] and {a.source for a in label.acts(once.id, label.Which(), 1)[0]} == {"import"}
-    assert label.undo(once.id, label.Which(by="Ann"), "me", "a").images == 0 and facts(once) == facts(worked)
+    assert labels.people(once.id) == ["importer"] and {a.source for a in labels.acts(once.id, labels.Which(), 1)[0]} == {"import"}
+    assert labels.undo(once.id, labels.Which(by="Ann"), "me", "a").images == 0 and facts(once) == facts(worked)
     flagged = next(i for i in all_of(once) if i.flagged and i.label)
-    first = ledger.history(once.id, flagged.id)[-2]  # Ann's first
-    assert first.by == "Ann" and label.go_back(once.id, flagged, first, "me").seqs
+    first = labels.history(once.id, flagged.id)[-2]  # Ann's first
+    assert first.by == "Ann" and labels.go_back(once.id, flagged, first, "me").seqs
     assert store.get_image(once.id, flagged.id).label == first.previous == "blue"
     carrying = sum(i.label is not None or i.flagged for i in all_of(once))
-    assert label.undo(once.id, label.Which(by="importer"), "me", "b").images == carrying - 1  # the one that I have changed since stays
+    assert labels.undo(once.id, labels.Which(by="importer"), "me", "b").images == carrying - 1  # the one that I have changed since stays
     assert {i.label for i in all_of(once)} == {None, "blue"} and not any(i.flagged for i in all_of(once))
 
 
@@ -230,7 +231,7 @@ def test_going_back_to_a_word_that_only_an_imported_event_knows_makes_it_a_class
     events = [event("puppy", None), event("dog", "puppy")]
     made, _ = back(lines_zip(tmp_path / "a.zip", {"label": "dog", "history": events}), "dogs")
     (one,) = all_of(made)
-    assert made.classes == ("dog",) and label.go_back(made.id, one, ledger.history(made.id, one.id)[1], "me").seqs
+    assert made.classes == ("dog",) and labels.go_back(made.id, one, labels.history(made.id, one.id)[1], "me").seqs
     assert store.get_image(made.id, one.id).label == "puppy" and store.get_dataset(made.id).classes == ("dog", "puppy")
 
 
@@ -279,7 +280,7 @@ def test_a_history_that_does_not_hold_together_costs_only_itself_and_is_named(ho
     assert [(s.name, s.reason.startswith(f"in {len(BROKEN)} lines: the history"), "first: line 2" in s.reason) for s in report.skipped] == [
         ("metadata.jsonl", True, True)
     ]
-    events = {i.source: ledger.history(found.id, i.id) for i in all_of(found)}
+    events = {i.source: labels.history(found.id, i.id) for i in all_of(found)}
     assert [(e.by, e.at, e.note) for e in events["0.png"]][1:] == [("An�n", "2026-01-02T03:04:05.678+00:00", "a�b�c")]
     assert all(len(e) == 1 and e[0].by == "importer" for name, e in events.items() if name != "0.png")
     assert events["1.png"][0].note == "labelled by Ann at 2026-01-02T03:04:05.678+00:00 (manual)"
@@ -399,7 +400,7 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
     made, report = back(with_about(tmp_path / "a.zip", {"classes": [*good, *wrong], "images": pictures, "more": []}), "pets")
     assert [s.name for s in report.skipped] == [*(f"loupe.json, class {n}" for n in range(5, 5 + len(wrong))), "loupe.json"]
     assert "slashes" in report.skipped[4].reason and report.skipped[-1].reason.startswith("2 images") and report.added == 2
-    dog, cat, old = ledger.list_classes(made.id)
+    dog, cat, old = classes.of(made.id)
     assert (dog.name, dog.guideline, len(dog.accepted)) == ("dog", "a\nb\tc��[31m", 1)
     assert (cat.name, cat.retired_at) == ("cat", None)  # an image carries it
     assert (old.name, old.retired_at) == ("o�l�d", "2026-01-01T00:00:00.000+00:00")
@@ -407,7 +408,7 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
 
 
 def test_what_is_imported_obeys_the_same_limits_as_what_is_typed() -> None:
-    assert (tables.MAX_GUIDELINE, tables.MAX_EXAMPLES) == (label.MAX_GUIDELINE, label.MAX_EXAMPLES)
+    assert (tables.MAX_GUIDELINE, tables.MAX_EXAMPLES) == (names.MAX_GUIDELINE, names.MAX_EXAMPLES)
 
 
 def test_a_huge_loupe_json_is_not_read(home: Path, tmp_path: Path) -> None:
@@ -424,12 +425,12 @@ def test_what_a_dataset_has_stays_and_new_classes_are_appended(
     worked: Dataset, tmp_path: Path, squares: Callable[[Path, int], Path]
 ) -> None:
     here = store.create_dataset("here")
-    ledger.add_classes(here.id, ["mine", "Grün", "wrong"])
-    label.describe_class(here.id, "Grün", "as we see it")
+    classes.ensure(here.id, ["mine", "Grün", "wrong"])
+    classes.describe(here.id, "Grün", "as we see it")
     export.export_now(worked.id, "csv", tmp_path / "out.zip")
     made, report = back(tmp_path / "out.zip", "here")
     assert report.skipped == [] and made.classes == ("mine", "Grün", "wrong", "red", "empty", "blue", "Kätzchen & Co", "train")
-    one = {c.name: c for c in ledger.list_classes(made.id)}
+    one = {c.name: c for c in classes.of(made.id)}
     assert one["Grün"].guideline == "as we see it" and one["Grün"].accepted == one["Grün"].rejected == ()  # they show another guideline
     assert one["wrong"].retired_at is None and one["gone"].retired_at and one["gone"].guideline == "not any more"
 
@@ -464,7 +465,7 @@ def add(made: Dataset, name: str, data: bytes, label: str | None = None) -> Imag
     path = settings().home / "incoming"
     path.write_bytes(data)
     one = dataset.add_upload(made, path, name)
-    ledger.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
+    labels.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
     return store.get_image(made.id, one.id)
 
 
@@ -786,7 +787,7 @@ def test_who_annotated_in_label_studio_stands_in_the_note(home: Path, tmp_path: 
         task("1.png", "cat", completed_by=3),
     ]
     made, _ = back(tasks_zip(tmp_path / "a.zip", tasks, "0.png", "1.png"), "annotated")
-    notes = {i.source: ledger.history(made.id, i.id)[0].note for i in all_of(made)}
+    notes = {i.source: labels.history(made.id, i.id)[0].note for i in all_of(made)}
     assert notes["0.png"] == "labelled by ann@example.org at 2026-01-02T03:04:05Z (Label Studio)"
     assert notes["1.png"] == "labelled by 3 (Label Studio)"
 

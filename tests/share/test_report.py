@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from core.__main__ import main
-from core.data import label, store
+from core.data import classes, labels, store
 from core.evaluate import evaluate
 from core.explain import explain, patterns
 from core.runs import openings, runs
@@ -67,7 +67,7 @@ def test_the_worst_mistakes_come_with_the_picture_and_a_map_for_either_class(tra
     e = evaluate.evaluate(trained_copy.run_id, "validation")
     wrong = store.get_image(trained_copy.dataset.id, e.rows.iloc[0]["image_id"])
     other = next(c for c in trained_copy.dataset.classes if c != e.rows.iloc[0]["predicted"])
-    label.apply(trained_copy.dataset.id, {wrong.id: wrong.label_seq}, other, "tester")
+    labels.apply(trained_copy.dataset.id, {wrong.id: wrong.label_seq}, other, "tester")
     told: list[tuple[int, int]] = []
     page = report.make(trained_copy.run_id, ["validation"], "tester", lambda done, total, what: told.append((done, total)))
     found = Parsed(page)
@@ -78,7 +78,7 @@ def test_the_worst_mistakes_come_with_the_picture_and_a_map_for_either_class(tra
 def test_a_name_from_outside_stays_text(trained_copy: Trained) -> None:
     evil = "<script>alert(1)</script>"
     train.annotate(trained_copy.run_id, evil, [])
-    label.rename_class(trained_copy.dataset.id, trained_copy.dataset.classes[0], "<b>$x$", "tester")
+    classes.rename(trained_copy.dataset.id, trained_copy.dataset.classes[0], "<b>$x$", "tester")
     found = Parsed(report.make(trained_copy.run_id, ["validation"], "tester"))
     assert evil in found.texts and "<b>$x$" in found.texts
     assert not {"script", "b"} & {tag for tag, _ in found.tags}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pillow
 
 from core.catalog import params, schedule
-from core.data import label, schema, store
+from core.data import labels, schema, store
 from core.errors import Invalid
 from core.ml.fit import make_optimizer, make_scheduler, parameter_groups
 from core.runs import launch
@@ -85,10 +85,10 @@ def test_without_labels_with_one_class_or_a_class_of_another_dataset_nothing_can
         plan.plan(small.id, ["red", "purple"])
     for name in ("green", "blue"):
         ids = [i.id for i in store.browse(small.id, store.Filter(label=name), 0, 99)]
-        label.apply_to_all(small.id, ids, "red", "tester", name, "manual", over=True)
+        labels.apply_to_all(small.id, ids, "red", "tester", name, "manual", over=True)
     with pytest.raises(Invalid, match="the only class with training images is “red”"):
         plan.plan(small.id)
-    label.apply_to_all(small.id, [i.id for i in store.all_images(small.id)], None, "tester", "none", "manual", over=True)
+    labels.apply_to_all(small.id, [i.id for i in store.all_images(small.id)], None, "tester", "none", "manual", over=True)
     with pytest.raises(Invalid, match="No image of this dataset carries a label"):
         plan.plan(small.id)
 

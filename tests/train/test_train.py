@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from core.catalog import params
-from core.data import dataset, label, schema, store
+from core.data import dataset, labels, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.evaluate import evaluate
 from core.review import predict
@@ -56,7 +56,7 @@ def relabel(made: Dataset, name: str | None, keep: int = 0) -> None:
     for c in made.classes:
         some = store.browse(made.id, store.Filter(label=c), 0, 100)[keep:]
         if some:
-            label.apply(made.id, {i.id: i.label_seq for i in some}, name, "tester")
+            labels.apply(made.id, {i.id: i.label_seq for i in some}, name, "tester")
 
 
 # Before a run

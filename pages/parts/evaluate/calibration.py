@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from numbers.errors import Invalid
-from numbers.types import Evaluation, Run
-
 import numpy as np
 import streamlit as st
 
+from core.errors import Invalid
 from core.evaluate import calibration as numbers
 from core.evaluate import evaluate
+from core.types import Evaluation, Run
 from pages.parts.evaluate import cell
 from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, reliability

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers.metrics import TOO_FEW
-from numbers.types import Dataset, Evaluation, Interval, Run
-
 import streamlit as st
 
 from core.evaluate import evaluate
 from core.evaluate import slices as numbers
+from core.metrics import TOO_FEW
+from core.types import Dataset, Evaluation, Interval, Run
 from pages.parts.evaluate import cell
 from pages.shared import frame
 from pages.shared.figures import slice_dots

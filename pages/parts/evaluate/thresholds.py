@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from numbers.types import Evaluation, Interval
-
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.evaluate import thresholds as numbers
+from core.types import Evaluation, Interval
 from pages.parts.evaluate import cell
 from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, precision_recall, roc

@@ -9,7 +9,7 @@ from html import escape
 import streamlit as st
 
 from core.catalog import methods
-from core.data import dataset, label
+from core.data import dataset, labels
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.explain import explain
@@ -304,7 +304,7 @@ def answers_map(current: Dataset, run: Run) -> None:
         colour=str(colour),  # type: ignore[arg-type]
         clusters=None,
         dataset_id=current.id,
-        version=f"{made.id}-{run.id}-{label.changes(current.id, -1)[0]}-{train.state(run.id).best_epoch}",
+        version=f"{made.id}-{run.id}-{labels.changes(current.id, -1)[0]}-{train.state(run.id).best_epoch}",
         classes=thumbs.class_list(current),
     )
     if event.selected:

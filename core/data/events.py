@@ -1,0 +1,122 @@
+"""The append-only events of labels, as rows: what one changes, how it is written, and what its words mean today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core.data.schema import class_events, datasets, images, label_events, reading
+from core.errors import NotFound
+from core.types import now
+
+PAST = "past "  # begins the operation of events that came with an import: done elsewhere, and no act of this dataset
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one event changes; flagged None leaves the flag as it is."""
+
+    image_id: str
+    label: str | None
+    previous: str | None
+    flagged: bool | None = None
+
+
+def append(
+    c: sa.Connection,
+    dataset_id: int,
+    changes: Sequence[Change],
+    by: str,
+    source: str,
+    operation: str | None = None,
+    note: str = "",
+    notes: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Appends one event per change and what the image carries with it, in the caller's transaction; returns the seqs."""
+    at = now()
+    if not changes:
+        return {}
+    last = last_seq(c)
+    c.execute(
+        label_events.insert(),
+        [
+            {
+                "dataset_id": dataset_id,
+                "image_id": change.image_id,
+                "label": change.label,
+                "previous": change.previous,
+                "by": by,
+                "at": at,
+                "source": source,
+                "operation": operation,
+                "note": (notes or {}).get(change.image_id, note),
+                "flagged": change.flagged,
+            }
+            for change in changes
+        ],
+    )
+    e = label_events.c
+    mine = (e.dataset_id == dataset_id, e.seq > last)
+    c.execute(
+        images.update()
+        .where(images.c.dataset_id == dataset_id, images.c.id == e.image_id, *mine)
+        .values(
+            label=e.label,
+            label_seq=e.seq,
+            flagged=func.coalesce(e.flagged, images.c.flagged),
+            given_seq=sa.case((gives(), e.seq), else_=images.c.given_seq),
+        )
+    )
+    return {image_id: seq for image_id, seq in c.execute(select(e.image_id, e.seq).where(*mine))}
+
+
+def gives() -> sa.ColumnElement[bool]:
+    """Whether an event is about the label, and not about the flag alone."""
+    e = label_events.c
+    return sa.or_(e.flagged.is_(None), e.label.is_distinct_from(e.previous))
+
+
+def last_seq(c: sa.Connection) -> int:
+    return int(c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one())
+
+
+def stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
+    e = label_events.c
+    return int(c.execute(select(func.count()).where(e.dataset_id == dataset_id, e.operation == operation)).scalar_one())
+
+
+def alive(c: sa.Connection, dataset_id: int) -> None:
+    if c.execute(select(datasets.c.id).where(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))).first() is None:
+        raise NotFound("This dataset was deleted.", "Restore it on the Dataset page, or choose another one.")
+
+
+def names(dataset_id: int) -> Names:
+    """What classes were called, as of now."""
+    with reading() as c:
+        return Names(c, dataset_id)
+
+
+class Names:
+    """What the class a label event names is called today."""
+
+    def __init__(self, c: sa.Connection, dataset_id: int) -> None:
+        e = class_events.c
+        self.renames = c.execute(
+            select(e.name, e.to, e.after_seq, e.at).where(e.dataset_id == dataset_id, e.kind == "renamed").order_by(e.seq)
+        ).all()
+
+    def today(self, label: str | None, seq: int) -> str | None:
+        for name, to, after_seq, _ in self.renames:
+            if after_seq >= seq and label == name:
+                label = to
+        return label
+
+    def since(self, label: str, at: str) -> str:
+        """The same for a word of a time (UTC, ISO 8601) instead of an event."""
+        for name, to, _, renamed_at in self.renames:
+            if renamed_at >= at and label == name:
+                label = to
+        return label

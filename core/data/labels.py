@@ -1,0 +1,376 @@
+"""Labels: who gave which to which image, when and why; giving, flagging and taking back, each one more event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core.data import classes, events
+from core.data.schema import images, label_events, parts, reading, writing
+from core.errors import Conflict, Invalid, NotFound
+from core.types import Act, Current, Image, LabelEvent, now
+
+MAX_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    seqs: dict[str, int]  # image id -> the new version
+    refused: dict[str, Current] = field(default_factory=dict)  # changed by somebody since it was seen
+    missing: tuple[str, ...] = ()  # not in the dataset any more
+    label: str | None = None  # as stored: another word than the one sent where the class was renamed
+    notice: str = ""
+
+
+@dataclass(frozen=True)
+class Undone:
+    images: int  # changed back
+    stay: int  # changed by somebody or something else since: left as they are
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which events of this dataset's own; None means any. Times are UTC, ISO 8601; the end is not included."""
+
+    by: str | None = None
+    since: str | None = None
+    until: str | None = None
+    first: int | None = None  # seqs, both included
+    last: int | None = None
+    operation: str | None = None
+
+    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
+        e = label_events.c
+        here = sa.or_(e.operation.is_(None), ~e.operation.startswith(events.PAST, autoescape=True))
+        conditions: list[sa.ColumnElement[bool]] = [e.dataset_id == dataset_id, here]
+        if self.by is not None:
+            conditions.append(e.by == self.by)
+        if self.since is not None:
+            conditions.append(e.at >= self.since)
+        if self.until is not None:
+            conditions.append(e.at < self.until)
+        if self.first is not None:
+            conditions.append(e.seq >= self.first)
+        if self.last is not None:
+            conditions.append(e.seq <= self.last)
+        if self.operation is not None:
+            conditions.append(e.operation == self.operation)
+        return conditions
+
+
+def apply(
+    dataset_id: int,
+    seen: Mapping[str, int],
+    label: str | None,
+    by: str,
+    operation: str | None = None,
+    source: str = "manual",
+    note: str = "",
+) -> LabelResult:
+    """Gives the label (None takes it back) to the images whose version is still the one seen: image id -> label_seq."""
+    _check(seen, operation)
+    with writing() as c:
+        events.alive(c, dataset_id)
+        stored = label if label is None else classes.resolve(c, dataset_id, label)
+        done = _write(c, dataset_id, seen, lambda row: events.Change(row.id, stored, row.label), by, source, operation, note)
+        notice = f"“{label}” is called “{stored}” now." if stored != label else ""
+    return replace(done, label=stored, notice=notice)
+
+
+def flag(dataset_id: int, seen: Mapping[str, int], flagged: bool, by: str, operation: str | None = None) -> LabelResult:
+    """Flags the images for another look, or takes the flag away, where their version is still the one seen."""
+    _check(seen, operation)
+    with writing() as c:
+        events.alive(c, dataset_id)
+        source = "flag" if flagged else "unflag"
+        return _write(c, dataset_id, seen, lambda row: events.Change(row.id, row.label, row.label, flagged), by, source, operation)
+
+
+def _check(seen: Mapping[str, int], operation: str | None) -> None:
+    if operation is not None and operation.startswith(events.PAST):
+        raise Invalid("This operation has the name of an imported event.", "Reload the page and try again.")
+    if not seen:
+        raise Invalid("No image was chosen.", "Choose at least one image.")
+    if len(seen) > MAX_AT_ONCE:
+        raise Invalid(f"{len(seen)} images were chosen.", f"Up to {MAX_AT_ONCE} can be labelled in one go.")
+
+
+def _write(
+    c: sa.Connection, dataset_id: int, seen: Mapping[str, int], change: Any, by: str, source: str, operation: str | None, note: str = ""
+) -> LabelResult:
+    """change(row with id and label) -> events.Change; an operation that was stored before is answered, not stored again."""
+    done: dict[str, int] = {}
+    current: dict[str, Current] = {}
+    for part in parts(list(seen)):
+        if operation is not None:
+            e = label_events.c
+            repeated = select(e.image_id, e.seq).where(e.dataset_id == dataset_id, e.operation == operation, e.image_id.in_(part))
+            done.update({i: seq for i, seq in c.execute(repeated)})
+        current.update({row.id: row for row in _current(c, dataset_id, images.c.id.in_(part))})
+    missing = tuple(i for i in seen if i not in current)
+    if len(missing) == len(seen):
+        raise NotFound(f"Image {missing[0]} is not in this dataset any more.", "Reload the page.")
+    fresh = [i for i in seen if i in current and i not in done]
+    fitting = [current[i] for i in fresh if current[i].seq == seen[i]]
+    refused = {i: current[i] for i in fresh if current[i].seq != seen[i]}
+    return LabelResult(
+        {**done, **events.append(c, dataset_id, [change(row) for row in fitting], by, source, operation, note)}, refused, missing
+    )
+
+
+def apply_to_all(dataset_id: int, ids: Sequence[str], label: str | None, by: str, operation: str, source: str, over: bool = False) -> int:
+    """Gives the label to all the images, however many; those labelled already keep theirs unless over; returns how many changed."""
+    changed = 0
+    for part in parts(ids, MAX_AT_ONCE):
+        with reading() as c:
+            found = [one for few in parts(part) for one in _current(c, dataset_id, images.c.id.in_(few))]
+        seen = {one.id: one.seq for one in found if one.label != label and (over or one.label is None)}
+        if seen:
+            changed += len(apply(dataset_id, seen, label, by, operation, source).seqs)
+    return changed
+
+
+def add_images(
+    dataset_id: int,
+    new: Sequence[Image],
+    by: str,
+    source: str,
+    notes: Mapping[str, str] | None = None,
+    past: Mapping[str, Sequence[LabelEvent]] | None = None,
+    operation: str | None = None,
+) -> int:
+    """Adds images and, where they carry anything, the event of it, in one transaction; returns how many were new.
+
+    Notes are those of the events, by image id. Past are events from elsewhere, oldest first, with their own who and when:
+    they come before the event of this act, which alone can be taken back.
+    """
+    past = past or {}
+    with writing() as c:
+        have: set[str] = set()
+        for part in parts([i.id for i in new]):
+            have |= set(c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))).scalars())
+        fresh = list({i.id: i for i in new if i.id not in have}.values())
+        if not fresh:
+            return 0
+        classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
+        c.execute(images.insert(), [bare(i) for i in fresh])
+        gone_by = f"{events.PAST}{now()}"
+        before = [
+            {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
+            | {"by": e.by, "at": e.at, "note": e.note, "operation": f"{gone_by} {n}"}
+            for i in fresh
+            for n, e in enumerate(past.get(i.id, ()))
+        ]
+        if before:
+            c.execute(label_events.insert(), before)
+        carrying = [i for i in fresh if i.label is not None or i.flagged or past.get(i.id)]
+        events.append(
+            c, dataset_id, [events.Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, operation, notes=notes
+        )
+        return len(fresh)
+
+
+def bare(image: Image) -> dict[str, Any]:
+    """The row of a new image: what it carries is written by an event."""
+    values = {column.name: getattr(image, column.name) for column in images.c}
+    return values | {"label": None, "label_seq": 0, "flagged": False, "given_seq": 0}
+
+
+def _current(c: sa.Connection, dataset_id: int, *conditions: Any, limit: int | None = None) -> list[Current]:
+    e = label_events
+    query = (
+        select(images.c.id, images.c.label, images.c.label_seq, func.coalesce(e.c.by, ""), func.coalesce(e.c.at, ""), images.c.flagged)
+        .select_from(images.outerjoin(e, e.c.seq == images.c.label_seq))
+        .where(images.c.dataset_id == dataset_id, *conditions)
+        .order_by(images.c.label_seq)
+        .limit(limit)
+    )
+    return [Current(*row) for row in c.execute(query)]
+
+
+def changes(dataset_id: int, after: int, limit: int = 1000) -> tuple[int, list[Current]]:
+    """The dataset's newest seq, and what images carry that were labelled or flagged after a seq, oldest first."""
+    with reading() as c:
+        newest = c.execute(select(func.coalesce(func.max(images.c.label_seq), 0)).where(images.c.dataset_id == dataset_id)).scalar_one()
+        found = _current(c, dataset_id, images.c.label_seq > after, limit=limit) if 0 <= after < newest else []
+    return newest, found
+
+
+def flagged(dataset_id: int) -> dict[str | None, int]:
+    """How many images are flagged, by their label."""
+    with reading() as c:
+        query = select(images.c.label, func.count()).where(images.c.dataset_id == dataset_id, images.c.flagged.is_(True))
+        return {name: n for name, n in c.execute(query.group_by(images.c.label))}
+
+
+def sources(dataset_id: int) -> dict[str, str]:
+    """Where the label of each labelled image came from, by image id; a flag that came after changes nothing."""
+    here = images.join(label_events, label_events.c.seq == images.c.given_seq)
+    query = select(images.c.id, label_events.c.source).select_from(here)
+    with reading() as c:
+        found = c.execute(query.where(images.c.dataset_id == dataset_id, images.c.label.is_not(None)))
+        return {image_id: source for image_id, source in found}
+
+
+def _events(*conditions: Any) -> sa.Select[Any]:
+    e = label_events.c
+    return select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(*conditions).order_by(e.seq)
+
+
+def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
+    """The image's label events, newest first."""
+    with reading() as c:
+        found = c.execute(_events(label_events.c.dataset_id == dataset_id, label_events.c.image_id == image_id))
+        return [LabelEvent(**row._mapping) for row in found][::-1]
+
+
+def all_events(dataset_id: int) -> list[LabelEvent]:
+    """The label events of all images, oldest first."""
+    with reading() as c:
+        return [LabelEvent(**row._mapping) for row in c.execute(_events(label_events.c.dataset_id == dataset_id))]
+
+
+def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[list[Act], int]:
+    """One page (from 1) of what was done, newest first, and how many acts there are.
+
+    One operation, or one person at one moment, is one act.
+    """
+    e = label_events.c
+    labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
+    seqs = (func.min(e.seq), func.max(e.seq).label("last"))
+    stands = sa.or_(images.c.label_seq == e.seq, sa.and_(images.c.given_seq == e.seq, events.gives()))
+    carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, stands)
+    facts = (e.source, func.max(e.note), func.max(e.label), func.count(), labels > 1, func.count(images.c.id), e.operation)
+    query = (
+        select(*seqs, e.by, func.max(e.at), *facts)
+        .select_from(label_events.outerjoin(images, carried))
+        .where(*which.where(dataset_id))
+        .group_by(e.by, e.source, e.operation, sa.case((e.operation.is_(None), e.at)))
+    )
+    with reading() as c:
+        total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+        return [
+            Act(*row) for row in c.execute(query.order_by(sa.desc("last")).offset((max(1, page) - 1) * per_page).limit(per_page))
+        ], total
+
+
+def which(act: Act) -> Which:
+    """The events of an act."""
+    return Which(by=act.by, first=act.first, last=act.last, operation=act.operation)
+
+
+def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
+    """The ids of the act's images, the first ones."""
+    e = label_events.c
+    with reading() as c:
+        query = select(e.image_id).where(*which(act).where(dataset_id)).group_by(e.image_id).order_by(func.min(e.seq)).limit(limit)
+        return list(c.execute(query).scalars())
+
+
+def people(dataset_id: int) -> list[str]:
+    """Everybody who has given a label, in the order of the alphabet."""
+    with reading() as c:
+        query = select(label_events.c.by).where(*Which().where(dataset_id)).distinct().order_by(label_events.c.by)
+        return list(c.execute(query).scalars())
+
+
+def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, dry: bool = False) -> Undone:
+    """Takes the events back where nothing came after them: every image goes back to what it carried before.
+
+    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. dry: only counts.
+    """
+    e = label_events.c
+    touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
+    wanted = sa.and_(*which.where(dataset_id)).label("wanted")
+    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, events.gives().label("gives"), wanted).where(
+        e.dataset_id == dataset_id, e.image_id.in_(touched)
+    )
+    with reading() if dry else writing() as c:
+        events.alive(c, dataset_id)
+        if operation is not None and (done := events.stored(c, dataset_id, operation)):
+            return Undone(done, 0)
+        trails: dict[str, list[Any]] = {}
+        for row in c.execute(query.order_by(e.seq)):
+            trails.setdefault(row.image_id, []).append(row)
+        names = events.Names(c, dataset_id)
+        i = images.c
+        here = {row.id: row for row in c.execute(select(i.id, i.label, i.flagged).where(i.dataset_id == dataset_id))}
+        back: list[events.Change] = []
+        stay = 0
+        for image_id, trail in trails.items():
+            if image_id not in here:
+                continue
+            carries = here[image_id]
+            label, flagged = carries.label, carries.flagged
+            _, gave = _parted([row for row in trail if row.gives])
+            if gave:
+                label = names.today(gave[0].previous, gave[0].seq)
+            flags_kept, flags = _parted([row for row in trail if row.flagged is not None])
+            if flags:
+                flagged = _flag_after(flags_kept)
+            if (label, flagged) != (carries.label, carries.flagged):
+                back.append(events.Change(image_id, label, carries.label, flagged if flagged != carries.flagged else None))
+            elif not gave and not flags:
+                stay += 1
+        if back and not dry:
+            classes.bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
+            events.append(c, dataset_id, back, by, "undo", operation)
+    return Undone(len(back), stay)
+
+
+def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The trail without the wanted events at its end, and those."""
+    end = len(trail)
+    while end and trail[end - 1].wanted:
+        end -= 1
+    return trail[:end], trail[end:]
+
+
+def _flag_after(trail: Sequence[Any]) -> bool:
+    """Whether an image is flagged after these events of its own."""
+    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None), False)
+
+
+def count_undo(dataset_id: int, which: Which) -> Undone:
+    """What undo would do."""
+    return undo(dataset_id, which, "", dry=True)
+
+
+def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelResult:
+    """Gives the image what it carried before the event, whatever came after it; Conflict if it has changed since it was seen."""
+    image_id, seen, seq = image.id, image.label_seq, event.seq
+    e = label_events.c
+    with writing() as c:
+        events.alive(c, dataset_id)
+        trail = c.execute(
+            select(e.seq, e.previous, e.flagged).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq).order_by(e.seq)
+        ).all()
+        if not trail or trail[-1].seq != seq:
+            raise NotFound("This change is not in the image's history.", "Reload the page.")
+        label, flagged = events.Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(trail[:-1])
+        if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
+            return LabelResult({})
+        operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act
+        done = _write(c, dataset_id, {image_id: seen}, lambda row: events.Change(row.id, label, row.label, flagged), by, "undo", operation)
+        if done.seqs and label is not None:
+            classes.bring_back(c, dataset_id, {label}, by)
+            classes.ensure_in(c, dataset_id, [label])  # only an imported event may have named it
+    if done.refused:
+        one = done.refused[image_id]
+        raise Conflict(f"{one.by} has changed this image since.", "Look at its history and choose again.")
+    return done
+
+
+def give_back(c: sa.Connection, dataset_id: int, image_id: str, seq: int, by: str, note: str) -> None:
+    """Gives an image what it carried before a decision in review, by the name of today, in the caller's transaction."""
+    e, i = label_events.c, images.c
+    event = c.execute(select(e.previous).where(e.seq == seq)).one()
+    label = events.Names(c, dataset_id).today(event.previous, seq)
+    carried = c.execute(select(i.label).where(i.dataset_id == dataset_id, i.id == image_id)).scalar_one()
+    events.append(c, dataset_id, [events.Change(image_id, label, carried)], by, "review", note=note)
+    if label is not None:
+        classes.ensure_in(c, dataset_id, [label], by)
