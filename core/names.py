@@ -9,6 +9,7 @@ from core.errors import Invalid
 MAX_NAME = 80
 MAX_GUIDELINE = 2000  # characters
 MAX_EXAMPLES = 12  # of a class, of each kind
+FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def name_problem(name: str) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core.data.sources import FASHION
 from core.metrics import TOO_FEW
+from core.names import FASHION
 from core.types import Evaluation, Interval, Layer
 
 DIGITS = tuple("0123456789")

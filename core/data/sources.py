@@ -24,6 +24,7 @@ from core.data import tables
 from core.data.images import ALLOWED, EXTENSIONS
 from core.data.tables import ABOUT, About, Guess, Row, clean
 from core.errors import AppError, Invalid
+from core.names import FASHION
 from core.settings import settings
 from core.types import Class, LabelEvent, Skipped, Split
 
@@ -54,7 +55,6 @@ LAYOUTS = (
     "images with a table (CSV or JSONL with the columns image and label, or Label Studio's JSON), or IDX files as MNIST has them. "
     f"Allowed images are {ALLOWED}."
 )
-FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IDX_IMAGES = re.compile(r"images.*idx3", re.IGNORECASE)
 TORCHVISION = ("MNIST", "FashionMNIST", "CIFAR10")

@@ -14,10 +14,10 @@ import torch
 
 from core.catalog import networks, params, presets
 from core.data import dataset
-from core.data.sources import FASHION
 from core.evaluate import evaluate
 from core.ml import infer
 from core.ml.similarity import NEVER_SEEN, Similarity
+from core.names import FASHION
 from core.runs import runs
 from core.settings import settings
 from core.train import train

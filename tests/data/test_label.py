@@ -350,7 +350,7 @@ def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_t
     assert claims.deal(small.id, "a", every, 4) == every[:4] and claims.held_by_others(small.id, "b") == 4
     give(small, every[:1], "blue")
     assert claims.held_by_others(small.id, "b") == 3
-    monkeypatch.setattr(store, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(claims, "GRACE_SECONDS", 0.2)
     assert claims.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
     assert claims.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
     time.sleep(0.25)
@@ -447,10 +447,10 @@ def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
 
 def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     every = unlabelled(small)
-    monkeypatch.setattr(store, "CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 0.05)
     gone = claims.deal(small.id, "gone", every, 2)
     claims.deal(small.id, "here", every, 2)
-    monkeypatch.setattr(store, "CLAIM_SECONDS", 60)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 60)
     claims.renew(small.id, "here")
     time.sleep(0.06)
     assert claims.deal(small.id, "new", every, 4) == gone + every[4:6]
