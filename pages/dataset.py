@@ -2,6 +2,7 @@
 
 from pathlib import PurePath
 
+import pandas as pd
 import streamlit as st
 
 from core.data import dataset, labels, sources, uploads
@@ -58,7 +59,7 @@ def browse(current: Dataset) -> None:
     drawer(current, event.open, "browse")
 
 
-def filters(current: Dataset, counts) -> Filter:
+def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
     per_class = counts.groupby("label", dropna=True)["images"].sum()
     per_split = counts.groupby("split")["images"].sum()
     unlabelled = int(counts.loc[counts["label"].isna(), "images"].sum())
@@ -150,8 +151,8 @@ def add_images(current: Dataset | None) -> None:
             "fashion-mnist": "Fashion-MNIST: 70,000 pieces of clothing (30 MB)",
             "cifar10": "CIFAR-10: 60,000 small colour photos (170 MB)",
         }
-        choice = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
-        start_form("ready", sources.named(choice), "digits" if choice == "sample" else choice)
+        ready_set = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
+        start_form("ready", sources.named(ready_set), "digits" if ready_set == "sample" else ready_set)
 
 
 def start_form(key: str, source: sources.Source, name: str) -> None:
@@ -251,7 +252,7 @@ def restore() -> None:
         with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
             for one in gone:
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"{frame.plain(one.name)}, deleted {one.deleted_at[:16].replace('T', ' ')} UTC", width=320)
+                    st.markdown(f"{frame.plain(one.name)}, deleted {(one.deleted_at or '')[:16].replace('T', ' ')} UTC", width=320)
                     if st.button("Restore", key=f"restore-{one.id}"):
                         with frame.told():
                             dataset.restore(one.id)

@@ -74,7 +74,7 @@ def headline(current: Dataset, e: Evaluation) -> None:
             width="content",
         )
         shows(e, f"{right:,} right", "right answers", lambda: _right(e), "all-right", "confident")
-        shows(e, f"{e.n - right:,} wrong", "mistakes", lambda: evaluate.mistakes(e)["image_id"], "all-mistakes", "confident")
+        shows(e, f"{e.n - right:,} wrong", "mistakes", lambda: list(evaluate.mistakes(e)["image_id"]), "all-mistakes", "confident")
         since_training(current, e)
     if e.n >= TOO_FEW:
         small = [f"balanced accuracy {percent(e.balanced_accuracy)}", f"macro F1 {percent(e.macro_f1)}"]

@@ -77,7 +77,7 @@ def choose(current: Dataset, run: Run) -> Picture | None:
         elif source == "any":
             _any(current)
         else:
-            _predicted(current, run, source)
+            _predicted(current, run, str(source))
     picked = st.session_state.get(PICKED)
     return picked and _found(current, *picked)
 

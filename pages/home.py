@@ -100,6 +100,9 @@ def tour(run_id: str) -> None:
         return
     e = evaluate.evaluate(run_id, evaluate.splits(run_id)[0])
     st.subheader("3 · What it gets right and wrong", anchor=False)
+    if e.accuracy is None:
+        st.info("The pictures it was judged on carry no label any more. Label them again on the Dataset page to see where it is right.")
+        return
     st.markdown(
         f"On {e.n:,} pictures it had not learned from it was right **{e.accuracy.value:.1%}** of the time "
         f"(95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}). Each cell counts pictures: the row says what they are, the column what the network said."
@@ -168,22 +171,22 @@ def best(found: list[train.RunState]) -> tuple[str, str]:
         return "none yet", "no run has ended"
     value, state = max(scored, key=lambda pair: pair[0])
     n = state.run.counts["validation"]
-    share = wilson(round(value * n), n)
-    return f"{value:.1%}", f"{state.run.name}, n = {n:,}, 95 % interval {share.low:.1%} to {share.high:.1%}"
+    interval = wilson(round(value * n), n)
+    assert interval is not None  # a run that has a validation accuracy has validation images
+    return f"{value:.1%}", f"{state.run.name}, n = {n:,}, 95 % interval {interval.low:.1%} to {interval.high:.1%}"
 
 
 def next_step(current: Dataset) -> None:
     total, labelled = dataset.totals(current.id)
-    usable = train.usable(current.id)
     queue = review.queue_length(current.id)
-    top = max(usable, key=lambda r: (r.best.val_accuracy if r.best else None) or 0.0, default=None)
+    top = max(train.usable(current.id), key=lambda r: (r.best.val_accuracy if r.best else None) or 0.0, default=None)
     text, target, icon = (
         ("Add images", "dataset.py", ":material/photo_library:")
         if total == 0
         else ("Label images", "dataset.py", ":material/sell:")
         if labelled == 0
         else ("Train a network", "train.py", ":material/model_training:")
-        if not usable
+        if top is None
         else (f"Review {queue} predictions", "review.py", ":material/rate_review:")
         if queue
         else (f"See the mistakes of {frame.plain(top.run.name)}", "evaluate.py", ":material/grid_on:")

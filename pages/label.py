@@ -1,6 +1,7 @@
 """Say what the pictures show: many at once, one at a time, or from a map, and let the model help."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -14,7 +15,7 @@ from pages.parts.label.one import one
 from pages.shared import frame, thumbs
 from pages.shared.classes import add_class
 from pages.shared.detail import drawer
-from pages.shared.map import embedding_map
+from pages.shared.map import Colour, embedding_map
 from pages.shared.teach import LAST, embedding_needed, label_many, teach_button, teach_line
 
 PER_PAGE = 60
@@ -30,7 +31,7 @@ NONE_FOUND = {
     "likely-wrong": "No label looks wrong to the model. It judges the labels of the last lesson: teach it again after labelling.",
     "near-duplicates": "No near duplicates were found.",
 }
-COLOURS = {"cluster": "Clusters", "label": "Labels", "predicted": "Model's answers", "split": "Splits"}
+COLOURS: dict[Colour, str] = {"cluster": "Clusters", "label": "Labels", "predicted": "Model's answers", "split": "Splits"}
 
 
 # Which images, in which order ------------------------------------------------------------------------
@@ -68,14 +69,14 @@ def ready(current: Dataset, order: str) -> bool:
 
 def batch(
     current: Dataset, show: str, order: str, want: Filter, size: int, again: bool = False, handled: Sequence[str] | None = None
-) -> dict:
+) -> dict[str, Any]:
     """The images this session works on: they stay while labels are given, until the next ones are asked for.
 
     Images without a label are dealt out, so that no two people get the same one.
     """
     sign = (current.id, show, order, size, len(embed.lessons(current.id)) if embed.ORDERS[order].needs == "lesson" else 0)
-    held = st.session_state.get("batch")
-    fresh = held is None or held["sign"] != sign
+    held: dict[str, Any] = st.session_state.get("batch") or {}
+    fresh = held.get("sign") != sign
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:
@@ -137,7 +138,7 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
         if held["before"] and st.button(f"Previous {PER_PAGE}", icon=":material/arrow_back:", key="previous"):
             held["ids"] = held["before"].pop()
             st.rerun()
-        kind = "primary" if current.classes else "secondary"
+        kind: Literal["primary", "secondary"] = "primary" if current.classes else "secondary"
         if held["total"] > len(found) and st.button(f"Next {PER_PAGE}", type=kind, icon=":material/arrow_forward:", key="next"):
             batch(current, show, order, want, PER_PAGE, again=True)
             st.rerun()
@@ -220,7 +221,7 @@ def map_view(current: Dataset) -> None:
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
     event = embedding_map(
-        f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=str(colour), clusters=clusters, dataset_id=current.id,
+        f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=colour, clusters=clusters, dataset_id=current.id,
         version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
         classes=thumbs.class_list(current),
     )  # fmt: skip

@@ -85,11 +85,11 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
     images, _ = dataset.totals(current.id)
     groups = None if looked is None else _crossing(current.id, looked.id, images)
     new = 0 if looked is None else images - len(looked.ids) - len(looked.unreadable)
-    if guard := plan.duplicates(groups, max(0, new)):
-        _warn(guard, "orange" if groups else "gray")
-        if guard.page and st.button(guard.title, icon=":material/arrow_forward:", key="guard-duplicates"):
+    if found := plan.duplicates(groups, max(0, new)):
+        _warn(found, "orange" if groups else "gray")
+        if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
             st.session_state["label-order"], st.session_state["label-show-4"] = "near-duplicates", "all"  # fields of that page
-            st.switch_page(guard.page)
+            st.switch_page(found.page)
         elif not guard.page and st.button(guard.title, icon=":material/visibility:", key="guard-look"):
             embed.start(current.id, frame.user())
             st.rerun()

@@ -130,7 +130,7 @@ def _filters(current: Dataset) -> tuple[Which, str]:
         by = st.selectbox("Person", ["", *people], format_func=lambda name: name or "Everybody", key=key, width=220) or None
         period = st.selectbox("Period", PERIODS, key="acts-period", width=180, filter_mode=None)
         since, until = _period(str(period))
-        which = Which(by=by, since=since and _iso(since), until=until and _iso(until))
+        which = Which(by=by, since=_iso(since) if since else None, until=_iso(until) if until else None)
         if by is not None and st.button(f"Take back all of {frame.plain(by)} …", icon=":material/undo:", key="take-all"):
             _take_all(current, which, by, _spoken(str(period), since, until), secrets.token_hex(16))
     return which, f"{period}-{since and since.date()}-{until and until.date()}"

@@ -12,6 +12,7 @@ import numpy as np
 from pages.shared import component
 from pages.shared.figures import SPLIT_COLORS, TEST, VALIDATION
 
+Colour = Literal["label", "cluster", "predicted", "split", "answer"]
 _MAP = component.component("map")
 
 
@@ -27,7 +28,7 @@ def embedding_map(
     key: str,
     token: str,
     version: str | int,
-    colour: Literal["label", "cluster", "predicted", "split", "answer"],
+    colour: Colour,
     classes: Iterable[Mapping[str, str]],
     clusters: Sequence[int] | None,
     dataset_id: int,

@@ -39,7 +39,8 @@ def items(
     """Cells of the images; rows (image_id, predicted, confidence) add what a network answered, split the part a run used them in,
     notes a line by image id.
     """
-    answers = {} if rows is None else {r.image_id: (r.predicted, float(r.confidence)) for r in rows.itertuples()}
+    said = () if rows is None else zip(rows["image_id"], rows["predicted"], rows["confidence"].astype(float), strict=True)
+    answers = {image_id: (predicted, confidence) for image_id, predicted, confidence in said}
     cells: list[dict[str, object]] = []
     for image in found:
         cell: dict[str, object] = {

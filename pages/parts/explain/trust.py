@@ -6,7 +6,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -39,14 +39,15 @@ ICONS = {
     "bad": ":orange[:material/warning:]",
     "undefined": ":gray[:material/remove:]",
 }
+WAYS: tuple[Literal["deletion", "insertion"], ...] = ("deletion", "insertion")
 MOST = 30  # outcomes a session keeps, about 1 MB each
 HELD = "trust"  # in the session: place of the outcome -> the question, the outcome, or why there is none
 
-Held = checks.Asked | checks.Trust | AppError
+Held = explain.Asked | checks.Trust | AppError
 
 
 def trust(
-    run: Run, path: Path, methods: Sequence[str], target: str, *, key: str, settings: Mapping[str, Mapping[str, Any]] | None = None
+    run: Run, path: Path, chosen: Sequence[str], target: str, *, key: str, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """A row per method that the network supports, for one class; settings: those of the methods, by name."""
     st.caption(
@@ -54,7 +55,7 @@ def trust(
         "and all of them are about this picture alone."
     )
     why = explain.supported(run.id)
-    able = [m for m in methods if not why[m]]
+    able = [m for m in chosen if not why[m]]
     if not able:
         st.caption("Choose at least one method that this network supports.")
         return
@@ -64,7 +65,7 @@ def trust(
         places = {m: checks.place(run.id, path, m, target, (settings or {}).get(m), how) for m in able}
         held: dict[Path, Held] = st.session_state.setdefault(HELD, {})
         for place, one in list(held.items()):
-            if isinstance(one, checks.Asked) and place not in places.values():  # of another picture or setting: nobody sees it here
+            if isinstance(one, explain.Asked) and place not in places.values():  # of another picture or setting: nobody sees it here
                 explain.stop(one)
                 del held[place]
         found = {m: _taken(held, places[m]) for m in able}
@@ -85,11 +86,11 @@ def trust(
     found |= {m: _taken(held, places[m]) for m in able if not _there(found[m])}
     for place in [p for p in held if p not in places.values()][: max(0, len(held) - MOST)]:
         del held[place]
-    if pending := {m: one for m, one in found.items() if isinstance(one, checks.Asked)}:
+    if pending := {m: one for m, one in found.items() if isinstance(one, explain.Asked)}:
         _progress(pending, key)
-    for m, one in found.items():
-        if isinstance(one, AppError):
-            st.caption(f":material/info: {methods.method(m).title}: {frame.plain(str(one))}")
+    for m, said in found.items():
+        if isinstance(said, AppError):
+            st.caption(f":material/info: {methods.method(m).title}: {frame.plain(str(said))}")
     outcomes = [one for one in found.values() if isinstance(one, checks.Trust)]
     if outcomes:
         _table(outcomes)
@@ -103,12 +104,12 @@ def trust(
 
 
 def _there(one: Held | None) -> bool:
-    return isinstance(one, checks.Asked | checks.Trust)
+    return isinstance(one, explain.Asked | checks.Trust)
 
 
 def _taken(held: dict[Path, Held], place: Path) -> Held | None:
     one = held.get(place)
-    if isinstance(one, checks.Asked) and one.done:
+    if isinstance(one, explain.Asked) and one.done:
         try:
             one = checks.answer(one)
         except AppError as e:
@@ -128,7 +129,7 @@ def _cost(run: Run, methods: Sequence[str], settings: Mapping[str, Mapping[str, 
 
 
 @st.fragment(run_every=0.5)
-def _progress(pending: Mapping[str, checks.Asked], key: str) -> None:
+def _progress(pending: Mapping[str, explain.Asked], key: str) -> None:
     with frame.guarded("trust"):
         if any(one.done for one in pending.values()):
             st.rerun()
@@ -173,7 +174,7 @@ def _detail(one: checks.Trust, key: str) -> None:
             if one.how["randomise"] == "cascading" and one.randomised:
                 steps = ", ".join(f"{s.share:.0%}: {'undefined' if s.most is None else f'{s.most:.2f}'}" for s in one.randomised)
                 st.caption(f"Rank correlation by share of layers made random, from the last: {steps}.")
-        for slot, name, curves in zip(right, ("deletion", "insertion"), (one.deletion, one.insertion), strict=True):
+        for slot, name, curves in zip(right, WAYS, (one.deletion, one.insertion), strict=True):
             if curves is not None:
                 figure = figures.covering(curves, name, one.target)
                 slot.plotly_chart(figure, key=f"{key}-{one.method}-{name}", config={"displayModeBar": False})

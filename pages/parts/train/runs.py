@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -42,7 +42,7 @@ LETTERS = "ABCDEF"
 def picked(found: Sequence[train.RunState]) -> list[train.RunState]:
     """The ticked runs, oldest first; they stand in the URL as ?runs= so that a comparison can be sent. Something else that comes into
     view, such as a run just started, ends a comparison."""
-    held = st.session_state.get(PICKED)
+    held: dict[str, Any] = st.session_state.get(PICKED) or {}
     if held and held["ids"] and held["watched"] != st.session_state.get("watched"):
         held = _pick([])
     elif given := st.query_params.get("runs"):
@@ -52,13 +52,17 @@ def picked(found: Sequence[train.RunState]) -> list[train.RunState]:
             if missing := len(set(ids) - known):
                 st.toast(f"{missing} of the runs in this link {'is' if missing == 1 else 'are'} not here any more.", icon=":material/info:")
             held = _pick([one for one in ids if one in known])
-    ids = set(held["ids"]) if held else set()
-    chosen = [s for s in reversed(found) if s.run.id in ids]
-    if held and len(chosen) < len(held["ids"]):
+    wanted = held.get("ids", [])
+    chosen = [s for s in reversed(found) if s.run.id in wanted]
+    if len(chosen) < len(wanted):
         _pick([s.run.id for s in chosen])
     elif len(chosen) > 1:
-        st.query_params["runs"] = ",".join(held["ids"])  # another page has cleared it
+        st.query_params["runs"] = ",".join(wanted)  # another page has cleared it
     return chosen
+
+
+def _untick() -> None:
+    _pick([])
 
 
 def _pick(ids: list[str]) -> dict[str, Any]:
@@ -240,7 +244,7 @@ def _acts(chosen: list[train.RunState]) -> None:
                 f"Delete {what}", icon=":material/delete:", key="delete-runs", on_click=_delete, args=(chosen,), disabled=going,
                 help="Stop it first." if going else None,
             )  # fmt: skip
-            st.button("Untick", icon=":material/deselect:", key="untick-runs", on_click=_pick, args=([],), type="tertiary")
+            st.button("Untick", icon=":material/deselect:", key="untick-runs", on_click=_untick, type="tertiary")
     if gone := st.session_state.get("deleted-runs"):
         with st.container(horizontal=True, vertical_alignment="center", key="runs-bin"):
             st.caption("The run was moved to the bin." if len(gone) == 1 else f"{len(gone)} runs were moved to the bin.", width="content")
@@ -373,12 +377,12 @@ def _curves(chosen: list[train.RunState]) -> None:
     if not any(epochs for _, epochs in lines):
         st.caption("None of them has finished an epoch yet.")
         return
-    over = st.segmented_control(
-        "Over", ["epochs", "seconds"], default="epochs", required=True, key="curves-over", label_visibility="collapsed"
-    )
+    axes: list[Literal["epochs", "seconds"]] = ["epochs", "seconds"]
+    over = st.segmented_control("Over", axes, default="epochs", required=True, key="curves-over", label_visibility="collapsed")
     counts = sorted({s.run.counts["validation"] for s in chosen})
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    for column, what in zip(st.columns(2), ("loss", "accuracy"), strict=True):
+    figures: list[Literal["loss", "accuracy"]] = ["loss", "accuracy"]
+    for column, what in zip(st.columns(2), figures, strict=True):
         with column:
             st.plotly_chart(
                 curves(lines, what, over, n),
@@ -395,7 +399,8 @@ def _curves(chosen: list[train.RunState]) -> None:
 def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: list[Evaluation | None]) -> None:
     """Who is right on which of the images both judged; a click on a count shows them."""
     st.subheader("The same images, two answers", anchor=False)
-    if None in judged:
+    first, second = judged
+    if first is None or second is None:
         st.caption("One of them has no answers on validation images: it has not ended yet, ended too early, or had none.")
         return
     with frame.told():
@@ -408,8 +413,8 @@ def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: lis
         if on_test:
             st.warning("These are test images. Whoever chooses a run by them needs other images to test it.", icon=":material/lock_open:")
             openings.open_test(a.run, b.run)
-            judged = [evaluate.evaluate(s.run.id, "test") for s in (a, b)]
-        found = compare.paired(judged[0], judged[1])
+            first, second = (evaluate.evaluate(s.run.id, "test") for s in (a, b))
+        found = compare.paired(first, second)
         st.markdown(verdict(found))
         if found.n and (part := _pictures(current, found, _choose_cell(found))) is not None:
             _why(current, a.run, b.run, found.split, part)
