@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.api import routes, signing
 from core.data import classes, dataset, labels, schema, sources, store
-from core.settings import settings
 from core.train import train
 from core.types import Dataset
 
@@ -26,11 +24,16 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 
 
 def forget() -> None:
-    """Drops what the process remembers of the last LOUPE_HOME."""
+    """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files."""
     if schema.engine.cache_info().currsize:
         schema.engine().dispose()
-    for cached in (settings, schema.engine, signing._secret, routes._thumb, routes._picture, train._finished):
-        cached.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("core.", "pages.")) and not name.startswith("core.catalog."):
+            for cached in vars(module).values():
+                if callable(clear := getattr(cached, "cache_clear", None)):
+                    clear()
+    if streamlit := sys.modules.get("streamlit"):
+        streamlit.cache_data.clear()
 
 
 def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
