@@ -16,8 +16,10 @@ import pytest
 from PIL import Image as Pillow
 
 from core.data import classes, dataset, labels, schema, sources, store
+from core.runs import launch
 from core.train import train
 from core.types import Dataset
+from tests.forking import ForkLauncher
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
@@ -48,6 +50,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A test that asks for no home must not write into the data folder of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOUPE_HOME", str(tmp_path_factory.mktemp("nobody")))
+        patch.setattr(launch, "launcher", ForkLauncher())
         yield
 
 
