@@ -46,7 +46,9 @@ def main() -> None:
     label.set_example(found.id, "navy", images["blue-0.png"].id, True)
     label.retire_class(found.id, "grey", "ann", "four")
     label.undo(found.id, label.Which(operation="one"), "bob", "five")
-    store.add_predictions(found.id, [(images["red-1.png"].id, "elsewhere", "red", 0.75), (images["red-2.png"].id, "elsewhere", "green", None)])
+    store.add_predictions(
+        found.id, [(images["red-1.png"].id, "elsewhere", "red", 0.75), (images["red-2.png"].id, "elsewhere", "green", None)]
+    )
     label.deal(found.id, "a page", [images["red-2.png"].id], 1)
 
     run = train.start(found.id, {"architecture": "linear", "image_size": 12, "epochs": 2, "batch_size": 8}, "ann")

@@ -8,7 +8,13 @@ from typing import Any
 
 
 def values(
-    dataset: ModuleType, label: ModuleType, store: ModuleType, train: ModuleType, evaluate: ModuleType, review: ModuleType, export: ModuleType
+    dataset: ModuleType,
+    label: ModuleType,
+    store: ModuleType,
+    train: ModuleType,
+    evaluate: ModuleType,
+    review: ModuleType,
+    export: ModuleType,
 ) -> dict[str, Any]:
     """Everything a person sees of the dataset “squares”, as JSON."""
     (found,) = dataset.datasets()
