@@ -4,6 +4,6 @@ To change a table: change it in core/data/schema.py, then add versions/v0002_wha
 revision = its file name without .py, down_revision = the revision before it, and upgrade(), which calls alembic.op.
 Give what is never null a server_default, since old rows are there already. tests/data/test_migrations.py prints
 the operations that are missing. Every step runs inside the one transaction that core.data.schema begins: never commit in it.
-SQLite can only add: batch_alter_table copies and drops a table, which foreign keys that are on forbid or make costly.
+Add tables, columns and indexes; batch_alter_table copies a table and drops the old one, which SQLite's foreign keys may refuse.
 A step that people may have run is never changed again, and names no table of core.data.schema: that one moves on.
 """
