@@ -6,11 +6,15 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from core.errors import AppError
 from core.settings import settings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 meta = sa.MetaData()
 datasets = sa.Table(
@@ -174,25 +178,45 @@ def engine() -> sa.Engine:
             write = connection.get_execution_options().get("write", False)
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    with made.connect().execution_options(write=True) as connection, connection.begin():
-        meta.create_all(connection)
-        _add_what_is_new(connection)
+    try:
+        with made.connect() as connection, connection.begin():
+            current = _is_current(connection)
+        if not current:
+            with made.connect().execution_options(write=True) as connection, connection.begin():
+                _migrate(connection)
+    except BaseException:
+        made.dispose()
+        raise
     return made
 
 
-def _add_what_is_new(connection: sa.Connection) -> None:
-    """Columns and indexes that a database made by an older Loupe lacks; nothing is ever dropped."""
-    found = sa.inspect(connection)
-    for table in meta.sorted_tables:
-        have = {column["name"] for column in found.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in have:
-                definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-                if column is images.c.given_seq:  # there were no flags then
-                    connection.execute(images.update().values(given_seq=images.c.label_seq))
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+def _is_current(connection: sa.Connection) -> bool:
+    """Whether every migration has run: asked in SQL, since importing Alembic would slow down each start.
+
+    AppError for a database of a newer Loupe.
+    """
+    known = sorted(path.stem for path in (MIGRATIONS / "versions").glob("v*.py"))
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return False
+    revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    if revision is not None and revision not in known:
+        raise AppError(
+            f"The database was last used by a newer Loupe: it is at “{revision}”, and this Loupe knows no later state than “{known[-1]}”.",
+            "Start the newer Loupe, or set LOUPE_HOME to the folder of another database. Nothing was changed.",
+        )
+    return revision == known[-1]
+
+
+def _migrate(connection: sa.Connection) -> None:
+    """Runs the migrations that are missing; whoever held the write lock before may have run them already."""
+    if _is_current(connection):
+        return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    command.upgrade(config, "head")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Data of older Loupes; README.md says what is in it."""
