@@ -23,7 +23,7 @@ def test_each_opening_is_appended_with_who_and_when(trained_copy: Trained) -> No
 
 def test_a_line_that_a_crash_cut_off_still_counts_as_a_look(trained_copy: Trained) -> None:
     openings.record(trained_copy.run_id, "Ann")
-    path = runs.folder(trained_copy.run_id) / "openings.jsonl"
+    path = runs.folder(trained_copy.run_id) / "looks.jsonl"
     path.write_bytes(path.read_bytes() + b'{"by": "B')
     openings.record(trained_copy.run_id, "Cy")
     assert openings.times([trained_copy.run_id]) == 2 and openings.of(trained_copy.run_id)[0].by == "Ann"
