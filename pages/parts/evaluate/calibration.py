@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from numbers.errors import Invalid
-from numbers.types import Evaluation, Run
+from core.errors import Invalid
+from core.types import Evaluation, Run
 
 import numpy as np
 import streamlit as st

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from numbers.metrics import TOO_FEW
-from numbers.types import Dataset, Evaluation, Interval, Run
+from core.metrics import TOO_FEW
+from core.types import Dataset, Evaluation, Interval, Run
 
 import streamlit as st
 

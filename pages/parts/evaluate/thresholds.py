@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers.types import Evaluation, Interval
+from core.types import Evaluation, Interval
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
