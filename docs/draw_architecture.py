@@ -210,8 +210,9 @@ def draw() -> str:
             points += [(x[stop], y[stop] - HIGH / 2), (x[stop], y[stop] + HIGH / 2)]
         points.append((port(way, ends[way[-1]], way[-1]), y[way[-1]] - HIGH / 2 - 1))
         path = f"M{points[0][0]:g} {points[0][1]:g}"
-        for (a, b), (c, d) in pairwise(points):
-            path += f" L{c:g} {d:g}" if a == c else f" C{a:g} {(b + d) / 2:g} {c:g} {(b + d) / 2:g} {c:g} {d:g}"
+        for (left, above), (right, below) in pairwise(points):
+            half = (above + below) / 2
+            path += f" L{right:g} {below:g}" if left == right else f" C{left:g} {half:g} {right:g} {half:g} {right:g} {below:g}"
         kind = " named" if (way[0], way[-1]) in named else ""
         parts.append(f'<path class="arrow{kind}" d="{path}" marker-end="url(#tip)"/>')
     for a, b in sorted(up):
@@ -219,11 +220,11 @@ def draw() -> str:
     for one in areas:
         kind = "ml" if one == ML else "page" if one.startswith("pages") else "door" if one.endswith(".py") else "box"
         tells = "imports " + (", ".join(sorted(b for a, b in imports if a == one)) or "nothing of Loupe")
-        left, above = x[one] - WIDE // 2, y[one] - HIGH // 2
+        left, above = x[one] - WIDE / 2, y[one] - HIGH / 2
         parts.append(
-            f'<g><title>{html.escape(f"{one} {tells}")}</title><rect class="{kind}" x="{left}" y="{above}" width="{WIDE}" height="{HIGH}" rx="8"/>'
+            f'<g><title>{html.escape(f"{one} {tells}")}</title><rect class="{kind}" x="{left:g}" y="{above:g}" width="{WIDE}" height="{HIGH}" rx="8"/>'
             f'<text class="name" x="{x[one]}" y="{y[one] - 3}">{one}</text><text x="{x[one]}" y="{y[one] + 14}">{html.escape(WORDS.get(one, ""))}</text>'
-            + (f'<circle class="asks" cx="{left + WIDE - 11}" cy="{above + 11}" r="4.5"/>' if one in asks else "")
+            + (f'<circle class="asks" cx="{left + WIDE - 11:g}" cy="{above + 11:g}" r="4.5"/>' if one in asks else "")
             + "</g>"
         )
     files = " ".join(sorted(p.stem for p in (ROOT / "core").glob("*.py") if not p.stem.startswith("__")))
