@@ -50,6 +50,8 @@ NOT_RUN = {
     "python -m core start": "serves until it is ended",
     "python -m core reproduce": "trains for minutes on data sets of 60,000 images",
 }
+# What is shown and run with something smaller in its place, which takes the same way in less time.
+SMALLER = {"efficientnet_lite0": "linear", "epochs=20": "epochs=1", "VERB": "train"}
 
 
 # Links --------------------------------------------------------------------------------------------
@@ -191,7 +193,9 @@ def test_the_verbs_of_a_page_work_as_they_stand(page: str, stand_ins: list[str],
         if reason(command):
             continue
         these = iter(stand_ins)
-        argv = [next(these) if word == "RUN" else "train" if word == "VERB" else word for word in command[3:]]
+        argv = [next(these) if word == "RUN" else SMALLER.get(word, word) for word in command[3:]]
+        if argv[0] == "import-run":  # a run comes back where it is not yet: on another machine, or here once it is deleted
+            shutil.rmtree(settings().runs / stand_ins[0])
         capfd.readouterr()
         if "--help" in argv:
             with pytest.raises(SystemExit) as ended:
