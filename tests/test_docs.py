@@ -182,7 +182,8 @@ def stand_ins(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -
         twin = settings().runs / "20260101-000000-0000"
         shutil.copytree(settings().runs / trained_once.run_id, twin)
         config = runs.read_json(twin / "config.json")
-        runs.write_json(twin / "config.json", config | {"id": twin.name, "name": "The twin"})
+        earlier = f"2026-01-01{config['created_at'][10:]}"  # a run of the same second, images and settings would be the same run
+        runs.write_json(twin / "config.json", config | {"id": twin.name, "name": "The twin", "created_at": earlier})
         yield [trained_once.run_id, twin.name]
         forget()
 
