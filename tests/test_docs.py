@@ -188,6 +188,7 @@ def stand_ins(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -
         forget()
 
 
+@pytest.mark.timeout(600)  # six processes load torch, one after another, and the first test waits for the run that all tests share
 @pytest.mark.parametrize("page", [page for page, found in SHOWN.items() if any(not reason(c) for c in found)])
 def test_the_verbs_of_a_page_work_as_they_stand(page: str, stand_ins: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     for command in SHOWN[page]:
