@@ -204,7 +204,7 @@ def share(e: Evaluation) -> str:
     right, between = int(e.confusion.trace()), f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
     if e.n < TOO_FEW:
         return f"{right} of {e.n} right ({between}); too few pictures to call it an accuracy"
-    loss = f"; loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e.loss else ""
+    loss = f"; cross-entropy loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e.loss else ""
     return f"{e.accuracy.value:.1%} of {e.n:,} right ({between}){loss}"
 
 

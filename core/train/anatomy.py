@@ -32,7 +32,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Shape:
+class Anatomy:
     """A network taken apart."""
 
     rows: tuple[Row, ...]
@@ -71,7 +71,7 @@ def done(future: Future[Any], seconds: float) -> bool:
     return bool(wait([future], seconds).done)
 
 
-def answer(future: Future[Any]) -> Shape:
+def answer(future: Future[Any]) -> Anatomy:
     """Invalid if the network cannot take pictures of this size."""
     try:
         found = dict(launch.result(future))  # the answer is kept, and given again
@@ -79,18 +79,18 @@ def answer(future: Future[Any]) -> Shape:
         _asked.cache_clear()  # the worker may have died: it is asked anew
         raise
     rows = tuple(Row(**{**row, "shape": tuple(row["shape"])}) for row in found.pop("rows"))
-    return Shape(rows, **found)
+    return Anatomy(rows, **found)
 
 
 # Blocks -------------------------------------------------------------------------------------------
 
 
-def blocks(shape: Shape) -> list[Block]:
+def blocks(network: Anatomy) -> list[Block]:
     """The network as at most about DRAWN blocks: layer by layer, else stage by stage."""
     rows: list[Row] = []
     extra = Counter[int]()  # parameters of what belongs to a block
     geometry: list[tuple[int, int]] = []  # (side, channels) of what comes out at last
-    for row in shape.rows:
+    for row in network.rows:
         if row.kind in MAIN and row.shape:
             rows.append(row)
             geometry.append(_geometry(row.shape))
@@ -142,7 +142,7 @@ def _keys(rows: list[Row], geometry: list[tuple[int, int]]) -> list[Any]:
 def blocks_of_own(rows: Sequence[layers.Row]) -> list[Block]:
     """The same of a network that is being built, as far as its shapes are known."""
     named = [Row(row.title.partition(",")[0].partition(":")[0], row.kind, "", row.shape, row.parameters) for row in rows]
-    return blocks(Shape(tuple(named), 0, 0, 0, 0, 0))
+    return blocks(Anatomy(tuple(named), 0, 0, 0, 0, 0))
 
 
 def _geometry(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -432,11 +432,11 @@ def test_weights_that_cannot_be_had_are_named_with_their_address_and_place(
 # A look inside ------------------------------------------------------------------------------------
 
 
-def look(name: str, side: int, **values: Any) -> anatomy.Shape:
+def look(name: str, side: int, **values: Any) -> anatomy.Anatomy:
     settings_of = config(name, **values)
     found = taken.describe(name, settings_of.layers, settings_of.output, settings_of.freeze, 3, side, 5)
     rows = tuple(anatomy.Row(**{**row, "shape": tuple(row["shape"])}) for row in found.pop("rows"))
-    return anatomy.Shape(rows, **found)
+    return anatomy.Anatomy(rows, **found)
 
 
 @pytest.mark.parametrize(

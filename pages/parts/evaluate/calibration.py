@@ -123,7 +123,7 @@ def _temperature(run: Run, e: Evaluation, found: numbers.Temperature) -> None:
             continue
         for title, a, b in (
             ("error (points)", _points(before), _points(after)),
-            ("log loss (nats)", f"{before.loss:.4f}", f"{after.loss:.4f}"),
+            ("cross-entropy loss (nats)", f"{before.loss:.4f}", f"{after.loss:.4f}"),
         ):
             rows.append({"images": f"{one.split}, n = {before.n:,}", "figure": title, "before": a, "after": b})
     st.dataframe(

@@ -157,7 +157,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
             "run": st.column_config.TextColumn("Run", pinned=True),
             "status": st.column_config.TextColumn("Status", width=120),  # fits “queued, place 1”
             "right": st.column_config.NumberColumn(
-                "Right on validation", format="%.1f%%", help="The share of validation images that the best epoch got right."
+                "Validation accuracy", format="%.1f%%", help="The share of validation images that the best epoch got right."
             ),
             "interval": st.column_config.TextColumn(
                 "95 % interval, n",
@@ -328,7 +328,9 @@ def _settings(chosen: list[train.RunState]) -> None:
 
 def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> None:
     st.markdown("**How they did**")
-    rows: dict[str, list[str]] = {name: [] for name in ("Right on validation", "Images judged", "Loss", "Best epoch", "Seconds", "Weights")}
+    rows: dict[str, list[str]] = {
+        name: [] for name in ("Validation accuracy", "Images judged (n)", "Cross-entropy loss", "Best epoch", "Seconds", "Weights")
+    }
     for s, e in zip(chosen, judged, strict=True):
         right, n = (e.accuracy, e.n) if e else so_far(s)
         loss = f"{e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e and e.loss else ""
