@@ -24,6 +24,8 @@ from starlette.testclient import TestClient
 
 from core.api import routes, signing
 from core.data import dataset, images, label, ledger, schema, sources, store, strip, tables
+from core.data.formats import label_studio, spreadsheet
+from core.data.formats.known import FORMATS
 from core.errors import AppError, Invalid, NotFound
 from core.runs import runs
 from core.settings import settings
@@ -31,7 +33,6 @@ from core.share import export
 from core.types import Dataset, Image, ImportReport, Skipped, now
 from tests.conftest import Trained, stored_dataset
 
-KINDS = ("folders", "csv", "jsonl", "label-studio")
 Key = tuple[str | None, str, str, bytes]  # label, split, file name, pixels
 
 
@@ -84,7 +85,7 @@ def changed(small: Dataset) -> Dataset:
 
 
 @pytest.mark.parametrize("originals", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_labels_splits_names_and_pixels_come_back(changed: Dataset, tmp_path: Path, kind: str, originals: bool) -> None:
     report = export.export_now(changed.id, kind, tmp_path / "out.zip", originals=originals)
     assert (report.images, report.bytes, report.skipped) == (24, (tmp_path / "out.zip").stat().st_size, [])
@@ -176,7 +177,7 @@ def facts(made: Dataset) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("splits_given", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_dataset_that_was_worked_on_comes_back_whole(worked: Dataset, tmp_path: Path, kind: str, splits_given: bool) -> None:
     if splits_given:
         store.set_splits_given(worked.id)
@@ -335,7 +336,7 @@ def test_a_run_and_imported_predictions_leave_together(trained_copy: Trained, tm
         assert len(said[other]) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_table_that_repeats_itself_is_never_taken_for_a_bomb(
     worked: Dataset, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,7 +435,7 @@ def test_what_a_dataset_has_stays_and_new_classes_are_appended(
     assert one["wrong"].retired_at is None and one["gone"].retired_at and one["gone"].guideline == "not any more"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_images_of_one_name_are_told_apart(home: Path, tmp_path: Path, kind: str) -> None:
     made = store.create_dataset("same")
     for shade, name in enumerate(("a/x.png", "b/x.png", "c/X.png", "x-2.png")):
@@ -575,7 +576,7 @@ def test_originals_leave_untouched_when_they_are_asked_for(home: Path, tmp_path:
 # Names and cells
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_unsafe_names_leave_as_harmless_ones(home: Path, tmp_path: Path, kind: str) -> None:
     made = store.create_dataset("unsafe")
     hostile = (
@@ -616,7 +617,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_disarmed_and_come_back(home:
 
 
 def test_a_tab_and_a_line_break_at_the_start_are_disarmed_too() -> None:
-    assert [tables.cell(t) for t in ("\t=1", "\r1", "cat", "", "'cat")] == ["'\t=1", "'\r1", "cat", "", "'cat"]
+    assert [spreadsheet.cell(t) for t in ("\t=1", "\r1", "cat", "", "'cat")] == ["'\t=1", "'\r1", "cat", "", "'cat"]
 
 
 def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_class_has(home: Path, tmp_path: Path) -> None:
@@ -637,7 +638,7 @@ def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_c
 # Refusals, and exports that do not reach their end
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_dataset_without_images_is_not_exported(home: Path, tmp_path: Path, kind: str) -> None:
     made = store.create_dataset("empty")
     with pytest.raises(Invalid, match="“empty” holds no images"):
@@ -655,7 +656,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(small: Datas
         export.export_now(small.id, "csv", tmp_path / "nowhere" / "out.zip")
     with pytest.raises(Invalid, match="is a folder"):
         export.export_now(small.id, "csv", tmp_path)
-    with pytest.raises(Invalid, match="Only Label Studio and JSONL"):
+    with pytest.raises(Invalid, match="Only JSONL and Label Studio hold predictions"):
         export.export_now(small.id, "csv", out, run_id="x")
     with pytest.raises(NotFound, match="no run"):
         export.export_now(small.id, "label-studio", out, run_id="x")
@@ -811,7 +812,7 @@ def test_tasks_carry_the_predictions_of_the_chosen_run(trained: Trained, tmp_pat
     assert len(predicted) == len(rows) > 0 and {t["data"]["split"] for t in predicted} <= {"train", "test", "validation"}
     for one in predicted:
         (prediction,) = one["predictions"]
-        name = one["data"]["image"].removeprefix(tables.LOCAL_FILES)
+        name = one["data"]["image"].removeprefix(label_studio.LOCAL_FILES)
         row = rows[images.image_id(inside[name])]
         assert (prediction["model_version"], prediction["score"]) == (trained.run_id, row.confidence)
         assert prediction["result"][0]["value"] == {"choices": [row.predicted]}
