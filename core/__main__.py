@@ -13,6 +13,7 @@ from typing import Any
 
 from core.catalog import methods, networks, params, presets
 from core.data import dataset, images, sources
+from core.data.formats.known import FORMATS
 from core.errors import AppError, Invalid, NotFound
 from core.evaluate import compare, evaluate
 from core.explain import explain, patterns, trust
@@ -23,6 +24,8 @@ from core.settings import settings
 from core.share import archive, export, report, reproduce
 from core.train import finder, train
 from core.types import RunConfig
+
+WITH_PREDICTIONS = " and ".join(name for name, one in FORMATS.items() if "predictions" in one.can)
 
 
 class BadArgument(Exception):
@@ -73,10 +76,10 @@ def parser() -> argparse.ArgumentParser:
 
     p = verbs.add_parser("export-dataset", help="write a dataset into a zip that can be imported again")
     p.add_argument("name")
-    p.add_argument("--format", choices=tuple(export.KINDS), required=True)
+    p.add_argument("--format", choices=tuple(FORMATS), required=True)
     p.add_argument("--out", type=Path, required=True, help="the zip; one that is there is replaced")
     p.add_argument("--originals", action="store_true", help="the untouched files, with their EXIF")
-    p.add_argument("--run", help="add this run's predictions (label-studio and jsonl)")
+    p.add_argument("--run", help=f"add this run's predictions ({WITH_PREDICTIONS})")
     p.set_defaults(verb=export_)
 
     p = verbs.add_parser("export-job", help=argparse.SUPPRESS)
@@ -196,8 +199,8 @@ def progress(done: int, total: int, what: str) -> None:
 
 
 def export_(args: argparse.Namespace) -> dict[str, Any]:
-    if args.run and args.format not in ("label-studio", "jsonl"):
-        raise BadArgument("--run adds predictions to --format label-studio and jsonl only.")
+    if args.run and "predictions" not in FORMATS[args.format].can:
+        raise BadArgument(f"--run adds predictions to --format {WITH_PREDICTIONS} only.")
     done = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
     say("")
     for skipped in done.skipped:

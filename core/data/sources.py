@@ -21,8 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from core.data import tables
+from core.data.formats import known
+from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
-from core.data.tables import ABOUT, About, Guess, Row, clean
+from core.data.tables import ABOUT, SPLIT_NAMES, About, Guess, Row, clean
 from core.errors import AppError, Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -41,18 +43,11 @@ RATIO_FROM = 1_000_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ABOUT_BYTES = 50_000_000
 
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
 LAYOUTS = (
     "A folder or zip may hold <class>/image files, train|validation|test/<class>/image files, images without labels, "
-    "images with a table (CSV or JSONL with the columns image and label, or Label Studio's JSON), or IDX files as MNIST has them. "
+    f"images with a table ({', '.join(one.title for one in FORMATS.values() if one.suffix)}; a CSV or JSONL table has the columns image "
+    "and label), or IDX files as MNIST has them. "
     f"Allowed images are {ALLOWED}."
 )
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -96,19 +91,25 @@ def named(name: str) -> Source:
     return NAMED[name]
 
 
-KINDS: dict[str, Kind] = {".zip": "zip", ".csv": "manifest", ".jsonl": "manifest", ".json": "manifest"}
+def _kind(name: str) -> Kind:
+    """What a file of that name stands for."""
+    if name.lower().endswith(".zip"):
+        return "zip"
+    return "manifest" if known.for_table(name) else "uploads"
 
 
 def at(path: Path) -> Source:
     """What a path stands for: a folder, a zip, a table of labels, an IDX file or one image."""
-    kind: Kind = "folder" if path.is_dir() else KINDS.get(path.suffix.lower(), "idx" if _IDX_IMAGES.search(path.name) else "uploads")
+    kind: Kind = "folder" if path.is_dir() else _kind(path.name)
+    if kind == "uploads" and _IDX_IMAGES.search(path.name):
+        kind = "idx"
     return Source(kind, (str(path.resolve()),), path.name)
 
 
 def uploaded(files: list[tuple[Path, str]]) -> Source:
     """What files stand for that came in under these names: one zip or table of labels, or pictures."""
     paths, names = tuple(str(path) for path, _ in files), tuple(name for _, name in files)
-    kind: Kind = KINDS.get(Path(names[0]).suffix.lower(), "uploads") if len(files) == 1 else "uploads"
+    kind: Kind = _kind(names[0]) if len(files) == 1 else "uploads"
     return Source(kind, paths, names[0] if len(files) == 1 else "my images", names)
 
 
@@ -457,28 +458,11 @@ def _class_folders(tree: Tree) -> Opened:
     if not pictures:
         seen = f" ({len(tree.skipped)} other files)" if tree.skipped else ""
         raise Invalid(f"{tree.title} holds no images{seen}.", LAYOUTS)
-    paths = {f.name: f.name.split("/") for f in pictures}
-    tops = {parts[0] for parts in paths.values()}
-    deep = [parts for parts in paths.values() if len(parts) > 2]
-    wraps = bool(deep) and (len(deep) == len(paths) or len({parts[1] for parts in deep}) > 1)  # or it is a class with a folder in it
-    if len(tops) == 1 and next(iter(tops)).lower() not in SPLIT_NAMES and wraps:
-        paths = {name: parts[1:] for name, parts in paths.items()}  # pictures right in the wrapping folder carry no label
-    folders = {parts[0].lower() for parts in paths.values() if len(parts) > 1}
-    of_classes = {SPLIT_NAMES[parts[0].lower()] for parts in paths.values() if len(parts) > 2 and parts[0].lower() in SPLIT_NAMES}
-    splits_given = bool(folders) and (folders <= SPLIT_NAMES.keys() or len(of_classes) > 1 or "train" in of_classes)
-
-    rows: list[tuple[File, Entry]] = []
+    files: dict[str, list[File]] = {}  # a zip may hold two of one name
     for file in pictures:
-        parts = paths[file.name]
-        if splits_given and len(parts) > 1 and parts[0].lower() not in SPLIT_NAMES:
-            tree.skipped.append(Skipped(file.name, "it is in no split folder (train, validation or test)"))
-            continue
-        split = SPLIT_NAMES[parts[0].lower()] if splits_given and len(parts) > 1 else None
-        if split is not None:
-            parts = parts[1:]
-        source, flagged = tree.about.images.get(file.name.removeprefix(tree.base), ("", False))
-        rows.append((file, Entry(_shown(source, file.name), parts[0] if len(parts) > 1 else None, split, flagged=flagged)))
-    return _opened(tree, rows, splits_given)
+        files.setdefault(file.name, []).append(file)
+    rows = FORMATS["folders"].read(tree.title, "", [file.name for file in pictures], tree.skipped)
+    return _opened(tree, [(files[row.image].pop(0), row) for row in rows])
 
 
 def _not_an_image(name: str) -> str:
@@ -493,14 +477,19 @@ def _shown(source: str, name: str) -> str:
     return clean(source) if _extension(source) in EXTENSIONS and len(source) <= tables.MAX_TEXT else name
 
 
-def _opened(tree: Tree, rows: list[tuple[File, Entry]], splits_given: bool) -> Opened:
+def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
     about, shows = tree.about, dict[str, tuple[tuple[str, bool], ...]]()
     for one in about.classes:
         for name, accepted in (*((n, True) for n in one.accepted), *((n, False) for n in one.rejected)):
             shows[tree.base + name] = (*shows.get(tree.base + name, ()), (one.name, accepted))
-    rows = [(file, replace(entry, shows=shows[file.name]) if file.name in shows else entry) for file, entry in rows]
+    rows: list[tuple[File, Entry]] = []
+    for file, row in found:
+        source, flagged = about.images.get(file.name.removeprefix(tree.base), ("", False))  # for formats that do not say it
+        label, split = None if row.label is None else clean(row.label), SPLIT_NAMES[row.split.lower()] if row.split else None
+        entry = Entry(_shown(row.source or source, file.name), label, split, note=clean(row.note), flagged=row.flagged or flagged)
+        rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()))))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
-    given = splits_given and about.splits_given is not False
+    given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
     return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)
 
 
@@ -525,10 +514,10 @@ def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
 
 
 def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
-    tables = [f for f in tree.files if _extension(f.name) in ("csv", "jsonl", "json")]
-    here = [f for f in tables if "/" not in f.name]
+    candidates = [f for f in tree.files if known.for_table(f.name)]
+    here = [f for f in candidates if "/" not in f.name]
     if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
-        here = [f for f in tables if f.name.count("/") == 1]
+        here = [f for f in candidates if f.name.count("/") == 1]
     found: list[tuple[File, list[Row]]] = []
     for file in here:
         try:
@@ -551,13 +540,23 @@ def _table(tree: Tree, file: File) -> list[Row]:
         raise Invalid(f"{file.name} cannot be read: {e}.") from None
     base = posixpath.join(posixpath.dirname(file.name), "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
-    return tables.read(file.name, text, beside, tree.skipped)
+    problem = Invalid(f"{file.name} is no table of labels.", LAYOUTS)
+    for tried, one in enumerate(known.for_table(file.name)):
+        try:
+            skipped: list[Skipped] = []
+            rows = one.read(file.name, text, beside, skipped)
+        except Invalid as e:
+            problem = problem if tried else e
+            continue
+        tree.skipped.extend(skipped)
+        return rows
+    raise problem
 
 
 def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
     files = {f.name: f for f in tree.files}
     base = posixpath.dirname(manifest.name)
-    rows: list[tuple[File, Entry]] = []
+    rows: list[tuple[File, Row]] = []
     for row in table:
         where = f"{manifest.name}, {row.where}"
         name = posixpath.normpath(posixpath.join(base, clean(row.image)))
@@ -571,16 +570,14 @@ def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
         elif row.split and row.split.lower() not in SPLIT_NAMES:
             tree.skipped.append(Skipped(name, f"its split “{clean(row.split)}” is none of train, validation and test ({where})"))
         else:
-            split = SPLIT_NAMES[row.split.lower()] if row.split else None
-            entry = Entry(_shown(row.source, name), None if row.label is None else clean(row.label), split, note=clean(row.note))
-            rows.append((files[name], replace(entry, flagged=row.flagged, past=row.past, guesses=row.guesses)))
+            rows.append((files[name], row))
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
         raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
     unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _ in rows}
     if unnamed:
         tree.skipped.append(Skipped(manifest.name, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
-    return _opened(tree, rows, any(entry.split is not None for _, entry in rows))
+    return _opened(tree, rows)
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -1,9 +1,8 @@
-"""Datasets out: a zip of class folders, of a table (CSV, JSONL) or of Label Studio's tasks, at once or in the background."""
+"""Datasets out: a zip in one of the known formats, written at once or in the background."""
 
 from __future__ import annotations
 
 import errno
-import json
 import re
 import shutil
 import time
@@ -17,22 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from core.data import classes, events, images, labels, sources, store, tables
-from core.data.tables import About, Guess, Row
+from core.data.formats.known import FORMATS
+from core.data.tables import About, Format, Guess, Row
 from core.errors import AppError, Invalid, NotFound
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import Class, Dataset, Image, LabelEvent, Run, Skipped, now
 
-Kind = Literal["folders", "csv", "jsonl", "label-studio"]
 Progress = Callable[[int, int, str], None]  # done, total, what is being done
 Stopped = Callable[[], bool]
 
-KINDS: dict[str, tuple[str, str]] = {  # title, and one sentence for the page
-    "folders": ("Class folders", "A folder per split and class, as most training tools read them."),
-    "csv": ("CSV", "The images and a table for a spreadsheet: file, label, split, flag."),
-    "jsonl": ("JSONL", "The images and a line for each, with everything that happened to its label: the fullest copy."),
-    "label-studio": ("Label Studio", "The images and Label Studio's tasks, if you like with a run's predictions."),
-}
 KEEP = 2 * 24 * 3600  # seconds a zip made for the browser stays; its address lasts no longer
 MAX_NAME_BYTES = 180
 _ODD = re.compile(r'[<>:"|?*\\/]')  # what file systems refuse
@@ -48,24 +41,24 @@ class ExportReport:
 
 def export_now(
     dataset_id: int,
-    kind: str,
+    format: str,
     out: Path,
     progress: Progress | None = None,
     stopped: Stopped | None = None,
     originals: bool = False,
     run_id: str | None = None,
 ) -> ExportReport:
-    """Writes the dataset as it is at this moment into a zip, whole or not at all; every kind can be imported again.
+    """Writes the dataset as it is at this moment into a zip, whole or not at all; every format can be imported again.
 
     Images are written upright and without metadata, or untouched when the originals are wanted.
-    A run adds its predictions to JSONL and to Label Studio's tasks.
+    A run adds its predictions to the formats that hold some.
     """
-    dataset = _checked(dataset_id, kind, run_id)
+    dataset = _checked(dataset_id, format, run_id)
     if not out.parent.is_dir():
         raise Invalid(f"The folder {out.parent} does not exist.", "Make it first, or choose another one.")
     if out.is_dir():
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
-    work = _Export(dataset, kind, originals, run_id, progress or (lambda done, total, what: None), stopped or (lambda: False))
+    work = _Export(dataset, FORMATS[format], originals, run_id, progress or (lambda done, total, what: None), stopped or (lambda: False))
     try:
         runs.write_atomically(out, work.write)
         work.report.bytes = out.stat().st_size
@@ -76,17 +69,18 @@ def export_now(
     return work.report
 
 
-def _checked(dataset_id: int, kind: str, run_id: str | None) -> Dataset:
-    if kind not in KINDS:
-        raise Invalid(f"“{kind}” is not a format that Loupe exports.", f"Choose one of: {', '.join(KINDS)}.")
+def _checked(dataset_id: int, format: str, run_id: str | None) -> Dataset:
+    if format not in FORMATS:
+        raise Invalid(f"“{format}” is not a format that Loupe exports.", f"Choose one of: {', '.join(FORMATS)}.")
     dataset = store.get_dataset(dataset_id)
     if dataset.deleted_at:
         raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
     if not sum(n for _, _, n in store.counts(dataset_id)):
         raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
     if run_id is not None:
-        if kind not in ("jsonl", "label-studio"):
-            raise Invalid("Only Label Studio and JSONL hold predictions.", "Choose one of these formats, or leave the run out.")
+        if "predictions" not in FORMATS[format].can:
+            able = " and ".join(one.title for one in FORMATS.values() if "predictions" in one.can)
+            raise Invalid(f"Only {able} hold predictions.", "Choose one of these formats, or leave the run out.")
         if runs.load(runs.folder(run_id)).dataset_id != dataset_id:
             raise Invalid(f"The run {run_id} was trained on another dataset.", f"Choose a run of “{dataset.name}”.")
     return dataset
@@ -95,7 +89,7 @@ def _checked(dataset_id: int, kind: str, run_id: str | None) -> Dataset:
 @dataclass
 class _Export:
     dataset: Dataset
-    kind: str
+    format: Format
     originals: bool
     run_id: str | None
     progress: Progress
@@ -116,7 +110,7 @@ class _Export:
                 except Invalid as e:
                     self.report.skipped.append(Skipped(image.source, str(e)))
                     continue
-                name = names.of(image, self.kind == "folders")
+                name = names.of(image, class_folders=not self.format.suffix)
                 archive.writestr(_entry(name, image.added_at), data)
                 written.append((image, name))
             self.report.images = len(written)
@@ -138,19 +132,16 @@ class _Export:
         """The text files of the zip, by name."""
         names = {image.id: name for image, name in written}
         shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in listed]
-        facts = {name: (image.source, image.flagged) for image, name in written} if self.kind == "folders" else {}
+        facts = {} if self.format.own_facts else {name: (image.source, image.flagged) for image, name in written}
         about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts))}
         rows = [Row("", name, image.label, image.split, image.source, flagged=image.flagged) for image, name in written]
-        if self.kind == "folders":
-            return about
-        if self.kind == "csv":
-            return about | {"metadata.csv": tables.csv_text(rows)}
-        past, guesses = self._past(written, words), self._guesses(names, words)
-        rows = [replace(r, past=tuple(past[i.id]), guesses=tuple(guesses[i.id])) for (i, _), r in zip(written, rows, strict=True)]
-        if self.kind == "jsonl":
-            return about | {"metadata.jsonl": "".join(map(tables.json_line, rows))}
-        tasks = json.dumps([tables.task(row) for row in rows], ensure_ascii=False, indent=1)
-        return about | {"tasks.json": tasks, "config.xml": tables.label_config(self.dataset.classes)}
+        if self.format.can & {"who", "history"}:
+            past = self._past(written, words)
+            rows = [replace(row, past=tuple(past[image.id])) for (image, _), row in zip(written, rows, strict=True)]
+        if "predictions" in self.format.can:
+            guesses = self._guesses(names, words)
+            rows = [replace(row, guesses=tuple(guesses[image.id])) for (image, _), row in zip(written, rows, strict=True)]
+        return about | self.format.write(rows, self.dataset.classes)
 
     def _past(self, written: list[tuple[Image, str]], words: events.Names) -> dict[str, list[LabelEvent]]:
         """What happened to each image, with today's names of the classes; another name of that day stands in the note."""

@@ -24,7 +24,7 @@ SAID = re.compile(r"^actual (.+), predicted (.+): (\d[\d,]*) of ")
 
 @dataclass(frozen=True)
 class Judged:
-    """A dataset and a run that has judged it, counted with plain Python from predictions.csv and the events of the ledger."""
+    """A dataset and a run that has judged it, counted with plain Python from predictions.csv and the events of the labels."""
 
     server: Server
     dataset: str

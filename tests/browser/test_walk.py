@@ -18,6 +18,7 @@ from playwright.sync_api import Page, expect
 from sklearn.datasets import load_digits
 
 from tests.browser.conftest import ROOT, Server
+from tests.pages.test_pages import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
 
@@ -227,11 +228,11 @@ def test_a_zip_is_uploaded_imported_and_its_bad_files_are_named(server: Server, 
 def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    for name in ("", "dataset", "label", "train", "evaluate", "explain", "predict", "review"):
-        page.goto(f"{server.url}/{name}?dataset=digits")
+    for name in PAGES:
+        page.goto(f"{server.url}/{'' if name == 'home' else name}?dataset=digits")
         expect(page.locator("h1")).to_be_visible()
         expect(page.get_by_text("Something went wrong")).to_have_count(0)
         page.wait_for_timeout(700)
         assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width)
         if os.environ.get("LOUPE_PICTURES"):
-            page.screenshot(path=tmp_path / f"{name or 'home'}-{width}-{scheme}.png")
+            page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png")

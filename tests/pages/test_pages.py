@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import time
@@ -23,7 +24,7 @@ from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
 
-PAGES = ("home", "dataset", "label", "train", "evaluate", "explain", "predict", "review")
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "main")
 
 
 def opened(name: str, **query: str) -> AppTest:
@@ -38,6 +39,21 @@ def opened(name: str, **query: str) -> AppTest:
 def words(app: AppTest) -> str:
     kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "button", "metric")
     return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    calls = [node for node in ast.walk(ast.parse((ROOT / "pages" / "main.py").read_text())) if isinstance(node, ast.Call)]
+    files = [ast.literal_eval(call.args[0]) for call in calls if ast.unparse(call.func) == "st.Page"]
+    assert sorted(files) == [f"{name}.py" for name in PAGES]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_inside_the_frames_guard_alone(name: str) -> None:
+    inert = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)
+    docstring, *rest = ast.parse((ROOT / "pages" / f"{name}.py").read_text()).body
+    (drawn,) = [node for node in rest if not isinstance(node, inert)]
+    assert isinstance(docstring, ast.Expr) and isinstance(drawn, ast.With)
+    assert ast.unparse(drawn.items[0].context_expr).startswith("frame.page(")
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -25,6 +25,8 @@ from starlette.testclient import TestClient
 from core import names
 from core.api import routes, signing
 from core.data import classes, dataset, events, images, labels, schema, sources, store, strip, tables
+from core.data.formats import label_studio, spreadsheet
+from core.data.formats.known import FORMATS
 from core.errors import AppError, Invalid, NotFound
 from core.runs import runs
 from core.settings import settings
@@ -32,7 +34,12 @@ from core.share import export
 from core.types import Dataset, Image, ImportReport, Skipped, now
 from tests.conftest import Trained, stored_dataset
 
-KINDS = ("folders", "csv", "jsonl", "label-studio")
+
+def able(what: str) -> list[str]:
+    """The formats that claim to carry it."""
+    return [name for name, one in FORMATS.items() if what in one.can]
+
+
 Key = tuple[str | None, str, str, bytes]  # label, split, file name, pixels
 
 
@@ -85,9 +92,9 @@ def changed(small: Dataset) -> Dataset:
 
 
 @pytest.mark.parametrize("originals", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_splits_names_and_pixels_come_back(changed: Dataset, tmp_path: Path, kind: str, originals: bool) -> None:
-    report = export.export_now(changed.id, kind, tmp_path / "out.zip", originals=originals)
+@pytest.mark.parametrize("format", FORMATS)
+def test_labels_splits_names_and_pixels_come_back(changed: Dataset, tmp_path: Path, format: str, originals: bool) -> None:
+    report = export.export_now(changed.id, format, tmp_path / "out.zip", originals=originals)
     assert (report.images, report.bytes, report.skipped) == (24, (tmp_path / "out.zip").stat().st_size, [])
     again, imported = back(tmp_path / "out.zip", "again")
     assert (imported.added, imported.skipped) == (24, [])
@@ -96,17 +103,17 @@ def test_labels_splits_names_and_pixels_come_back(changed: Dataset, tmp_path: Pa
     assert [i.id for i in sorted(all_of(again), key=lambda i: i.id)] == sorted(i.id for i in all_of(changed))  # nothing was encoded anew
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "label-studio"])
-def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip(changed: Dataset, tmp_path: Path, kind: str) -> None:
-    export.export_now(changed.id, kind, tmp_path / "one.zip")
+@pytest.mark.parametrize("format", able("who"))
+def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip(changed: Dataset, tmp_path: Path, format: str) -> None:
+    export.export_now(changed.id, format, tmp_path / "one.zip")
     once, _ = back(tmp_path / "one.zip", "once")
-    export.export_now(once.id, kind, tmp_path / "two.zip")
+    export.export_now(once.id, format, tmp_path / "two.zip")
     twice, _ = back(tmp_path / "two.zip", "twice")
     one = next(i for i in all_of(changed) if i.label == "train")
     ann = labels.history(changed.id, one.id)[0]
     for made in (once, twice):
         event, *before = labels.history(made.id, one.id)
-        assert len(before) == (0 if kind == "label-studio" else 2 if made is once else 3)
+        assert len(before) == (0 if "history" not in FORMATS[format].can else 2 if made is once else 3)
         assert (event.label, event.source, event.by) == ("train", "import", "importer")
         assert event.note == f"labelled by Ann at {ann.at} (manual): looked twice"
         assert store.get_image(made.id, one.id).source == one.source
@@ -177,28 +184,31 @@ def facts(made: Dataset) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("splits_given", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_dataset_that_was_worked_on_comes_back_whole(worked: Dataset, tmp_path: Path, kind: str, splits_given: bool) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_dataset_that_was_worked_on_comes_back_whole(worked: Dataset, tmp_path: Path, format: str, splits_given: bool) -> None:
     if splits_given:
         store.set_splits_given(worked.id)
     assert [c.name for c in classes.of(worked.id) if c.retired_at] == ["kitten", "wrong", "gone"]
-    export.export_now(worked.id, kind, tmp_path / "one.zip")
+    export.export_now(worked.id, format, tmp_path / "one.zip")
     once, report = back(tmp_path / "one.zip", "once")
     assert (report.added, report.skipped) == (24, [])
     assert facts(once) == facts(worked) and once.classes == worked.classes[:3] + worked.classes[3:]
-    export.export_now(once.id, kind, tmp_path / "two.zip")
+    export.export_now(once.id, format, tmp_path / "two.zip")
     twice, report = back(tmp_path / "two.zip", "twice")
     assert report.skipped == [] and facts(twice) == facts(worked)
-    if kind in ("jsonl", "label-studio"):
-        assert store.imported_predictions(worked.id) == store.imported_predictions(once.id) == store.imported_predictions(twice.id) != []
+    guesses = store.imported_predictions(worked.id)
+    assert len(guesses) == 3
+    expected = guesses if "predictions" in FORMATS[format].can else []
+    assert store.imported_predictions(once.id) == store.imported_predictions(twice.id) == expected
     again = dataset.import_now("once", sources.at(tmp_path / "two.zip"), "importer")
     assert (again.added, again.duplicates, again.skipped) == (0, 24, []) and facts(once) == facts(worked)
 
 
-def test_jsonl_brings_every_event_back_with_who_and_when_and_the_import_is_one_more(worked: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", able("history"))
+def test_every_event_comes_back_with_who_and_when_and_the_import_is_one_more(worked: Dataset, tmp_path: Path, format: str) -> None:
     before = histories(worked)
     assert {e[1] for events in before.values() for e in events} == {"import", "manual", "merge", "retire", "undo", "flag", "unflag"}
-    export.export_now(worked.id, "jsonl", tmp_path / "one.zip")
+    export.export_now(worked.id, format, tmp_path / "one.zip")
     started = now()
     once, _ = back(tmp_path / "one.zip", "once")
     after = histories(once)
@@ -207,10 +217,21 @@ def test_jsonl_brings_every_event_back_with_who_and_when_and_the_import_is_one_m
         (e[1], e[2]) == ("import", "importer") and e[3] >= started and e[4].startswith(("labelled by", "left without"))
         for *_, e in after.values()
     )
-    export.export_now(once.id, "jsonl", tmp_path / "two.zip")
+    export.export_now(once.id, format, tmp_path / "two.zip")
     assert {i: events[:-1] for i, events in histories(back(tmp_path / "two.zip", "twice")[0]).items()} == after
     renamed = next(i for i in all_of(once) if i.label == "Grün")
     assert labels.history(once.id, renamed.id)[1].note == "(called “green” then)"
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in able("history")])
+def test_without_the_history_an_import_is_the_first_event_and_says_who_labelled_only_where_the_format_does(
+    worked: Dataset, tmp_path: Path, format: str
+) -> None:
+    export.export_now(worked.id, format, tmp_path / "one.zip")
+    once, _ = back(tmp_path / "one.zip", "once")
+    events = labels.all_events(once.id)
+    assert {e.source for e in events} == {"import"} and {e.by for e in events} == {"importer"}
+    assert any("Ann" in e.note for e in events) == ("who" in FORMATS[format].can)
 
 
 def test_imported_events_are_shown_but_only_the_import_can_be_taken_back(worked: Dataset, tmp_path: Path) -> None:
@@ -316,8 +337,9 @@ def test_predictions_that_are_none_are_counted_and_the_others_imported(home: Pat
     assert [x[1:] for x in store.imported_predictions(listed.id)] == [("m", "cat", 0.5)] and "2 predictions" in report.skipped[0].reason
 
 
-def test_predictions_for_images_that_are_there_already_are_added(worked: Dataset, tmp_path: Path) -> None:
-    export.export_now(worked.id, "label-studio", tmp_path / "out.zip")
+@pytest.mark.parametrize("format", able("predictions"))
+def test_predictions_for_images_that_are_there_already_are_added(worked: Dataset, tmp_path: Path, format: str) -> None:
+    export.export_now(worked.id, format, tmp_path / "out.zip")
     with schema.writing() as c:
         c.execute(schema.predictions.delete())
     report = dataset.import_now("squares", sources.at(tmp_path / "out.zip"), "importer")
@@ -329,21 +351,21 @@ def test_a_run_and_imported_predictions_leave_together(trained_copy: Trained, tm
     one, other = answers[0].image_id, answers[1].image_id
     rows = [(one, "theirs", "a cat", None), (one, trained_copy.run_id, "as it was", 0.1), (other, "theirs", "7", 0.5)]
     store.add_predictions(trained_copy.dataset.id, rows)
-    for kind in ("label-studio", "jsonl"):
-        export.export_now(trained_copy.dataset.id, kind, tmp_path / f"{kind}.zip", run_id=trained_copy.run_id)
-        said = {images.image_id(e.data or b""): e.guesses for e in sources.open_source(sources.at(tmp_path / f"{kind}.zip")).entries}
+    for format in able("predictions"):
+        export.export_now(trained_copy.dataset.id, format, tmp_path / f"{format}.zip", run_id=trained_copy.run_id)
+        said = {images.image_id(e.data or b""): e.guesses for e in sources.open_source(sources.at(tmp_path / f"{format}.zip")).entries}
         assert said[one] == (("theirs", "a cat", None), (trained_copy.run_id, answers[0].predicted, answers[0].confidence))
         assert len(said[other]) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_table_that_repeats_itself_is_never_taken_for_a_bomb(
-    worked: Dataset, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    worked: Dataset, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_predictions(worked.id, [(i.id, f"model {n}", "the same", 0.5) for i in all_of(worked) for n in range(100)])
     monkeypatch.setattr(sources, "MAX_RATIO", 10)
     monkeypatch.setattr(sources, "RATIO_FROM", 1000)
-    export.export_now(worked.id, kind, tmp_path / "out.zip")
+    export.export_now(worked.id, format, tmp_path / "out.zip")
     again, report = back(tmp_path / "out.zip", "again")
     assert report.skipped == [] and facts(again) == facts(worked)
     with zipfile.ZipFile(tmp_path / "out.zip") as z:
@@ -435,12 +457,12 @@ def test_what_a_dataset_has_stays_and_new_classes_are_appended(
     assert one["wrong"].retired_at is None and one["gone"].retired_at and one["gone"].guideline == "not any more"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_images_of_one_name_are_told_apart(home: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_images_of_one_name_are_told_apart(home: Path, tmp_path: Path, format: str) -> None:
     made = store.create_dataset("same")
     for shade, name in enumerate(("a/x.png", "b/x.png", "c/X.png", "x-2.png")):
         add(made, name, encoded(Pillow.new("RGB", (4, 4), (shade, 0, 0))), "cat")
-    export.export_now(made.id, kind, tmp_path / "out.zip")
+    export.export_now(made.id, format, tmp_path / "out.zip")
     pictures = [Path(n).name for n in members(tmp_path / "out.zip") if n.endswith(".png")]
     assert len({n.casefold() for n in pictures}) == 4 and "x.png" in {n.casefold() for n in pictures}
     assert back(tmp_path / "out.zip", "again")[1].added == 4
@@ -576,8 +598,8 @@ def test_originals_leave_untouched_when_they_are_asked_for(home: Path, tmp_path:
 # Names and cells
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_unsafe_names_leave_as_harmless_ones(home: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_unsafe_names_leave_as_harmless_ones(home: Path, tmp_path: Path, format: str) -> None:
     made = store.create_dataset("unsafe")
     hostile = (
         "../../etc/passwd.png",
@@ -592,7 +614,7 @@ def test_unsafe_names_leave_as_harmless_ones(home: Path, tmp_path: Path, kind: s
     )
     for shade, name in enumerate(hostile):
         add(made, name, encoded(Pillow.new("RGB", (4, 4), (shade, 0, 0))), "cat" if shade % 2 else None)
-    export.export_now(made.id, kind, tmp_path / "out.zip")
+    export.export_now(made.id, format, tmp_path / "out.zip")
     names = [n for n in members(tmp_path / "out.zip") if n.endswith(".png")]
     assert len(names) == len(hostile)
     for name in names:
@@ -617,7 +639,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_disarmed_and_come_back(home:
 
 
 def test_a_tab_and_a_line_break_at_the_start_are_disarmed_too() -> None:
-    assert [tables.cell(t) for t in ("\t=1", "\r1", "cat", "", "'cat")] == ["'\t=1", "'\r1", "cat", "", "'cat"]
+    assert [spreadsheet.cell(t) for t in ("\t=1", "\r1", "cat", "", "'cat")] == ["'\t=1", "'\r1", "cat", "", "'cat"]
 
 
 def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_class_has(home: Path, tmp_path: Path) -> None:
@@ -628,9 +650,9 @@ def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_c
     export.export_now(made.id, "folders", tmp_path / "out.zip")
     folders = {n.split("/")[1] for n in members(tmp_path / "out.zip") if "/" in n}
     assert len(folders) == len(labels) and {"a_b", "a_b-2", "a_b-2-2", "class", "Cat", "cat", "猫?"} == folders
-    for kind in ("csv", "jsonl", "label-studio"):
-        export.export_now(made.id, kind, tmp_path / f"{kind}.zip")
-        report = back(tmp_path / f"{kind}.zip", kind)[1]
+    for format in (name for name, one in FORMATS.items() if one.suffix):
+        export.export_now(made.id, format, tmp_path / f"{format}.zip")
+        report = back(tmp_path / f"{format}.zip", format)[1]
         assert report.added == 4, report  # every import refuses such a class
         assert all("slashes" in s.reason or "in 3 lines: the history" in s.reason for s in report.skipped), report
 
@@ -638,25 +660,25 @@ def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_c
 # Refusals, and exports that do not reach their end
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_dataset_without_images_is_not_exported(home: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_dataset_without_images_is_not_exported(home: Path, tmp_path: Path, format: str) -> None:
     made = store.create_dataset("empty")
     with pytest.raises(Invalid, match="“empty” holds no images"):
-        export.export_now(made.id, kind, tmp_path / "out.zip")
+        export.export_now(made.id, format, tmp_path / "out.zip")
     with pytest.raises(Invalid, match="holds no images"):
-        export.start_export(made.id, kind, "me")
+        export.start_export(made.id, format, "me")
     assert list(tmp_path.glob("*.zip")) == [] and not settings().exports.exists()
 
 
 def test_what_cannot_be_exported_is_said_before_anything_is_written(small: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "out.zip"
-    with pytest.raises(Invalid, match="folders, csv, jsonl, label-studio"):
+    with pytest.raises(Invalid, match=", ".join(FORMATS)):
         export.export_now(small.id, "coco", out)
     with pytest.raises(Invalid, match="does not exist"):
         export.export_now(small.id, "csv", tmp_path / "nowhere" / "out.zip")
     with pytest.raises(Invalid, match="is a folder"):
         export.export_now(small.id, "csv", tmp_path)
-    with pytest.raises(Invalid, match="Only Label Studio and JSONL"):
+    with pytest.raises(Invalid, match="Only JSONL and Label Studio hold predictions"):
         export.export_now(small.id, "csv", out, run_id="x")
     with pytest.raises(NotFound, match="no run"):
         export.export_now(small.id, "label-studio", out, run_id="x")
@@ -812,7 +834,7 @@ def test_tasks_carry_the_predictions_of_the_chosen_run(trained: Trained, tmp_pat
     assert len(predicted) == len(rows) > 0 and {t["data"]["split"] for t in predicted} <= {"train", "test", "validation"}
     for one in predicted:
         (prediction,) = one["predictions"]
-        name = one["data"]["image"].removeprefix(tables.LOCAL_FILES)
+        name = one["data"]["image"].removeprefix(label_studio.LOCAL_FILES)
         row = rows[images.image_id(inside[name])]
         assert (prediction["model_version"], prediction["score"]) == (trained.run_id, row.confidence)
         assert prediction["result"][0]["value"] == {"choices": [row.predicted]}

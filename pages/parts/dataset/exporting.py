@@ -3,6 +3,7 @@
 import streamlit as st
 
 from core.api import signing
+from core.data.formats.known import FORMATS
 from core.errors import NotFound
 from core.share import export
 from core.types import Dataset
@@ -33,15 +34,15 @@ def _state(chosen: str) -> export.ExportState | None:
 
 
 def _form(current: Dataset, chosen: str) -> None:
-    kind = st.radio(
+    format = st.radio(
         "Export as a zip",
-        list(export.KINDS),
-        format_func=lambda k: export.KINDS[k][0],
-        captions=[sentence for _, sentence in export.KINDS.values()],
+        list(FORMATS),
+        format_func=lambda name: FORMATS[name].title,
+        captions=[one.sentence for one in FORMATS.values()],
         key="export-kind",
     )
     run_id = None
-    if kind in ("label-studio", "jsonl") and (found := {r.id: r for r in export.runs_with_predictions(current.id)}):
+    if "predictions" in FORMATS[format].can and (found := {r.id: r for r in export.runs_with_predictions(current.id)}):
         run_id = st.selectbox(
             "Add the predictions of",
             [None, *found],
@@ -56,7 +57,7 @@ def _form(current: Dataset, chosen: str) -> None:
     )
     if st.button("Make the zip", type="primary", icon=":material/archive:", key="export-start"):
         with frame.told():
-            st.session_state[chosen] = export.start_export(current.id, kind, frame.user(), originals, run_id)
+            st.session_state[chosen] = export.start_export(current.id, format, frame.user(), originals, run_id)
             st.rerun()
 
 

@@ -1,0 +1,73 @@
+"""JSONL: a JSON object a line, with everything that happened to the image's label and what models said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from core.data import tables
+from core.data.tables import Count, Format, Row
+from core.types import Skipped
+
+
+def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
+    return {"metadata.jsonl": "".join(map(_line, rows))}
+
+
+def _line(row: Row) -> str:
+    """One line, with all that happened to the label, oldest first."""
+    events = [{"label": e.label, "source": e.source, "by": e.by, "at": e.at, "note": e.note, "previous": e.previous} for e in row.past]
+    guesses = [{"model": model, "label": label, "score": score} for model, label, score in row.guesses]
+    record = {"file_name": row.image, "label": row.label, "split": row.split, "flagged": row.flagged, "source": row.source}
+    return json.dumps(record | {"history": events, "predictions": guesses}, ensure_ascii=False) + "\n"
+
+
+def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> list[Row]:
+    records = list(_records(name, text, skipped))
+    rows, broken, wrong = [], Count(), Count()
+    for row, (n, record) in zip(tables.from_columns(name, records), records, strict=True):
+        try:
+            past = tables.past(record.get("history"), row.label)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            past = ()
+            broken.add(f"line {n}")
+        guesses = tables.guesses(record.get("predictions"), "model", lambda one: [tables.as_text(one.get("label"))], f"line {n}", wrong)
+        rows.append(replace(row, note=_note(record), past=past, guesses=guesses))
+    broken.tell(name, skipped, "the history does not hold together; kept what its last event says", "in {} lines")
+    wrong.tell(name, skipped, tables.WRONG_GUESS, "{} predictions")
+    return rows
+
+
+def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            skipped.append(Skipped(f"{name}, line {number}", "it is not a JSON object"))
+            continue
+        yield number, {k.strip().lower(): v for k, v in record.items()}
+
+
+def _note(record: dict[str, Any]) -> str:
+    given = [e for e in tables.objects(record.get("history")) if e.get("source") not in ("flag", "unflag")]
+    if not given or tables.as_text(given[-1].get("label")) != tables.as_text(record.get("label")):
+        return ""
+    what = "labelled" if tables.as_text(record.get("label")) else "left without a label"
+    who, at, source, note = (tables.as_text(given[-1].get(key)) for key in ("by", "at", "source", "note"))
+    return tables.labelled_by(who, at, source, note, what)
+
+
+FORMAT = Format(
+    title="JSONL",
+    sentence="The images and a line for each, with everything that happened to its label: the fullest copy.",
+    can=frozenset({"labels", "who", "history", "predictions"}),
+    write=write,
+    read=read,
+    suffix=".jsonl",
+)
