@@ -13,11 +13,10 @@
  */
 /** @typedef {{ text: string, back: string, accent: string, line: string, font: string }} Colors */
 
-/** @param {string} path */
-const served = (path) => import(String(new URL(path, location.origin)));
-const { el, say, mount } = /** @type {typeof import("../common/shared.js")} */ (await served("/assets/common/shared.js"));
-const { Answers } = /** @type {typeof import("./answers.js")} */ (await served("/assets/live/answers.js"));
-const { Curves, decades, span } = /** @type {typeof import("./curves.js")} */ (await served("/assets/live/curves.js"));
+/** @type {[typeof import("../common/shared.js"), typeof import("./answers.js"), typeof import("./curves.js")]} */
+const [{ el, say, mount }, { Answers }, { Curves, decades, span }] = /** @type {any} */ (
+  await Promise.all(["common/shared", "live/answers", "live/curves"].map((name) => import(String(new URL(`/assets/${name}.js`, location.origin)))))
+);
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;
