@@ -90,9 +90,7 @@ def tour(run_id: str) -> None:
     st.markdown(
         "Every epoch shows it all training pictures once. Validation pictures are never learned from: they tell whether it understood or only memorised."
     )
-    if live(
-        run_id, f"/api/runs/{run_id}/events", frame.token(), key=f"live-{run_id}", epochs=state.run.config.epochs, running=state.active
-    ):
+    if live(run_id, f"/api/runs/{run_id}/events", frame.token(), key=f"live-{run_id}", running=state.active):
         st.rerun()
     if state.active or state.best is None:
         if not state.active:
@@ -155,14 +153,7 @@ def at_a_glance(current: Dataset) -> None:
         last = usable[0]
         with st.container(border=True):
             st.markdown(f"**Last run: {frame.plain(last.run.name)}**")
-            live(
-                last.run.id,
-                f"/api/runs/{last.run.id}/events",
-                frame.token(),
-                key=f"home-{last.run.id}",
-                epochs=last.run.config.epochs,
-                running=False,
-            )
+            live(last.run.id, f"/api/runs/{last.run.id}/events", frame.token(), key=f"home-{last.run.id}", running=False)
 
 
 def best(found: list[train.RunState]) -> tuple[str, str]:

@@ -26,12 +26,13 @@ from core.label import embed
 from core.runs import launch, runs
 from core.settings import settings
 from core.share import archive, export
+from core.train import watch
 from core.types import SPLITS
 
 FOREVER = {"Cache-Control": f"private, max-age={signing.DAY}, immutable", "X-Content-Type-Options": "nosniff"}
 MAX_JSON = 1_000_000  # bytes
 MAX_MASK = 200_000  # bytes: one bit for each of 1024 × 1024 pixels, and some more for rectangles
-MOST_EVENTS = 500_000  # bytes in one answer: a long run's thousands of lines come in parts
+MOST_EVENTS = 500_000  # bytes folded for one answer: a long run's thousands of lines come in parts
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SERVED = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.glob("*/*") if path.suffix in (".js", ".css"))
 
@@ -178,12 +179,12 @@ async def erase(request: Request) -> Response:
 
 
 async def run_events(request: Request) -> Response:
+    """What a run's events after a byte offset add to its curves, and how it stands; ?answers= with those to the validation images."""
     signing.user(request)
     after = request.query_params.get("after", "0")
-    folder = runs.folder(request.path_params["run"])
     start = int(after[:12]) if after.isdecimal() else 0
-    lines, offset = await anyio.to_thread.run_sync(runs.read_lines, folder, start, MOST_EVENTS)
-    answer = {"lines": lines, "next": offset, "more": offset - start >= MOST_EVENTS}
+    answers = bool(request.query_params.get("answers"))
+    answer = await anyio.to_thread.run_sync(watch.follow, request.path_params["run"], start, MOST_EVENTS, answers)
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 

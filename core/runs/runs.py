@@ -121,15 +121,21 @@ def events(folder: Path, skip: str = "") -> list[Event]:
     """What happened, but for events of the kind skip; of a run that was resumed, without the steps that its checkpoint did not hold."""
     found: list[Event] = []
     for line in read_lines(folder, skip=skip)[0]:
-        event: Event = KINDS[line.pop("kind")](**line)
-        if isinstance(event, Resumed):
-            found = [e for e in found if not isinstance(e, Step | EpochEnd | Answers) or lasted(e, event)]
-        found.append(event)
+        one = event(line)
+        if isinstance(one, Resumed):
+            found = [e for e in found if not isinstance(e, Step | EpochEnd | Answers) or lasted(e, one)]
+        found.append(one)
     return found
 
 
-def lasted(event: Step | EpochEnd | Answers, resumed: Resumed) -> bool:
-    return event.epoch <= resumed.epoch or (isinstance(event, Step) and event.step <= resumed.step)
+def event(line: dict[str, Any]) -> Event:
+    values = dict(line)
+    found: Event = KINDS[values.pop("kind")](**values)
+    return found
+
+
+def lasted(one: Step | EpochEnd | Answers, resumed: Resumed) -> bool:
+    return one.epoch <= resumed.epoch or (isinstance(one, Step) and one.step <= resumed.step)
 
 
 def status(history: list[Event], alive: bool) -> RunStatus:

@@ -6,7 +6,6 @@ import logging
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, wraps
@@ -18,8 +17,8 @@ from core.data import store
 from core.errors import Conflict, Invalid, NotFound
 from core.runs import launch, runs
 from core.settings import settings
-from core.train import plan, speed
-from core.types import Ended, EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, Started, Step, now
+from core.train import plan, speed, watch
+from core.types import EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, now
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,8 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
     notes = runs.read_notes(path)
     history = runs.events(path, skip="Answers")  # of 50 classes and 1,000 epochs they are 14 MB, and a page asks every two seconds
     status = runs.status(history, alive)
-    last = history[-1] if history else None
-    started = next((e for e in reversed(history) if isinstance(e, Started)), None)
-    ended = last if isinstance(last, Ended) else None
-    epochs = [e for e in history if isinstance(e, EpochEnd)]
-    step = next((e for e in reversed(history) if isinstance(e, Step)), None)
-    best_epoch = (ended.best_epoch if ended else None) or (epochs[-1].best_epoch if epochs else None)
+    found = watch.course(history)
+    last, started, ended, step, epochs = found.last, found.started, found.ended, found.step, found.ends
     total = started.steps * started.epochs if started else 0
     done = max(step.step if step else 0, epochs[-1].step if epochs else 0)
     message = ended.message if ended else ""
@@ -133,8 +128,8 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
         status=status,
         epoch=step.epoch if step else len(epochs),
         epochs=run.config.epochs,
-        best_epoch=best_epoch,
-        best=next((e for e in epochs if e.epoch == best_epoch), None),
+        best_epoch=found.best_epoch,
+        best=found.best,
         progress=1.0 if ended and ended.outcome != "paused" else min(1.0, done / total) if total else 0.0,
         device=started.device if started else "",
         images_per_s=epochs[-1].images_per_s if epochs else (step.images_per_s if step else None),
@@ -309,5 +304,5 @@ def no_better_than_guessing(one: RunState) -> bool:
     """Whether the best epoch was right no more often than always answering validation's commonest class."""
     if one.best is None or one.best.val_accuracy is None:
         return False
-    held = Counter(r.label for r in runs.snapshot_rows(runs.folder(one.run.id)) if r.split == "validation")
+    held = watch.validation_labels(runs.folder(one.run.id))
     return round(one.best.val_accuracy * held.total()) <= max(held.values(), default=0)

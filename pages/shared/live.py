@@ -10,33 +10,15 @@ from pages.shared import component
 _LIVE = component.component("live", isolate_styles=False)  # Plotly puts its style into the document
 
 
-def live(
-    run_id: str,
-    events_url: str,
-    token: str,
-    *,
-    key: str,
-    epochs: int,
-    running: bool,
-    status: str = "",
-    details: Mapping[str, Any] | None = None,
-) -> bool:
+def live(run_id: str, events_url: str, token: str, *, key: str, running: bool, details: Mapping[str, Any] | None = None) -> bool:
     """True in the one script run after the run has begun again, was paused or has ended.
 
-    Loss and accuracy; with details (patience, stop_on, schedule, warmup, validation: images; answers: classes, images) also
-    learning rate, speed, and what the network answers after each epoch.
+    Loss and accuracy; with details (validation: images; answers: classes, images) also learning rate, speed, and what the network
+    answers after each epoch.
     """
     result = _LIVE(
         key=key,
-        data={
-            "run_id": run_id,
-            "events_url": events_url,
-            "token": token,
-            "running": running,
-            "status": status or ("running" if running else ""),
-            "watched": details is not None,
-            "plan": {"epochs": epochs, **(details or {})},
-        },
+        data={"run_id": run_id, "events_url": events_url, "token": token, "running": running, "details": details},
         on_changed_change=lambda: None,
     )
     return bool(result.changed)

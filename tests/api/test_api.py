@@ -29,7 +29,7 @@ from core.errors import AppError
 from core.review import predict
 from core.runs import runs
 from core.settings import settings
-from core.types import Answers, Dataset, Image, Prediction, Queued, now
+from core.types import Answers, Dataset, EpochEnd, Image, Prediction, Queued, Run, RunConfig, Snapshot, SnapshotRow, now
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -428,43 +428,59 @@ def test_uploads_nobody_imported_are_removed_after_two_days(client: TestClient, 
 # Runs
 
 
-def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, home: Path) -> None:
-    folder = settings().runs / "20260101-000000-feed"
-    folder.mkdir(parents=True)
-    url, token = f"/api/runs/{folder.name}/events", headers()
-    assert client.get(url, headers=token).json() == {"lines": [], "next": 0, "more": False}
-    runs.append(folder, Queued("cpu", now()))
+@pytest.fixture
+def feed(home: Path) -> Path:
+    """The folder of a run that has begun and told nothing yet."""
+    config = RunConfig("linear", False, False, 0, 9, 8, "adam", 1e-3, 0, 0, "cpu")
+    counts = {"train": 1, "validation": 1, "test": 0}
+    run = Run("20260101-000000-feed", "Linear 1", 1, "d", config, ("a", "b"), "s", counts, now(), "me", "abc")
+    rows = (SnapshotRow("1" * 16, "11/1.png", "a", "train"), SnapshotRow("2" * 16, "22/2.png", "b", "validation"))
+    folder = settings().runs / run.id
+    runs.create(folder, run, Snapshot("s", run.classes, rows))
+    return folder
+
+
+def epoch_end(epoch: int) -> EpochEnd:
+    return EpochEnd(epoch, epoch, 0.5, 0.9, 0.6, 0.8, 0.1, 100.0, 1, 1.0, now())
+
+
+def test_the_events_of_a_run_are_served_from_an_offset_on(client: TestClient, feed: Path) -> None:
+    url, token = f"/api/runs/{feed.name}/events", headers()
+    nothing = client.get(url, headers=token).json()
+    assert (nothing["points"], nothing["next"], nothing["more"]) == ([], 0, False)
+    runs.append(feed, epoch_end(1))
     first = client.get(url, headers=token)
-    assert [line["kind"] for line in first.json()["lines"]] == ["Queued"] and first.headers["cache-control"] == "no-store"
-    runs.append(folder, Queued("gpu", now()))
+    assert [e[0] for e in first.json()["ends"]] == [1] and first.headers["cache-control"] == "no-store"
+    runs.append(feed, epoch_end(2))
     second = client.get(f"{url}?after={first.json()['next']}", headers=token).json()
-    assert [line["device"] for line in second["lines"]] == ["gpu"]
-    assert client.get(f"{url}?after={second['next']}", headers=token).json() == {"lines": [], "next": second["next"], "more": False}
-    assert len(client.get(f"{url}?after=nonsense", headers=token).json()["lines"]) == 2
-    runs.append(folder, Queued("é", now()))
-    middle = (folder / "events.jsonl").read_bytes().index("é".encode()) + 1  # of a letter of two bytes
-    refused = client.get(f"{url}?after={middle}", headers=token)
-    assert refused.status_code < 500 and "not the start of an event" in refused.json()["error"]["message"]
+    assert [e[0] for e in second["ends"]] == [2] and [p[1] for p in second["points"]] == [2]
+    third = client.get(f"{url}?after={second['next']}", headers=token).json()
+    assert third == {**second, "points": [], "ends": []}  # the same run, and nothing to add to its curves
+    assert len(client.get(f"{url}?after=nonsense", headers=token).json()["ends"]) == 2
+    runs.append(feed, Queued("é", now()))
+    middle = (feed / "events.jsonl").read_bytes().index("é".encode()) + 1  # of a letter of two bytes
+    for wrong in (middle, 1, second["next"] - 1, 10**9):
+        refused = client.get(f"{url}?after={wrong}", headers=token)
+        assert refused.status_code < 500 and "not the start of an event" in refused.json()["error"]["message"]
     assert client.get(url).status_code == 401
     for name in ("nothing", "%2e%2e", "20260101-000000-0000"):
         assert client.get(f"/api/runs/{name}/events", headers=token).status_code == 404
 
 
-def test_the_events_of_a_long_run_come_in_parts_that_add_up(client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_events_of_a_long_run_come_in_parts_that_add_up(client: TestClient, feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "MOST_EVENTS", 300)
-    folder = settings().runs / "20260101-000000-feed"
-    folder.mkdir(parents=True)
-    cells = [[row, column, 1] for row in range(50) for column in range(50)]  # one line far longer than a part
+    cells = [[actual, predicted, 1] for actual in range(2) for predicted in range(2)] * 500  # one line far longer than a part
     for epoch in range(1, 8):
-        runs.append(folder, Answers(epoch, cells if epoch == 3 else [], [], now()))
+        runs.append(feed, Answers(epoch, cells if epoch == 3 else [], [], now()))
     epochs: list[int] = []
     after, asked, more = 0, 0, True
     while more:
-        part = client.get(f"/api/runs/{folder.name}/events?after={after}", headers=headers()).json()
-        epochs += [line["epoch"] for line in part["lines"]]
+        part = client.get(f"/api/runs/{feed.name}/events?after={after}&answers=1", headers=headers()).json()
+        epochs += [one["epoch"] for one in part["answers"]]
         after, more, asked = part["next"], part["more"], asked + 1
     assert epochs == [1, 2, 3, 4, 5, 6, 7]
     assert 1 < asked < 7
+    assert client.get(f"/api/runs/{feed.name}/events", headers=headers()).json()["answers"] == []  # who does not ask for them
 
 
 # Erase and ask again

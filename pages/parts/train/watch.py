@@ -63,9 +63,7 @@ def panel(state: train.RunState) -> None:
             f"/api/runs/{run.id}/events",
             frame.token(),
             key=f"live-{run.id}",
-            epochs=run.config.epochs,
             running=state.active,
-            status=state.status,
             details=details(run),
         )
         if changed:
@@ -187,15 +185,10 @@ def samples(run_id: str) -> list[str]:
 
 
 def details(run: Run) -> dict[str, Any]:
-    """What the component needs to say how it goes, and to show what the network answers."""
-    config = run.config
+    """What the component needs to show what the network answers."""
     current = next((d for d in dataset.datasets() if d.id == run.dataset_id), None)
     colors = {c["name"]: c["color"] for c in thumbs.class_list(current)} if current else {}
     return {
-        "patience": config.patience,
-        "stop_on": config.stop_on,
-        "schedule": config.schedule,
-        "warmup": config.warmup,
         "validation": run.counts["validation"],
         "answers": {
             "classes": [{"name": name, "color": colors.get(name, class_color(i))} for i, name in enumerate(run.classes)],
