@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 
 from core.data import images
 from core.errors import Invalid, NotFound
+from core.runs import runs
 from core.settings import settings
 
 KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
@@ -79,7 +80,7 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
     key = images.image_id(name.encode())
     folder.mkdir(parents=True, exist_ok=True)
-    part, size = folder / f"{uuid.uuid4().hex}.part", 0
+    part, size = runs.temporary(folder / uuid.uuid4().hex), 0  # by another name than all that come in at the same time
     try:
         with open(part, "wb") as f:
             async for chunk in chunks:
@@ -98,7 +99,8 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     return size
 
 
-def remove_old_batches() -> None:
+def remove_old_batches(in_use: str = "") -> None:
+    """Removes the uploads of tabs that were closed long ago, but for those whose id stands in the text."""
     for path in (settings().uploads / "batches").glob("*"):
-        if time.time() - path.stat().st_mtime > KEEP_BATCHES:
+        if path.name not in in_use and time.time() - path.stat().st_mtime > KEEP_BATCHES:
             shutil.rmtree(path, ignore_errors=True)

@@ -17,9 +17,9 @@ from tests.browser.conftest import ROOT, Server, serving
 
 PREPARE = """
 import json, sys, uuid
-from core.data import dataset, labels
+from core.data import dataset, labels, store
 from core.data.store import Filter
-found = dataset.find("digits")
+found = store.find_dataset("digits")
 images = dataset.browse(found.id, Filter(), 1, 5000)[0]
 keep = int(sys.argv[1])
 for name, some in ((None, [i for i in images[:keep] if i.label]), ("0", [i for i in images[keep:] if not i.label])):
@@ -31,15 +31,15 @@ if flagged:
 """
 LABELS = """
 import json
-from core.data import dataset
+from core.data import dataset, store
 from core.data.store import Filter
-print(json.dumps({i.source: i.label for i in dataset.browse(dataset.find("digits").id, Filter(), 1, 5000)[0]}))
+print(json.dumps({i.source: i.label for i in dataset.browse(store.find_dataset("digits").id, Filter(), 1, 5000)[0]}))
 """
 BY_ANNA = """
 import sys, uuid
-from core.data import dataset, labels
+from core.data import dataset, labels, store
 from core.data.store import Filter
-found = dataset.find("digits")
+found = store.find_dataset("digits")
 image = next(i for i in dataset.browse(found.id, Filter(), 1, 5000)[0] if i.source == sys.argv[1])
 labels.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)
 """

@@ -309,7 +309,7 @@ def test_the_model_worker_does_not_outlive_the_server(home: Path, free_port: int
 
 
 def test_what_an_untrained_network_receives_is_measured_on_any_split(small: Dataset) -> None:
-    (file, *_) = dataset.browse(small.id, dataset.Filter(), 1)[0]
+    (file, *_) = dataset.browse(small.id, store.Filter(), 1)[0]
     with schema.writing() as c:
         c.execute(schema.images.update().values(split="test"))
     assert predict.received("untrained:linear", small.id, file.path)["shape"][0] == 1

@@ -26,14 +26,14 @@ from safetensors.torch import load_file
 
 from core.__main__ import main
 from core.catalog import params
-from core.data import classes, dataset, images, labels, store
-from core.errors import AppError, Conflict, Invalid, NotFound
+from core.data import classes, images, imports, labels, store
+from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate import evaluate
 from core.ml import archive as in_torch
 from core.ml.data import Normalise
 from core.ml.model import build, describe, load, save
 from core.review import predict
-from core.runs import launch, runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import archive, card, unpack
 from core.train import train
@@ -390,10 +390,10 @@ def test_without_its_images_a_run_needs_a_dataset_that_is_named_and_predicts_all
     move_in(monkeypatch, tmp_path / "elsewhere")
     with pytest.raises(Invalid, match="0 of 300 were found"):
         archive.import_now(zipped)
-    assert dataset.datasets() == []
+    assert store.list_datasets() == []
     done = archive.import_now(zipped, "brought")
     assert (done.here, done.images, done.dataset_name) == (0, 300, "brought")
-    (made,) = dataset.datasets()
+    (made,) = store.list_datasets()
     assert (made.name, made.classes) == ("brought", tuple("0123456789"))
     assert [s.run.id for s in train.usable(made.id)] == [trained.run_id] and archive.images_here(done.run_id) == (0, 300)
     assert np.abs(answers(done.run_id, [picture]) - expected).max() <= 1e-6
@@ -409,7 +409,7 @@ def test_it_belongs_to_the_dataset_that_has_most_of_its_images_unless_another_is
     looked = archive.look(zipped)
     assert looked.match is not None and (looked.match.name, [n for _, n in looked.here]) == ("digits-small", [300])
     assert archive.import_now(zipped, "digits").dataset_name == "digits"
-    assert [s.run.dataset_name for s in train.list_runs(dataset.find("digits").id)] == ["digits"]  # type: ignore[union-attr]
+    assert [s.run.dataset_name for s in train.list_runs(store.find_dataset("digits").id)] == ["digits"]  # type: ignore[union-attr]
 
 
 def test_a_run_that_had_not_ended_comes_back_as_stopped(trained_copy: Trained, tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_classes_with_odd_names_survive_the_way_out_and_in(home: Path, tmp_path:
     for i in range(8 * len(ODD)):
         file = tmp_path / f"{i}.png"
         Pillow.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
-        rows.append(replace(dataset.add_upload(found, file, file.name), label=ODD[i % len(ODD)]))
+        rows.append(replace(imports.add_upload(found, file, file.name), label=ODD[i % len(ODD)]))
     classes.ensure(found.id, ODD)
     labels.add_images(found.id, rows, "tester", "import")
     run = train.start(found.id, {"architecture": "linear", "epochs": 1}, "tester")
@@ -581,7 +581,7 @@ def test_a_zip_with_something_wrong_names_it_and_leaves_nothing_behind(
     assert "odd name.zip" in refused.value.message and refused.value.hint
     assert {p for p in trained_copy.home.rglob("*") if p.is_file()} - before <= {trained_copy.home / "loupe.db-journal"}
     assert not list(settings().runs.glob("*")) and not list(settings().archives.glob("*"))
-    assert [d.name for d in dataset.datasets()] == ["digits-small"]
+    assert [d.name for d in store.list_datasets()] == ["digits-small"]
 
 
 def test_what_is_no_zip_or_cut_off_or_holds_a_file_twice_is_refused(home: Path, zipped: Path, tmp_path: Path) -> None:
@@ -630,7 +630,7 @@ def test_a_value_fits_its_field_only_if_it_is_of_its_type() -> None:
 # In the background
 
 
-def ended(job_id: str) -> archive.ArchiveState:
+def ended(job_id: str) -> jobs.State:
     deadline = time.monotonic() + 120
     while (state := archive.state(job_id)).status == "running" or launch.launcher.alive(settings().archives / job_id):
         assert time.monotonic() < deadline
@@ -642,7 +642,8 @@ def test_an_export_runs_in_the_background_and_its_zip_goes_after_a_day(trained_c
     job = archive.start_export(trained_copy.run_id, "tester")
     assert archive.latest_export(trained_copy.run_id) is not None
     state = ended(job)
-    assert state.status == "done" and state.exported is not None and state.exported.parity is not None, state
+    done = archive.exported(state)
+    assert state.status == "done" and done is not None and done.parity is not None, state
     path, name = archive.download(job, "run.zip")
     assert path.read_bytes() == zipped.read_bytes() and name == f"Two-layer-ConvNet-1-{trained_copy.run_id}.zip"
     for odd in ("other.zip", "../run.zip"):
@@ -669,7 +670,7 @@ def test_an_uploaded_zip_is_imported_in_the_background_and_one_from_elsewhere_is
     upload.parent.mkdir(parents=True)
     shutil.copyfile(zipped, upload)
     state = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
-    assert state.imported == archive.Imported(trained_copy.run_id, "Two-layer ConvNet 1", "digits-small", 300, 300), state
+    assert archive.imported(state) == archive.Imported(trained_copy.run_id, "Two-layer ConvNet 1", "digits-small", 300, 300), state
     again = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
     assert again.status == "failed" and "here already" in again.message
 
@@ -689,6 +690,9 @@ def test_the_command_line_exports_and_imports(trained_copy: Trained, tmp_path: P
 
 
 def test_a_stopped_export_says_so_and_keeps_nothing(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(AppError, match="stopped"):
-        archive.export_now(trained.run_id, tmp_path / "a.zip", stopped=lambda: True)
+    def stop(done: int, total: int, what: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        archive.export_now(trained.run_id, tmp_path / "a.zip", stop)
     assert not list(tmp_path.glob("*.zip")) and not list(settings().archives.glob("*"))
