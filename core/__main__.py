@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog import methods, networks, params, presets
-from core.data import dataset, images, sources
+from core.data import images, imports, sources, store
 from core.errors import AppError, Invalid, NotFound
 from core.evaluate import compare, evaluate
 from core.explain import explain, patterns, trust
 from core.label import embed
 from core.review import predict
-from core.runs import launch, openings, runs
+from core.runs import jobs, launch, openings, runs
 from core.settings import settings
 from core.share import archive, export, report, reproduce
 from core.train import finder, train
@@ -67,9 +67,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
     p.set_defaults(verb=import_)
 
-    p = verbs.add_parser("import-job", help=argparse.SUPPRESS)
+    p = verbs.add_parser("job", help=argparse.SUPPRESS)
     p.add_argument("folder", type=Path)
-    p.set_defaults(verb=lambda a: dataset.run_import_job(a.folder))
+    p.set_defaults(verb=job)
 
     p = verbs.add_parser("export-dataset", help="write a dataset into a zip that can be imported again")
     p.add_argument("name")
@@ -78,10 +78,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--originals", action="store_true", help="the untouched files, with their EXIF")
     p.add_argument("--run", help="add this run's predictions (label-studio and jsonl)")
     p.set_defaults(verb=export_)
-
-    p = verbs.add_parser("export-job", help=argparse.SUPPRESS)
-    p.add_argument("folder", type=Path)
-    p.set_defaults(verb=lambda a: export.run_export_job(a.folder))
 
     p = verbs.add_parser("export-run", help="write a run into a zip: weights, ONNX, labels, preprocessing, metrics, model card")
     p.add_argument("run")
@@ -93,17 +89,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dataset", metavar="NAME", help="the dataset it belongs to; default: the one that has its images")
     p.set_defaults(verb=import_run)
 
-    p = verbs.add_parser("archive-job", help=argparse.SUPPRESS)
-    p.add_argument("folder", type=Path)
-    p.set_defaults(verb=lambda a: archive.run_archive_job(a.folder))
-
     p = verbs.add_parser("embed", help="look at a dataset's images: the map, near duplicates, image quality")
     p.add_argument("name", help="the dataset")
     p.set_defaults(verb=embed_)
-
-    p = verbs.add_parser("embed-job", help=argparse.SUPPRESS)
-    p.add_argument("folder", type=Path)
-    p.set_defaults(verb=lambda a: embed.run_embed_job(a.folder))
 
     p = verbs.add_parser("patterns", help="what a run looks for over many images, and whether it reads a class from a watermark or a frame")
     p.add_argument("run")
@@ -111,10 +99,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--each", type=int, default=patterns.EACH, help="images of a class")
     p.add_argument("--method", default="", help="an attribution method; default: a fast one that the network supports")
     p.set_defaults(verb=patterns_)
-
-    p = verbs.add_parser("patterns-job", help=argparse.SUPPRESS)
-    p.add_argument("folder", type=Path)
-    p.set_defaults(verb=lambda a: patterns.run_patterns_job(a.folder))
 
     p = verbs.add_parser("teach", help="learn from a dataset's labels so far, on what embed found")
     p.add_argument("name", help="the dataset")
@@ -177,16 +161,24 @@ def parser() -> argparse.ArgumentParser:
 
 
 def start(args: argparse.Namespace) -> None:
-    if not dataset.datasets():
+    if not store.list_datasets():
         say("Preparing the sample dataset: 1,797 handwritten digits …")
-        dataset.import_now("digits", sources.named("sample"), settings().user)
+        imports.import_now("digits", sources.named("sample"), settings().user)
     say(f"Loupe runs at http://localhost:{args.port} (Ctrl+C ends it)")
     launch.replace_process([sys.executable, "-m", "streamlit", "run", str(launch.ROOT / "app.py"), "--server.port", str(args.port)])
 
 
+def job(args: argparse.Namespace) -> None:
+    """What a background process does: the work that its job.json names."""
+    kinds = (imports.IMPORT, export.EXPORT, archive.EXPORT, archive.IMPORT, embed.EMBED, patterns.PATTERNS, report.REPORT)
+    name = runs.read_json(args.folder / "job.json")["job"]
+    jobs.run(args.folder, next(kind for kind in kinds if kind.name == name))
+    launch.close()  # a model worker may still be at what was stopped
+
+
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
-    done = dataset.import_now(args.name, source, settings().user, progress)
+    done = imports.import_now(args.name, source, settings().user, progress)
     say("")
     return done.as_dict()
 
@@ -198,7 +190,7 @@ def progress(done: int, total: int, what: str) -> None:
 def export_(args: argparse.Namespace) -> dict[str, Any]:
     if args.run and args.format not in ("label-studio", "jsonl"):
         raise BadArgument("--run adds predictions to --format label-studio and jsonl only.")
-    done = export.export_now(find_dataset(args.name), args.format, args.out, progress, None, args.originals, args.run)
+    done = export.export_now(find_dataset(args.name), args.format, args.out, progress, args.originals, args.run)
     say("")
     for skipped in done.skipped:
         say(f"{skipped.name} is left out: {skipped.reason}")
@@ -206,10 +198,10 @@ def export_(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def find_dataset(name: str) -> int:
-    found = dataset.find(name)
+    found = store.find_dataset(name)
     if found is None:
         raise BadArgument(
-            f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in dataset.datasets()) or 'none yet'}."
+            f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in store.list_datasets()) or 'none yet'}."
         )
     return found.id
 
@@ -376,7 +368,7 @@ def explain_(args: argparse.Namespace) -> dict[str, Any]:
     if not file.exists():
         run = runs.load(runs.folder(args.run))
         try:
-            file = settings().images / dataset.image(run.dataset_id, args.image).path
+            file = settings().images / store.get_image(run.dataset_id, args.image).path
         except NotFound:
             raise NotFound(f"“{args.image}” is neither a file nor the id of an image of {run.dataset_name}.") from None
     try:

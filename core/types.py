@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -11,6 +11,11 @@ import numpy as np
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Progress = Callable[[int, int, str], None]  # (done, total, what is being done); it may raise core.errors.Stopped
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """The Progress of what nobody watches."""
 
 
 def now() -> str:

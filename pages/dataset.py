@@ -4,8 +4,9 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core.data import dataset, label, sources, uploads
-from core.data.dataset import Filter, ImportState
+from core.data import dataset, imports, label, sources, store, uploads
+from core.data.store import Filter
+from core.runs import jobs
 from core.settings import settings
 from core.types import Dataset
 from pages.parts.dataset.exporting import export_popover
@@ -109,6 +110,8 @@ def first_page() -> None:
 
 
 def add_images(current: Dataset | None) -> None:
+    if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
+        st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
@@ -131,13 +134,13 @@ def add_images(current: Dataset | None) -> None:
                 start_form("own", source, named)
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
-        folders = dataset.folders_under_roots()
+        folders = imports.folders_under_roots()
         roots = "\n".join(str(r) for r in settings().roots)
         st.code(roots, language=None)
         if folders:
             choice = st.selectbox("Folder or file", folders, format_func=str, key="server-folder", index=None, placeholder="Choose")
             if choice:
-                start_form("server", sources.at(dataset.allowed_folder(str(choice))), PurePath(choice).stem)
+                start_form("server", sources.at(imports.allowed_folder(str(choice))), PurePath(choice).stem)
         else:
             st.caption(
                 "These folders are empty. Put a folder of images into one of them, or name others in LOUPE_ROOTS, then reload the page."
@@ -165,7 +168,7 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
     )
     if st.button("Import", type="primary" if key == "own" else "secondary", key=f"import-{key}", icon=":material/download:"):
         with frame.told():
-            st.session_state["import"] = dataset.start_import(source, chosen or "", frame.user())
+            st.session_state["import"] = imports.start(source, chosen or "", frame.user())
             st.rerun()
 
 
@@ -173,38 +176,37 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
 def watch(import_id: str) -> None:
     """The import while it runs; the page is drawn anew when it ends."""
     with frame.guarded("import"):
-        state = dataset.import_state(import_id)
+        state = imports.state(import_id)
         if state.status != "running":
             st.rerun()
         with st.container(border=True, key="import-progress"):
             what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
-            st.progress(
-                min(1.0, state.done / max(1, state.total)),
-                f"Importing {frame.plain(state.source_title)} into **{frame.plain(state.dataset_name)}**. {what}",
-            )
+            target = f"{frame.plain(imports.title(state))} into **{frame.plain(state.job['dataset_name'])}**"
+            st.progress(state.share, f"Importing {target}. {what}")
             if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
-                dataset.stop_import(import_id)
+                imports.stop(import_id)
 
 
-def arrived(state: ImportState) -> None:
+def arrived(state: jobs.State) -> None:
     """Once, when an import of this session has ended: shows what came in."""
-    if st.session_state.get("arrived") != state.id and state.report and state.report.added and dataset.find(state.dataset_name):
+    done, name = imports.report(state), state.job["dataset_name"]
+    if st.session_state.get("arrived") != state.id and done and done.added and store.find_dataset(name):
         st.session_state["arrived"] = state.id
         st.query_params["view"] = "Browse"
-        frame.choose_dataset(state.dataset_name)
+        frame.choose_dataset(name)
         st.rerun()
 
 
-def report(state: ImportState) -> None:
+def report(state: jobs.State) -> None:
     """What the import did, until somebody closes it."""
-    done = state.report
+    done = imports.report(state)
     with st.container(border=True, key="import-report"):
         with st.container(horizontal=True, vertical_alignment="center"):
             if done is not None:
                 ended = "Import finished" if done.added or done.duplicates else "Nothing was imported"
                 word = {"done": ended, "stopped": "Import stopped; what was imported stays"}.get(state.status, "Until then")
                 numbers = f"{done.added:,} added, {done.duplicates:,} there already, {len(done.skipped):,} skipped"
-                st.markdown(f"**{word}**: {frame.plain(state.dataset_name)}, {numbers}.", width="stretch")
+                st.markdown(f"**{word}**: {frame.plain(state.job['dataset_name'])}, {numbers}.", width="stretch")
             if st.button("Close", icon=":material/close:", type="tertiary"):
                 del st.session_state["import"]
                 st.rerun()
@@ -241,20 +243,20 @@ def more(current: Dataset) -> None:
     with st.popover("More", icon=":material/more_horiz:", key=f"more-{current.id}"):
         st.caption("A deleted dataset can be restored; its runs stay.")
         if st.button(f"Delete {frame.plain(current.name)}", icon=":material/delete:", key=f"delete-{current.id}"):
-            dataset.delete(current.id)
+            store.set_deleted(current.id, True)
             st.toast(f"{frame.plain(current.name)} was deleted. It can be restored under Add images.")
             st.rerun()
 
 
 def restore() -> None:
-    if gone := dataset.deleted():
+    if gone := store.list_datasets(deleted=True):
         with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
             for one in gone:
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(f"{frame.plain(one.name)}, deleted {one.deleted_at[:16].replace('T', ' ')} UTC", width=320)
                     if st.button("Restore", key=f"restore-{one.id}"):
                         with frame.told():
-                            dataset.restore(one.id)
+                            store.set_deleted(one.id, False)
                             frame.choose_dataset(one.name)
                             st.rerun()
 
@@ -262,7 +264,7 @@ def restore() -> None:
 with frame.page("Dataset", "The images a network learns from: bring them in, look at them, say what they show.") as current:
     spoken()
     if import_id := st.session_state.get("import"):
-        state = dataset.import_state(import_id)
+        state = imports.state(import_id)
         if state.status == "running":
             watch(import_id)
         else:

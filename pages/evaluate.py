@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset
+from core.data import store
 from core.evaluate import evaluate
 from core.metrics import TOO_FEW
 from core.types import ClassMetrics, Dataset, Evaluation, Image, Interval
@@ -104,7 +104,7 @@ def since_training(current: Dataset, e: Evaluation) -> None:
     def changed() -> list[str]:
         rows = then_and_now()
         other = list(rows["image_id"][(rows["now"] != rows["true"]).to_numpy()])
-        return [image.id for image in dataset.images_of(current.id, other)]
+        return [image.id for image in store.get_images(current.id, other)]
 
     def left_out() -> list[str]:
         rows = then_and_now()
@@ -156,8 +156,8 @@ def worst(current: Dataset, e: Evaluation, most: int) -> None:
     back = {(true, predicted): n for true, predicted, n in pairs}
     wrong = evaluate.mistakes(e)
     for i, (true, predicted, n) in enumerate(pairs[:most]):
-        taken = dataset.images_of(current.id, list(wrong["image_id"][(wrong["true"] == true) & (wrong["predicted"] == predicted)][:2]))
-        real = dataset.images_of(current.id, list(evaluate.cell(e, predicted, predicted)["image_id"][:1]))
+        taken = store.get_images(current.id, list(wrong["image_id"][(wrong["true"] == true) & (wrong["predicted"] == predicted)][:2]))
+        real = store.get_images(current.id, list(evaluate.cell(e, predicted, predicted)["image_id"][:1]))
         strip = "".join(picture(image) for image in taken)
         if taken and real:
             strip += f'<span style="align-self:center;padding:0 2px;opacity:.6">≠</span>{picture(real[0])}'

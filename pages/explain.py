@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import methods
-from core.data import dataset, uploads
+from core.data import dataset, store, uploads
 from core.errors import AppError, NotFound
 from core.evaluate import evaluate
 from core.explain import explain
@@ -60,7 +60,7 @@ def choose(current: Dataset, run: Run) -> Picture | None:
     if st.session_state.get("explain-dataset", current.id) != current.id:  # what was looked at lies in another dataset
         if st.session_state.get(PICKED, ("",))[0] == "image":
             del st.session_state[PICKED]
-        if given and not dataset.images_of(current.id, [given]):
+        if given and not store.get_images(current.id, [given]):
             del st.query_params["image"]
             given = None
     st.session_state["explain-dataset"] = current.id
@@ -104,7 +104,7 @@ def _any(current: Dataset) -> None:
             persist_state="session",
         )  # fmt: skip
     text = (text or "").strip()
-    found = dataset.images_of(current.id, [text]) if text else []
+    found = store.get_images(current.id, [text]) if text else []
     total = len(found)
     key = f"explain-page-{state}-{text}"  # another search begins on its first page
     number = st.session_state.get(key, 1)
@@ -138,7 +138,7 @@ def _predicted(current: Dataset, run: Run, source: str) -> None:
     key = f"explain-page-{source}-{run.id}"
     number = min(st.session_state.get(key, 1), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    _grid(current, dataset.images_of(current.id, list(part["image_id"])), len(rows), key, rows=part, split=e.split, caption="prediction")
+    _grid(current, store.get_images(current.id, list(part["image_id"])), len(rows), key, rows=part, split=e.split, caption="prediction")
 
 
 def _grid(
@@ -165,7 +165,7 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
         upload = uploads.find(picture_id, name)
         return Picture(upload.id, upload.path, upload.name, None, signing.upload_url(upload.path), uploaded=True)
     try:
-        image = dataset.image(current.id, picture_id)
+        image = store.get_image(current.id, picture_id)
     except NotFound:
         raise NotFound(
             f"The picture of this link is not in the dataset {current.name}.", "It may have been deleted. Choose another above."

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core.data import dataset, sources
+from core.data import dataset, imports, sources, store
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.metrics import wilson
@@ -35,9 +35,9 @@ def four_pictures() -> None:
 def start_tour() -> None:
     """Imports the sample if it is not there, then trains on it."""
     with frame.told():
-        found = dataset.find(SAMPLE)
+        found = store.find_dataset(SAMPLE)
         if found is None or dataset.totals(found.id)[0] == 0:
-            st.session_state["tour-import"] = dataset.start_import(sources.named("sample"), SAMPLE, frame.user())
+            st.session_state["tour-import"] = imports.start(sources.named("sample"), SAMPLE, frame.user())
         else:
             begin(found)
 
@@ -54,11 +54,11 @@ def begin(sample: Dataset) -> None:
 def tour_import() -> None:
     if "tour-import" not in st.session_state:
         return
-    state = dataset.import_state(st.session_state["tour-import"])
+    state = imports.state(st.session_state["tour-import"])
     if state.status == "running":
-        st.progress(min(1.0, state.done / max(1, state.total)), "Bringing in 1,797 handwritten digits")
+        st.progress(state.share, "Bringing in 1,797 handwritten digits")
         return
-    found = dataset.find(SAMPLE)
+    found = store.find_dataset(SAMPLE)
     if state.status == "done" and found:
         with frame.told():
             begin(found)
@@ -75,7 +75,7 @@ def tour(run_id: str) -> None:
         del st.session_state["tour"]
         st.rerun()
     state = train.state(run_id)
-    sample = dataset.find(state.run.dataset_name)
+    sample = store.find_dataset(state.run.dataset_name)
     if sample is None:
         raise AppError(
             f"The dataset “{state.run.dataset_name}” was deleted.", "Close the tour, or restore the dataset on the Dataset page."
@@ -113,11 +113,11 @@ def tour(run_id: str) -> None:
     rows = wrong if len(wrong) else evaluate.cell(e, None, None)
     with right:
         st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
-        shown = dataset.images_of(sample.id, list(rows["image_id"][:18]))
+        shown = store.get_images(sample.id, list(rows["image_id"][:18]))
         thumbs.image_grid(sample, shown, key="tour-mistakes", rows=rows[:18], split=e.split, size=72, caption="prediction")
     st.subheader("4 · Why it answered so", anchor=False)
     first = rows.iloc[0]
-    image = dataset.image(sample.id, first["image_id"])
+    image = store.get_image(sample.id, first["image_id"])
     st.markdown(
         f"This picture is labelled **{frame.plain(first['true'])}**, the network said **{frame.plain(first['predicted'])}**. Red parts speak for the class named under a map, blue parts against it."
     )
@@ -206,7 +206,7 @@ def overview() -> None:
     sizes = dataset.sizes()
     runs = train.list_runs()
     rows = []
-    for one in dataset.datasets():
+    for one in store.list_datasets():
         own = [r for r in runs if r.run.dataset_id == one.id]
         value, detail = best(own)
         rows.append(

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset, label
+from core.data import dataset, label, store
 from core.data.label import Filter
 from core.label import embed
 from core.types import Dataset, Image
@@ -124,7 +124,7 @@ def nothing_left(current: Dataset, show: str, order: str) -> None:
 
 def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
     held = batch(current, show, order, want, PER_PAGE)
-    found = dataset.images_of(current.id, held["ids"])
+    found = store.get_images(current.id, held["ids"])
     if not found:
         nothing_left(current, show, order)
         return
@@ -146,7 +146,7 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
 
 def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None:
     held = batch(current, show, order, want, BATCH)
-    found = dataset.images_of(current.id, held["ids"])
+    found = store.get_images(current.id, held["ids"])
     cells = thumbs.items(found, answers(current, held["ids"]), notes=held["notes"])
     for cell in cells:
         cell["thumb"], cell["url"] = cell["url"], cell["picture"]
@@ -180,7 +180,7 @@ def guided(current: Dataset) -> list[dict[str, object]]:
     """The classes with colour, key, guideline and examples."""
     known = {c.name: c for c in label.classes(current.id)}
     shown = {
-        i.id: signing.thumb_url(i) for i in dataset.images_of(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
+        i.id: signing.thumb_url(i) for i in store.get_images(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
     }
     return [
         {
@@ -242,7 +242,7 @@ def selection(current: Dataset, ids: list[str]) -> None:
     pages = -(-len(ids) // PER_PAGE)
     key = f"map-page-{hash(tuple(ids))}"
     number = min(st.session_state.get(key, 1), pages)
-    found = dataset.images_of(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
+    found = store.get_images(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
     event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
     if pages > 1:
         st.pagination(pages, key=key)
@@ -251,7 +251,7 @@ def selection(current: Dataset, ids: list[str]) -> None:
 
 def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
     """One button per class gives it to all the images; the act can be taken back right here."""
-    found = dataset.images_of(current.id, ids)
+    found = store.get_images(current.id, ids)
     free = sum(i.label is None for i in found)
     if not found:
         st.markdown("Choose a cluster in the legend, or draw a lasso around some images: here all of them get a label at once.")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from core.api import routes, signing
-from core.data import dataset, ledger, schema, sources, store
+from core.data import imports, ledger, schema, sources, store
 from core.settings import settings
 from core.train import train
 from core.types import Dataset
@@ -75,7 +75,7 @@ def squares() -> Callable[[Path, int], Path]:
 def stored_dataset(name: str, folder: Path) -> Dataset:
     """The folder's classes as a dataset; decoded here, so that no pool of processes has to start."""
     found = store.create_dataset(name)
-    rows = [replace(dataset.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
+    rows = [replace(imports.add_upload(found, p, p.name), label=p.parent.name) for p in sorted(folder.glob("*/*.png"))]
     ledger.add_classes(found.id, sorted({r.label for r in rows if r.label}))
     ledger.add_images(found.id, rows, "tester", "import")
     return store.get_dataset(found.id)
@@ -106,9 +106,9 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         Pillow.fromarray((pixels * (255 / 16)).round().astype(np.uint8)).save(folder / str(number) / f"{i:03d}.png")
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
-        report = dataset.import_now("digits-small", sources.at(folder), "tester")
+        report = imports.import_now("digits-small", sources.at(folder), "tester")
         assert report.added == 300, report
-        found = dataset.find("digits-small")
+        found = store.find_dataset("digits-small")
         assert found is not None
         run = train.start(found.id, {"architecture": "convnet", "epochs": 3, "batch_size": 20}, "tester")
         state = train.wait(run.id)

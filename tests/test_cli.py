@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.data import dataset
+from core.data import store
 from core.evaluate import evaluate
 from core.runs import runs
 from core.settings import settings
@@ -105,7 +105,7 @@ def test_what_cannot_be_done_is_said_on_stderr_and_by_the_exit_code(
 ) -> None:
     got, text = refusal(python, *args)
     assert got == code and words in text and text.strip()
-    assert dataset.find("x") is None and train.list_runs() == []
+    assert store.find_dataset("x") is None and train.list_runs() == []
 
 
 # Evaluate, explain and predict

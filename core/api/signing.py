@@ -16,7 +16,6 @@ from starlette.requests import Request
 
 from core.errors import AppError
 from core.settings import settings
-from core.share import archive, export
 from core.types import Image
 
 DAY = 24 * 3600
@@ -87,14 +86,6 @@ def thumb_url(image: Image) -> str:
 
 def picture_url(image: Image) -> str:
     return signed(f"/picture/{image.path}")
-
-
-def export_url(state: export.ExportState) -> str:
-    return signed(state.path)
-
-
-def archive_url(state: archive.ArchiveState) -> str:
-    return signed(state.path)
 
 
 def erase_url(run_id: str, file: Path) -> str:

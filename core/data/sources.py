@@ -13,7 +13,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +23,11 @@ import numpy as np
 from core.data import tables
 from core.data.images import ALLOWED, EXTENSIONS
 from core.data.tables import ABOUT, About, Guess, Row, clean
-from core.errors import AppError, Invalid
+from core.errors import Invalid
 from core.settings import settings
-from core.types import Class, LabelEvent, Skipped, Split
+from core.types import Class, LabelEvent, Progress, Skipped, Split, silent
 
 Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]
-Progress = Callable[[int, int, str], None]  # done, total, what is being done
-Stopped = Callable[[], bool]
 
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 50_000_000
@@ -139,7 +137,7 @@ class Opened:
     described: tuple[Class, ...] = ()  # what an export of Loupe says about classes, in their order; without their examples
 
 
-def open_source(source: Source, name: str = "", progress: Progress | None = None, stopped: Stopped | None = None) -> Opened:
+def open_source(source: Source, name: str = "", progress: Progress = silent) -> Opened:
     """Finds out what the source holds; Invalid if it cannot be read or holds nothing to import.
 
     The dataset's name is a hint only: "fashion" in it gives the ten numbers of an IDX file their names.
@@ -147,7 +145,7 @@ def open_source(source: Source, name: str = "", progress: Progress | None = None
     if source.kind == "sample":
         return _sample()
     if source.kind == "torchvision":
-        return _torchvision(source, progress, stopped)
+        return _torchvision(source, progress)
     if not source.paths:
         raise Invalid("There is nothing to import.", LAYOUTS)
     hint = " ".join((name, source.title, *source.paths, *source.names))
@@ -673,18 +671,14 @@ def _sample() -> Opened:
     return Opened(entries(), len(pictures), False, [], tuple(str(n) for n in range(10)))
 
 
-def _torchvision(source: Source, progress: Progress | None, stopped: Stopped | None) -> Opened:
+def _torchvision(source: Source, progress: Progress) -> Opened:
     name = source.paths[0] if source.paths else source.title
     if name not in TORCHVISION:
         raise Invalid(f"“{name}” is not a set that Loupe downloads.", f"Choose one of {', '.join(TORCHVISION)}.")
     # By name and only here: core.ml imports torch, and the server reads this module.
     ml = importlib.import_module("core.ml.download")
-    told, stop = progress or (lambda done, total, what: None), stopped or (lambda: False)
-    folder: Path = ml.download(
-        name, settings().downloads, lambda got, size, file: told(got, size, f"Downloading {source.shown()}, bytes"), stop
-    )
-    if stop():
-        raise AppError("The download was stopped.", "Start it again when you like.")
+    what = f"Downloading {source.shown()}, bytes"
+    folder: Path = ml.download(name, settings().downloads, lambda got, size, file: progress(got, size, what))
     if name != "CIFAR10":
         return _idx(_folder_tree(folder), name)
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 
 from core.data import images
 from core.errors import Invalid, NotFound
+from core.runs import runs
 from core.settings import settings
 
 KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
@@ -79,7 +80,7 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
     key = images.image_id(name.encode())
     folder.mkdir(parents=True, exist_ok=True)
-    part, size = folder / f"{uuid.uuid4().hex}.part", 0
+    part, size = runs.temporary(folder / uuid.uuid4().hex), 0  # by another name than all that come in at the same time
     try:
         with open(part, "wb") as f:
             async for chunk in chunks:

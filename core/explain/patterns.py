@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from core.catalog import methods
 from core.data import images, ledger
-from core.errors import Invalid, Stopped
+from core.errors import Invalid
 from core.metrics import TOO_FEW
 from core.runs import jobs, launch, runs
-from core.types import SPLITS, Interval
+from core.types import SPLITS, Interval, Progress
 
 EACH, MOST_EACH = 60, 1000  # images of a class
 MOST_CLASSES = 12  # looked at unless somebody chooses others
+RESULT = "patterns.json"
 FORWARD = 18  # passes of an image besides those of its map, about: see core.ml.patterns
 
 
@@ -89,19 +88,6 @@ class Patterns:
         return [p for p in self.classes if p.mark is not None and p.mark.warning]
 
 
-@dataclass(frozen=True)
-class State:
-    """The newest job of a run."""
-
-    id: str
-    status: Literal["running", "done", "stopped", "failed", "lost"]
-    done: int = 0
-    total: int = 0
-    what: str = ""
-    message: str = ""
-    hint: str = ""
-
-
 # The job ------------------------------------------------------------------------------------------
 
 
@@ -142,15 +128,7 @@ def start(
     """Starts a job that outlives the page and the server, and returns its id; that of the running one if there is one."""
     folder = runs.trained(run_id)
     job = _job(run_id, folder, split, classes, each, method, seed)
-    with _lock(folder):
-        current = _newest_state(folder)
-        if current is not None and current.status == "running":
-            return current.id
-        kept = _finished(folder)
-        for old in _jobs(folder):
-            if old != kept:
-                shutil.rmtree(old, ignore_errors=True)
-        return jobs.start(runs.patterns_folder(folder), "patterns-job", {**job, "by": by})
+    return jobs.start_one(runs.patterns_folder(folder), PATTERNS, {**job, "by": by}, RESULT)
 
 
 def _job(run_id: str, folder: Path, split: str, classes: Sequence[str] | None, each: int, method: str, seed: int) -> dict[str, Any]:
@@ -189,61 +167,23 @@ def _weights(folder: Path) -> list[int]:
     return [found.st_mtime_ns, found.st_size]
 
 
-def _lock(folder: Path) -> FileLock:
-    home = runs.patterns_folder(folder)
-    home.mkdir(parents=True, exist_ok=True)
-    return FileLock(home / "start.lock")
+def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    from core.ml.patterns import look
+
+    return look(folder, job, progress)
 
 
-def run_patterns_job(folder: Path) -> None:
-    """What the background process runs."""
-
-    def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
-        from core.ml.patterns import look
-
-        try:
-            facts = look(folder, job, progress, stopped)
-        except Stopped:
-            return {"kind": "Stopped", "message": "The look was stopped.", "hint": "Start it again."}
-        return {"kind": "Done", **facts}
-
-    jobs.run(folder, "look at many images", work)
+PATTERNS = jobs.Kind("patterns", "look", "Start it again.", _work)
 
 
-def state(run_id: str) -> State | None:
-    """None before the first job."""
-    folder = runs.folder(run_id)
-    found = _newest_state(folder)
-    if found is not None and found.status == "lost":
-        with _lock(folder):  # so is one that is just starting
-            found = _newest_state(folder)
-    return found
-
-
-def _newest_state(folder: Path) -> State | None:
-    found = _jobs(folder)
-    if not found:
-        return None
-    _, alive, facts, end = jobs.read(found[-1])
-    kind = end.get("kind")
-    if kind in ("Done", "Stopped", "Failed"):
-        return State(found[-1].name, {"Done": "done", "Stopped": "stopped", "Failed": "failed"}[kind], **facts, **_said(end))  # type: ignore[arg-type]
-    if alive:
-        return State(found[-1].name, "running", **facts)
-    return State(found[-1].name, "lost", **facts, message="The look ended without a word.", hint="Start it again.")
-
-
-def _said(end: Mapping[str, Any]) -> dict[str, str]:
-    return {key: end[key] for key in ("message", "hint") if key in end}
+def state(run_id: str) -> jobs.State | None:
+    """The run's newest look at many images."""
+    return jobs.newest(runs.patterns_folder(runs.folder(run_id)), PATTERNS)
 
 
 def stop(run_id: str) -> None:
-    for path in _jobs(runs.folder(run_id))[-1:]:
+    for path in jobs.folders(runs.patterns_folder(runs.folder(run_id)))[-1:]:
         runs.request_stop(path)
-
-
-def _jobs(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in runs.patterns_folder(folder).glob("*/job.json"))
 
 
 # What it found ------------------------------------------------------------------------------------
@@ -264,8 +204,8 @@ def _finished(folder: Path) -> Path | None:
     if not runs.checkpoint(folder).exists():
         return None
     weights = _weights(folder)
-    for path in reversed(_jobs(folder)):
-        if (path / "patterns.json").exists() and runs.read_json(path / "job.json")["weights"] == weights:
+    for path in reversed(jobs.folders(runs.patterns_folder(folder))):
+        if (path / RESULT).exists() and runs.read_json(path / "job.json")["weights"] == weights:
             return path
     return None
 
@@ -273,7 +213,7 @@ def _finished(folder: Path) -> Path | None:
 @lru_cache(maxsize=8)
 def _read(path: Path, run_id: str, names: tuple[tuple[str, str], ...]) -> Patterns:
     """names: of the run's classes then and today."""
-    job, found, today = runs.read_json(path / "job.json"), runs.read_json(path / "patterns.json"), dict(names)
+    job, found, today = runs.read_json(path / "job.json"), runs.read_json(path / RESULT), dict(names)
     with np.load(path / "patterns.npz", allow_pickle=False) as stored:
         classes = tuple(_pattern(one, today[one["name"]], stored, place) for place, one in enumerate(found["classes"]))
     facts: dict[str, Any] = {key: job[key] for key in ("split", "method", "each", "seed", "by", "at")}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -17,33 +15,21 @@ from filelock import FileLock
 
 from core.data import ledger, store
 from core.data.store import Carried, Filter
-from core.errors import AppError, Invalid, NotFound
+from core.errors import Invalid, NotFound
 from core.metrics import wilson
 from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.types import SPLITS, Interval, now
+from core.types import SPLITS, Interval, Progress, now
 
 METHODS: dict[str, tuple[str, str]] = {  # title, and what size means
     "k-means": ("A number of clusters", "Every image belongs to one of this many clusters."),
     "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
 }
 SURE = 0.95
+RESULT = "embedding.npz"
 
 
 # Embedding in the background: a folder and a command line, as imports and exports have them ---------
-
-
-@dataclass(frozen=True)
-class EmbedState:
-    id: str
-    status: Literal["running", "done", "stopped", "failed", "lost"]
-    dataset_id: int
-    started_at: str
-    done: int = 0
-    total: int = 0
-    what: str = ""
-    message: str = ""
-    hint: str = ""
 
 
 def start(dataset_id: int, by: str) -> str:
@@ -53,39 +39,18 @@ def start(dataset_id: int, by: str) -> str:
         raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
     if not sum(n for _, _, n in store.counts(dataset_id)):
         raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
-    with _lock(dataset_id, "start"):
-        found, keep = _jobs(dataset_id), _newest(dataset_id)
-        current = _state(found[-1]) if found else None
-        if current is not None and current.status == "running":
-            return current.id
-        for old in found:
-            if keep is None or old != keep.parent:
-                shutil.rmtree(old, ignore_errors=True)
-        return jobs.start(_home(dataset_id), "embed-job", {"dataset_id": dataset_id, "by": by})
+    return jobs.start_one(_home(dataset_id), EMBED, {"dataset_id": dataset_id, "by": by}, RESULT)
 
 
-def _lock(dataset_id: int, what: str) -> FileLock:
-    """One at a time for each dataset, in all threads and processes."""
-    _home(dataset_id).mkdir(parents=True, exist_ok=True)
-    return FileLock(_home(dataset_id) / f"{what}.lock")
+def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    from core.ml.embed import embed
+
+    write_list(folder, job["dataset_id"])
+    embedded, unreadable = embed(folder, job["dataset_id"], progress)
+    return {"images": embedded, "unreadable": unreadable}
 
 
-def run_embed_job(folder: Path) -> None:
-    """What the background process runs."""
-
-    def work(job: jobs.Line, progress: jobs.Progress, stopped: jobs.Stopped) -> jobs.Line:
-        from core.ml.embed import embed
-
-        write_list(folder, job["dataset_id"])
-        try:
-            embedded, unreadable = embed(folder, job["dataset_id"], progress, stopped)
-        except AppError as e:
-            if not stopped():
-                raise
-            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
-        return {"kind": "Done", "images": embedded, "unreadable": unreadable}
-
-    jobs.run(folder, "embedding", work)
+EMBED = jobs.Kind("embed", "embedding", "What is done is kept: start it again to go on.", _work)
 
 
 def write_list(folder: Path, dataset_id: int) -> None:
@@ -94,60 +59,32 @@ def write_list(folder: Path, dataset_id: int) -> None:
         csv.writer(f).writerows((i.id, i.path, i.split, i.width, i.height) for i in store.all_images(dataset_id))
 
 
-def state(dataset_id: int) -> EmbedState | None:
+def state(dataset_id: int) -> jobs.State | None:
     """The dataset's newest embedding, finished or not."""
-    found = _jobs(dataset_id)
-    newest = _state(found[-1]) if found else None
-    if newest is not None and newest.status == "lost":
-        with _lock(dataset_id, "start"):  # so is one that is just starting
-            newest = _state(found[-1])
-    return newest
+    found = jobs.newest(_home(dataset_id), EMBED)
+    if found is None or found.status != "done":
+        return found
+    done, bad = found.end["images"], found.end["unreadable"]
+    found = replace(found, done=done, total=done + bad, what="")
+    if not bad:
+        return found
+    what = "1 image could not be read and is" if bad == 1 else f"{bad:,} images could not be read and are"
+    return replace(found, message=f"{what} left out.", hint="Their files are damaged or gone: import them again.")
 
 
 def stop(dataset_id: int) -> None:
     """Asks the running embedding to end; what it has looked at is kept."""
-    for folder in _jobs(dataset_id)[-1:]:
+    for folder in jobs.folders(_home(dataset_id))[-1:]:
         runs.request_stop(folder)
 
 
-def running() -> list[EmbedState]:
-    """The embeddings of all datasets that are being made; reads nothing of those that have ended."""
-    alive = [path.parent for path in settings().embeddings.glob("*/*/handle.json") if launch.launcher.alive(path.parent)]
-    return [one for folder in sorted(alive) if (one := _state(folder)) is not None and one.status == "running"]
+def running() -> list[jobs.State]:
+    """The embeddings of all datasets that are being made."""
+    return jobs.running((path.parent for path in settings().embeddings.glob("*/[!.]*/handle.json")), EMBED)
 
 
 def _home(dataset_id: int) -> Path:
     return settings().embeddings / str(dataset_id)
-
-
-def _jobs(dataset_id: int) -> list[Path]:
-    """The folders of the dataset's embeddings, oldest first."""
-    found = []
-    for path in _home(dataset_id).glob("*/job.json"):
-        with suppress(FileNotFoundError):  # a start has removed it a moment ago
-            found.append((runs.read_json(path)["at"], path.parent))
-    return [folder for _, folder in sorted(found)]
-
-
-def _state(folder: Path) -> EmbedState | None:
-    """None if it was removed a moment ago."""
-    try:
-        job, alive, facts, end = jobs.read(folder)
-    except FileNotFoundError:
-        return None
-    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
-    if end.get("kind") == "Done":
-        status = "done"
-        facts |= {"done": end["images"], "total": end["images"] + end["unreadable"], "what": ""}
-        if (bad := end["unreadable"]) > 0:
-            what = "1 image could not be read and is" if bad == 1 else f"{bad:,} images could not be read and are"
-            facts |= {"message": f"{what} left out.", "hint": "Their files are damaged or gone: import them again."}
-    elif end.get("kind") in ("Stopped", "Failed"):
-        status = "stopped" if end["kind"] == "Stopped" else "failed"
-        facts |= {"message": end["message"], "hint": end["hint"]}
-    elif status == "lost":
-        facts |= {"message": "The embedding ended without a word.", "hint": "What is done is kept: start it again to go on."}
-    return EmbedState(folder.name, status, job["dataset_id"], job["at"], **facts)
 
 
 # What it found ------------------------------------------------------------------------------------
@@ -174,7 +111,7 @@ def latest(dataset_id: int) -> Embedding | None:
 
 
 def _newest(dataset_id: int) -> Path | None:
-    return next((path for folder in reversed(_jobs(dataset_id)) if (path := folder / "embedding.npz").exists()), None)
+    return next((path for folder in reversed(jobs.folders(_home(dataset_id))) if (path := folder / RESULT).exists()), None)
 
 
 @lru_cache(maxsize=4)
@@ -258,7 +195,8 @@ def teach(dataset_id: int, by: str) -> Lesson:
 
     Labels that were the model's own answers are learned from, but say nothing of how good it is.
     """
-    with _lock(dataset_id, "teach"):
+    _home(dataset_id).mkdir(parents=True, exist_ok=True)
+    with FileLock(_home(dataset_id) / "teach.lock"):  # one at a time, in all threads and processes
         path, at, before = _needed(dataset_id), now(), answers(dataset_id)
         carried = store.carried(dataset_id)
         labels = {i: one.label for i, one in carried.items() if one.label is not None and one.split != "test"}

@@ -22,7 +22,7 @@ from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 
 Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # stored rows and labels to normalised ones
-Progress = Callable[[int, int], None]  # (done, total); it may raise Stopped
+Tick = Callable[[int, int], None]  # (done, total); it may raise Stopped
 Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and one row for each
 
 ID_BYTES = 16
@@ -115,7 +115,7 @@ def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[in
     return found
 
 
-def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows: Sequence[SnapshotRow], progress: Progress) -> Pixels:
+def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows: Sequence[SnapshotRow], progress: Tick) -> Pixels:
     """Decodes each image once per dataset and size; images that cannot be read are named and left out.
 
     Raises Invalid if none can be read.

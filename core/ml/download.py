@@ -8,7 +8,7 @@ import tarfile
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -16,12 +16,11 @@ import numpy as np
 from torchvision import datasets
 
 from core.errors import AppError, Invalid
-from core.types import Split
+from core.runs import runs
+from core.types import Progress, Split
 
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without an answer
-
-Progress = Callable[[int, int, str], None]  # (bytes so far, bytes in all, file name) of the file that is coming in
 
 IDX = {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}
 
@@ -35,10 +34,10 @@ def files(name: str) -> list[tuple[list[str], str]]:
     return [([mirror + file for mirror in IDX[name].mirrors], md5) for file, md5 in IDX[name].resources]
 
 
-def download(name: str, folder: Path, progress: Progress, stopped: Callable[[], bool]) -> Path:
-    """Fetches what is not there yet into folder/name and returns that; a stop leaves the rest undone.
+def download(name: str, folder: Path, progress: Progress) -> Path:
+    """Fetches what is not there yet into folder/name and returns that.
 
-    Raises AppError, without the network, naming the files to put there by hand.
+    progress: of the bytes of the file that is coming in. Raises AppError, without the network, naming the files to put there by hand.
     """
     wanted = files(name)
     folder = folder / name  # a folder each: Fashion-MNIST's files are called like MNIST's
@@ -49,9 +48,7 @@ def download(name: str, folder: Path, progress: Progress, stopped: Callable[[], 
             continue
         problem = ""
         for address in addresses:
-            if stopped():
-                return folder
-            problem = fetch(address, target, md5, progress, stopped)
+            problem = fetch(address, target, md5, progress)
             if not problem:
                 break
         else:
@@ -67,15 +64,13 @@ def file_name(addresses: list[str]) -> str:
     return addresses[0].rpartition("/")[2]
 
 
-def fetch(address: str, target: Path, md5: str, progress: Progress, stopped: Callable[[], bool]) -> str:
+def fetch(address: str, target: Path, md5: str, progress: Progress) -> str:
     """Writes target, whole and right, or nothing; returns what went wrong, "" if nothing."""
-    part = target.with_name(target.name + ".part")
+    part = runs.temporary(target)
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(part, "wb") as out:
             total, done = int(answer.headers.get("Content-Length") or 0), 0
             while block := answer.read(BLOCK):
-                if stopped():
-                    return ""
                 out.write(block)
                 done += len(block)
                 progress(done, max(done, total), target.name)

@@ -20,14 +20,13 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.errors import AppError
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.features import run_once
 from core.ml.model import build
 from core.ml.worker import device_lock, pick_device
 from core.runs import runs
 from core.settings import settings
-from core.types import SnapshotRow
+from core.types import Progress, SnapshotRow
 
 ARCHITECTURE = "efficientnet_lite0"  # its weights come with Loupe: nothing is downloaded
 # What is tiny is looked at by 128 × 128: three times faster than 224, and the five nearest neighbours agree with the label
@@ -41,9 +40,6 @@ GREY = 16  # pixels: the side of the small grey picture near duplicates are comp
 BLOCK = 2048  # rows of a block of a matrix product
 SEED = 0
 
-Progress = Callable[[int, int, str], None]
-Stopped = Callable[[], bool]
-
 
 @dataclass(frozen=True)
 class Listed:
@@ -56,19 +52,14 @@ class Listed:
     height: int
 
 
-def embed(folder: Path, dataset_id: int, progress: Progress, stopped: Stopped) -> tuple[int, int]:
+def embed(folder: Path, dataset_id: int, progress: Progress) -> tuple[int, int]:
     """Embeds the images of images.csv into embedding.npz; returns how many were, and how many could not be read.
 
     Pixels and features are cached as they come: what was done before a stop is not done again.
     """
 
     def step(what: str) -> Callable[[int, int], None]:
-        def report(done: int, total: int) -> None:
-            if stopped():
-                raise AppError("The embedding was stopped.", "What is done is kept: start it again to go on.")
-            progress(done, total, what)
-
-        return report
+        return lambda done, total: progress(done, total, what)
 
     listed = read_list(folder)
     pixels, features = look(dataset_id, list(listed.values()), step("Reading images"), step("Looking at images"))

@@ -11,7 +11,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
-from core.ml.data import Normalise, Pixels, Progress, RowCache
+from core.ml.data import Normalise, Pixels, RowCache, Tick
 from core.ml.model import head_of, set_module
 from core.types import Architecture, Preprocess
 
@@ -29,7 +29,7 @@ def run_once(
     cache_folder: Path,
     dataset_id: int,
     device: torch.device,
-    progress: Progress,
+    progress: Tick,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The head's input for every image: all cached rows (M, F) float32, and the (N,) row of each image.
 

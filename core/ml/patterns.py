@@ -15,7 +15,7 @@ from skimage.filters import threshold_otsu  # type: ignore[import-untyped]
 from skimage.measure import regionprops  # type: ignore[import-untyped]
 
 from core.data import images
-from core.errors import AppError, Invalid, Stopped
+from core.errors import AppError, Invalid
 from core.metrics import Z95
 from core.ml.attribute import maps
 from core.ml.data import Normalise, Pixels, pixel_rows
@@ -24,7 +24,7 @@ from core.ml.infer import CPU
 from core.ml.model import LoadedModel, load
 from core.runs import runs
 from core.settings import settings
-from core.types import Preprocess, SnapshotRow
+from core.types import Preprocess, Progress, SnapshotRow
 
 BATCH = 32
 BORDER = 0.1  # of each side: the frame whose attention is measured
@@ -49,14 +49,13 @@ MARKED, ALONE = 0.05, 5.0  # share of a place's pixels with such edges or cover,
 # is only what lies where other classes have little, against their usual spread of brightness.
 ANY_MARKS, EMPTY = 0.01, 0.5
 
-Progress = Callable[[int, int, str], None]
 Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
 
 
-def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callable[[], bool]) -> dict[str, Any]:
+def look(folder: Path, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Writes patterns.json and patterns.npz beside the job, for the run in its run_folder; returns how many images it saw.
 
-    Pictures are cut to squares for networks that take rectangles too: places are compared over all images. Raises Stopped.
+    Pictures are cut to squares for networks that take rectangles too: places are compared over all images.
     """
     run_folder = Path(job["run_folder"])
     found = load(run_folder)
@@ -64,9 +63,9 @@ def look(folder: Path, job: dict[str, Any], progress: Progress, stopped: Callabl
     rows = _sample(runs.snapshot_rows(run_folder), found.classes, job)
     if not rows:
         raise Invalid(f"None of these classes has images in the {job['split']} split.", "Choose another split, or other classes.")
-    steps = Steps(progress, stopped)
-    steps.report(0, 0, "Reading images")
-    pixels = pixel_rows(settings().cache, job["dataset_id"], squares, rows, lambda done, total: steps.report(done, total, "Reading images"))
+    steps = Steps(progress)
+    progress(0, 0, "Reading images")
+    pixels = pixel_rows(settings().cache, job["dataset_id"], squares, rows, lambda done, total: progress(done, total, "Reading images"))
     labels = np.array([row.label for row in pixels.rows])
     wanted = [found.classes.index(name) for name in job["classes"]]
     counts = [int((labels == found.classes[k]).sum()) for k in wanted]
@@ -115,20 +114,15 @@ def _sample(rows: Sequence[SnapshotRow], classes: Sequence[str], job: dict[str, 
 
 
 class Steps:
-    """How many of how many passes are done; Stopped where somebody asked for it."""
+    """How many of how many passes are done."""
 
-    def __init__(self, progress: Progress, stopped: Callable[[], bool]) -> None:
-        self.progress, self.stopped = progress, stopped
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.done, self.total, self.what = 0, 0, ""
-
-    def report(self, done: int, total: int, what: str) -> None:
-        if self.stopped():
-            raise Stopped
-        self.progress(done, total, what)
 
     def add(self, passes: int) -> None:
         self.done = min(self.total, self.done + passes)
-        self.report(self.done, self.total, self.what)
+        self.progress(self.done, self.total, self.what)
 
 
 def _asking(found: LoadedModel, how: Preprocess, passes: int, steps: Steps) -> Ask:
@@ -234,7 +228,7 @@ def _maps(found: LoadedModel, how: Preprocess, own: np.ndarray, k: int, method: 
         some = own[start : start + BATCH]
 
         def tick(done: int, total: int) -> None:
-            steps.report(steps.done, steps.total, steps.what)
+            steps.progress(steps.done, steps.total, steps.what)
 
         parts.append(maps(found, normalise(torch.from_numpy(some)), method, [k] * len(some), None, tick).map)
         steps.add(len(some))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.data import images, ledger, store, uploads
-from core.data.dataset import add_upload
+from core.data.imports import add_upload
 from core.errors import Invalid
 from core.runs import launch, runs
 from core.types import Dataset, Prediction, Submission

@@ -1,71 +1,182 @@
-"""Imports and exports as processes of their own: a folder with job.json and a run folder's events, stop file and log."""
+"""Work in the background as processes of their own: a folder with job.json and a run folder's events, stop file and log."""
 
 from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from core.errors import AppError, NotFound
+from filelock import FileLock
+
+from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
-from core.types import now
+from core.types import Progress, now
 
 Line = dict[str, Any]
-Progress = Callable[[int, int, str], None]
-Stopped = Callable[[], bool]
+Status = Literal["running", "done", "stopped", "failed", "lost"]
+ENDS: dict[str, Status] = {"Done": "done", "Stopped": "stopped", "Failed": "failed"}  # by the kind of the last line
 EVERY = 0.25  # seconds between two lines of progress
 
 
-def start(parent: Path, verb: str, job: Line) -> str:
-    """Launches `python -m core VERB FOLDER` on a new folder in parent and returns the folder's name."""
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job; which one a job is stands in its job.json, for `python -m core job FOLDER`."""
+
+    name: str
+    noun: str  # in sentences
+    after: str  # what is to be done when it was stopped or killed
+    work: Callable[[Path, Line, Progress], Line]  # (folder, job, progress) -> the last line; Done unless it says another kind
+
+
+@dataclass(frozen=True)
+class State:
+    """What a job's folder says of it."""
+
+    id: str
+    kind: Kind
+    status: Status
+    job: Line  # what was asked for
+    end: Line  # the last line; {} until the job has ended by itself
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / max(1, self.total))
+
+
+def start(parent: Path, kind: Kind, job: Line) -> str:
+    """Launches `python -m core job FOLDER` on a new folder in parent and returns the folder's name."""
     job_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = parent / job_id
-    folder.mkdir(parents=True)
-    runs.write_json(folder / "job.json", {**job, "at": now()})
-    launch.launcher.start(folder, launch.python("core", verb, str(folder)))
+    with runs.scratch(folder) as made:  # so that nobody meets a job without its job.json
+        runs.write_json(made / "job.json", {**job, "job": kind.name, "at": now()})
+        made.rename(folder)
+    launch.launcher.start(folder, launch.python("core", "job", str(folder)))
     return job_id
 
 
-def find(parent: Path, job_id: str, missing: str) -> Path:
-    """The folder of a job; NotFound with the sentence for anything that is not the id of one."""
-    folder = parent / job_id
-    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", job_id) or not (folder / "job.json").exists():
-        raise NotFound(missing, "Start it again.")
-    return folder
+def start_one(parent: Path, kind: Kind, job: Line, result: str = "") -> str:
+    """Starts a job unless one goes on in parent, whose id is returned then; older ones go, but for the last with a result of that name."""
+    with _lock(parent):
+        found = folders(parent)
+        if found and state(found[-1], kind).status == "running":
+            return found[-1].name
+        keep = next((folder for folder in reversed(found) if result and (folder / result).exists()), None)
+        for old in found:
+            if old != keep:
+                shutil.rmtree(old, ignore_errors=True)
+        return start(parent, kind, job)
 
 
-def run(folder: Path, what: str, work: Callable[[Line, Progress, Stopped], Line]) -> None:
-    """Does the work in this process, with progress in the folder's events; the line it returns is the last."""
-    last = 0.0
+def _lock(parent: Path) -> FileLock:
+    parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(parent / "start.lock")
 
-    def progress(done: int, total: int, doing: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= EVERY:
-            last = time.monotonic()
-            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": doing})
 
-    progress(0, 0, "Reading the list of images")
+def run(folder: Path, kind: Kind) -> None:
+    """Does the work in this process, with progress in the folder's events; it is told to stop by an exception from progress."""
+    last, said = 0.0, ""
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last, said
+        if runs.stop_requested(folder):
+            raise Stopped
+        if what != said or time.monotonic() - last >= EVERY:
+            last, said = time.monotonic(), what
+            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+
     try:
-        end = work(runs.read_json(folder / "job.json"), progress, lambda: runs.stop_requested(folder))
+        end = {"kind": "Done", **kind.work(folder, runs.read_json(folder / "job.json"), progress)}
+    except Stopped:
+        end = {"kind": "Stopped"}
     except AppError as e:
         end = {"kind": "Failed", "message": e.message, "hint": e.hint}
     except Exception as e:
         traceback.print_exc(file=sys.stderr)  # into worker.log
-        message = f"The {what} ended with an error that Loupe did not expect ({type(e).__name__})."
+        message = f"The {kind.noun} ended with an error that Loupe did not expect ({type(e).__name__})."
         end = {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."}
     runs.append_line(folder, end)
 
 
-def read(folder: Path) -> tuple[Line, bool, Line, Line]:
-    """The job, whether its process lives, its latest progress (done, total, what), and its last line ({} before the first)."""
+def state(folder: Path, kind: Kind) -> State:
+    """A fold over what happened; FileNotFoundError if the job was removed a moment ago."""
     alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
     lines = runs.read_lines(folder)[0]
+    end = lines[-1] if lines and lines[-1]["kind"] in ENDS else {}
+    status = ENDS[end["kind"]] if end else "running" if alive else "lost"
     latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
-    facts = {k: latest[k] for k in ("done", "total", "what") if k in latest}
-    return runs.read_json(folder / "job.json"), alive, facts, lines[-1] if lines else {}
+    early = {"stopped": "was stopped", "lost": "ended without a word"}.get(status)
+    total = latest.get("total", 0)
+    return State(
+        folder.name,
+        kind,
+        status,
+        runs.read_json(folder / "job.json"),
+        end,
+        done=total if status == "done" else latest.get("done", 0),
+        total=total,
+        what="Stopping" if status == "running" and runs.stop_requested(folder) else latest.get("what", ""),
+        message=f"The {kind.noun} {early}." if early else end.get("message", ""),
+        hint=kind.after if early else end.get("hint", ""),
+    )
+
+
+def find(parent: Path, job_id: str, noun: str) -> Path:
+    """The folder of a job; NotFound for anything that is not the id of one."""
+    folder = parent / job_id
+    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", job_id) or not (folder / "job.json").exists():
+        raise NotFound(f"This {noun} does not exist any more.", "Start it again.")
+    return folder
+
+
+def folders(parent: Path) -> list[Path]:
+    """Of the jobs in parent, oldest first."""
+    found = []
+    for path in parent.glob("[!.]*/job.json"):
+        with suppress(FileNotFoundError):  # it made room for another a moment ago
+            found.append((runs.read_json(path)["at"], path.parent))
+    return [folder for _, folder in sorted(found)]
+
+
+def newest(parent: Path, kind: Kind) -> State | None:
+    """The state of the newest job in parent, where start_one starts them; None before the first."""
+
+    def found() -> State | None:
+        of_parent = folders(parent)
+        return state(of_parent[-1], kind) if of_parent else None
+
+    with suppress(FileNotFoundError):  # it made room for another a moment ago
+        if (one := found()) is None or one.status != "lost":
+            return one
+    with _lock(parent):  # what is just starting looks lost, too
+        return found()
+
+
+def running(among: Iterable[Path], kind: Kind) -> list[State]:
+    """Those of the folders whose job goes on, newest first; nothing is read of those that have ended."""
+    found = []
+    for folder in sorted((folder for folder in among if launch.launcher.alive(folder)), reverse=True):
+        with suppress(FileNotFoundError):  # it made room for another a moment ago
+            if (one := state(folder, kind)).status == "running":
+                found.append(one)
+    return found
+
+
+def remove_old(parent: Path, seconds: float) -> None:
+    """Removes what has lain in parent for longer, unless it goes on."""
+    for path in parent.glob("[!.]*"):
+        if time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The only module that knows the files of a run folder (and of an import folder, which has the same event file).
 
 config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json looks.jsonl
-maps/ patterns/
+maps/ patterns/ reports/
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 import zipfile
 from collections import Counter
@@ -56,9 +57,20 @@ KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step
 # Files --------------------------------------------------------------------------------------------
 
 
+def temporary(path: Path) -> Path:
+    """Beside the path, for this thread alone; the process in its name says whether it is still of use."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # two pages of one server may write the same
+
+
+def maker(path: Path) -> int | None:
+    """The process that a temporary file or folder, a .progress or a .stop is of; None of what is none of these."""
+    found = re.search(r"[.-]([0-9]+)[.-]\w+\.(?:tmp|progress|stop)$", path.name)
+    return int(found[1]) if found else None
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), then fsync and rename: a crash leaves the old file or the new one, whole."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # two pages of one server may write the same
+    tmp = temporary(path)
     try:
         write(tmp)
         with open(tmp, "rb+") as f:
@@ -71,6 +83,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.fsync(folder)  # the rename itself
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A temporary folder beside the path; what is still there at the end is removed."""
+    tmp = temporary(path)
+    tmp.mkdir(parents=True)
+    try:
+        yield tmp
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -361,6 +384,11 @@ def maps_folder(folder: Path) -> Path:
 def patterns_folder(folder: Path) -> Path:
     """Where looks at many images lie, a folder for each."""
     return folder / "patterns"
+
+
+def reports_folder(folder: Path) -> Path:
+    """Where the run's report lies, with the job that made it."""
+    return folder / "reports"
 
 
 def write_map(path: Path, values: dict[str, Any]) -> None:

@@ -10,8 +10,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -20,17 +18,16 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from core.data import ledger, store
-from core.errors import AppError, Conflict, Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
 from core.runs import jobs, launch, runs
-from core.runs.jobs import Progress, Stopped
 from core.settings import settings
 from core.share import card, unpack
-from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Run, Snapshot, SnapshotRow, now
+from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Progress, Run, Snapshot, SnapshotRow, now, silent
 
 KEEP = 24 * 3600  # seconds a zip made for the browser stays
 COMPARED = 20  # pictures that ONNX Runtime and PyTorch both answer
@@ -57,7 +54,7 @@ class Exported:
         return card.parity_words(self.parity, self.without_onnx)
 
 
-def export_now(run_id: str, out: Path, progress: Progress | None = None, stopped: Stopped | None = None) -> Exported:
+def export_now(run_id: str, out: Path, progress: Progress = silent) -> Exported:
     """Writes the run into a zip, whole or not at all; the same run gives the same bytes."""
     path = _exportable(run_id)
     if not out.parent.is_dir():
@@ -65,7 +62,7 @@ def export_now(run_id: str, out: Path, progress: Progress | None = None, stopped
     if out.is_dir():
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
     with _full_disk_told(out), _scratch() as made:
-        work = _Export(path, made, progress or (lambda done, total, what: None), stopped or (lambda: False))
+        work = _Export(path, made, progress)
         work.collect()
         runs.write_atomically(out, work.pack)
         return Exported(out.stat().st_size, work.without_onnx, work.parity)
@@ -81,10 +78,9 @@ def _exportable(run_id: str) -> Path:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder on the disk of the runs; what is left there by a process that was killed is removed after a day."""
-    settings().archives.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings().archives) as made:
-        yield Path(made)
+    """A folder on the disk of the runs."""
+    with runs.scratch(settings().archives / secrets.token_hex(4)) as made:
+        yield made
 
 
 @contextmanager
@@ -97,15 +93,16 @@ def _full_disk_told(out: Path) -> Iterator[None]:
         raise Invalid(f"{out} cannot be written: {e.strerror}.", "Choose another place.") from None
 
 
-def _in_torch(function: str, *args: Any, progress: Progress, stopped: Stopped, at: tuple[int, int, str]) -> Any:
+def _in_torch(function: str, *args: Any, progress: Progress, at: tuple[int, int, str]) -> Any:
     """The answer of core.ml.archive, worked out in the model worker of this process; stopping ends the worker."""
     future = launch.submit("core.ml.archive", function, *args)
-    while not future.done():
-        if stopped():
-            launch.close()
-            raise AppError("It was stopped.", "Nothing was kept. Start it again when you like.")
-        progress(*at)
-        wait([future], 0.25)
+    try:
+        while not future.done():
+            progress(*at)
+            wait([future], 0.25)
+    except Stopped:
+        launch.close()
+        raise
     return launch.result(future)
 
 
@@ -114,7 +111,6 @@ class _Export:
     path: Path  # of the run
     made: Path  # where the files of the zip are written first
     progress: Progress
-    stopped: Stopped
     without_onnx: str = ""
     parity: dict[str, Any] | None = None
 
@@ -153,8 +149,6 @@ class _Export:
             out = csv.writer(f)
             out.writerow(["image_id", "path", "label", "split", "sha256"])
             for i, r in enumerate(rows):
-                if self.stopped():
-                    raise AppError("The export was stopped.", "Nothing was kept. Start it again when you like.")
                 if i % 100 == 0:
                     self.progress(i, len(rows), "Hashing pictures")
                 digest = _sha256(settings().images / r.path)
@@ -163,7 +157,7 @@ class _Export:
         return hashed
 
     def torch(self, what: str, step: int, function: str, *args: Any) -> Any:
-        return _in_torch(function, *args, progress=self.progress, stopped=self.stopped, at=(step, STEPS, what))
+        return _in_torch(function, *args, progress=self.progress, at=(step, STEPS, what))
 
     def json(self, name: str, value: Any) -> None:
         self.text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -237,15 +231,12 @@ class Imported:
     here: int  # how many of them the dataset has
 
 
-def import_now(
-    path: Path, dataset_name: str | None = None, title: str = "", progress: Progress | None = None, stopped: Stopped | None = None
-) -> Imported:
+def import_now(path: Path, dataset_name: str | None = None, title: str = "", progress: Progress = silent) -> Imported:
     """Makes the run of a zip one of the dataset's, whole or not at all; without a name, of the dataset that has its images.
 
     A dataset of that name is made, with the run's classes, if there is none.
     """
-    tell = progress or (lambda done, total, what: None)
-    tell(0, 2, "Reading the zip")
+    progress(0, 2, "Reading the zip")
     looked = look(path, title)
     found = looked.found
     _refuse_twin(found.run)
@@ -261,7 +252,7 @@ def import_now(
                 out.write(block)
         args = (str(made / "run"), str(made / "model.safetensors"), found.preprocess, _best_epoch(found.events))
         try:
-            _in_torch("restore", *args, progress=tell, stopped=stopped or (lambda: False), at=(1, 2, "Reading the weights"))
+            _in_torch("restore", *args, progress=progress, at=(1, 2, "Reading the weights"))
         except Invalid as e:
             raise Invalid(f"{found.title} is not imported: {e.message}", e.hint) from None
         if target is None:
@@ -353,65 +344,34 @@ def _images_here(path: Path, dataset_id: int, _size: int) -> tuple[int, int]:
 # In the background: a folder and a command line --------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ArchiveState:
-    """An export or import, from its job's folder."""
-
-    id: str
-    status: Literal["running", "done", "stopped", "failed", "lost"]
-    work: Literal["export", "import"]
-    run_id: str  # of an export
-    file: str  # what the zip is called
-    started_at: str
-    done: int = 0
-    total: int = 0
-    what: str = ""
-    exported: Exported | None = None
-    imported: Imported | None = None
-    message: str = ""
-    hint: str = ""
-
-    @property
-    def path(self) -> str:
-        """The address of the zip, to be signed."""
-        return f"/archive/{self.id}/run.zip"
-
-
 def start_export(run_id: str, by: str) -> str:
     """Starts an export that outlives the page and the server; its zip is kept for a day."""
     name = re.sub(r"[^0-9A-Za-z]+", "-", runs.load(_exportable(run_id)).name).strip("-") or "run"
-    return _start({"work": "export", "run_id": run_id, "file": f"{name}-{run_id}.zip", "by": by})
+    return _start(EXPORT, {"run_id": run_id, "file": f"{name}-{run_id}.zip", "by": by})
 
 
 def start_import(path: Path, title: str, dataset_name: str, by: str) -> str:
     """Starts the import of a zip that was uploaded."""
     if not path.resolve().is_relative_to(settings().uploads.resolve()):
         raise Invalid(f"{title} was not uploaded.", "Upload it first.")
-    job = {"work": "import", "run_id": "", "zip": str(path), "file": title, "dataset_name": checked_name(dataset_name, "dataset"), "by": by}
-    return _start(job)
+    return _start(IMPORT, {"zip": str(path), "file": title, "dataset_name": checked_name(dataset_name, "dataset"), "by": by})
 
 
-def _start(job: jobs.Line) -> str:
-    for path in settings().archives.glob("*"):
-        if time.time() - path.stat().st_mtime > KEEP and not launch.launcher.alive(path):
-            shutil.rmtree(path, ignore_errors=True)
-    return jobs.start(settings().archives, "archive-job", job)
+def _start(kind: jobs.Kind, job: jobs.Line) -> str:
+    jobs.remove_old(settings().archives, KEEP)
+    return jobs.start(settings().archives, kind, job)
 
 
-def run_archive_job(folder: Path) -> None:
-    """What the background process runs."""
+def _export(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    return {"exported": asdict(export_now(job["run_id"], _zip(folder), progress))}
 
-    def work(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
-        try:
-            if job["work"] == "export":
-                return {"kind": "Done", "exported": asdict(export_now(job["run_id"], _zip(folder), progress, stopped))}
-            return {"kind": "Done", "imported": asdict(import_now(Path(job["zip"]), job["dataset_name"], job["file"], progress, stopped))}
-        except AppError as e:
-            if not stopped():
-                raise
-            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
 
-    jobs.run(folder, str(runs.read_json(folder / "job.json")["work"]), work)
+def _import(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    return {"imported": asdict(import_now(Path(job["zip"]), job["dataset_name"], job["file"], progress))}
+
+
+EXPORT = jobs.Kind("export-run", "export", "Nothing was kept. Start it again.", _export)
+IMPORT = jobs.Kind("import-run", "import", "Nothing was kept. Start it again.", _import)
 
 
 def _zip(folder: Path) -> Path:
@@ -419,24 +379,27 @@ def _zip(folder: Path) -> Path:
 
 
 def _folder(job_id: str) -> Path:
-    return jobs.find(settings().archives, job_id, "This export or import does not exist any more.")
+    return jobs.find(settings().archives, job_id, "export or import")
 
 
-def state(job_id: str) -> ArchiveState:
-    job, alive, facts, end = jobs.read(_folder(job_id))
-    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
-    if end.get("kind") == "Done":
-        status = "done"
-        if "exported" in end:
-            facts["exported"] = Exported(**end["exported"])
-        else:
-            facts["imported"] = Imported(**end["imported"])
-    elif end.get("kind") in ("Stopped", "Failed"):
-        status = "stopped" if end["kind"] == "Stopped" else "failed"
-        facts |= {"message": end["message"], "hint": end["hint"]}
-    elif status == "lost":
-        facts |= {"message": f"The {job['work']} ended without a word.", "hint": "Nothing was kept. Start it again."}
-    return ArchiveState(job_id, status, job["work"], job["run_id"], job["file"], job["at"], **facts)
+def state(job_id: str) -> jobs.State:
+    folder = _folder(job_id)
+    return jobs.state(folder, IMPORT if "zip" in runs.read_json(folder / "job.json") else EXPORT)
+
+
+def exported(state: jobs.State) -> Exported | None:
+    """What a finished export has written."""
+    return Exported(**state.end["exported"]) if "exported" in state.end else None
+
+
+def imported(state: jobs.State) -> Imported | None:
+    """What a finished import has brought."""
+    return Imported(**state.end["imported"]) if "imported" in state.end else None
+
+
+def address(state: jobs.State) -> str:
+    """Of the zip, to be signed."""
+    return f"/archive/{state.id}/run.zip"
 
 
 def stop(job_id: str) -> None:
@@ -444,11 +407,11 @@ def stop(job_id: str) -> None:
     runs.request_stop(_folder(job_id))
 
 
-def latest_export(run_id: str) -> ArchiveState | None:
-    """The run's newest export that goes on or whose zip is still here."""
-    for path in sorted(settings().archives.glob("*/job.json"), reverse=True):
+def latest_export(run_id: str) -> jobs.State | None:
+    """The run's newest export that goes on, was killed, or whose zip is still here."""
+    for path in sorted(settings().archives.glob("[!.]*/job.json"), reverse=True):
         found = state(path.parent.name)
-        if found.run_id == run_id and found.status in ("running", "done"):
+        if found.job.get("run_id") == run_id and found.status in ("running", "lost", "done"):
             return found
     return None
 
@@ -456,6 +419,6 @@ def latest_export(run_id: str) -> ArchiveState | None:
 def download(job_id: str, name: str) -> tuple[Path, str]:
     """The finished zip, and what it is called for people."""
     found, path = state(job_id), _zip(_folder(job_id))
-    if found.exported is None or name != path.name or not path.exists():
+    if exported(found) is None or name != path.name or not path.exists():
         raise NotFound("This export is not there.", "Export the run again on the Train page.")
-    return path, found.file
+    return path, found.job["file"]

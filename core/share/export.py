@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import re
-import shutil
-import time
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +15,12 @@ from typing import Literal
 
 from core.data import images, ledger, sources, store, tables
 from core.data.tables import About, Guess, Row
-from core.errors import AppError, Invalid, NotFound
-from core.runs import jobs, launch, runs
+from core.errors import Invalid, NotFound
+from core.runs import jobs, runs
 from core.settings import settings
-from core.types import Class, Dataset, Image, LabelEvent, Run, Skipped, now
+from core.types import Class, Dataset, Image, LabelEvent, Progress, Run, Skipped, now, silent
 
 Kind = Literal["folders", "csv", "jsonl", "label-studio"]
-Progress = Callable[[int, int, str], None]  # done, total, what is being done
-Stopped = Callable[[], bool]
 
 KINDS: dict[str, tuple[str, str]] = {  # title, and one sentence for the page
     "folders": ("Class folders", "A folder per split and class, as most training tools read them."),
@@ -50,8 +45,7 @@ def export_now(
     dataset_id: int,
     kind: str,
     out: Path,
-    progress: Progress | None = None,
-    stopped: Stopped | None = None,
+    progress: Progress = silent,
     originals: bool = False,
     run_id: str | None = None,
 ) -> ExportReport:
@@ -65,7 +59,7 @@ def export_now(
         raise Invalid(f"The folder {out.parent} does not exist.", "Make it first, or choose another one.")
     if out.is_dir():
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
-    work = _Export(dataset, kind, originals, run_id, progress or (lambda done, total, what: None), stopped or (lambda: False))
+    work = _Export(dataset, kind, originals, run_id, progress)
     try:
         runs.write_atomically(out, work.write)
         work.report.bytes = out.stat().st_size
@@ -99,7 +93,6 @@ class _Export:
     originals: bool
     run_id: str | None
     progress: Progress
-    stopped: Stopped
     report: ExportReport = field(default_factory=ExportReport)
 
     def write(self, path: Path) -> None:
@@ -108,8 +101,6 @@ class _Export:
         written: list[tuple[Image, str]] = []
         with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
             for done, image in enumerate(found):
-                if self.stopped():
-                    raise AppError("The export was stopped.", "Nothing was written. Start it again when you like.")
                 self.progress(done, len(found), "Writing images")
                 try:
                     data = self._data(image)
@@ -243,49 +234,20 @@ def _entry(name: str, at: str) -> zipfile.ZipInfo:
 # Background export: a folder and a command line, as imports and runs have them -----------------------
 
 
-@dataclass(frozen=True)
-class ExportState:
-    id: str
-    status: Literal["running", "done", "stopped", "failed", "lost"]
-    dataset_id: int
-    kind: str
-    file: str  # what the download is called
-    started_at: str
-    done: int = 0
-    total: int = 0
-    what: str = ""
-    report: ExportReport | None = None
-    message: str = ""
-    hint: str = ""
-
-    @property
-    def path(self) -> str:
-        """The address of the zip, to be signed."""
-        return f"/export/{self.id}/{self.kind}.zip"
-
-
-def start_export(dataset_id: int, kind: str, by: str, originals: bool = False, run_id: str | None = None) -> str:
+def start(dataset_id: int, kind: str, by: str, originals: bool = False, run_id: str | None = None) -> str:
     """Starts an export that outlives the page and the server; its zip is kept for two days."""
     dataset = _checked(dataset_id, kind, run_id)
-    _remove_old()
+    jobs.remove_old(settings().exports, KEEP)
     file = safe_name(f"{dataset.name}-{kind}.zip", f"{kind}.zip")
     job = {"dataset_id": dataset_id, "kind": kind, "originals": originals, "run_id": run_id, "file": file, "by": by}
-    return jobs.start(settings().exports, "export-job", job)
+    return jobs.start(settings().exports, EXPORT, job)
 
 
-def run_export_job(folder: Path) -> None:
-    """What the background process runs."""
+def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    return {"report": asdict(export_now(job["dataset_id"], job["kind"], _zip(folder), progress, job["originals"], job["run_id"]))}
 
-    def work(job: jobs.Line, progress: Progress, stopped: Stopped) -> jobs.Line:
-        try:
-            report = export_now(job["dataset_id"], job["kind"], _zip(folder), progress, stopped, job["originals"], job["run_id"])
-        except AppError as e:
-            if not stopped():
-                raise
-            return {"kind": "Stopped", "message": e.message, "hint": e.hint}
-        return {"kind": "Done", "report": asdict(report)}
 
-    jobs.run(folder, "export", work)
+EXPORT = jobs.Kind("export", "export", "Nothing was written. Start it again.", _work)
 
 
 def _zip(folder: Path) -> Path:
@@ -293,52 +255,49 @@ def _zip(folder: Path) -> Path:
 
 
 def _folder(export_id: str) -> Path:
-    return jobs.find(settings().exports, export_id, "This export does not exist any more.")
+    return jobs.find(settings().exports, export_id, "export")
 
 
-def export_state(export_id: str) -> ExportState:
-    job, alive, facts, end = jobs.read(_folder(export_id))
-    status: Literal["running", "done", "stopped", "failed", "lost"] = "running" if alive else "lost"
-    if end.get("kind") == "Done":
-        status, r = "done", end["report"]
-        facts["report"] = ExportReport(r["images"], r["bytes"], [Skipped(**s) for s in r["skipped"]])
-    elif end.get("kind") in ("Stopped", "Failed"):
-        status = "stopped" if end["kind"] == "Stopped" else "failed"
-        facts |= {"message": end["message"], "hint": end["hint"]}
-    elif status == "lost":
-        facts |= {"message": "The export ended without a word.", "hint": "Nothing was written. Start it again."}
-    return ExportState(export_id, status, job["dataset_id"], job["kind"], job["file"], job["at"], **facts)
+def state(export_id: str) -> jobs.State:
+    return jobs.state(_folder(export_id), EXPORT)
 
 
-def stop_export(export_id: str) -> None:
+def report(state: jobs.State) -> ExportReport | None:
+    """What a finished export has written."""
+    if state.status != "done":
+        return None
+    found = state.end["report"]
+    return ExportReport(found["images"], found["bytes"], [Skipped(**s) for s in found["skipped"]])
+
+
+def address(state: jobs.State) -> str:
+    """Of the zip, to be signed."""
+    return f"/export/{state.id}/{state.job['kind']}.zip"
+
+
+def stop(export_id: str) -> None:
     """Asks the export to end; nothing of it is kept."""
     runs.request_stop(_folder(export_id))
 
 
-def running(dataset_id: int) -> ExportState | None:
-    """The dataset's newest export that is still being written."""
-    for path in sorted(settings().exports.glob("*/job.json"), reverse=True):
-        if (state := export_state(path.parent.name)).dataset_id == dataset_id and state.status == "running":
-            return state
+def unseen(dataset_id: int) -> jobs.State | None:
+    """The dataset's newest export if it is still being written, or was killed."""
+    for path in sorted(settings().exports.glob("[!.]*/job.json"), reverse=True):
+        if (found := state(path.parent.name)).job["dataset_id"] == dataset_id:
+            return found if found.status in ("running", "lost") else None
     return None
 
 
 def download(export_id: str, name: str) -> tuple[Path, str]:
     """The finished zip, and what it is called for people."""
-    state = export_state(export_id)
+    found = state(export_id)
     path = _zip(_folder(export_id))
-    if state.status != "done" or name != f"{state.kind}.zip" or not path.exists():
+    if found.status != "done" or name != f"{found.job['kind']}.zip" or not path.exists():
         raise NotFound("This export is not there.", "Start it again on the Dataset page.")
-    return path, state.file
+    return path, found.job["file"]
 
 
 def runs_with_predictions(dataset_id: int) -> list[Run]:
     """The dataset's runs whose predictions an export can add, newest first."""
     found = sorted(settings().runs.glob("*/predictions.csv"), reverse=True)
     return [run for run in (runs.load(path.parent) for path in found) if run.dataset_id == dataset_id]
-
-
-def _remove_old() -> None:
-    for path in settings().exports.glob("*"):
-        if time.time() - path.stat().st_mtime > KEEP and not launch.launcher.alive(path):
-            shutil.rmtree(path, ignore_errors=True)

@@ -7,8 +7,6 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +14,16 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.catalog import methods, networks, params
-from core.data import dataset
-from core.errors import AppError, NotFound, Stopped
+from core.data import store
+from core.errors import AppError, NotFound
 from core.evaluate import calibration, compare, evaluate
 from core.evaluate.calibration import Calibration
 from core.explain import explain, patterns
 from core.metrics import TOO_FEW
-from core.runs import openings, runs
+from core.runs import jobs, openings, runs
 from core.settings import settings
 from core.share import card
-from core.types import SPLITS, Attribution, EpochEnd, Evaluation, Image, Run, now
+from core.types import SPLITS, Attribution, EpochEnd, Evaluation, Image, Progress, Run, now, silent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,45 +33,54 @@ NAMED = 30  # classes whose names and counts a matrix on paper can hold
 PREFERRED = ("grad_cam", "integrated_gradients", "saliency", "occlusion")
 TRAIN, VALIDATION = "#8a97a0", "#0f8f83"
 
-Progress = Callable[[int, int, str], None]
+
+def start(run_id: str, test: bool, by: str) -> str:
+    """Starts a report that outlives the page and the server, and returns its id; that of the running one if there is one."""
+    return jobs.start_one(_home(run_id), REPORT, {"run_id": run_id, "test": test, "by": by})
 
 
-@dataclass(eq=False)
-class Making:
-    """A report on its way, made by a thread of the server: the network is asked in the slow worker."""
-
-    test: bool  # with the test images
-    share: float = 0.0  # done
-    what: str = "Counting"
-    stopping: bool = False
-    future: Future[str] = field(default_factory=Future)
-
-    def tell(self, done: int, total: int, what: str) -> None:
-        if self.stopping:
-            raise Stopped
-        self.share, self.what = done / total, what
+def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    splits = ("validation", "test") if job["test"] else ("validation",)
+    page = make(job["run_id"], splits, job["by"], progress).encode()
+    runs.write_atomically(_page(folder), lambda tmp: tmp.write_bytes(page))
+    return {"bytes": len(page)}
 
 
-_pool = ThreadPoolExecutor(2, "report")
+REPORT = jobs.Kind("report", "report", "Nothing was made. Make it again.", _work)
 
 
-def start(run_id: str, test: bool, by: str) -> Making:
-    """Begins a report; its text is the future's result, unless stopping was set meanwhile."""
-    making = Making(test)
-    splits = ("validation", "test") if test else ("validation",)
-    making.future = _pool.submit(make, run_id, splits, by, making.tell)
-    return making
+def _home(run_id: str) -> Path:
+    return runs.reports_folder(runs.folder(run_id))
 
 
-def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None = None) -> str:
-    """The whole page, with everything inside it; the maps of the worst mistakes take the longest, a second or so each.
+def _page(folder: Path) -> Path:
+    return folder / "report.html"
 
-    progress(done, total, what) may raise to stop the work.
-    """
+
+def state(run_id: str) -> jobs.State | None:
+    """The run's newest report, made or on its way."""
+    return jobs.newest(_home(run_id), REPORT)
+
+
+def stop(run_id: str) -> None:
+    """Asks the report to end; nothing of it is kept."""
+    for folder in jobs.folders(_home(run_id))[-1:]:
+        runs.request_stop(folder)
+
+
+def page(run_id: str, job_id: str) -> bytes:
+    """A finished report."""
+    try:
+        return _page(jobs.find(_home(run_id), job_id, "report")).read_bytes()
+    except FileNotFoundError:
+        raise NotFound("This report is not there.", "Make it again.") from None
+
+
+def make(run_id: str, splits: Sequence[str], by: str, progress: Progress = silent) -> str:
+    """The whole page, with everything inside it; the maps of the worst mistakes take the longest, a second or so each."""
     path = runs.folder(run_id)
     run = runs.load(path)
-    tell = progress or (lambda done, total, what: None)
-    tell(0, MISTAKES + 1, "Counting")
+    progress(0, MISTAKES + 1, "Counting")
     why, judged = "", []
     if "test" in splits:
         openings.record(run_id, by)
@@ -84,7 +91,7 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress | None 
     except NotFound as e:
         why = f"There are no predictions, so nobody knows how often it is right: {e.message} {e.hint}"
     method = next((m for m in PREFERRED if not explain.supported(run_id).get(m, "no")), None) if judged else None
-    mistakes = _mistakes(run, judged[0], method, tell) if judged and method else []
+    mistakes = _mistakes(run, judged[0], method, progress) if judged and method else []
     events = runs.events(path, skip="Answers")
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined).get_template(
         "report.html"
@@ -258,7 +265,7 @@ def _mistakes(run: Run, e: Evaluation, method: str, progress: Progress) -> list[
     """The images with the largest loss, each with the picture as the network saw it and a map for either class."""
     rows = evaluate.top_losses(e)
     rows = rows[rows["true"] != rows["predicted"]].head(MISTAKES)
-    images = {i.id: i for i in dataset.images_of(run.dataset_id, list(rows["image_id"]))}
+    images = {i.id: i for i in store.get_images(run.dataset_id, list(rows["image_id"]))}
     found = []
     for done, row in enumerate(rows.to_dict("records"), 1):
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from core.catalog import presets
 from core.catalog.presets import Preset
-from core.data import dataset, sources
-from core.data.sources import Progress, Source
+from core.data import imports, sources, store
+from core.data.sources import Source
 from core.errors import AppError, Invalid
 from core.evaluate import evaluate
 from core.train import train
-from core.types import Evaluation
+from core.types import Evaluation, Progress
 
 FOLDERS = {"MNIST": "mnist", "Fashion-MNIST": "fashion"}  # within LOUPE_TEST_DATA
 DOWNLOADS = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist"}
@@ -52,10 +52,10 @@ def _row(preset: Preset, folders: Mapping[str, Path], by: str, progress: Progres
 
 def _dataset(name: str, folders: Mapping[str, Path], by: str, progress: Progress) -> int:
     """The data set of this name, imported if it is not here yet."""
-    found = dataset.find(name)
+    found = store.find_dataset(name)
     if found is None:
-        dataset.import_now(name, _source(name, folders), by, progress)
-        found = dataset.find(name)
+        imports.import_now(name, _source(name, folders), by, progress)
+        found = store.find_dataset(name)
     if found is None:
         raise Invalid(f"{name} could not be imported.", "Import it on the Dataset page, or name its folder.")
     return found.id

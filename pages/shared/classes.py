@@ -8,7 +8,7 @@ import secrets
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset, label
+from core.data import dataset, label, store
 from core.types import Class, Dataset
 from pages.shared import frame, thumbs
 from pages.shared.history import images, say, when
@@ -39,7 +39,7 @@ def classes_view(current: Dataset) -> None:
     counts = dataset.counts(current.id).groupby("label")["images"].sum().to_dict()
     flagged = label.flagged(current.id)
     drawn = {one["name"]: one for one in thumbs.class_list(current)}
-    shown = {i.id: i for i in dataset.images_of(current.id, list({i for c in offered for i in (*c.accepted, *c.rejected)}))}
+    shown = {i.id: i for i in store.get_images(current.id, list({i for c in offered for i in (*c.accepted, *c.rejected)}))}
     pictures = {image_id: signing.thumb_url(image) for image_id, image in shown.items()}
     with st.container(key="classes", gap=None):
         for i, one in enumerate(offered):

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks
-from core.data import dataset, label
+from core.data import label, store
 from core.data.label import LabelResult
 from core.errors import AppError, Conflict
 from core.review import predict
@@ -48,7 +48,7 @@ def _closed() -> None:
 @st.dialog("Image", width="large", position="right", on_dismiss=_closed)
 def _drawer(current: Dataset, image_id: str) -> None:
     with frame.guarded("image"):
-        image = dataset.image(current.id, image_id)
+        image = store.get_image(current.id, image_id)
         left, right = st.columns([3, 2])
         with left:
             picture(signing.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")

@@ -11,11 +11,12 @@ from urllib.parse import unquote
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset
+from core.data import dataset, imports, store
 from core.errors import AppError
 from core.label import embed
 from core.metrics import TOO_FEW
 from core.review import review
+from core.runs import jobs
 from core.settings import settings
 from core.train import train
 from core.types import Dataset, Interval, Run
@@ -117,7 +118,7 @@ def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
 
 def dataset_picker() -> None:
     """The dataset every page works on: in the sidebar, and in the URL."""
-    found = dataset.datasets()
+    found = store.list_datasets()
     if not found:
         return
     names = [d.name for d in found]
@@ -135,7 +136,7 @@ def choose_dataset(name: str) -> None:
 
 def chosen() -> Dataset | None:
     name = st.session_state.get("dataset")
-    return dataset.find(name) if name else None
+    return store.find_dataset(name) if name else None
 
 
 def who_am_i() -> None:
@@ -230,13 +231,13 @@ def _chips(current: Dataset) -> None:
 
 
 def _running() -> None:
-    going = _going(train.list_runs(), dataset.running_imports(), embed.running())
+    going = _going(train.list_runs(), imports.running() + embed.running())
     if going:
         _bars(going)
 
 
-def _going(found: list[train.RunState], imports: list[dataset.ImportState], looks: list[embed.EmbedState]) -> set[str]:
-    return {f"{r.run.id} {r.status}" for r in found if r.active} | {i.id for i in imports} | {e.id for e in looks}
+def _going(found: list[train.RunState], going: list[jobs.State]) -> set[str]:
+    return {f"{r.run.id} {r.status}" for r in found if r.active} | {job.id for job in going}
 
 
 def _doing(one: train.RunState) -> str:
@@ -256,25 +257,21 @@ def _bars(drawn: set[str]) -> None:
     """One thin bar per run, import or embedding in progress, on every page; the page is drawn anew when one begins or ends."""
     with guarded("running"):
         active = [r for r in train.list_runs() if r.active]
-        imports, looks = dataset.running_imports(), embed.running()
-        if _going(active, imports, looks) != drawn:
+        incoming, looks = imports.running(), embed.running()
+        if _going(active, incoming + looks) != drawn:
             st.rerun()
         for one in active[:3]:
             text = f"{plain(one.run.name)} on {plain(one.run.dataset_name)}: {plain(_doing(one))}"
             st.progress(one.progress, f":material/model_training: {text}")
-        for job in imports[:3]:
+        for job in incoming[:3]:
             if job.id != st.session_state.get("import"):  # one's own has a larger bar on the Dataset page
                 done = f"{job.done:,} of {job.total:,}" if job.total else "starting"
-                share = min(1.0, job.done / max(1, job.total))
-                st.progress(share, f":material/photo_library: Import into {plain(job.dataset_name)}: {done}")
+                st.progress(job.share, f":material/photo_library: Import into {plain(job.job['dataset_name'])}: {done}")
         for look in looks[:3]:
             if st.session_state.get("shown") != "Label":  # there it has a larger bar
-                name = next((d.name for d in dataset.datasets() if d.id == look.dataset_id), "a deleted dataset")
+                name = next((d.name for d in store.list_datasets() if d.id == look.job["dataset_id"]), "a deleted dataset")
                 done = f"{look.done:,} of {look.total:,}" if look.total else "starting"
-                st.progress(
-                    min(1.0, look.done / max(1, look.total)),
-                    f":material/visibility: {plain(look.what or 'Looking')}, {plain(name)}: {done}",
-                )
+                st.progress(look.share, f":material/visibility: {plain(look.what or 'Looking')}, {plain(name)}: {done}")
 
 
 def run_picker(current: Dataset) -> Run | None:

@@ -8,7 +8,7 @@ from time import monotonic
 
 import streamlit as st
 
-from core.data import dataset, label
+from core.data import label, store
 from core.data.label import Which
 from core.types import Act, Dataset, LabelEvent
 from pages.shared import frame, thumbs
@@ -198,7 +198,7 @@ def _show(last: int | None) -> None:
 
 
 def _images(current: Dataset, act: Act) -> str | None:
-    found = dataset.images_of(current.id, label.images_of(current.id, act, SHOWN))
+    found = store.get_images(current.id, label.images_of(current.id, act, SHOWN))
     with st.container(key="act-images"):
         if not found:
             st.caption("These images are not in the dataset any more.")

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from core.api import gate, routes, signing
-from core.data import dataset, label, ledger, sources, store, uploads
+from core.data import imports, label, ledger, sources, store, uploads
 from core.errors import AppError
 from core.review import predict
 from core.runs import runs
@@ -132,7 +132,7 @@ def test_a_picture_is_served_upright_and_without_exif(
     client: TestClient, small: Dataset, tmp_path: Path, size: tuple[int, int], media_type: str
 ) -> None:
     file = photo(tmp_path / "photo.jpg", size)
-    one = replace(dataset.add_upload(small, file, "photo.jpg"), label="red")
+    one = replace(imports.add_upload(small, file, "photo.jpg"), label="red")
     ledger.add_images(small.id, [one], "tester", "import")
     answer = client.get(signing.picture_url(one))
     assert answer.status_code == 200 and answer.headers["content-type"] == media_type

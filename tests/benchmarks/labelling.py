@@ -155,12 +155,12 @@ def main() -> None:
         s.bind(("127.0.0.1", 0))
         server = Server(Path(home), s.getsockname()[1])
         s.close()
-        from core.data import dataset, label
+        from core.data import dataset, label, store
 
         thumbs = thumbnails(2000)
         taken = seconds(lambda: generate("large", given.images, thumbs))
         generate("small", 600, thumbs)
-        large, small = (dataset.find(name) for name in ("large", "small"))
+        large, small = (store.find_dataset(name) for name in ("large", "small"))
         assert large is not None and small is not None
         print(
             f"{given.images:,} images generated in {taken:.0f} s; {len(thumbs)} thumbnails of {np.mean([len(t) for t in thumbs]) / 1000:.1f} kB"
@@ -191,17 +191,17 @@ def main() -> None:
             pressed = key_presses(shown["large"])
             bare = []
             for i in range(KEYS):
-                one = dataset.image(large.id, f"{60_000 % given.images + i:016x}")
+                one = store.get_image(large.id, f"{60_000 % given.images + i:016x}")
                 bare.append(seconds(lambda one=one: label.apply(large.id, {one.id: one.label_seq}, "class 1", "bench")))
             print(f"key press to stored and shown: {middle(pressed) * 1000:.0f} ms, the commit alone {middle(bare) * 1000:.1f} ms", end="")
             print(f" ({middle(pressed) / middle(bare):.1f} x); limit 150 ms")
 
             thousand, alone = [], []
             for i in range(ROUNDS):
-                found = dataset.images_of(large.id, [f"{n:016x}" for n in range(1000)])
+                found = store.get_images(large.id, [f"{n:016x}" for n in range(1000)])
                 seen = {one.id: one.label_seq for one in found}
                 thousand.append(seconds(lambda seen=seen, i=i: label.apply(large.id, seen, CLASSES[i], "bench")))
-                some = list(dataset.images_of(large.id, [f"{n:016x}" for n in range(2000, 2050)]))
+                some = list(store.get_images(large.id, [f"{n:016x}" for n in range(2000, 2050)]))
                 alone.append(
                     20 * seconds(lambda some=some, i=i: [label.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some])
                 )

@@ -39,10 +39,8 @@ def pets(server: Server, tmp_path: Path) -> str:
 def person(server: Server, pets: str) -> Callable[[str], None]:
     """Another person: code with d (the dataset) and give(label, n, to, by): n images of a label get another."""
     prelude = f"""
-from core.data import dataset
-from core.data import label
-from core.data import store
-d = dataset.find({pets!r})
+from core.data import label, store
+d = store.find_dataset({pets!r})
 def give(old, n, new, by):
     some = store.browse(d.id, store.Filter(label=old), 0, n)
     assert len(label.apply(d.id, {{i.id: i.label_seq for i in some}}, new, by).seqs) == n

@@ -17,10 +17,9 @@ from tests.browser.conftest import ROOT, Server, serving
 
 PREPARE = """
 import json, sys, uuid
-from core.data import dataset
-from core.data import label
-from core.data.dataset import Filter
-found = dataset.find("digits")
+from core.data import dataset, label, store
+from core.data.store import Filter
+found = store.find_dataset("digits")
 images = dataset.browse(found.id, Filter(), 1, 5000)[0]
 keep = int(sys.argv[1])
 for name, some in ((None, [i for i in images[:keep] if i.label]), ("0", [i for i in images[keep:] if not i.label])):
@@ -32,16 +31,15 @@ if flagged:
 """
 LABELS = """
 import json
-from core.data import dataset
-from core.data.dataset import Filter
-print(json.dumps({i.source: i.label for i in dataset.browse(dataset.find("digits").id, Filter(), 1, 5000)[0]}))
+from core.data import dataset, store
+from core.data.store import Filter
+print(json.dumps({i.source: i.label for i in dataset.browse(store.find_dataset("digits").id, Filter(), 1, 5000)[0]}))
 """
 BY_ANNA = """
 import sys, uuid
-from core.data import dataset
-from core.data import label
-from core.data.dataset import Filter
-found = dataset.find("digits")
+from core.data import dataset, label, store
+from core.data.store import Filter
+found = store.find_dataset("digits")
 image = next(i for i in dataset.browse(found.id, Filter(), 1, 5000)[0] if i.source == sys.argv[1])
 label.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)
 """

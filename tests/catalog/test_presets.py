@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.catalog import networks, params, presets
-from core.data import dataset
+from core.data import store
 from core.data.sources import FASHION
 from core.evaluate import evaluate
 from core.ml import infer
@@ -152,7 +152,7 @@ def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Pa
     for name, why in (("cnn3_photos", "images of one’s own."), ("vgg11_moderation", "images of one’s own, and pretrained weights")):
         assert rows[name]["ours"] is None and rows[name]["n"] is None and why in rows[name]["note"]
 
-    found = dataset.find("MNIST")
+    found = store.find_dataset("MNIST")
     assert found is not None
     by_architecture = {s.run.config.architecture: s.run for s in train.list_runs(found.id)}
     assert by_architecture.keys() == {"similarity_l1", "similarity_l2"}  # L2 stands in the note
@@ -198,4 +198,4 @@ def test_reproduce_says_what_it_could_not_read_and_refuses_an_unknown_preset(hom
     done = python("-m", "core", "reproduce", "--mnist", str(tmp_path / "gone"), "--only", "similarity")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
-    assert row["ours"] is None and "gone" in row["note"] and dataset.find("MNIST") is None
+    assert row["ours"] is None and "gone" in row["note"] and store.find_dataset("MNIST") is None

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core.data import dataset, images, label, schema, sources, store
+from core.data import dataset, images, imports, label, schema, sources, store
 from core.data.dataset import Filter, import_now
 from core.data.sources import Source, at, named
 from core.errors import Conflict, Invalid, NotFound
@@ -66,7 +66,7 @@ def folder_of(root: Path, n: int = 6) -> Path:
 
 
 def all_images(name: str) -> list[Image]:
-    found = dataset.find(name)
+    found = store.find_dataset(name)
     assert found is not None
     return dataset.browse(found.id, Filter(), 1, 1000)[0]
 
@@ -124,7 +124,7 @@ def test_turned_photographs_are_upright(tmp_path: Path, orientation: int) -> Non
     import_now("x", at(tmp_path / "in"), "me")
     (one,) = all_images("x")
     assert (one.width, one.height) == (40, 20)
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert found is not None
     thumb = Pillow.open(io.BytesIO(images.ThumbPack(settings().thumbs, found.id).read(one.thumb_offset, one.thumb_size)))
     assert np.array_equal(np.asarray(thumb), np.asarray(upright)) and not thumb.getexif()
@@ -194,7 +194,7 @@ def test_the_sample_is_imported_and_importing_it_again_adds_nothing() -> None:
     first, second = (import_now("digits", named("sample"), "me") for _ in range(2))
     assert (first.added, first.duplicates, first.skipped) == (1797, 0, [])
     assert (second.added, second.duplicates, second.skipped) == (0, 1797, [])
-    found = dataset.find("digits")
+    found = store.find_dataset("digits")
     assert found is not None and found.classes == tuple("0123456789") and not found.splits_given
     table = dataset.counts(found.id)
     assert list(table.columns) == ["split", "label", "images"] and table.images.sum() == 1797
@@ -214,7 +214,7 @@ def test_a_given_split_is_kept_and_what_comes_later_joins_train(tmp_path: Path) 
     for i in range(20):
         write(tmp_path / f"in/{'test' if i < 10 else 'train'}/cat/{i}.png", encoded(noise(i)))
     import_now("x", at(tmp_path / "in"), "me")
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert found is not None and found.splits_given
     import_now("x", at(folder_of(tmp_path / "more", 40)), "me")
     assert dataset.browse(found.id, Filter(split="test"), 1)[1] == 10
@@ -238,11 +238,11 @@ def test_an_import_that_fails_leaves_no_empty_dataset_behind(tmp_path: Path, mon
         broken.setattr(images, "store_original", full_disk)
         with pytest.raises(Invalid, match="disk is full"):
             import_now("x", at(folder), "me")
-        assert dataset.find("x") is None and dataset.datasets() == []
+        assert store.find_dataset("x") is None and store.list_datasets() == []
         store.create_dataset("was here")
         with pytest.raises(Invalid, match="disk is full"):
             import_now("was here", at(folder), "me")
-    assert [d.name for d in dataset.datasets()] == ["was here"]
+    assert [d.name for d in store.list_datasets()] == ["was here"]
     assert import_now("x", at(folder), "me").added == 3
 
 
@@ -251,12 +251,12 @@ def test_an_import_that_adds_nothing_leaves_no_dataset_behind(tmp_path: Path, in
         write(settings().home / f"inbox/in/cat/{n}.png", b"no picture %d" % n)
     folder = settings().home / "inbox/in"
     report = import_now("x", at(folder), "me")
-    assert (report.added, [s.name for s in report.skipped]) == (0, [f"cat/{n}.png" for n in range(3)]) and dataset.datasets() == []
-    state = dataset.import_state(dataset.start_import(at(folder), "x", "me"))
-    assert state.status == "done" and state.dataset_id is None and state.report == report and dataset.datasets() == []
+    assert (report.added, [s.name for s in report.skipped]) == (0, [f"cat/{n}.png" for n in range(3)]) and store.list_datasets() == []
+    state = imports.state(imports.start(at(folder), "x", "me"))
+    assert state.status == "done" and state.dataset_id is None and state.report == report and store.list_datasets() == []
     store.create_dataset("was here")
     import_now("was here", at(folder), "me")
-    assert [d.name for d in dataset.datasets()] == ["was here"]
+    assert [d.name for d in store.list_datasets()] == ["was here"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -287,7 +287,7 @@ def test_an_import_that_waits_for_one_that_adds_nothing_makes_the_dataset_itself
         two = threads.submit(import_now, "x", at(good), "me", told)
         assert two.result(60).added == 3
         assert one.result(60) == "gone" if fails else isinstance(one.result(60), ImportReport)
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert found is not None and found.classes == ("cat", "dog") and dataset.totals(found.id) == (3, 3)
 
 
@@ -306,7 +306,7 @@ def test_an_import_that_is_stopped_while_it_waits_touches_nothing(tmp_path: Path
         two = import_now("x", at(tmp_path / "more"), "me", lambda done, total, what: told.append(what), lambda: bool(told))
         over.set()
         assert one.result(60).added == 3
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert told == ["Waiting for another import into this dataset"] and two == ImportReport()
     assert found is not None and found.classes == ("cat", "dog")
 
@@ -364,7 +364,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_read_leaves_no_empty_dataset(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
         import_now("x", at(tmp_path), "me")
-    assert dataset.datasets() == []
+    assert store.list_datasets() == []
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "a\\b", "a\nb", "x" * 81, "../x"])
@@ -378,7 +378,7 @@ def test_a_bad_class_name_skips_the_image_with_the_reason(tmp_path: Path) -> Non
     write(tmp_path / "in/2.png", encoded(noise(2)))
     (tmp_path / "in/labels.csv").write_text("image,label\n1.png,../x\n2.png,cat\n")
     report = import_now("x", at(tmp_path / "in"), "me")
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert report.added == 1 and "class name" in report.skipped[0].reason and found is not None and found.classes == ("cat",)
 
 
@@ -405,22 +405,22 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_background_import_reports_its_progress_and_its_end(in_this_process: None) -> None:
-    state = dataset.import_state(dataset.start_import(at(inbox()), "x", "me"))
+    state = imports.state(imports.start(at(inbox()), "x", "me"))
     assert (state.status, state.dataset_name, state.source_title) == ("done", "x", "set")
     assert state.report is not None and state.report.added == 12
-    assert dataset.find("x") is not None and state.dataset_id == dataset.find("x").id  # type: ignore[union-attr]
-    assert dataset.running_imports() == [] and [s.id for s in dataset.recent_imports()] == [state.id]
+    assert store.find_dataset("x") is not None and state.dataset_id == store.find_dataset("x").id  # type: ignore[union-attr]
+    assert imports.running() == [] and [s.id for s in dataset.recent_imports()] == [state.id]
 
 
 def test_a_background_import_that_fails_says_why(in_this_process: None) -> None:
     (settings().home / "inbox/none").mkdir(parents=True)
-    state = dataset.import_state(dataset.start_import(Source("folder", (str(settings().home / "inbox/none"),)), "x", "me"))
+    state = imports.state(imports.start(Source("folder", (str(settings().home / "inbox/none"),)), "x", "me"))
     assert state.status == "failed" and "holds no images" in state.message and "<class>" in state.hint
 
 
 def test_an_unexpected_error_is_told_without_a_traceback(in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "open_source", lambda *_: 1 / 0)
-    state = dataset.import_state(dataset.start_import(named("sample"), "x", "me"))
+    state = imports.state(imports.start(named("sample"), "x", "me"))
     assert state.status == "failed" and "ZeroDivisionError" in state.message and "Traceback" not in state.message
 
 
@@ -428,22 +428,22 @@ def test_a_background_import_can_be_stopped(in_this_process: None, monkeypatch: 
     monkeypatch.setattr(dataset, "CHUNK", 4)
     asked = iter([False, False, False, True])
     monkeypatch.setattr(runs, "stop_requested", lambda folder: next(asked, True))
-    state = dataset.import_state(dataset.start_import(at(inbox(n=40)), "x", "me"))
+    state = imports.state(imports.start(at(inbox(n=40)), "x", "me"))
     assert state.status == "stopped" and state.report is not None and 0 < state.report.added < 40
 
 
 def test_a_real_process_imports_and_a_killed_one_is_lost() -> None:
-    import_id = dataset.start_import(at(inbox(n=30)), "x", "me")
+    import_id = imports.start(at(inbox(n=30)), "x", "me")
     deadline = time.monotonic() + 60
-    while (state := dataset.import_state(import_id)).status == "running" and time.monotonic() < deadline:
+    while (state := imports.state(import_id)).status == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     if state.status == "lost":
         pytest.skip(f"core has no import-job yet: {runs.log_tail(settings().imports / import_id, 3)}")
     assert state.status == "done" and state.report is not None and state.report.added == 30
 
-    second = dataset.start_import(named("sample"), "y", "me")
+    second = imports.start(named("sample"), "y", "me")
     os.kill(runs.read_json(settings().imports / second / "handle.json")["pid"], signal.SIGKILL)
-    while (state := dataset.import_state(second)).status == "running" and time.monotonic() < deadline:
+    while (state := imports.state(second)).status == "running" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert state.status == "lost" and "import again" in state.hint
 
@@ -453,7 +453,7 @@ def test_only_allowed_folders_can_be_imported_from_the_browser(tmp_path: Path) -
     (settings().home / "inbox").mkdir()
     (settings().home / "inbox/link").symlink_to(outside)
     inside = inbox()
-    assert dataset.allowed_folder(str(inside)) == inside
+    assert imports.allowed_folder(str(inside)) == inside
     for text in (
         "",
         "/etc",
@@ -464,16 +464,16 @@ def test_only_allowed_folders_can_be_imported_from_the_browser(tmp_path: Path) -
         str(settings().home),
     ):
         with pytest.raises(Invalid, match="inbox"):
-            dataset.allowed_folder(text)
+            imports.allowed_folder(text)
     with pytest.raises(Invalid, match="not below"):
-        dataset.start_import(at(outside), "x", "me")
-    assert dataset.folders_under_roots() == [inside, inside / "cat", inside / "dog"]
+        imports.start(at(outside), "x", "me")
+    assert imports.folders_under_roots() == [inside, inside / "cat", inside / "dog"]
 
 
 @pytest.mark.parametrize("import_id", ["", "..", "../../etc", "20260101-000000-abcdef"])
 def test_an_unknown_import_is_not_found(import_id: str) -> None:
     with pytest.raises(NotFound):
-        dataset.import_state(import_id)
+        imports.state(import_id)
 
 
 # Reads and small writes
@@ -481,21 +481,21 @@ def test_an_unknown_import_is_not_found(import_id: str) -> None:
 
 def test_pages_of_images_are_disjoint_and_complete(tmp_path: Path) -> None:
     import_now("x", at(folder_of(tmp_path / "in", 25)), "me")
-    found = dataset.find("x")
+    found = store.find_dataset("x")
     assert found is not None
     pages = [dataset.browse(found.id, Filter(), page, 10) for page in (1, 2, 3)]
     assert [len(p) for p, _ in pages] == [10, 10, 5] and {total for _, total in pages} == {25}
     ids = [i.id for p, _ in pages for i in p]
-    assert len(set(ids)) == 25 and [i.id for i in dataset.images_of(found.id, [*ids[::-1], "gone"])] == ids[::-1]
+    assert len(set(ids)) == 25 and [i.id for i in store.get_images(found.id, [*ids[::-1], "gone"])] == ids[::-1]
     assert dataset.browse(found.id, Filter(label="cat"), 1)[1] == 12
 
 
 def test_a_deleted_dataset_comes_back_with_its_images(tmp_path: Path) -> None:
     import_now("x", at(folder_of(tmp_path / "in", 4)), "me")
-    (one,) = dataset.datasets()
-    dataset.delete(one.id)
-    assert dataset.datasets() == [] and dataset.find("x") is None and [d.id for d in dataset.deleted()] == [one.id]
-    dataset.restore(one.id)
+    (one,) = store.list_datasets()
+    store.set_deleted(one.id, True)
+    assert store.list_datasets() == [] and store.find_dataset("x") is None and [d.id for d in store.list_datasets(deleted=True)] == [one.id]
+    store.set_deleted(one.id, False)
     assert dataset.totals(one.id) == (4, 4)
 
 
@@ -512,12 +512,12 @@ def test_a_class_is_added_once() -> None:
 def test_an_upload_becomes_an_image_without_touching_the_database(tmp_path: Path) -> None:
     made = store.create_dataset("x")
     data = encoded(noise(3))
-    image = dataset.add_upload(made, write(tmp_path / "up", data), "my cat.png")
-    assert image.id == images.image_id(data) and image.source == "my cat.png" and image.split == dataset.split_of(image.id)
+    image = imports.add_upload(made, write(tmp_path / "up", data), "my cat.png")
+    assert image.id == images.image_id(data) and image.source == "my cat.png" and image.split == imports.split_of(image.id)
     assert (settings().images / image.path).read_bytes() == data and dataset.totals(made.id) == (0, 0)
     assert len(images.ThumbPack(settings().thumbs, made.id).read(image.thumb_offset, image.thumb_size)) == image.thumb_size
     with pytest.raises(Invalid, match=r"bad\.png"):
-        dataset.add_upload(made, write(tmp_path / "bad", b"no"), "bad.png")
+        imports.add_upload(made, write(tmp_path / "bad", b"no"), "bad.png")
 
 
 def test_the_server_side_imports_neither_torch_nor_sklearn() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data import dataset, sources
+from core.data import dataset, imports, sources, store
 from core.evaluate import evaluate
 from core.train import train
 
@@ -23,20 +23,20 @@ def real(name: str) -> Path:
 
 def test_cifar10_keeps_its_split_and_nothing_is_skipped(home: Path) -> None:
     archive = sources.at(real("cifar10-6k.zip"))
-    report = dataset.import_now("cifar", archive, "tester")
+    report = imports.import_now("cifar", archive, "tester")
     assert (report.added, report.duplicates, report.skipped) == (6000, 0, [])
-    found = dataset.find("cifar")
+    found = store.find_dataset("cifar")
     assert found is not None and len(found.classes) == 10 and found.splits_given
     counts = dataset.counts(found.id)
     assert dict(counts.groupby("split")["images"].sum()) == {"train": 5000, "test": 1000}
-    again = dataset.import_now("cifar", archive, "tester")
+    again = imports.import_now("cifar", archive, "tester")
     assert (again.added, again.duplicates) == (0, 6000)
 
 
 def test_a_frozen_efficientnet_tells_cats_from_dogs(home: Path) -> None:
-    report = dataset.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
+    report = imports.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
     assert (report.added, report.skipped) == (600, [])
-    found = dataset.find("pets")
+    found = store.find_dataset("pets")
     assert found is not None
     run = train.start(found.id, {"architecture": "efficientnet_lite0", "epochs": 10}, "tester")
     assert train.wait(run.id).status == "succeeded"

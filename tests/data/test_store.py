@@ -150,7 +150,7 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
 
 WRITER = """
 import json, sys, threading
-from core.data import ledger
+from core.data import ledger, store
 from core.data import store
 from core.errors import AppError
 dataset_id, process = int(sys.argv[1]), sys.argv[2]
@@ -193,16 +193,16 @@ def test_four_writers_at_once_lose_no_acknowledged_edit_and_overwrite_none_they_
 
 
 def test_a_deleted_dataset_frees_its_name_and_comes_back_with_every_label(cats: Dataset) -> None:
-    dataset.delete(cats.id)
-    assert dataset.find("cats") is None and [d.id for d in dataset.deleted()] == [cats.id]
+    store.set_deleted(cats.id, True)
+    assert store.find_dataset("cats") is None and [d.id for d in store.list_datasets(deleted=True)] == [cats.id]
     with pytest.raises(NotFound, match="was deleted"):
         label.apply(cats.id, {f"{0:016x}": 1}, "dog", "Ann")
     other = store.create_dataset("cats")
     with pytest.raises(Conflict, match="Another dataset is called “cats”"):
-        dataset.restore(cats.id)
-    dataset.delete(other.id)
-    dataset.restore(cats.id)
-    assert dataset.find("cats") == cats
+        store.set_deleted(cats.id, False)
+    store.set_deleted(other.id, True)
+    store.set_deleted(cats.id, False)
+    assert store.find_dataset("cats") == cats
     assert dataset.totals(cats.id) == (15, 10)
 
 

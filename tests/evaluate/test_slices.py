@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import dataset, label, ledger, store
+from core.data import imports, label, ledger, store
 from core.evaluate import evaluate, slices
 from core.types import Dataset, Evaluation, Image
 from tests.evaluate.test_evaluate import adversarial, run_of, run_on, softmax
@@ -60,7 +60,7 @@ def photos(home: Path, tmp_path: Path) -> tuple[Dataset, list[Image], Evaluation
         pixels = np.clip(rng.normal(light, 5, (side + i // 10, side, 3)), 0, 255).astype(np.uint8)
         Pillow.fromarray(pixels).save(tmp_path / f"{i}.png")
         name = f"camera {1 + i % 2}/{CLASSES[i // 20]}/{i}.png"
-        found.append(replace(dataset.add_upload(made, tmp_path / f"{i}.png", name), label=CLASSES[i // 20], split="validation"))
+        found.append(replace(imports.add_upload(made, tmp_path / f"{i}.png", name), label=CLASSES[i // 20], split="validation"))
     ledger.add_classes(made.id, CLASSES)
     ledger.add_images(made.id, found, "tester", "import")
     truth = np.arange(40) // 20
@@ -116,6 +116,6 @@ def test_another_split_stands_beside_this_one(home: Path) -> None:
 
 def test_images_that_are_gone_are_still_counted_by_class(photos: tuple[Dataset, list[Image], Evaluation]) -> None:
     made, _, e = photos
-    dataset.delete(made.id)
+    store.set_deleted(made.id, True)
     e = evaluate.evaluate(e.run_id, "validation")
     assert of(slices.slices(e, 999), "class") == {"a": (10, 20), "b": (10, 20)}

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from core.data import dataset, sources
+from core.data import imports, sources, store
 from core.errors import Invalid, NotFound
 from core.explain import patterns
 from core.ml import patterns as ml
@@ -290,8 +290,8 @@ def test_a_watermark_planted_into_cifar10_is_caught(home: Path, tmp_path: Path) 
                 target = tmp_path / "pictures" / label / f"{Path(name).stem}.png"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (watermark(picture, (19, 20)) if label == "frog" else picture).save(target)
-    dataset.import_now("cifar", sources.at(tmp_path / "pictures"), "tester")
-    found = dataset.find("cifar")
+    imports.import_now("cifar", sources.at(tmp_path / "pictures"), "tester")
+    found = store.find_dataset("cifar")
     assert found is not None
     run = train.start(found.id, {"architecture": "convnet", "epochs": 4, "learning_rate": 1e-3}, "tester")
     assert train.wait(run.id).status == "succeeded"

@@ -24,7 +24,7 @@ from torch import nn
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import dataset, label, ledger, sources, store
+from core.data import imports, label, ledger, sources, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid
 from core.label import embed
@@ -62,7 +62,7 @@ def filled(name: str, pictures: dict[str, Pillow.Image], where: Path, splits: tu
     found = []
     for n, (stem, picture) in enumerate(pictures.items()):
         picture.save(where / f"{stem}.png")
-        image = dataset.add_upload(made, where / f"{stem}.png", f"{stem}.png")
+        image = imports.add_upload(made, where / f"{stem}.png", f"{stem}.png")
         found.append(replace(image, split=splits[n % len(splits)]) if splits else image)
         ids[stem] = image.id
     ledger.add_images(made.id, found, "me", "import")
@@ -765,8 +765,8 @@ def test_a_map_is_made_on_the_cpu_while_a_run_has_the_gpu(home: Path, monkeypatc
 
 
 def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:
-    dataset.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
-    found = dataset.find("pets")
+    imports.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
+    found = store.find_dataset("pets")
     assert found is not None
     truth = {i: one.label for i, one in store.carried(found.id).items()}
     train = [i for i, one in store.carried(found.id).items() if one.split == "train"]

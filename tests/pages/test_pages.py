@@ -76,14 +76,14 @@ def test_a_dataset_that_was_deleted_elsewhere_leaves_a_page_that_says_what_to_do
 def test_a_dataset_of_one_class_cannot_be_trained_and_the_page_says_why(
     home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
 ) -> None:
-    from core.data import sources
+    from core.data import imports, sources
 
     folder = squares(tmp_path / "squares", 3)
     only = tmp_path / "only"
     only.mkdir()
     (folder / "red").rename(only / "red")
     (only / "extra").mkdir()  # an empty folder is no class
-    dataset.import_now("red", sources.at(only), "tester")
+    imports.import_now("red", sources.at(only), "tester")
     app = opened("train", dataset="red")
     assert not app.exception
     assert "at least two classes" in words(app)
@@ -174,7 +174,7 @@ def test_an_export_is_offered_for_download_and_one_that_is_gone_makes_way(traine
     next(b for b in app.button if b.label == "Make the zip").click().run()
     key = f"export-{trained_copy.dataset.id}"
     for _ in range(200):
-        if export.export_state(app.session_state[key]).status != "running":
+        if export.state(app.session_state[key]).status != "running":
             break
         time.sleep(0.05)
     app.run()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import dataset, images, ledger, store, uploads
+from core.data import dataset, images, imports, ledger, store, uploads
 from core.data import label as names
 from core.errors import Conflict, Invalid, NotFound
 from core.review import review
@@ -68,7 +68,7 @@ def test_an_accepted_picture_joins_the_dataset_with_the_predicted_label(small: D
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
     assert dataset.totals(small.id) == (25, 25) and review.queue(small.id) == []
-    added = dataset.image(small.id, one.image_id)
+    added = store.get_image(small.id, one.image_id)
     assert (added.label, added.source, added.width) == ("blue", "new-0.png", 12)
     assert (settings().images / added.path).read_bytes() == review.picture(one).read_bytes()
     assert images.ThumbPack(settings().thumbs, small.id).read(added.thumb_offset, added.thumb_size).startswith(b"\x89PNG")
@@ -84,7 +84,7 @@ def test_a_corrected_picture_joins_with_the_persons_label_and_the_prediction_sta
 ) -> None:
     one = queued(small, upload())
     review.decide(one.id, "corrected", "red", "Mo")
-    assert dataset.image(small.id, one.image_id).label == "red"
+    assert store.get_image(small.id, one.image_id).label == "red"
     (done,) = review.decided(small.id)
     assert (done.verdict, done.label, done.predicted) == ("corrected", "red", "blue")
 
@@ -94,7 +94,7 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
     review.decide(one.id, "rejected", "red", "Mo")
     assert dataset.totals(small.id) == (24, 24)
     with pytest.raises(NotFound):
-        dataset.image(small.id, one.image_id)
+        store.get_image(small.id, one.image_id)
     (done,) = review.decided(small.id)
     assert (done.verdict, done.label) == ("rejected", None)
 
@@ -131,11 +131,11 @@ def test_a_picture_the_dataset_has_already_gets_the_new_label_as_one_more_event(
 
 def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
-    dataset.delete(small.id)
+    store.set_deleted(small.id, True)
     for verdict in ("accepted", "rejected"):
         with pytest.raises(Invalid, match="“squares” was deleted"):
             review.decide(one.id, verdict, None, "Mo")
-    dataset.restore(small.id)
+    store.set_deleted(small.id, False)
     review.decide(one.id, "accepted", None, "Mo")
     assert dataset.totals(small.id) == (25, 25)
 
@@ -174,7 +174,7 @@ def test_a_decision_that_is_taken_back_waits_again_and_its_picture_leaves_the_da
     with pytest.raises(Conflict, match="waits in the queue already"):
         review.reopen(one.id, "Bo")
     review.decide(one.id, "corrected", "red", "Mo")
-    assert dataset.image(small.id, one.image_id).label == "red" and dataset.totals(small.id) == (25, 25)
+    assert store.get_image(small.id, one.image_id).label == "red" and dataset.totals(small.id) == (25, 25)
 
 
 def test_taking_a_rejection_back_changes_no_label(small: Dataset, upload: Callable[..., Prediction]) -> None:
@@ -187,9 +187,9 @@ def test_taking_a_rejection_back_changes_no_label(small: Dataset, upload: Callab
 def test_a_label_somebody_gave_since_the_decision_stays(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
-    ledger.apply(small.id, {one.image_id: dataset.image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
+    ledger.apply(small.id, {one.image_id: store.get_image(small.id, one.image_id).label_seq}, "green", "Ann", "manual")
     review.reopen(one.id, "Mo")
-    assert dataset.image(small.id, one.image_id).label == "green"
+    assert store.get_image(small.id, one.image_id).label == "green"
 
 
 @pytest.mark.parametrize("before", ["red", None])
@@ -199,14 +199,14 @@ def test_an_image_that_was_in_the_dataset_before_the_decision_stays_with_its_lab
     upload()
     file = tmp_path / "imported.png"
     file.write_bytes(images.png(np.full((12, 12, 3), 9, np.uint8)))
-    imported = replace(dataset.add_upload(small, file, "imported.png"), label=before)
+    imported = replace(imports.add_upload(small, file, "imported.png"), label=before)
     ledger.add_images(small.id, [imported], "tester", "import")
     kept = uploads.keep("again.png", file.read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     review.decide(one.id, "accepted", None, "Mo")
-    assert dataset.image(small.id, imported.id).label == "blue"
+    assert store.get_image(small.id, imported.id).label == "blue"
     review.reopen(one.id, "Mo")
-    assert dataset.image(small.id, imported.id).label == before
+    assert store.get_image(small.id, imported.id).label == before
 
 
 def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: Dataset, upload: Callable[..., Prediction]) -> None:
@@ -220,14 +220,14 @@ def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: 
         (second,) = review.queue(small.id)
         review.decide(second.id, verdict, label, "Mo")
         review.reopen(second.id, "Mo")
-        assert dataset.image(small.id, first.image_id).label == "blue"
+        assert store.get_image(small.id, first.image_id).label == "blue"
         review.decide(second.id, "rejected", None, "Mo")
 
 
 def test_no_decision_on_a_deleted_dataset_is_taken_back(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
-    dataset.delete(small.id)
+    store.set_deleted(small.id, True)
     with pytest.raises(Invalid, match="“squares” was deleted"):
         review.reopen(one.id, "Mo")
     assert [s.id for s in review.decided(small.id)] == [one.id]
@@ -240,9 +240,9 @@ def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(
     names.rename_class(small.id, "blue", "navy", "Ann")
     assert [s.predicted for s in review.queue(small.id)] == ["navy"]
     review.decide(one.id, "accepted", None, "Mo")
-    assert dataset.image(small.id, known.id).label == "navy"
+    assert store.get_image(small.id, known.id).label == "navy"
     names.rename_class(small.id, "red", "ruby", "Ann")
-    names.flag(small.id, {known.id: dataset.image(small.id, known.id).label_seq}, True, "Ann")
+    names.flag(small.id, {known.id: store.get_image(small.id, known.id).label_seq}, True, "Ann")
     review.reopen(one.id, "Mo")
-    assert dataset.image(small.id, known.id).label == "ruby"
+    assert store.get_image(small.id, known.id).label == "ruby"
     assert {r.label for r in store.snapshot(small.id, 0).rows} <= set(store.get_dataset(small.id).classes)

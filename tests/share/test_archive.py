@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from core.__main__ import main
 from core.catalog import params
-from core.data import dataset, images, ledger, store
+from core.data import images, imports, ledger, store
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.evaluate import evaluate
 from core.ml import archive as in_torch
@@ -388,10 +388,10 @@ def test_without_its_images_a_run_needs_a_dataset_that_is_named_and_predicts_all
     move_in(monkeypatch, tmp_path / "elsewhere")
     with pytest.raises(Invalid, match="0 of 300 were found"):
         archive.import_now(zipped)
-    assert dataset.datasets() == []
+    assert store.list_datasets() == []
     done = archive.import_now(zipped, "brought")
     assert (done.here, done.images, done.dataset_name) == (0, 300, "brought")
-    (made,) = dataset.datasets()
+    (made,) = store.list_datasets()
     assert (made.name, made.classes) == ("brought", tuple("0123456789"))
     assert [s.run.id for s in train.usable(made.id)] == [trained.run_id] and archive.images_here(done.run_id) == (0, 300)
     assert np.abs(answers(done.run_id, [picture]) - expected).max() <= 1e-6
@@ -407,7 +407,7 @@ def test_it_belongs_to_the_dataset_that_has_most_of_its_images_unless_another_is
     looked = archive.look(zipped)
     assert looked.match is not None and (looked.match.name, [n for _, n in looked.here]) == ("digits-small", [300])
     assert archive.import_now(zipped, "digits").dataset_name == "digits"
-    assert [s.run.dataset_name for s in train.list_runs(dataset.find("digits").id)] == ["digits"]  # type: ignore[union-attr]
+    assert [s.run.dataset_name for s in train.list_runs(store.find_dataset("digits").id)] == ["digits"]  # type: ignore[union-attr]
 
 
 def test_a_run_that_had_not_ended_comes_back_as_stopped(trained_copy: Trained, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_classes_with_odd_names_survive_the_way_out_and_in(home: Path, tmp_path:
     for i in range(8 * len(ODD)):
         file = tmp_path / f"{i}.png"
         Pillow.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
-        rows.append(replace(dataset.add_upload(found, file, file.name), label=ODD[i % len(ODD)]))
+        rows.append(replace(imports.add_upload(found, file, file.name), label=ODD[i % len(ODD)]))
     ledger.add_classes(found.id, ODD)
     ledger.add_images(found.id, rows, "tester", "import")
     run = train.start(found.id, {"architecture": "linear", "epochs": 1}, "tester")
@@ -579,7 +579,7 @@ def test_a_zip_with_something_wrong_names_it_and_leaves_nothing_behind(
     assert "odd name.zip" in refused.value.message and refused.value.hint
     assert {p for p in trained_copy.home.rglob("*") if p.is_file()} - before <= {trained_copy.home / "loupe.db-journal"}
     assert not list(settings().runs.glob("*")) and not list(settings().archives.glob("*"))
-    assert [d.name for d in dataset.datasets()] == ["digits-small"]
+    assert [d.name for d in store.list_datasets()] == ["digits-small"]
 
 
 def test_what_is_no_zip_or_cut_off_or_holds_a_file_twice_is_refused(home: Path, zipped: Path, tmp_path: Path) -> None:

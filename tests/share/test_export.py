@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from core.api import routes, signing
-from core.data import dataset, images, label, ledger, schema, sources, store, strip, tables
+from core.data import images, imports, label, ledger, schema, sources, store, strip, tables
 from core.errors import AppError, Invalid, NotFound
 from core.runs import runs
 from core.settings import settings
@@ -55,8 +55,8 @@ def give(made: Dataset, label: str | None, *chosen: Image, by: str = "Ann") -> N
 
 
 def back(path: Path, name: str) -> tuple[Dataset, ImportReport]:
-    report = dataset.import_now(name, sources.at(path), "importer")
-    found = dataset.find(name)
+    report = imports.import_now(name, sources.at(path), "importer")
+    found = store.find_dataset(name)
     assert found is not None
     return found, report
 
@@ -190,7 +190,7 @@ def test_a_dataset_that_was_worked_on_comes_back_whole(worked: Dataset, tmp_path
     assert report.skipped == [] and facts(twice) == facts(worked)
     if kind in ("jsonl", "label-studio"):
         assert store.imported_predictions(worked.id) == store.imported_predictions(once.id) == store.imported_predictions(twice.id) != []
-    again = dataset.import_now("once", sources.at(tmp_path / "two.zip"), "importer")
+    again = imports.import_now("once", sources.at(tmp_path / "two.zip"), "importer")
     assert (again.added, again.duplicates, again.skipped) == (0, 24, []) and facts(once) == facts(worked)
 
 
@@ -319,7 +319,7 @@ def test_predictions_for_images_that_are_there_already_are_added(worked: Dataset
     export.export_now(worked.id, "label-studio", tmp_path / "out.zip")
     with schema.writing() as c:
         c.execute(schema.predictions.delete())
-    report = dataset.import_now("squares", sources.at(tmp_path / "out.zip"), "importer")
+    report = imports.import_now("squares", sources.at(tmp_path / "out.zip"), "importer")
     assert (report.added, report.duplicates, len(store.imported_predictions(worked.id))) == (0, 24, 3)
 
 
@@ -463,7 +463,7 @@ def noise(seed: int, size: tuple[int, int] = (40, 24)) -> Pillow.Image:
 def add(made: Dataset, name: str, data: bytes, label: str | None = None) -> Image:
     path = settings().home / "incoming"
     path.write_bytes(data)
-    one = dataset.add_upload(made, path, name)
+    one = imports.add_upload(made, path, name)
     ledger.add_images(made.id, [one if label is None else Image(**{**vars(one), "label": label})], "tester", "import")
     return store.get_image(made.id, one.id)
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from core.catalog import params
-from core.data import dataset, label, schema, store
+from core.data import label, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.evaluate import evaluate
 from core.review import predict
@@ -97,7 +97,7 @@ def test_a_dataset_of_one_class_cannot_be_trained_on(small: Dataset) -> None:
 
 
 def test_nothing_is_trained_on_a_deleted_dataset(small: Dataset) -> None:
-    dataset.delete(small.id)
+    store.set_deleted(small.id, True)
     with pytest.raises(Invalid, match="“squares” was deleted"):
         train.start(small.id, QUICK, "tester")
 
@@ -146,7 +146,7 @@ def test_a_stopped_run_keeps_what_it_learned_and_a_second_click_starts_no_twin(s
     train.restore(run.id)
     assert train.state(run.id) == state
 
-    dataset.delete(small.id)
+    store.set_deleted(small.id, True)
     assert train.state(run.id).status == "stopped"
     assert evaluate.evaluate(run.id, "validation").changed == 0
 
@@ -188,7 +188,7 @@ def test_a_killed_run_is_lost_and_its_log_and_last_weights_can_be_read(small: Da
     assert train.log_tail(run.id, 1) == "the last words"
     until(lambda: not psutil.pid_exists(pid), "the end of the process")
     assert [r.run.id for r in train.usable(small.id)] == [run.id]
-    file = dataset.images_of(small.id, [runs.snapshot_rows(folder)[0].image_id])[0]
+    file = store.get_images(small.id, [runs.snapshot_rows(folder)[0].image_id])[0]
     (answer,) = predict.predict(run.id, [settings().images / file.path])
     assert not isinstance(answer, predict.Failure)
 

@@ -4,15 +4,16 @@ import streamlit as st
 
 from core.api import signing
 from core.errors import NotFound
+from core.runs import jobs
 from core.share import export
 from core.types import Dataset
 from pages.shared import frame
 
 
 def export_popover(current: Dataset) -> None:
-    """Beside the page's other acts; an export that runs is found again after a reload."""
+    """Beside the page's other acts; an export that runs, or was killed, is found again after a reload."""
     chosen = f"export-{current.id}"
-    if chosen not in st.session_state and (found := export.running(current.id)):
+    if chosen not in st.session_state and (found := export.unseen(current.id)):
         st.session_state[chosen] = found.id
     with st.popover("Export", icon=":material/archive:"), frame.told():
         state = _state(chosen)
@@ -20,13 +21,16 @@ def export_popover(current: Dataset) -> None:
             _form(current, chosen)
         elif state.status == "running":
             _watch(state.id)
+        elif done := export.report(state):
+            _done(state, done, chosen)
         else:
-            _ended(state, chosen)
+            _failed(state)
+            _form(current, chosen)
 
 
-def _state(chosen: str) -> export.ExportState | None:
+def _state(chosen: str) -> jobs.State | None:
     try:
-        return export.export_state(st.session_state[chosen]) if chosen in st.session_state else None
+        return export.state(st.session_state[chosen]) if chosen in st.session_state else None
     except NotFound:  # it was removed to make room
         del st.session_state[chosen]
         return None
@@ -56,31 +60,33 @@ def _form(current: Dataset, chosen: str) -> None:
     )
     if st.button("Make the zip", type="primary", icon=":material/archive:", key="export-start"):
         with frame.told():
-            st.session_state[chosen] = export.start_export(current.id, kind, frame.user(), originals, run_id)
+            st.session_state[chosen] = export.start(current.id, kind, frame.user(), originals, run_id)
             st.rerun()
 
 
 @st.fragment(run_every=0.5)
 def _watch(export_id: str) -> None:
-    state = export.export_state(export_id)
+    state = export.state(export_id)
     if state.status != "running":
         st.rerun()
     words = f"{state.what}: {state.done:,} of {state.total:,}" if state.total else "Starting"
-    st.progress(min(1.0, state.done / max(1, state.total)), words)
+    st.progress(state.share, words)
     if st.button("Stop the export", icon=":material/stop_circle:", help="Nothing of it is kept."):
-        export.stop_export(export_id)
+        export.stop(export_id)
 
 
-def _ended(state: export.ExportState, chosen: str) -> None:
-    if state.report is not None:
-        st.markdown(f"**{frame.plain(state.file)}**  \n{state.report.images:,} images, {state.report.bytes / 1e6:,.1f} MB")
-        st.link_button("Download", signing.export_url(state), type="primary", icon=":material/download:")
-        if left_out := state.report.skipped:
-            st.caption(f"{len(left_out):,} left out, as {frame.plain(left_out[0].name)}: {frame.plain(left_out[0].reason)}")
-    elif state.status == "stopped":
-        st.caption("The export was stopped; nothing was written.")
-    else:
-        st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+def _done(state: jobs.State, done: export.ExportReport, chosen: str) -> None:
+    st.markdown(f"**{frame.plain(state.job['file'])}**  \n{done.images:,} images, {done.bytes / 1e6:,.1f} MB")
+    st.link_button("Download", signing.signed(export.address(state)), type="primary", icon=":material/download:")
+    if left_out := done.skipped:
+        st.caption(f"{len(left_out):,} left out, as {frame.plain(left_out[0].name)}: {frame.plain(left_out[0].reason)}")
     if st.button("Another export", type="tertiary", key="export-again"):
         del st.session_state[chosen]
         st.rerun()
+
+
+def _failed(state: jobs.State) -> None:
+    if state.status == "stopped":
+        st.caption("The export was stopped; nothing was written.")
+    else:
+        st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")

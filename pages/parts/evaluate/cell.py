@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.data import dataset
+from core.data import store
 from core.evaluate import evaluate
 from core.types import Dataset, Evaluation, Image
 from pages.shared import frame, thumbs
@@ -105,7 +105,7 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
         pages = -(-len(table) // PER_PAGE)
         number = min(st.session_state.get(_page(one), 1), max(1, pages))
         part = table.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-        shown = [found[i] for i in part["image_id"] if i in found] if found else dataset.images_of(current.id, list(part["image_id"]))
+        shown = [found[i] for i in part["image_id"] if i in found] if found else store.get_images(current.id, list(part["image_id"]))
         gone = len(one.ids) - len(found) if found else len(part) - len(shown)
         if gone:
             of = len(one.ids) if found else len(part)
@@ -169,7 +169,7 @@ def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFram
     table = table.iloc[table["image_id"].map(wanted).argsort(kind="stable")]
     actual = e.rows.set_index("image_id")["true"].reindex(table["image_id"])
     table = table.assign(actual=actual.to_numpy()).drop(columns="true")
-    found = {i.id: i for i in dataset.images_of(current.id, one.ids)} if len(one.ids) <= MOST_READ else {}
+    found = {i.id: i for i in store.get_images(current.id, one.ids)} if len(one.ids) <= MOST_READ else {}
 
     def first_page() -> None:
         st.session_state.pop(_page(one), None)
@@ -209,7 +209,7 @@ def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFram
         if (low, high) != (0, 100):
             passing = passing[passing["confidence"].between(low / 100, high / 100)]
         if flag != FLAGGED[0] or text or sort == "newest":
-            found = found or {i.id: i for i in dataset.images_of(current.id, one.ids)}
+            found = found or {i.id: i for i in store.get_images(current.id, one.ids)}
             kept = {
                 i.id
                 for i in found.values()

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.data import dataset
+from core.data import store
 from core.explain import inside as network
 from core.types import Dataset, Image, Run
 from pages.shared import frame, thumbs
@@ -67,7 +67,7 @@ def _nearest(current: Dataset, run: Run, path: Path, image_id: str) -> None:
         "Near is what the last layer before the answer holds for alike: the cosine of its features, 1 for the same, among "
         f"{found.compared:,} training images.{part} If neighbours carry another label, one of the labels may be wrong. Labels are those the run learned from."
     )
-    here = {i.id: i for i in dataset.images_of(current.id, [one.image_id for one in found.nearest])}
+    here = {i.id: i for i in store.get_images(current.id, [one.image_id for one in found.nearest])}
     notes = {one.image_id: f"{one.similarity:.3f}{_learned(one, here)}" for one in found.nearest}
     shown = [here[one.image_id] for one in found.nearest if one.image_id in here]
     if len(shown) < n:

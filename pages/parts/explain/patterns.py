@@ -9,7 +9,7 @@ from html import escape
 import streamlit as st
 
 from core.catalog import methods
-from core.data import dataset, label
+from core.data import label, store
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.explain import explain
@@ -137,7 +137,7 @@ def _watch(run_id: str) -> None:
             st.rerun()
         with st.container(horizontal=True, vertical_alignment="center", key="patterns-watch"):
             done = f": {state.done:,} of {state.total:,}" if state.total else " …"
-            st.progress(min(1.0, state.done / max(1, state.total)), f"{frame.plain(state.what or 'Starting')}{done}", width="stretch")
+            st.progress(state.share, f"{frame.plain(state.what or 'Starting')}{done}", width="stretch")
             if st.button("Stop", icon=":material/stop_circle:", key="patterns-stop"):
                 many.stop(run_id)
 
@@ -255,7 +255,7 @@ def images_of(current: Dataset, run: Run, ids: list[str], split: str, *, key: st
     """The images as a grid with the run's answers; a click opens one."""
     pages = -(-len(ids) // PER_PAGE)
     number = min(st.session_state.get(f"{key}-page", 1), max(1, pages))
-    found = dataset.images_of(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
+    found = store.get_images(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
     if not found:
         st.caption("These images are not in this dataset any more.")
         return

@@ -7,8 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from core.api import signing
-from core.data import dataset, uploads
+from core.data import store, uploads
 from core.errors import NotFound
+from core.runs import jobs
 from core.settings import settings
 from core.share import archive
 from core.types import Dataset, Run
@@ -19,7 +20,7 @@ EXPORT_HELP = "One zip with its weights, ONNX, preprocessing, metrics and a mode
 NEW = ""  # in the list of datasets: one that is made for the run
 
 
-def _state(key: str) -> archive.ArchiveState | None:
+def _state(key: str) -> jobs.State | None:
     try:
         return archive.state(st.session_state[key]) if key in st.session_state else None
     except NotFound:  # it was removed to make room
@@ -34,14 +35,14 @@ def _watch(job_id: str) -> None:
         if state.status != "running":
             st.rerun()
         words = f"{state.what}, {state.done:,} of {state.total:,}" if state.total > 3 else state.what
-        st.progress(min(1.0, state.done / max(1, state.total)), words or "Starting")
-        if st.button(f"Stop the {state.work}", icon=":material/stop_circle:", key=f"stop-{job_id}", help="Nothing of it is kept."):
+        st.progress(state.share, words or "Starting")
+        if st.button(f"Stop the {state.kind.noun}", icon=":material/stop_circle:", key=f"stop-{job_id}", help="Nothing of it is kept."):
             archive.stop(job_id)
 
 
-def _failed(state: archive.ArchiveState) -> None:
+def _failed(state: jobs.State) -> None:
     if state.status == "stopped":
-        st.caption(f"The {state.work} was stopped; nothing was kept.")
+        st.caption(f"The {state.kind.noun} was stopped; nothing was kept.")
     else:
         st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
 
@@ -65,8 +66,8 @@ def export_popover(run: Run) -> None:
         elif state.status == "running":
             _watch(state.id)
             return
-        elif state.exported is not None:
-            _exported(state)
+        elif (done := archive.exported(state)) is not None:
+            _exported(state, done)
         else:
             _failed(state)
         if st.button(
@@ -79,17 +80,15 @@ def export_popover(run: Run) -> None:
             st.rerun()
 
 
-def _exported(state: archive.ArchiveState) -> None:
-    assert state.exported is not None
-    st.markdown(f"**{frame.plain(state.file)}**  \n{state.exported.bytes / 1e6:,.1f} MB, kept here for a day")
-    st.link_button("Download", signing.archive_url(state), type="primary", icon=":material/download:")
-    parity = state.exported.parity
-    if parity is None or not parity["images"]:
-        st.warning(frame.plain(state.exported.words), icon=":material/info:")
-    elif parity["passed"]:
-        st.caption(f":green[:material/check:] {frame.plain(state.exported.words)}")
+def _exported(state: jobs.State, done: archive.Exported) -> None:
+    st.markdown(f"**{frame.plain(state.job['file'])}**  \n{done.bytes / 1e6:,.1f} MB, kept here for a day")
+    st.link_button("Download", signing.signed(archive.address(state)), type="primary", icon=":material/download:")
+    if done.parity is None or not done.parity["images"]:
+        st.warning(frame.plain(done.words), icon=":material/info:")
+    elif done.parity["passed"]:
+        st.caption(f":green[:material/check:] {frame.plain(done.words)}")
     else:
-        st.error(frame.plain(state.exported.words), icon=":material/error:")
+        st.error(frame.plain(done.words), icon=":material/error:")
 
 
 # In -----------------------------------------------------------------------------------------------
@@ -106,9 +105,9 @@ def import_expander(current: Dataset) -> None:
         if state is not None and state.status == "running":
             _watch(state.id)
             return
-        if state is not None and state.imported is not None:
+        if state is not None and (done := archive.imported(state)) is not None:
             del st.session_state[key]
-            _arrived(current, state.imported)
+            _arrived(current, done)
         elif state is not None:
             _failed(state)
         sent = upload(
@@ -129,7 +128,7 @@ def import_expander(current: Dataset) -> None:
 def _choose(current: Dataset, looked: archive.Looked, path: Path, title: str, key: str) -> None:
     """What is in the zip, and which dataset it should belong to."""
     found, here = looked.found, {d.name: n for d, n in looked.here}
-    names = [d.name for d in dataset.datasets()]
+    names = [d.name for d in store.list_datasets()]
     default = looked.match.name if looked.match else current.name
     if found.run.dataset_name not in names:
         names.append(NEW)

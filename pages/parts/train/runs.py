@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.catalog import methods, networks, params
-from core.data import dataset
+from core.data import store
 from core.errors import AppError
 from core.evaluate import compare, evaluate
 from core.explain import explain
@@ -483,7 +483,7 @@ def _pictures(current: Dataset, p: compare.Paired, cell: str) -> pd.DataFrame | 
     number = min(st.session_state.get("flipped-page", 1), pages)
     part = rows.iloc[(number - 1) * PICTURES : number * PICTURES]
     notes = {r.image_id: f"A: {r.a} {r.a_confidence:.0%} · B: {r.b} {r.b_confidence:.0%}" for r in part.itertuples()}
-    images = dataset.images_of(current.id, list(part["image_id"]))
+    images = store.get_images(current.id, list(part["image_id"]))
     event = thumbs.image_grid(current, images, key="flipped-grid", split=p.split, notes=notes, size=150, editable=True)
     if pages > 1:
         st.pagination(pages, key="flipped-page")
@@ -498,7 +498,7 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
     """One of the images in view: which of its parts speak for an answer in either run, by one method."""
     if not st.toggle("Show why", key="why", help="Which parts of one of these pictures speak for and against an answer, in both runs."):
         return
-    found = {image.id: image for image in dataset.images_of(current.id, list(rows["image_id"]))}
+    found = {image.id: image for image in store.get_images(current.id, list(rows["image_id"]))}
     if not found:
         st.caption("These images are not in this dataset any more.")
         return

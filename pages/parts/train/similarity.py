@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.catalog import networks
-from core.data import dataset
+from core.data import store
 from core.evaluate import evaluate
 from core.train import similarity
 from core.train.train import RunState
@@ -54,7 +54,7 @@ def _choose(current: Dataset, run: Run, rows: pd.DataFrame, split: str, chosen: 
     ordered = rows.assign(right=rows["true"] == rows["predicted"]).sort_values("right", kind="stable")
     pages = -(-len(ordered) // PER_PAGE)
     number = min(st.session_state.get("similar-page", 1), pages)
-    found = dataset.images_of(current.id, list(ordered["image_id"].iloc[(number - 1) * PER_PAGE : number * PER_PAGE]))
+    found = store.get_images(current.id, list(ordered["image_id"].iloc[(number - 1) * PER_PAGE : number * PER_PAGE]))
     wrong = int((~ordered["right"]).sum())
     first = f"; the {wrong:,} it got wrong come first" if wrong else ""
     st.markdown(f"Choose one of the {len(ordered):,} {split} images{first}.")
@@ -69,7 +69,7 @@ def _choose(current: Dataset, run: Run, rows: pd.DataFrame, split: str, chosen: 
 def _distances(run: Run, mean: dict[str, bytes | None], chosen: str | None) -> None:
     found = None if chosen is None else similarity.distances(run.id, chosen)
     if found is not None and chosen is not None:
-        image = dataset.image(run.dataset_id, chosen)
+        image = store.get_image(run.dataset_id, chosen)
         said = {kind: run.classes[values.index(min(values))] for kind, values in (("L1", found.l1), ("L2", found.l2))}
         text = " and ".join(f"by {kind} **{frame.plain(name)}**" for kind, name in said.items())
         st.html(f'<img alt="" style="{PICTURE}" src="{_url(found.picture)}">')

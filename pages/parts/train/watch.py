@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks, params, presets
-from core.data import dataset
+from core.data import store
 from core.errors import Conflict
 from core.runs import runs
 from core.train import train
@@ -189,7 +189,7 @@ def samples(run_id: str) -> list[str]:
 def details(run: Run) -> dict[str, Any]:
     """What the component needs to say how it goes, and to show what the network answers."""
     config = run.config
-    current = next((d for d in dataset.datasets() if d.id == run.dataset_id), None)
+    current = next((d for d in store.list_datasets() if d.id == run.dataset_id), None)
     colors = {c["name"]: c["color"] for c in thumbs.class_list(current)} if current else {}
     return {
         "patience": config.patience,
@@ -201,7 +201,7 @@ def details(run: Run) -> dict[str, Any]:
             "classes": [{"name": name, "color": colors.get(name, class_color(i))} for i, name in enumerate(run.classes)],
             "images": {
                 i.id: {"url": signing.thumb_url(i), "alt": i.source, "pixelated": max(i.width, i.height) <= 64}
-                for i in dataset.images_of(run.dataset_id, samples(run.id))
+                for i in store.get_images(run.dataset_id, samples(run.id))
             },
         },
     }

@@ -1,0 +1,485 @@
+"""Bringing images into a dataset: from a source, at once or in the background, or one upload at a time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import secrets
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from loky import ProcessPoolExecutor
+from loky.process_executor import BrokenProcessPool
+
+from core.data import images, ledger, store
+from core.data.sources import Entry, Opened, Source, natural, open_source
+from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
+from core.names import checked_name, name_problem
+from core.runs import jobs, runs
+from core.settings import settings
+from core.types import Class, Dataset, Image, ImportReport, Progress, Skipped, Split, now, silent
+
+CHUNK = 256  # images per transaction
+CHUNK_BYTES = 64_000_000  # or fewer, when they are large
+BATCH = 16  # images per call of a decoder process
+SECONDS_PER_IMAGE = 20
+DECODER_BYTES = 4 << 30  # address space of a decoder process
+TEST_SHARE = 15  # percent
+MAX_REPORTED = 1_000  # skipped files listed in a background import's report
+LATEST = 20  # imports that are looked at for whether they go on
+
+# Import -------------------------------------------------------------------------------------------
+
+
+def import_now(dataset_name: str, source: Source, by: str, progress: Progress = silent) -> ImportReport:
+    """Adds the source's images to the dataset, which is made if there is none; what is there already is not added again.
+
+    Where progress raises Stopped it ends early, and keeps and reports what it has stored.
+    """
+    return _import(dataset_name, source, by, progress)[1]
+
+
+def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool]:
+    """The dataset if there is one, the report, and whether the import was stopped before its end."""
+    dataset_name = checked_name(dataset_name, "dataset")
+    report, was_stopped = ImportReport(), False
+    try:
+        progress(0, 0, "Reading the list of images")
+        opened = open_source(source, dataset_name, progress)  # a source that cannot be read leaves no empty dataset behind
+        try:
+            with _one_import(dataset_name, progress):
+                _bring_in(dataset_name, opened, source.shown(), by, report, progress)
+        finally:
+            report.skipped += opened.skipped
+    except Stopped:
+        was_stopped = True
+    found = store.find_dataset(dataset_name)
+    return found.id if found else None, report, was_stopped
+
+
+def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportReport, progress: Progress) -> None:
+    with _target(name) as dataset, _Decoders() as decoders:
+        if opened.splits_given and not dataset.splits_given:
+            store.set_splits_given(dataset.id)
+        ledger.adopt_classes(dataset.id, opened.described)
+        ledger.add_classes(dataset.id, [name for name in opened.classes if name_problem(name) is None])
+        work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
+        done = 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            progress(min(done, opened.total), opened.total, title)
+
+        waiting: _Chunk | None = None  # decoded by the pool while the chunk after it is read
+        for chunk in _chunks(opened.entries):
+            following = work.read(chunk)
+            if waiting:
+                work.write(waiting, tell)
+            waiting = following
+        if waiting:
+            work.write(waiting, tell)
+        work.show_examples(opened.described)
+        tell(opened.total)
+
+
+@contextmanager
+def _target(name: str) -> Iterator[Dataset]:
+    """The dataset of that name, made if there is none; an import that adds nothing leaves no empty one behind."""
+    made = None
+    if (found := store.find_dataset(name)) is None:
+        try:
+            found = made = store.create_dataset(name)
+        except Conflict:  # somebody made it a moment ago
+            found = store.find_dataset(name) or store.create_dataset(name)
+    try:
+        yield found
+    finally:
+        if made:
+            store.remove_if_empty(made.id)
+
+
+@contextmanager
+def _one_import(name: str, progress: Progress) -> Iterator[None]:
+    """Waits until no other import writes to the dataset of that name."""
+    settings().imports.mkdir(parents=True, exist_ok=True)
+    # By the name and not the id: which dataset it is, and whether it is there at all, may change while one waits.
+    lock = FileLock(settings().imports / f"dataset-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            progress(0, 0, "Waiting for another import into this dataset")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class _Picture:
+    entry: Entry
+    id: str
+    data: bytes  # the file, or a PNG of the array
+    examined: images.Examined | None = None
+
+
+@dataclass
+class _Chunk:
+    size: int
+    read: list[_Picture] = field(default_factory=list)
+    fresh: list[_Picture] = field(default_factory=list)
+    futures: list[tuple[list[_Picture], Future[Any]]] = field(default_factory=list)
+
+
+def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += len(entry.data) if entry.data is not None else entry.path.stat().st_size if entry.path and entry.path.exists() else 0
+        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclass
+class _Import:
+    dataset: Dataset
+    splits_given: bool
+    by: str
+    report: ImportReport
+    decoders: _Decoders
+    seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+    operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
+    examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
+
+    def read(self, entries: list[Entry]) -> _Chunk:
+        """Reads and hashes the chunk, leaves out what the dataset has, and has the rest decoded."""
+        chunk = _Chunk(len(entries))
+        for entry in entries:
+            try:
+                chunk.read.append(_read(entry))
+            except Invalid as e:
+                self.skip(entry.name, e)
+        known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
+        for picture in chunk.read:
+            self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
+            if picture.id in self.seen:
+                self.duplicate(picture, *self.seen[picture.id])
+            elif picture.id in known:
+                self.duplicate(picture, None, known[picture.id])
+            else:
+                self.seen[picture.id] = (picture.entry.name, picture.entry.label)
+                chunk.fresh.append(picture)
+        files = [p for p in chunk.fresh if p.examined is None]
+        for i in range(0, len(files), BATCH):
+            batch = files[i : i + BATCH]
+            chunk.futures.append((batch, self.decoders.submit([p.data for p in batch])))
+        return chunk
+
+    def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
+        if picture.entry.label is None or picture.entry.label == label:
+            self.report.duplicates += 1
+        else:
+            first = first or store.get_image(self.dataset.id, picture.id).source
+            has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
+            self.skip(picture.entry.name, f"same picture as {first}, which {has}")
+
+    def skip(self, name: str, why: AppError | str) -> None:
+        self.report.skipped.append(Skipped(name, str(why)))
+
+    def write(self, chunk: _Chunk, tell: Callable[[int], None]) -> None:
+        """Waits for the decoders, then stores originals, thumbnails and rows: rows last, so none points to nothing."""
+        told = 0
+        for batch, future in chunk.futures:
+            for picture, result in zip(batch, self.decoders.results(future, [p.data for p in batch]), strict=True):
+                if isinstance(result, str):
+                    self.skip(picture.entry.name, result)
+                else:
+                    picture.examined = result
+            told += len(batch)
+            tell(len(batch))
+        good = [(p, p.examined) for p in chunk.fresh if p.examined is not None]
+        if store.get_dataset(self.dataset.id).deleted_at:
+            raise NotFound(f"The dataset “{self.dataset.name}” was deleted during the import.", "Restore it and import again.")
+        try:
+            for p, e in good:
+                images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
+            offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            os.sync()  # the files are on the disk before the database says that they are
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Invalid("The disk is full.", "Make room and import again: what was added stays, the rest follows.") from None
+            raise
+        at = now()
+        rows = [
+            _image(self.dataset, self.splits_given, p.entry.split, p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
+            for (p, e), offset in zip(good, offsets, strict=True)
+        ]
+        notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
+        added = ledger.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
+        self.report.added += added
+        self.report.duplicates += len(rows) - added
+        self.predictions(chunk.read)
+        tell(chunk.size - told)
+
+    def predictions(self, read: list[_Picture]) -> None:
+        """Stores what models said about the pictures, also about those that were there already."""
+        said = [(p.id, *guess) for p in read for guess in p.entry.guesses]
+        here = store.known_images(self.dataset.id, list({image_id for image_id, *_ in said}))
+        store.add_predictions(self.dataset.id, [one for one in said if one[0] in here])
+
+    def show_examples(self, described: Iterable[Class]) -> None:
+        """Stores the examples of the classes that have none here, and the same guideline as there."""
+        bare = {(one.name, one.guideline) for one in ledger.list_classes(self.dataset.id) if not one.accepted and not one.rejected}
+        wanted = {one.name for one in described if (one.name, one.guideline) in bare}
+        here = store.known_images(self.dataset.id, [image_id for _, image_id, _ in self.examples])
+        ledger.add_examples(self.dataset.id, [one for one in self.examples if one[0] in wanted and one[1] in here])
+
+
+def _read(entry: Entry) -> _Picture:
+    if entry.label is not None and (problem := name_problem(entry.label)):
+        raise Invalid(f"Its class name “{entry.label[:80]}” {problem}.")
+    if entry.array is not None:
+        # Pixels that are in memory already need no decoder: nothing in them can surprise one.
+        data, image_id = images.png(entry.array), images.array_id(entry.array)
+        height, width = entry.array.shape[:2]
+        thumb = data if max(height, width) <= 64 else images.examine(data).thumb
+        examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
+        return _Picture(entry, image_id, data, examined)
+    data = _read_file(entry.path) if entry.path is not None else entry.data or b""
+    return _Picture(entry, images.image_id(data), data)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > images.MAX_BYTES:
+            raise Invalid(f"The file has {size / 1e6:.0f} MB.", f"Up to {images.MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
+        return path.read_bytes()
+    except OSError as e:
+        raise Invalid(f"It cannot be read: {e.strerror}.") from None
+
+
+def _image(
+    dataset: Dataset,
+    splits_given: bool,
+    split: Split | None,
+    source: str,
+    label: str | None,
+    e: images.Examined,
+    size: int,
+    at: str,
+    offset: int,
+    flagged: bool = False,
+) -> Image:
+    if split is None:
+        split = "train" if splits_given else split_of(e.id)
+    size_of = (e.width, e.height, e.channels, size)
+    return Image(e.id, dataset.id, e.ext, *size_of, split, source, at, offset, len(e.thumb), label, flagged=flagged)
+
+
+def split_of(image_id: str) -> Split:
+    """Train or test by the picture itself: the same for ever, whatever else the dataset holds."""
+    return "test" if int(image_id[:8], 16) % 100 < TEST_SHARE else "train"
+
+
+# Decoders: strangers' files are decoded in processes that may die ------------------------------------
+
+
+def _start_decoder() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = DECODER_BYTES if hard == resource.RLIM_INFINITY else min(hard, DECODER_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _examine(examine: Callable[[bytes], images.Examined], batch: list[bytes], seconds: float) -> list[images.Examined | str]:
+    found: list[images.Examined | str] = []
+    for data in batch:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            found.append(examine(data))
+        except Invalid as e:
+            found.append(str(e))
+        except Exception as e:  # a damaged file can raise anything; it must cost only itself
+            found.append(f"The image cannot be read: its contents are damaged ({type(e).__name__}).")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return found
+
+
+class _Decoders:
+    """A pool of decoder processes that is replaced when one of them dies; started only when the first file comes."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
+
+    def submit(self, batch: list[bytes]) -> Future[Any]:
+        try:
+            return self._submit(batch)
+        except BrokenProcessPool:
+            self._close()
+            return self._submit(batch)
+
+    def _submit(self, batch: list[bytes]) -> Future[Any]:
+        if self._pool is None:
+            # loky: the standard spawning pool would run the caller's main script again in every process
+            self._pool = ProcessPoolExecutor(max_workers=os.cpu_count() or 1, initializer=_start_decoder)
+        future: Future[Any] = self._pool.submit(_examine, images.examine, batch, SECONDS_PER_IMAGE)
+        return future
+
+    def results(self, future: Future[Any], batch: list[bytes]) -> Iterable[images.Examined | str]:
+        """What was found for each file; the file that kills its decoder is named, all others are tried again."""
+        try:
+            found: list[images.Examined | str] = future.result()
+            return found
+        except BrokenProcessPool:
+            return list(chain.from_iterable(self._alone(data) for data in batch))
+
+    def _alone(self, data: bytes) -> list[images.Examined | str]:
+        try:
+            found: list[images.Examined | str] = self.submit([data]).result()
+            return found
+        except BrokenProcessPool:
+            return [f"Decoding it crashed, or took more than {SECONDS_PER_IMAGE} s or {DECODER_BYTES >> 30} GB of memory."]
+
+
+# Background import --------------------------------------------------------------------------------
+
+
+def start(source: Source, dataset_name: str, by: str) -> str:
+    """Starts an import that outlives the page and the server; reads only below the allowed folders and the uploads."""
+    name = checked_name(dataset_name, "dataset")
+    if source.kind not in ("sample", "torchvision"):
+        uploads = settings().uploads.resolve()
+        for path in source.paths:
+            if not Path(path).resolve().is_relative_to(uploads):
+                allowed_folder(path)
+        roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
+        paths = tuple(str(Path(p).resolve()) for p in source.paths)
+        source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
+    return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by})
+
+
+def _work(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    source = Source.from_dict(job["source"])
+    dataset_id, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress)
+    if len(report.skipped) > MAX_REPORTED:
+        more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
+        report.skipped = [*report.skipped[:MAX_REPORTED], more]
+    return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset_id}
+
+
+IMPORT = jobs.Kind("import", "import", "What it added is kept: import again to add the rest.", _work)
+
+
+def _folder(import_id: str) -> Path:
+    return jobs.find(settings().imports, import_id, "import")
+
+
+def state(import_id: str) -> jobs.State:
+    return jobs.state(_folder(import_id), IMPORT)
+
+
+def report(state: jobs.State) -> ImportReport | None:
+    """What an import that has ended by itself has done, stopped or not."""
+    if "report" not in state.end:
+        return None
+    found = state.end["report"]
+    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]])
+
+
+def title(state: jobs.State) -> str:
+    """Of what is imported, for people."""
+    return Source.from_dict(state.job["source"]).shown()
+
+
+def stop(import_id: str) -> None:
+    """Asks the import to end; what is committed stays."""
+    runs.request_stop(_folder(import_id))
+
+
+def running() -> list[jobs.State]:
+    """The latest imports that go on, newest first."""
+    return jobs.running(sorted(settings().imports.glob("[0-9]*"))[-LATEST:], IMPORT)
+
+
+def lost(dataset_name: str) -> jobs.State | None:
+    """The newest import into the dataset, if it was killed; among the latest of all."""
+    for path in sorted(settings().imports.glob("[0-9]*/job.json"), reverse=True)[:LATEST]:
+        if runs.read_json(path)["dataset_name"] == dataset_name:
+            found = jobs.state(path.parent, IMPORT)
+            return found if found.status == "lost" else None
+    return None
+
+
+def allowed_folder(text: str) -> Path:
+    """The folder, zip or table that was typed, links resolved; Invalid unless it lies below an allowed folder."""
+    roots = [root.resolve() for root in settings().roots]
+    try:
+        path = Path(text.strip()).resolve()
+        inside = text.strip() != "" and any(path.is_relative_to(root) for root in roots)
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    listed = ", ".join(str(root) for root in roots)
+    if not inside:  # said before it is known whether the path exists: nobody learns what else is on this machine
+        raise Invalid(f"“{text.strip()}” is not below a folder that may be imported.", f"Allowed are: {listed}.")
+    if not path.exists():
+        raise Invalid(f"“{text.strip()}” does not exist.", f"Put the images below one of: {listed}.")
+    return path
+
+
+def folders_under_roots() -> list[Path]:
+    """Folders and zips of the first and second level below the allowed folders, to choose from."""
+    found: set[Path] = set()
+    for root in settings().roots:
+        for path in (*root.glob("*"), *root.glob("*/*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            wanted = path.is_dir() or path.suffix.lower() == ".zip"
+            if wanted and not hidden and path.resolve().is_relative_to(root.resolve()):
+                found.add(path)
+    return sorted(found, key=lambda path: natural(str(path)))[:500]
+
+
+# One image at a time: what people send in for review -------------------------------------------------
+
+
+def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examined | None = None) -> Image:
+    """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write.
+
+    Without what the model worker found out about it, the file is decoded here.
+    """
+    data = _read_file(path)
+    try:
+        e = examined or images.examine(data)
+    except Invalid as problem:
+        raise Invalid(f"{name}: {problem.message}", problem.hint) from None
+    images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
+    (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
+    return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)
