@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from core.api import gate, routes
-from core.data import uploads
+from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
 
@@ -21,7 +21,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
         importlib.import_module(module)  # now, and not at somebody's first click
 
-    uploads.remove_old_batches()
+    leftovers.remove()
     launch.warm()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this

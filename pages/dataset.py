@@ -210,7 +210,7 @@ def report(state: jobs.State) -> None:
             if st.button("Close", icon=":material/close:", type="tertiary"):
                 del st.session_state["import"]
                 st.rerun()
-        if state.status in ("failed", "lost"):
+        if done is None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
         if done is not None and done.skipped:
             with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import images, ledger, store
+from core.data import images, ledger, leftovers, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import checked_name, name_problem
@@ -53,7 +53,6 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
     try:
-        progress(0, 0, "Reading the list of images")
         opened = open_source(source, dataset_name, progress)  # a source that cannot be read leaves no empty dataset behind
         try:
             with _one_import(dataset_name, progress):
@@ -384,10 +383,12 @@ def start(source: Source, dataset_name: str, by: str) -> str:
         roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
         paths = tuple(str(Path(p).resolve()) for p in source.paths)
         source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
+    leftovers.remove_uploads()  # a server may run for months
     return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by})
 
 
 def _work(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    progress(0, 0, "Reading the list of images")
     source = Source.from_dict(job["source"])
     dataset_id, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress)
     if len(report.skipped) > MAX_REPORTED:

@@ -99,7 +99,8 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     return size
 
 
-def remove_old_batches() -> None:
+def remove_old_batches(in_use: str = "") -> None:
+    """Removes the uploads of tabs that were closed long ago, but for those whose id stands in the text."""
     for path in (settings().uploads / "batches").glob("*"):
-        if time.time() - path.stat().st_mtime > KEEP_BATCHES:
+        if path.name not in in_use and time.time() - path.stat().st_mtime > KEEP_BATCHES:
             shutil.rmtree(path, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
@@ -120,7 +121,7 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
 
 def question(run_id: str, file: Path, module: str, method: str, target: int | None, checked: dict[str, Any], *more: Any) -> Asked:
     """Queues module.answer of the method's map with more plain arguments, unless what it writes is stored."""
-    path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), secrets.token_hex(4)
+    path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), f"{os.getpid()}-{secrets.token_hex(4)}"
     if stored.exists():
         return Asked(run_id, file.stem, method, checked, stored, None, token)
     stored.parent.mkdir(parents=True, exist_ok=True)

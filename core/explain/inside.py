@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def progress(run_id: str) -> tuple[int, int]:
 
 
 def _progress(stored: Path) -> Path:
-    return stored.with_suffix(".progress")
+    return stored.with_name(f"{stored.stem}-{os.getpid()}-0.progress")  # of this process and its workers
 
 
 def neighbours(run_id: str, file: Path, image_id: str = "", count: int = NEAREST) -> Neighbours:

@@ -81,7 +81,7 @@ def lives(pid: int, since: float) -> bool:
     """Whether the process that had the pid at that time (seconds since 1970) is still there."""
     try:
         process = psutil.Process(pid)
-        return process.create_time() < since + 2 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() < since + 2 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

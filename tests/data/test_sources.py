@@ -7,7 +7,6 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from PIL import Image as Pillow
 
 from core.data import sources
 from core.data.sources import Entry, Opened, Source, at, named, open_source
-from core.errors import AppError, Invalid
+from core.errors import Invalid, Stopped
 from core.settings import settings
+from core.types import Progress
 
 
 def picture(shade: int = 0, fmt: str = "PNG") -> bytes:
@@ -358,7 +358,7 @@ def test_the_sample_has_1797_digits_of_8_by_8() -> None:
 def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Downloads:
         @staticmethod
-        def download(name: str, folder: Path, progress: Callable[[int, int, str], None], stopped: Callable[[], bool]) -> Path:
+        def download(name: str, folder: Path, progress: Progress) -> Path:
             progress(1, 2, "a.gz")
             folder.parent.mkdir(parents=True, exist_ok=True)
             return idx_folder(folder, packed=True)
@@ -373,8 +373,12 @@ def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatc
     told: list[str] = []
     opened = open_source(named("fashion-mnist"), progress=lambda done, total, what: told.append(f"{what}: {done} of {total}"))
     assert opened.total == 9 and opened.classes[0] == "T-shirt" and told == ["Downloading Fashion-MNIST, bytes: 1 of 2"]
-    with pytest.raises(AppError, match="stopped"):
-        open_source(Source("torchvision", ("MNIST",)), stopped=lambda: True)
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        open_source(Source("torchvision", ("MNIST",)), progress=stop)
     settings.cache_clear()
 
 

@@ -26,7 +26,7 @@ from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import imports, label, ledger, sources, store
 from core.data.store import Filter
-from core.errors import AppError, Invalid
+from core.errors import AppError, Invalid, Stopped
 from core.label import embed
 from core.label.embed import ORDERS
 from core.ml import embed as ml
@@ -34,7 +34,7 @@ from core.ml import features
 from core.ml import teach as head
 from core.ml.data import RowCache
 from core.ml.model import build, set_module
-from core.runs import launch, runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
@@ -51,7 +51,7 @@ def embedded(dataset_id: int) -> Path:
     folder = settings().embeddings / str(dataset_id) / f"20260101-{time.time_ns() % 10**6:06d}-{time.time_ns() % 16**6:06x}"
     folder.mkdir(parents=True)
     runs.write_json(folder / "job.json", {"dataset_id": dataset_id, "at": f"{time.time_ns()}", "by": "me"})
-    embed.run_embed_job(folder)
+    jobs.run(folder, embed.EMBED)
     return folder
 
 
@@ -200,13 +200,18 @@ def test_an_embedding_that_was_stopped_goes_on_where_it_was(small: Dataset, tmp_
         if what == "Looking at images":
             looked.append(done)
 
-    with pytest.raises(AppError, match="stopped"):
-        ml.embed(folder, small.id, progress, lambda: looked[-1:] == [8])
+    def stop(done: int, total: int, what: str) -> None:
+        if looked[-1:] == [8]:
+            raise Stopped
+        progress(done, total, what)
+
+    with pytest.raises(Stopped):
+        ml.embed(folder, small.id, stop)
     (stored,) = settings().cache.glob("*-features-*.rows")
     half = stored.read_bytes()
     assert len(half) == 16 * 1280 * 4 and not (folder / "embedding.npz").exists()
     looked.clear()
-    assert ml.embed(folder, small.id, progress, lambda: False) == (24, 0)
+    assert ml.embed(folder, small.id, progress) == (24, 0)
     assert looked == [0, 8] and stored.read_bytes()[: len(half)] == half  # 0 and 8 of the 8 that were missing
     assert len(RowCache(settings().cache, stored.stem, (1280,), "float32")) == 24
 
@@ -676,7 +681,7 @@ def test_an_embedding_in_the_background_is_started_once_and_can_be_stopped(small
     while (state := embed.state(small.id)) is not None and state.status == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert state is not None and state.status == "stopped" and "start it again" in state.hint and embed.latest(small.id) is None
-    while embed.launch.launcher.alive(settings().embeddings / str(small.id) / first):  # it says so a moment before it ends
+    while launch.launcher.alive(settings().embeddings / str(small.id) / first):  # it says so a moment before it ends
         time.sleep(0.05)
     embedded(small.id)
     assert embed.latest(small.id) is not None and embed.missing(small.id) == 0

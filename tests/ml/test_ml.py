@@ -27,7 +27,7 @@ from torch import nn
 
 from core.catalog import methods, networks, params
 from core.data import images
-from core.errors import AppError, Invalid, NotFound
+from core.errors import AppError, Invalid, NotFound, Stopped
 from core.ml import attribute, data, download, features, infer, model, worker
 from core.runs import runs
 from core.settings import settings
@@ -602,35 +602,42 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_download_tries_its_mirrors_checks_its_files_and_fetches_none_twice(tmp_path: Path, server: Path) -> None:
     seen: list[tuple[int, int, str]] = []
-    folder = download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: False)
+    folder = download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report))
     assert sorted(p.name for p in folder.iterdir()) == ["a.gz", "b.gz"]
     assert [s for s in seen if s[0] == s[1]] == [(1_200_000, 1_200_000, "a.gz"), (1_200_000, 1_200_000, "b.gz")]
     (folder / "b.gz").write_bytes(b"damaged")
     seen.clear()
-    download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: False)
+    download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report))
     assert {s[2] for s in seen} == {"b.gz"} and (folder / "b.gz").read_bytes() == (server / "b.gz").read_bytes()
 
 
 def test_without_the_network_the_files_and_their_folder_are_named(tmp_path: Path, server: Path) -> None:
     (server / "b.gz").unlink()
     with pytest.raises(AppError) as e:
-        download.download("MNIST", tmp_path / "in", lambda *_: None, lambda: False)
+        download.download("MNIST", tmp_path / "in", lambda *_: None)
     assert str(tmp_path / "in" / "MNIST") in e.value.hint and "a.gz, b.gz" in e.value.hint
     with pytest.raises(Invalid, match="ImageNet"):
-        download.download("ImageNet", tmp_path, lambda *_: None, lambda: False)
+        download.download("ImageNet", tmp_path, lambda *_: None)
 
 
 def test_a_damaged_download_is_not_kept(tmp_path: Path, server: Path) -> None:
     (server / "a.gz").write_bytes(b"other bytes")
     with pytest.raises(AppError, match="damaged"):
-        download.download("MNIST", tmp_path / "in", lambda *_: None, lambda: False)
+        download.download("MNIST", tmp_path / "in", lambda *_: None)
     assert list((tmp_path / "in" / "MNIST").iterdir()) == []
 
 
 def test_a_download_can_be_stopped(tmp_path: Path, server: Path) -> None:
     seen: list[Any] = []
-    folder = download.download("MNIST", tmp_path / "in", lambda *report: seen.append(report), lambda: len(seen) > 1)
-    assert len(seen) == 2 and list(folder.iterdir()) == []
+
+    def stop(*report: Any) -> None:
+        seen.append(report)
+        if len(seen) > 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        download.download("MNIST", tmp_path / "in", stop)
+    assert len(seen) == 2 and list((tmp_path / "in" / "MNIST").iterdir()) == []
 
 
 def test_cifar_files_that_are_missing_are_said_plainly(tmp_path: Path) -> None:
@@ -653,5 +660,5 @@ def test_a_missing_network_is_said_without_an_error_number(tmp_path: Path, monke
 
     monkeypatch.setattr(download.urllib.request, "urlopen", offline)
     with pytest.raises(AppError, match="want of a network") as e:
-        download.download("MNIST", tmp_path, lambda *_: None, lambda: False)
+        download.download("MNIST", tmp_path, lambda *_: None)
     assert "Errno" not in str(e.value)

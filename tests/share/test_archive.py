@@ -27,13 +27,13 @@ from safetensors.torch import load_file
 from core.__main__ import main
 from core.catalog import params
 from core.data import images, imports, ledger, store
-from core.errors import AppError, Conflict, Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate import evaluate
 from core.ml import archive as in_torch
 from core.ml.data import Normalise
 from core.ml.model import build, describe, load, save
 from core.review import predict
-from core.runs import launch, runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import archive, card, unpack
 from core.train import train
@@ -628,7 +628,7 @@ def test_a_value_fits_its_field_only_if_it_is_of_its_type() -> None:
 # In the background
 
 
-def ended(job_id: str) -> archive.ArchiveState:
+def ended(job_id: str) -> jobs.State:
     deadline = time.monotonic() + 120
     while (state := archive.state(job_id)).status == "running" or launch.launcher.alive(settings().archives / job_id):
         assert time.monotonic() < deadline
@@ -640,7 +640,8 @@ def test_an_export_runs_in_the_background_and_its_zip_goes_after_a_day(trained_c
     job = archive.start_export(trained_copy.run_id, "tester")
     assert archive.latest_export(trained_copy.run_id) is not None
     state = ended(job)
-    assert state.status == "done" and state.exported is not None and state.exported.parity is not None, state
+    done = archive.exported(state)
+    assert state.status == "done" and done is not None and done.parity is not None, state
     path, name = archive.download(job, "run.zip")
     assert path.read_bytes() == zipped.read_bytes() and name == f"Two-layer-ConvNet-1-{trained_copy.run_id}.zip"
     for odd in ("other.zip", "../run.zip"):
@@ -667,7 +668,7 @@ def test_an_uploaded_zip_is_imported_in_the_background_and_one_from_elsewhere_is
     upload.parent.mkdir(parents=True)
     shutil.copyfile(zipped, upload)
     state = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
-    assert state.imported == archive.Imported(trained_copy.run_id, "Two-layer ConvNet 1", "digits-small", 300, 300), state
+    assert archive.imported(state) == archive.Imported(trained_copy.run_id, "Two-layer ConvNet 1", "digits-small", 300, 300), state
     again = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
     assert again.status == "failed" and "here already" in again.message
 
@@ -687,6 +688,9 @@ def test_the_command_line_exports_and_imports(trained_copy: Trained, tmp_path: P
 
 
 def test_a_stopped_export_says_so_and_keeps_nothing(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(AppError, match="stopped"):
-        archive.export_now(trained.run_id, tmp_path / "a.zip", stopped=lambda: True)
+    def stop(done: int, total: int, what: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        archive.export_now(trained.run_id, tmp_path / "a.zip", stop)
     assert not list(tmp_path.glob("*.zip")) and not list(settings().archives.glob("*"))

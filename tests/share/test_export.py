@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from core.api import routes, signing
 from core.data import images, imports, label, ledger, schema, sources, store, strip, tables
 from core.errors import AppError, Invalid, NotFound
-from core.runs import runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import export
 from core.types import Dataset, Image, ImportReport, Skipped, now
@@ -643,7 +643,7 @@ def test_a_dataset_without_images_is_not_exported(home: Path, tmp_path: Path, ki
     with pytest.raises(Invalid, match="“empty” holds no images"):
         export.export_now(made.id, kind, tmp_path / "out.zip")
     with pytest.raises(Invalid, match="holds no images"):
-        export.start_export(made.id, kind, "me")
+        export.start(made.id, kind, "me")
     assert list(tmp_path.glob("*.zip")) == [] and not settings().exports.exists()
 
 
@@ -848,9 +848,9 @@ def test_the_command_line_writes_a_zip_and_says_what_is_in_it(small: Dataset, tm
         assert (done.returncode, done.stdout) == (code, "") and "Traceback" not in done.stderr, wrong
 
 
-def ended(export_id: str) -> export.ExportState:
+def ended(export_id: str) -> jobs.State:
     deadline = time.monotonic() + 60
-    while (state := export.export_state(export_id)).status == "running" and time.monotonic() < deadline:
+    while (state := export.state(export_id)).status == "running" and time.monotonic() < deadline:
         time.sleep(0.05)
     return state
 
@@ -865,21 +865,22 @@ def test_an_export_in_the_background_is_downloaded_by_its_signed_address_only(
     home: Path, squares: Callable[[Path, int], Path], tmp_path: Path, client: TestClient
 ) -> None:
     made = stored_dataset("Käse: 1/2?", squares(tmp_path / "squares", 4))
-    export_id = export.start_export(made.id, "folders", "me")
+    export_id = export.start(made.id, "folders", "me")
     state = ended(export_id)
-    assert state.status == "done" and state.report == export.ExportReport(12, state.report.bytes if state.report else 0, [])
-    answer = client.get(signing.export_url(state))
+    report = export.report(state)
+    assert state.status == "done" and report == export.ExportReport(12, report.bytes, []) and report.bytes > 0
+    answer = client.get(signing.signed(export.address(state)))
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''K%C3%A4se_")
     assert "no-store" in answer.headers["cache-control"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as z:
         assert len(z.namelist()) == 13
-    path, _, query = signing.export_url(state).partition("?")
+    path, _, query = signing.signed(export.address(state)).partition("?")
     for bad in (path, f"{path}?{query[:-1]}", f"{path.replace('folders', 'csv')}?{query}"):
         assert client.get(bad).status_code == 403, bad
     for gone in (path.replace("folders", "csv"), "/export/20260101-000000-abcdef/csv.zip", "/export/../csv.zip"):
         assert client.get(signing.signed(gone)).status_code == 404, gone
-    assert export.running(made.id) is None
+    assert export.unseen(made.id) is None
 
 
 def test_a_stopped_a_failed_and_a_killed_export_say_so_and_leave_no_zip(
@@ -892,28 +893,28 @@ def test_a_stopped_a_failed_and_a_killed_export_say_so_and_leave_no_zip(
 
         def kill(self, folder: Path) -> None: ...
 
-    monkeypatch.setattr(export.launch, "launcher", Nothing())
-    killed, stopped, failed = (export.start_export(small.id, "csv", "me") for _ in range(3))
-    assert export.export_state(killed).status == "lost" and "without a word" in export.export_state(killed).message
-    export.stop_export(stopped)
-    export.run_export_job(settings().exports / stopped)
+    monkeypatch.setattr(launch, "launcher", Nothing())
+    killed, stopped, failed = (export.start(small.id, "csv", "me") for _ in range(3))
+    assert export.state(killed).status == "lost" and "without a word" in export.state(killed).message
+    export.stop(stopped)
+    jobs.run(settings().exports / stopped, export.EXPORT)
     store.set_deleted(small.id, True)
-    export.run_export_job(settings().exports / failed)
-    assert export.export_state(stopped).status == "stopped" and "was deleted" in export.export_state(failed).message
+    jobs.run(settings().exports / failed, export.EXPORT)
+    assert export.state(stopped).status == "stopped" and "was deleted" in export.state(failed).message
     assert list(settings().exports.glob("*/*.zip")) == list(settings().exports.glob("*/.*.tmp")) == []
     for one in (killed, stopped, failed):
-        assert client.get(signing.export_url(export.export_state(one))).status_code == 404
+        assert client.get(signing.signed(export.address(export.state(one)))).status_code == 404
     with pytest.raises(NotFound, match="does not exist"):
-        export.export_state("../imports")
+        export.state("../imports")
 
 
 def test_an_old_zip_makes_room(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = export.start_export(small.id, "csv", "me")
+    first = export.start(small.id, "csv", "me")
     assert ended(first).status == "done"
-    while export.launch.launcher.alive(settings().exports / first):  # it says so a moment before it ends
+    while launch.launcher.alive(settings().exports / first):  # it says so a moment before it ends
         time.sleep(0.05)
     monkeypatch.setattr(export, "KEEP", -1)
-    second = export.start_export(small.id, "csv", "me")
+    second = export.start(small.id, "csv", "me")
     assert ended(second).status == "done" and [p.name for p in settings().exports.iterdir()] == [second]
 
 

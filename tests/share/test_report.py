@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ import pytest
 
 from core.__main__ import main
 from core.data import label, store
+from core.errors import NotFound
 from core.evaluate import evaluate
 from core.explain import explain, patterns
-from core.runs import openings, runs
+from core.runs import jobs, launch, openings, runs
 from core.share import report
 from core.train import train
 from tests.conftest import Trained
@@ -117,3 +119,53 @@ def test_the_command_line_writes_it(trained_copy: Trained, tmp_path: Path, capsy
     assert out.read_text().startswith("<!doctype html>")
     assert main(["report", trained_copy.run_id, "--out", str(tmp_path / "no" / "run.html")]) != 0
     assert "cannot be written" in capsys.readouterr().err
+
+
+# In the background
+
+
+def ended(run_id: str) -> jobs.State:
+    deadline = time.monotonic() + 240
+    while (state := report.state(run_id)) is not None and state.status == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert state is not None
+    return state
+
+
+def test_a_report_is_made_by_a_process_of_its_own_once_and_can_be_stopped(trained_copy: Trained) -> None:
+    run_id = trained_copy.run_id
+    assert report.state(run_id) is None
+    first = report.start(run_id, False, "tester")
+    assert report.start(run_id, False, "other") == first  # a double click makes one
+    report.stop(run_id)
+    state = ended(run_id)
+    assert (state.id, state.status, state.message) == (first, "stopped", "The report was stopped.")
+    with pytest.raises(NotFound, match="not there"):
+        report.page(run_id, first)
+    while launch.launcher.alive(runs.reports_folder(runs.folder(run_id)) / first):  # it says so a moment before it ends
+        time.sleep(0.05)
+
+    second = report.start(run_id, True, "tester")
+    state = ended(run_id)
+    page = report.page(run_id, second)
+    assert state.status == "done" and state.end["bytes"] == len(page) and state.job["test"] and page.startswith(b"<!doctype html>")
+    assert [one.by for one in openings.of(run_id)] == ["tester"]
+    assert [path.name for path in jobs.folders(runs.reports_folder(runs.folder(run_id)))] == [second]
+    for odd in ("..", first):
+        with pytest.raises(NotFound):
+            report.page(run_id, odd)
+
+
+def test_a_report_whose_process_was_killed_says_so(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        def start(self, folder: Path, command: list[str]) -> None: ...
+        def alive(self, folder: Path) -> bool:
+            return False
+
+        def kill(self, folder: Path) -> None: ...
+
+    monkeypatch.setattr(launch, "launcher", Nothing())
+    report.start(trained_copy.run_id, False, "tester")
+    state = report.state(trained_copy.run_id)
+    assert state is not None and state.status == "lost" and "Make it again" in state.hint
