@@ -59,6 +59,11 @@ class State:
 
 def start(parent: Path, kind: Kind, job: Line) -> str:
     """Launches `python -m core job FOLDER` on a new folder in parent and returns the folder's name."""
+    with _lock(parent):
+        return _start(parent, kind, job)
+
+
+def _start(parent: Path, kind: Kind, job: Line) -> str:
     job_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = parent / job_id
     with runs.scratch(folder) as made:  # so that nobody meets a job without its job.json
@@ -72,16 +77,17 @@ def start_one(parent: Path, kind: Kind, job: Line, result: str = "") -> str:
     """Starts a job unless one goes on in parent, whose id is returned then; older ones go, but for the last with a result of that name."""
     with _lock(parent):
         found = folders(parent)
-        if found and state(found[-1], kind).status == "running":
+        if found and _fold(found[-1], kind).status == "running":
             return found[-1].name
         keep = next((folder for folder in reversed(found) if result and (folder / result).exists()), None)
         for old in found:
             if old != keep:
                 shutil.rmtree(old, ignore_errors=True)
-        return start(parent, kind, job)
+        return _start(parent, kind, job)
 
 
 def _lock(parent: Path) -> FileLock:
+    """For what is only just starting, and looks lost until its process is known."""
     parent.mkdir(parents=True, exist_ok=True)
     return FileLock(parent / "start.lock")
 
@@ -113,6 +119,14 @@ def run(folder: Path, kind: Kind) -> None:
 
 def state(folder: Path, kind: Kind) -> State:
     """A fold over what happened; FileNotFoundError if the job was removed a moment ago."""
+    found = _fold(folder, kind)
+    if found.status == "lost":
+        with _lock(folder.parent):
+            found = _fold(folder, kind)
+    return found
+
+
+def _fold(folder: Path, kind: Kind) -> State:
     alive = launch.launcher.alive(folder)  # asked first: what it wrote before it ended is then in the lines
     lines = runs.read_lines(folder)[0]
     end = lines[-1] if lines and lines[-1]["kind"] in ENDS else {}
@@ -153,16 +167,10 @@ def folders(parent: Path) -> list[Path]:
 
 def newest(parent: Path, kind: Kind) -> State | None:
     """The state of the newest job in parent, where start_one starts them; None before the first."""
-
-    def found() -> State | None:
-        of_parent = folders(parent)
-        return state(of_parent[-1], kind) if of_parent else None
-
     with suppress(FileNotFoundError):  # it made room for another a moment ago
-        if (one := found()) is None or one.status != "lost":
-            return one
-    with _lock(parent):  # what is just starting looks lost, too
-        return found()
+        if found := folders(parent):
+            return state(found[-1], kind)
+    return None
 
 
 def running(among: Iterable[Path], kind: Kind) -> list[State]:
