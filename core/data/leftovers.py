@@ -22,7 +22,8 @@ def remove() -> None:
             path = Path(folder, name)
             if path.suffix in (".tmp", ".part", ".progress", ".stop") and _left(path):
                 _remove(path)
-        inside[:] = [name for name in inside if not name.endswith(".tmp")]
+        # What lies in the inbox is people's own.
+        inside[:] = [name for name in inside if not name.endswith(".tmp") and Path(folder, name) not in settings().roots]
     for path in settings().runs.glob("*"):
         if _is_shell(path) and _old(path):
             _remove(path)

@@ -245,6 +245,16 @@ def test_the_process_that_has_the_number_by_now_is_not_the_one_that_wrote_the_fi
     assert not path.exists()
 
 
+def test_what_people_put_into_the_inbox_stays_whatever_it_is_called(home: Path) -> None:
+    files = [settings().home / "inbox" / name for name in (f".x.zip.{gone()}.123.tmp", "my.part")]
+    files[0].parent.mkdir()
+    for path in files:
+        path.touch()
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    leftovers.remove()
+    assert all(path.exists() for path in files)
+
+
 def test_a_run_that_was_killed_while_it_was_made_goes_after_a_day_and_others_never_do(home: Path) -> None:
     long_ago = time.time() - 2 * leftovers.DAY
     for name, files in {
