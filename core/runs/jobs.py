@@ -183,6 +183,12 @@ def running(among: Iterable[Path], kind: Kind) -> list[State]:
     return found
 
 
+def recent(parent: Path, seconds: float) -> list[Path]:
+    """The folders of the jobs that remove_old would leave, newest first."""
+    found = [path.parent for path in parent.glob("[!.]*/job.json")]
+    return sorted((folder for folder in found if time.time() - folder.stat().st_mtime <= seconds), reverse=True)
+
+
 def remove_old(parent: Path, seconds: float) -> None:
     """Removes what has lain in parent for longer, unless it goes on."""
     for path in parent.glob("[!.]*"):

@@ -409,8 +409,8 @@ def stop(job_id: str) -> None:
 
 def latest_export(run_id: str) -> jobs.State | None:
     """The run's newest export that goes on, was killed, or whose zip is still here."""
-    for path in sorted(settings().archives.glob("[!.]*/job.json"), reverse=True):
-        found = state(path.parent.name)
+    for folder in jobs.recent(settings().archives, KEEP):
+        found = state(folder.name)
         if found.job.get("run_id") == run_id and found.status in ("running", "lost", "done"):
             return found
     return None

@@ -282,8 +282,8 @@ def stop(export_id: str) -> None:
 
 def unseen(dataset_id: int) -> jobs.State | None:
     """The dataset's newest export if it is still being written, or was killed."""
-    for path in sorted(settings().exports.glob("[!.]*/job.json"), reverse=True):
-        if (found := state(path.parent.name)).job["dataset_id"] == dataset_id:
+    for folder in jobs.recent(settings().exports, KEEP):
+        if (found := jobs.state(folder, EXPORT)).job["dataset_id"] == dataset_id:
             return found if found.status in ("running", "lost") else None
     return None
 
