@@ -39,9 +39,8 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-
-from .conftest import ROOT, forget, move_in
-from .test_real_data import real
+from tests.conftest import ROOT, forget, move_in
+from tests.data.test_real_data import real
 
 CPU = torch.device("cpu")
 
