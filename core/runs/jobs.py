@@ -192,5 +192,5 @@ def recent(parent: Path, seconds: float) -> list[Path]:
 def remove_old(parent: Path, seconds: float) -> None:
     """Removes what has lain in parent for longer, unless it goes on."""
     for path in parent.glob("[!.]*"):
-        if time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
+        if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
             shutil.rmtree(path, ignore_errors=True)
