@@ -23,7 +23,7 @@ from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import SPLITS, Interval, now
 
-METHODS: dict[str, tuple[str, str]] = {  # title, and what size means
+CLUSTERINGS: dict[str, tuple[str, str]] = {  # title, and what size means
     "k-means": ("A number of clusters", "Every image belongs to one of this many clusters."),
     "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
 }
@@ -193,8 +193,8 @@ def missing(dataset_id: int) -> int:
 
 def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
     """The cluster of each image of the newest embedding, the largest is 0; -1: in none. The model worker computes it once."""
-    if method not in METHODS:
-        raise Invalid(f"“{method}” is not a way to cluster.", f"Choose one of: {', '.join(METHODS)}.")
+    if method not in CLUSTERINGS:
+        raise Invalid(f"“{method}” is not a way to cluster.", f"Choose one of: {', '.join(CLUSTERINGS)}.")
     if not 2 <= size <= 1000:
         raise Invalid(f"The size of clusters is {size}.", "Use a whole number from 2 to 1000.")
     path = _needed(dataset_id)
