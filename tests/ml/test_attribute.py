@@ -456,11 +456,7 @@ def test_onnx_runtime_takes_over_where_it_pays_with_the_same_map(monkeypatch: py
 
 def test_a_call_holds_what_the_free_memory_allows(built: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
     found, x = built("plain"), pictures(1, 24)
-    assert (
-        forward_passes.largest_batch(found, x, gradient=True)
-        == forward_passes.largest_batch(found, x, gradient=False)
-        == forward_passes.LARGEST_BATCH
-    )
+    assert {forward_passes.largest_batch(found, x, gradient) for gradient in (True, False)} == {forward_passes.LARGEST_BATCH}
     every, largest = forward_passes.outputs(found, x)
     assert every > largest >= 6 * 24 * 24 * 4
     monkeypatch.setattr(forward_passes, "free_memory", lambda device: round(every * 2 * 5 / forward_passes.SHARE) + 1)
@@ -478,18 +474,14 @@ def reasons(found: LoadedModel) -> dict[str, str]:
 
 def test_networks_say_which_methods_they_do_not_support_and_why() -> None:
     linear = reasons(network("linear", 12))
-    assert {"grad_cam", "guided_grad_cam"} <= linear.keys() == those(lambda m: m.chooses_layer) and "Linear softmax has none" in linear[
-        "grad_cam"
-    ]
+    assert {"grad_cam", "guided_grad_cam"} <= linear.keys() == those(lambda m: m.chooses_layer)
+    assert "Linear softmax has none" in linear["grad_cam"]
     same = reasons(network("similarity_l1", 12))
     assert same.keys() == those(lambda m: m.gradient) and "no weights" in same["saliency"]
     silu = reasons(network("timm:efficientnet_b0", 32))
     known = those(lambda m: m.activations)
-    assert (
-        {"deep_lift", "guided_grad_cam", "lrp"} <= silu.keys() == known
-        and "SiLU" in silu["deep_lift"]
-        and "SiLU" in silu["guided_grad_cam"]
-    )
+    assert {"deep_lift", "guided_grad_cam", "lrp"} <= silu.keys() == known
+    assert "SiLU" in silu["deep_lift"] and "SiLU" in silu["guided_grad_cam"]
     attention = reasons(network("timm:test_vit", 160))
     assert attention.keys() == known | those(lambda m: m.chooses_layer) and "test_vit" in attention["deep_lift"]
     excited = reasons(network("timm:seresnet18", 32))
@@ -512,7 +504,6 @@ def test_a_network_of_ones_own_is_supported_by_what_its_activations_allow(functi
         "tanh": {"guided_grad_cam"},
         "sigmoid": {"guided_grad_cam", "lrp"},
     }
-
     assert reasons(found).keys() == wanted[function]
     got = attribute.maps(found, pictures(1, 12), "integrated_gradients", [1], {"steps": 64})
     assert got.delta is not None and got.change is not None and abs(got.delta[0]) < 0.05 * max(0.1, abs(got.change[0]))
