@@ -19,7 +19,7 @@ print(json.dumps([list(methods.METHODS)[-1], methods.method("rise").title, "torc
 CHOSEN = "(rise] and not onnx) or records_have or calls_captum or files_of_methods or asks_the_network_nothing or answers_nan"
 
 
-@pytest.mark.timeout(900)  # ten starts of Python, on a machine that may be busy
+@pytest.mark.timeout(900)  # many starts of Python, on a machine that may be busy
 def test_a_method_by_the_recipe_explains_a_picture_from_the_command_line(
     home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
 ) -> None:
