@@ -178,17 +178,42 @@ class Architecture:
     any_shape: bool = False  # takes pictures that are not square
 
 
+Rewrite = Literal["separate", "relu", "merged"]  # kinds of rewritten copies of a network, see core.ml.rewrite
+
+
+def _one_pass(settings: Mapping[str, Any], height: int, width: int) -> int:
+    return 1
+
+
+def _no_problem(settings: Mapping[str, Any]) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Method:
-    """One attribution method."""
+    """One attribution method: the record at the head of its file in core/ml/methods."""
 
-    name: str
+    name: str  # that of its file
     title: str
     summary: str
     trust: str  # one sentence: how far this map can be trusted
-    source: str
+    source: str  # paper, and where the method departs from it
+    order: int  # its place in every list
     params: tuple[Param, ...] = ()  # of the kinds int, float and choice; a choice without options takes those of the network
+    problem: Callable[[Mapping[str, Any]], str] = _no_problem  # what is wrong with settings that are each allowed; "" if nothing
+    passes: Callable[[Mapping[str, Any], int, int], int] = _one_pass  # through the network, about: of settings, height and width
     gradient: bool = True  # asks for slopes; else it tries out changed pictures
+    batched: bool = False  # receives several pictures together; else one at a time
+    sums_to: Literal["change", "score"] | None = (
+        None  # what its parts should add up to: the change in score from the baseline, or the score
+    )
+    rewrite: Rewrite | None = None  # works on such a copy of the network, and does not support networks without one
+    activations: tuple[str, ...] = ()  # classes of torch.nn: with a copy, networks with others are not supported
+
+    @property
+    def chooses_layer(self) -> bool:
+        """Whether it weighs the regions of a convolution, which not every network has."""
+        return any(p.name == "layer" for p in self.params)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ RED, BLUE = (214, 39, 40), (31, 93, 200)
 class Cost:
     """What a map takes."""
 
-    passes: int  # through the network, of one picture
+    passes: int  # of one picture through the network, forward and in a gradient method backward
     seconds: float | None  # of the slow worker; None until the run's first map
 
 
@@ -57,22 +57,22 @@ class Asked:
 def supported(run_id: str) -> dict[str, str]:
     """Every method, and why the run's network does not support it; "" where it does."""
     why = _network(runs.trained(run_id))["unsupported"]
-    return {name: why.get(name, "") for name in methods.METHODS}
+    return {name: why[name] for name in methods.METHODS}
 
 
 def method_params(run_id: str, method: str) -> tuple[Param, ...]:
     """The settings of a method, with the layers of the run's network to choose from."""
-    found = methods.method(method).params
-    if not any(p.name == "layer" for p in found):
-        return found
-    return tuple(methods.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in found)
+    facts = methods.method(method)
+    if not facts.chooses_layer:
+        return facts.params
+    return tuple(methods.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in facts.params)
 
 
 def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings of a method, checked; Invalid names every problem."""
     path = runs.trained(run_id)
-    chooses = any(p.name == "layer" for p in methods.method(method).params)
-    return methods.method_settings(method, settings or {}, _network(path)["layers"] if chooses else ())
+    layers = _network(path)["layers"] if methods.method(method).chooses_layer else ()
+    return methods.method_settings(method, settings or {}, layers)
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:
@@ -92,11 +92,11 @@ def pass_seconds(run_id: str, gradient: bool) -> float | None:
 
 
 def _network(path: Path) -> dict[str, Any]:
-    """What the model worker knows of the run's network; asked once for the same weights."""
+    """What the model worker knows of the run's network; asked once for the same weights and methods."""
     file = runs.maps_folder(path) / "network.json"
     with contextlib.suppress(FileNotFoundError, ValueError):
         stored: dict[str, Any] = runs.read_json(file)
-        if stored["code"] == CODE:
+        if stored["code"] == CODE and stored["unsupported"].keys() == methods.METHODS.keys():
             return stored
     found = {**launch.ask("core.ml.attribute", "describe", str(path)), "code": CODE}
     file.parent.mkdir(parents=True, exist_ok=True)
