@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.data import out_of_memory
+from core.ml.devices import device_name, out_of_memory, pick_device, turn
 from core.ml.fit import Training, drawn, stepper, train_mode
-from core.ml.worker import device_name, failed, pick_device, prepare, turn
+from core.ml.prepare import prepare
+from core.ml.trainer import failed
 from core.runs import runs
 from core.types import Ended, Started, Step, now
 

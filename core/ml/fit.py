@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +19,7 @@ from core.catalog.schedule import COLD, DIVIDED, FALLEN, RISE
 from core.errors import Invalid
 from core.ml.augment import Augment
 from core.ml.data import Tensors
+from core.ml.devices import memory_mb
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
@@ -407,11 +407,6 @@ def right(logits: Tensor, y: Tensor) -> Tensor:
     """How many are right; of mixed images, the share of the class that was named."""
     guesses = logits.argmax(1)
     return (guesses == y).sum().float() if y.dim() == 1 else y.gather(1, guesses[:, None]).sum().float()
-
-
-def memory_mb(device: torch.device) -> float:
-    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
-    return float(used / 1e6)
 
 
 def refuse_nan(losses: list[float], epoch: int, last_step: int) -> None:

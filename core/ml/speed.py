@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from core.catalog import networks
 from core.errors import AppError
+from core.ml.devices import device_name, pick_device, turn
 from core.ml.model import create
-from core.ml.worker import device_name, pick_device, turn
 from core.runs import runs
 from core.types import Architecture, Preprocess, now
 

@@ -28,7 +28,7 @@ from torch import nn
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
-from core.ml import attribute, data, download, features, infer, model, worker
+from core.ml import attribute, data, devices, download, features, infer, model, prepare, trainer, worker
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
@@ -342,7 +342,7 @@ def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
 
 def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(squares(8), architecture="linear", epochs=3)
-    whole = worker.fit
+    whole = trainer.fit
 
     def broken(*args: Any) -> Iterator[Any]:
         for event in whole(*args):
@@ -350,7 +350,7 @@ def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Pa
             if isinstance(event, EpochEnd):
                 raise Invalid("The loss became NaN in epoch 2, step 1.")
 
-    monkeypatch.setattr(worker, "fit", broken)
+    monkeypatch.setattr(trainer, "fit", broken)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and "NaN" in ended(folder).message and ended(folder).best_epoch == 1
     assert runs.checkpoint(folder).exists() and len(list(runs.read_predictions(folder))) > 0
@@ -384,10 +384,10 @@ def test_a_loss_that_is_no_number_offers_a_smaller_learning_rate(home: Path) -> 
 def test_progressive_resizing_trains_on_small_images_first_and_judges_at_full_size() -> None:
     how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
     cfg = params.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
-    assert worker.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
-    assert worker.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
-    assert worker.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
-    assert worker.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
+    assert prepare.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
+    assert prepare.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
+    assert prepare.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
+    assert prepare.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
 
 
 def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path, tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     folder = make_run(squares(4), architecture="linear")
-    monkeypatch.setattr(worker, "build", full)
+    monkeypatch.setattr(prepare, "build", full)
     worker.main(folder)
     assert "smaller batch" in ended(folder).message
 
@@ -458,8 +458,8 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
 def test_an_absent_device_is_refused_with_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Invalid, match="no cuda device") as e:
-        worker.pick_device("cuda")
-    assert "cpu" in e.value.hint and worker.pick_device("cpu") == CPU
+        devices.pick_device("cuda")
+    assert "cpu" in e.value.hint and devices.pick_device("cpu") == CPU
 
 
 def test_another_rank_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
