@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -158,7 +158,7 @@ class Architecture:
     name: str
     title: str
     summary: str
-    factory: str  # "scratch:<function in core.ml.model>", "torchvision:<name>" or "timm:<name>"
+    factory: str  # "scratch:<class of core.ml.scratch>", "torchvision:<name>" or "timm:<name>"
     head: str  # module path of the last linear layer, replaced for the run's classes
     cam_layer: str  # module path Grad-CAM reads; "" where the network has no convolution
     input_size: int | None = None  # None: any; the dataset decides
@@ -171,6 +171,16 @@ class Architecture:
     source: str = ""  # paper or tutorial
     parameters: int | None = None  # with 1,000 classes; None: the pictures and classes decide
     any_shape: bool = False  # takes pictures that are not square
+    # Of networks for any size, which are Loupe's own:
+    largest: int = 64  # pixels: larger pictures are made this small, unless the run asks for more
+    tutorial: tuple[int, int] | None = None  # channels and side of the pictures it was first used with: its speed is measured on such
+    formula: Callable[[int, int, int], int] | None = None  # parameters for so many channels, so large a side and so many classes
+    sketch: tuple[tuple[Literal["planes", "dots", "bars", "arcs"], int], ...] = (("arcs", 9),)  # what stands between picture and answer
+
+    @property
+    def measurable(self) -> tuple[int, int] | None:
+        """Channels and side of the pictures on which its speed is measured; None where only a run's settings say what it is."""
+        return (3, self.input_size) if self.input_size else self.tutorial
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,14 @@ from torch import nn
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
-from core.ml import attribute, data, devices, download, features, infer, model, prepare, trainer, worker
+from core.ml import attribute, data, devices, download, features, infer, model, prepare, scratch, trainer, worker
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
+SCRATCH = [a.name for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
 
@@ -118,7 +119,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings.cache_clear()
     rows = squares(20)
     folders = {}
-    for name in ("linear", "convnet", "cnn3"):
+    for name in SCRATCH:
         folders[name] = make_run(rows, name, architecture=name, epochs=3, batch_size=8, image_size=16)
         worker.main(folders[name])
         assert ended(folders[name]).outcome == "succeeded", ended(folders[name])
@@ -152,11 +153,11 @@ def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(n
     assert learns == 2 if config.freeze else learns == len(list(net.parameters()))
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3"])
+@pytest.mark.parametrize("name", SCRATCH)
 @pytest.mark.parametrize("side", [8, 9, 28, 100, 200])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int, channels: int) -> None:
-    net = model.SCRATCH[name](channels, side, 4)
+    net = model.create(networks.ARCHITECTURES[name], 4, Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels))
     assert net(torch.rand(2, channels, side, side)).shape == (2, 4)
     assert sum(p.numel() for p in net.parameters()) < 20_000_000
 
@@ -357,14 +358,14 @@ def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Pa
 
 
 def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = model.Linear.forward
+    whole = scratch.Linear.forward
 
     def small_device(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 8 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("out of memory")
         return whole(self, x)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model.Linear, "forward", small_device)
+    monkeypatch.setattr(scratch.Linear, "forward", small_device)
     folder = make_run(squares(20), architecture="linear", epochs=2, batch_size=32)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and ended(folder).remedy == {"batch_size": 8}, ended(folder)
@@ -500,7 +501,7 @@ def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
 # Answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 def test_predicting_a_file_agrees_with_the_predictions_of_the_run(trained: dict[str, Path], name: str) -> None:
     folder = trained[name]
     table = pd.read_csv(runs.predictions_path(folder))
@@ -545,12 +546,12 @@ def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
 # Attribution --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:
     folder = trained[name]
     file = files_of(folder)[0]
-    if method in ("grad_cam", "guided_grad_cam") and name == "linear":
+    if method in ("grad_cam", "guided_grad_cam") and not networks.architecture(name).cam_layer:
         with pytest.raises(Invalid, match="needs a convolution"):
             attribute.attribute(str(folder), file, method, None)
         return
