@@ -85,7 +85,9 @@ assert params.augmented(config) and not params.augmented(params.run_config({{}})
 x = torch.full((2, 3, 20, 20), 128, dtype=torch.uint8)
 assert augment.Augment(config, how, 7, torch.device("cpu")).changed(x).std() > 20
 """
-    checked = subprocess.run([sys.executable, "-c", check], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True)
+    checked = subprocess.run(
+        [sys.executable, "-c", check], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True
+    )
     assert checked.returncode == 0, checked.stderr
 
     pictures = squares(tmp_path / "squares", 8)
