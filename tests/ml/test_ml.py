@@ -28,13 +28,14 @@ from torch import nn
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound, Stopped
-from core.ml import attribute, data, download, features, infer, model, worker
+from core.ml import attribute, data, devices, download, features, infer, model, prepare, scratch, trainer, worker
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
+SCRATCH = [a.name for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
 
@@ -118,7 +119,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings.cache_clear()
     rows = squares(20)
     folders = {}
-    for name in ("linear", "convnet", "cnn3"):
+    for name in SCRATCH:
         folders[name] = make_run(rows, name, architecture=name, epochs=3, batch_size=8, image_size=16)
         worker.main(folders[name])
         assert ended(folders[name]).outcome == "succeeded", ended(folders[name])
@@ -152,11 +153,11 @@ def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(n
     assert learns == 2 if config.freeze else learns == len(list(net.parameters()))
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3"])
+@pytest.mark.parametrize("name", SCRATCH)
 @pytest.mark.parametrize("side", [8, 9, 28, 100, 200])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int, channels: int) -> None:
-    net = model.SCRATCH[name](channels, side, 4)
+    net = model.create(networks.ARCHITECTURES[name], 4, Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels))
     assert net(torch.rand(2, channels, side, side)).shape == (2, 4)
     assert sum(p.numel() for p in net.parameters()) < 20_000_000
 
@@ -342,7 +343,7 @@ def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
 
 def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(squares(8), architecture="linear", epochs=3)
-    whole = worker.fit
+    whole = trainer.fit
 
     def broken(*args: Any) -> Iterator[Any]:
         for event in whole(*args):
@@ -350,21 +351,21 @@ def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Pa
             if isinstance(event, EpochEnd):
                 raise Invalid("The loss became NaN in epoch 2, step 1.")
 
-    monkeypatch.setattr(worker, "fit", broken)
+    monkeypatch.setattr(trainer, "fit", broken)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and "NaN" in ended(folder).message and ended(folder).best_epoch == 1
     assert runs.checkpoint(folder).exists() and len(list(runs.read_predictions(folder))) > 0
 
 
 def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = model.Linear.forward
+    whole = scratch.Linear.forward
 
     def small_device(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 8 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("out of memory")
         return whole(self, x)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model.Linear, "forward", small_device)
+    monkeypatch.setattr(scratch.Linear, "forward", small_device)
     folder = make_run(squares(20), architecture="linear", epochs=2, batch_size=32)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and ended(folder).remedy == {"batch_size": 8}, ended(folder)
@@ -384,10 +385,10 @@ def test_a_loss_that_is_no_number_offers_a_smaller_learning_rate(home: Path) -> 
 def test_progressive_resizing_trains_on_small_images_first_and_judges_at_full_size() -> None:
     how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
     cfg = params.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
-    assert worker.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
-    assert worker.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
-    assert worker.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
-    assert worker.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
+    assert prepare.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
+    assert prepare.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
+    assert prepare.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
+    assert prepare.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
 
 
 def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path, tmp_path: Path) -> None:
@@ -450,7 +451,7 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     folder = make_run(squares(4), architecture="linear")
-    monkeypatch.setattr(worker, "build", full)
+    monkeypatch.setattr(prepare, "build", full)
     worker.main(folder)
     assert "smaller batch" in ended(folder).message
 
@@ -458,8 +459,8 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
 def test_an_absent_device_is_refused_with_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Invalid, match="no cuda device") as e:
-        worker.pick_device("cuda")
-    assert "cpu" in e.value.hint and worker.pick_device("cpu") == CPU
+        devices.pick_device("cuda")
+    assert "cpu" in e.value.hint and devices.pick_device("cpu") == CPU
 
 
 def test_another_rank_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +501,7 @@ def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
 # Answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 def test_predicting_a_file_agrees_with_the_predictions_of_the_run(trained: dict[str, Path], name: str) -> None:
     folder = trained[name]
     table = pd.read_csv(runs.predictions_path(folder))
@@ -545,12 +546,12 @@ def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
 # Attribution --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:
     folder = trained[name]
     file = files_of(folder)[0]
-    if methods.METHODS[method].chooses_layer and name == "linear":
+    if methods.METHODS[method].chooses_layer and not networks.architecture(name).cam_layer:
         with pytest.raises(Invalid, match="needs a convolution"):
             attribute.attribute(str(folder), file, method, None)
         return
