@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Path:
     return copied(tmp_path / "tree")
 
 
-def tests_pass(tree: Path, many: int, chosen: str, *files: str) -> None:
+def passes(tree: Path, many: int, chosen: str, *files: str) -> None:
     """So many of the tests chosen by -k pass in the copy."""
     said = python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files, "-k", chosen)
     assert f"{many} passed" in said, said
@@ -96,7 +96,7 @@ def test_a_method_by_the_recipe_explains_a_picture(tree: Path, home: Path, squar
 def test_the_tests_of_all_methods_find_the_one_by_the_recipe_and_it_passes(tree: Path) -> None:
     follow("An attribution method", tree)
     chosen = "(rise] and not onnx) or records_have or calls_captum or files_of_methods or asks_the_network_nothing or answers_nan"
-    tests_pass(tree, 12, chosen, "tests/ml/test_attribute.py", "tests/test_architecture.py")
+    passes(tree, 12, chosen, "tests/ml/test_attribute.py", "tests/test_architecture.py")
 
 
 def test_a_format_by_the_recipe_leaves_and_comes_back(tree: Path, small: Dataset, tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_format_by_the_recipe_leaves_and_comes_back(tree: Path, small: Dataset
 
 def test_the_tests_of_all_formats_find_the_one_by_the_recipe_and_it_passes(tree: Path) -> None:
     follow("An export format", tree)
-    tests_pass(tree, 3, "(whole and tsv) or documentation_says", "tests/share/test_export.py", "tests/data/test_formats.py")
+    passes(tree, 3, "(whole and tsv) or documentation_says", "tests/share/test_export.py", "tests/data/test_formats.py")
 
 
 def test_a_page_by_the_recipe_opens_and_is_looked_at_by_the_tests_of_all_pages(tree: Path, small: Dataset) -> None:
     assert follow("A page", tree) == ["pages/counts.py", "pages/main.py"]
     assert python(tree, "-c", PAGE).splitlines()[-1] == "Counts 24"
-    tests_pass(tree, 3, "every_page and (navigation or counts) and not trained_run", "tests/pages/test_pages.py")
+    passes(tree, 3, "every_page and (navigation or counts) and not trained_run", "tests/pages/test_pages.py")
