@@ -1,7 +1,10 @@
 // Erase and ask again: a mask is painted over the picture as the network sees it, the server fills it and answers anew.
 // One question is under way at a time, and the next one carries the mask as it is by then: answers never overtake each other.
 
-const { el, icon, ICONS, say, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { ICONS, el, icon, mount, say } from "../common/dom.js";
+import { change, points } from "../common/numbers.js";
+import { radios } from "../common/radios.js";
+import { bits, box, stroke } from "./mask.js";
 
 const WAIT_MS = 80; // of strokes that one question carries
 const RETRY_MS = 2000;
@@ -19,9 +22,6 @@ const FILLS = [
   { name: "grey", title: "Grey", help: "The mean colour of the pictures the network learned from" },
   { name: "inpaint", title: "Painted in", help: "Continued smoothly from what lies around it" },
 ];
-const points = (p) => `${(100 * p).toFixed(1)} %`;
-const change = (d) => (Math.abs(d) < 0.0005 ? "±0.0" : `${d < 0 ? "−" : "+"}${(100 * Math.abs(d)).toFixed(1)}`);
-
 // What is painted on one picture, for one run.
 const paintings = new Map();
 
@@ -42,12 +42,6 @@ async function decoded(url) {
 }
 
 const sheet = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
-
-function bits(mask) {
-  const bytes = new Uint8Array(Math.ceil(mask.length / 8));
-  for (let i = 0; i < mask.length; i++) if (mask[i]) bytes[i >> 3] |= 128 >> (i & 7);
-  return bytes;
-}
 
 // The border between what is painted and what is not, as lines between pixels.
 function outline(mask, width, height) {
@@ -80,30 +74,10 @@ class View {
     this.last = null; // where the stroke has come to
     this.corner = null; // of the rectangle that is drawn
     this.looking = false; // the pointer or the keys are on the picture: then the outline is drawn
-    this.build(parent);
-    this.sized = new ResizeObserver(() => this.draw());
-    this.sized.observe(this.stage);
-  }
-
-  build(parent) {
-    const radios = (label, entries, choose) => {
-      const buttons = entries.map(({ name, title, help, path }) =>
-        el("button", { type: "button", class: "tool", role: "radio", "data-name": name, title: help, onclick: () => choose(name) }, ...(path ? [icon(path)] : []), title),
-      );
-      const set = el("div", { class: "set", role: "radiogroup", "aria-label": label }, ...buttons);
-      set.addEventListener("keydown", (event) => {
-        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        if (!step) return;
-        event.preventDefault();
-        const next = buttons[(buttons.findIndex((b) => b.getAttribute("aria-checked") === "true") + step + buttons.length) % buttons.length];
-        choose(next.dataset.name);
-        next.focus();
-      });
-      return set;
-    };
-    this.tools = radios("Tool", TOOLS, (name) => this.choose("tool", name));
-    this.fills = radios("Fill with", FILLS, (name) => this.choose("fill", name));
-    this.fills.prepend(el("span", { class: "word" }, "Fill"));
+    const entries = (of) => of.map(({ name, title, help, path }) => ({ name, title, props: { class: "tool", "data-name": name, title: help }, children: path ? [icon(path)] : [] }));
+    this.tools = radios({ class: "set", "aria-label": "Tool" }, entries(TOOLS), (name) => this.choose("tool", name));
+    this.fills = radios({ class: "set", "aria-label": "Fill with" }, entries(FILLS), (name) => this.choose("fill", name));
+    this.fills.node.prepend(el("span", { class: "word" }, "Fill"));
     this.size = el("input", { type: "range", class: "size", min: "3", max: "60", step: "1", value: String(100 * this.share), "aria-label": "Size of the brush, per cent of the picture's width" });
     this.size.addEventListener("input", () => this.resize(Number(this.size.value) / 100));
     const act = (name, title, path, work) => el("button", { type: "button", class: "tool", title, "aria-label": title, onclick: work }, icon(path), ...(name ? [name] : []));
@@ -128,11 +102,13 @@ class View {
     this.root = el(
       "div",
       { class: "erase" },
-      el("div", { class: "bar" }, this.tools, el("label", { class: "set" }, el("span", { class: "word" }, "Size"), this.size), this.fills, el("div", { class: "set" }, this.undoButton, this.redoButton, this.clearButton)),
+      el("div", { class: "bar" }, this.tools.node, el("label", { class: "set" }, el("span", { class: "word" }, "Size"), this.size), this.fills.node, el("div", { class: "set" }, this.undoButton, this.redoButton, this.clearButton)),
       el("div", { class: "body" }, el("div", {}, this.stage, this.facts), el("div", {}, this.headline, table, this.error, keys)),
     );
     parent.append(this.root);
     this.listen();
+    this.sized = new ResizeObserver(() => this.draw());
+    this.sized.observe(this.stage);
   }
 
   listen() {
@@ -324,32 +300,14 @@ class View {
     this.changed();
   }
 
-  // Discs along the way from one point to the other.
-  stamp([x0, y0], [x1, y1]) {
-    const { width, height, mask } = this.painting;
-    const radius = Math.max(0.5, (this.share * width) / 2);
-    const value = this.tool === "eraser" ? 0 : 1;
-    const steps = Math.max(1, Math.ceil((2 * Math.hypot(x1 - x0, y1 - y0)) / radius));
-    for (let i = 0; i <= steps; i++) {
-      const [x, y] = [x0 + ((x1 - x0) * i) / steps, y0 + ((y1 - y0) * i) / steps];
-      for (let v = Math.max(0, Math.floor(y - radius)); v < Math.min(height, y + radius); v++) {
-        const reach = radius ** 2 - (v + 0.5 - y) ** 2;
-        if (reach <= 0) continue;
-        const [from, to] = [Math.max(0, Math.round(x - Math.sqrt(reach))), Math.min(width, Math.max(Math.round(x + Math.sqrt(reach)), Math.floor(x) + 1))];
-        if (from < to) mask.fill(value, v * width + from, v * width + to);
-      }
-    }
+  stamp(from, to) {
+    stroke(this.painting, from, to, this.share, this.tool === "eraser" ? 0 : 1);
     this.changed();
   }
 
   box(at) {
-    const { width, height, mask } = this.painting;
-    const [left, right] = [this.corner[0], at[0]].sort((a, b) => a - b);
-    const [top, bottom] = [this.corner[1], at[1]].sort((a, b) => a - b);
-    mask.set(this.before);
-    for (let y = Math.max(0, Math.floor(top)); y < Math.min(height, Math.ceil(bottom)); y++) {
-      mask.fill(1, y * width + Math.max(0, Math.floor(left)), y * width + Math.min(width, Math.max(0, Math.ceil(right))));
-    }
+    this.painting.mask.set(this.before);
+    box(this.painting, this.corner, at);
     this.changed();
   }
 
@@ -373,12 +331,8 @@ class View {
   // The mask or the kind of fill is another one now.
   changed(ask = true) {
     const { mask, width, height, undos, redos, picture } = this.painting;
-    for (const [set, chosen] of [[this.tools, this.tool], [this.fills, this.fill]]) {
-      for (const button of set.querySelectorAll("button")) {
-        button.setAttribute("aria-checked", String(button.dataset.name === chosen));
-        button.tabIndex = button.dataset.name === chosen ? 0 : -1;
-      }
-    }
+    this.tools.mark(this.tool);
+    this.fills.mark(this.fill);
     this.stage.classList.toggle("square", this.tool === "rectangle");
     this.size.disabled = this.tool === "rectangle";
     this.undoButton.disabled = !undos.length;

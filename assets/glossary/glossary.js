@@ -1,8 +1,8 @@
 // The panel of terms: a list one can search, and the chosen term with its live drawing. It is a dialog of the browser over
 // the page: the page below is neither left nor run again, Esc closes it, and the focus goes back to where it was.
 
-import { el, icon, say, ICONS } from "/assets/common/shared.js";
-import { DRAWINGS } from "/assets/glossary/drawings.js";
+import { ICONS, el, icon, say } from "../common/dom.js";
+import { DRAWINGS } from "./drawings.js";
 
 const PLAY = "M5.5 3.5v9l7-4.5z";
 const NARROW = 720; // px: below it the list and the term take turns

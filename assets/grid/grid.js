@@ -1,13 +1,18 @@
 // Thumbnails one can select, label and flag. Streamlit tells us the images; what a person does goes to the server's own
 // route through the dataset's outbox, and what others do comes back the same way.
 
-const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { dot, paintDot } from "../common/colours.js";
+import { ICONS, el, icon, mount, remembered, say } from "../common/dom.js";
+import { Hold } from "../common/gestures.js";
+import { COMMAND, digitKey, mac, spoken } from "../common/keys.js";
+import { count, number, percent } from "../common/numbers.js";
+import { Reporter } from "../common/outbox.js";
+import { outboxOf } from "../common/outboxes.js";
+import { KeysSheet } from "../common/sheet.js";
 
 const SAID_MS = 5000;
-const HOLD_MS = 450;
 const DRAG_PX = 5;
 const EDGE_PX = 48; // a drag so near the window's lower edge scrolls
-const COMMAND = mac ? "⌘ " : "Ctrl ";
 const CAPTIONS = { name: "Caption: name", label: "Caption: label", prediction: "Caption: answer", none: "No caption" };
 
 let lastUsed = null;
@@ -22,8 +27,8 @@ document.addEventListener("keydown", (event) => {
 
 // "3 labelled cat"
 function described(field, n, value) {
-  if (field === "flagged") return `${n.toLocaleString("en")} ${value ? "flagged" : "unflagged"}`;
-  return value === null ? count(n, "label removed", "labels removed") : `${n.toLocaleString("en")} labelled ${value}`;
+  if (field === "flagged") return `${number(n)} ${value ? "flagged" : "unflagged"}`;
+  return value === null ? count(n, "label removed", "labels removed") : `${number(n)} labelled ${value}`;
 }
 
 class View {
@@ -43,9 +48,9 @@ class View {
     this.band = el("div", { class: "band", "aria-hidden": "true" });
     this.bar = el("div", { class: "bar", role: "group", "aria-label": "Label the selected images", hidden: true });
     this.alert = el("div", { class: "alert", role: "alert", hidden: true });
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.focusCell());
     this.zoom = new Zoom(this);
-    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.zoom.dialog, this.sheet);
+    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.zoom.dialog, this.sheet.dialog);
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.root.addEventListener("focusin", () => (lastUsed = this));
@@ -54,13 +59,9 @@ class View {
       const cell = event.target.closest(".cell");
       if (cell && this.editable && !event.target.closest(".open")) this.open(cell.dataset.id);
     });
-    this.grid.addEventListener("pointerdown", (event) => (event.pointerType === "touch" ? this.onHold(event) : this.onDrag(event)));
-    for (const end of ["pointerup", "pointercancel", "pointerleave", "scroll"]) {
-      this.grid.addEventListener(end, () => clearTimeout(this.hold));
-    }
-    this.grid.addEventListener("contextmenu", (event) => this.held && event.preventDefault());
-    this.sheet.addEventListener("click", (event) => event.target === this.sheet && this.sheet.close());
-    this.sheet.addEventListener("close", () => this.focusCell());
+    this.hold = new Hold(this.grid, (event) => this.onHold(event));
+    this.grid.addEventListener("pointerdown", (event) => event.pointerType !== "touch" && this.onDrag(event));
+    this.reporter = new Reporter(() => this.fire("changed", ++this.counter));
   }
 
   update({ data, setTriggerValue }) {
@@ -68,7 +69,7 @@ class View {
     this.data = data;
     this.editable = Boolean(data.post_url && data.classes.length);
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
-    const box = Outbox.of(data.dataset_id);
+    const box = outboxOf(data.dataset_id);
     if (this.box !== box) this.box?.leave(this);
     this.box = box;
     box.learn(data.items);
@@ -147,9 +148,9 @@ class View {
     const open = el("button", { class: "open", type: "button", tabindex: "-1", title: "Open (Enter)", "aria-label": `Open ${item.name || item.id}` }, icon(ICONS.open));
     const flag = el("span", { class: "flag", title: "Flagged (f)", hidden: true }, icon(ICONS.flag));
     const chip = el("span", { class: "prediction", hidden: true });
-    const dot = el("span", { class: "dot" });
+    const mark = dot(null);
     const text = el("span", { class: "text" });
-    const badge = el("span", { class: "badge", hidden: true }, dot, text);
+    const badge = el("span", { class: "badge", hidden: true }, mark, text);
     const split = el("span", { class: "split" });
     const sub = el("span", { class: "sub" });
     const cell = el(
@@ -159,7 +160,7 @@ class View {
       el("div", { class: "foot" }, badge, split),
       sub,
     );
-    const parts = { cell, image, flag, chip, dot, text, badge, split, sub };
+    const parts = { cell, image, flag, chip, dot: mark, text, badge, split, sub, color: "", name: "", role: "" };
     this.cells.set(item.id, parts);
     return parts;
   }
@@ -171,7 +172,7 @@ class View {
     const n = this.selected.size;
     const all = n > 0 && n === this.order.length;
     const able = (button, yes) => button.setAttribute("aria-disabled", String(!yes));
-    say(this.parts.count, n ? `${n.toLocaleString("en")} selected` : "None selected");
+    say(this.parts.count, n ? `${number(n)} selected` : "None selected");
     for (const button of this.bar.querySelectorAll(".class, .remove")) able(button, n);
     if (this.parts.more) this.parts.more.disabled = !n;
     able(this.parts.undo, this.box.undos.length);
@@ -209,8 +210,8 @@ class View {
     p.badge.hidden = !label;
     say(p.text, label ?? "");
     p.badge.title = label ?? "";
-    const color = this.color(label);
-    if (p.color !== color) p.dot.style.setProperty("--dot", (p.color = color));
+    const color = this.colors.get(label ?? "") ?? "";
+    if (p.color !== color) paintDot(p.dot, (p.color = color) || null);
     p.badge.classList.toggle("pending", pending);
     p.flag.hidden = !flagged;
     const named = !pending && by;
@@ -238,10 +239,6 @@ class View {
     if (this.editable) p.cell.setAttribute("aria-selected", String(this.selected.has(id)));
     else p.cell.removeAttribute("aria-selected");
     p.cell.tabIndex = index === this.current ? 0 : -1;
-  }
-
-  color(label) {
-    return this.colors.get(label) ?? "var(--st-gray-color)";
   }
 
   // The bar ------------------------------------------------------------------------------------
@@ -300,17 +297,15 @@ class View {
   classButtons() {
     const classes = this.data.classes;
     const few = classes.length > 12 ? classes.slice(0, 9) : classes;
-    const nodes = few.map(({ name, color, key = "" }) => {
-      const dot = el("span", { class: "dot" });
-      dot.style.setProperty("--dot", color ?? "var(--st-gray-color)");
-      return el(
+    const nodes = few.map(({ name, color, key = "" }) =>
+      el(
         "button",
-        { type: "button", class: "class", title: `Label “${name}”${key && ` (${key})`}`, "aria-keyshortcuts": key && key.replace("⇧", "Shift+"), onclick: (e) => this.press(e, () => this.assign(name)) },
-        dot,
+        { type: "button", class: "class", title: `Label “${name}”${key && ` (${key})`}`, "aria-keyshortcuts": spoken(key), onclick: (e) => this.press(e, () => this.assign(name)) },
+        dot(color),
         el("span", { class: "text" }, name),
         ...(key ? [el("kbd", { "aria-hidden": "true" }, key)] : []),
-      );
-    });
+      ),
+    );
     const rest = classes.slice(few.length);
     if (!rest.length) return nodes;
     const options = rest.map((c, i) => el("option", { value: String(i) }, `${c.name}${c.key && `  (${c.key})`}`));
@@ -389,15 +384,7 @@ class View {
       ["Mouse", `drag a rectangle to select; ${mac ? "⌘" : "Ctrl"} adds`],
       ["Touch", "tap selects, hold selects up to here"],
     ];
-    const rows = this.editable ? [...labels, ...moves] : moves;
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(
-      el("h2", {}, "Keys"),
-      el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])),
-      close,
-    );
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(this.editable ? [...labels, ...moves] : moves);
   }
 
   // What a person does -------------------------------------------------------------------------
@@ -459,12 +446,7 @@ class View {
   }
 
   changed(wait) {
-    if (wait > 1000 && this.changing) return;
-    clearTimeout(this.changing);
-    this.changing = setTimeout(() => {
-      this.changing = null;
-      this.fire("changed", ++this.counter);
-    }, wait);
+    this.reporter.tell(wait);
   }
 
   focusCell() {
@@ -516,8 +498,8 @@ class View {
     const id = cell.dataset.id;
     const index = this.order.indexOf(id);
     this.current = index;
-    if (this.held) {
-      this.held = false;
+    if (this.hold.taken()) {
+      // selected while it was held
     } else if (event.target.closest(".open") || !this.editable) {
       this.open(id);
     } else if (event.shiftKey) {
@@ -534,23 +516,19 @@ class View {
   }
 
   onHold(event) {
-    clearTimeout(this.hold);
-    this.held = false;
-    const cell = event.target.closest(".cell");
-    if (!cell || !this.editable) return;
-    this.hold = setTimeout(() => {
-      this.held = true;
-      this.current = this.order.indexOf(cell.dataset.id);
+    const cell = cellOf(event);
+    if (!cell || !this.editable) return null;
+    return () => {
+      this.current = this.order.indexOf(cell.dataset.id ?? "");
       this.range(this.current, true);
       this.gathering = true;
       this.paint();
-    }, HOLD_MS);
+    };
   }
 
   // A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
   // so its first corner stays where it was put while the page scrolls under the pointer.
   onDrag(event) {
-    this.held = false;
     if (!this.editable || event.button !== 0 || event.shiftKey || event.target.closest("button")) return;
     const base = event.ctrlKey || event.metaKey ? new Set(this.selected) : new Set();
     const place = ({ clientX, clientY }) => {
@@ -702,9 +680,9 @@ class View {
     }
     if (key === "f") return this.toggleFlag(), true;
     if (key === "Backspace" || key === "Delete") return this.assign(null), true;
-    const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+    const digit = digitKey(event);
     if (!digit) return false;
-    const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
+    const chosen = this.data.classes.find((c) => c.key === digit);
     if (chosen) this.assign(chosen.name);
     return true;
   }
@@ -722,11 +700,11 @@ class View {
 
   end() {
     this.box?.leave(this);
-    clearTimeout(this.changing);
+    this.reporter.stop();
+    this.hold.stop();
     clearTimeout(this.prefetching);
     clearTimeout(this.saying);
-    clearTimeout(this.hold);
-    if (this.sheet.open) this.sheet.close();
+    this.sheet.close();
     if (this.zoom.open) this.zoom.dialog.close();
     if (lastUsed === this) lastUsed = null;
     this.root.remove(); // the place may be filled again
@@ -741,7 +719,7 @@ class Zoom {
     this.plate = el("div", { class: "plate" }, this.image);
     this.image.addEventListener("load", () => this.loaded());
     this.name = el("span", { class: "name" });
-    this.dot = el("span", { class: "dot" });
+    this.dot = dot(null);
     this.label = el("span", { class: "text" });
     this.flag = el("span", { class: "mark", hidden: true }, icon(ICONS.flag), "flagged");
     this.by = el("span", { class: "by" });
@@ -804,7 +782,7 @@ class Zoom {
   paint() {
     const view = this.view;
     const { label, flagged, pending, by } = view.box.state(view.currentId);
-    this.dot.style.setProperty("--dot", view.color(label));
+    paintDot(this.dot, view.colors.get(label ?? ""));
     say(this.label, label ?? "no label");
     this.label.classList.toggle("pending", pending);
     this.flag.hidden = !flagged;

@@ -2,7 +2,13 @@
 // for 100,000, where a call of the canvas for each would take ten times as long. What follows the pointer lies on a
 // second canvas above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { clusterColor, css, dot, packed, paintDot, rgb, unpacked } from "../common/colours.js";
+import { ICONS, el, mount, remembered, say, tool } from "../common/dom.js";
+import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
+import { count, number } from "../common/numbers.js";
+import { KeysSheet } from "../common/sheet.js";
+import { disc, mixed, stamp } from "./pixels.js";
+import { Points, SIDE } from "./points.js";
 
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
@@ -11,135 +17,13 @@ const MOST_MAPS = 4;
 const AT_ONCE = 4; // requests
 const WANT_MS = 120; // a map that is being moved asks for no pictures at every step
 const MAX_ZOOM = 80;
-const SIDE = 4096; // of the square the points lie in
-const CELL = 32; // of the grid that finds the point under the pointer
-const CELLS = SIDE / CELL;
 const CLICK_PX = 4;
 const DOUBLE_MS = 280; // a click waits so long: a second one opens the image and leaves the selection alone
 const SHAPES = {
   lasso: "M8 2.5c3.3 0 5.5 1.6 5.5 3.7S11.3 10 8 10 2.5 8.4 2.5 6.2 4.7 2.5 8 2.5zM4.8 9.2c-1.2.8-.8 2.2.5 2.2 1.4 0 1.6 1.3.5 2.3",
   hand: "M8 2v12M2 8h12M6.2 3.8L8 2l1.8 1.8M6.2 12.2L8 14l1.8-1.8M3.8 6.2L2 8l1.8 1.8M12.2 6.2L14 8l-1.8 1.8",
-  out: "M3.5 8h9",
-  in: "M3.5 8h9M8 3.5v9",
-  fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
 };
 const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", split: "Split", answer: "Answer" };
-
-// Colours are numbers as they lie in the buffer, alpha, blue, green, red ----------------------------
-
-const sample = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-
-function packed(color) {
-  sample.fillStyle = color;
-  sample.fillRect(0, 0, 1, 1);
-  const [r, g, b] = sample.getImageData(0, 0, 1, 1).data;
-  return 0xff000000 | (b << 16) | (g << 8) | r;
-}
-
-// 256 is all front. Whole numbers of 32 bits throughout: with others a crowded map takes twice as long.
-function mixed(front, back, share) {
-  const rest = 256 - share;
-  const sides = ((Math.imul(front & 0xff00ff, share) + Math.imul(back & 0xff00ff, rest)) >>> 8) & 0xff00ff;
-  const middle = ((Math.imul(front & 0x00ff00, share) + Math.imul(back & 0x00ff00, rest)) >>> 8) & 0x00ff00;
-  return 0xff000000 | sides | middle;
-}
-
-const css = (color) => `rgb(${color & 255}, ${(color >> 8) & 255}, ${(color >> 16) & 255})`;
-
-// Hues by the golden angle: neighbours in number are far apart in colour, and cluster 3 is always the same.
-const clusterColor = (i) => `oklch(${[0.63, 0.7, 0.56][i % 3]} 0.14 ${((i * 137.508 + 25) % 360).toFixed(1)})`;
-
-// A disc as offsets into a buffer so many pixels wide, and how much of each pixel it covers.
-function disc(radius, stride) {
-  const full = [];
-  const edge = [];
-  const covers = [];
-  const reach = Math.ceil(radius + 0.5);
-  for (let y = -reach; y <= reach; y++) {
-    for (let x = -reach; x <= reach; x++) {
-      const cover = Math.round(256 * Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y))));
-      if (cover === 256) full.push(y * stride + x);
-      else if (cover > 8) edge.push(y * stride + x), covers.push(cover);
-    }
-  }
-  return { full: Int32Array.from(full), edge: Int32Array.from(edge), covers: Int32Array.from(covers) };
-}
-
-function stamp(buffer, at, { full, edge, covers }, color) {
-  for (let i = 0; i < full.length; i++) buffer[at + full[i]] = color;
-  for (let i = 0; i < edge.length; i++) buffer[at + edge[i]] = mixed(color, buffer[at + edge[i]], covers[i]);
-}
-
-// The points -------------------------------------------------------------------------------------
-
-class Points {
-  constructor(answer) {
-    this.ids = answer.ids;
-    this.n = answer.ids.length;
-    this.x = Uint16Array.from(answer.x);
-    this.y = Uint16Array.from(answer.y);
-    this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits, answer: answer.answers ?? [] };
-    this.code = { label: answer.label, predicted: answer.predicted, split: answer.split, answer: answer.answer ?? [] };
-    // Shuffled, the same each time: in the order of a list the last class would cover the others.
-    this.order = Uint32Array.from({ length: this.n }, (_, i) => i);
-    let seed = 1;
-    for (let i = this.n - 1; i > 0; i--) {
-      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-      const j = seed % (i + 1);
-      [this.order[i], this.order[j]] = [this.order[j], this.order[i]];
-    }
-    let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
-    this.starts = new Uint32Array(CELLS * CELLS + 1);
-    for (let i = 0; i < this.n; i++) {
-      this.starts[this.cell(this.x[i], this.y[i]) + 1] += 1;
-      left = Math.min(left, this.x[i]);
-      right = Math.max(right, this.x[i]);
-      top = Math.min(top, this.y[i]);
-      bottom = Math.max(bottom, this.y[i]);
-    }
-    this.box = this.n ? { left, top, right, bottom } : { left: 0, top: 0, right: SIDE, bottom: SIDE };
-    for (let c = 0; c < CELLS * CELLS; c++) this.starts[c + 1] += this.starts[c];
-    const next = this.starts.slice();
-    this.inside = new Uint32Array(this.n);
-    for (let i = 0; i < this.n; i++) this.inside[next[this.cell(this.x[i], this.y[i])]++] = i;
-  }
-
-  cell(x, y) {
-    return (y >> 5) * CELLS + (x >> 5); // 32 units
-  }
-
-  nearest(x, y, reach) {
-    const range = (v) => [Math.max(0, Math.floor((v - reach) / CELL)), Math.min(CELLS - 1, Math.floor((v + reach) / CELL))];
-    const [x0, x1] = range(x);
-    const [y0, y1] = range(y);
-    let best = -1;
-    let least = reach * reach;
-    for (let row = y0; row <= y1; row++) {
-      for (let at = this.starts[row * CELLS + x0]; at < this.starts[row * CELLS + x1 + 1]; at++) {
-        const i = this.inside[at];
-        const far = (this.x[i] - x) ** 2 + (this.y[i] - y) ** 2;
-        if (far <= least) [best, least] = [i, far];
-      }
-    }
-    return best;
-  }
-
-  within(path) {
-    const [xs, ys] = [path.map((p) => p[0]), path.map((p) => p[1])];
-    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    const found = [];
-    for (let i = 0; i < this.n; i++) {
-      const [x, y] = [this.x[i], this.y[i]];
-      if (x < left || x > right || y < top || y > bottom) continue;
-      let inside = false;
-      for (let a = 0, b = path.length - 1; a < path.length; b = a++) {
-        if (ys[a] > y !== ys[b] > y && x < ((xs[b] - xs[a]) * (y - ys[a])) / (ys[b] - ys[a]) + xs[a]) inside = !inside;
-      }
-      if (inside) found.push(i);
-    }
-    return found;
-  }
-}
 
 // Names and pictures of single points, a few at a time; what nobody wants any more is not fetched to its end.
 class Thumbs {
@@ -196,42 +80,34 @@ const kept = new Map(); // points, zoom and selection outlive a rerun and a walk
 
 class View {
   constructor(parent) {
-    this.pointers = new Map();
     this.gesture = null;
     this.hovered = -1;
     this.entries = [];
     this.inView = [];
     this.thumbs = new Thumbs(() => this.schedule());
     this.tool = remembered("map.tool") === "hand" ? "hand" : "lasso";
-    this.build(parent);
-    this.observer = new ResizeObserver(() => this.schedule());
-    this.observer.observe(this.stage);
-  }
-
-  build(parent) {
-    const tool = (name, label, key, act, text) =>
-      el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(SHAPES[name] ?? ICONS[name]), ...(text ? [el("span", { class: "text" }, text)] : []));
     this.tools = {
-      lasso: tool("lasso", "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
-      hand: tool("hand", "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
+      lasso: tool(SHAPES.lasso, "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
+      hand: tool(SHAPES.hand, "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
     };
     this.zoomed = el("span", { class: "zoom" });
     this.counted = el("span", { class: "count", role: "status" });
-    this.clearing = tool("remove", "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
+    this.clearing = tool(ICONS.remove, "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
     this.base = el("canvas", { class: "base", "aria-hidden": "true" });
     this.top = el("canvas", { class: "top", role: "img", tabindex: "0" });
     this.image = el("img", { alt: "", draggable: "false" });
     this.what = el("span", { class: "text" });
-    this.whatDot = el("span", { class: "dot" });
+    this.whatDot = dot(null);
     this.name = el("div", { class: "name" });
     this.card = el("div", { class: "card", hidden: true }, el("div", { class: "picture" }, this.image), el("div", { class: "what" }, this.whatDot, this.what), this.name);
-    this.tip = el("div", { class: "tip", hidden: true }, "Click into the map, or hold Ctrl, to zoom with the wheel");
+    this.tip = new Tip(el("div", { class: "tip" }, "Click into the map, or hold Ctrl, to zoom with the wheel"));
+    this.pointers = new Pointers(this.top);
     this.empty = el("div", { class: "empty", role: "status", hidden: true });
-    this.stage = el("div", { class: "stage" }, this.base, this.top, this.tip, this.card, this.empty);
+    this.stage = el("div", { class: "stage" }, this.base, this.top, this.tip.node, this.card, this.empty);
     this.title = el("div", { class: "title" });
     this.list = el("div", { class: "entries" });
     this.note = el("p", { class: "note" });
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.top.focus({ preventScroll: true }));
     this.root = el(
       "div",
       { class: "map" },
@@ -241,17 +117,17 @@ class View {
         this.tools.lasso,
         this.tools.hand,
         el("span", { class: "rule" }),
-        tool("out", "Zoom out", "−", () => this.zoom(1 / 1.5)),
+        tool(ICONS.out, "Zoom out", "−", () => this.zoom(1 / 1.5)),
         this.zoomed,
-        tool("in", "Zoom in", "+", () => this.zoom(1.5)),
-        tool("fit", "Show all", "0", () => this.fit(), "Fit"),
+        tool(ICONS.in, "Zoom in", "+", () => this.zoom(1.5)),
+        tool(ICONS.fit, "Show all", "0", () => this.fit(), "Fit"),
         el("span", { class: "rule" }),
-        tool("keys", "Show the keys", "?", () => this.showKeys()),
+        tool(ICONS.keys, "Show the keys", "?", () => this.showKeys()),
         el("div", { class: "state" }, this.counted, this.clearing),
       ),
       el("div", { class: "body" }, this.stage, el("div", { class: "legend", role: "group" }, this.title, this.list)),
       this.note,
-      this.sheet,
+      this.sheet.dialog,
     );
     parent.append(this.root);
     this.use(this.tool);
@@ -268,8 +144,8 @@ class View {
     on(this.root, "keydown", (event) => this.onKey(event));
     on(this.root, "keyup", (event) => event.key === " " && this.space(false));
     on(this.stage, "transitionend", () => this.recolour());
-    on(this.sheet, "click", (event) => event.target === this.sheet && this.sheet.close());
-    on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.stage);
   }
 
   update({ data, setTriggerValue, setStateValue }) {
@@ -334,9 +210,9 @@ class View {
   // The entries of the legend, and for each point which of them it belongs to.
   recolour() {
     const style = getComputedStyle(this.stage);
-    this.paper = packed(style.backgroundColor);
-    this.ink = packed(style.color);
-    this.accent = packed(style.getPropertyValue("--st-primary-color") || style.color);
+    this.paper = packed(rgb(style.backgroundColor));
+    this.ink = packed(rgb(style.color));
+    this.accent = rgb(style.getPropertyValue("--st-primary-color") || style.color);
     const { points } = this.map;
     if (!points) return this.schedule();
     const { colour } = this.data;
@@ -353,7 +229,7 @@ class View {
     const rank = new Map(this.data.classes.map((c, i) => [c.name, i]));
     const counts = new Array(names.length + 1).fill(0);
     for (let i = 0; i < points.n; i++) counts[code[i] < 0 ? names.length : code[i]] += 1;
-    this.entries = names.map((name, i) => ({ at: i, name, color: packed(color(name, i)), n: counts[i] }));
+    this.entries = names.map((name, i) => ({ at: i, name, color: packed(rgb(color(name, i))), n: counts[i] }));
     if (colour === "label" || colour === "predicted") this.entries.sort((a, b) => (rank.get(a.name) ?? 1e6) - (rank.get(b.name) ?? 1e6));
     this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), none: true, n: counts[names.length] });
     const place = new Uint16Array(names.length + 1);
@@ -398,13 +274,11 @@ class View {
     this.title.replaceChildren(el("span", {}, TITLES[this.data.colour]), el("span", {}, "n"));
     this.list.parentNode.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
     const buttons = shown.map((entry) => {
-      const dot = el("span", { class: "dot" });
-      dot.style.setProperty("--dot", css(entry.color));
       entry.number = el("span", { class: "n" });
       return (entry.button = el(
         "button",
         { type: "button", class: "entry", title: `Select ${entry.name}. Shift adds, Alt takes away`, onclick: (event) => this.pickEntry(this.entries.findIndex((e) => e.at === entry.at), event) },
-        dot,
+        dot(css(unpacked(entry.color))),
         el("span", { class: "text" }, entry.name),
         entry.number,
       ));
@@ -477,8 +351,8 @@ class View {
   paintState() {
     const { points, size, cut, chosen } = this.map;
     if (!points) return;
-    const all = points.n.toLocaleString("en");
-    say(this.counted, `${size.toLocaleString("en")} of ${all} selected${cut ? ": the most at once, those nearest to the middle" : ""}`);
+    const all = number(points.n);
+    say(this.counted, `${number(size)} of ${all} selected${cut ? ": the most at once, those nearest to the middle" : ""}`);
     this.counted.classList.toggle("cut", cut);
     this.clearing.setAttribute("aria-disabled", String(!size));
     const counts = new Array(this.entries.length).fill(0);
@@ -487,13 +361,13 @@ class View {
       const index = this.entries.findIndex((e) => e.at === at);
       const entry = this.entries[index];
       if (!entry) continue;
-      const [mine, all] = [counts[index], entry.n.toLocaleString("en")];
-      number.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, mine.toLocaleString("en")), ` of ${all}`] : [all]));
+      const [mine, all] = [counts[index], number(entry.n)];
+      number.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, number(mine)), ` of ${all}`] : [all]));
       button.setAttribute("aria-pressed", String(size > 0 && counts[index] === entry.n));
     }
-    const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${e.n.toLocaleString("en")}`);
+    const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${number(e.n)}`);
     const more = parts.length > 20 ? `, and ${parts.length - 20} more` : "";
-    this.top.setAttribute("aria-label", `Map of ${count(points.n, "image", "images")} by ${TITLES[this.data.colour].toLowerCase()}. ${parts.slice(0, 20).join(", ")}${more}. ${size.toLocaleString("en")} selected.`);
+    this.top.setAttribute("aria-label", `Map of ${count(points.n, "image", "images")} by ${TITLES[this.data.colour].toLowerCase()}. ${parts.slice(0, 20).join(", ")}${more}. ${number(size)} selected.`);
   }
 
   // Where things are ---------------------------------------------------------------------------
@@ -615,8 +489,8 @@ class View {
     brush.textBaseline = "middle";
     brush.lineJoin = "round";
     brush.lineWidth = 4;
-    brush.strokeStyle = css(this.paper);
-    brush.fillStyle = css(this.ink);
+    brush.strokeStyle = css(unpacked(this.paper));
+    brush.fillStyle = css(unpacked(this.ink));
     const above = radius / density + 9;
     for (const centre of this.centres ?? []) {
       const [x, y] = at(centre.x, centre.y);
@@ -638,11 +512,11 @@ class View {
       const faint = size && !chosen[i];
       const edge = size && !faint ? 3 : 2;
       const entry = this.entries[this.entry[i]];
-      brush.fillStyle = css(this.paper);
+      brush.fillStyle = css(unpacked(this.paper));
       brush.fillRect(x - w / 2 - edge - 1, y - h / 2 - edge - 1, w + 2 * edge + 2, h + 2 * edge + 2);
-      brush.fillStyle = css(faint ? entry.dim : entry.color);
+      brush.fillStyle = css(unpacked(faint ? entry.dim : entry.color));
       brush.fillRect(x - w / 2 - edge, y - h / 2 - edge, w + 2 * edge, h + 2 * edge);
-      brush.fillStyle = css(this.paper);
+      brush.fillStyle = css(unpacked(this.paper));
       brush.fillRect(x - w / 2, y - h / 2, w, h);
       brush.globalAlpha = faint ? 0.35 : 1;
       brush.imageSmoothingEnabled = image.naturalWidth > 64;
@@ -670,7 +544,7 @@ class View {
     if (this.gesture?.kind === "lasso" && this.gesture.moved) {
       brush.beginPath();
       for (const point of this.gesture.path) brush.lineTo(...at(point));
-      brush.fillStyle = css(this.accent).replace(")", ", 0.12)").replace("rgb", "rgba");
+      brush.fillStyle = css(this.accent, 0.12);
       brush.fill();
       brush.lineWidth = 1.5;
       brush.strokeStyle = css(this.accent);
@@ -685,7 +559,7 @@ class View {
     if (this.hovered >= 0 && this.map.points) {
       const [x, y] = at([this.map.points.x[this.hovered], this.map.points.y[this.hovered]]);
       brush.lineWidth = 2;
-      brush.strokeStyle = css(this.ink);
+      brush.strokeStyle = css(unpacked(this.ink));
       const half = this.shown / 2 + 5;
       brush.beginPath();
       if (this.shown && this.thumbs.found.get(this.map.points.ids[this.hovered])?.image) brush.rect(x - half, y - half, 2 * half, 2 * half);
@@ -715,11 +589,6 @@ class View {
     this.root.classList.toggle("over", this.hovered >= 0 && !hand && !this.gesture);
   }
 
-  at(event) {
-    const box = this.top.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
   under([px, py]) {
     if (!this.map?.points) return -1;
     const { scale } = this.frame();
@@ -729,34 +598,28 @@ class View {
   onDown(event) {
     if (!this.map?.points || event.button === 2) return;
     this.top.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, this.at(event));
+    this.pointers.set(event);
     const hand = event.button === 1 || this.spaced || this.tool === "hand";
     if (this.pointers.size > 1) this.gesture = { kind: "pinch", moved: true };
-    else this.gesture = { kind: hand ? "pan" : "lasso", moved: false, from: this.at(event), path: [this.toMap(...this.at(event))] };
-    this.tip.hidden = true;
+    else this.gesture = { kind: hand ? "pan" : "lasso", moved: false, from: this.pointers.at(event), path: [this.toMap(...this.pointers.at(event))] };
+    this.tip.hide();
     this.paintCursor();
   }
 
   onMove(event) {
     if (!this.map?.points) return;
-    const now = this.at(event);
-    const last = this.pointers.get(event.pointerId);
+    const now = this.pointers.at(event);
+    const last = this.pointers.last(event);
     if (!last || !this.gesture) {
       if (event.pointerType !== "touch") this.hover(this.under(now), now);
       return;
     }
     const gesture = this.gesture;
     if (gesture.kind === "pinch") {
-      const spread = () => {
-        const [a, b] = [...this.pointers.values()];
-        return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
-      };
       if (this.pointers.size < 2) return;
-      const [wide, x, y] = spread();
-      this.pointers.set(event.pointerId, now);
-      const [wider, toX, toY] = spread();
-      this.pan(toX - x, toY - y);
-      this.zoom(wider / Math.max(1, wide), toX, toY);
+      const { dx, dy, by, x, y } = this.pointers.pinch(event);
+      this.pan(dx, dy);
+      this.zoom(by, x, y);
       return;
     }
     if (!gesture.moved && Math.hypot(now[0] - gesture.from[0], now[1] - gesture.from[1]) < CLICK_PX) return;
@@ -769,12 +632,12 @@ class View {
       gesture.path.push(this.toMap(...now));
       this.scheduleTop();
     }
-    this.pointers.set(event.pointerId, now);
+    this.pointers.set(event);
   }
 
   onUp(event) {
     const { gesture } = this;
-    this.pointers.delete(event.pointerId);
+    this.pointers.delete(event);
     if (gesture?.kind === "pinch" && this.pointers.size) return; // the finger that stays does not draw
     this.gesture = null;
     this.paintCursor();
@@ -788,7 +651,7 @@ class View {
     if (event.timeStamp - (this.clicked ?? -1e4) < DOUBLE_MS && this.waiting) return; // the second of two
     this.clicked = event.timeStamp;
     this.before = { list: this.chosen(), waiting: this.waiting };
-    const i = this.under(this.at(event));
+    const i = this.under(this.pointers.at(event));
     if (i < 0) {
       if (!event.shiftKey && !event.altKey) this.pick([], {});
       return;
@@ -799,7 +662,7 @@ class View {
   }
 
   onDouble(event) {
-    const i = this.under(this.at(event));
+    const i = this.under(this.pointers.at(event));
     if (i < 0) return;
     if (this.waiting && this.before && !this.before.waiting) {
       clearTimeout(this.sending);
@@ -812,15 +675,11 @@ class View {
   onWheel(event) {
     if (!this.map?.points) return;
     if (!event.ctrlKey && !event.metaKey && !this.root.matches(":focus-within")) {
-      this.tip.hidden = false; // the page scrolls
-      clearTimeout(this.tipping);
-      this.tipping = setTimeout(() => (this.tip.hidden = true), 1800);
-      return;
+      return this.tip.show(); // the page scrolls
     }
     event.preventDefault();
-    this.tip.hidden = true;
-    const lines = event.deltaMode === 1 ? 16 : 1;
-    this.zoom(Math.exp(Math.max(-240, Math.min(240, -event.deltaY * lines)) * (event.ctrlKey ? 0.006 : 0.002)), ...this.at(event));
+    this.tip.hide();
+    this.zoom(wheelFactor(event), ...this.pointers.at(event));
   }
 
   hover(i, now) {
@@ -853,7 +712,7 @@ class View {
     }
     const entry = this.entries[this.entry[this.hovered]];
     say(this.what, entry.name);
-    this.whatDot.style.setProperty("--dot", css(entry.color));
+    paintDot(this.whatDot, css(unpacked(entry.color)));
     say(this.name, thumb?.name ?? "");
     const [px, py] = this.pointed;
     const [w, h] = [this.card.offsetWidth, this.card.offsetHeight];
@@ -926,10 +785,7 @@ class View {
       ["l, h", "lasso, hand"],
       ["Touch", "one finger draws, two move and zoom"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
   end() {
@@ -939,8 +795,8 @@ class View {
     cancelAnimationFrame(this.next);
     clearTimeout(this.wanting);
     clearTimeout(this.dwelling);
-    clearTimeout(this.tipping);
-    if (this.sheet.open) this.sheet.close();
+    this.tip.hide();
+    this.sheet.close();
     this.root.remove(); // the place may be filled again
   }
 }

@@ -2,7 +2,8 @@
 // colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
 // work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-const { el, icon, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { el, icon, mount } from "../common/dom.js";
+import { radios } from "../common/radios.js";
 
 const RED = [214, 39, 40];
 const BLUE = [31, 93, 200];
@@ -17,8 +18,8 @@ const SHOWN = [
   ["map", "Map"],
 ];
 
-// One choice for the page; it outlives reruns. Each place loads this file for itself, so it is kept where all find it.
-const look = (globalThis.loupeMaps ??= Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" }));
+// One choice for the page; it outlives reruns.
+const look = Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" });
 
 function choose(values) {
   Object.assign(look, values);
@@ -30,20 +31,15 @@ class Controls {
     this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity", oninput: () => choose({ opacity: this.opacity.value / 100 }) });
     this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
     [this.opacityValue, this.topValue] = [el("output", { class: "value" }), el("output", { class: "value wide" })];
-    this.modes = SHOWN.map(([name, title]) => el("button", { type: "button", role: "radio", "data-shown": name, onclick: () => choose({ shown: name }) }, title));
-    const modes = el("div", { class: "modes", role: "radiogroup", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" }, ...this.modes);
-    modes.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const next = (SHOWN.findIndex(([name]) => name === look.shown) + step + SHOWN.length) % SHOWN.length;
-      choose({ shown: SHOWN[next][0] });
-      this.modes[next].focus();
-    });
+    this.modes = radios(
+      { class: "modes", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" },
+      SHOWN.map(([name, title]) => ({ name, title, props: { "data-shown": name } })),
+      (shown) => choose({ shown }),
+    );
     this.root = el(
       "div",
       { class: "maps controls" },
-      modes,
+      this.modes.node,
       el("label", { class: "slide" }, el("span", {}, "Strength"), this.opacity, this.opacityValue),
       el("label", { class: "slide", title: "Hides all but the pixels that speak loudest, for or against" }, el("span", {}, "Only the top"), this.top, this.topValue),
       el("div", { class: "legend" }, el("span", {}, "against"), el("span", { class: "scale", "aria-hidden": "true" }), el("span", {}, "for")),
@@ -62,11 +58,7 @@ class Controls {
     this.opacityValue.textContent = `${Math.round(look.opacity * 100)} %`;
     this.top.value = String(look.top);
     this.topValue.textContent = look.top === 100 ? "all pixels" : `${look.top} % of pixels`;
-    for (const button of this.modes) {
-      const on = button.dataset.shown === look.shown;
-      button.setAttribute("aria-checked", String(on));
-      button.tabIndex = on ? 0 : -1;
-    }
+    this.modes.mark(look.shown);
   }
 
   end() {

@@ -1,7 +1,12 @@
 // A confusion matrix: rows actual, columns predicted, from 2 to 1,000 classes. Only the cells that hold images are known;
 // the cells lie on one canvas, and what follows the pointer and the keys on a second one above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { css, packed, rgb } from "../common/colours.js";
+import { ICONS, el, mount, remembered, say, tool } from "../common/dom.js";
+import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
+import { count, number } from "../common/numbers.js";
+import { KeysSheet } from "../common/sheet.js";
+import { Counts, percent } from "./counts.js";
 
 const SORTS = { given: "Class order", name: "Name", errors: "Most errors", similarity: "Most confused together" };
 const SHOWS = { count: "Counts", share: "Row percent" };
@@ -14,119 +19,14 @@ const AXIS = 20; // px for the words “actual” and “predicted”
 const LABEL = 12; // px, the letters of class names
 const SLANT = Math.SQRT1_2; // names that do not fit over their column stand at 45 degrees
 const DRAG_PX = 4;
-const SHAPES = { out: "M3.5 8h9", in: "M3.5 8h9M8 3.5v9", fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10" };
+
 
 // Colours ------------------------------------------------------------------------------------------
 
-const sample = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-
-function rgb(color) {
-  sample.clearRect(0, 0, 1, 1);
-  sample.fillStyle = color;
-  sample.fillRect(0, 0, 1, 1);
-  return [...sample.getImageData(0, 0, 1, 1).data].slice(0, 3);
-}
-
 const STEPS = 64;
-const css = ([r, g, b]) => `rgb(${r}, ${g}, ${b})`;
-const packed = ([r, g, b]) => 0xff000000 | (b << 16) | (g << 8) | r; // as it lies in a buffer of pixels
 const ramp = (from, to) => Array.from({ length: STEPS + 1 }, (_, i) => from.map((v, k) => Math.round(v + ((to[k] - v) * i) / STEPS)));
 
-// What is counted ------------------------------------------------------------------------------------
-
-class Counts {
-  constructor({ classes, rows, columns, counts }) {
-    this.classes = classes;
-    this.size = classes.length;
-    this.rows = Uint16Array.from(rows);
-    this.columns = Uint16Array.from(columns);
-    this.counts = Uint32Array.from(counts);
-    this.actual = new Uint32Array(this.size);
-    this.given = new Uint32Array(this.size);
-    this.right = new Uint32Array(this.size);
-    this.at = new Map();
-    this.n = 0;
-    this.wrong = 0;
-    for (let i = 0; i < this.counts.length; i++) {
-      const [row, column, n] = [this.rows[i], this.columns[i], this.counts[i]];
-      this.at.set(row * this.size + column, n);
-      this.actual[row] += n;
-      this.given[column] += n;
-      this.n += n;
-      if (row === column) this.right[row] = n;
-      else this.wrong += n;
-    }
-  }
-
-  count(row, column) {
-    return this.at.get(row * this.size + column) ?? 0;
-  }
-
-  share(row, column) {
-    return this.actual[row] ? this.count(row, column) / this.actual[row] : 0;
-  }
-
-  errors(i) {
-    return this.actual[i] + this.given[i] - 2 * this.right[i];
-  }
-
-  order(sort, hide) {
-    const all = Array.from({ length: this.size }, (_, i) => i);
-    if (sort === "name") all.sort((a, b) => this.classes[a].localeCompare(this.classes[b], "en", { numeric: true }));
-    if (sort === "errors") all.sort((a, b) => this.errors(b) - this.errors(a) || a - b);
-    const found = sort === "similarity" ? this.chained() : all;
-    return hide ? found.filter((i) => this.errors(i) > 0) : found;
-  }
-
-  // Greedy: the two classes most often taken for each other are joined first, at the ends of the chains there are so far;
-  // then chain follows chain, the one with the strongest join first, and classes without a mistake come last.
-  chained() {
-    const joins = new Map();
-    for (let i = 0; i < this.counts.length; i++) {
-      const [a, b] = [this.rows[i], this.columns[i]];
-      if (a === b) continue;
-      const key = Math.min(a, b) * this.size + Math.max(a, b);
-      joins.set(key, (joins.get(key) ?? 0) + this.counts[i] / this.actual[a]);
-    }
-    const sorted = [...joins].sort((x, y) => y[1] - x[1] || x[0] - y[0]);
-    const beside = Array.from({ length: this.size }, () => []);
-    const group = Array.from({ length: this.size }, (_, i) => i);
-    const root = (i) => {
-      while (group[i] !== i) i = group[i] = group[group[i]];
-      return i;
-    };
-    const firsts = [];
-    for (const [key] of sorted) {
-      const [a, b] = [Math.floor(key / this.size), key % this.size];
-      if (beside[a].length > 1 || beside[b].length > 1 || root(a) === root(b)) continue;
-      group[root(a)] = root(b);
-      beside[a].push(b);
-      beside[b].push(a);
-      firsts.push(a);
-    }
-    const placed = new Uint8Array(this.size);
-    const found = [];
-    const walk = (start) => {
-      for (let at = start; at !== undefined; at = beside[at].find((next) => !placed[next])) {
-        placed[at] = 1;
-        found.push(at);
-      }
-    };
-    for (const a of firsts) {
-      if (placed[a]) continue;
-      let [end, before] = [a, -1]; // an end of a's chain
-      for (let next; (next = beside[end].find((i) => i !== before)) !== undefined; ) [before, end] = [end, next];
-      walk(end);
-    }
-    for (let i = 0; i < this.size; i++) if (!placed[i] && this.errors(i)) walk(i);
-    for (let i = 0; i < this.size; i++) if (!placed[i]) walk(i);
-    return found;
-  }
-}
-
 // The view -------------------------------------------------------------------------------------------
-
-const percent = (share) => `${share > 0 && share < 0.005 ? "<1" : share < 1 && share > 0.995 ? ">99" : Math.round(share * 100)} %`;
 
 class View {
   constructor(parent) {
@@ -135,23 +35,9 @@ class View {
     this.spot = null; // under the pointer: [row, column] as places, -1 for a header
     this.cursor = null; // the same, of the keys
     this.order = [];
-    this.pointers = new Map();
     this.sort = this.kept("sort", SORTS, "given");
     this.show = this.kept("show", SHOWS, "count");
     this.hide = remembered("matrix.hide") === "1";
-    this.build(parent);
-    this.observer = new ResizeObserver(() => this.schedule());
-    this.observer.observe(this.stage);
-  }
-
-  kept(name, allowed, otherwise) {
-    const value = remembered(`matrix.${name}`);
-    return value in allowed ? value : otherwise;
-  }
-
-  build(parent) {
-    const tool = (name, label, key, act, text) =>
-      el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(SHAPES[name] ?? ICONS[name]), ...(text ? [el("span", {}, text)] : []));
     this.shows = Object.entries(SHOWS).map(([name, title]) => el("button", { type: "button", class: "tool half", "data-name": name, onclick: () => this.choose("show", name) }, title));
     this.sorts = el("select", { class: "more", "aria-label": "Order of the classes", title: "Order of the classes" }, ...Object.entries(SORTS).map(([name, title]) => el("option", { value: name }, title)));
     this.sorts.addEventListener("change", () => this.choose("sort", this.sorts.value));
@@ -163,20 +49,21 @@ class View {
     this.base = el("canvas", { class: "base", "aria-hidden": "true" });
     this.top = el("canvas", { class: "top", role: "application", "aria-roledescription": "confusion matrix", tabindex: "0" });
     this.card = el("div", { class: "card", "aria-hidden": "true", hidden: true });
-    this.tip = el("div", { class: "tip", hidden: true }, "Click into the matrix, or hold Ctrl, to zoom with the wheel");
-    this.stage = el("div", { class: "stage" }, this.base, this.top, this.card, this.tip);
+    this.tip = new Tip(el("div", { class: "tip" }, "Click into the matrix, or hold Ctrl, to zoom with the wheel"));
+    this.pointers = new Pointers(this.top);
+    this.stage = el("div", { class: "stage" }, this.base, this.top, this.card, this.tip.node);
     this.spoken = el("span", { class: "spoken", "aria-live": "polite" });
     this.darkest = el("span", {});
     this.scale = el("span", { class: "scale" }, "right", el("i", { class: "right" }), "100 %", el("span", { class: "next" }, "wrong"), el("i", { class: "wrong" }), this.darkest);
     this.note = el("span", {});
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.top.focus({ preventScroll: true }));
     this.zooming = el(
       "div",
       { class: "group" },
-      tool("out", "Zoom out", "−", () => this.zoomBy(1 / 1.5)),
+      tool(ICONS.out, "Zoom out", "−", () => this.zoomBy(1 / 1.5)),
       this.zoomed,
-      tool("in", "Zoom in", "+", () => this.zoomBy(1.5)),
-      tool("fit", "Show all", "0", () => this.fit()),
+      tool(ICONS.in, "Zoom in", "+", () => this.zoomBy(1.5)),
+      tool(ICONS.fit, "Show all", "0", () => this.fit()),
     );
     this.root = el(
       "div",
@@ -188,12 +75,12 @@ class View {
         this.sorts,
         this.hidingLabel,
         this.zooming,
-        tool("keys", "Show the keys", "?", () => this.showKeys()),
+        tool(ICONS.keys, "Show the keys", "?", () => this.showKeys()),
       ),
       this.stage,
       el("p", { class: "note" }, this.note, this.scale),
       this.spoken,
-      this.sheet,
+      this.sheet.dialog,
     );
     parent.append(this.root);
     const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
@@ -205,8 +92,13 @@ class View {
     on(this.top, "focus blur", () => this.scheduleTop());
     on(this.root, "keydown", (event) => this.onKey(event));
     on(this.stage, "transitionend", () => this.schedule()); // another theme: the style sheet says so by a transition
-    on(this.sheet, "click", (event) => event.target === this.sheet && this.sheet.close());
-    on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.stage);
+  }
+
+  kept(name, allowed, otherwise) {
+    const value = remembered(`matrix.${name}`);
+    return value in allowed ? value : otherwise;
   }
 
   update({ data, setTriggerValue }) {
@@ -227,7 +119,7 @@ class View {
   described() {
     const { n, wrong, size } = this.counts;
     const hidden = size - this.order.length;
-    return `Confusion matrix of ${n.toLocaleString("en")} ${this.data.split} images and ${size} classes${hidden ? `, ${hidden} hidden` : ""}: ${wrong.toLocaleString("en")} wrong. Rows are actual, columns predicted. Arrows move, Enter shows the images.`;
+    return `Confusion matrix of ${number(n)} ${this.data.split} images and ${size} classes${hidden ? `, ${hidden} hidden` : ""}: ${number(wrong)} wrong. Rows are actual, columns predicted. Arrows move, Enter shows the images.`;
   }
 
   arrange(stay) {
@@ -396,8 +288,8 @@ class View {
     this.zooming.hidden = this.mostZoom() === 1;
     this.top.style.touchAction = this.zoom > 1 ? "none" : "pan-y";
     const hidden = this.counts.size - k;
-    say(this.darkest, this.show === "count" ? this.most.toLocaleString("en") : percent(this.mostShare));
-    say(this.note, `n = ${this.counts.n.toLocaleString("en")} ${this.data.split} images${hidden ? `, ${hidden.toLocaleString("en")} classes without mistakes hidden` : ""}`);
+    say(this.darkest, this.show === "count" ? number(this.most) : percent(this.mostShare));
+    say(this.note, `n = ${number(this.counts.n)} ${this.data.split} images${hidden ? `, ${number(hidden)} classes without mistakes hidden` : ""}`);
     this.drawTop();
   }
 
@@ -457,7 +349,7 @@ class View {
       brush.fillStyle = css(this.shade(rows[i], columns[i], counts[i]));
       brush.fillRect(px + gap, py + gap, cell - 2 * gap, cell - 2 * gap);
       if (!numbers) continue;
-      const text = this.show === "share" ? percent(counts[i] / this.counts.actual[rows[i]]) : counts[i].toLocaleString("en");
+      const text = this.show === "share" ? percent(counts[i] / this.counts.actual[rows[i]]) : number(counts[i]);
       for (let letters = size; letters >= 8; letters--) {
         brush.font = this.font(letters, rows[i] === columns[i] ? 400 : 600);
         if (brush.measureText(text).width > cell - 5) continue;
@@ -527,7 +419,6 @@ class View {
     const { left, head, wide, cell, k } = this.lies;
     const brush = this.fitCanvas(this.top);
     const { ink, accent, paper } = this.colors;
-    const tint = (color, alpha) => css(color).replace("rgb", "rgba").replace(")", `, ${alpha})`);
     const box = ([row, column]) => {
       const x = column < 0 ? AXIS : left + (column - this.x) * cell;
       const y = row < 0 ? AXIS : head + (row - this.y) * cell;
@@ -552,7 +443,7 @@ class View {
     const spot = this.spot ?? (focused ? this.cursor : null);
     if (spot) {
       const [row, column] = spot;
-      brush.fillStyle = tint(ink, 0.06);
+      brush.fillStyle = css(ink, 0.06);
       const [x, y] = [left + (column - this.x) * cell, head + (row - this.y) * cell];
       if (row >= 0) brush.fillRect(left, y, column < 0 ? wide : Math.max(0, x - left), cell);
       if (column >= 0) brush.fillRect(x, head, cell, row < 0 ? wide : Math.max(0, y - head));
@@ -593,7 +484,7 @@ class View {
 
   words([row, column]) {
     const name = (place) => this.counts.classes[this.order[place]];
-    const of = (n, all) => `${n.toLocaleString("en")} of ${all.toLocaleString("en")} (${percent(n / all)})`;
+    const of = (n, all) => `${number(n)} of ${number(all)} (${percent(n / all)})`;
     if (row < 0 && column < 0) return "";
     if (column < 0) {
       const i = this.order[row];
@@ -609,11 +500,6 @@ class View {
   }
 
   // The pointer --------------------------------------------------------------------------------------------
-
-  at(event) {
-    const box = this.top.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
 
   hover(spot, at) {
     this.spot = spot;
@@ -631,27 +517,21 @@ class View {
 
   onDown(event) {
     if (!this.lies || event.button > 1) return;
-    this.pointers.set(event.pointerId, this.at(event));
+    this.pointers.set(event);
     if (this.zoom > 1 || this.pointers.size > 1) this.top.setPointerCapture(event.pointerId);
     if (this.pointers.size > 1) this.gesture = { moved: true };
-    else this.gesture = { moved: false, from: this.at(event) };
+    else this.gesture = { moved: false, from: this.pointers.at(event) };
   }
 
   onMove(event) {
     if (!this.lies) return;
-    const now = this.at(event);
-    const last = this.pointers.get(event.pointerId);
+    const now = this.pointers.at(event);
+    const last = this.pointers.last(event);
     if (!last || !this.gesture) return event.pointerType === "touch" ? undefined : this.hover(this.under(now), now);
     if (this.pointers.size > 1) {
-      const spread = () => {
-        const [a, b] = [...this.pointers.values()];
-        return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
-      };
-      const [before, x, y] = spread();
-      this.pointers.set(event.pointerId, now);
-      const [after, toX, toY] = spread();
-      this.pan(toX - x, toY - y);
-      return this.zoomBy(after / Math.max(1, before), toX, toY);
+      const { dx, dy, by, x, y } = this.pointers.pinch(event);
+      this.pan(dx, dy);
+      return this.zoomBy(by, x, y);
     }
     if (!this.gesture.moved && Math.hypot(now[0] - this.gesture.from[0], now[1] - this.gesture.from[1]) < DRAG_PX) return;
     this.gesture.moved = true;
@@ -659,18 +539,18 @@ class View {
     this.panning = true;
     this.hover(null);
     this.pan(now[0] - last[0], now[1] - last[1]);
-    this.pointers.set(event.pointerId, now);
+    this.pointers.set(event);
   }
 
   onUp(event) {
     const { gesture } = this;
-    this.pointers.delete(event.pointerId);
+    this.pointers.delete(event);
     if (this.pointers.size) return;
     this.gesture = null;
     this.panning = false;
     this.scheduleTop();
     if (!gesture || gesture.moved || event.type === "pointercancel" || event.button !== 0) return;
-    const spot = this.under(this.at(event));
+    const spot = this.under(this.pointers.at(event));
     if (!spot) return;
     this.cursor = spot;
     this.pick(spot);
@@ -711,17 +591,13 @@ class View {
   onWheel(event) {
     if (!this.lies || this.mostZoom() === 1) return;
     if (!event.ctrlKey && !event.metaKey && this.root.getRootNode().activeElement !== this.top) {
-      this.tip.hidden = false; // the page scrolls
-      clearTimeout(this.tipping);
-      this.tipping = setTimeout(() => (this.tip.hidden = true), 1800);
-      return;
+      return this.tip.show(); // the page scrolls
     }
     if (this.zoom === 1 && event.deltaY > 0 && !event.ctrlKey && !event.metaKey) return; // all is shown: the page scrolls
     event.preventDefault();
-    this.tip.hidden = true;
-    const delta = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
+    this.tip.hide();
     this.hover(null);
-    this.zoomBy(Math.exp(-Math.max(-240, Math.min(240, delta)) * (event.ctrlKey ? 0.006 : 0.002)), ...this.at(event));
+    this.zoomBy(wheelFactor(event), ...this.pointers.at(event));
   }
 
   // Keys -----------------------------------------------------------------------------------------------------
@@ -796,18 +672,15 @@ class View {
       ["Drag", "move, where it is zoomed"],
       ["Touch", "two fingers zoom and move"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
   end() {
     this.observer.disconnect();
     cancelAnimationFrame(this.next);
     cancelAnimationFrame(this.nextTop);
-    clearTimeout(this.tipping);
-    if (this.sheet.open) this.sheet.close();
+    this.tip.hide();
+    this.sheet.close();
     this.root.remove(); // the place may be filled again
   }
 }

@@ -1,13 +1,13 @@
 // A network drawn as blocks (height: side of its pictures, width: channels) above the table of its layers. For a network of
 // one's own the table is a form: what is typed goes to the page, which answers with what comes out of every layer.
 
-const { el, icon, mount, say } = await import(new URL("/assets/common/shared.js", location.origin));
+import { ICONS, el, icon, mount, say } from "../common/dom.js";
+import { number } from "../common/numbers.js";
 
 let open = false; // the table stays open, whichever network is chosen
 const TYPING_MS = 250; // after the last key
 const UP = "M8 13V3M4 7l4-4 4 4";
 const DOWN = "M8 3v10M4 9l4 4 4-4";
-const AWAY = "M4 4l8 8M12 4l-8 8";
 const KINDS = {
   convolution: { title: "Convolution", fresh: { size: 32, window: 3, stride: 1, padding: 1 } },
   normalisation: { title: "Normalisation", fresh: {} },
@@ -23,7 +23,6 @@ const FUNCTIONS = {
   pooling: { max: "Maximum", average: "Average" },
 };
 
-const number = (value) => value.toLocaleString("en");
 const dims = (shape) => shape.map(number).join(" × ");
 const word = (kind) => KINDS[kind]?.title ?? WORDS[kind] ?? kind;
 const swatch = (kind) => el("span", { class: `swatch ${kind}`, "aria-hidden": "true" });
@@ -167,7 +166,7 @@ class View {
       { class: "tools" },
       button("up", UP, i === 0, () => this.move(i, i - 1)),
       button("down", DOWN, i === this.layers.length - 1, () => this.move(i, i + 1)),
-      button("remove", AWAY, false, () => this.change(() => this.layers.splice(i, 1))),
+      button("remove", ICONS.remove, false, () => this.change(() => this.layers.splice(i, 1))),
     );
     const shape = el("span", { class: "shape" });
     const count = el("span", { class: "count" });

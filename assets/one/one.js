@@ -1,7 +1,15 @@
 // One picture at a time. Streamlit gives the first pictures and further ones when asked; everything a person decides
-// goes through the outbox of assets/common/shared.js, so the next picture is there before the key is up.
+// goes through the outbox of assets/common/outbox.js, so the next picture is there before the key is up.
 
-const { el, icon, ICONS, say, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { dot, paintDot } from "../common/colours.js";
+import { ICONS, el, icon, mount, remembered, say } from "../common/dom.js";
+import { Hold } from "../common/gestures.js";
+import { digitKey, mac, spoken } from "../common/keys.js";
+import { count, number, percent } from "../common/numbers.js";
+import { Reporter } from "../common/outbox.js";
+import { outboxOf } from "../common/outboxes.js";
+import { KeysSheet } from "../common/sheet.js";
+import { Visit } from "./visit.js";
 
 const FEW = 10; // fewer than this undecided: ask for more
 const ASK_AGAIN_MS = 5000; // a question may be lost among Streamlit's events
@@ -9,7 +17,6 @@ const PATIENCE_MS = 60000;
 const AHEAD = 3; // full pictures loaded before they are needed; of thumbnails FEW
 const STRIP = 10;
 const JUST_NOW_MS = 1000; // a key this soon after somebody else's label was meant for the picture as it was before
-const HOLD_MS = 450;
 const MANY = 12; // more classes than this get a box to find them
 const PHONE = 560; // px wide at most, as in one.css
 const OWN_ICONS = {
@@ -17,81 +24,6 @@ const OWN_ICONS = {
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 10a2 2 0 1 0 0-4 2 2 0 0 0 0 4z",
   details: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 7.3V11M8 5h.01",
 };
-
-// A visit: which pictures, in which order, what was decided ------------------------------------------
-
-const visits = new Map(); // "dataset key" -> Visit: outlives a walk to another page
-
-class Visit {
-  static of(key, dataset) {
-    const name = `${dataset} ${key}`;
-    if (!visits.has(name)) visits.set(name, new Visit());
-    return visits.get(name);
-  }
-
-  constructor() {
-    this.items = new Map();
-    this.first = new Map(); // image id -> the label it came with
-    this.order = []; // skipped ones last
-    this.handled = new Set();
-    this.skipped = new Set();
-    this.back = new Set(); // refused: to be decided again, though somebody else has labelled them
-    this.refusals = new Map(); // image id -> seq of the refusal already told
-    this.decisions = []; // image ids, newest first
-    this.chosen = new Map(); // image id -> the label decided
-    this.touched = new Map(); // image id -> was it labelled when Python last counted
-    this.current = null;
-  }
-
-  // Another mount of the same view: what Python gives now is the order; the picture looked at stays.
-  restart(items) {
-    this.order = [];
-    this.handled.clear();
-    this.back.clear();
-    this.add(items.filter((item) => !this.skipped.has(item.id)));
-    this.add(items.filter((item) => this.skipped.has(item.id)));
-    if (!this.order.includes(this.current)) this.current = null;
-  }
-
-  refresh(items) {
-    for (const item of items) if (this.items.has(item.id)) this.items.set(item.id, item);
-  }
-
-  // New ones come before those skipped; answers how many were new.
-  add(items) {
-    const present = new Set(this.order);
-    const fresh = items.filter((item) => !present.has(item.id) && !this.handled.has(item.id));
-    for (const item of fresh) {
-      this.items.set(item.id, item);
-      this.first.set(item.id, item.label ?? null);
-    }
-    let at = this.order.length;
-    while (at && this.skipped.has(this.order[at - 1]) && this.order[at - 1] !== this.current) at -= 1;
-    const ids = fresh.map((item) => item.id);
-    if (ids.length && this.skipped.has(ids[0])) at = this.order.length;
-    this.order.splice(at, 0, ...ids);
-    return fresh.length;
-  }
-
-  decide(id, label) {
-    this.handled.add(id);
-    this.chosen.set(id, label);
-    this.back.delete(id);
-    this.skipped.delete(id);
-    this.decisions = this.decisions.filter((each) => each !== id);
-    this.decisions.unshift(id);
-  }
-
-  undecide(id) {
-    this.handled.delete(id);
-    this.decisions = this.decisions.filter((each) => each !== id);
-  }
-
-  move(id, after) {
-    this.order = this.order.filter((each) => each !== id);
-    this.order.splice(after === undefined ? this.order.length : this.order.indexOf(after) + 1, 0, id);
-  }
-}
 
 // The view -----------------------------------------------------------------------------------------
 
@@ -107,13 +39,10 @@ class View {
     this.counter = 0;
     this.patience = ASK_AGAIN_MS;
     this.hidden = remembered("hide-model") === "1";
-    this.build(parent);
-  }
-
-  build(parent) {
     const tool = (name, path, text, key, act, label = text) =>
       el("button", { type: "button", class: `tool ${name}`, title: key ? `${label} (${key})` : label, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(path), el("span", { class: "text" }, text));
     const command = mac ? "⌘" : "Ctrl+";
+    this.sheet = new KeysSheet(() => this.focus());
     const p = (this.parts = {
       name: el("strong", { class: "name" }),
       place: el("span", { class: "place" }),
@@ -142,7 +71,6 @@ class View {
       strip: el("ol", { class: "strip", "aria-label": "Last decisions" }),
       over: el("p", { class: "over", hidden: true }),
       live: el("div", { class: "live", "aria-live": "polite" }),
-      sheet: el("dialog", { class: "sheet", "aria-label": "Keys" }),
       large: el("dialog", { class: "large", "aria-label": "Full size" }),
     });
     p.stage = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.flagged, p.trouble, p.banner, p.alert);
@@ -166,14 +94,15 @@ class View {
         el("div", { class: "past" }, el("div", { class: "pasthead" }, el("span", {}, "Last decisions"), p.said), p.strip),
       ),
       p.live,
-      p.sheet,
+      this.sheet.dialog,
       p.large,
     );
     parent.append(this.root);
     p.find.addEventListener("input", () => this.filter());
     p.find.addEventListener("keydown", (event) => this.onFind(event));
-    p.sheet.addEventListener("click", (event) => event.target === p.sheet && p.sheet.close());
-    for (const dialog of [p.sheet, p.large]) dialog.addEventListener("close", () => this.focus());
+    p.large.addEventListener("close", () => this.focus());
+    this.hold = new Hold(p.choices, (event) => this.onHold(event));
+    this.reporter = new Reporter(() => this.fire("changed", ++this.counter));
     this.swipes();
     this.pans();
   }
@@ -182,7 +111,7 @@ class View {
     active = this;
     this.fire = setTriggerValue;
     this.data = data;
-    this.box = Outbox.of(data.dataset_id);
+    this.box = outboxOf(data.dataset_id);
     this.box.join(this, data);
     this.box.learn(data.items);
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
@@ -299,7 +228,7 @@ class View {
 
   place(id) {
     const { order } = this.visit;
-    return `${(order.indexOf(id) + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")} in this batch`;
+    return `${number(order.indexOf(id) + 1)} of ${number(order.length)} in this batch`;
   }
 
   named(item) {
@@ -501,12 +430,7 @@ class View {
 
   changed(wait) {
     if (!this.visit.current) this.ask();
-    if (wait > 1000 && this.changing) return;
-    clearTimeout(this.changing);
-    this.changing = setTimeout(() => {
-      this.changing = null;
-      this.fire("changed", ++this.counter);
-    }, wait);
+    this.reporter.tell(wait);
   }
 
   // Painting ---------------------------------------------------------------------------------------
@@ -622,7 +546,7 @@ class View {
     let done = data.done;
     for (const [id, was] of this.visit.touched) done += Number(box.state(id).label !== null) - Number(was);
     done = Math.max(0, Math.min(data.total, done));
-    say(p.labelled, `${done.toLocaleString("en")} of ${data.total.toLocaleString("en")} labelled`);
+    say(p.labelled, `${number(done)} of ${number(data.total)} labelled`);
     p.bar.max = Math.max(1, data.total);
     p.bar.value = done;
     say(p.unsaved, box.unsaved);
@@ -637,7 +561,7 @@ class View {
       const cell = old.get(id) ?? this.buildDecision(id);
       const state = box.state(id);
       const name = this.named(visit.items.get(id));
-      cell.dot.style.setProperty("--dot", this.colors.get(state.label) ?? "var(--st-gray-color)");
+      paintDot(cell.dot, this.colors.get(state.label ?? ""));
       say(cell.text, state.label ?? "no label");
       cell.badge.classList.toggle("pending", state.pending);
       cell.classList.toggle("refused", state.refused);
@@ -652,12 +576,12 @@ class View {
 
   buildDecision(id) {
     const item = this.visit.items.get(id);
-    const dot = el("span", { class: "dot" });
+    const mark = dot(null);
     const text = el("span", { class: "text" });
-    const badge = el("span", { class: "badge" }, dot, text);
+    const badge = el("span", { class: "badge" }, mark, text);
     const image = el("img", { src: item.thumb || item.url, alt: "", draggable: "false" });
     const button = el("button", { type: "button", class: `decision${item.pixelated ? " pixelated" : ""}`, onclick: () => this.revisit(id) }, image, badge);
-    return Object.assign(el("li", { "data-id": id }, button), { dot, text, badge, button });
+    return Object.assign(el("li", { "data-id": id }, button), { dot: mark, text, badge, button });
   }
 
   // Classes ----------------------------------------------------------------------------------------
@@ -673,34 +597,28 @@ class View {
     this.root.classList.toggle("many", data.classes.length > MANY);
     p.choices.replaceChildren(
       ...data.classes.map((c) => {
-        const dot = el("span", { class: "dot" });
-        dot.style.setProperty("--dot", c.color ?? "var(--st-gray-color)");
         const button = el(
           "button",
-          { type: "button", class: "class", "data-label": c.name, title: c.name, "aria-keyshortcuts": c.key ? c.key.replace("⇧", "Shift+") : null },
-          dot,
+          { type: "button", class: "class", "data-label": c.name, title: c.name, "aria-keyshortcuts": c.key ? spoken(c.key) : null },
+          dot(c.color),
           el("span", { class: "text" }, c.name),
           ...(c.key ? [el("kbd", { "aria-hidden": "true" }, c.key)] : []),
         );
-        button.addEventListener("click", (event) => {
-          if (!this.held) this.press(event, () => this.label(c.name));
-          this.held = false;
-        });
+        button.addEventListener("click", (event) => this.hold.taken() || this.press(event, () => this.label(c.name)));
         button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && this.guide(c.name));
         button.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.guide(null));
         button.addEventListener("focus", () => button.matches(":focus-visible") && this.guide(c.name));
         button.addEventListener("blur", () => this.guide(null));
-        button.addEventListener("pointerdown", (event) => {
-          this.held = false;
-          clearTimeout(this.hold);
-          if (event.pointerType === "touch" && guided) this.hold = setTimeout(() => ((this.held = true), this.guide(c.name)), HOLD_MS);
-        });
-        for (const end of ["pointerup", "pointercancel"]) button.addEventListener(end, () => clearTimeout(this.hold));
-        button.addEventListener("contextmenu", (event) => this.held && event.preventDefault());
         return button;
       }),
     );
     this.filter();
+  }
+
+  // A finger that rests on a class shows what belongs to it.
+  onHold(event) {
+    const name = event.target.closest(".class")?.dataset.label;
+    return name && !this.parts.guide.hidden ? () => this.guide(name) : null;
   }
 
   // The guideline of the class pointed at, else of the one chosen, else of the last one looked at.
@@ -819,10 +737,7 @@ class View {
       ["Enter", "details of this picture"],
       ["Touch", this.parts.guide.hidden ? "swipe looks around" : "swipe looks around, hold a class for its guideline"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.parts.sheet.close() }, "Close");
-    this.parts.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.parts.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
   // For the eye beside the last decisions, for the ear with the next picture's name.
@@ -851,13 +766,13 @@ class View {
   press(event, act) {
     if (event.currentTarget.getAttribute("aria-disabled") === "true") return;
     act();
-    if (event.detail > 0 && !this.parts.sheet.open && !this.parts.large.open) this.focus();
+    if (event.detail > 0 && !this.sheet.open && !this.parts.large.open) this.focus();
   }
 
   onKey(event) {
     const from = event.composedPath()[0];
     const on = (selector) => event.composedPath().some((node) => node instanceof Element && node.matches(selector));
-    if (!this.root.isConnected || this.root.hidden || this.parts.sheet.open) return;
+    if (!this.root.isConnected || this.root.hidden || this.sheet.open) return;
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
     if (on("input, select, textarea, [contenteditable], [role=dialog], [role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
     const onButton = from instanceof Element && from.closest("button, a, summary, [role=button], [role=tab], [role=radio]") !== null;
@@ -887,9 +802,9 @@ class View {
     if (key === "?") return once(() => this.showKeys());
     const act = { f: () => this.flag(), z: () => this.toggleZoom(), b: () => this.toggleBlur() }[key.toLowerCase()];
     if (act) return once(act);
-    const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+    const digit = digitKey(event);
     if (!digit) return false;
-    const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
+    const chosen = this.data.classes.find((c) => c.key === digit);
     return once(() => chosen && this.label(chosen.name));
   }
 
@@ -922,8 +837,11 @@ class View {
 
   end() {
     this.box?.leave(this);
-    for (const timer of [this.changing, this.asking, this.hold]) clearTimeout(timer);
-    for (const dialog of [this.parts.sheet, this.parts.large]) if (dialog.open) dialog.close();
+    this.reporter.stop();
+    this.hold.stop();
+    clearTimeout(this.asking);
+    this.sheet.close();
+    this.parts.large.close();
     if (active === this) active = null;
     this.root.remove(); // the place may be filled again
   }

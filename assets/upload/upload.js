@@ -1,37 +1,16 @@
 // Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
 // When a batch is through, Python hears its id and the names that arrived.
 
-const { el, uuid, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { el, mount } from "../common/dom.js";
+import { count, size } from "../common/numbers.js";
+import { uuid } from "../common/uuid.js";
+import { accepted, distinct } from "./files.js";
 
 const AT_ONCE = 3;
 const MB = 1024 * 1024;
-function size(bytes) {
-  if (bytes < 1000) return `${bytes} B`;
-  if (bytes < 999500) return `${Math.round(bytes / 1000)} kB`;
-  if (bytes < 999.5e6) return `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
-  return `${(bytes / 1e9).toFixed(1)} GB`;
-}
 
-const files_ = (n) => `${n.toLocaleString("en")} ${n === 1 ? "file" : "files"}`;
-
-// "image/*", "image/png" or ".png", as in the input's accept.
-function accepted(file, accept) {
-  const rules = (accept || "").split(",").map((rule) => rule.trim().toLowerCase()).filter(Boolean);
-  if (!rules.length) return true;
-  const name = file.name.toLowerCase();
-  const type = (file.type || "").toLowerCase();
-  return rules.some((rule) => (rule.startsWith(".") ? name.endsWith(rule) : rule.endsWith("/*") ? type.startsWith(rule.slice(0, -1)) : type === rule));
-}
-
-// Two files of one name, from two folders, both arrive.
-function distinct(name, taken) {
-  const dot = name.lastIndexOf(".");
-  const [stem, ext] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
-  let tried = name;
-  for (let n = 2; taken.has(tried); n++) tried = `${stem} (${n})${ext}`;
-  taken.add(tried);
-  return tried;
-}
+/** @param {number} n */
+const files_ = (n) => count(n, "file", "files");
 
 class View {
   constructor(parent) {
