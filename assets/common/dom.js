@@ -58,6 +58,18 @@ export const ICONS = {
   fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
 };
 
+/** What an event came from, or the nearest around it, that is such a one. @param {Event} event @param {string} selector */
+export const closest = (event, selector) => /** @type {HTMLElement | null} */ (event.target instanceof Element ? event.target.closest(selector) : null);
+
+/** What has the focus in a component's part of the page. @param {Node} node of it */
+export const focused = (node) => /** @type {ShadowRoot} */ (node.getRootNode()).activeElement;
+
+/** The element on the page that a component stands in. @param {Node} node of it @returns {Element | undefined} */
+export const hostOf = (node) => /** @type {ShadowRoot} */ (node.getRootNode()).host;
+
+/** @param {HTMLCanvasElement} canvas */
+export const context2d = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+
 // A live region speaks each time it is written, so it is written only when it differs.
 /** @param {Node} node @param {string} text */
 export function say(node, text) {

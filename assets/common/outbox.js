@@ -17,7 +17,7 @@ const ANSWER_MS = 20000;
 /** @typedef {string | boolean | null} Value a label or its absence, a flag or its absence */
 /** @typedef {"label" | "flagged"} Field */
 /** @typedef {{ label: string | null, flagged: boolean, seq: number, by: string | null, refused: boolean }} Known */
-/** @typedef {Omit<Known, "seq"> & { pending: boolean }} State */
+/** @typedef {Known & { pending: boolean }} State */
 /** @typedef {{ id: string, label?: string | null, flagged?: boolean, seq?: number, name?: string, alt?: string }} Item */
 /** @typedef {{ field: Field, before: Map<string, Value>, after: Map<string, Value> }} Step */
 /** @typedef {{ operation: string, field: Field, value: Value, ids: Set<string>, seen: Record<string, number>, step: Step }} Operation */

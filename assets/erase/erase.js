@@ -1,10 +1,20 @@
 // Erase and ask again: a mask is painted over the picture as the network sees it, the server fills it and answers anew.
 // One question is under way at a time, and the next one carries the mask as it is by then: answers never overtake each other.
 
-import { ICONS, el, icon, mount, say } from "../common/dom.js";
+import { ICONS, context2d, el, icon, mount, say } from "../common/dom.js";
 import { change, points } from "../common/numbers.js";
 import { radios } from "../common/radios.js";
 import { bits, box, stroke } from "./mask.js";
+
+/** @typedef {{ name: string, title: string, help: string, path?: string }} Choice */
+/** @typedef {{ key: string, url: string, token: string, classes: string[], name: string }} Data */
+/** @typedef {import("./mask.js").Point} Point */
+/** @typedef {{ picture: string, probabilities: number[], width: number, height: number }} Answer */
+/**
+ * @typedef {import("./mask.js").Masked & {
+ *   picture: HTMLImageElement | null, before: number[], after: number[] | null, patch: HTMLImageElement | null, known: string | null,
+ *   version: number, undos: Uint8Array[], redos: Uint8Array[] }} Painting
+ */
 
 const WAIT_MS = 80; // of strokes that one question carries
 const RETRY_MS = 2000;
@@ -25,6 +35,7 @@ const FILLS = [
 // What is painted on one picture, for one run.
 const paintings = new Map();
 
+/** @param {Data} data */
 function painting(data) {
   const name = `${data.key} ${new URL(data.url, location.origin).pathname}`; // the signature changes from day to day
   const found = paintings.get(name) ?? { picture: null, before: null, mask: null, version: 0, undos: [], redos: [], patch: null, after: null };
@@ -34,6 +45,7 @@ function painting(data) {
   return found;
 }
 
+/** @param {string} url */
 async function decoded(url) {
   const image = new Image();
   image.src = url;
@@ -41,9 +53,11 @@ async function decoded(url) {
   return image;
 }
 
+/** @param {number} width @param {number} height */
 const sheet = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 
 // The border between what is painted and what is not, as lines between pixels.
+/** @param {Uint8Array} mask @param {number} width @param {number} height */
 function outline(mask, width, height) {
   const path = new Path2D();
   const at = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
@@ -66,6 +80,7 @@ function outline(mask, width, height) {
 }
 
 class View {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.tool = "brush";
     this.fill = "blur";
@@ -152,6 +167,7 @@ class View {
     });
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data }) {
     const before = this.painting;
     this.data = data;
@@ -219,6 +235,7 @@ class View {
     else if (!failed || of !== this.painting) this.ask();
   }
 
+  /** @param {Painting} of @param {Uint8Array | null} mask @param {Answer} answer @param {string} question */
   async take(of, mask, answer, question) {
     const image = await decoded(answer.picture);
     if (mask) Object.assign(of, { patch: image, after: answer.probabilities, known: question });
@@ -231,6 +248,7 @@ class View {
     this.answered();
   }
 
+  /** @param {string} words */
   fail(words) {
     this.error.hidden = !words;
     say(this.error, words);
@@ -262,11 +280,13 @@ class View {
 
   // Painting -------------------------------------------------------------------------------------
 
+  /** @param {{ clientX: number, clientY: number }} event */
   place(event) {
     const box = this.canvas.getBoundingClientRect();
     return [((event.clientX - box.left) / box.width) * this.painting.width, ((event.clientY - box.top) / box.height) * this.painting.height];
   }
 
+  /** @param {Point} at */
   begin(at) {
     this.at = at;
     this.before = this.painting.mask.slice();
@@ -278,6 +298,7 @@ class View {
     this.look(true);
   }
 
+  /** @param {Point} at */
   move(at) {
     if (!this.painting.picture) return;
     this.at = at;
@@ -300,17 +321,20 @@ class View {
     this.changed();
   }
 
+  /** @param {Point} from @param {Point} to */
   stamp(from, to) {
     stroke(this.painting, from, to, this.share, this.tool === "eraser" ? 0 : 1);
     this.changed();
   }
 
+  /** @param {Point} at */
   box(at) {
     this.painting.mask.set(this.before);
     box(this.painting, this.corner, at);
     this.changed();
   }
 
+  /** @param {"undos" | "redos"} from @param {"undos" | "redos"} to */
   travel(from, to) {
     const of = this.painting;
     if (!of[from].length || this.last || this.corner) return;
@@ -329,6 +353,7 @@ class View {
   }
 
   // The mask or the kind of fill is another one now.
+  /** @param {boolean} [ask] */
   changed(ask = true) {
     const { mask, width, height, undos, redos, picture } = this.painting;
     this.tools.mark(this.tool);
@@ -344,7 +369,7 @@ class View {
     say(this.facts, `As the network gets it: ${width} × ${height} pixels, ${erased ? `${((100 * erased) / mask.length).toFixed(1)} % erased` : "nothing erased"}.`);
     this.stage.style.aspectRatio = `${width} / ${height}`;
     this.masked = sheet(width, height);
-    const context = this.masked.getContext("2d");
+    const context = context2d(this.masked);
     const pixels = context.createImageData(width, height);
     const data = new Uint32Array(pixels.data.buffer);
     for (let i = 0; i < mask.length; i++) data[i] = mask[i] ? 0xff8a7d12 : 0; // the accent's teal, for what waits for an answer
@@ -359,6 +384,7 @@ class View {
     this.draw();
   }
 
+  /** @param {"tool" | "fill"} what @param {string} name */
   choose(what, name) {
     if (this[what] === name) return;
     this[what] = name;
@@ -366,17 +392,20 @@ class View {
     else this.changed(false);
   }
 
+  /** @param {number} share */
   resize(share) {
     this.share = Math.min(0.6, Math.max(0.03, share));
     this.size.value = String(Math.round(100 * this.share));
     this.draw();
   }
 
+  /** @param {boolean} looking */
   look(looking) {
     this.looking = looking;
     this.draw();
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.painting.picture) return;
     const { width, height } = this.painting;
@@ -416,7 +445,7 @@ class View {
     const [wide, high] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
     if (!wide || !high) return;
     if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
-    const context = canvas.getContext("2d");
+    const context = context2d(canvas);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, wide, high);
     if (!of.picture) return;

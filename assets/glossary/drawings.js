@@ -4,11 +4,24 @@
 import { el, say } from "../common/dom.js";
 import { ACTIVATIONS, convolve, crossEntropy, descend, fixed, missed, padded, patchAt, places, polynomial, pool, scheduled, short, shrink, signed, softmax, ticks } from "./arithmetic.js";
 
+/** @typedef {[x: number, y: number]} Place */
+/** @typedef {{ low: number, high: number, title: string, ticks?: number }} Axis */
+/** @typedef {{ text: string, class?: string, style?: string }} Cell */
+/** @typedef {{ label: string, x: Axis, y: Axis, height?: number, draw: (plot: Plot) => void, ondrag?: (x: number) => void }} PlotOptions */
+/** @typedef {{ label: string, onpick?: (row: number, column: number) => void, className?: string }} TableOptions */
+/** @typedef {{ node: HTMLElement, stop?: () => void }} Drawing */
+/**
+ * @typedef {{
+ *   name: string, label: string, min: number, max: number, step: number, value: number, words?: (value: number) => string,
+ *   onchange: () => void }} SliderOptions
+ */
+
 // Pieces -----------------------------------------------------------------------------------------
 
 const NS = "http://www.w3.org/2000/svg";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
+/** @param {string} tag @param {Record<string, string | number>} [props] @param {...(Node | string)} children */
 function svg(tag, props = {}, ...children) {
   const node = document.createElementNS(NS, tag);
   for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
@@ -16,9 +29,11 @@ function svg(tag, props = {}, ...children) {
   return node;
 }
 
+/** @param {string} text @param {() => void} onclick @param {import("../common/dom.js").Attributes} [props] */
 const button = (text, onclick, props = {}) => el("button", { type: "button", class: "tool", onclick, ...props }, text);
 
 // A slider with its value in words.
+/** @param {SliderOptions} given */
 function slider({ name, label, min, max, step, value, words = (v) => short(v), onchange }) {
   const input = el("input", { type: "range", name, min, max, step, value });
   const said = el("output", {});
@@ -50,6 +65,7 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
 let counter = 0;
 
 // One of a few, as radio buttons: the arrow keys come with them.
+/** @param {{ label: string, options: string[][], value: string, onchange: () => void }} given */
 function choice({ label, options, value, onchange }) {
   const name = `choice-${++counter}`;
   const inputs = options.map(([each]) => el("input", { type: "radio", name, value: each, checked: each === value, onchange }));
@@ -71,6 +87,7 @@ function choice({ label, options, value, onchange }) {
 }
 
 // What happens again and again while somebody looks; who wants no motion sees the end at once.
+/** @param {() => boolean} step @param {number} ms @param {(on: boolean) => void} changed */
 function ticker(step, ms, changed) {
   let timer = null;
   const stop = () => {
@@ -100,6 +117,7 @@ function ticker(step, ms, changed) {
 }
 
 // Cells in rows; each is {text, class, style}.
+/** @param {Cell[][]} rows @param {TableOptions} given */
 function table(rows, { label, onpick, className = "" }) {
   const cells = rows.flatMap((row, r) =>
     row.map((cell, c) => {
@@ -111,13 +129,18 @@ function table(rows, { label, onpick, className = "" }) {
   return el("div", { class: `cells ${className}${onpick ? " pick" : ""}`, role: "img", "aria-label": label, style: `--n: ${rows[0].length}` }, ...cells);
 }
 
+/** @param {number} share */
 const ink = (share) => `--ink: ${Math.round(share * 100)}%`;
+/** @param {number} value @param {number} most */
 const tone = (value, most) => `--tone: ${Math.round((Math.abs(value) / (most || 1)) * 52)}%`;
+/** @param {number} value */
 const shade = (value) => (value > 5 ? " bright" : value ? "" : " dark");
+/** @param {number} value */
 const side = (value) => (value > 1e-9 ? "plus" : value < -1e-9 ? "minus" : "");
 
 // Axes with names; a drawing adds lines and dots in its own units.
 class Plot {
+  /** @param {PlotOptions} given */
   constructor({ label, x, y, height = 220, draw, ondrag }) {
     this.svg = svg("svg", { role: "img", "aria-label": label, height });
     this.node = el("div", { class: `plot${ondrag ? " drag" : ""}` }, this.svg);
@@ -126,6 +149,7 @@ class Plot {
     if (ondrag) this.drag(ondrag);
   }
 
+  /** @param {(x: number) => void} ondrag */
   drag(ondrag) {
     const move = (event) => {
       const left = this.svg.getBoundingClientRect().left;
@@ -163,20 +187,24 @@ class Plot {
     this.drawn(this);
   }
 
+  /** @param {number} x */
   px(x) {
     return ((x - this.x.low) / (this.x.high - this.x.low)) * this.wide;
   }
 
+  /** @param {number} y */
   py(y) {
     return (1 - (y - this.y.low) / (this.y.high - this.y.low)) * this.high;
   }
 
+  /** @param {Place[]} points @param {string} className */
   line(points, className) {
     const limit = (v) => Math.max(-1e4, Math.min(1e4, v));
     const path = points.map(([x, y]) => `${limit(this.px(x)).toFixed(1)},${limit(this.py(y)).toFixed(1)}`).join(" ");
     this.inner.append(svg("polyline", { points: path, class: `line ${className}` }));
   }
 
+  /** @param {(x: number) => number} f @param {string} className @param {number} [low] @param {number} [high] @param {number} [n] */
   curve(f, className, low = this.x.low, high = this.x.high, n = 160) {
     this.line(
       Array.from({ length: n + 1 }, (_, i) => low + ((high - low) * i) / n).map((x) => [x, f(x)]),
@@ -184,11 +212,13 @@ class Plot {
     );
   }
 
+  /** @param {number} x @param {number} y @param {string} className @param {number} [r] */
   dot(x, y, className, r = 5) {
     this.inner.append(svg("circle", { cx: this.px(x), cy: Math.max(-1e4, this.py(y)), r, class: `dot ${className}` }));
   }
 }
 
+/** @param {...(Node | string)} children */
 const row = (...children) => el("div", { class: "row" }, ...children);
 const formula = () => el("p", { class: "formula" });
 const aside = () => el("p", { class: "aside", role: "status" });
@@ -215,6 +245,7 @@ const FILTERS = {
 };
 const FILTER_TITLES = { upright: "Upright edges", level: "Level edges", blur: "Blur", sharpen: "Sharpen" };
 
+/** @param {string} term */
 function convolution(term) {
   let filter = FILTERS.upright.map((line) => [...line]);
   const size = filter.length;
@@ -391,6 +422,7 @@ function pooling() {
 
 const MOST_STEPS = 200;
 
+/** @param {string} term */
 function descent(term) {
   let path = [];
   const start = slider({ name: "start", label: "Start", min: -2, max: 2, step: 0.05, value: 1.6, words: (v) => fixed(v), onchange: () => reset() });
@@ -604,6 +636,7 @@ const ACTIVATION_WORDS = {
   sigmoid: "Squeezes everything between 0 and 1, so that it can be read as a probability; far from 0 the slope fades.",
 };
 
+/** @param {string} term */
 function activation(term) {
   const kind = choice({ label: "Function", options: [["relu", "ReLU"], ["gelu", "GELU"], ["tanh", "tanh"], ["sigmoid", "Sigmoid"]], value: term === "sigmoid" ? "sigmoid" : "relu", onchange: () => draw() });
   const input = slider({ name: "x", label: "What comes in", min: -4, max: 4, step: 0.05, value: 1.5, words: (v) => fixed(v), onchange: () => draw() });
@@ -643,6 +676,7 @@ const EPOCHS = 30;
 const BATCHES = 20; // in an epoch
 const PEAK = 0.1;
 
+/** @param {string} term */
 function schedules(term) {
   const first = { "one-cycle": "one_cycle", "warm-up": "cosine", cosine: "cosine" }[term] ?? "one_cycle";
   const kind = choice({ label: "Schedule", options: [["constant", "Constant"], ["step", "Step"], ["cosine", "Cosine"], ["one_cycle", "One-cycle"]], value: first, onchange: () => draw() });
@@ -694,6 +728,7 @@ function schedules(term) {
 
 const CLASSES = 10;
 
+/** @param {string} term */
 function crossEntropy_(term) {
   const p = slider({ name: "p", label: "Probability of the right class", min: 0.005, max: 0.995, step: 0.005, value: 0.6, words: (v) => fixed(v, 3), onchange: () => draw() });
   const smoothing = slider({ name: "smoothing", label: "Label smoothing", min: 0, max: 0.3, step: 0.01, value: term === "label-smoothing" ? 0.1 : 0, words: (v) => (v ? fixed(v) : "none"), onchange: () => draw() });

@@ -4,6 +4,9 @@
 import { ICONS, el, icon, say } from "../common/dom.js";
 import { DRAWINGS } from "./drawings.js";
 
+/** @typedef {{ slug: string, word: string, sentence: string, matters: string, drawing: string, also: string[], related: string[] }} Term */
+/** @typedef {{ title: string, terms: Term[] }} Group */
+
 const PLAY = "M5.5 3.5v9l7-4.5z";
 const NARROW = 720; // px: below it the list and the term take turns
 
@@ -19,6 +22,7 @@ function terms() {
   return asked;
 }
 
+/** @param {Element} root */
 function style(root) {
   return new Promise((loaded, failed) => {
     const link = el("link", { rel: "stylesheet", href: "/assets/glossary/glossary.css", onload: loaded });
@@ -30,9 +34,12 @@ function style(root) {
   });
 }
 
+/** @param {string} text */
 const plain = (text) => text.toLowerCase().replaceAll("-", " ");
+/** @param {string} word */
 const sentence = (word) => word[0].toUpperCase() + word.slice(1);
 
+/** @param {string | null} slug */
 function address(slug) {
   const url = new URL(location.href);
   if (slug) url.searchParams.set("term", slug);
@@ -40,17 +47,20 @@ function address(slug) {
   return url;
 }
 
+/** @param {Element} node */
 function dark(node) {
   const [r, g, b] = getComputedStyle(node).backgroundColor.match(/[\d.]+/g).map(Number);
   return r + g + b < 384;
 }
 
 export class Panel {
+  /** @param {HTMLElement} root @param {HTMLElement} opener */
   static async in(root, opener) {
     const [groups] = await Promise.all([terms(), style(root)]);
     return new Panel(root, opener, groups);
   }
 
+  /** @param {HTMLElement} root @param {HTMLElement} opener @param {Group[]} groups */
   constructor(root, opener, groups) {
     this.opener = opener;
     this.terms = new Map(groups.flatMap((group) => group.terms.map((term) => [term.slug, { ...term, group: group.title }])));
@@ -86,6 +96,7 @@ export class Panel {
     for (const kind of ["keydown", "keyup", "keypress"]) this.dialog.addEventListener(kind, (event) => event.stopPropagation());
   }
 
+  /** @param {Term} term */
   item(term) {
     const link = el("a", { "data-term": term.slug, href: address(term.slug).search, onclick: (event) => this.follow(event, term.slug) }, el("span", {}, sentence(term.word)));
     if (term.drawing) link.append(el("span", { class: "drawn", title: "With a live drawing" }, icon(PLAY)));
@@ -95,12 +106,14 @@ export class Panel {
   }
 
   // A link can still be opened in a new tab or copied.
+  /** @param {MouseEvent} event @param {string} slug @param {boolean} [focus] */
   follow(event, slug, focus = false) {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     this.show(slug, focus);
   }
 
+  /** @param {string} slug */
   open(slug) {
     if (this.dialog.open) return;
     this.dialog.showModal();
@@ -153,6 +166,7 @@ export class Panel {
     say(this.none, shown ? "" : `No term matches “${this.search.value.trim()}”. Try a part of the word.`);
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const links = [...this.list.querySelectorAll("li:not([hidden]) a")];
     const from = event.composedPath()[0];
@@ -181,6 +195,7 @@ export class Panel {
     (this.items.get(this.slug)?.link ?? this.panel).focus();
   }
 
+  /** @param {string} slug @param {boolean} [focus] */
   show(slug, focus = false) {
     history.replaceState(history.state, "", address(slug));
     this.panel.classList.toggle("reading", Boolean(slug));
@@ -200,11 +215,13 @@ export class Panel {
     if (focus || (slug && this.narrow)) this.article.querySelector("h2").focus({ preventScroll: true });
   }
 
+  /** @param {Element} link */
   sees(link) {
     const [inner, outer] = [link.getBoundingClientRect(), this.list.querySelector(".found").getBoundingClientRect()];
     return inner.top >= outer.top && inner.bottom <= outer.bottom;
   }
 
+  /** @param {Term & { group: string }} term */
   entry(term) {
     const parts = [
       el("p", { class: "kicker" }, term.group),

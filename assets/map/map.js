@@ -3,12 +3,26 @@
 // second canvas above it.
 
 import { clusterColor, css, dot, packed, paintDot, rgb, unpacked } from "../common/colours.js";
-import { ICONS, el, mount, remembered, say, tool } from "../common/dom.js";
+import { ICONS, context2d, el, focused, mount, remembered, say, tool } from "../common/dom.js";
 import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
 import { count, number } from "../common/numbers.js";
 import { KeysSheet } from "../common/sheet.js";
 import { disc, mixed, stamp } from "./pixels.js";
 import { Points, SIDE } from "./points.js";
+
+/** @typedef {"label" | "cluster" | "predicted" | "split" | "answer"} Colour */
+/** @typedef {{ name: string, color: string }} Named */
+/**
+ * @typedef {{
+ *   key: string, points_url: string, thumb_url: string, token: string, version: string, colour: Colour, classes: Named[], splits: Named[],
+ *   answers: Named[], clusters: string | null, dataset_id: number, height: number }} Data
+ */
+/** @typedef {{ at: number, name: string, color: number, dim: number, n: number, none: boolean }} Entry */
+/** @typedef {{ at: number, button: HTMLButtonElement, number: HTMLElement }} Row of the legend */
+/** @typedef {{ points: Points | null, version: string | null, chosen: Uint8Array, size: number, cut: boolean, x: number, y: number, zoom: number }} Kept */
+/** @typedef {{ kind: "pinch", moved: boolean } | { kind: "pan" | "lasso", moved: boolean, from: Point, path: Point[] }} Gesture */
+/** @typedef {{ shiftKey?: boolean, altKey?: boolean }} Modifiers */
+/** @typedef {import("../common/gestures.js").Point} Point */
 
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
@@ -27,13 +41,21 @@ const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", sp
 
 // Names and pictures of single points, a few at a time; what nobody wants any more is not fetched to its end.
 class Thumbs {
+  url = "";
+  token = "";
+
+  /** @param {(id: string) => void} ready */
   constructor(ready) {
     this.ready = ready;
-    this.found = new Map(); // id -> {name, image or null}
-    this.under = new Map(); // id -> AbortController
+    /** @type {Map<string, { name: string, image: HTMLImageElement | null }>} */
+    this.found = new Map();
+    /** @type {Map<string, AbortController>} */
+    this.under = new Map();
+    /** @type {string[]} */
     this.wanted = [];
   }
 
+  /** @param {string[]} ids */
   want(ids) {
     const set = new Set(ids);
     for (const [id, abort] of this.under) if (!set.has(id)) abort.abort();
@@ -48,9 +70,11 @@ class Thumbs {
     }
   }
 
+  /** @param {string} id */
   async load(id) {
     const abort = new AbortController();
     this.under.set(id, abort);
+    /** @type {{ name: string, image: HTMLImageElement | null } | null} */
     let entry = { name: "", image: null };
     try {
       const response = await fetch(this.url + encodeURIComponent(id), { headers: { "X-Loupe-Token": this.token }, signal: abort.signal });
@@ -67,7 +91,7 @@ class Thumbs {
     this.under.delete(id);
     if (entry) {
       this.found.set(id, entry);
-      if (this.found.size > MOST_KEPT) this.found.delete(this.found.keys().next().value);
+      if (this.found.size > MOST_KEPT) this.found.delete(this.found.keys().next().value ?? "");
       this.ready(id);
     }
     this.pump();
@@ -76,15 +100,66 @@ class Thumbs {
 
 // One map ----------------------------------------------------------------------------------------
 
+/** @type {Map<string, Kept>} */
 const kept = new Map(); // points, zoom and selection outlive a rerun and a walk through the app
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {import("../common/dom.js").Tell} */
+  keep;
+  /** @type {Kept} */
+  map;
+  /** @type {Row[]} */
+  rows = [];
+  /** @type {Uint16Array} the entry of each point */
+  entry = new Uint16Array();
+  /** @type {Uint32Array} in which the points are drawn */
+  order = new Uint32Array();
+  /** @type {{ text: string, x: number, y: number }[]} of the clusters */
+  centres = [];
+  paper = 0;
+  ink = 0;
+  /** @type {import("../common/colours.js").Rgb} */
+  accent = [0, 0, 0];
+  /** @type {{ version: string, map: Kept, abort: AbortController } | null} */
+  fetching = null;
+  /** @type {string | undefined} what the legend was built from */
+  sign;
+  /** @type {number | null} the frame asked for */
+  next = null;
+  /** @type {ImageData | null} */
+  pixels = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  wanting;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  sending;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  dwelling;
+  waiting = false; // the page is still to hear of the selection
+  stale = true;
+  spaced = false;
+  dwelt = false;
+  shown = 0; // the side of the pictures, 0 while the points are dots
+  clicked = -1e4;
+  /** @type {{ list: number[], waiting: boolean }} what was selected before the click */
+  before = { list: [], waiting: false };
+  /** @type {Point} */
+  pointed = [0, 0];
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
+    /** @type {Gesture | null} */
     this.gesture = null;
     this.hovered = -1;
+    /** @type {Entry[]} */
     this.entries = [];
+    /** @type {number[]} */
     this.inView = [];
     this.thumbs = new Thumbs(() => this.schedule());
+    /** @type {"lasso" | "hand"} */
     this.tool = remembered("map.tool") === "hand" ? "hand" : "lasso";
     this.tools = {
       lasso: tool(SHAPES.lasso, "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
@@ -131,23 +206,24 @@ class View {
     );
     parent.append(this.root);
     this.use(this.tool);
-    const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
-    on(this.top, "pointerdown", (event) => this.onDown(event));
-    on(this.top, "pointermove", (event) => this.onMove(event));
-    on(this.top, "pointerup pointercancel", (event) => this.onUp(event));
-    on(this.top, "pointerleave", () => this.hover(-1));
-    on(this.top, "mousedown", (event) => event.button === 1 && event.preventDefault()); // no autoscroll
-    on(this.top, "contextmenu", (event) => event.pointerType === "touch" && event.preventDefault());
-    on(this.top, "dblclick", (event) => this.onDouble(event));
-    on(this.top, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(this.top, "blur", () => this.space(false));
-    on(this.root, "keydown", (event) => this.onKey(event));
-    on(this.root, "keyup", (event) => event.key === " " && this.space(false));
-    on(this.stage, "transitionend", () => this.recolour());
+    this.top.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.top.addEventListener("pointermove", (event) => this.onMove(event));
+    this.top.addEventListener("pointerup", (event) => this.onUp(event));
+    this.top.addEventListener("pointercancel", (event) => this.onUp(event));
+    this.top.addEventListener("pointerleave", () => this.hover(-1));
+    this.top.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault()); // no autoscroll
+    this.top.addEventListener("contextmenu", (event) => event instanceof PointerEvent && event.pointerType === "touch" && event.preventDefault());
+    this.top.addEventListener("dblclick", (event) => this.onDouble(event));
+    this.top.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.top.addEventListener("blur", () => this.space(false));
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.root.addEventListener("keyup", (event) => event.key === " " && this.space(false));
+    this.stage.addEventListener("transitionend", () => this.recolour());
     this.observer = new ResizeObserver(() => this.schedule());
     this.observer.observe(this.stage);
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue, setStateValue }) {
     this.fire = setTriggerValue;
     const fresh = !this.keep;
@@ -157,10 +233,11 @@ class View {
     this.thumbs.url = data.thumb_url;
     this.thumbs.token = data.token;
     const name = `${data.key}\n${data.dataset_id}`;
-    if (!kept.has(name)) kept.set(name, { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, x: SIDE / 2, y: SIDE / 2, zoom: 1 });
-    if (kept.size > MOST_MAPS) kept.delete(kept.keys().next().value);
-    if (this.map !== kept.get(name)) {
-      this.map = kept.get(name);
+    const map = kept.get(name) ?? { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, x: SIDE / 2, y: SIDE / 2, zoom: 1 };
+    kept.set(name, map);
+    if (kept.size > MOST_MAPS) kept.delete(kept.keys().next().value ?? "");
+    if (this.map !== map) {
+      this.map = map;
       this.hovered = -1;
     }
     if (fresh && this.map.size) this.report(); // it was kept here while the person walked through the app
@@ -175,6 +252,7 @@ class View {
     this.fetching?.abort.abort();
     const mine = (this.fetching = { version, map, abort: new AbortController() });
     if (!map.points) this.tell("Loading the map…");
+    /** @type {string | null} */
     let problem = "The map did not load: the server does not answer.";
     try {
       const response = await fetch(url, { headers: { "X-Loupe-Token": token }, signal: mine.abort.signal });
@@ -196,10 +274,11 @@ class View {
     this.fetching = null;
     this.hover(-1);
     if (problem) return this.tell(problem, () => this.fetch());
-    this.tell(map.points.n ? "" : "No image has a place on the map yet.");
+    this.tell(map.points?.n ? "" : "No image has a place on the map yet.");
     this.recolour();
   }
 
+  /** @param {string} text @param {() => void} [again] */
   tell(text, again) {
     this.empty.hidden = !text;
     this.empty.replaceChildren(el("span", {}, text), ...(again ? [el("button", { type: "button", class: "tool", onclick: again }, "Try again")] : []));
@@ -216,22 +295,30 @@ class View {
     const { points } = this.map;
     if (!points) return this.schedule();
     const { colour } = this.data;
-    let code = points.code[colour];
-    let names = points.named[colour];
-    let color = (name) => this.data[{ split: "splits", answer: "answers" }[colour] ?? "classes"].find((c) => c.name === name)?.color ?? "#8a8f98";
+    /** @type {ArrayLike<number>} */
+    let code;
+    /** @type {string[]} */
+    let names;
+    /** @type {(name: string, i: number) => string} */
+    let color;
     if (colour === "cluster") {
       const bytes = Uint8Array.from(atob(this.data.clusters ?? ""), (c) => c.charCodeAt(0));
-      code = new Int16Array(bytes.buffer);
-      if (code.length !== points.n) code = new Int16Array(points.n).fill(-1); // the page is ahead of the points
-      names = Array.from({ length: code.reduce((most, c) => Math.max(most, c + 1), 0) }, (_, i) => `Cluster ${i + 1}`);
+      let clusters = new Int16Array(bytes.buffer);
+      if (clusters.length !== points.n) clusters = new Int16Array(points.n).fill(-1); // the page is ahead of the points
+      code = clusters;
+      names = Array.from({ length: clusters.reduce((most, c) => Math.max(most, c + 1), 0) }, (_, i) => `Cluster ${i + 1}`);
       color = (_, i) => clusterColor(i);
+    } else {
+      [code, names] = [points.code[colour], points.named[colour]];
+      const given = { label: this.data.classes, predicted: this.data.classes, split: this.data.splits, answer: this.data.answers }[colour];
+      color = (name) => given.find((c) => c.name === name)?.color ?? "#8a8f98";
     }
     const rank = new Map(this.data.classes.map((c, i) => [c.name, i]));
     const counts = new Array(names.length + 1).fill(0);
     for (let i = 0; i < points.n; i++) counts[code[i] < 0 ? names.length : code[i]] += 1;
-    this.entries = names.map((name, i) => ({ at: i, name, color: packed(rgb(color(name, i))), n: counts[i] }));
+    this.entries = names.map((name, i) => ({ at: i, name, color: packed(rgb(color(name, i))), dim: 0, n: counts[i], none: false }));
     if (colour === "label" || colour === "predicted") this.entries.sort((a, b) => (rank.get(a.name) ?? 1e6) - (rank.get(b.name) ?? 1e6));
-    this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), none: true, n: counts[names.length] });
+    this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), dim: 0, none: true, n: counts[names.length] });
     const place = new Uint16Array(names.length + 1);
     this.entries.forEach((entry, i) => (place[entry.at] = i));
     this.entry = Uint16Array.from({ length: points.n }, (_, i) => place[code[i] < 0 ? names.length : code[i]]);
@@ -249,16 +336,18 @@ class View {
 
   // The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
   // number beside one of its own.
+  /** @param {Entry} entry */
   centre(entry) {
-    const { x, y } = this.map.points;
+    const { x, y } = /** @type {Points} */ (this.map.points);
     const mine = this.members(this.entries.indexOf(entry));
-    const middle = (values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
+    const middle = (/** @type {Uint16Array} */ values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
     const [midX, midY] = [middle(x), middle(y)];
-    const far = (i) => (x[i] - midX) ** 2 + (y[i] - midY) ** 2;
+    const far = (/** @type {number} */ i) => (x[i] - midX) ** 2 + (y[i] - midY) ** 2;
     const at = mine.reduce((best, i) => (far(i) < far(best) ? i : best));
     return { text: String(entry.at + 1), x: x[at], y: y[at] };
   }
 
+  /** @param {number} entry */
   members(entry) {
     const found = [];
     for (let i = 0; i < this.entry.length; i++) if (this.entry[i] === entry) found.push(i);
@@ -266,39 +355,41 @@ class View {
   }
 
   buildLegend() {
-    const { points } = this.map;
+    const n = this.map.points?.n ?? 0;
     const shown = this.entries.filter((entry) => entry.n);
     const sign = JSON.stringify([this.data.colour, this.paper, shown]);
     if (this.sign === sign) return;
     this.sign = sign;
     this.title.replaceChildren(el("span", {}, TITLES[this.data.colour]), el("span", {}, "n"));
-    this.list.parentNode.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
-    const buttons = shown.map((entry) => {
-      entry.number = el("span", { class: "n" });
-      return (entry.button = el(
+    this.list.parentElement?.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
+    this.rows = shown.map((entry) => {
+      const number = el("span", { class: "n" });
+      const button = el(
         "button",
         { type: "button", class: "entry", title: `Select ${entry.name}. Shift adds, Alt takes away`, onclick: (event) => this.pickEntry(this.entries.findIndex((e) => e.at === entry.at), event) },
         dot(css(unpacked(entry.color))),
         el("span", { class: "text" }, entry.name),
-        entry.number,
-      ));
+        number,
+      );
+      return { at: entry.at, button, number };
     });
-    this.rows = shown.map(({ at, button, number }) => ({ at, button, number }));
-    const focused = [...this.list.children].indexOf(this.root.getRootNode().activeElement);
-    this.list.replaceChildren(...buttons);
-    buttons[focused]?.focus({ preventScroll: true });
-    say(this.note, `Near means similar to the network; the axes have no unit. n = ${count(points.n, "image", "images")}.`);
+    const place = [...this.list.children].findIndex((button) => button === focused(this.root));
+    this.list.replaceChildren(...this.rows.map(({ button }) => button));
+    this.rows[place]?.button.focus({ preventScroll: true });
+    say(this.note, `Near means similar to the network; the axes have no unit. n = ${count(n, "image", "images")}.`);
   }
 
   // Selection ----------------------------------------------------------------------------------
 
+  /** @param {number[]} list */
   choose(list) {
     const { map } = this;
     const { points } = map;
-    map.chosen = new Uint8Array(points?.n ?? 0);
+    if (!points) return;
+    map.chosen = new Uint8Array(points.n);
     map.cut = list.length > MOST_SELECTED;
     if (map.cut) {
-      const mean = (values) => list.reduce((sum, i) => sum + values[i], 0) / list.length;
+      const mean = (/** @type {Uint16Array} */ values) => list.reduce((sum, i) => sum + values[i], 0) / list.length;
       const [x, y] = [mean(points.x), mean(points.y)];
       const far = new Float64Array(points.n);
       for (const i of list) far[i] = (points.x[i] - x) ** 2 + (points.y[i] - y) ** 2;
@@ -318,10 +409,11 @@ class View {
 
   // A state and not a trigger: a rerun that is cut short by another one would lose a trigger.
   report() {
-    this.keep("selected", this.chosen().map((i) => this.map.points.ids[i]));
+    this.keep("selected", this.chosen().map((i) => this.map.points?.ids[i]));
   }
 
   // Shift adds to the selection, Alt takes away; the page hears of it.
+  /** @param {number[]} list @param {Modifiers} given @param {{ wait?: number }} [given] */
   pick(list, { shiftKey, altKey }, { wait = 0 } = {}) {
     if (!this.map.points) return;
     const before = this.map.size;
@@ -340,6 +432,7 @@ class View {
     }, wait);
   }
 
+  /** @param {number} index @param {Modifiers} event @param {{ wait?: number }} [options] */
   pickEntry(index, event, options = {}) {
     const list = this.members(index);
     const { shiftKey, altKey } = event;
@@ -357,12 +450,12 @@ class View {
     this.clearing.setAttribute("aria-disabled", String(!size));
     const counts = new Array(this.entries.length).fill(0);
     if (size) for (let i = 0; i < points.n; i++) if (chosen[i]) counts[this.entry[i]] += 1;
-    for (const { at, button, number } of this.rows ?? []) {
+    for (const { at, button, number: words } of this.rows) {
       const index = this.entries.findIndex((e) => e.at === at);
       const entry = this.entries[index];
       if (!entry) continue;
       const [mine, all] = [counts[index], number(entry.n)];
-      number.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, number(mine)), ` of ${all}`] : [all]));
+      words.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, number(mine)), ` of ${all}`] : [all]));
       button.setAttribute("aria-pressed", String(size > 0 && counts[index] === entry.n));
     }
     const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${number(e.n)}`);
@@ -381,11 +474,13 @@ class View {
     return { width, height, fit, scale: fit * this.map.zoom };
   }
 
+  /** @param {number} px @param {number} py @returns {Point} */
   toMap(px, py) {
     const { width, height, scale } = this.frame();
     return [(px - width / 2) / scale + this.map.x, (py - height / 2) / scale + this.map.y];
   }
 
+  /** @param {number} x @param {number} y @param {number} zoom */
   place(x, y, zoom) {
     const { left, right, top, bottom } = this.map.points?.box ?? { left: 0, right: SIDE, top: 0, bottom: SIDE };
     this.map.zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
@@ -400,6 +495,7 @@ class View {
   }
 
   // What lies under this pixel stays there.
+  /** @param {number} factor @param {number} [px] @param {number} [py] */
   zoom(factor, px = this.stage.clientWidth / 2, py = this.stage.clientHeight / 2) {
     const [x, y] = this.toMap(px, py);
     const zoom = Math.min(MAX_ZOOM, Math.max(1, this.map.zoom * factor));
@@ -407,6 +503,7 @@ class View {
     this.place(x + (this.map.x - x) * share, y + (this.map.y - y) * share, zoom);
   }
 
+  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
     const { scale } = this.frame();
     this.place(this.map.x - dx / scale, this.map.y - dy / scale, this.map.zoom);
@@ -450,11 +547,12 @@ class View {
     // A margin as wide as a disc: no pixel of it falls outside the buffer, so none is checked.
     const margin = Math.ceil(radius + density) + 2;
     const stride = w + 2 * margin;
-    if (this.pixels?.width !== stride || this.pixels.height !== h + 2 * margin) this.pixels = new ImageData(stride, h + 2 * margin);
-    const buffer = new Int32Array(this.pixels.data.buffer);
+    let { pixels } = this;
+    if (pixels?.width !== stride || pixels.height !== h + 2 * margin) pixels = this.pixels = new ImageData(stride, h + 2 * margin);
+    const buffer = new Int32Array(pixels.data.buffer);
     buffer.fill(this.paper);
     this.inView = [];
-    if (n) {
+    if (points) {
       const unit = scale * density;
       const [left, top] = [w / 2 - midX * unit + margin, h / 2 - midY * unit + margin];
       const dot = disc(radius, stride);
@@ -477,11 +575,12 @@ class View {
         }
       }
     }
-    const brush = this.base.getContext("2d");
-    brush.putImageData(this.pixels, -margin, -margin);
+    const brush = context2d(this.base);
+    brush.putImageData(pixels, -margin, -margin);
     brush.setTransform(density, 0, 0, density, 0, 0);
+    /** @type {(x: number, y: number) => Point} */
     const at = (x, y) => [(x - midX) * scale + width / 2, (y - midY) * scale + height / 2];
-    this.shown = 0; // the side of the pictures, 0 while they are dots
+    this.shown = 0;
     if (n && this.inView.length < MOST_PICTURES && this.inView.length && remembered("blur") !== "1") this.drawPictures(brush, at, width, height);
     this.wanting ??= setTimeout(() => this.wantThumbs(), WANT_MS);
     brush.font = `600 13px ${getComputedStyle(this.root).fontFamily}`;
@@ -492,15 +591,17 @@ class View {
     brush.strokeStyle = css(unpacked(this.paper));
     brush.fillStyle = css(unpacked(this.ink));
     const above = radius / density + 9;
-    for (const centre of this.centres ?? []) {
+    for (const centre of this.centres) {
       const [x, y] = at(centre.x, centre.y);
       brush.strokeText(centre.text, x, y - above);
       brush.fillText(centre.text, x, y - above);
     }
   }
 
+  /** @param {CanvasRenderingContext2D} brush @param {(x: number, y: number) => Point} at @param {number} width @param {number} height */
   drawPictures(brush, at, width, height) {
     const { points, chosen, size } = this.map;
+    if (!points) return;
     const side = Math.round(Math.min(72, Math.max(28, 0.55 * Math.sqrt((width * height) / this.inView.length))));
     this.shown = side;
     for (const i of this.inView) {
@@ -527,19 +628,21 @@ class View {
 
   wantThumbs() {
     clearTimeout(this.wanting);
-    this.wanting = null;
-    const ids = this.shown ? this.inView.map((i) => this.map.points.ids[i]) : [];
-    if (this.hovered >= 0 && this.dwelt) ids.unshift(this.map.points.ids[this.hovered]);
+    this.wanting = undefined;
+    const names = this.map.points?.ids ?? [];
+    const ids = this.shown ? this.inView.map((i) => names[i]) : [];
+    if (this.hovered >= 0 && this.dwelt) ids.unshift(names[this.hovered]);
     this.thumbs.want(ids);
     this.paintCard();
   }
 
   drawTop() {
-    const brush = this.top.getContext("2d");
+    const brush = context2d(this.top);
     const density = devicePixelRatio || 1;
     brush.setTransform(density, 0, 0, density, 0, 0);
     const { width, height, scale } = this.frame();
     brush.clearRect(0, 0, width, height);
+    /** @type {(place: Point) => Point} */
     const at = ([x, y]) => [(x - this.map.x) * scale + width / 2, (y - this.map.y) * scale + height / 2];
     if (this.gesture?.kind === "lasso" && this.gesture.moved) {
       brush.beginPath();
@@ -552,7 +655,7 @@ class View {
       brush.setLineDash([3, 4]);
       brush.beginPath();
       brush.moveTo(...at(this.gesture.path[0]));
-      brush.lineTo(...at(this.gesture.path.at(-1)));
+      brush.lineTo(...at(this.gesture.path[this.gesture.path.length - 1]));
       brush.stroke();
       brush.setLineDash([]);
     }
@@ -570,6 +673,7 @@ class View {
 
   // The pointer --------------------------------------------------------------------------------
 
+  /** @param {"lasso" | "hand"} tool */
   use(tool) {
     this.tool = tool;
     remembered("map.tool", tool);
@@ -577,6 +681,7 @@ class View {
     this.paintCursor();
   }
 
+  /** @param {boolean} held */
   space(held) {
     this.spaced = held;
     this.paintCursor();
@@ -585,16 +690,18 @@ class View {
   paintCursor() {
     const hand = this.tool === "hand" || this.spaced;
     this.root.classList.toggle("hand", Boolean(hand));
-    this.root.classList.toggle("panning", ["pan", "pinch"].includes(this.gesture?.kind));
+    this.root.classList.toggle("panning", this.gesture?.kind === "pan" || this.gesture?.kind === "pinch");
     this.root.classList.toggle("over", this.hovered >= 0 && !hand && !this.gesture);
   }
 
+  /** @param {Point} given */
   under([px, py]) {
     if (!this.map?.points) return -1;
     const { scale } = this.frame();
     return this.map.points.nearest(...this.toMap(px, py), Math.max(12, this.shown / 2) / scale);
   }
 
+  /** @param {PointerEvent} event */
   onDown(event) {
     if (!this.map?.points || event.button === 2) return;
     this.top.setPointerCapture(event.pointerId);
@@ -606,6 +713,7 @@ class View {
     this.paintCursor();
   }
 
+  /** @param {PointerEvent} event */
   onMove(event) {
     if (!this.map?.points) return;
     const now = this.pointers.at(event);
@@ -635,20 +743,23 @@ class View {
     this.pointers.set(event);
   }
 
+  /** @param {PointerEvent} event */
   onUp(event) {
     const { gesture } = this;
+    const points = this.map?.points;
     this.pointers.delete(event);
     if (gesture?.kind === "pinch" && this.pointers.size) return; // the finger that stays does not draw
     this.gesture = null;
     this.paintCursor();
     this.scheduleTop();
-    if (!gesture || event.type === "pointercancel") return;
-    if (gesture.kind === "lasso" && gesture.moved) this.pick(this.map.points.within(gesture.path), event);
+    if (!gesture || !points || event.type === "pointercancel") return;
+    if (gesture.kind === "lasso" && gesture.moved) this.pick(points.within(gesture.path), event);
     else if (!gesture.moved && event.button === 0) this.click(event);
   }
 
+  /** @param {PointerEvent} event */
   click(event) {
-    if (event.timeStamp - (this.clicked ?? -1e4) < DOUBLE_MS && this.waiting) return; // the second of two
+    if (event.timeStamp - this.clicked < DOUBLE_MS && this.waiting) return; // the second of two
     this.clicked = event.timeStamp;
     this.before = { list: this.chosen(), waiting: this.waiting };
     const i = this.under(this.pointers.at(event));
@@ -661,17 +772,19 @@ class View {
     else this.pick([i], event, { wait: DOUBLE_MS });
   }
 
+  /** @param {MouseEvent} event */
   onDouble(event) {
     const i = this.under(this.pointers.at(event));
     if (i < 0) return;
-    if (this.waiting && this.before && !this.before.waiting) {
+    if (this.waiting && !this.before.waiting) {
       clearTimeout(this.sending);
       this.waiting = false;
       this.choose(this.before.list);
     }
-    this.fire("open", this.map.points.ids[i]);
+    this.fire("open", this.map.points?.ids[i]);
   }
 
+  /** @param {WheelEvent} event */
   onWheel(event) {
     if (!this.map?.points) return;
     if (!event.ctrlKey && !event.metaKey && !this.root.matches(":focus-within")) {
@@ -682,6 +795,7 @@ class View {
     this.zoom(wheelFactor(event), ...this.pointers.at(event));
   }
 
+  /** @param {number} i @param {Point} [now] */
   hover(i, now) {
     if (now) this.pointed = now;
     if (i === this.hovered) return this.paintCard();
@@ -702,7 +816,7 @@ class View {
   paintCard() {
     const { points } = this.map;
     this.card.hidden = this.hovered < 0 || !points;
-    if (this.card.hidden) return;
+    if (this.hovered < 0 || !points) return;
     const thumb = this.thumbs.found.get(points.ids[this.hovered]);
     this.image.hidden = !thumb?.image;
     if (thumb?.image) {
@@ -723,6 +837,7 @@ class View {
 
   // Keys ---------------------------------------------------------------------------------------
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     if (this.sheet.open || event.isComposing || event.ctrlKey || event.metaKey) return;
     if (this.handle(event, event.composedPath()[0] !== this.top)) {
@@ -731,9 +846,11 @@ class View {
     }
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const { key } = event;
     const step = 0.12 * this.stage.clientWidth;
+    /** @type {Record<string, Point>} */
     const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
     if (key in moves && !onButton) return this.pan(...moves[key]), true;
     if (key === " " && !onButton) return this.space(true), true;
@@ -757,6 +874,7 @@ class View {
     return false;
   }
 
+  /** @param {KeyboardEvent} event */
   pickVisible(event) {
     const { points } = this.map;
     if (!points) return;
@@ -792,7 +910,7 @@ class View {
     this.observer.disconnect();
     this.fetching?.abort.abort();
     this.thumbs.want([]);
-    cancelAnimationFrame(this.next);
+    cancelAnimationFrame(this.next ?? 0);
     clearTimeout(this.wanting);
     clearTimeout(this.dwelling);
     this.tip.hide();

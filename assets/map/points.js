@@ -1,16 +1,27 @@
 // The points of a map: where they lie, which one is under the pointer and which are inside a lasso.
 
+/** @typedef {"label" | "predicted" | "split" | "answer"} Coding */
+/**
+ * What the route answers: the names of a coding once, and for each point the place of its name, -1 for none.
+ * @typedef {{
+ *   ids: string[], x: number[], y: number[], labels: string[], splits: string[], answers?: string[],
+ *   label: number[], predicted: number[], split: number[], answer?: number[] }} Answer
+ */
+
 export const SIDE = 4096; // of the square the points lie in
 const CELL = 32; // of the grid that finds the point under the pointer
 const CELLS = SIDE / CELL;
 
 export class Points {
+  /** @param {Answer} answer */
   constructor(answer) {
     this.ids = answer.ids;
     this.n = answer.ids.length;
     this.x = Uint16Array.from(answer.x);
     this.y = Uint16Array.from(answer.y);
+    /** @type {Record<Coding, string[]>} */
     this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits, answer: answer.answers ?? [] };
+    /** @type {Record<Coding, number[]>} */
     this.code = { label: answer.label, predicted: answer.predicted, split: answer.split, answer: answer.answer ?? [] };
     // Shuffled, the same each time: in the order of a list the last class would cover the others.
     this.order = Uint32Array.from({ length: this.n }, (_, i) => i);
@@ -36,12 +47,14 @@ export class Points {
     for (let i = 0; i < this.n; i++) this.inside[next[this.cell(this.x[i], this.y[i])]++] = i;
   }
 
+  /** @param {number} x @param {number} y */
   cell(x, y) {
     return (y >> 5) * CELLS + (x >> 5); // 32 units
   }
 
+  /** @param {number} x @param {number} y @param {number} reach */
   nearest(x, y, reach) {
-    const range = (v) => [Math.max(0, Math.floor((v - reach) / CELL)), Math.min(CELLS - 1, Math.floor((v + reach) / CELL))];
+    const range = (/** @type {number} */ v) => [Math.max(0, Math.floor((v - reach) / CELL)), Math.min(CELLS - 1, Math.floor((v + reach) / CELL))];
     const [x0, x1] = range(x);
     const [y0, y1] = range(y);
     let best = -1;
@@ -56,6 +69,7 @@ export class Points {
     return best;
   }
 
+  /** @param {[x: number, y: number][]} path */
   within(path) {
     const [xs, ys] = [path.map((p) => p[0]), path.map((p) => p[1])];
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];

@@ -2,8 +2,18 @@
 // colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
 // work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-import { el, icon, mount } from "../common/dom.js";
+import { closest, context2d, el, focused, icon, mount } from "../common/dom.js";
 import { radios } from "../common/radios.js";
+
+/** @typedef {"both" | "picture" | "map"} Shown */
+/**
+ * @typedef {{
+ *   title: string, caption?: string, doubt?: boolean, error?: string, stopped?: boolean, values?: string, most: number, width: number,
+ *   height: number, file: string }} Cell values: base64 of signed 16-bit numbers
+ */
+/** @typedef {{ title: string, cells: Cell[], scale: number, scale_text: string, picture: string | null, width: number, height: number }} Data */
+/** @typedef {{ cell: Cell, canvas: HTMLCanvasElement & { sign?: string }, decoded: ReturnType<typeof decoded> }} Drawn */
+/** @typedef {HTMLElement & Partial<Drawn> & { column?: number, source?: string, shown?: Shown | null }} Figure */
 
 const RED = [214, 39, 40];
 const BLUE = [31, 93, 200];
@@ -21,12 +31,14 @@ const SHOWN = [
 // One choice for the page; it outlives reruns.
 const look = Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" });
 
+/** @param {{ opacity?: number, top?: number, shown?: Shown }} values */
 function choose(values) {
   Object.assign(look, values);
   look.dispatchEvent(new Event("change"));
 }
 
 class Controls {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity", oninput: () => choose({ opacity: this.opacity.value / 100 }) });
     this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
@@ -67,6 +79,7 @@ class Controls {
 }
 
 // The signed 16-bit numbers of a map, and how large the n-th strongest of them is.
+/** @param {string} cell */
 function decoded(cell) {
   const bytes = Uint8Array.from(atob(cell.values), (c) => c.charCodeAt(0));
   const values = new Int16Array(bytes.buffer);
@@ -75,6 +88,7 @@ function decoded(cell) {
 }
 
 class Row {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.large = new Set(); // columns that are enlarged
     this.figures = [];
@@ -91,6 +105,7 @@ class Row {
     this.root.addEventListener("keyup", (event) => this.key(event, false));
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data }) {
     this.data = data;
     this.root.setAttribute("aria-label", data.title);
@@ -101,7 +116,7 @@ class Row {
       const figure = this.figure(cell, column);
       figure.source = text;
       if (old) {
-        const held = old.contains(old.getRootNode().activeElement);
+        const held = old.contains(focused(old));
         old.replaceWith(figure);
         if (held) figure.querySelector("button")?.focus();
       } else this.columns.append(figure);
@@ -121,6 +136,7 @@ class Row {
     this.paint();
   }
 
+  /** @param {Cell} cell @param {number} column */
   figure(cell, column) {
     const caption = el("figcaption", {}, el("span", { class: "title" }, cell.title), ...(cell.caption ? [el("span", { class: cell.doubt ? "caption doubt" : "caption" }, cell.caption)] : []));
     if (cell.error) {
@@ -159,6 +175,7 @@ class Row {
     return this.sized(figure);
   }
 
+  /** @param {Figure} figure */
   sized(figure) {
     const { width, height } = this.data;
     if (!width) return figure;
@@ -170,6 +187,7 @@ class Row {
     return figure;
   }
 
+  /** @param {string} url */
   image(url) {
     const image = el("img", { class: "picture", alt: "", decoding: "async", draggable: "false" });
     image.src = url;
@@ -177,6 +195,7 @@ class Row {
   }
 
   // What is looked at for as long as the pointer or the focus rests on the tool.
+  /** @param {string} path @param {Shown} what @param {string} title */
   peek(path, what, title) {
     const show = (on) => (event) => this.look(event.currentTarget.closest(".map"), on ? what : null);
     return el(
@@ -186,9 +205,10 @@ class Row {
     );
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} down */
   key(event, down) {
     const what = { p: "picture", m: "map" }[event.key.toLowerCase()];
-    const figure = event.target.closest(".map");
+    const figure = closest(event, ".map");
     if (event.key === "Escape" && down && this.large.has(figure?.column)) {
       event.stopPropagation();
       this.toggle(figure.column);
@@ -196,15 +216,18 @@ class Row {
     if (what && figure && !event.ctrlKey && !event.metaKey) this.look(figure, down ? what : null);
   }
 
+  /** @param {Figure} figure @param {Shown | null} what */
   look(figure, what) {
     figure.shown = what;
     this.show(figure);
   }
 
+  /** @param {Figure} figure */
   show(figure) {
     figure.dataset.shown = figure.shown ?? look.shown;
   }
 
+  /** @param {number} column */
   toggle(column) {
     const figure = this.figures[column];
     const big = !this.large.delete(column);
@@ -226,6 +249,7 @@ class Row {
   }
 
   // Red for, blue against, more opaque where stronger; below the n-th strongest nothing.
+  /** @param {Drawn} given */
   colour({ canvas, cell, decoded: { values, strongest } }) {
     const sign = `${look.top} ${this.data.scale}`;
     if (canvas.sign === sign) return;
@@ -240,16 +264,17 @@ class Row {
       const [r, g, b] = values[i] > 0 ? RED : BLUE;
       drawn.data.set([r, g, b, Math.min(255, Math.round((strength / full) * 255))], 4 * i);
     }
-    canvas.getContext("2d").putImageData(drawn, 0, 0);
+    context2d(canvas).putImageData(drawn, 0, 0);
   }
 
   // The cell as it is shown, large enough to be looked at.
+  /** @param {Figure & Drawn} figure */
   save(figure) {
     const picture = figure.querySelector(".picture");
     const { width, height } = this.data;
     const times = Math.max(1, Math.round(448 / Math.max(width, height)));
     const out = el("canvas", { width: width * times, height: height * times });
-    const pen = out.getContext("2d");
+    const pen = context2d(out);
     const { shown } = look;
     pen.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
     pen.fillStyle = "#fff";
@@ -273,10 +298,12 @@ class Row {
 }
 
 class View {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.parent = parent;
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} component */
   update(component) {
     this.drawn ??= new (component.data.cells ? Row : Controls)(this.parent);
     this.drawn.update(component);

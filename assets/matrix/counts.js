@@ -1,6 +1,9 @@
 // What is counted in a confusion matrix, and the orders its classes can stand in.
 
+/** @typedef {{ classes: string[], rows: number[], columns: number[], counts: number[] }} Counted the cells that hold images */
+
 export class Counts {
+  /** @param {Counted} given */
   constructor({ classes, rows, columns, counts }) {
     this.classes = classes;
     this.size = classes.length;
@@ -24,18 +27,22 @@ export class Counts {
     }
   }
 
+  /** @param {number} row @param {number} column */
   count(row, column) {
     return this.at.get(row * this.size + column) ?? 0;
   }
 
+  /** @param {number} row @param {number} column */
   share(row, column) {
     return this.actual[row] ? this.count(row, column) / this.actual[row] : 0;
   }
 
+  /** @param {number} i */
   errors(i) {
     return this.actual[i] + this.given[i] - 2 * this.right[i];
   }
 
+  /** @param {string} sort @param {boolean} hide */
   order(sort, hide) {
     const all = Array.from({ length: this.size }, (_, i) => i);
     if (sort === "name") all.sort((a, b) => this.classes[a].localeCompare(this.classes[b], "en", { numeric: true }));
@@ -55,9 +62,10 @@ export class Counts {
       joins.set(key, (joins.get(key) ?? 0) + this.counts[i] / this.actual[a]);
     }
     const sorted = [...joins].sort((x, y) => y[1] - x[1] || x[0] - y[0]);
+    /** @type {number[][]} */
     const beside = Array.from({ length: this.size }, () => []);
     const group = Array.from({ length: this.size }, (_, i) => i);
-    const root = (i) => {
+    const root = (/** @type {number} */ i) => {
       while (group[i] !== i) i = group[i] = group[group[i]];
       return i;
     };
@@ -71,11 +79,13 @@ export class Counts {
       firsts.push(a);
     }
     const placed = new Uint8Array(this.size);
+    /** @type {number[]} */
     const found = [];
-    const walk = (start) => {
-      for (let at = start; at !== undefined; at = beside[at].find((next) => !placed[next])) {
+    const walk = (/** @type {number | undefined} */ at) => {
+      while (at !== undefined) {
         placed[at] = 1;
         found.push(at);
+        at = beside[at].find((next) => !placed[next]);
       }
     };
     for (const a of firsts) {

@@ -2,11 +2,17 @@
 // the cells lie on one canvas, and what follows the pointer and the keys on a second one above it.
 
 import { css, packed, rgb } from "../common/colours.js";
-import { ICONS, el, mount, remembered, say, tool } from "../common/dom.js";
+import { ICONS, context2d, el, focused, mount, remembered, say, tool } from "../common/dom.js";
 import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
 import { count, number } from "../common/numbers.js";
 import { KeysSheet } from "../common/sheet.js";
 import { Counts, percent } from "./counts.js";
+
+/** @typedef {import("../common/gestures.js").Point} Point */
+/** @typedef {import("../common/colours.js").Rgb} Rgb */
+/** @typedef {[row: number, column: number]} Spot places, -1 for a header */
+/** @typedef {import("./counts.js").Counted & { split: string, chosen: [string | null, string | null] | null }} Data */
+/** @typedef {{ k: number, width: number, left: number, head: number, side: number, slanted: boolean, name: number, longest: number, cell: number, wide: number, height: number }} Lies in px */
 
 const SORTS = { given: "Class order", name: "Name", errors: "Most errors", similarity: "Most confused together" };
 const SHOWS = { count: "Counts", share: "Row percent" };
@@ -24,25 +30,78 @@ const DRAG_PX = 4;
 // Colours ------------------------------------------------------------------------------------------
 
 const STEPS = 64;
-const ramp = (from, to) => Array.from({ length: STEPS + 1 }, (_, i) => from.map((v, k) => Math.round(v + ((to[k] - v) * i) / STEPS)));
+/** @param {Rgb} from @param {Rgb} to @param {number} share @returns {Rgb} */
+function between(from, to, share) {
+  const part = (/** @type {0 | 1 | 2} */ k) => Math.round(from[k] + (to[k] - from[k]) * share);
+  return [part(0), part(1), part(2)];
+}
+
+/** @param {Rgb} from @param {Rgb} to */
+const ramp = (from, to) => Array.from({ length: STEPS + 1 }, (_, i) => between(from, to, i / STEPS));
 
 // The view -------------------------------------------------------------------------------------------
 
+/**
+ * @template {string} Name
+ * @param {string} name @param {Record<Name, string>} allowed @param {Name} otherwise
+ */
+function kept(name, allowed, otherwise) {
+  const value = remembered(`matrix.${name}`);
+  return value !== null && value in allowed ? /** @type {Name} */ (value) : otherwise;
+}
+
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {Counts} */
+  counts;
+  /** @type {Lies} */
+  lies;
+  /** @type {ReturnType<View["palette"]>} */
+  colors;
+  /** @type {Spot | null} under the pointer */
+  spot = null;
+  /** @type {Spot | null} of the keys */
+  cursor = null;
+  /** @type {Spot | null} classes, not places: what is shown below */
+  chosen = null;
+  /** @type {number[]} the class at each place */
+  order = [];
+  /** @type {Int32Array} the place of each class, -1 when it is hidden */
+  place = new Int32Array();
+  /** @type {{ moved: boolean, from: Point } | null} */
+  gesture = null;
+  /** @type {number | null} px of the longest name */
+  widest = null;
+  /** @type {number | null} the frames asked for */
+  next = null;
+  /** @type {number | null} */
+  nextTop = null;
+  /** @type {string | undefined} */
+  family;
+  most = 1; // the largest count beside the diagonal, and the largest share of a row
+  mostShare = 1;
+  tiny = false;
+  panning = false;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.zoom = 1;
     this.x = this.y = 0; // the cell at the upper left corner, in cells
-    this.spot = null; // under the pointer: [row, column] as places, -1 for a header
-    this.cursor = null; // the same, of the keys
-    this.order = [];
-    this.sort = this.kept("sort", SORTS, "given");
-    this.show = this.kept("show", SHOWS, "count");
+    /** @type {keyof typeof SORTS} */
+    this.sort = kept("sort", SORTS, "given");
+    /** @type {keyof typeof SHOWS} */
+    this.show = kept("show", SHOWS, "count");
     this.hide = remembered("matrix.hide") === "1";
-    this.shows = Object.entries(SHOWS).map(([name, title]) => el("button", { type: "button", class: "tool half", "data-name": name, onclick: () => this.choose("show", name) }, title));
+    /** @param {keyof typeof SHOWS} name */
+    const half = (name) => el("button", { type: "button", class: "tool half", "data-name": name, onclick: () => this.choose({ show: name }) }, SHOWS[name]);
+    this.shows = [half("count"), half("share")];
     this.sorts = el("select", { class: "more", "aria-label": "Order of the classes", title: "Order of the classes" }, ...Object.entries(SORTS).map(([name, title]) => el("option", { value: name }, title)));
-    this.sorts.addEventListener("change", () => this.choose("sort", this.sorts.value));
+    this.sorts.addEventListener("change", () => this.choose({ sort: /** @type {keyof typeof SORTS} */ (this.sorts.value) }));
     this.hiding = el("input", { type: "checkbox" });
-    this.hiding.addEventListener("change", () => this.choose("hide", this.hiding.checked));
+    this.hiding.addEventListener("change", () => this.choose({ hide: this.hiding.checked }));
     this.hidingText = el("span", {});
     this.hidingLabel = el("label", { class: "check" }, this.hiding, this.hidingText);
     this.zoomed = el("span", { class: "zoom" });
@@ -83,35 +142,32 @@ class View {
       this.sheet.dialog,
     );
     parent.append(this.root);
-    const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
-    on(this.top, "pointerdown", (event) => this.onDown(event));
-    on(this.top, "pointermove", (event) => this.onMove(event));
-    on(this.top, "pointerup pointercancel", (event) => this.onUp(event));
-    on(this.top, "pointerleave", () => this.hover(null));
-    on(this.top, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(this.top, "focus blur", () => this.scheduleTop());
-    on(this.root, "keydown", (event) => this.onKey(event));
-    on(this.stage, "transitionend", () => this.schedule()); // another theme: the style sheet says so by a transition
+    this.top.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.top.addEventListener("pointermove", (event) => this.onMove(event));
+    this.top.addEventListener("pointerup", (event) => this.onUp(event));
+    this.top.addEventListener("pointercancel", (event) => this.onUp(event));
+    this.top.addEventListener("pointerleave", () => this.hover(null));
+    this.top.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.top.addEventListener("focus", () => this.scheduleTop());
+    this.top.addEventListener("blur", () => this.scheduleTop());
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.stage.addEventListener("transitionend", () => this.schedule()); // another theme: the style sheet says so by a transition
     this.observer = new ResizeObserver(() => this.schedule());
     this.observer.observe(this.stage);
   }
 
-  kept(name, allowed, otherwise) {
-    const value = remembered(`matrix.${name}`);
-    return value in allowed ? value : otherwise;
-  }
-
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue }) {
     this.fire = setTriggerValue;
     const before = this.data;
     this.data = data;
-    if (!before || ["rows", "columns", "counts", "classes"].some((name) => before[name].join() !== data[name].join())) {
+    if (!before || /** @type {const} */ (["rows", "columns", "counts", "classes"]).some((name) => before[name].join() !== data[name].join())) {
       const same = before?.classes.join("\n") === data.classes.join("\n");
       this.counts = new Counts(data);
       this.arrange(same);
     }
-    const named = (name) => (name === null ? -1 : data.classes.indexOf(name));
-    this.chosen = data.chosen && data.chosen.map(named);
+    const named = (/** @type {string | null} */ name) => (name === null ? -1 : data.classes.indexOf(name));
+    this.chosen = data.chosen && [named(data.chosen[0]), named(data.chosen[1])];
     this.top.setAttribute("aria-label", this.described());
     this.schedule();
   }
@@ -122,34 +178,44 @@ class View {
     return `Confusion matrix of ${number(n)} ${this.data.split} images and ${size} classes${hidden ? `, ${hidden} hidden` : ""}: ${number(wrong)} wrong. Rows are actual, columns predicted. Arrows move, Enter shows the images.`;
   }
 
+  /** @param {boolean} stay */
   arrange(stay) {
     const clean = this.counts.classes.filter((_, i) => !this.counts.errors(i)).length;
     this.hidingLabel.hidden = !clean || clean === this.counts.size;
     this.hidingText.textContent = `Hide ${count(clean, "class", "classes")} without mistakes`;
-    const focus = this.cursor?.map((place) => (place < 0 ? -1 : this.order[place]));
+    const focus = this.cursor && this.classes(this.cursor);
     this.order = this.counts.order(this.sort, this.hide && !this.hidingLabel.hidden);
     this.place = new Int32Array(this.counts.size).fill(-1);
     this.order.forEach((i, place) => (this.place[i] = place));
-    this.cursor = focus && focus.map((i) => (i < 0 ? -1 : Math.max(0, this.place[i])));
+    const back = (/** @type {number} */ i) => (i < 0 ? -1 : Math.max(0, this.place[i]));
+    this.cursor = focus && [back(focus[0]), back(focus[1])];
     if (!stay) [this.zoom, this.x, this.y] = [1, 0, 0];
     const off = this.order.length ? this.counts.counts.reduce((most, n, i) => (this.counts.rows[i] === this.counts.columns[i] ? most : Math.max(most, n)), 0) : 0;
     this.most = Math.max(1, off);
     this.mostShare = this.counts.counts.reduce((most, n, i) => (this.counts.rows[i] === this.counts.columns[i] ? most : Math.max(most, n / this.counts.actual[this.counts.rows[i]])), 0) || 1;
     this.spot = null;
-    this.widest = null; // px of the longest name
+    this.widest = null;
   }
 
-  choose(name, value) {
-    this[name] = value;
-    remembered(`matrix.${name}`, name === "hide" ? (value ? "1" : "0") : value);
-    if (name !== "show") this.arrange(name === "sort");
-    if (name === "sort") [this.x, this.y] = [0, 0];
+  /** The classes at the places of a spot. @param {Spot} spot @returns {Spot} */
+  classes([row, column]) {
+    const at = (/** @type {number} */ place) => (place < 0 ? -1 : this.order[place]);
+    return [at(row), at(column)];
+  }
+
+  /** @param {{ sort?: keyof typeof SORTS, show?: keyof typeof SHOWS, hide?: boolean }} values */
+  choose(values) {
+    Object.assign(this, values);
+    for (const [name, value] of Object.entries(values)) remembered(`matrix.${name}`, typeof value === "boolean" ? String(Number(value)) : value);
+    if (!values.show) this.arrange(values.sort !== undefined);
+    if (values.sort) [this.x, this.y] = [0, 0];
     this.top.setAttribute("aria-label", this.described());
     this.schedule();
   }
 
   // Where things lie -----------------------------------------------------------------------------------
 
+  /** @param {CanvasRenderingContext2D} brush @param {string} name @param {number} most */
   short(brush, name, most) {
     if (brush.measureText(name).width <= most) return name;
     let [low, high] = [0, name.length];
@@ -165,7 +231,7 @@ class View {
     const k = Math.max(1, this.order.length);
     const width = this.stage.clientWidth;
     const most = Math.max(280, Math.min(640, 0.72 * innerHeight));
-    const brush = this.base.getContext("2d");
+    const brush = context2d(this.base);
     brush.font = this.font(LABEL, 600);
     if (this.widest === null) this.widest = this.order.reduce((most, i) => Math.max(most, brush.measureText(this.counts.classes[i]).width), 0);
     const { widest } = this;
@@ -189,6 +255,7 @@ class View {
     Object.assign(this.top.dataset, { left: left - this.x * this.lies.cell, top: head - this.y * this.lies.cell, cell: this.lies.cell });
   }
 
+  /** @param {number} size @param {number} [weight] */
   font(size, weight = 400) {
     return `${weight} ${size}px ${(this.family ??= getComputedStyle(this.root).fontFamily)}`;
   }
@@ -207,9 +274,11 @@ class View {
   }
 
   // The row and column at a point of the stage, -1 for the headers; null outside.
+  /** @param {Point} given @returns {Spot | null} */
   under([px, py]) {
     const { left, head, cell, wide, slanted } = this.lies;
-    const inside = (v, from) => v >= from && v < from + wide;
+    const inside = (/** @type {number} */ v, /** @type {number} */ from) => v >= from && v < from + wide;
+    /** @param {number} v @param {number} from @param {number} first */
     const place = (v, from, first) => Math.min(this.order.length - 1, Math.floor((v - from) / cell + first));
     if (inside(px, left) && inside(py, head)) return [place(py, head, this.y), place(px, left, this.x)];
     if (px < left && px >= AXIS && inside(py, head)) return [place(py, head, this.y), -1];
@@ -234,20 +303,25 @@ class View {
     });
   }
 
-  paint() {
+  palette() {
     const style = getComputedStyle(this.stage);
     const [paper, ink, accent] = [rgb(style.backgroundColor), rgb(style.color), rgb(style.getPropertyValue("--st-primary-color") || "teal")];
     const dark = paper[0] + paper[1] + paper[2] < 384;
-    const mix = (share) => paper.map((v, i) => Math.round(v + (ink[i] - v) * share));
-    this.colors = { dark, paper, ink, accent, soft: mix(0.62), line: mix(0.07), empty: mix(0.025), own: mix(0.09) };
-    this.colors.right = ramp(mix(0.06), dark ? [24, 118, 108] : [126, 206, 194]);
-    this.colors.wrong = ramp(paper, dark ? [196, 76, 46] : [236, 106, 72]);
+    const mix = (/** @type {number} */ share) => between(paper, ink, share);
+    const right = ramp(mix(0.06), dark ? [24, 118, 108] : [126, 206, 194]);
+    const wrong = ramp(paper, dark ? [196, 76, 46] : [236, 106, 72]);
+    return { paper, ink, accent, soft: mix(0.62), line: mix(0.07), empty: mix(0.025), own: mix(0.09), right, wrong };
+  }
+
+  paint() {
+    this.colors = this.palette();
     this.root.style.setProperty("--right", css(this.colors.right[STEPS]));
     this.root.style.setProperty("--wrong", css(this.colors.wrong[STEPS]));
-    this.root.style.setProperty("--paper", css(paper));
+    this.root.style.setProperty("--paper", css(this.colors.paper));
   }
 
   // Mistakes have a scale of their own, and no straight one: beside a diagonal of hundreds a dozen errors would be white.
+  /** @param {number} row @param {number} column @param {number} n */
   shade(row, column, n) {
     const share = this.counts.actual[row] ? n / this.counts.actual[row] : 0;
     if (row === column) return this.colors.right[Math.round(STEPS * share)];
@@ -256,12 +330,13 @@ class View {
     return this.colors.wrong[Math.round(STEPS * (least + (1 - least) * part ** 0.65))];
   }
 
+  /** @param {HTMLCanvasElement} canvas */
   fitCanvas(canvas) {
     const density = devicePixelRatio || 1;
     const [w, h] = [Math.round(this.lies.width * density), Math.round(this.lies.height * density)];
     if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
     canvas.style.height = `${this.lies.height}px`;
-    const brush = canvas.getContext("2d");
+    const brush = context2d(canvas);
     brush.setTransform(density, 0, 0, density, 0, 0);
     brush.clearRect(0, 0, this.lies.width, this.lies.height);
     return brush;
@@ -293,6 +368,7 @@ class View {
     this.drawTop();
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawPixels(brush) {
     const { left, head, cell, wide } = this.lies;
     const density = devicePixelRatio || 1;
@@ -324,6 +400,7 @@ class View {
     brush.putImageData(pixels, Math.round(left * density), Math.round(head * density));
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawCells(brush) {
     const { left, head, cell, wide, k } = this.lies;
     brush.save();
@@ -361,6 +438,7 @@ class View {
     brush.restore();
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawNames(brush) {
     const { left, head, wide, cell, slanted, longest, name, k } = this.lies;
     brush.font = this.font(11);
@@ -390,6 +468,7 @@ class View {
     }
   }
 
+  /** @param {CanvasRenderingContext2D} brush @param {number} place @param {number} middle @param {string} color @param {number} longest */
   drawRowName(brush, place, middle, color, longest) {
     brush.fillStyle = color;
     brush.textAlign = "right";
@@ -397,6 +476,14 @@ class View {
     brush.fillText(this.short(brush, this.counts.classes[this.order[place]], longest), this.lies.left - 6, middle);
   }
 
+  /**
+   * @param {CanvasRenderingContext2D} brush
+   * @param {number} place
+   * @param {number} middle
+   * @param {string} color
+   * @param {boolean} slanted
+   * @param {number} name
+   */
   drawColumnName(brush, place, middle, color, slanted, name) {
     const { head } = this.lies;
     brush.fillStyle = color;
@@ -419,11 +506,12 @@ class View {
     const { left, head, wide, cell, k } = this.lies;
     const brush = this.fitCanvas(this.top);
     const { ink, accent, paper } = this.colors;
-    const box = ([row, column]) => {
+    const box = (/** @type {Spot} */ [row, column]) => {
       const x = column < 0 ? AXIS : left + (column - this.x) * cell;
       const y = row < 0 ? AXIS : head + (row - this.y) * cell;
       return [x, y, column < 0 ? left + wide - AXIS : cell, row < 0 ? head + wide - AXIS : cell];
     };
+    /** @param {Spot} spot @param {string} color @param {number} line */
     const outline = (spot, color, line) => {
       brush.save();
       brush.beginPath();
@@ -436,25 +524,28 @@ class View {
       brush.strokeRect(x - grow, y - grow, w + 2 * grow, h + 2 * grow);
       brush.restore();
     };
-    const places = this.chosen && this.chosen.map((i) => (i < 0 ? -1 : this.place[i]));
-    const shown = this.chosen && this.chosen.every((i, at) => i < 0 || places[at] >= 0) && this.chosen.some((i) => i >= 0);
-    if (shown) outline(places, css(accent), 2.5);
-    const focused = this.root.getRootNode().activeElement === this.top;
-    const spot = this.spot ?? (focused ? this.cursor : null);
+    const at = (/** @type {number} */ i) => (i < 0 ? -1 : this.place[i]);
+    /** @type {Spot | null} */
+    const places = this.chosen && [at(this.chosen[0]), at(this.chosen[1])];
+    const hidden = this.chosen?.some((i) => i >= 0 && at(i) < 0);
+    if (places && !hidden && places.some((place) => place >= 0)) outline(places, css(accent), 2.5);
+    const awake = focused(this.root) === this.top;
+    const spot = this.spot ?? (awake ? this.cursor : null);
     if (spot) {
       const [row, column] = spot;
       brush.fillStyle = css(ink, 0.06);
       const [x, y] = [left + (column - this.x) * cell, head + (row - this.y) * cell];
       if (row >= 0) brush.fillRect(left, y, column < 0 ? wide : Math.max(0, x - left), cell);
       if (column >= 0) brush.fillRect(x, head, cell, row < 0 ? wide : Math.max(0, y - head));
-      if (row >= 0 && column >= 0) outline(spot, css(ink), focused && spot === this.cursor ? 2 : 1.25);
+      if (row >= 0 && column >= 0) outline(spot, css(ink), awake && spot === this.cursor ? 2 : 1.25);
       this.nameSpot(brush, spot, paper, ink);
     }
     this.top.style.cursor = this.panning ? "grabbing" : this.spot ? "pointer" : "default";
-    if (k && this.cursor && focused) say(this.spoken, this.words(this.cursor));
+    if (k && this.cursor && awake) say(this.spoken, this.words(this.cursor));
   }
 
   // The names of the row and column that are pointed at, whole and over all others.
+  /** @param {CanvasRenderingContext2D} brush @param {Spot} given @param {Rgb} paper @param {Rgb} ink */
   nameSpot(brush, [row, column], paper, ink) {
     const { left, head, cell, slanted, longest, name } = this.lies;
     brush.font = this.font(LABEL, 600);
@@ -482,9 +573,10 @@ class View {
     this.drawColumnName(brush, column, x, css(ink), slanted, slanted ? name : cell);
   }
 
+  /** @param {Spot} given */
   words([row, column]) {
-    const name = (place) => this.counts.classes[this.order[place]];
-    const of = (n, all) => `${number(n)} of ${number(all)} (${percent(n / all)})`;
+    const name = (/** @type {number} */ place) => this.counts.classes[this.order[place]];
+    const of = (/** @type {number} */ n, /** @type {number} */ all) => `${number(n)} of ${number(all)} (${percent(n / all)})`;
     if (row < 0 && column < 0) return "";
     if (column < 0) {
       const i = this.order[row];
@@ -501,11 +593,12 @@ class View {
 
   // The pointer --------------------------------------------------------------------------------------------
 
+  /** @param {Spot | null} spot @param {Point} [at] */
   hover(spot, at) {
     this.spot = spot;
     const words = spot ? this.words(spot) : "";
     this.card.hidden = !words;
-    if (words) {
+    if (words && at) {
       say(this.card, words);
       const [w, h] = [this.card.offsetWidth, this.card.offsetHeight];
       const x = Math.max(0, Math.min(this.stage.clientWidth - w, at[0] - w / 2));
@@ -515,14 +608,15 @@ class View {
     this.scheduleTop();
   }
 
+  /** @param {PointerEvent} event */
   onDown(event) {
     if (!this.lies || event.button > 1) return;
     this.pointers.set(event);
     if (this.zoom > 1 || this.pointers.size > 1) this.top.setPointerCapture(event.pointerId);
-    if (this.pointers.size > 1) this.gesture = { moved: true };
-    else this.gesture = { moved: false, from: this.pointers.at(event) };
+    this.gesture = { moved: this.pointers.size > 1, from: this.pointers.at(event) };
   }
 
+  /** @param {PointerEvent} event */
   onMove(event) {
     if (!this.lies) return;
     const now = this.pointers.at(event);
@@ -542,6 +636,7 @@ class View {
     this.pointers.set(event);
   }
 
+  /** @param {PointerEvent} event */
   onUp(event) {
     const { gesture } = this;
     this.pointers.delete(event);
@@ -556,14 +651,15 @@ class View {
     this.pick(spot);
   }
 
+  /** @param {Spot} given */
   pick([row, column]) {
     if (row < 0 && column < 0) return;
-    const cls = (place) => (place < 0 ? null : this.order[place]);
-    this.chosen = [row, column].map((place) => (place < 0 ? -1 : this.order[place]));
+    this.chosen = this.classes([row, column]);
     this.scheduleTop();
-    this.fire("pick", [cls(row), cls(column)]);
+    this.fire("pick", this.chosen.map((i) => (i < 0 ? null : i)));
   }
 
+  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
     this.x -= dx / this.lies.cell;
     this.y -= dy / this.lies.cell;
@@ -571,6 +667,7 @@ class View {
     this.schedule();
   }
 
+  /** @param {number} by @param {number} [px] @param {number} [py] */
   zoomBy(by, px, py) {
     const { left, head, wide } = this.lies;
     const [fx, fy] = [(px ?? left + wide / 2) - left, (py ?? head + wide / 2) - head];
@@ -588,9 +685,10 @@ class View {
     this.schedule();
   }
 
+  /** @param {WheelEvent} event */
   onWheel(event) {
     if (!this.lies || this.mostZoom() === 1) return;
-    if (!event.ctrlKey && !event.metaKey && this.root.getRootNode().activeElement !== this.top) {
+    if (!event.ctrlKey && !event.metaKey && focused(this.root) !== this.top) {
       return this.tip.show(); // the page scrolls
     }
     if (this.zoom === 1 && event.deltaY > 0 && !event.ctrlKey && !event.metaKey) return; // all is shown: the page scrolls
@@ -602,6 +700,7 @@ class View {
 
   // Keys -----------------------------------------------------------------------------------------------------
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const from = event.composedPath()[0];
     if (this.sheet.open || event.isComposing || event.altKey || from instanceof HTMLSelectElement) return;
@@ -611,8 +710,10 @@ class View {
     }
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const { key } = event;
+    /** @type {Record<string, Spot>} */
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     if (key in moves && !onButton) return this.move(moves[key], event.ctrlKey || event.metaKey || event.shiftKey), true;
     if (event.ctrlKey || event.metaKey) return false;
@@ -621,6 +722,7 @@ class View {
     if (key === "End" && !onButton) return this.go([this.cursor?.[0] ?? 0, last]), true;
     if ((key === "Enter" || key === " ") && !onButton) return this.cursor && this.pick(this.cursor), true;
     const { left, head, cell } = this.lies;
+    /** @type {[number?, number?]} */
     const here = this.cursor ? [left + (Math.max(0, this.cursor[1]) + 0.5 - this.x) * cell, head + (Math.max(0, this.cursor[0]) + 0.5 - this.y) * cell] : [];
     if (key === "+" || key === "=") return this.zoomBy(1.5, ...here), true;
     if (key === "-" || key === "_") return this.zoomBy(1 / 1.5, ...here), true;
@@ -630,6 +732,7 @@ class View {
   }
 
   // From cell to cell; far: to the next one that holds images, over the empty ones.
+  /** @param {Spot} given @param {boolean} far */
   move([down, right], far) {
     const last = this.order.length - 1;
     if (!this.cursor) return this.go([0, 0]);
@@ -643,12 +746,13 @@ class View {
     this.go([row, column]);
   }
 
+  /** @param {Spot} spot */
   go(spot) {
     this.cursor = spot;
     this.spot = null;
     const { k } = this.lies;
     const seen = k / this.zoom;
-    const into = (at, first) => (at < 0 ? first : Math.min(at, Math.max(first, at + 1 - seen)));
+    const into = (/** @type {number} */ at, /** @type {number} */ first) => (at < 0 ? first : Math.min(at, Math.max(first, at + 1 - seen)));
     [this.y, this.x] = [into(spot[0], this.y), into(spot[1], this.x)];
     this.clamp();
     const words = this.words(spot);
@@ -677,8 +781,8 @@ class View {
 
   end() {
     this.observer.disconnect();
-    cancelAnimationFrame(this.next);
-    cancelAnimationFrame(this.nextTop);
+    cancelAnimationFrame(this.next ?? 0);
+    cancelAnimationFrame(this.nextTop ?? 0);
     this.tip.hide();
     this.sheet.close();
     this.root.remove(); // the place may be filled again

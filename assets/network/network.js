@@ -4,6 +4,18 @@
 import { ICONS, el, icon, mount, say } from "../common/dom.js";
 import { number } from "../common/numbers.js";
 
+/** @typedef {"convolution" | "normalisation" | "activation" | "pooling" | "dropout" | "dense"} Kind */
+/** @typedef {{ size?: number | null, window?: number | null, stride?: number | null, padding?: number | null, rate?: number | null, function?: string }} Settings */
+/** @typedef {Settings & { kind: Kind }} Layer of a network of one's own */
+/** @typedef {{ title: string, kind: string, side: number, channels: number, layers: number, parameters: number }} Block */
+/**
+ * @typedef {{
+ *   name: string, kind: string, detail: string, shape: number[], parameters: number, number?: number, formula?: string, problem?: string,
+ *   title?: string }} LayerRow
+ */
+/** @typedef {{ side: number, channels: number }} Size */
+/** @typedef {{ picture: Size, blocks: Block[], rows: LayerRow[], facts: string, layers?: Layer[], examples?: Record<string, Layer[]> }} Data */
+
 let open = false; // the table stays open, whichever network is chosen
 const TYPING_MS = 250; // after the last key
 const UP = "M8 13V3M4 7l4-4 4 4";
@@ -23,11 +35,15 @@ const FUNCTIONS = {
   pooling: { max: "Maximum", average: "Average" },
 };
 
+/** @param {number[]} shape */
 const dims = (shape) => shape.map(number).join(" × ");
+/** @param {string} kind */
 const word = (kind) => KINDS[kind]?.title ?? WORDS[kind] ?? kind;
+/** @param {string} kind */
 const swatch = (kind) => el("span", { class: `swatch ${kind}`, "aria-hidden": "true" });
 
 class View {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.layers = null;
     this.wait = null;
@@ -39,6 +55,7 @@ class View {
     parent.append(this.root);
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setStateValue }) {
     this.send = () => setStateValue("layers", this.layers);
     const own = Boolean(data.layers);
@@ -64,6 +81,7 @@ class View {
 
   // The drawing ----------------------------------------------------------------------------------
 
+  /** @param {Data} given */
   draw({ picture, blocks }) {
     const largest = Math.max(picture.side, ...blocks.map((block) => block.side));
     const figures = [this.figure({ title: "Picture", kind: "picture", side: picture.side, channels: picture.channels, layers: 1, parameters: 0 }, largest)];
@@ -77,10 +95,12 @@ class View {
     );
   }
 
+  /** @param {Size} block */
   size(block) {
     return block.side > 1 ? `${number(block.channels)} × ${number(block.side)} × ${number(block.side)}` : number(block.channels);
   }
 
+  /** @param {Block} block @param {number} largest */
   figure(block, largest) {
     const height = block.side > 1 ? 10 + 90 * Math.sqrt(block.side / largest) : Math.min(64, 8 + 5 * Math.log2(1 + block.channels));
     const width = block.side > 1 ? 6 + 4 * Math.log2(1 + block.channels) : 8;
@@ -101,6 +121,7 @@ class View {
 
   // The table ------------------------------------------------------------------------------------
 
+  /** @param {LayerRow[]} rows */
   table(rows) {
     const head = el("tr", {}, ...["Layer", "Kind", "", "Comes out", "Parameters"].map((text, i) => el("th", { scope: "col", class: i > 2 ? "right" : null }, text)));
     const lines = rows.map((row) =>
@@ -151,6 +172,7 @@ class View {
     this.list.replaceChildren(head, ...this.cells.map((cell) => cell.node), this.flat, this.out);
   }
 
+  /** @param {Layer} layer @param {number} i */
   row(layer, i) {
     const name = (what) => `Layer ${i + 1} ${what}`;
     const kind = el("select", { class: "kind", "aria-label": name("kind"), "data-at": `${i}-kind` }, ...this.options(Object.fromEntries(Object.entries(KINDS).map(([k, v]) => [k, v.title])), layer.kind));
@@ -176,10 +198,12 @@ class View {
     return { node, shape, count, formula, problem };
   }
 
+  /** @param {Record<string, string>} titles @param {string | undefined} chosen */
   options(titles, chosen) {
     return Object.entries(titles).map(([value, title]) => el("option", { value, selected: value === chosen }, title));
   }
 
+  /** @param {Layer} layer @param {number} i @param {keyof Settings} field @param {(what: string) => string} name */
   field(layer, i, field, name) {
     const title = field === "size" && layer.kind === "dense" ? "Units" : NAMES[field];
     const label = name(title.split(" ")[0].toLowerCase());
@@ -195,17 +219,20 @@ class View {
     return el("label", { class: `field ${field}` }, ...(field === "function" ? [] : [el("span", {}, title)]), input);
   }
 
+  /** @param {Layer} layer @param {keyof Settings} field @param {string | number | null} value @param {number} wait */
   typed(layer, field, value, wait) {
     layer[field] = value;
     clearTimeout(this.wait);
     this.wait = setTimeout(this.send, wait);
   }
 
+  /** @param {Layer} layer */
   add(layer) {
     this.change(() => this.layers.push(layer));
     this.list.querySelector(`[data-at="${this.layers.length - 1}-kind"]`)?.focus();
   }
 
+  /** @param {number} from @param {number} to */
   move(from, to) {
     this.change(() => this.layers.splice(to, 0, ...this.layers.splice(from, 1)), null);
     const names = from > to ? ["up", "down"] : ["down", "up"];
@@ -213,6 +240,7 @@ class View {
     tools.find((tool) => tool && !tool.disabled)?.focus();
   }
 
+  /** @param {() => unknown} act @param {string | null} focus */
   change(act, focus) {
     act();
     clearTimeout(this.wait);
@@ -221,10 +249,12 @@ class View {
     this.send();
   }
 
+  /** @param {LayerRow | undefined} row */
   weights(row) {
     return row?.parameters ? `${number(row.parameters)} parameters` : "";
   }
 
+  /** @param {LayerRow[]} rows */
   answer(rows) {
     const byNumber = new Map(rows.filter((row) => row.number).map((row) => [row.number, row]));
     this.cells.forEach((cell, i) => {

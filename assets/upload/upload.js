@@ -6,6 +6,10 @@ import { count, size } from "../common/numbers.js";
 import { uuid } from "../common/uuid.js";
 import { accepted, distinct } from "./files.js";
 
+/** @typedef {{ url: string, token: string, accept?: string, multiple?: boolean, label: string, hint: string, max_mb: number }} Data */
+/** @typedef {{ file: File, name: string, sent: number, state: "waiting" | "sending" | "done" | "failed" }} Job */
+/** @typedef {{ id: string, jobs: Job[], given: number, requests: Set<XMLHttpRequest>, open: boolean }} Batch */
+
 const AT_ONCE = 3;
 const MB = 1024 * 1024;
 
@@ -13,6 +17,7 @@ const MB = 1024 * 1024;
 const files_ = (n) => count(n, "file", "files");
 
 class View {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.batch = null;
     this.input = el("input", { type: "file", class: "input", id: "file" });
@@ -44,6 +49,7 @@ class View {
     this.zone.addEventListener("drop", (event) => this.drop(event));
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setStateValue }) {
     this.data = data;
     this.tell = setStateValue;
@@ -55,12 +61,14 @@ class View {
     this.input.multiple = Boolean(data.multiple);
   }
 
+  /** @param {DragEvent} event @param {number} step */
   drag(event, step) {
     event.preventDefault();
     this.depth = Math.max(0, this.depth + step);
     this.zone.classList.toggle("over", this.depth > 0);
   }
 
+  /** @param {DragEvent} event */
   drop(event) {
     event.preventDefault();
     this.depth = 0;
@@ -72,6 +80,7 @@ class View {
 
   // A batch ------------------------------------------------------------------------------------
 
+  /** @param {File[]} files @param {string[]} [sentences] */
   start(files, sentences = []) {
     this.abort();
     const { max_mb: most, multiple, accept } = this.data;
@@ -95,6 +104,7 @@ class View {
     for (let i = 0; i < AT_ONCE; i++) this.next(this.batch);
   }
 
+  /** @param {Batch} batch */
   next(batch) {
     if (!batch.open) return;
     const job = batch.jobs.find((each) => each.state === "waiting");
@@ -135,6 +145,7 @@ class View {
     request.send(job.file);
   }
 
+  /** @param {Batch} batch */
   finish(batch) {
     if (!batch.open) return;
     batch.open = false;
@@ -166,6 +177,7 @@ class View {
     this.input.focus();
   }
 
+  /** @param {string} sentence */
   complain(sentence) {
     this.errors.hidden = false;
     this.errors.append(el("li", {}, sentence));
