@@ -61,6 +61,9 @@ export const ICONS = {
 /** What an event came from, or the nearest around it, that is such a one. @param {Event} event @param {string} selector */
 export const closest = (event, selector) => /** @type {HTMLElement | null} */ (event.target instanceof Element ? event.target.closest(selector) : null);
 
+/** One that is known to be there. @param {ParentNode} node @param {string} selector */
+export const part = (node, selector) => /** @type {HTMLElement} */ (node.querySelector(selector));
+
 /** What has the focus in a component's part of the page. @param {Node} node of it */
 export const focused = (node) => /** @type {ShadowRoot} */ (node.getRootNode()).activeElement;
 

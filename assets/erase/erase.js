@@ -22,26 +22,31 @@ const MOST_STEPS = 60; // that can be undone: 50 kB each at 224 × 224
 const MOST_KEPT = 6; // pictures whose painting outlives a walk through the app
 const SMALL = 128; // pixels; below, a picture is shown pixel by pixel
 const SHOWN = 5; // classes
+/** @type {Choice[]} */
 const TOOLS = [
   { name: "brush", title: "Brush", help: "Erase what the brush passes over", path: "M13.3 2.7c-3 1-5.6 3.3-7.2 6l1.3 1.3c2.7-1.7 5-4.3 5.9-7.3zM5 9.6c-1.5 0-2.3 1-2.3 2.3 0 .6-.3 1-.9 1.3 1.8.6 4.6.2 4.6-2.2" },
   { name: "rectangle", title: "Rectangle", help: "Erase a rectangle, from one corner to the other", path: "M2.5 4h11v8h-11z" },
   { name: "eraser", title: "Bring back", help: "Bring back what the brush passes over", path: "M6 13l-3.5-3.5 6.5-6.5 4 4-6 6H6zM6 6l4 4M6 13h7.5" },
 ];
+/** @type {Choice[]} */
 const FILLS = [
   { name: "blur", title: "Blurred", help: "Its colours stay, its shapes go" },
   { name: "grey", title: "Grey", help: "The mean colour of the pictures the network learned from" },
   { name: "inpaint", title: "Painted in", help: "Continued smoothly from what lies around it" },
 ];
 // What is painted on one picture, for one run.
+/** @type {Map<string, Painting>} */
 const paintings = new Map();
 
 /** @param {Data} data */
 function painting(data) {
   const name = `${data.key} ${new URL(data.url, location.origin).pathname}`; // the signature changes from day to day
-  const found = paintings.get(name) ?? { picture: null, before: null, mask: null, version: 0, undos: [], redos: [], patch: null, after: null };
+  /** @type {Painting} */
+  const fresh = { picture: null, width: 0, height: 0, before: [], mask: new Uint8Array(), version: 0, known: null, undos: [], redos: [], patch: null, after: null };
+  const found = paintings.get(name) ?? fresh;
   paintings.delete(name);
   paintings.set(name, found);
-  if (paintings.size > MOST_KEPT) paintings.delete(paintings.keys().next().value);
+  if (paintings.size > MOST_KEPT) paintings.delete(paintings.keys().next().value ?? "");
   return found;
 }
 
@@ -54,13 +59,17 @@ async function decoded(url) {
 }
 
 /** @param {number} width @param {number} height */
-const sheet = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+const sheet = (width, height) => el("canvas", { width, height });
 
 // The border between what is painted and what is not, as lines between pixels.
 /** @param {Uint8Array} mask @param {number} width @param {number} height */
 function outline(mask, width, height) {
   const path = new Path2D();
-  const at = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
+  const at = (/** @type {number} */ x, /** @type {number} */ y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
+  /**
+   * @param {number} rows @param {number} columns
+   * @param {(row: number, column: number) => boolean} differs @param {(row: number, from: number, to: number) => void} line
+   */
   const walk = (rows, columns, differs, line) => {
     for (let row = 0; row <= rows; row++) {
       let start = -1;
@@ -80,21 +89,43 @@ function outline(mask, width, height) {
 }
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {Painting} */
+  painting;
+  /** @type {Point | null} the brush, in pixels of the picture */
+  at = null;
+  /** @type {Point | null} where the stroke has come to */
+  last = null;
+  /** @type {Point | null} of the rectangle that is drawn */
+  corner = null;
+  /** @type {Uint8Array} the mask before the stroke */
+  before = new Uint8Array();
+  /** @type {HTMLCanvasElement} the mask as pixels */
+  masked = sheet(1, 1);
+  border = new Path2D();
+  asking = false;
+  gone = false;
+  /** @type {ReturnType<typeof setTimeout> | null} */
+  timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  retry;
+  /** @type {number | null} */
+  frame = null;
+
   /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.tool = "brush";
     this.fill = "blur";
     this.share = 0.16; // the brush's width of the picture's
-    this.at = null; // the brush, in pixels of the picture
-    this.last = null; // where the stroke has come to
-    this.corner = null; // of the rectangle that is drawn
     this.looking = false; // the pointer or the keys are on the picture: then the outline is drawn
-    const entries = (of) => of.map(({ name, title, help, path }) => ({ name, title, props: { class: "tool", "data-name": name, title: help }, children: path ? [icon(path)] : [] }));
+    const entries = (/** @type {Choice[]} */ of) => of.map(({ name, title, help, path }) => ({ name, title, props: { class: "tool", "data-name": name, title: help }, children: path ? [icon(path)] : [] }));
     this.tools = radios({ class: "set", "aria-label": "Tool" }, entries(TOOLS), (name) => this.choose("tool", name));
     this.fills = radios({ class: "set", "aria-label": "Fill with" }, entries(FILLS), (name) => this.choose("fill", name));
     this.fills.node.prepend(el("span", { class: "word" }, "Fill"));
     this.size = el("input", { type: "range", class: "size", min: "3", max: "60", step: "1", value: String(100 * this.share), "aria-label": "Size of the brush, per cent of the picture's width" });
     this.size.addEventListener("input", () => this.resize(Number(this.size.value) / 100));
+    /** @param {string} name @param {string} title @param {string} path @param {() => void} work */
     const act = (name, title, path, work) => el("button", { type: "button", class: "tool", title, "aria-label": title, onclick: work }, icon(path), ...(name ? [name] : []));
     this.undoButton = act("Undo", "Undo (Ctrl+Z)", ICONS.undo, () => this.travel("undos", "redos"));
     this.redoButton = act("", "Redo (Ctrl+Shift+Z)", ICONS.redo, () => this.travel("redos", "undos"));
@@ -104,7 +135,7 @@ class View {
     this.facts = el("div", { class: "facts" });
     this.headline = el("p", { class: "headline", role: "status" }, "Asking …");
     this.rows = el("tbody");
-    const head = (name, words) => el("th", { scope: "col" }, ...(name ? [el("span", { class: `key ${name}` })] : []), words);
+    const head = (/** @type {string} */ name, /** @type {string} */ words) => el("th", { scope: "col" }, ...(name ? [el("span", { class: `key ${name}` })] : []), words);
     this.error = el("p", { class: "error", role: "alert", hidden: true });
     const table = el(
       "table",
@@ -187,7 +218,7 @@ class View {
 
   end() {
     this.sized.disconnect();
-    clearTimeout(this.timer);
+    clearTimeout(this.timer ?? undefined);
     clearTimeout(this.retry);
     this.gone = true;
   }
@@ -261,7 +292,7 @@ class View {
     const erased = mask.includes(1);
     const after = (erased && this.painting.after) || before;
     const { classes } = this.data;
-    const first = (all) => all.indexOf(Math.max(...all));
+    const first = (/** @type {number[]} */ all) => all.indexOf(Math.max(...all));
     const [old, now] = [first(before), first(after)];
     if (!erased) say(this.headline, `${classes[old]}, ${points(before[old])}`);
     else if (old !== now) say(this.headline, `The answer changes from ${classes[old]} to ${classes[now]}, ${points(after[now])}`);
@@ -280,7 +311,7 @@ class View {
 
   // Painting -------------------------------------------------------------------------------------
 
-  /** @param {{ clientX: number, clientY: number }} event */
+  /** @param {{ clientX: number, clientY: number }} event @returns {Point} */
   place(event) {
     const box = this.canvas.getBoundingClientRect();
     return [((event.clientX - box.left) / box.width) * this.painting.width, ((event.clientY - box.top) / box.height) * this.painting.height];
@@ -329,6 +360,7 @@ class View {
 
   /** @param {Point} at */
   box(at) {
+    if (!this.corner) return;
     this.painting.mask.set(this.before);
     box(this.painting, this.corner, at);
     this.changed();
@@ -339,7 +371,7 @@ class View {
     const of = this.painting;
     if (!of[from].length || this.last || this.corner) return;
     of[to].push(of.mask);
-    of.mask = of[from].pop();
+    of.mask = of[from].pop() ?? of.mask;
     this.changed();
   }
 
@@ -409,6 +441,7 @@ class View {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.painting.picture) return;
     const { width, height } = this.painting;
+    /** @type {Record<string, Point>} */
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const at = this.at ?? [width / 2, height / 2];
     if (event.key in arrows) {
@@ -450,7 +483,7 @@ class View {
     context.clearRect(0, 0, wide, high);
     if (!of.picture) return;
     const { width, height } = of;
-    const shown = sheet(width, height).getContext("2d");
+    const shown = context2d(sheet(width, height));
     if (of.patch) { // the filling of the last answer, where the mask still is
       shown.drawImage(of.patch, 0, 0);
       shown.globalCompositeOperation = "destination-in";
@@ -461,7 +494,7 @@ class View {
     context.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
     context.imageSmoothingQuality = "high";
     context.drawImage(shown.canvas, 0, 0, wide, high);
-    const waiting = sheet(width, height).getContext("2d");
+    const waiting = context2d(sheet(width, height));
     waiting.drawImage(this.masked, 0, 0);
     if (of.patch) {
       waiting.globalCompositeOperation = "destination-out";
@@ -473,8 +506,8 @@ class View {
     if (!this.looking) return;
     context.setTransform(wide / width, 0, 0, high / height, 0, 0);
     const unit = (width / wide) * scale; // one pixel of the screen
-    const twice = (path, dash) => {
-      for (const [color, offset] of [["#000c", 0], ["#fffc", 1]]) {
+    const twice = (/** @type {Path2D} */ path, /** @type {boolean} */ dash) => {
+      for (const [offset, color] of ["#000c", "#fffc"].entries()) {
         context.strokeStyle = color;
         context.lineWidth = unit;
         context.setLineDash(dash ? [4 * unit, 4 * unit] : []);

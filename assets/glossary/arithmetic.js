@@ -24,14 +24,14 @@ export function patchAt(image, row, column, window) {
 export function convolve(image, filter, stride = 1, padding = 0) {
   const wide = padded(image, padding);
   const n = Math.floor(places(image.length, filter.length, padding, stride));
-  const sum = (patch) => patch.flat().reduce((total, value, i) => total + value * filter.flat()[i], 0);
+  const sum = (/** @type {Grid} */ patch) => patch.flat().reduce((total, value, i) => total + value * filter.flat()[i], 0);
   return Array.from({ length: n }, (_, r) => Array.from({ length: n }, (_, c) => sum(patchAt(wide, r * stride, c * stride, filter.length))));
 }
 
 /** @param {Grid} image @param {string} kind @param {number} [window] */
 export function pool(image, kind, window = 2) {
   const n = Math.floor(image.length / window);
-  const keep = (values) => (kind === "max" ? Math.max(...values) : values.reduce((a, b) => a + b) / values.length);
+  const keep = (/** @type {number[]} */ values) => (kind === "max" ? Math.max(...values) : values.reduce((a, b) => a + b) / values.length);
   return Array.from({ length: n }, (_, r) => Array.from({ length: n }, (_, c) => keep(patchAt(image, r * window, c * window, window).flat())));
 }
 
@@ -82,7 +82,7 @@ const bell = (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
 /** @param {number} x */
 const below = (x) => (1 + erf(x / Math.SQRT2)) / 2;
 
-// [value, slope]
+/** Each answers [value, slope]. @type {Record<string, (x: number) => [number, number]>} */
 export const ACTIVATIONS = {
   relu: (x) => [Math.max(0, x), x > 0 ? 1 : 0],
   gelu: (x) => [x * below(x), below(x) + x * bell(x)],
@@ -93,6 +93,7 @@ export const ACTIVATIONS = {
 // The learning rate of a step, as core/ml/fit.py sets it; all lengths in steps.
 /** @param {string} kind @param {number} step @param {{ peak: number, total: number, warm: number, every: number, factor: number }} given */
 export function scheduled(kind, step, { peak, total, warm, every, factor }) {
+  /** @param {number} from @param {number} to @param {number} share */
   const wave = (from, to, share) => to + ((from - to) * (1 + Math.cos(Math.PI * share))) / 2;
   if (kind === "one_cycle") {
     const top = 0.25 * total - 1;
@@ -109,15 +110,18 @@ export function scheduled(kind, step, { peak, total, warm, every, factor }) {
 // The polynomial of that degree nearest to the points (least squares), as a function.
 /** @param {Point[]} points @param {number} degree */
 export function polynomial(points, degree) {
-  const basis = (x) => {
+  const basis = (/** @type {number} */ x) => {
     const t = [1, x]; // Chebyshev: powers of x would lose the digits
     for (let i = 2; i <= degree; i++) t.push(2 * x * t[i - 1] - t[i - 2]);
     return t.slice(0, degree + 1);
   };
   const columns = Array.from({ length: degree + 1 }, (_, j) => points.map(([x]) => basis(x)[j]));
   const rest = points.map(([, y]) => y);
+  /** @param {number[]} a @param {number[]} b */
   const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+  /** @param {number[]} from @param {number[]} what @param {number} times */
   const take = (from, what, times) => from.forEach((_, i) => (from[i] -= times * what[i]));
+  /** @type {number[][]} */
   const upper = []; // modified Gram-Schmidt: column j = Σ upper[k][j] · unit k
   const sides = [];
   for (let j = 0; j <= degree; j++) {
@@ -134,7 +138,7 @@ export function polynomial(points, degree) {
   }
   const weights = Array(degree + 1).fill(0);
   for (let j = degree; j >= 0; j--) weights[j] = (sides[j] - dot(upper[j].slice(j + 1), weights.slice(j + 1))) / upper[j][j];
-  return (x) => dot(basis(x), weights);
+  return (/** @type {number} */ x) => dot(basis(x), weights);
 }
 
 // Root of the mean square.
@@ -143,6 +147,7 @@ export const missed = (points, curve) => Math.sqrt(points.reduce((sum, [x, y]) =
 
 // Numbers in formulas -----------------------------------------------------------------------------
 
+/** @type {Record<string, string>} */
 const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
 // With a true minus; what is very large or small as 1.2 × 10⁶.
@@ -167,9 +172,10 @@ export const signed = (x, digits) => (x < 0 ? `(${short(x, digits)})` : short(x,
 export function ticks(low, high, wanted) {
   const rough = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
+  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough) ?? 10 * power;
+  /** @type {number[]} */
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return found.map((value) => [value, fixed(value, step >= 1e5 ? 0 : digits)]);
+  return found.map((value) => ({ value, text: fixed(value, step >= 1e5 ? 0 : digits) }));
 }

@@ -10,6 +10,7 @@ import { ACTIVATIONS, convolve, crossEntropy, descend, fixed, missed, padded, pa
 /** @typedef {{ label: string, x: Axis, y: Axis, height?: number, draw: (plot: Plot) => void, ondrag?: (x: number) => void }} PlotOptions */
 /** @typedef {{ label: string, onpick?: (row: number, column: number) => void, className?: string }} TableOptions */
 /** @typedef {{ node: HTMLElement, stop?: () => void }} Drawing */
+/** @typedef {{ term: string, title: string, hint: string, make: (term: string) => Drawing }} Kind */
 /**
  * @typedef {{
  *   name: string, label: string, min: number, max: number, step: number, value: number, words?: (value: number) => string,
@@ -21,10 +22,13 @@ import { ACTIVATIONS, convolve, crossEntropy, descend, fixed, missed, padded, pa
 const NS = "http://www.w3.org/2000/svg";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** @param {string} tag @param {Record<string, string | number>} [props] @param {...(Node | string)} children */
-function svg(tag, props = {}, ...children) {
+/**
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Tag} tag @param {Record<string, string | number>} props @param {...(Node | string)} children
+ */
+function svg(tag, props, ...children) {
   const node = document.createElementNS(NS, tag);
-  for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(props)) node.setAttribute(name, String(value));
   node.append(...children);
   return node;
 }
@@ -41,7 +45,7 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
   const write = () => {
     say(said, words(Number(input.value)));
     input.setAttribute("aria-valuetext", said.textContent);
-    input.style.setProperty("--at", `${(100 * (Number(input.value) - input.min)) / (input.max - input.min)}%`);
+    input.style.setProperty("--at", `${(100 * (Number(input.value) - min)) / (Number(input.max) - min)}%`);
   };
   input.addEventListener("input", () => {
     write();
@@ -51,11 +55,12 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
   return {
     node,
     input,
+    said,
     get value() {
       return Number(input.value);
     },
     set value(v) {
-      input.value = v;
+      input.value = String(v);
       write();
     },
     write,
@@ -78,8 +83,9 @@ function choice({ label, options, value, onchange }) {
   return {
     node,
     get value() {
-      return inputs.find((input) => input.checked)?.value ?? null;
+      return inputs.find((input) => input.checked)?.value ?? "";
     },
+    // "": none of them
     set value(v) {
       for (const input of inputs) input.checked = input.value === v;
     },
@@ -89,10 +95,11 @@ function choice({ label, options, value, onchange }) {
 // What happens again and again while somebody looks; who wants no motion sees the end at once.
 /** @param {() => boolean} step @param {number} ms @param {(on: boolean) => void} changed */
 function ticker(step, ms, changed) {
-  let timer = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  let timer;
   const stop = () => {
     clearInterval(timer);
-    timer = null;
+    timer = undefined;
     changed(false);
   };
   const go = () => {
@@ -101,7 +108,7 @@ function ticker(step, ms, changed) {
   return {
     stop,
     get on() {
-      return timer !== null;
+      return timer !== undefined;
     },
     toggle() {
       if (timer) return stop();
@@ -144,14 +151,21 @@ class Plot {
   constructor({ label, x, y, height = 220, draw, ondrag }) {
     this.svg = svg("svg", { role: "img", "aria-label": label, height });
     this.node = el("div", { class: `plot${ondrag ? " drag" : ""}` }, this.svg);
-    Object.assign(this, { x, y, height, drawn: draw });
+    this.x = x;
+    this.y = y;
+    this.height = height;
+    this.drawn = draw;
+    this.left = 46; // px beside the plot and above it
+    this.top = 10;
+    this.wide = this.high = 0; // px of the plot
+    this.inner = svg("svg", {});
     new ResizeObserver(() => this.draw()).observe(this.node);
     if (ondrag) this.drag(ondrag);
   }
 
   /** @param {(x: number) => void} ondrag */
   drag(ondrag) {
-    const move = (event) => {
+    const move = (/** @type {PointerEvent} */ event) => {
       const left = this.svg.getBoundingClientRect().left;
       const share = (event.clientX - left - this.left) / this.wide;
       ondrag(this.x.low + Math.min(1, Math.max(0, share)) * (this.x.high - this.x.low));
@@ -167,14 +181,13 @@ class Plot {
   draw() {
     const width = this.node.clientWidth;
     if (!width) return;
-    [this.left, this.top] = [46, 10];
     [this.wide, this.high] = [width - this.left - 12, this.height - this.top - 40];
-    this.svg.setAttribute("width", width);
+    this.svg.setAttribute("width", String(width));
     const axes = svg("g", { class: "axes" });
-    for (const [value, text] of ticks(this.x.low, this.x.high, this.x.ticks ?? Math.max(5, Math.min(8, width / 80)))) {
+    for (const { value, text } of ticks(this.x.low, this.x.high, this.x.ticks ?? Math.max(5, Math.min(8, width / 80)))) {
       axes.append(svg("text", { x: this.px(value) + this.left, y: this.top + this.high + 15, "text-anchor": "middle" }, text));
     }
-    for (const [value, text] of ticks(this.y.low, this.y.high, 4)) {
+    for (const { value, text } of ticks(this.y.low, this.y.high, 4)) {
       const y = this.py(value) + this.top;
       axes.append(svg("line", { x1: this.left, x2: this.left + this.wide, y1: y, y2: y }));
       axes.append(svg("text", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, text));
@@ -199,7 +212,7 @@ class Plot {
 
   /** @param {Place[]} points @param {string} className */
   line(points, className) {
-    const limit = (v) => Math.max(-1e4, Math.min(1e4, v));
+    const limit = (/** @type {number} */ v) => Math.max(-1e4, Math.min(1e4, v));
     const path = points.map(([x, y]) => `${limit(this.px(x)).toFixed(1)},${limit(this.py(y)).toFixed(1)}`).join(" ");
     this.inner.append(svg("polyline", { points: path, class: `line ${className}` }));
   }
@@ -237,6 +250,7 @@ export const DIGIT = [
   [0, 0, 2, 9, 4, 0, 0, 0],
 ];
 const NINTH = 1 / 9;
+/** @type {Record<string, number[][]>} */
 const FILTERS = {
   upright: [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],
   level: [[-1, -1, -1], [0, 0, 0], [1, 1, 1]],
@@ -263,7 +277,7 @@ function convolution(term) {
     place.value = 1;
     draw();
   };
-  const numbers = (label, values, value) => choice({ label, options: values.map((v) => [String(v), String(v)]), value, onchange: again });
+  const numbers = (/** @type {string} */ label, /** @type {number[]} */ values, /** @type {string} */ value) => choice({ label, options: values.map((v) => [String(v), String(v)]), value, onchange: again });
   const stride = numbers("Stride", [1, 2, 3], term === "stride" ? "2" : "1");
   const padding = numbers("Padding", [0, 1, 2], term === "padding" ? "1" : "0");
   const place = slider({ name: "place", label: "Window", min: 1, max: 36, step: 1, value: 9, words: () => "", onchange: () => draw() });
@@ -272,7 +286,7 @@ function convolution(term) {
     const change = () => {
       if (field.value.trim() === "" || !Number.isFinite(Number(field.value))) return;
       filter[Math.floor(i / size)][i % size] = Math.max(-99, Math.min(99, Number(field.value)));
-      kinds.value = null;
+      kinds.value = "";
       draw();
     };
     const leave = () => (field.value = String(Number(filter.flat()[i].toFixed(2))));
@@ -308,13 +322,13 @@ function convolution(term) {
     const exact = places(DIGIT.length, size, p, s);
     const result = convolve(DIGIT, filter, s, p);
     const n = result.length;
-    place.input.max = n * n;
+    place.input.max = String(n * n);
     const at = Math.min(n * n, place.value) - 1;
     const [r, c] = [Math.floor(at / n), at % n];
     place.value = at + 1;
-    say(place.node.querySelector("output"), `row ${r + 1}, column ${c + 1}`);
+    say(place.said, `row ${r + 1}, column ${c + 1}`);
     place.input.setAttribute("aria-valuetext", `row ${r + 1}, column ${c + 1}: ${short(result[r][c])}`);
-    const rim = (i, j) => i < p || j < p || i >= p + DIGIT.length || j >= p + DIGIT.length;
+    const rim = (/** @type {number} */ i, /** @type {number} */ j) => i < p || j < p || i >= p + DIGIT.length || j >= p + DIGIT.length;
     const pixels = image.map((line, i) =>
       line.map((value, j) => ({
         text: String(value),
@@ -322,12 +336,12 @@ function convolution(term) {
         style: ink(value / 9),
       })),
     );
-    const go = (i, j) => {
+    const go = (/** @type {number} */ i, /** @type {number} */ j) => {
       place.value = Math.min(n - 1, Math.max(0, i)) * n + Math.min(n - 1, Math.max(0, j)) + 1;
       draw();
     };
-    const toWindow = (i) => Math.round((i - 1) / s);
-    const edge = (place_, length) => `${(100 * place_) / length}%`;
+    const toWindow = (/** @type {number} */ i) => Math.round((i - 1) / s);
+    const edge = (/** @type {number} */ place_, /** @type {number} */ length) => `${(100 * place_) / length}%`;
     Object.assign(frame.style, { left: edge(c * s, image.length), top: edge(r * s, image.length), width: edge(size, image.length), height: edge(size, image.length) });
     numbers_.replaceChildren(table(pixels, { label: "The picture as numbers, with the window on it", className: "picture", onpick: (i, j) => go(toWindow(i), toWindow(j)) }));
     const most = Math.max(...result.flat().map(Math.abs));
@@ -343,6 +357,7 @@ function convolution(term) {
 
     const patch = patchAt(image, r * s, c * s, size);
     const product = patch.map((line, i) => line.map((value, j) => value * filter[i][j]));
+    /** @param {number[][]} rows @param {string} label @param {string} className @param {(value: number) => string} [style] */
     const grid = (rows, label, className, style) => table(rows.map((line) => line.map((value) => ({ text: short(value), class: `${className} ${style ? side(value) : ""}`, style: style?.(value) }))), { label, className: "small" });
     const widest = Math.max(...product.flat().map(Math.abs));
     patches.replaceChildren(grid(patch, "Patch under the window", "patch"));
@@ -357,6 +372,7 @@ function convolution(term) {
     say(note, size_ + rest);
   }
   draw();
+  /** @param {string} sign @param {string} name @param {Node} content */
   const part = (sign, name, content) => el("figure", {}, el("figcaption", {}, el("b", {}, sign), name), content);
   const node = el(
     "div",
@@ -391,11 +407,11 @@ function pooling() {
   function draw() {
     const result = pool(image, kind.value);
     const [r, c] = [Math.floor((place.value - 1) / 3), (place.value - 1) % 3];
-    const pick = (i, j) => {
+    const pick = (/** @type {number} */ i, /** @type {number} */ j) => {
       place.value = i * 3 + j + 1;
       draw();
     };
-    const kept = (i, j) => {
+    const kept = (/** @type {number} */ i, /** @type {number} */ j) => {
       const values = patchAt(image, i - (i % 2), j - (j % 2), 2).flat();
       return kind.value === "max" && values.indexOf(Math.max(...values)) === (i % 2) * 2 + (j % 2);
     };
@@ -415,7 +431,7 @@ function pooling() {
     place.input.setAttribute("aria-valuetext", words.textContent);
   }
   draw();
-  const figure = (caption, content) => el("figure", {}, el("figcaption", {}, caption), content);
+  const figure = (/** @type {string} */ caption, /** @type {Node} */ content) => el("figure", {}, el("figcaption", {}, caption), content);
   const node = el("div", { class: "pooling" }, row(kind.node, other), el("div", { class: "stage" }, figure("Map 6 × 6", before), figure("After pooling 3 × 3", after)), row(place.node), words);
   return { node };
 }
@@ -424,6 +440,7 @@ const MOST_STEPS = 200;
 
 /** @param {string} term */
 function descent(term) {
+  /** @type {{ x: number, velocity: number }[]} */
   let path = [];
   const start = slider({ name: "start", label: "Start", min: -2, max: 2, step: 0.05, value: 1.6, words: (v) => fixed(v), onchange: () => reset() });
   const rate = slider({ name: "rate", label: "Learning rate", min: 0.01, max: 1.2, step: 0.01, value: 0.1, words: (v) => fixed(v), onchange: () => reset() });
@@ -482,7 +499,7 @@ function descent(term) {
     plot.draw();
     const [lr, m] = [rate.value, momentum.value];
     const next = descend(at, lr, m);
-    const down = (name, pull) => `next x = x − learning rate × ${name} = ${short(at.x, 3)} − ${fixed(lr)} × ${signed(pull, 3)} = ${short(next.x, 3)}`;
+    const down = (/** @type {string} */ name, /** @type {number} */ pull) => `next x = x − learning rate × ${name} = ${short(at.x, 3)} − ${fixed(lr)} × ${signed(pull, 3)} = ${short(next.x, 3)}`;
     say(sum, m ? `pull = momentum × last pull + slope = ${fixed(m)} × ${signed(at.velocity, 3)} + ${signed(2 * at.x, 3)} = ${short(next.velocity, 3)}` : down("slope", 2 * at.x));
     say(second, m ? down("pull", next.velocity) : "");
     second.hidden = !m;
@@ -495,6 +512,7 @@ function descent(term) {
     say(verdict, judged(lr, m));
   }
 
+  /** @param {number} lr @param {number} m */
   function judged(lr, m) {
     const factor = shrink(lr, m);
     if (!start.value) return "The slope is 0 here: nothing moves. Choose another start.";
@@ -521,13 +539,13 @@ function softmax_() {
   const scores = NAMES.map((name, i) => slider({ name, label: name, min: -5, max: 5, step: 0.1, value: [2, 1, 0.1, -1.5][i], words: (v) => fixed(v, 1), onchange: () => draw() }));
   const heat = slider({ name: "temperature", label: "Temperature T", min: 0.1, max: 5, step: 0.1, value: 1, words: (v) => fixed(v, 1), onchange: () => draw() });
   const lines = NAMES.map((name, i) => {
-    const parts = { power: el("td", { class: "power" }), share: el("td", { class: "share" }), bar: el("span", { class: `bar c${i}` }) };
-    parts.row = el("tr", {}, el("th", { scope: "row" }, scores[i].node), parts.power, parts.share, el("td", { class: "bars" }, parts.bar));
-    return parts;
+    const [power, share, bar] = [el("td", { class: "power" }), el("td", { class: "share" }), el("span", { class: `bar c${i}` })];
+    return { power, share, bar, row: el("tr", {}, el("th", { scope: "row" }, scores[i].node), power, share, el("td", { class: "bars" }, bar)) };
   });
   const total = [el("td", { class: "power" }), el("td", { class: "share" })];
   const head = [["Score (logit)"], ["e", el("sup", {}, "score / T")], ["Share"]].map((parts) => el("th", { scope: "col" }, ...parts));
-  const stack = el("div", { class: "stack", "aria-hidden": "true" }, ...NAMES.map((name, i) => el("span", { class: `c${i}` }, name)));
+  const blocks = NAMES.map((name, i) => el("span", { class: `c${i}` }, name));
+  const stack = el("div", { class: "stack", "aria-hidden": "true" }, ...blocks);
   const words = aside();
   const raise = button("Add 1 to every score", () => {
     for (const one of scores) one.value += 1;
@@ -544,8 +562,8 @@ function softmax_() {
       say(line.share, fixed(shares[i], 3));
       line.bar.style.width = `${shares[i] * 100}%`;
       line.row.classList.toggle("first", shares[i] === most);
-      stack.children[i].style.flexGrow = shares[i];
-      stack.children[i].classList.toggle("thin", shares[i] < 0.09);
+      blocks[i].style.flexGrow = String(shares[i]);
+      blocks[i].classList.toggle("thin", shares[i] < 0.09);
     });
     say(total[0], fixed(powers.reduce((a, b) => a + b)));
     say(total[1], fixed(shares.reduce((a, b) => a + b), 3));
@@ -560,6 +578,7 @@ function softmax_() {
 }
 
 // y = sin(2.6 x) and noise with a spread of 0.25: one of many draws, chosen because it shows clearly what most show.
+/** @type {Record<"train" | "validation", Place[]>} */
 export const POINTS = {
   train: [[-0.97, -0.66], [-0.77, -1.24], [-0.56, -0.81], [-0.32, -0.8], [-0.06, 0.18], [0.12, 0.18], [0.37, 0.89], [0.55, 1.07], [0.76, 0.52], [0.98, 0.53], [-0.34, -0.74], [-0.46, -0.72], [0.15, -0.07], [0.11, 0.65], [-0.17, -0.38], [0.54, 1.15], [0.84, 1], [-0.17, -0.58], [0.06, 0.4], [0.44, 0.51], [0.09, 0], [-0.65, -1.05], [0.28, 0.4], [-0.57, -1.17], [0.77, 1.13], [-0.38, -0.79], [-0.8, -0.44], [-0.59, -1.34], [0.15, 0.19], [0.8, 1.02], [-0.05, 0.37], [-0.7, -0.66], [0.56, 0.6], [-0.38, -1.19], [0.65, 1.31], [-0.41, -0.99], [-0.68, -1.17], [0.69, 0.81], [-0.58, -1.03], [0.2, 0.47]],
   validation: [[-0.88, -0.72], [-0.79, -0.89], [-0.64, -0.78], [-0.47, -0.61], [-0.35, -0.52], [0, 0.36], [0.09, 0.32], [0.1, 0.54], [0.12, 0.27], [0.14, 0.57], [0.16, 0.36], [0.19, 0.27], [0.28, 0.91], [0.28, 0.51], [0.3, 0.76], [0.39, 0.83], [0.71, 0.96], [0.71, 0.94], [0.78, 1.05], [0.82, 1.16]],
@@ -571,7 +590,9 @@ function overfitting() {
   const count = choice({ label: "Training points", options: [["10", "10"], ["40", "40"]], value: "10", onchange: () => draw() });
   const facts = formula();
   const words = aside();
-  let curve = null;
+  /** @type {(x: number) => number} */
+  let curve = () => 0;
+  /** @type {[training: number, validation: number][]} */
   let errors = [];
   const train = () => POINTS.train.slice(0, Number(count.value));
   const fit = new Plot({
@@ -595,7 +616,7 @@ function overfitting() {
       draw();
     },
     draw: (p) => {
-      for (const [i, name] of [[0, "training"], [1, "validation"]]) {
+      for (const [i, name] of /** @type {const} */ ([[0, "training"], [1, "validation"]])) {
         p.line(errors.map((e, d) => [d, e[i]]), name);
         errors.forEach((e, d) => p.dot(d, e[i], `${name}${d === degree.value ? " now" : ""}`, d === degree.value ? 6 : 3));
       }
@@ -629,6 +650,7 @@ function overfitting() {
   return { node };
 }
 
+/** @type {Record<string, string>} */
 const ACTIVATION_WORDS = {
   relu: "What is above 0 passes, the rest becomes 0: cheap, and the slope on the right never fades.",
   gelu: "A ReLU with a soft corner, usual in newer networks.",
@@ -678,7 +700,9 @@ const PEAK = 0.1;
 
 /** @param {string} term */
 function schedules(term) {
-  const first = { "one-cycle": "one_cycle", "warm-up": "cosine", cosine: "cosine" }[term] ?? "one_cycle";
+  /** @type {Record<string, string>} */
+  const named = { "one-cycle": "one_cycle", "warm-up": "cosine", cosine: "cosine" };
+  const first = named[term] ?? "one_cycle";
   const kind = choice({ label: "Schedule", options: [["constant", "Constant"], ["step", "Step"], ["cosine", "Cosine"], ["one_cycle", "One-cycle"]], value: first, onchange: () => draw() });
   const warm = slider({ name: "warm", label: "Warm-up", min: 0, max: 6, step: 1, value: term === "warm-up" ? 4 : 0, words: (v) => `${v} ${v === 1 ? "epoch" : "epochs"}`, onchange: () => draw() });
   const every = slider({ name: "every", label: "Drop every", min: 2, max: 15, step: 1, value: 10, words: (v) => `${v} epochs`, onchange: () => draw() });
@@ -686,7 +710,7 @@ function schedules(term) {
   const epoch = slider({ name: "epoch", label: "Look at", min: 0, max: EPOCHS - 0.05, step: 0.05, value: 5, words: (v) => `epoch ${fixed(v, 1)}`, onchange: () => draw() });
   const facts = formula();
   const words = aside();
-  const rate = (step) =>
+  const rate = (/** @type {number} */ step) =>
     scheduled(kind.value, step, { peak: PEAK, total: EPOCHS * BATCHES, warm: kind.value === "one_cycle" ? 0 : warm.value * BATCHES, every: every.value * BATCHES, factor: factor.value });
   const plot = new Plot({
     label: "The learning rate over a run of 30 epochs",
@@ -705,6 +729,7 @@ function schedules(term) {
       p.dot(epoch.value, rate(Math.round(epoch.value * BATCHES)), "ball", 7);
     },
   });
+  /** @type {Record<string, string>} */
   const said = {
     constant: "Simple, and enough for a first try; at the end the steps may be too large to settle.",
     step: "Large steps until nothing improves, then smaller ones: the classic plan for long runs.",
@@ -751,7 +776,7 @@ function crossEntropy_(term) {
       plot_.dot(p.value, crossEntropy(p.value, s, CLASSES), "ball", 7);
     },
   });
-  const lowest = (s) => 1 - s + s / CLASSES;
+  const lowest = (/** @type {number} */ s) => 1 - s + s / CLASSES;
 
   function draw() {
     plot.draw();

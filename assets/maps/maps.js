@@ -2,7 +2,7 @@
 // colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
 // work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-import { closest, context2d, el, focused, icon, mount } from "../common/dom.js";
+import { closest, context2d, el, focused, icon, mount, part } from "../common/dom.js";
 import { radios } from "../common/radios.js";
 
 /** @typedef {"both" | "picture" | "map"} Shown */
@@ -22,6 +22,7 @@ const WANTED = 208; // pixels wide
 const DOWN = "M8 2.5v8M4.5 7L8 10.5 11.5 7M3 13.5h10";
 const PHOTO = "M2.5 3.5h11v9h-11zM2.5 11l3.2-3.2 2.3 2.2 2-1.8 3.5 3";
 const SPOTS = "M5.5 8a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM11 13a2 2 0 1 0 0-4 2 2 0 0 0 0 4zM2.5 12.5h.01M13 4h.01";
+/** @type {[Shown, string][]} */
 const SHOWN = [
   ["both", "Map over picture"],
   ["picture", "Picture"],
@@ -29,7 +30,8 @@ const SHOWN = [
 ];
 
 // One choice for the page; it outlives reruns.
-const look = Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" });
+/** @type {EventTarget & { opacity: number, top: number, shown: Shown }} */
+const look = Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: /** @type {Shown} */ ("both") });
 
 /** @param {{ opacity?: number, top?: number, shown?: Shown }} values */
 function choose(values) {
@@ -40,9 +42,12 @@ function choose(values) {
 class Controls {
   /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity", oninput: () => choose({ opacity: this.opacity.value / 100 }) });
-    this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
-    [this.opacityValue, this.topValue] = [el("output", { class: "value" }), el("output", { class: "value wide" })];
+    this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity" });
+    this.opacity.addEventListener("input", () => choose({ opacity: Number(this.opacity.value) / 100 }));
+    this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top" });
+    this.top.addEventListener("input", () => choose({ top: Number(this.top.value) }));
+    this.opacityValue = el("output", { class: "value" });
+    this.topValue = el("output", { class: "value wide" });
     this.modes = radios(
       { class: "modes", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" },
       SHOWN.map(([name, title]) => ({ name, title, props: { "data-shown": name } })),
@@ -79,18 +84,24 @@ class Controls {
 }
 
 // The signed 16-bit numbers of a map, and how large the n-th strongest of them is.
-/** @param {string} cell */
+/** @param {Cell} cell */
 function decoded(cell) {
-  const bytes = Uint8Array.from(atob(cell.values), (c) => c.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(cell.values ?? ""), (c) => c.charCodeAt(0));
   const values = new Int16Array(bytes.buffer);
   const strongest = Uint16Array.from(values, (v) => Math.abs(v)).sort();
   return { values, strongest };
 }
 
 class Row {
+  /** @type {Data} */
+  data;
+  frame = 0;
+
   /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.large = new Set(); // columns that are enlarged
+    /** @type {Set<number>} columns that are enlarged */
+    this.large = new Set();
+    /** @type {Figure[]} */
     this.figures = [];
     this.columns = el("div", { class: "columns" });
     this.legend = el("div", { class: "legend row" });
@@ -136,7 +147,7 @@ class Row {
     this.paint();
   }
 
-  /** @param {Cell} cell @param {number} column */
+  /** @param {Cell} cell @param {number} column @returns {Figure} */
   figure(cell, column) {
     const caption = el("figcaption", {}, el("span", { class: "title" }, cell.title), ...(cell.caption ? [el("span", { class: cell.doubt ? "caption doubt" : "caption" }, cell.caption)] : []));
     if (cell.error) {
@@ -163,6 +174,8 @@ class Row {
       ...picture,
       canvas,
     );
+    /** @type {Figure & Drawn} */
+    const figure = Object.assign(el("figure", { class: big ? "map large" : "map" }), { cell, canvas, column, decoded: decoded(cell) });
     const tools = el(
       "div",
       { class: "tools" },
@@ -170,8 +183,7 @@ class Row {
       this.peek(SPOTS, "map", "The map alone (hold M)"),
       el("button", { type: "button", class: "tool save", title: "Download as it is shown", "aria-label": `Download ${this.data.title} for ${cell.title}`, onclick: () => this.save(figure) }, icon(DOWN)),
     );
-    const figure = el("figure", { class: big ? "map large" : "map" }, el("div", { class: "stage" }, frame, tools), caption);
-    Object.assign(figure, { cell, canvas, column, decoded: decoded(cell) });
+    figure.append(el("div", { class: "stage" }, frame, tools), caption);
     return this.sized(figure);
   }
 
@@ -197,7 +209,7 @@ class Row {
   // What is looked at for as long as the pointer or the focus rests on the tool.
   /** @param {string} path @param {Shown} what @param {string} title */
   peek(path, what, title) {
-    const show = (on) => (event) => this.look(event.currentTarget.closest(".map"), on ? what : null);
+    const show = (/** @type {boolean} */ on) => (/** @type {Event} */ event) => this.look(/** @type {Figure} */ (closest(event, ".map")), on ? what : null);
     return el(
       "button",
       { type: "button", class: "tool", title, "aria-label": title, onpointerenter: show(true), onpointerleave: show(false), onfocus: show(true), onblur: show(false) },
@@ -207,9 +219,12 @@ class Row {
 
   /** @param {KeyboardEvent} event @param {boolean} down */
   key(event, down) {
-    const what = { p: "picture", m: "map" }[event.key.toLowerCase()];
+    /** @type {Record<string, Shown>} */
+    const keys = { p: "picture", m: "map" };
+    const what = keys[event.key.toLowerCase()];
+    /** @type {Figure | null} */
     const figure = closest(event, ".map");
-    if (event.key === "Escape" && down && this.large.has(figure?.column)) {
+    if (event.key === "Escape" && down && figure?.column !== undefined && this.large.has(figure.column)) {
       event.stopPropagation();
       this.toggle(figure.column);
     }
@@ -233,7 +248,7 @@ class Row {
     const big = !this.large.delete(column);
     if (big) this.large.add(column);
     figure.classList.toggle("large", big);
-    const frame = figure.querySelector(".frame");
+    const frame = part(figure, ".frame");
     frame.setAttribute("aria-expanded", String(big));
     frame.title = big ? "Make smaller" : "Enlarge";
     if (big) figure.scrollIntoView({ block: "nearest" });
@@ -242,9 +257,10 @@ class Row {
   paint() {
     this.root.style.setProperty("--opacity", String(look.opacity));
     for (const figure of this.figures) {
-      if (!figure.canvas) continue;
+      const { canvas, cell, decoded } = figure;
+      if (!canvas || !cell || !decoded) continue;
       this.show(figure);
-      this.colour(figure);
+      this.colour({ canvas, cell, decoded });
     }
   }
 
@@ -270,7 +286,7 @@ class Row {
   // The cell as it is shown, large enough to be looked at.
   /** @param {Figure & Drawn} figure */
   save(figure) {
-    const picture = figure.querySelector(".picture");
+    const picture = /** @type {HTMLImageElement} */ (part(figure, ".picture"));
     const { width, height } = this.data;
     const times = Math.max(1, Math.round(448 / Math.max(width, height)));
     const out = el("canvas", { width: width * times, height: height * times });
@@ -285,6 +301,7 @@ class Row {
     pen.globalAlpha = shown === "map" ? 1 : look.opacity;
     if (shown !== "picture") pen.drawImage(figure.canvas, 0, 0, out.width, out.height);
     out.toBlob((blob) => {
+      if (!blob) return;
       const url = URL.createObjectURL(blob);
       el("a", { href: url, download: figure.cell.file }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
@@ -298,6 +315,9 @@ class Row {
 }
 
 class View {
+  /** @type {Row | Controls | undefined} */
+  drawn;
+
   /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.parent = parent;
@@ -305,7 +325,7 @@ class View {
 
   /** @param {import("../common/dom.js").Component<Data>} component */
   update(component) {
-    this.drawn ??= new (component.data.cells ? Row : Controls)(this.parent);
+    this.drawn ??= component.data.cells ? new Row(this.parent) : new Controls(this.parent);
     this.drawn.update(component);
   }
 

@@ -17,12 +17,18 @@ const MB = 1024 * 1024;
 const files_ = (n) => count(n, "file", "files");
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  tell;
+  /** @type {Batch | null} */
+  batch = null;
+
   /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.batch = null;
     this.input = el("input", { type: "file", class: "input", id: "file" });
     this.input.addEventListener("change", () => {
-      const files = [...this.input.files];
+      const files = [...(this.input.files ?? [])];
       this.input.value = ""; // the same file may be chosen again
       if (files.length) this.start(files);
     });
@@ -44,7 +50,7 @@ class View {
     this.zone.addEventListener("dragleave", (event) => this.drag(event, -1));
     this.zone.addEventListener("dragover", (event) => {
       event.preventDefault();
-      event.dataTransfer.dropEffect = "copy";
+      if (event.dataTransfer) event.dataTransfer.dropEffect = "copy";
     });
     this.zone.addEventListener("drop", (event) => this.drop(event));
   }
@@ -73,8 +79,9 @@ class View {
     event.preventDefault();
     this.depth = 0;
     this.zone.classList.remove("over");
-    const folders = [...event.dataTransfer.items].filter((item) => item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.webkitGetAsEntry().name);
-    const files = [...event.dataTransfer.files].filter((file) => !folders.includes(file.name) || file.type);
+    const { items, files: given } = event.dataTransfer ?? { items: [], files: [] };
+    const folders = [...items].map((item) => item.webkitGetAsEntry?.()).flatMap((entry) => (entry?.isDirectory ? [entry.name] : []));
+    const files = [...given].filter((file) => !folders.includes(file.name) || file.type);
     this.start(files, folders.map((name) => `${name} is a folder. Pack it into a zip file and drop that.`));
   }
 
@@ -87,7 +94,9 @@ class View {
     this.errors.replaceChildren();
     this.errors.hidden = true;
     for (const sentence of sentences) this.complain(sentence);
+    /** @type {Set<string>} */
     const taken = new Set();
+    /** @type {Job[]} */
     const jobs = [];
     for (const file of files) {
       if (!multiple && jobs.length) this.complain(`${file.name} was left out: one file at a time.`);
