@@ -214,7 +214,8 @@ export class Outbox {
     const op = this.ops[0];
     /** @type {(Answer & Problem) | null} */
     let answer = null;
-    let status = 0;
+    /** @type {number} */
+    let status;
     try {
       const response = await this.page.fetch(this.server.post_url, {
         method: "POST",
