@@ -73,8 +73,7 @@ export const hostOf = (node) => /** @type {ShadowRoot} */ (node.getRootNode()).h
 /** @param {HTMLCanvasElement} canvas */
 export const context2d = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 
-// A live region speaks each time it is written, so it is written only when it differs.
-/** @param {Node} node @param {string} text */
+/** A live region speaks each time it is written, so it is written only when it differs. @param {Node} node @param {string} text */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

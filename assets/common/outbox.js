@@ -101,8 +101,7 @@ export class Outbox {
     }
   }
 
-  // What a person sees: what the server said, and over it what is on its way.
-  /** @param {string} id @returns {State} */
+  /** What a person sees: what the server said, and over it what is on its way. @param {string} id @returns {State} */
   state(id) {
     const state = { ...UNKNOWN, ...this.known.get(id), pending: false };
     for (const op of this.ops) {
@@ -180,8 +179,10 @@ export class Outbox {
     return this.slow ? `${count(this.ops.length, "change", "changes")} not saved yet${this.failing ? ": no connection" : ""}` : "";
   }
 
-  // What a later operation on the same image must have seen is known when the earlier one is answered.
-  /** @param {string} id @param {number} seq */
+  /**
+   * What a later operation on the same image must have seen is known when the earlier one is answered.
+   * @param {string} id @param {number} seq
+   */
   chain(id, seq) {
     const next = this.ops.find((op) => op.ids.has(id));
     if (next && !(id in next.seen)) next.seen[id] = seq;

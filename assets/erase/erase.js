@@ -61,8 +61,10 @@ async function decoded(url) {
 /** @param {number} width @param {number} height */
 const sheet = (width, height) => el("canvas", { width, height });
 
-// The border between what is painted and what is not, as lines between pixels.
-/** @param {Uint8Array} mask @param {number} width @param {number} height */
+/**
+ * The border between what is painted and what is not, as lines between pixels.
+ * @param {Uint8Array} mask @param {number} width @param {number} height
+ */
 function outline(mask, width, height) {
   const path = new Path2D();
   const at = (/** @type {number} */ x, /** @type {number} */ y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
@@ -384,8 +386,7 @@ class View {
     this.changed();
   }
 
-  // The mask or the kind of fill is another one now.
-  /** @param {boolean} [ask] */
+  /** The mask or the kind of fill is another one now. @param {boolean} [ask] */
   changed(ask = true) {
     const { mask, width, height, undos, redos, picture } = this.painting;
     this.tools.mark(this.tool);

@@ -3,8 +3,10 @@
 /** @typedef {number[][]} Grid rows of numbers */
 /** @typedef {[x: number, y: number]} Point */
 
-// (W − F + 2P) / S + 1: how often the window fits, not rounded.
-/** @param {number} width @param {number} window @param {number} padding @param {number} stride */
+/**
+ * (W − F + 2P) / S + 1: how often the window fits, not rounded.
+ * @param {number} width @param {number} window @param {number} padding @param {number} stride
+ */
 export const places = (width, window, padding, stride) => (width - window + 2 * padding) / stride + 1;
 
 /** @param {Grid} image @param {number} padding */
@@ -19,8 +21,10 @@ export function patchAt(image, row, column, window) {
   return image.slice(row, row + window).map((line) => line.slice(column, column + window));
 }
 
-// As networks do it: the filter is not turned over (cross-correlation).
-/** @param {Grid} image @param {Grid} filter @param {number} [stride] @param {number} [padding] */
+/**
+ * As networks do it: the filter is not turned over (cross-correlation).
+ * @param {Grid} image @param {Grid} filter @param {number} [stride] @param {number} [padding]
+ */
 export function convolve(image, filter, stride = 1, padding = 0) {
   const wide = padded(image, padding);
   const n = Math.floor(places(image.length, filter.length, padding, stride));
@@ -35,15 +39,19 @@ export function pool(image, kind, window = 2) {
   return Array.from({ length: n }, (_, r) => Array.from({ length: n }, (_, c) => keep(patchAt(image, r * window, c * window, window).flat())));
 }
 
-// One step down x², whose slope is 2x; the moving part as in torch.optim.SGD.
-/** @param {{ x: number, velocity: number }} given @param {number} rate @param {number} momentum */
+/**
+ * One step down x², whose slope is 2x; the moving part as in torch.optim.SGD.
+ * @param {{ x: number, velocity: number }} given @param {number} rate @param {number} momentum
+ */
 export function descend({ x, velocity }, rate, momentum) {
   const next = momentum * velocity + 2 * x;
   return { x: x - rate * next, velocity: next };
 }
 
-// By how much a step shrinks the distance in the long run: the larger root of r² − (1 + m − 2η) r + m = 0, in size.
-/** @param {number} rate @param {number} momentum */
+/**
+ * By how much a step shrinks the distance in the long run: the larger root of r² − (1 + m − 2η) r + m = 0, in size.
+ * @param {number} rate @param {number} momentum
+ */
 export function shrink(rate, momentum) {
   const b = 1 + momentum - 2 * rate;
   const d = b * b - 4 * momentum;
@@ -58,16 +66,17 @@ export function softmax(logits, temperature = 1) {
   return powers.map((power) => power / total);
 }
 
-// p: the probability of the right class; the others share the rest. Smoothing as in torch.nn.CrossEntropyLoss.
-/** @param {number} p @param {number} [smoothing] @param {number} [classes] */
+/**
+ * p: the probability of the right class; the others share the rest. Smoothing as in torch.nn.CrossEntropyLoss.
+ * @param {number} p @param {number} [smoothing] @param {number} [classes]
+ */
 export function crossEntropy(p, smoothing = 0, classes = 10) {
   const each = smoothing / classes;
   const rest = each ? -(classes - 1) * each * Math.log((1 - p) / (classes - 1)) : 0;
   return -(1 - smoothing + each) * Math.log(p) + rest;
 }
 
-// The error function to 1.2e-7 (Numerical Recipes, erfc by a Chebyshev fit).
-/** @param {number} x */
+/** The error function to 1.2e-7 (Numerical Recipes, erfc by a Chebyshev fit). @param {number} x */
 function erf(x) {
   const t = 1 / (1 + Math.abs(x) / 2);
   const c = [-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277];
@@ -90,8 +99,10 @@ export const ACTIVATIONS = {
   sigmoid: (x) => [logistic(x), logistic(x) * (1 - logistic(x))],
 };
 
-// The learning rate of a step, as core/ml/fit.py sets it; all lengths in steps.
-/** @param {string} kind @param {number} step @param {{ peak: number, total: number, warm: number, every: number, factor: number }} given */
+/**
+ * The learning rate of a step, as core/ml/fit.py sets it; all lengths in steps.
+ * @param {string} kind @param {number} step @param {{ peak: number, total: number, warm: number, every: number, factor: number }} given
+ */
 export function scheduled(kind, step, { peak, total, warm, every, factor }) {
   /** @param {number} from @param {number} to @param {number} share */
   const wave = (from, to, share) => to + ((from - to) * (1 + Math.cos(Math.PI * share))) / 2;
@@ -107,8 +118,7 @@ export function scheduled(kind, step, { peak, total, warm, every, factor }) {
   return peak;
 }
 
-// The polynomial of that degree nearest to the points (least squares), as a function.
-/** @param {Point[]} points @param {number} degree */
+/** The polynomial of that degree nearest to the points (least squares), as a function. @param {Point[]} points @param {number} degree */
 export function polynomial(points, degree) {
   const basis = (/** @type {number} */ x) => {
     const t = [1, x]; // Chebyshev: powers of x would lose the digits
@@ -141,8 +151,7 @@ export function polynomial(points, degree) {
   return (/** @type {number} */ x) => dot(basis(x), weights);
 }
 
-// Root of the mean square.
-/** @param {Point[]} points @param {(x: number) => number} curve */
+/** Root of the mean square. @param {Point[]} points @param {(x: number) => number} curve */
 export const missed = (points, curve) => Math.sqrt(points.reduce((sum, [x, y]) => sum + (curve(x) - y) ** 2, 0) / points.length);
 
 // Numbers in formulas -----------------------------------------------------------------------------
@@ -150,8 +159,7 @@ export const missed = (points, curve) => Math.sqrt(points.reduce((sum, [x, y]) =
 /** @type {Record<string, string>} */
 const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
-// With a true minus; what is very large or small as 1.2 × 10⁶.
-/** @param {number} x @param {number} [digits] */
+/** With a true minus; what is very large or small as 1.2 × 10⁶. @param {number} x @param {number} [digits] */
 export function fixed(x, digits = 2) {
   const size = Math.abs(x);
   if (size >= 1e5) {
@@ -167,8 +175,7 @@ export const short = (x, digits = 2) => (Math.abs(x) >= 1e5 ? fixed(x, digits) :
 /** @param {number} x @param {number} digits */
 export const signed = (x, digits) => (x < 0 ? `(${short(x, digits)})` : short(x, digits));
 
-// The round numbers along an axis, with their texts.
-/** @param {number} low @param {number} high @param {number} wanted */
+/** The round numbers along an axis, with their texts. @param {number} low @param {number} high @param {number} wanted */
 export function ticks(low, high, wanted) {
   const rough = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));

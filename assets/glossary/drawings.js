@@ -36,8 +36,7 @@ function svg(tag, props, ...children) {
 /** @param {string} text @param {() => void} onclick @param {import("../common/dom.js").Attributes} [props] */
 const button = (text, onclick, props = {}) => el("button", { type: "button", class: "tool", onclick, ...props }, text);
 
-// A slider with its value in words.
-/** @param {SliderOptions} given */
+/** A slider with its value in words. @param {SliderOptions} given */
 function slider({ name, label, min, max, step, value, words = (v) => short(v), onchange }) {
   const input = el("input", { type: "range", name, min, max, step, value });
   const said = el("output", {});
@@ -69,8 +68,10 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
 
 let counter = 0;
 
-// One of a few, as radio buttons: the arrow keys come with them.
-/** @param {{ label: string, options: string[][], value: string, onchange: () => void }} given */
+/**
+ * One of a few, as radio buttons: the arrow keys come with them.
+ * @param {{ label: string, options: string[][], value: string, onchange: () => void }} given
+ */
 function choice({ label, options, value, onchange }) {
   const name = `choice-${++counter}`;
   const inputs = options.map(([each]) => el("input", { type: "radio", name, value: each, checked: each === value, onchange }));
@@ -92,8 +93,10 @@ function choice({ label, options, value, onchange }) {
   };
 }
 
-// What happens again and again while somebody looks; who wants no motion sees the end at once.
-/** @param {() => boolean} step @param {number} ms @param {(on: boolean) => void} changed */
+/**
+ * What happens again and again while somebody looks; who wants no motion sees the end at once.
+ * @param {() => boolean} step @param {number} ms @param {(on: boolean) => void} changed
+ */
 function ticker(step, ms, changed) {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let timer;
@@ -123,8 +126,7 @@ function ticker(step, ms, changed) {
   };
 }
 
-// Cells in rows; each is {text, class, style}.
-/** @param {Cell[][]} rows @param {TableOptions} given */
+/** Cells in rows; each is {text, class, style}. @param {Cell[][]} rows @param {TableOptions} given */
 function table(rows, { label, onpick, className = "" }) {
   const cells = rows.flatMap((row, r) =>
     row.map((cell, c) => {

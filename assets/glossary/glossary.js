@@ -115,8 +115,7 @@ export class Panel {
     return found;
   }
 
-  // A link can still be opened in a new tab or copied.
-  /** @param {MouseEvent} event @param {string} slug @param {boolean} [focus] */
+  /** A link can still be opened in a new tab or copied. @param {MouseEvent} event @param {string} slug @param {boolean} [focus] */
   follow(event, slug, focus = false) {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();

@@ -39,8 +39,7 @@ document.addEventListener("keydown", (event) => {
   if (focus !== host && focus.contains(host)) lastUsed.onKey(event);
 });
 
-// "3 labelled cat"
-/** @param {Field} field @param {number} n @param {Value} value */
+/** "3 labelled cat" @param {Field} field @param {number} n @param {Value} value */
 function described(field, n, value) {
   if (field === "flagged") return `${number(n)} ${value ? "flagged" : "unflagged"}`;
   return value === null ? count(n, "label removed", "labels removed") : `${number(n)} labelled ${value}`;
@@ -152,8 +151,7 @@ class View {
     }, 150);
   }
 
-  // A person's choice goes before the page's; a note is there to be read.
-  /** @param {string | null} chosen */
+  /** A person's choice goes before the page's; a note is there to be read. @param {string | null} chosen */
   setCaption(chosen) {
     const possible = isCaption(chosen) && (chosen !== "prediction" || this.answers);
     this.caption = possible ? chosen : this.notes ? "prediction" : this.data.caption;
@@ -403,8 +401,10 @@ class View {
     return el("label", { class: "sizes", title: "Thumbnail size" }, icon(ICONS.small), size, icon(ICONS.large));
   }
 
-  // A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
-  /** @param {MouseEvent} event @param {() => unknown} act */
+  /**
+   * A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
+   * @param {MouseEvent} event @param {() => unknown} act
+   */
   press(event, act) {
     if (closest(event, "button")?.getAttribute("aria-disabled") === "true") return;
     act();
@@ -534,8 +534,7 @@ class View {
     });
   }
 
-  // Into view, and out from under the bar that stays at the top.
-  /** @param {HTMLElement} cell */
+  /** Into view, and out from under the bar that stays at the top. @param {HTMLElement} cell */
   reveal(cell) {
     cell.style.scrollMarginTop = `${this.bar.hidden ? 80 : this.bar.getBoundingClientRect().height + 72}px`;
     cell.scrollIntoView({ block: "nearest" });
@@ -599,9 +598,11 @@ class View {
     };
   }
 
-  // A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
-  // so its first corner stays where it was put while the page scrolls under the pointer.
-  /** @param {PointerEvent} event */
+  /**
+   * A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
+   * so its first corner stays where it was put while the page scrolls under the pointer.
+   * @param {PointerEvent} event
+   */
   onDrag(event) {
     if (!this.editable || event.button !== 0 || event.shiftKey || closest(event, "button")) return;
     const base = event.ctrlKey || event.metaKey ? new Set(this.selected) : new Set();
@@ -721,8 +722,7 @@ class View {
     }
   }
 
-  // Answers whether the key was one of ours.
-  /** @param {KeyboardEvent} event @param {boolean} onButton */
+  /** Answers whether the key was one of ours. @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const command = event.ctrlKey || event.metaKey;
     const key = event.key;

@@ -334,9 +334,11 @@ class View {
     this.schedule();
   }
 
-  // The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
-  // number beside one of its own.
-  /** @param {Entry} entry */
+  /**
+   * The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
+   * number beside one of its own.
+   * @param {Entry} entry
+   */
   centre(entry) {
     const { x, y } = /** @type {Points} */ (this.map.points);
     const mine = this.members(this.entries.indexOf(entry));
@@ -412,8 +414,10 @@ class View {
     this.keep("selected", this.chosen().map((i) => this.map.points?.ids[i]));
   }
 
-  // Shift adds to the selection, Alt takes away; the page hears of it.
-  /** @param {number[]} list @param {Modifiers} given @param {{ wait?: number }} [given] */
+  /**
+   * Shift adds to the selection, Alt takes away; the page hears of it.
+   * @param {number[]} list @param {Modifiers} given @param {{ wait?: number }} [given]
+   */
   pick(list, { shiftKey, altKey }, { wait = 0 } = {}) {
     if (!this.map.points) return;
     const before = this.map.size;
@@ -494,8 +498,7 @@ class View {
     this.place(0, 0, 1);
   }
 
-  // What lies under this pixel stays there.
-  /** @param {number} factor @param {number} [px] @param {number} [py] */
+  /** What lies under this pixel stays there. @param {number} factor @param {number} [px] @param {number} [py] */
   zoom(factor, px = this.stage.clientWidth / 2, py = this.stage.clientHeight / 2) {
     const [x, y] = this.toMap(px, py);
     const zoom = Math.min(MAX_ZOOM, Math.max(1, this.map.zoom * factor));

@@ -1,7 +1,9 @@
 // Points as pixels: whole numbers of 32 bits in one buffer.
 
-// 256 is all front. Whole numbers of 32 bits throughout: with others a crowded map takes twice as long.
-/** @param {number} front @param {number} back @param {number} share */
+/**
+ * 256 is all front. Whole numbers of 32 bits throughout: with others a crowded map takes twice as long.
+ * @param {number} front @param {number} back @param {number} share
+ */
 export function mixed(front, back, share) {
   const rest = 256 - share;
   const sides = ((Math.imul(front & 0xff00ff, share) + Math.imul(back & 0xff00ff, rest)) >>> 8) & 0xff00ff;
@@ -9,8 +11,10 @@ export function mixed(front, back, share) {
   return 0xff000000 | sides | middle;
 }
 
-// A disc as offsets into a buffer so many pixels wide, and how much of each pixel it covers.
-/** @param {number} radius @param {number} stride */
+/**
+ * A disc as offsets into a buffer so many pixels wide, and how much of each pixel it covers.
+ * @param {number} radius @param {number} stride
+ */
 export function disc(radius, stride) {
   const full = [];
   const edge = [];

@@ -83,8 +83,7 @@ class Controls {
   }
 }
 
-// The signed 16-bit numbers of a map, and how large the n-th strongest of them is.
-/** @param {Cell} cell */
+/** The signed 16-bit numbers of a map, and how large the n-th strongest of them is. @param {Cell} cell */
 function decoded(cell) {
   const bytes = Uint8Array.from(atob(cell.values ?? ""), (c) => c.charCodeAt(0));
   const values = new Int16Array(bytes.buffer);
@@ -206,8 +205,10 @@ class Row {
     return image;
   }
 
-  // What is looked at for as long as the pointer or the focus rests on the tool.
-  /** @param {string} path @param {Shown} what @param {string} title */
+  /**
+   * What is looked at for as long as the pointer or the focus rests on the tool.
+   * @param {string} path @param {Shown} what @param {string} title
+   */
   peek(path, what, title) {
     const show = (/** @type {boolean} */ on) => (/** @type {Event} */ event) => this.look(/** @type {Figure} */ (closest(event, ".map")), on ? what : null);
     return el(
@@ -264,8 +265,7 @@ class Row {
     }
   }
 
-  // Red for, blue against, more opaque where stronger; below the n-th strongest nothing.
-  /** @param {Drawn} given */
+  /** Red for, blue against, more opaque where stronger; below the n-th strongest nothing. @param {Drawn} given */
   colour({ canvas, cell, decoded: { values, strongest } }) {
     const sign = `${look.top} ${this.data.scale}`;
     if (canvas.sign === sign) return;
@@ -283,8 +283,7 @@ class Row {
     context2d(canvas).putImageData(drawn, 0, 0);
   }
 
-  // The cell as it is shown, large enough to be looked at.
-  /** @param {Figure & Drawn} figure */
+  /** The cell as it is shown, large enough to be looked at. @param {Figure & Drawn} figure */
   save(figure) {
     const picture = /** @type {HTMLImageElement} */ (part(figure, ".picture"));
     const { width, height } = this.data;

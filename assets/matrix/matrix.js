@@ -273,8 +273,7 @@ class View {
     return this.lies.side < READABLE ? LARGEST / this.lies.side : 1;
   }
 
-  // The row and column at a point of the stage, -1 for the headers; null outside.
-  /** @param {Point} given @returns {Spot | null} */
+  /** The row and column at a point of the stage, -1 for the headers; null outside. @param {Point} given @returns {Spot | null} */
   under([px, py]) {
     const { left, head, cell, wide, slanted } = this.lies;
     const inside = (/** @type {number} */ v, /** @type {number} */ from) => v >= from && v < from + wide;
@@ -320,8 +319,10 @@ class View {
     this.root.style.setProperty("--paper", css(this.colors.paper));
   }
 
-  // Mistakes have a scale of their own, and no straight one: beside a diagonal of hundreds a dozen errors would be white.
-  /** @param {number} row @param {number} column @param {number} n */
+  /**
+   * Mistakes have a scale of their own, and no straight one: beside a diagonal of hundreds a dozen errors would be white.
+   * @param {number} row @param {number} column @param {number} n
+   */
   shade(row, column, n) {
     const share = this.counts.actual[row] ? n / this.counts.actual[row] : 0;
     if (row === column) return this.colors.right[Math.round(STEPS * share)];
@@ -544,8 +545,10 @@ class View {
     if (k && this.cursor && awake) say(this.spoken, this.words(this.cursor));
   }
 
-  // The names of the row and column that are pointed at, whole and over all others.
-  /** @param {CanvasRenderingContext2D} brush @param {Spot} given @param {Rgb} paper @param {Rgb} ink */
+  /**
+   * The names of the row and column that are pointed at, whole and over all others.
+   * @param {CanvasRenderingContext2D} brush @param {Spot} given @param {Rgb} paper @param {Rgb} ink
+   */
   nameSpot(brush, [row, column], paper, ink) {
     const { left, head, cell, slanted, longest, name } = this.lies;
     brush.font = this.font(LABEL, 600);
@@ -731,8 +734,7 @@ class View {
     return false;
   }
 
-  // From cell to cell; far: to the next one that holds images, over the empty ones.
-  /** @param {Spot} given @param {boolean} far */
+  /** From cell to cell; far: to the next one that holds images, over the empty ones. @param {Spot} given @param {boolean} far */
   move([down, right], far) {
     const last = this.order.length - 1;
     if (!this.cursor) return this.go([0, 0]);

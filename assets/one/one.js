@@ -198,8 +198,7 @@ class View {
 
   // Which picture ----------------------------------------------------------------------------------
 
-  // Taken: it came without a label, and has got one from somebody else since.
-  /** @param {string} id */
+  /** Taken: it came without a label, and has got one from somebody else since. @param {string} id */
   taken(id) {
     if (id === this.visit.current || this.visit.back.has(id)) return false;
     return this.visit.first.get(id) === null && this.box.state(id).label !== null;
@@ -210,8 +209,7 @@ class View {
     return !this.visit.handled.has(id) && !this.taken(id);
   }
 
-  // The next to decide after that place in the order, or the first of those passed over.
-  /** @param {number} index */
+  /** The next to decide after that place in the order, or the first of those passed over. @param {number} index */
   advance(index) {
     const { visit } = this;
     visit.current = null;
@@ -240,8 +238,7 @@ class View {
     if (!item && !this.root.hidden) this.announce(this.parts.over.textContent || this.parts.name.textContent);
   }
 
-  // Back to one decided or refused; afterwards the person goes on where they were.
-  /** @param {string} id */
+  /** Back to one decided or refused; afterwards the person goes on where they were. @param {string} id */
   revisit(id) {
     const { current } = this.visit;
     if (current && current !== id && !this.resume && this.isOpen(current)) this.resume = current;
@@ -340,8 +337,7 @@ class View {
     for (const id of this.pictures.keys()) if (!keep.has(id)) this.pictures.delete(id);
   }
 
-  // What there is to see of it: the picture, its thumbnail meanwhile, or null.
-  /** @param {string | null} id */
+  /** What there is to see of it: the picture, its thumbnail meanwhile, or null. @param {string | null} id */
   seen(id) {
     const picture = id ? this.pictures.get(id) : undefined;
     return [picture?.full, picture?.thumb].find((image) => image?.state === "ready") ?? null;
@@ -689,15 +685,13 @@ class View {
     this.filter();
   }
 
-  // A finger that rests on a class shows what belongs to it.
-  /** @param {PointerEvent} event */
+  /** A finger that rests on a class shows what belongs to it. @param {PointerEvent} event */
   onHold(event) {
     const name = closest(event, ".class")?.dataset.label;
     return name && !this.parts.guide.hidden ? () => this.guide(name) : null;
   }
 
-  // The guideline of the class pointed at, else of the one chosen, else of the last one looked at.
-  /** @param {string | null} name */
+  /** The guideline of the class pointed at, else of the one chosen, else of the last one looked at. @param {string | null} name */
   guide(name) {
     this.pointed = name;
     const { parts: p, data, visit, box } = this;
@@ -821,8 +815,7 @@ class View {
     this.sheet.show(rows);
   }
 
-  // For the eye beside the last decisions, for the ear with the next picture's name.
-  /** @param {string} text */
+  /** For the eye beside the last decisions, for the ear with the next picture's name. @param {string} text */
   tell(text) {
     say(this.parts.said, text);
     this.announce(text);
@@ -845,8 +838,10 @@ class View {
     if (!typing && !this.root.hidden && !document.querySelector("[role=dialog]")) this.stage.focus({ preventScroll: true });
   }
 
-  // A click with the mouse gives the focus back to the picture; a key press leaves it on the button.
-  /** @param {MouseEvent} event @param {() => unknown} act */
+  /**
+   * A click with the mouse gives the focus back to the picture; a key press leaves it on the button.
+   * @param {MouseEvent} event @param {() => unknown} act
+   */
   press(event, act) {
     if (closest(event, "button")?.getAttribute("aria-disabled") === "true") return;
     act();
@@ -867,8 +862,10 @@ class View {
     event.stopPropagation();
   }
 
-  // True when the key was one of ours, even if it did nothing: a held key must not label the pictures that follow.
-  /** @param {KeyboardEvent} event @param {boolean} onButton @param {boolean} onGroup */
+  /**
+   * True when the key was one of ours, even if it did nothing: a held key must not label the pictures that follow.
+   * @param {KeyboardEvent} event @param {boolean} onButton @param {boolean} onGroup
+   */
   handle(event, onButton, onGroup) {
     const { key, repeat } = event;
     const once = (/** @type {() => unknown} */ act) => {

@@ -39,8 +39,7 @@ export class Visit {
     this.current = null;
   }
 
-  // Another mount of the same view: what Python gives now is the order; the picture looked at stays.
-  /** @param {Item[]} items */
+  /** Another mount of the same view: what Python gives now is the order; the picture looked at stays. @param {Item[]} items */
   restart(items) {
     this.order = [];
     this.handled.clear();
@@ -55,8 +54,7 @@ export class Visit {
     for (const item of items) if (this.items.has(item.id)) this.items.set(item.id, item);
   }
 
-  // New ones come before those skipped; answers how many were new.
-  /** @param {Item[]} items */
+  /** New ones come before those skipped; answers how many were new. @param {Item[]} items */
   add(items) {
     const present = new Set(this.order);
     const fresh = items.filter((item) => !present.has(item.id) && !this.handled.has(item.id));

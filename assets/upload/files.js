@@ -1,7 +1,9 @@
 // Which files may come, and under which name.
 
-// "image/*", "image/png" or ".png", as in the input's accept.
-/** @param {{ name: string, type?: string }} file @param {string | undefined} accept */
+/**
+ * "image/*", "image/png" or ".png", as in the input's accept.
+ * @param {{ name: string, type?: string }} file @param {string | undefined} accept
+ */
 export function accepted(file, accept) {
   const rules = (accept || "").split(",").map((rule) => rule.trim().toLowerCase()).filter(Boolean);
   if (!rules.length) return true;
@@ -10,8 +12,7 @@ export function accepted(file, accept) {
   return rules.some((rule) => (rule.startsWith(".") ? name.endsWith(rule) : rule.endsWith("/*") ? type.startsWith(rule.slice(0, -1)) : type === rule));
 }
 
-// Two files of one name, from two folders, both arrive.
-/** @param {string} name @param {Set<string>} taken */
+/** Two files of one name, from two folders, both arrive. @param {string} name @param {Set<string>} taken */
 export function distinct(name, taken) {
   const dot = name.lastIndexOf(".");
   const [stem, ext] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
