@@ -17,7 +17,7 @@ from core.ml import fit
 from tests.browser.conftest import Server
 
 FOCUSED = "() => document.activeElement?.shadowRoot?.activeElement?.className"
-LAZY = re.compile(r"/assets/glossary/(glossary|drawings)\.(js|css)|/api/terms")
+LAZY = re.compile(r"/assets/glossary/(glossary|drawings|arithmetic)\.(js|css)|/api/terms")
 
 
 def number(text: str) -> float:
@@ -33,7 +33,8 @@ def grid(page: Page, selector: str) -> np.ndarray:
 
 def ask(page: Page, expression: str, *args: Any) -> Any:
     """What a pure function of the drawings answers."""
-    return page.evaluate(f"async (args) => {{ const d = await import('/assets/glossary/drawings.js'); return {expression}; }}", list(args))
+    modules = "{ ...(await import('/assets/glossary/arithmetic.js')), ...(await import('/assets/glossary/drawings.js')) }"
+    return page.evaluate(f"async (args) => {{ const d = {modules}; return {expression}; }}", list(args))
 
 
 def slide(page: Page, name: str, value: float) -> None:
