@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
 from core.runs import launch, runs
+from core.runs.remote import attribute
 from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
@@ -98,7 +99,7 @@ def _network(path: Path) -> dict[str, Any]:
         stored: dict[str, Any] = runs.read_json(file)
         if stored["code"] == CODE and stored["unsupported"].keys() == methods.METHODS.keys():
             return stored
-    found = {**launch.ask("core.ml.attribute", "describe", str(path)), "code": CODE}
+    found = {**launch.ask(attribute.describe, str(path)), "code": CODE}
     file.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(file, found)
     return found
@@ -116,19 +117,21 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
         raise Invalid(f"“{target}” is not a class of this run.", f"Its classes are: {', '.join(classes)}.")
     if why := supported(run_id)[method]:
         raise Invalid(why)
-    return question(run_id, file, "core.ml.attribute", method, None if target is None else classes.index(target), checked)
+    return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked)
 
 
-def question(run_id: str, file: Path, module: str, method: str, target: int | None, checked: dict[str, Any], *more: Any) -> Asked:
-    """Queues module.answer of the method's map with more plain arguments, unless what it writes is stored."""
+def question(
+    run_id: str, file: Path, answer: Callable[..., None], method: str, target: int | None, checked: dict[str, Any], *more: Any
+) -> Asked:
+    """Queues the answer of the method's map with more plain arguments, unless what it writes is stored."""
     path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), f"{os.getpid()}-{secrets.token_hex(4)}"
     if stored.exists():
         return Asked(run_id, file.stem, method, checked, stored, None, token)
     stored.parent.mkdir(parents=True, exist_ok=True)
     files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
-    future = launch.submit(module, "answer", str(path), str(file), method, target, checked, *more, *files, slow=True)
+    future = launch.submit_slow(answer, str(path), str(file), method, target, checked, *more, *files)
     if not (speed := stored.with_name("speed.json")).exists():
-        launch.submit("core.ml.attribute", "measure", str(path), str(speed), slow=True)
+        launch.submit_slow(attribute.measure, str(path), str(speed))
     return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 

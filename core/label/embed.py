@@ -17,7 +17,7 @@ from core.data import events, labels, store
 from core.data.store import Carried, Filter
 from core.errors import Invalid, NotFound
 from core.metrics import wilson
-from core.runs import jobs, launch, runs
+from core.runs import jobs, launch, remote, runs
 from core.settings import settings
 from core.types import SPLITS, Interval, Progress, now
 
@@ -140,8 +140,7 @@ def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
-    found: np.ndarray = launch.ask("core.ml.embed", "clusters", str(path.parent), method, size)
-    return found
+    return launch.ask(remote.embed.clusters, str(path.parent), method, size)
 
 
 def _needed(dataset_id: int) -> Path:
@@ -204,7 +203,7 @@ def teach(dataset_id: int, by: str) -> Lesson:
         accepted = [i for i, source in labels.sources(dataset_id).items() if source == "model"]
         classes = tuple(sorted(set(given.values())))
         out = _answers_path(dataset_id)
-        facts = launch.ask("core.ml.teach", "teach", str(path.parent), str(out), given, classes, validation, accepted, at)
+        facts = launch.ask(remote.teach.teach, str(path.parent), str(out), given, classes, validation, accepted, at)
         after = answers(dataset_id)
         assert after is not None
         changed = 0

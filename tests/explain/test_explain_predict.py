@@ -158,12 +158,12 @@ def test_predictions_are_answered_while_a_long_map_is_computed(unexplained: Trai
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
     explain.explain(run_id, file, "saliency")
     predict.predict(run_id, [file])
-    launch.submit("time", "sleep", 20, slow=True)
+    launch.submit_slow(time.sleep, 20)
     waiting = explain.ask(run_id, file, "grad_cam")
     start = time.monotonic()
     predict.predict(run_id, [file])
     assert time.monotonic() - start < 10 and not waiting.done
-    assert launch.ask("os", "getpid") != psutil.Process().pid
+    assert launch.ask(os.getpid) != psutil.Process().pid
     launch.close()
 
 
@@ -261,9 +261,9 @@ def test_maps_and_overlays_are_png_pictures_red_for_and_blue_against() -> None:
 def test_when_the_model_worker_is_killed_the_caller_hears_it_and_the_next_call_works(trained: Trained) -> None:
     file = next(iter(pictures(trained).values()))
     (before,) = predict.predict(trained.run_id, [file])
-    worker = psutil.Process(launch.ask("os", "getpid"))
+    worker = psutil.Process(launch.ask(os.getpid))
     assert worker.ppid() == psutil.Process().pid
-    launch.submit("time", "sleep", 60)
+    launch.submit(time.sleep, 60)
     waiting = predict.ask(trained.run_id, [file])
     worker.kill()
     with pytest.raises(WorkerFailed, match="stopped before it could answer"):
@@ -271,20 +271,20 @@ def test_when_the_model_worker_is_killed_the_caller_hears_it_and_the_next_call_w
     (after,) = predict.predict(trained.run_id, [file])
     assert isinstance(before, Prediction) and isinstance(after, Prediction)
     assert after.probabilities == pytest.approx(before.probabilities, abs=1e-6)
-    assert launch.ask("os", "getpid") != worker.pid
+    assert launch.ask(os.getpid) != worker.pid
 
 
 def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(trained: Trained) -> None:
-    first = launch.ask("os", "getpid")
+    first = launch.ask(os.getpid)
     found: list[int] = []
     for _ in range(2):
-        thread = threading.Thread(target=lambda: found.append(launch.ask("os", "getpid")))
+        thread = threading.Thread(target=lambda: found.append(launch.ask(os.getpid)))
         thread.start()
         thread.join()
-    launch.ask("builtins", "exec", "import builtins; builtins.ballast = bytearray(b'1') * 500_000_000")
+    launch.ask(exec, "import builtins; builtins.ballast = bytearray(b'1') * 500_000_000")
     time.sleep(1.1)  # loky looks at the memory once a second
-    launch.ask("os", "getpid")
-    assert [*found, launch.ask("os", "getpid")] == [first] * 3
+    launch.ask(os.getpid)
+    assert [*found, launch.ask(os.getpid)] == [first] * 3
     launch.close()
 
 
