@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 from sklearn.datasets import load_digits
 
 from tests.browser.conftest import ROOT, Server
@@ -142,8 +142,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     # Predict on pictures of one's own, one of them broken; a double click sends each once
     go(page, "Predict")
     page.set_viewport_size({"width": 1440, "height": 1000})
-    good = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
-    page.locator("input[type=file]").set_input_files([*good, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}])  # type: ignore[list-item]
+    good: list[FilePayload] = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
+    page.locator("input[type=file]").set_input_files([*good, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}])
     expect(page.get_by_text("broken.png").last).to_be_visible()
     expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from core.api import routes
@@ -109,7 +110,7 @@ def test_the_technical_words_of_this_test_are_all_in_use() -> None:
 @pytest.fixture
 def client(home: Path) -> TestClient:
     return TestClient(
-        Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, routes.HTTPException: routes.http_error})
+        Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error})
     )
 
 

@@ -525,7 +525,7 @@ INSERT INTO label_events VALUES (1, 1, 'aaaaaaaaaaaaaaaa', 'cat', 'import', 'Ann
 
 
 def test_a_database_of_the_version_before_opens_with_every_label_and_can_do_what_is_new(home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
+    (home / "loupe.db").unlink()  # today's
     with sqlite3.connect(home / "loupe.db") as old:
         old.executescript(OLD)
     found = store.get_dataset(1)

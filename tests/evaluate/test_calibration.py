@@ -10,11 +10,11 @@ from sklearn import metrics
 
 from core.errors import Invalid
 from core.evaluate import calibration, evaluate
-from core.types import Evaluation
+from core.types import Evaluation, Split
 from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
 
 
-def judged(truth: np.ndarray, shares: np.ndarray, split: str = "validation", answers: np.ndarray | None = None) -> Evaluation:
+def judged(truth: np.ndarray, shares: np.ndarray, split: Split = "validation", answers: np.ndarray | None = None) -> Evaluation:
     _, run_id = run_of(tuple("abcdefg")[: shares.shape[1]], truth, shares, split, answers)
     return evaluate.evaluate(run_id, split)
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def pair(pair_once: tuple[Trained, str], tmp_path: Path, monkeypatch: pytest.Mon
     forget()
 
 
-def by_hand(a: str, b: str, split: str, labels: dict[str, str]) -> dict[str, set[str]]:
+def by_hand(a: str, b: str, split: str, labels: Mapping[str, str | None]) -> dict[str, set[str]]:
     """Image ids of each cell, from the files alone."""
     answers = []
     for one in (a, b):

@@ -260,8 +260,9 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     folder = settings().embeddings / str(trained_copy.dataset.id) / "20260101-000000-abcdef"
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"dataset_id": trained_copy.dataset.id, "by": "tester", "at": "2026"}))
-    rows = {"ids": np.array([i.id for i in images]), "xy": np.zeros((len(images), 2), np.float32), "unreadable": np.array([], str)}
-    np.savez(folder / "embedding.npz", **rows, brightness=zeros, sharpness=zeros, oddness=zeros, group=group)
+    ids, xy, unreadable = np.array([i.id for i in images]), np.zeros((len(images), 2), np.float32), np.array([], str)
+    path = folder / "embedding.npz"
+    np.savez(path, ids=ids, xy=xy, unreadable=unreadable, brightness=zeros, sharpness=zeros, oddness=zeros, group=group)
     app.run()
     assert "One group of near duplicates lies in more than one split" in words(app)
     next(b for b in app.button if b.label == "Show them").click().run()

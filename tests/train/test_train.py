@@ -27,7 +27,7 @@ from core.review import predict
 from core.runs import launch, runs
 from core.settings import settings
 from core.train import plan, train
-from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Started, now
+from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Run, Started, now
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -225,7 +225,7 @@ def folder_of_a_run(small: Dataset) -> Path:
     snapshot = store.snapshot(small.id, 0)
     config = params.run_config(QUICK)
     counts = {"train": 1, "validation": 0, "test": 0}
-    run = runs.Run(
+    run = Run(
         "20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x"
     )
     folder = settings().runs / run.id
