@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
-from sklearn.datasets import load_digits
 
 from tests.browser.conftest import ROOT, Server
-from tests.pages.test_pages import PAGES
+from tests.browser.pictures import digit_png
+from tests.pages.app import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
 
@@ -27,13 +27,6 @@ def snap(page: Page, name: str, tmp_path: Path) -> None:
     folder = ROOT / os.environ["LOUPE_PICTURES"] if os.environ.get("LOUPE_PICTURES") else tmp_path
     page.wait_for_timeout(1200)  # fade-ins and fonts
     page.screenshot(path=folder / f"{name}.png")
-
-
-def digit_png(index: int) -> bytes:
-    """One of scikit-learn's digits, drawn larger than in the sample so that it is a new picture."""
-    out = io.BytesIO()
-    Image.fromarray((load_digits().images[index] * 15.9).astype("uint8")).resize((24, 24), Image.Resampling.BICUBIC).save(out, "PNG")
-    return out.getvalue()
 
 
 def go(page: Page, name: str) -> None:

@@ -11,7 +11,7 @@ from sklearn import metrics
 from core.errors import Invalid
 from core.evaluate import calibration, evaluate
 from core.types import Evaluation, Split
-from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
+from tests.evaluate.made import CASES, adversarial, run_of, softmax
 
 
 def judged(truth: np.ndarray, shares: np.ndarray, split: Split = "validation", answers: np.ndarray | None = None) -> Evaluation:

@@ -25,7 +25,7 @@ from core.train import train
 from core.types import Resumed, now
 from pages.parts.train import runs as page
 from tests.conftest import Trained, forget, move_in
-from tests.pages.test_pages import opened, words
+from tests.pages.app import opened, words
 
 
 @pytest.fixture(scope="module")

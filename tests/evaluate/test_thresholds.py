@@ -12,7 +12,7 @@ from sklearn import metrics
 from core.errors import Invalid
 from core.evaluate import evaluate, thresholds
 from core.types import Evaluation, Split
-from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
+from tests.evaluate.made import CASES, adversarial, run_of, softmax
 
 NAMES = tuple("abcdefg")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from core.data import classes, dataset, labels, store, uploads
 from core.errors import AppError
@@ -23,22 +22,7 @@ from core.share import export
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
-
-PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "main")
-
-
-def opened(name: str, **query: str) -> AppTest:
-    """The app with one of its pages open."""
-    app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    return app if name == "home" else app.switch_page(f"{name}.py").run()
-
-
-def words(app: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "button", "metric")
-    return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))
+from tests.pages.app import PAGES, opened, words
 
 
 def test_every_page_is_in_the_navigation_once() -> None:

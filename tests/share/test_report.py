@@ -15,7 +15,7 @@ from core.__main__ import main
 from core.data import classes, labels, store
 from core.errors import NotFound
 from core.evaluate import evaluate
-from core.explain import explain, patterns
+from core.explain import patterns
 from core.runs import jobs, launch, openings, runs
 from core.share import report
 from core.train import train

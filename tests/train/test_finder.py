@@ -23,7 +23,7 @@ from core.settings import settings
 from core.train import finder, plan, train
 from core.types import Dataset, Preprocess, RunConfig
 from tests.conftest import Trained
-from tests.train.test_train import until
+from tests.waiting import until
 
 QUICK = {"architecture": "linear", "batch_size": 4, "device": "cpu"}
 
