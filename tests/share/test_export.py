@@ -430,7 +430,12 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
 
 
 def test_what_is_imported_obeys_the_same_limits_as_what_is_typed() -> None:
-    assert (tables.MAX_GUIDELINE, tables.MAX_EXAMPLES) == (names.MAX_GUIDELINE, names.MAX_EXAMPLES)
+    def read(guideline: int, examples: int) -> int:
+        told = {"classes": [{"name": "x", "guideline": "g" * guideline, "accepted": [f"{i}.png" for i in range(examples)]}]}
+        return len(tables.read_about(json.dumps(told), []).classes)
+
+    assert read(names.MAX_GUIDELINE, names.MAX_EXAMPLES) == 1
+    assert read(names.MAX_GUIDELINE + 1, 0) == read(0, names.MAX_EXAMPLES + 1) == 0
 
 
 def test_a_huge_loupe_json_is_not_read(home: Path, tmp_path: Path) -> None:
