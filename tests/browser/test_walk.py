@@ -136,7 +136,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     go(page, "Predict")
     page.set_viewport_size({"width": 1440, "height": 1000})
     good: list[FilePayload] = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
-    page.locator("input[type=file]").set_input_files([*good, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}])
+    broken: FilePayload = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
+    page.locator("input[type=file]").set_input_files([*good, broken])
     expect(page.get_by_text("broken.png").last).to_be_visible()
     expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()

@@ -112,7 +112,7 @@ FEW = tuple(part[:29] for part in adversarial("random"))
     ids=["few", "right", "wrong", "impossible", "one class", "test"],
 )
 def test_no_temperature_is_fitted_where_the_images_cannot_say_it(
-    home: Path, words: str, images: tuple[np.ndarray, np.ndarray], split: str
+    home: Path, words: str, images: tuple[np.ndarray, np.ndarray], split: Split
 ) -> None:
     with pytest.raises(Invalid, match=words):
         calibration.fit(judged(*images, split))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Element
 
 from tests.conftest import ROOT
 
@@ -16,6 +17,12 @@ def opened(name: str, **query: str) -> AppTest:
         app.query_params[key] = value
     app.run()
     return app if name == "home" else app.switch_page(f"{name}.py").run()
+
+
+def elements(app: AppTest, kind: str) -> list[Element]:
+    found = app.get(kind)
+    assert all(isinstance(e, Element) for e in found), f"{kind} is a kind of block"
+    return [e for e in found if isinstance(e, Element)]
 
 
 def words(app: AppTest) -> str:

@@ -14,7 +14,7 @@ from core.data import classes, schema, store
 from core.runs import openings, runs
 from core.types import Image
 from tests.conftest import Trained
-from tests.pages.app import opened, words
+from tests.pages.app import elements, opened, words
 
 
 def page(trained: Trained, **query: str) -> AppTest:
@@ -120,7 +120,7 @@ def test_a_run_of_one_class_says_that_being_right_says_nothing(trained_copy: Tra
 
 def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Trained) -> None:
     app = page(trained_copy)
-    control = next(c for c in app.get("button_group") if "test" in [o for o in c.options])
+    control = next(c for c in elements(app, "button_group") if "test" in c.options)
     control.set_value("test").run()
     assert "Test data are for the end" in said(app) and not [c for c in app.get("bidi_component") if '"counts"' in c.proto.json]
     next(b for b in app.button if b.label == "Open the test set").click().run()

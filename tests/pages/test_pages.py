@@ -22,7 +22,7 @@ from core.share import export
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
-from tests.pages.app import PAGES, opened, words
+from tests.pages.app import PAGES, elements, opened, words
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -188,7 +188,7 @@ def test_the_form_shows_what_applies_and_keeps_it_while_another_page_is_open(tra
     app = opened("train", dataset=trained.dataset.name)
 
     def labels() -> set[str]:
-        return {e.label for kind in ("text_input", "number_input", "selectbox", "multiselect", "toggle") for e in app.get(kind)}
+        return {e.label for kind in ("text_input", "number_input", "selectbox", "multiselect", "toggle") for e in elements(app, kind)}
 
     def choose(title: str, value: str) -> None:
         next(s for s in app.selectbox if s.label == title).set_value(value).run()
