@@ -3,7 +3,7 @@
     python -m tests.benchmarks.explaining [--network efficientnet_lite0] [--side 224] [--repeats 3]
 
 Both take turns, and each keeps its best time, so that what else the machine does weighs little. Plain calls are those of
-tests/test_attribute.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
+tests/ml/test_attribute.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
 """
 
 from __future__ import annotations
