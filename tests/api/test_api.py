@@ -218,7 +218,7 @@ def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Data
     one = images_of(small)[0]
     name, expiry, signature = signing.token("Ann").split(".")
     for bad in ("", "x", f"{name}.{expiry}.", f"{b'Bob'.hex()}.{expiry}.{signature}", f"{name}.{int(expiry) + 9}.{signature}", "a.1.é"):
-        answer = client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": bad.encode("latin-1")})  # type: ignore[dict-item]
+        answer = client.post("/api/label", json=body(small, one, "green"), headers={b"X-Loupe-Token": bad.encode("latin-1")})
         assert answer.status_code == 401 and answer.json()["error"]["message"], bad
     token = signing.token("Ann")
     later(monkeypatch, 8)
@@ -242,7 +242,8 @@ def test_a_flag_is_stored_like_a_label_and_heard_of_by_others(client: TestClient
 
 def test_changes_are_told_to_holders_of_a_token_only_and_in_the_expected_form(client: TestClient, small: Dataset) -> None:
     assert client.get("/api/changes", params={"dataset": small.id}).status_code == 401
-    for bad in ({}, {"dataset": "x"}, {"dataset": small.id, "after": "?"}):
+    queries: list[dict[str, str | int]] = [{}, {"dataset": "x"}, {"dataset": small.id, "after": "?"}]
+    for bad in queries:
         assert client.get("/api/changes", params=bad, headers=headers("Ann")).status_code == 400
 
 

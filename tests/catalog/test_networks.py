@@ -22,7 +22,7 @@ from core.ml import speed as measuring
 from core.runs import launch, runs
 from core.train import anatomy, speed, train
 from core.types import Architecture, Dataset, Layer, Preprocess, RunConfig
-from tests.ml.test_ml import ended, files_of, make_run, squares
+from tests.ml.made import ended, files_of, make_run, squares
 
 RELU = Layer("activation", function="relu")
 SCRATCH = [a for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]

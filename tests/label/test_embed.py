@@ -40,7 +40,7 @@ from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
 from tests.conftest import ROOT, forget, move_in
-from tests.data.test_real_data import real
+from tests.data.real import real
 
 CPU = torch.device("cpu")
 
@@ -569,7 +569,8 @@ def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) ->
     surest = embed.order(d, "surest", want)
     top = surest.ids[0]
     assert rows.loc[top, "confidence"] == rows.loc[list(want_ids(d, want)), "confidence"].max()
-    assert surest.notes[top] == f"model: {rows.loc[top, 'predicted']} {100 * rows.loc[top, 'confidence']:.0f} %"
+    predicted, confidence = rows["predicted"][top], float(rows["confidence"][top])
+    assert surest.notes[top] == f"model: {predicted} {100 * confidence:.0f} %"
     only = embed.suggest(d, 0.5, "3")
     assert set(only) == {"3"} and only["3"] == embed.suggest(d, 0.5)["3"]
 

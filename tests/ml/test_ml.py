@@ -31,7 +31,8 @@ from core.errors import AppError, Invalid, NotFound, Stopped
 from core.ml import attribute, data, devices, download, features, infer, model, prepare, scratch, trainer, worker
 from core.runs import runs
 from core.settings import settings
-from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
+from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, SnapshotRow, Split, Started, Step
+from tests.ml.made import ended, files_of, make_run, squares
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -47,23 +48,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings.cache_clear()
 
 
-def squares(per_class: int, side: int = 12, seed: int = 0) -> tuple[SnapshotRow, ...]:
-    """Coloured squares on grey, written as originals; every fifth is for validation, every sixth for the test."""
-    drawn = np.random.default_rng(seed)
-    rows = []
-    for label, colour in COLOURS.items():
-        for i in range(per_class):
-            array = drawn.integers(90, 150, (side, side, 3), np.uint8)
-            top, left = drawn.integers(0, side // 2, 2)
-            array[top : top + side // 2, left : left + side // 2] = colour
-            png = images.png(array)
-            name = images.image_id(png)
-            images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
-            split: Split = "validation" if i % 5 == 3 else "test" if i % 6 == 5 else "train"
-            rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", label, split))
-    return tuple(rows)
-
-
 def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
     from sklearn.datasets import load_digits
 
@@ -74,15 +58,6 @@ def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
         images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
         rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", str(bunch.target[i]), ("train", "train", "validation", "test")[i % 4]))
     return tuple(rows)
-
-
-def make_run(rows: tuple[SnapshotRow, ...], name: str = "run", **values: Any) -> Path:
-    config = params.run_config({"device": "cpu", **values})
-    classes = tuple(sorted({row.label for row in rows}))
-    run = Run(name, name, 1, "squares", config, classes, "s", {}, "2026-01-01T00:00:00.000+00:00", "me", "test")
-    folder = settings().runs / name
-    runs.create(folder, run, Snapshot("s", classes, rows))
-    return folder
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -97,18 +72,8 @@ def wait_for(folder: Path, kind: type[Event], seconds: float = 120) -> None:  # 
         time.sleep(0.05)
 
 
-def ended(folder: Path) -> Ended:
-    last = runs.events(folder)[-1]
-    assert isinstance(last, Ended), last
-    return last
-
-
 def epochs(folder: Path) -> list[EpochEnd]:
     return [e for e in runs.events(folder) if isinstance(e, EpochEnd)]
-
-
-def files_of(folder: Path) -> list[str]:
-    return [str(settings().images / row.path) for row in runs.snapshot_rows(folder)]
 
 
 @pytest.fixture(scope="module")
