@@ -24,12 +24,13 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from core.api import gate, routes, signing
+from core.catalog import params
 from core.data import claims, classes, imports, labels, sources, store, uploads
 from core.errors import AppError
 from core.review import predict
 from core.runs import runs
 from core.settings import settings
-from core.types import Answers, Dataset, EpochEnd, Image, Prediction, Queued, Run, RunConfig, Snapshot, SnapshotRow, now
+from core.types import Answers, Dataset, EpochEnd, Image, Prediction, Queued, Run, Snapshot, SnapshotRow, now
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -432,7 +433,7 @@ def test_uploads_nobody_imported_are_removed_after_two_days(client: TestClient, 
 @pytest.fixture
 def feed(home: Path) -> Path:
     """The folder of a run that has begun and told nothing yet."""
-    config = RunConfig("linear", False, False, 0, 9, 8, "adam", 1e-3, 0, 0, "cpu")
+    config = params.run_config({"architecture": "linear", "epochs": 9, "batch_size": 8, "patience": 0, "device": "cpu"})
     counts = {"train": 1, "validation": 1, "test": 0}
     run = Run("20260101-000000-feed", "Linear 1", 1, "d", config, ("a", "b"), "s", counts, now(), "me", "abc")
     rows = (SnapshotRow("1" * 16, "11/1.png", "a", "train"), SnapshotRow("2" * 16, "22/2.png", "b", "validation"))

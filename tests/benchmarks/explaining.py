@@ -3,7 +3,7 @@
     python -m tests.benchmarks.explaining [--network efficientnet_lite0] [--side 224] [--repeats 3]
 
 Both take turns, and each keeps its best time, so that what else the machine does weighs little. Plain calls are those of
-tests/ml/test_attribute.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
+tests/ml/plain.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.catalog import methods
 from core.ml import attribute, forward_passes
 from core.ml.methods.occlusion import window
 from core.ml.model import LoadedModel
-from tests.ml.test_attribute import PLAIN, network, pictures, plain_call
+from tests.ml.plain import PLAIN, network, pictures, plain_call
 
 
 def seconds(work: Callable[[], object]) -> float:

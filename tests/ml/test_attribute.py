@@ -13,17 +13,17 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
-from core.catalog import methods, networks
+from core.catalog import methods
 from core.errors import AppError, Invalid, Stopped
 from core.ml import attribute, forward_passes, rewrite
-from core.ml.baselines import baseline, extremes
+from core.ml.baselines import baseline
 from core.ml.infer import normalised
-from core.ml.model import LoadedModel, create
+from core.ml.model import LoadedModel
 from core.ml.superpixels import seen, superpixels
-from core.types import Layer, Method, Preprocess, Rewrite
+from core.types import Layer, Method, Rewrite
+from tests.ml.plain import PLAIN, Plain, network, pictures, plain_call, preprocess
 
 EVERY = pytest.mark.parametrize("method", methods.METHODS)
 FEW = {"samples": 30, "steps": 10, "superpixels": 6, "window": 8, "stride": 8}  # settings with which a test takes no time
@@ -36,50 +36,6 @@ def few(method: str) -> dict[str, Any]:
 def those(which: Callable[[Method], object]) -> set[str]:
     """Names of the methods whose record says so."""
     return {name for name, facts in methods.METHODS.items() if which(facts)}
-
-
-class Plain(nn.Sequential):
-    """A network that Captum knows as it is: every module used once, none in place, and no pooling after a ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 6, 3, padding=1)
-        self.relu1 = nn.ReLU()
-        self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.relu2 = nn.ReLU()
-        self.flatten = nn.Flatten()
-        self.head = nn.Linear(8 * 12 * 12, 3)
-
-
-def preprocess(side: int, channels: int = 3) -> Preprocess:
-    return Preprocess(channels, side, side, (0.5, 0.4, 0.45)[:channels], (0.25, 0.3, 0.2)[:channels])
-
-
-def network(name: str, side: int, layers: tuple[Layer, ...] = (), output: str = "softmax") -> LoadedModel:
-    """With random weights, biases and statistics, so that nothing is right because it is zero."""
-    torch.manual_seed(5)
-    how = preprocess(side)
-    if name == "plain":
-        arch, model = replace(networks.architecture("own"), cam_layer="second"), Plain()
-    else:
-        arch = networks.architecture(name)
-        model = create(arch, 2 if output == "sigmoid" else 3, how, layers, output)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.bias is not None:
-            nn.init.normal_(module.bias, 0, 0.1)
-    model = model.eval().requires_grad_(False)
-    return LoadedModel(model, arch, ("a", "b", "c")[: 2 if output == "sigmoid" else 3], how, 1)
-
-
-def pictures(count: int, side: int, channels: int = 3) -> Tensor:
-    """Smooth ones, so that superpixels have edges to follow."""
-    noise = np.random.default_rng(3)
-    rough = noise.integers(0, 256, (count, channels, 4, 4)).repeat(-(-side // 4), 2).repeat(-(-side // 4), 3)[..., :side, :side]
-    arrays = np.clip(rough + noise.integers(-20, 21, rough.shape), 0, 255).astype(np.uint8)
-    return normalised(list(arrays), preprocess(side, channels))
 
 
 SIDES = {"plain": 24, "efficientnet_lite0": 32, "resnet18": 32, "vgg11": 32}
@@ -102,101 +58,6 @@ def captum_may_warn() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-# What Captum answers when it is called as its documentation says: of a network, a picture, a class, settings.
-Call = Callable[[LoadedModel, Tensor, int, dict[str, Any]], Tensor]
-PLAIN: dict[str, Call] = {}
-
-
-def plain(call: Call) -> Call:
-    PLAIN[call.__name__] = call
-    return call
-
-
-@plain
-def saliency(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    return captum.attr.Saliency(found.model).attribute(x, target=target, abs=False)
-
-
-@plain
-def input_x_gradient(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    return captum.attr.InputXGradient(found.model).attribute(x, target=target)
-
-
-@plain
-def smoothgrad(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    low, high = extremes(found.preprocess)
-    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(found.model))
-    noise = settings["noise"] * float((high - low).mean())
-    return tunnel.attribute(x, nt_samples=settings["samples"], stdevs=noise, target=target, abs=False)
-
-
-@plain
-def integrated_gradients(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    return captum.attr.IntegratedGradients(found.model).attribute(x, target=target, n_steps=settings["steps"])
-
-
-@plain
-def deep_lift(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    return captum.attr.DeepLift(found.model).attribute(x, target=target)
-
-
-@plain
-def lrp(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    for flatten in (m for m in found.model.modules() if isinstance(m, nn.Flatten)):
-        flatten.rule = EpsilonRule()  # type: ignore[assignment]
-    return captum.attr.LRP(found.model).attribute(x, target=target)
-
-
-@plain
-def gradient_shap(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    low, high = extremes(found.preprocess)
-    colours = low + (high - low) * torch.rand(settings["samples"], 3, 1, 1)
-    method = captum.attr.GradientShap(found.model)
-    return method.attribute(x, colours.expand(-1, *x.shape[1:]), n_samples=settings["samples"], target=target)
-
-
-@plain
-def grad_cam(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    layer = found.model.get_submodule(found.architecture.cam_layer)
-    coarse = captum.attr.LayerGradCam(found.model, layer).attribute(x, target=target)
-    return nn.functional.interpolate(coarse, x.shape[2:], mode="bilinear")
-
-
-@plain
-def guided_grad_cam(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    layer = found.model.get_submodule(found.architecture.cam_layer)
-    return captum.attr.GuidedGradCam(found.model, layer).attribute(x, target=target, interpolate_mode="bilinear")
-
-
-@plain
-def occlusion(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    side, step = settings["window"], settings["stride"]
-    return captum.attr.Occlusion(found.model).attribute(x, (3, side, side), (3, step, step), baselines=0, target=target)
-
-
-@plain
-def feature_ablation(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    return captum.attr.FeatureAblation(found.model).attribute(x, baselines=0, target=target, feature_mask=regions(found, x, settings))
-
-
-@plain
-def kernel_shap(found: LoadedModel, x: Tensor, target: int, settings: dict[str, Any]) -> Tensor:
-    method, mask = captum.attr.KernelShap(found.model), regions(found, x, settings)
-    return method.attribute(x, baselines=0, target=target, feature_mask=mask, n_samples=settings["samples"])
-
-
-def regions(found: LoadedModel, x: Tensor, settings: dict[str, Any]) -> Tensor:
-    return torch.from_numpy(superpixels(x[0].detach(), found.preprocess, settings["superpixels"]))[None, None]
-
-
-def plain_call(found: LoadedModel, x: Tensor, method: str, target: int, settings: dict[str, Any]) -> Tensor:
-    """(N, H, W), over colours the sum, or where these are covered together the mean; with the seed that Loupe takes."""
-    torch.manual_seed(0)
-    np.random.seed(0)
-    parts = PLAIN[method](found, x, target, settings)
-    return parts.sum(1) if methods.METHODS[method].gradient else parts.mean(1)
 
 
 def test_every_method_that_calls_captum_is_compared_with_a_plain_call() -> None:
@@ -294,10 +155,11 @@ def test_relevance_is_the_score_where_there_are_no_biases_and_loses_what_they_ta
 def test_guided_backpropagation_lets_nothing_negative_pass_a_relu6() -> None:
     found = network("efficientnet_lite0", 32)
     copied = rewrite.copy_for(found, "separate").model
-    tested = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), rewrite.ReLU6(), nn.Flatten(), nn.Linear(4, 1, bias=False))
+    first, last = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(4, 1, bias=False)
+    tested = nn.Sequential(first, rewrite.ReLU6(), nn.Flatten(), last)
     assert sum(isinstance(m, rewrite.ReLU6) for m in copied.modules()) == sum(isinstance(m, nn.ReLU6) for m in found.model.modules())
-    tested[0].weight.data[:] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
-    tested[3].weight.data[:] = torch.tensor([[1.0, -1, 1, 1]])
+    first.weight.data[:] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    last.weight.data[:] = torch.tensor([[1.0, -1, 1, 1]])
     x = torch.zeros(1, 3, 2, 2)
     x[0, 0] = torch.tensor([[3.0, 3], [-1, 9]])  # within, within with a negative weight, below, above
     got = captum.attr.GuidedBackprop(tested).attribute(x.requires_grad_(), target=0)
@@ -353,7 +215,7 @@ def test_nothing_is_left_behind_after_a_map_a_stop_and_a_failure(built: Callable
     def broken(self: nn.Linear, x: Tensor) -> Tensor:
         raise ZeroDivisionError("in the middle of the network")
 
-    nn.Linear.forward = broken  # type: ignore[method-assign]
+    nn.Linear.forward = broken  # type: ignore
     try:
         with pytest.raises(ZeroDivisionError):
             attribute.maps(found, x + 2, method, [0, 1], settings)
@@ -518,7 +380,7 @@ def test_a_single_output_is_explained_for_either_of_its_two_classes() -> None:
 
 def test_a_network_that_answers_nan_is_said_to(built: Callable[[str], LoadedModel]) -> None:
     found = network("plain", 24)
-    nn.init.constant_(found.model.get_submodule("head").weight, float("nan"))
+    nn.init.constant_(found.model.get_parameter("head.weight"), float("nan"))
     for method in methods.METHODS:
         with pytest.raises(Invalid, match=r"not finite|do not add up"):
             attribute.maps(found, pictures(1, 24), method, [0], few(method))
@@ -573,7 +435,7 @@ def test_kernel_shap_finds_the_shapley_values_of_a_sum() -> None:
     found = network("linear", 12)
     x, settings = pictures(1, 12), {"superpixels": 4, "samples": 64}
     numbers = superpixels(x[0], found.preprocess, 4)
-    weights = found.model.head.weight[2].view(3, 12, 12) * x[0]
+    weights = found.model.get_parameter("head.weight")[2].view(3, 12, 12) * x[0]
     got = attribute.maps(found, x, "kernel_shap", [2], settings).map[0]
     for n in range(numbers.max() + 1):
         np.testing.assert_allclose(got[numbers == n], float(weights[:, numbers == n].sum()), atol=1e-3)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,11 +25,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import datasets
 
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound, Stopped
-from core.ml import attribute, data, devices, download, features, infer, model, prepare, scratch, trainer, worker
+from core.ml import attribute, data, devices, download, features, fit, infer, model, prepare, scratch, trainer, worker
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, SnapshotRow, Split, Started, Step
@@ -308,7 +310,7 @@ def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
 
 def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(squares(8), architecture="linear", epochs=3)
-    whole = trainer.fit
+    whole = fit.fit
 
     def broken(*args: Any) -> Iterator[Any]:
         for event in whole(*args):
@@ -369,7 +371,14 @@ def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path,
         Image.fromarray(pixels).save(path)
         split: Split = "validation" if i >= 18 else "train"
         rows.append(SnapshotRow(image_id, f"{image_id[:2]}/{image_id}.png", ("red", "green")[i % 2], split))
-    values = {"pretrained": False, "freeze": False, "rectangles": True, "image_size": 128, "batch_size": 4, "progressive": True}
+    values: dict[str, Any] = {
+        "pretrained": False,
+        "freeze": False,
+        "rectangles": True,
+        "image_size": 128,
+        "batch_size": 4,
+        "progressive": True,
+    }
     folder = make_run(tuple(rows), architecture="resnet18", epochs=3, **values)
     worker.main(folder)
     assert ended(folder).outcome == "succeeded", ended(folder)
@@ -561,8 +570,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.gz", "b.gz"):
         (mirror / name).write_bytes(name.encode() * 300_000)
         resources.append((name, hashlib.md5((mirror / name).read_bytes()).hexdigest()))
-    monkeypatch.setattr(download.datasets.MNIST, "mirrors", [f"file://{tmp_path}/gone/", f"file://{mirror}/"])
-    monkeypatch.setattr(download.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/gone/", f"file://{mirror}/"])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
     return mirror
 
 
@@ -624,7 +633,7 @@ def test_a_missing_network_is_said_without_an_error_number(tmp_path: Path, monke
     def offline(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(AppError, match="want of a network") as e:
         download.download("MNIST", tmp_path, lambda *_: None)
     assert "Errno" not in str(e.value)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.catalog import params
 from core.errors import Invalid
 from core.metrics import wilson
 from core.runs import runs
@@ -23,7 +24,6 @@ from core.types import (
     Queued,
     Resumed,
     Run,
-    RunConfig,
     Snapshot,
     SnapshotRow,
     Started,
@@ -32,7 +32,7 @@ from core.types import (
 from tests.conftest import Trained
 
 AT = "2026-01-01T00:00:00.000+00:00"
-CONFIG = RunConfig("linear", False, False, 0, 10, 8, "adam", 1e-3, 0, 0, "cpu")
+CONFIG = params.run_config({"architecture": "linear", "epochs": 10, "batch_size": 8, "patience": 0, "device": "cpu"})
 RUN = Run(
     "20260101-000000-feed", "Linear 1", 1, "d", CONFIG, ("cat", "dog"), "s", {"train": 8, "validation": 100, "test": 0}, AT, "me", "abc"
 )
