@@ -22,7 +22,7 @@ from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.evaluate import evaluate
-from core.label import embed
+from core.label import embed, teach
 from core.runs import launch, remote, runs
 from core.runs.remote import infer
 from core.settings import settings
@@ -136,7 +136,7 @@ async def map_points(request: Request) -> Response:
         if found is None:
             raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
         ids, carried = found.ids.tolist(), store.carried(dataset_id)
-        rows = evaluate.evaluate(run_id, "validation").rows if run_id else embed.answers(dataset_id)
+        rows = evaluate.evaluate(run_id, "validation").rows if run_id else teach.answers(dataset_id)
         predicted = {} if rows is None else dict(zip(rows["image_id"], rows["predicted"], strict=True))
         wrong = dict(zip(rows["image_id"], rows["true"] != rows["predicted"], strict=True)) if run_id and rows is not None else {}
         # An image that was taken out since the map was made keeps its place: clusters count in the order of the points.

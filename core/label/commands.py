@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.data.commands import find_dataset
-from core.label import embed
+from core.label import embed, teach
 from core.settings import settings
 from core.terminal import Verbs, progress, say
 
@@ -45,6 +45,6 @@ def embed_(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def teach_(args: argparse.Namespace) -> dict[str, Any]:
-    lesson = embed.teach(find_dataset(args.name), settings().user)
+    lesson = teach.teach(find_dataset(args.name), settings().user)
     accuracy = lesson.accuracy
     return {"dataset": args.name, **asdict(lesson), "accuracy": None if accuracy is None else asdict(accuracy)}
