@@ -156,6 +156,10 @@ class Param:
     high: float | None = None
     options: tuple[str, ...] = ()
     unit: str = ""
+    # Of training:
+    applies: Callable[[Mapping[str, Any], Architecture, int], bool] | None = None  # with these values, this network and so many classes
+    augments: bool = False  # an image differs from epoch to epoch
+    timed: bool = True  # has a say in how long an epoch takes
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Architecture:
     name: str
     title: str
     summary: str
-    factory: str  # "scratch:<function in core.ml.model>", "torchvision:<name>" or "timm:<name>"
+    factory: str  # "scratch:<class of core.ml.scratch>", "torchvision:<name>" or "timm:<name>"
     head: str  # module path of the last linear layer, replaced for the run's classes
     cam_layer: str  # module path Grad-CAM reads; "" where the network has no convolution
     input_size: int | None = None  # None: any; the dataset decides
@@ -176,19 +180,54 @@ class Architecture:
     source: str = ""  # paper or tutorial
     parameters: int | None = None  # with 1,000 classes; None: the pictures and classes decide
     any_shape: bool = False  # takes pictures that are not square
+    # Of networks for any size, which are Loupe's own:
+    largest: int = 64  # pixels: larger pictures are made this small, unless the run asks for more
+    tutorial: tuple[int, int] | None = None  # channels and side of the pictures it was first used with: its speed is measured on such
+    formula: Callable[[int, int, int], int] | None = None  # parameters for so many channels, so large a side and so many classes
+    sketch: tuple[tuple[Literal["planes", "dots", "bars", "arcs"], int], ...] = (("arcs", 9),)  # what stands between picture and answer
+
+    @property
+    def measurable(self) -> tuple[int, int] | None:
+        """Channels and side of the pictures on which its speed is measured; None where only a run's settings say what it is."""
+        return (3, self.input_size) if self.input_size else self.tutorial
+
+
+Rewrite = Literal["separate", "relu", "merged"]  # kinds of rewritten copies of a network, see core.ml.rewrite
+
+
+def _one_pass(settings: Mapping[str, Any], height: int, width: int) -> int:
+    return 1
+
+
+def _no_problem(settings: Mapping[str, Any]) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One attribution method."""
+    """One attribution method: the record at the head of its file in core/ml/methods."""
 
-    name: str
+    name: str  # that of its file
     title: str
     summary: str
     trust: str  # one sentence: how far this map can be trusted
-    source: str
+    source: str  # paper, and where the method departs from it
+    order: int  # its place in every list
     params: tuple[Param, ...] = ()  # of the kinds int, float and choice; a choice without options takes those of the network
+    problem: Callable[[Mapping[str, Any]], str] = _no_problem  # what is wrong with settings that are each allowed; "" if nothing
+    passes: Callable[[Mapping[str, Any], int, int], int] = _one_pass  # through the network, about: of settings, height and width
     gradient: bool = True  # asks for slopes; else it tries out changed pictures
+    batched: bool = False  # receives several pictures together; else one at a time
+    sums_to: Literal["change", "score"] | None = (
+        None  # what its parts should add up to: the change in score from the baseline, or the score
+    )
+    rewrite: Rewrite | None = None  # works on such a copy of the network, and does not support networks without one
+    activations: tuple[str, ...] = ()  # classes of torch.nn: with a copy, networks with others are not supported
+
+    @property
+    def chooses_layer(self) -> bool:
+        """Whether it weighs the regions of a convolution, which not every network has."""
+        return any(p.name == "layer" for p in self.params)
 
 
 @dataclass(frozen=True)
@@ -216,47 +255,184 @@ class Layer:
     function: str = ""  # relu, gelu, tanh or sigmoid; of a pooling max or average
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """How a network is trained; every field is a Param of core.catalog.params. Defaults are what runs did before the field was."""
+def _setting(title: str, group: Literal["network", "learning", "images"], help: str, **more: Any) -> dict[str, Any]:
+    """What a field of RunConfig adds to its name, type and default to make a Param; default: what a new run takes, if it is another."""
+    return {"title": title, "group": group, "help": help, **more}
 
-    architecture: str
-    pretrained: bool
-    freeze: bool
-    image_size: int  # 0: the network's own, or the dataset's
-    epochs: int
-    batch_size: int
-    optimizer: str  # sgd, adam, adamw
-    learning_rate: float
-    patience: int  # epochs without a better validation figure before training stops; 0: never
-    seed: int
-    device: str
-    layers: tuple[Layer, ...] = ()  # of the architecture "own"; the output layer is added
-    output: str = "softmax"  # sigmoid: one output for two classes, of the architecture "own"
-    unfreeze_after: int = 0  # epochs with a frozen backbone, then all layers learn; 0: never
-    backbone_rate: float = 1.0  # learning rate of the first layers as a share of the head's; between them it grows geometrically
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 0.0
-    schedule: str = "constant"  # constant, step, cosine, one_cycle
-    warmup: float = 0.0  # epochs in which the learning rate rises from nearly 0
-    step_every: int = 10  # epochs, of the schedule step
-    step_factor: float = 0.1
-    label_smoothing: float = 0.0
-    balance: str = "none"  # weights: rare classes count more in the loss; sampling: they are drawn more often
-    clip: float = 0.0  # largest norm of the gradient; 0: any
-    precision: str = "auto"  # float32, bfloat16
-    ema: float = 0.0  # decay of the moving average of the weights; 0: none
-    stop_on: str = "loss"  # or accuracy: the validation figure that decides which epoch is best
-    classes: tuple[str, ...] = ()  # learn only these; (): all
-    progressive: bool = False  # small images first
-    rectangles: bool = False  # keep the pictures' shape instead of cutting a square
-    flip: str = "none"  # horizontal, both
-    crop: float = 0.0  # largest share of a side that is cut away at random
-    rotate: float = 0.0  # degrees, either way
-    color: float = 0.0  # strength of changes of brightness, contrast and saturation
-    randaugment: int = 0  # magnitude, of 30
-    mixup: float = 0.0  # alpha
-    cutmix: float = 0.0  # alpha
+
+# fmt: off
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a network is trained; every field is a Param of core.catalog.params, in the order of the form.
+
+    Defaults are what runs did before the field was; the settings without one stand in every config.json.
+    """
+
+    architecture: str = field(metadata=_setting(
+        "Network", "network", "The kind of network that learns: start with a simple one, and let a larger one prove that it is better.",
+        default="convnet",
+    ))
+    pretrained: bool = field(metadata=_setting(
+        "Start from pretrained weights", "network",
+        "Begin with what the network learned from ImageNet's photographs instead of random numbers.",
+        default=True,
+    ))
+    freeze: bool = field(metadata=_setting(
+        "Freeze the backbone", "network",
+        "Keep the pretrained layers as they are and train only the last one: much faster, and safer with few images.",
+        default=True,
+    ))
+    unfreeze_after: int = field(default=0, metadata=_setting(
+        "Unfreeze after", "network",
+        "Train the last layer alone for so many epochs and then all layers; 0 keeps the backbone frozen to the end.",
+        low=0, high=1000, unit="epochs",
+    ))
+    backbone_rate: float = field(default=1.0, metadata=_setting(
+        "First layers' learning rate", "network",
+        "The learning rate of the first layers as a share of the last one's: what they know serves any picture, so they should change "
+        "least, and 1 treats all layers alike.",
+        low=0.0001, high=1.0,
+    ))
+    layers: tuple[Layer, ...] = field(default=(), metadata=_setting(
+        "Layers", "network", "The rows of a network of your own, from the picture to the answer; the output layer is added by itself.",
+    ))
+    output: str = field(default="softmax", metadata=_setting(
+        "Output", "network",
+        "Softmax gives every class a share, and the shares add up to 1; sigmoid gives a single number, for exactly two classes.",
+        options=("softmax", "sigmoid"),
+    ))
+    epochs: int = field(metadata=_setting(
+        "Epochs", "learning", "How many times the network sees every training image, at most.",
+        default=10, low=1, high=1000, timed=False,
+    ))
+    batch_size: int = field(metadata=_setting(
+        "Batch size", "learning", "How many images are looked at before the weights change once.",
+        default=64, low=1, high=4096, unit="images",
+    ))
+    optimizer: str = field(metadata=_setting(
+        "Optimiser", "learning", "The rule that turns the loss into a change of the weights; Adam works almost everywhere.",
+        default="adam", options=("sgd", "adam", "adamw"), timed=False,
+    ))
+    learning_rate: float = field(metadata=_setting(
+        "Learning rate", "learning", "The size of each change: too large and the loss jumps about, too small and nothing moves.",
+        default=0.001, low=1e-07, high=10.0, timed=False,
+    ))
+    momentum: float = field(default=0.9, metadata=_setting(
+        "Momentum", "learning", "How much of the last change is carried into the next one, like a ball that keeps rolling; 0 is plain SGD.",
+        low=0.0, high=0.999, timed=False, applies=lambda v, arch, classes: v["optimizer"] == "sgd",
+    ))
+    schedule: str = field(default="constant", metadata=_setting(
+        "Schedule", "learning", "How the learning rate changes during the run: large strides first, small ones at the end.",
+        options=("constant", "step", "cosine", "one_cycle"), timed=False,
+    ))
+    step_every: int = field(default=10, metadata=_setting(
+        "Step every", "learning", "The learning rate drops each time so many epochs have passed.",
+        low=1, high=1000, unit="epochs", timed=False, applies=lambda v, arch, classes: v["schedule"] == "step",
+    ))
+    step_factor: float = field(default=0.1, metadata=_setting(
+        "Step factor", "learning", "What the learning rate is multiplied by at each drop.",
+        low=0.001, high=1.0, timed=False, applies=lambda v, arch, classes: v["schedule"] == "step",
+    ))
+    warmup: float = field(default=0.0, metadata=_setting(
+        "Warm-up", "learning", "Let the learning rate rise from nearly 0 over so many epochs, so that the first steps break nothing.",
+        low=0.0, high=100.0, unit="epochs", timed=False, applies=lambda v, arch, classes: v["schedule"] != "one_cycle",
+    ))
+    weight_decay: float = field(default=0.0, metadata=_setting(
+        "Weight decay", "learning", "Pulls every weight a little towards 0 at each step, against memorising.",
+        low=0.0, high=1.0, timed=False,
+    ))
+    label_smoothing: float = field(default=0.0, metadata=_setting(
+        "Label smoothing", "learning",
+        "Spread this share of each label over all classes: the network becomes less sure of itself and forgives some wrong labels.",
+        low=0.0, high=0.5, timed=False,
+    ))
+    balance: str = field(default="none", metadata=_setting(
+        "Rare classes", "learning", "Let images of rare classes count more in the loss (weights), or be drawn more often (sampling).",
+        options=("none", "weights", "sampling"), timed=False,
+    ))
+    clip: float = field(default=0.0, metadata=_setting(
+        "Gradient clipping", "learning",
+        "The greatest length (norm) that a gradient may have: a longer one is shortened to it, and 0 shortens none.",
+        low=0.0, high=1000.0, timed=False,
+    ))
+    precision: str = field(default="auto", metadata=_setting(
+        "Numeric precision", "learning",
+        "How exactly the machine calculates: bfloat16 carries fewer digits and is faster where it is supported, and auto uses it on a "
+        "GPU.",
+        options=("auto", "float32", "bfloat16"),
+    ))
+    ema: float = field(default=0.0, metadata=_setting(
+        "Average of the weights", "learning",
+        "Judge and keep a running average of the weights (EMA) instead of the last ones: nearer to 1, such as 0.999, is a longer "
+        "average, and 0 is none.",
+        low=0.0, high=0.99999,
+    ))
+    stop_on: str = field(default="loss", metadata=_setting(
+        "Best epoch by", "learning", "The validation figure that decides which epoch is kept, and when to stop early.",
+        options=("loss", "accuracy"), timed=False,
+    ))
+    patience: int = field(metadata=_setting(
+        "Early stopping patience", "learning", "Stop when validation has not become better for so many epochs; 0 never stops early.",
+        default=5, low=0, high=1000, unit="epochs", timed=False,
+    ))
+    seed: int = field(metadata=_setting(
+        "Seed", "learning", "The same seed, data and settings give the same run on the same machine.",
+        default=0, low=0, high=2**31 - 1, timed=False,
+    ))
+    device: str = field(metadata=_setting(
+        "Device", "learning", "Where the arithmetic runs; auto takes a GPU if there is one.",
+        default="auto", options=("auto", "cuda", "mps", "cpu"),
+    ))
+    classes: tuple[str, ...] = field(default=(), metadata=_setting(
+        "Classes", "images", "Learn only these classes; none chosen means all.",
+        timed=False, applies=lambda v, arch, classes: classes > 2,
+    ))
+    image_size: int = field(metadata=_setting(
+        "Image size", "images",
+        "Side of the square that the network sees; 0 takes the network's own size, or the images' own if they are small.",
+        default=0, low=0, high=1024, unit="pixels, 0 = automatic",
+    ))
+    progressive: bool = field(default=False, metadata=_setting(
+        "Progressive resizing", "images", "Small images first, full size for the last epochs: sooner done, and often no worse.",
+        applies=lambda v, arch, classes: arch.any_shape,
+    ))
+    rectangles: bool = field(default=False, metadata=_setting(
+        "Keep rectangles", "images", "Show the network whole pictures in their own shape instead of a square cut from the middle.",
+        applies=lambda v, arch, classes: arch.any_shape,
+    ))
+    flip: str = field(default="none", metadata=_setting(
+        "Flip", "images", "Mirror images at random; a mirrored digit or letter is another sign, or none.",
+        options=("none", "horizontal", "both"), augments=True,
+    ))
+    crop: float = field(default=0.0, metadata=_setting(
+        "Crop", "images", "Cut away up to this share of each side at random, and enlarge the rest.",
+        low=0.0, high=0.9, augments=True,
+    ))
+    rotate: float = field(default=0.0, metadata=_setting(
+        "Rotate", "images", "Turn by up to so many degrees, either way.",
+        low=0.0, high=180.0, unit="degrees", augments=True,
+    ))
+    color: float = field(default=0.0, metadata=_setting(
+        "Colour", "images", "Change brightness, contrast and saturation by up to this share.",
+        low=0.0, high=0.9, augments=True,
+    ))
+    randaugment: int = field(default=0, metadata=_setting(
+        "RandAugment", "images", "Make two changes, drawn at random from fourteen, to each image with this strength; 0 makes none.",
+        low=0, high=30, augments=True,
+    ))
+    mixup: float = field(default=0.0, metadata=_setting(
+        "Mixup", "images",
+        "Lay two images over each other and ask for both labels in that proportion: more (alpha, such as 0.2) mixes more evenly, and 0 "
+        "mixes none.",
+        low=0.0, high=10.0, augments=True,
+    ))
+    cutmix: float = field(default=0.0, metadata=_setting(
+        "CutMix", "images",
+        "Paste a piece of one image into another and ask for both labels in that proportion: the number is alpha, 1 makes pieces of "
+        "every size, and 0 pastes none.",
+        low=0.0, high=10.0, augments=True,
+    ))
+    # fmt: on
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> RunConfig:

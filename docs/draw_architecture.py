@@ -64,7 +64,7 @@ def read() -> tuple[list[str], Arrows, Arrows]:
     """The areas, and between them the imports and what is only named: "core.ml.infer", "pages/main.py"."""
     paths = [ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "pages").rglob("*.py")]
     trees = {".".join(p.relative_to(ROOT).with_suffix("").parts): ast.parse(p.read_text("utf-8")) for p in paths if p.stat().st_size}
-    imported, named = set(), set()
+    imported, named = {("core.__main__", m) for m in trees if m.endswith(".commands")}, set()  # which it finds by their name
     for module, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

@@ -9,7 +9,7 @@ import streamlit as st
 from core.api import signing
 from core.data import claims, classes, dataset, labels, store
 from core.data.store import Filter
-from core.label import embed
+from core.label import embed, orders, teach
 from core.types import Dataset, Image
 from pages.parts.label.one import one
 from pages.shared import frame, thumbs
@@ -39,26 +39,26 @@ COLOURS: dict[Colour, str] = {"cluster": "Clusters", "label": "Labels", "predict
 
 def choose() -> tuple[str, Filter, str]:
     """What to show, as a name and as a filter, and in which order."""
-    names = list(embed.ORDERS)
+    names = list(orders.ORDERS)
     before = st.session_state.get("label-order")
     shows = [s for s in SHOW if s != "unlabelled" or before != "likely-wrong"]  # a label that is not there cannot be wrong
     show = st.selectbox(
         "Show", shows, format_func=lambda s: SHOW[s][0], key=f"label-show-{len(shows)}", persist_state="session", width=170, filter_mode=None
     )  # fmt: skip
     order = st.selectbox(
-        "Order", names, format_func=lambda o: embed.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None,
-        help="  \n".join(f"**{o.title}**: {o.help}" for o in embed.ORDERS.values()),
+        "Order", names, format_func=lambda o: orders.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None,
+        help="  \n".join(f"**{o.title}**: {o.help}" for o in orders.ORDERS.values()),
     )  # fmt: skip
     return str(show), SHOW[show][1], str(order)
 
 
 def ready(current: Dataset, order: str) -> bool:
     """Whether the order can be had; if not, the page says what it needs and offers it."""
-    needs = embed.ORDERS[order].needs
+    needs = orders.ORDERS[order].needs
     if needs and embed.latest(current.id) is None:
-        embedding_needed(current, f"The order “{embed.ORDERS[order].title}” needs to know what the images look like.")
+        embedding_needed(current, f"The order “{orders.ORDERS[order].title}” needs to know what the images look like.")
         return False
-    if needs == "lesson" and embed.answers(current.id) is None:
+    if needs == "lesson" and teach.answers(current.id) is None:
         st.info(
             "This order needs a model that has learned from your labels: label a few images of each class, then press *Teach me*.",
             icon=":material/school:",
@@ -74,13 +74,13 @@ def batch(
 
     Images without a label are dealt out, so that no two people get the same one.
     """
-    sign = (current.id, show, order, size, len(embed.lessons(current.id)) if embed.ORDERS[order].needs == "lesson" else 0)
+    sign = (current.id, show, order, size, len(teach.lessons(current.id)) if orders.ORDERS[order].needs == "lesson" else 0)
     held: dict[str, Any] = st.session_state.get("batch") or {}
     fresh = held.get("sign") != sign
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:
-        ordered = embed.order(current.id, order, want)
+        ordered = orders.order(current.id, order, want)
         left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
         keep = held["given"] - set(handled) if handled is not None else ()  # they still wait on the page
         ids = claims.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
@@ -97,8 +97,8 @@ def batch(
 
 def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame:
     """What the model of the last lesson says of the images; before the first lesson, what predictions came with an import."""
-    found = embed.answers(current.id)
-    return embed.imported_predictions(current.id, ids) if found is None else found[found["image_id"].isin(set(ids))]
+    found = teach.answers(current.id)
+    return teach.imported_predictions(current.id, ids) if found is None else found[found["image_id"].isin(set(ids))]
 
 
 def nothing_left(current: Dataset, show: str, order: str) -> None:
@@ -200,7 +200,7 @@ def map_view(current: Dataset) -> None:
         embedding_needed(current, "The map lays out all images so that similar ones lie together; no label is needed for it.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colours = [c for c in COLOURS if c != "predicted" or embed.answers(current.id) is not None]
+        colours = [c for c in COLOURS if c != "predicted" or teach.answers(current.id) is not None]
         colour = st.segmented_control(
             "Colour", colours, default="cluster", required=True, format_func=COLOURS.__getitem__, key=f"colour-{len(colours)}"
         )
@@ -222,7 +222,7 @@ def map_view(current: Dataset) -> None:
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=colour, clusters=clusters, dataset_id=current.id,
-        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(embed.lessons(current.id))}",
+        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}",
         classes=thumbs.class_list(current),
     )  # fmt: skip
     if missing := embed.missing(current.id):

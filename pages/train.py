@@ -90,7 +90,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
             st.session_state["label-order"], st.session_state["label-show-4"] = "near-duplicates", "all"  # fields of that page
             st.switch_page(found.page)
-        elif not guard.page and st.button(guard.title, icon=":material/visibility:", key="guard-look"):
+        elif not found.page and st.button(found.title, icon=":material/visibility:", key="guard-look"):
             embed.start(current.id, frame.user())
             st.rerun()
 

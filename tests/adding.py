@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import ROOT
 
 PARTS = ("app.py", "pyproject.toml", "README.md", ".streamlit", "core", "pages", "assets", "docs", "tests")
-STEP = re.compile(r"^ *`(?P<path>[\w./]+)`$|^(?P<indent> *)```(?P<language>\w+)\n(?P<block>.*?)^ *```$", re.MULTILINE | re.DOTALL)
+PLACE = r"^ *`(?P<path>[\w./]+)`(?:$|, (?:(?P<end>at the end)|before `(?P<before>[^\n]+)`):$)"
+STEP = re.compile(PLACE + r"|^(?P<indent> *)```(?P<language>python|diff)\n(?P<block>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def copied(to: Path) -> Path:
@@ -34,20 +37,31 @@ def follow(recipe: str, tree: Path) -> list[str]:
     touched: list[str] = []
     for step in STEP.finditer(section):
         if step["path"]:
+            place = step
             touched.append(step["path"])
             continue
-        path, block = tree / touched[-1], textwrap.dedent(step["block"]) if step["language"] != "diff" else step["block"]
+        path, block = tree / touched[-1], step["block"]
         if step["language"] == "diff":
             lines = [line.removeprefix(step["indent"]) for line in block.splitlines()]
             old, new = ("".join(f"{line[1:]}\n" for line in lines if line[:1] != sign) for sign in "+-")
-            before = path.read_text(encoding="utf-8")
-            assert before.count(old) == 1, f"{touched[-1]} has to hold these lines once:\n{old}"
-            path.write_text(before.replace(old, new), encoding="utf-8")
+            replace_once(path, old, new)
+        elif place["end"]:
+            path.write_text(path.read_text(encoding="utf-8") + textwrap.dedent(block), encoding="utf-8")
+        elif place["before"]:
+            (line,) = [one for one in path.read_text(encoding="utf-8").splitlines() if one.strip() == place["before"]]
+            indent = line.removesuffix(place["before"])
+            replace_once(path, f"{line}\n", textwrap.indent(textwrap.dedent(block), indent) + f"{line}\n")
         else:
             assert not path.exists(), f"{touched[-1]} is there already"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block, encoding="utf-8")
+            path.write_text(textwrap.dedent(block), encoding="utf-8")
     return touched
+
+
+def replace_once(path: Path, old: str, new: str) -> None:
+    before = path.read_text(encoding="utf-8")
+    assert before.count(old) == 1, f"{path.name} has to hold these lines once:\n{old}"
+    path.write_text(before.replace(old, new), encoding="utf-8")
 
 
 def python(tree: Path, *args: str) -> str:
@@ -56,3 +70,20 @@ def python(tree: Path, *args: str) -> str:
     done = subprocess.run([sys.executable, *args], cwd=tree, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+VERBS = """
+import contextlib, io, json, sys
+from core.__main__ import main
+said = []
+for verb in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(verb) == 0, verb
+    said.append(json.loads(out.getvalue()))
+print(json.dumps(said))
+"""
+
+
+def core(tree: Path, *verbs: list[str]) -> list[Any]:
+    """What `python -m core` answers to each of the verbs in the copy; one process for all, since each start costs seconds."""
+    return list(json.loads(python(tree, "-c", VERBS, json.dumps(verbs)).splitlines()[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -34,8 +35,8 @@ def forget() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith(("core.", "pages.")) and not name.startswith("core.catalog."):
             for cached in vars(module).values():
-                if callable(clear := getattr(cached, "cache_clear", None)):
-                    clear()
+                if isinstance(cached, functools._lru_cache_wrapper):
+                    cached.cache_clear()
     if streamlit := sys.modules.get("streamlit"):
         streamlit.cache_data.clear()
 

@@ -33,6 +33,8 @@ OUTSIDE = {  # a library, and the one place that may use it
 ALLOWED = {
     # The server's object is Streamlit's own.
     ("app", "streamlit"),
+    # A method's record stands in the method's file, which imports torch inside functions only (tested below).
+    ("core.catalog.methods", "core.ml.methods"),
     # The only part of plotly that core touches: where plotly.min.js lies, to serve it.
     ("core.api.routes", "plotly"),
 }
@@ -139,7 +141,15 @@ def test_nothing_outside_the_ml_folder_imports_it_with_itself() -> None:
     found = [
         (m, i) for m, tree in TREES.items() if not within(m, "core.ml") for s in at_import(tree) for i in imports(s) if within(i, "core.ml")
     ]
-    assert found == []
+    assert set(found) - ALLOWED == set()
+
+
+def test_files_of_methods_import_only_the_ground_and_the_catalogue_with_themselves() -> None:
+    trees = {m: tree for m, tree in TREES.items() if within(m, "core.ml.methods")}
+    assert "core.ml.methods.saliency" in trees
+    standard = {*sys.stdlib_module_names, "__future__"}
+    found = [(m, i) for m, tree in trees.items() for s in at_import(tree) for i in imports(s) if i.split(".")[0] not in standard]
+    assert {(m, i) for m, i in found if not within(i, "core.types", "core.errors", "core.catalog.method_params")} == set()
 
 
 @pytest.mark.parametrize("libraries", OUTSIDE, ids=lambda names: names[0])
@@ -162,6 +172,16 @@ def test_every_allowed_exception_is_still_needed() -> None:
 
 def test_no_file_is_longer_than_700_lines() -> None:
     assert {module(p): n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 700} == {}
+
+
+def test_no_test_file_imports_from_another_test_file() -> None:
+    benchmark = ("tests.benchmarks.explaining", "tests.ml.test_attribute")  # measures the very calls that the test compares with
+    found = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            if within(name, "tests") and any(part.startswith("test_") for part in name.split(".")):
+                found.append((module(path), name.rpartition(".")[0]))
+    assert set(found) - {benchmark} == set(), "what several test files need stands in a module named after what it holds"
 
 
 def test_every_module_says_in_a_docstring_what_it_is_for() -> None:

@@ -1,7 +1,20 @@
 // Erase and ask again: a mask is painted over the picture as the network sees it, the server fills it and answers anew.
 // One question is under way at a time, and the next one carries the mask as it is by then: answers never overtake each other.
 
-const { el, icon, ICONS, say, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { ICONS, context2d, el, icon, mount, say } from "../common/dom.js";
+import { change, points } from "../common/numbers.js";
+import { radios } from "../common/radios.js";
+import { bits, box, stroke } from "./mask.js";
+
+/** @typedef {{ name: string, title: string, help: string, path?: string }} Choice */
+/** @typedef {{ key: string, url: string, token: string, classes: string[], name: string }} Data */
+/** @typedef {import("./mask.js").Point} Point */
+/** @typedef {{ picture: string, probabilities: number[], width: number, height: number }} Answer */
+/**
+ * @typedef {import("./mask.js").Masked & {
+ *   picture: HTMLImageElement | null, before: number[], after: number[] | null, patch: HTMLImageElement | null, known: string | null,
+ *   version: number, undos: Uint8Array[], redos: Uint8Array[] }} Painting
+ */
 
 const WAIT_MS = 80; // of strokes that one question carries
 const RETRY_MS = 2000;
@@ -9,31 +22,35 @@ const MOST_STEPS = 60; // that can be undone: 50 kB each at 224 × 224
 const MOST_KEPT = 6; // pictures whose painting outlives a walk through the app
 const SMALL = 128; // pixels; below, a picture is shown pixel by pixel
 const SHOWN = 5; // classes
+/** @type {Choice[]} */
 const TOOLS = [
   { name: "brush", title: "Brush", help: "Erase what the brush passes over", path: "M13.3 2.7c-3 1-5.6 3.3-7.2 6l1.3 1.3c2.7-1.7 5-4.3 5.9-7.3zM5 9.6c-1.5 0-2.3 1-2.3 2.3 0 .6-.3 1-.9 1.3 1.8.6 4.6.2 4.6-2.2" },
   { name: "rectangle", title: "Rectangle", help: "Erase a rectangle, from one corner to the other", path: "M2.5 4h11v8h-11z" },
   { name: "eraser", title: "Bring back", help: "Bring back what the brush passes over", path: "M6 13l-3.5-3.5 6.5-6.5 4 4-6 6H6zM6 6l4 4M6 13h7.5" },
 ];
+/** @type {Choice[]} */
 const FILLS = [
   { name: "blur", title: "Blurred", help: "Its colours stay, its shapes go" },
   { name: "grey", title: "Grey", help: "The mean colour of the pictures the network learned from" },
   { name: "inpaint", title: "Painted in", help: "Continued smoothly from what lies around it" },
 ];
-const points = (p) => `${(100 * p).toFixed(1)} %`;
-const change = (d) => (Math.abs(d) < 0.0005 ? "±0.0" : `${d < 0 ? "−" : "+"}${(100 * Math.abs(d)).toFixed(1)}`);
-
 // What is painted on one picture, for one run.
+/** @type {Map<string, Painting>} */
 const paintings = new Map();
 
+/** @param {Data} data */
 function painting(data) {
   const name = `${data.key} ${new URL(data.url, location.origin).pathname}`; // the signature changes from day to day
-  const found = paintings.get(name) ?? { picture: null, before: null, mask: null, version: 0, undos: [], redos: [], patch: null, after: null };
+  /** @type {Painting} */
+  const fresh = { picture: null, width: 0, height: 0, before: [], mask: new Uint8Array(), version: 0, known: null, undos: [], redos: [], patch: null, after: null };
+  const found = paintings.get(name) ?? fresh;
   paintings.delete(name);
   paintings.set(name, found);
-  if (paintings.size > MOST_KEPT) paintings.delete(paintings.keys().next().value);
+  if (paintings.size > MOST_KEPT) paintings.delete(paintings.keys().next().value ?? "");
   return found;
 }
 
+/** @param {string} url */
 async function decoded(url) {
   const image = new Image();
   image.src = url;
@@ -41,18 +58,20 @@ async function decoded(url) {
   return image;
 }
 
-const sheet = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+/** @param {number} width @param {number} height */
+const sheet = (width, height) => el("canvas", { width, height });
 
-function bits(mask) {
-  const bytes = new Uint8Array(Math.ceil(mask.length / 8));
-  for (let i = 0; i < mask.length; i++) if (mask[i]) bytes[i >> 3] |= 128 >> (i & 7);
-  return bytes;
-}
-
-// The border between what is painted and what is not, as lines between pixels.
+/**
+ * The border between what is painted and what is not, as lines between pixels.
+ * @param {Uint8Array} mask @param {number} width @param {number} height
+ */
 function outline(mask, width, height) {
   const path = new Path2D();
-  const at = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
+  const at = (/** @type {number} */ x, /** @type {number} */ y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
+  /**
+   * @param {number} rows @param {number} columns
+   * @param {(row: number, column: number) => boolean} differs @param {(row: number, from: number, to: number) => void} line
+   */
   const walk = (rows, columns, differs, line) => {
     for (let row = 0; row <= rows; row++) {
       let start = -1;
@@ -72,40 +91,43 @@ function outline(mask, width, height) {
 }
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {Painting} */
+  painting;
+  /** @type {Point | null} the brush, in pixels of the picture */
+  at = null;
+  /** @type {Point | null} where the stroke has come to */
+  last = null;
+  /** @type {Point | null} of the rectangle that is drawn */
+  corner = null;
+  /** @type {Uint8Array} the mask before the stroke */
+  before = new Uint8Array();
+  /** @type {HTMLCanvasElement} the mask as pixels */
+  masked = sheet(1, 1);
+  border = new Path2D();
+  asking = false;
+  gone = false;
+  /** @type {ReturnType<typeof setTimeout> | null} */
+  timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  retry;
+  /** @type {number | null} */
+  frame = null;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.tool = "brush";
     this.fill = "blur";
     this.share = 0.16; // the brush's width of the picture's
-    this.at = null; // the brush, in pixels of the picture
-    this.last = null; // where the stroke has come to
-    this.corner = null; // of the rectangle that is drawn
     this.looking = false; // the pointer or the keys are on the picture: then the outline is drawn
-    this.build(parent);
-    this.sized = new ResizeObserver(() => this.draw());
-    this.sized.observe(this.stage);
-  }
-
-  build(parent) {
-    const radios = (label, entries, choose) => {
-      const buttons = entries.map(({ name, title, help, path }) =>
-        el("button", { type: "button", class: "tool", role: "radio", "data-name": name, title: help, onclick: () => choose(name) }, ...(path ? [icon(path)] : []), title),
-      );
-      const set = el("div", { class: "set", role: "radiogroup", "aria-label": label }, ...buttons);
-      set.addEventListener("keydown", (event) => {
-        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        if (!step) return;
-        event.preventDefault();
-        const next = buttons[(buttons.findIndex((b) => b.getAttribute("aria-checked") === "true") + step + buttons.length) % buttons.length];
-        choose(next.dataset.name);
-        next.focus();
-      });
-      return set;
-    };
-    this.tools = radios("Tool", TOOLS, (name) => this.choose("tool", name));
-    this.fills = radios("Fill with", FILLS, (name) => this.choose("fill", name));
-    this.fills.prepend(el("span", { class: "word" }, "Fill"));
+    const entries = (/** @type {Choice[]} */ of) => of.map(({ name, title, help, path }) => ({ name, title, props: { class: "tool", "data-name": name, title: help }, children: path ? [icon(path)] : [] }));
+    this.tools = radios({ class: "set", "aria-label": "Tool" }, entries(TOOLS), (name) => this.choose("tool", name));
+    this.fills = radios({ class: "set", "aria-label": "Fill with" }, entries(FILLS), (name) => this.choose("fill", name));
+    this.fills.node.prepend(el("span", { class: "word" }, "Fill"));
     this.size = el("input", { type: "range", class: "size", min: "3", max: "60", step: "1", value: String(100 * this.share), "aria-label": "Size of the brush, per cent of the picture's width" });
     this.size.addEventListener("input", () => this.resize(Number(this.size.value) / 100));
+    /** @param {string} name @param {string} title @param {string} path @param {() => void} work */
     const act = (name, title, path, work) => el("button", { type: "button", class: "tool", title, "aria-label": title, onclick: work }, icon(path), ...(name ? [name] : []));
     this.undoButton = act("Undo", "Undo (Ctrl+Z)", ICONS.undo, () => this.travel("undos", "redos"));
     this.redoButton = act("", "Redo (Ctrl+Shift+Z)", ICONS.redo, () => this.travel("redos", "undos"));
@@ -115,7 +137,7 @@ class View {
     this.facts = el("div", { class: "facts" });
     this.headline = el("p", { class: "headline", role: "status" }, "Asking …");
     this.rows = el("tbody");
-    const head = (name, words) => el("th", { scope: "col" }, ...(name ? [el("span", { class: `key ${name}` })] : []), words);
+    const head = (/** @type {string} */ name, /** @type {string} */ words) => el("th", { scope: "col" }, ...(name ? [el("span", { class: `key ${name}` })] : []), words);
     this.error = el("p", { class: "error", role: "alert", hidden: true });
     const table = el(
       "table",
@@ -128,11 +150,13 @@ class View {
     this.root = el(
       "div",
       { class: "erase" },
-      el("div", { class: "bar" }, this.tools, el("label", { class: "set" }, el("span", { class: "word" }, "Size"), this.size), this.fills, el("div", { class: "set" }, this.undoButton, this.redoButton, this.clearButton)),
+      el("div", { class: "bar" }, this.tools.node, el("label", { class: "set" }, el("span", { class: "word" }, "Size"), this.size), this.fills.node, el("div", { class: "set" }, this.undoButton, this.redoButton, this.clearButton)),
       el("div", { class: "body" }, el("div", {}, this.stage, this.facts), el("div", {}, this.headline, table, this.error, keys)),
     );
     parent.append(this.root);
     this.listen();
+    this.sized = new ResizeObserver(() => this.draw());
+    this.sized.observe(this.stage);
   }
 
   listen() {
@@ -176,6 +200,7 @@ class View {
     });
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data }) {
     const before = this.painting;
     this.data = data;
@@ -195,7 +220,7 @@ class View {
 
   end() {
     this.sized.disconnect();
-    clearTimeout(this.timer);
+    clearTimeout(this.timer ?? undefined);
     clearTimeout(this.retry);
     this.gone = true;
   }
@@ -243,6 +268,7 @@ class View {
     else if (!failed || of !== this.painting) this.ask();
   }
 
+  /** @param {Painting} of @param {Uint8Array | null} mask @param {Answer} answer @param {string} question */
   async take(of, mask, answer, question) {
     const image = await decoded(answer.picture);
     if (mask) Object.assign(of, { patch: image, after: answer.probabilities, known: question });
@@ -255,6 +281,7 @@ class View {
     this.answered();
   }
 
+  /** @param {string} words */
   fail(words) {
     this.error.hidden = !words;
     say(this.error, words);
@@ -267,7 +294,7 @@ class View {
     const erased = mask.includes(1);
     const after = (erased && this.painting.after) || before;
     const { classes } = this.data;
-    const first = (all) => all.indexOf(Math.max(...all));
+    const first = (/** @type {number[]} */ all) => all.indexOf(Math.max(...all));
     const [old, now] = [first(before), first(after)];
     if (!erased) say(this.headline, `${classes[old]}, ${points(before[old])}`);
     else if (old !== now) say(this.headline, `The answer changes from ${classes[old]} to ${classes[now]}, ${points(after[now])}`);
@@ -286,11 +313,13 @@ class View {
 
   // Painting -------------------------------------------------------------------------------------
 
+  /** @param {{ clientX: number, clientY: number }} event @returns {Point} */
   place(event) {
     const box = this.canvas.getBoundingClientRect();
     return [((event.clientX - box.left) / box.width) * this.painting.width, ((event.clientY - box.top) / box.height) * this.painting.height];
   }
 
+  /** @param {Point} at */
   begin(at) {
     this.at = at;
     this.before = this.painting.mask.slice();
@@ -302,6 +331,7 @@ class View {
     this.look(true);
   }
 
+  /** @param {Point} at */
   move(at) {
     if (!this.painting.picture) return;
     this.at = at;
@@ -324,40 +354,26 @@ class View {
     this.changed();
   }
 
-  // Discs along the way from one point to the other.
-  stamp([x0, y0], [x1, y1]) {
-    const { width, height, mask } = this.painting;
-    const radius = Math.max(0.5, (this.share * width) / 2);
-    const value = this.tool === "eraser" ? 0 : 1;
-    const steps = Math.max(1, Math.ceil((2 * Math.hypot(x1 - x0, y1 - y0)) / radius));
-    for (let i = 0; i <= steps; i++) {
-      const [x, y] = [x0 + ((x1 - x0) * i) / steps, y0 + ((y1 - y0) * i) / steps];
-      for (let v = Math.max(0, Math.floor(y - radius)); v < Math.min(height, y + radius); v++) {
-        const reach = radius ** 2 - (v + 0.5 - y) ** 2;
-        if (reach <= 0) continue;
-        const [from, to] = [Math.max(0, Math.round(x - Math.sqrt(reach))), Math.min(width, Math.max(Math.round(x + Math.sqrt(reach)), Math.floor(x) + 1))];
-        if (from < to) mask.fill(value, v * width + from, v * width + to);
-      }
-    }
+  /** @param {Point} from @param {Point} to */
+  stamp(from, to) {
+    stroke(this.painting, from, to, this.share, this.tool === "eraser" ? 0 : 1);
     this.changed();
   }
 
+  /** @param {Point} at */
   box(at) {
-    const { width, height, mask } = this.painting;
-    const [left, right] = [this.corner[0], at[0]].sort((a, b) => a - b);
-    const [top, bottom] = [this.corner[1], at[1]].sort((a, b) => a - b);
-    mask.set(this.before);
-    for (let y = Math.max(0, Math.floor(top)); y < Math.min(height, Math.ceil(bottom)); y++) {
-      mask.fill(1, y * width + Math.max(0, Math.floor(left)), y * width + Math.min(width, Math.max(0, Math.ceil(right))));
-    }
+    if (!this.corner) return;
+    this.painting.mask.set(this.before);
+    box(this.painting, this.corner, at);
     this.changed();
   }
 
+  /** @param {"undos" | "redos"} from @param {"undos" | "redos"} to */
   travel(from, to) {
     const of = this.painting;
     if (!of[from].length || this.last || this.corner) return;
     of[to].push(of.mask);
-    of.mask = of[from].pop();
+    of.mask = of[from].pop() ?? of.mask;
     this.changed();
   }
 
@@ -370,15 +386,11 @@ class View {
     this.changed();
   }
 
-  // The mask or the kind of fill is another one now.
+  /** The mask or the kind of fill is another one now. @param {boolean} [ask] */
   changed(ask = true) {
     const { mask, width, height, undos, redos, picture } = this.painting;
-    for (const [set, chosen] of [[this.tools, this.tool], [this.fills, this.fill]]) {
-      for (const button of set.querySelectorAll("button")) {
-        button.setAttribute("aria-checked", String(button.dataset.name === chosen));
-        button.tabIndex = button.dataset.name === chosen ? 0 : -1;
-      }
-    }
+    this.tools.mark(this.tool);
+    this.fills.mark(this.fill);
     this.stage.classList.toggle("square", this.tool === "rectangle");
     this.size.disabled = this.tool === "rectangle";
     this.undoButton.disabled = !undos.length;
@@ -390,7 +402,7 @@ class View {
     say(this.facts, `As the network gets it: ${width} × ${height} pixels, ${erased ? `${((100 * erased) / mask.length).toFixed(1)} % erased` : "nothing erased"}.`);
     this.stage.style.aspectRatio = `${width} / ${height}`;
     this.masked = sheet(width, height);
-    const context = this.masked.getContext("2d");
+    const context = context2d(this.masked);
     const pixels = context.createImageData(width, height);
     const data = new Uint32Array(pixels.data.buffer);
     for (let i = 0; i < mask.length; i++) data[i] = mask[i] ? 0xff8a7d12 : 0; // the accent's teal, for what waits for an answer
@@ -405,6 +417,7 @@ class View {
     this.draw();
   }
 
+  /** @param {"tool" | "fill"} what @param {string} name */
   choose(what, name) {
     if (this[what] === name) return;
     this[what] = name;
@@ -412,20 +425,24 @@ class View {
     else this.changed(false);
   }
 
+  /** @param {number} share */
   resize(share) {
     this.share = Math.min(0.6, Math.max(0.03, share));
     this.size.value = String(Math.round(100 * this.share));
     this.draw();
   }
 
+  /** @param {boolean} looking */
   look(looking) {
     this.looking = looking;
     this.draw();
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.painting.picture) return;
     const { width, height } = this.painting;
+    /** @type {Record<string, Point>} */
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const at = this.at ?? [width / 2, height / 2];
     if (event.key in arrows) {
@@ -462,12 +479,12 @@ class View {
     const [wide, high] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
     if (!wide || !high) return;
     if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
-    const context = canvas.getContext("2d");
+    const context = context2d(canvas);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, wide, high);
     if (!of.picture) return;
     const { width, height } = of;
-    const shown = sheet(width, height).getContext("2d");
+    const shown = context2d(sheet(width, height));
     if (of.patch) { // the filling of the last answer, where the mask still is
       shown.drawImage(of.patch, 0, 0);
       shown.globalCompositeOperation = "destination-in";
@@ -478,7 +495,7 @@ class View {
     context.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
     context.imageSmoothingQuality = "high";
     context.drawImage(shown.canvas, 0, 0, wide, high);
-    const waiting = sheet(width, height).getContext("2d");
+    const waiting = context2d(sheet(width, height));
     waiting.drawImage(this.masked, 0, 0);
     if (of.patch) {
       waiting.globalCompositeOperation = "destination-out";
@@ -490,8 +507,8 @@ class View {
     if (!this.looking) return;
     context.setTransform(wide / width, 0, 0, high / height, 0, 0);
     const unit = (width / wide) * scale; // one pixel of the screen
-    const twice = (path, dash) => {
-      for (const [color, offset] of [["#000c", 0], ["#fffc", 1]]) {
+    const twice = (/** @type {Path2D} */ path, /** @type {boolean} */ dash) => {
+      for (const [offset, color] of ["#000c", "#fffc"].entries()) {
         context.strokeStyle = color;
         context.lineWidth = unit;
         context.setLineDash(dash ? [4 * unit, 4 * unit] : []);

@@ -1,162 +1,42 @@
-// The live drawings of the glossary: eight small experiments with exact numbers. First the arithmetic, which tests compare
-// with PyTorch and numpy; then the pieces that drawings are made of; then the drawings.
+// The live drawings of the glossary: eight small experiments with exact numbers (arithmetic.js). First the pieces that
+// drawings are made of; then the drawings.
 
-import { el, say } from "/assets/common/shared.js";
+import { el, say } from "../common/dom.js";
+import { ACTIVATIONS, convolve, crossEntropy, descend, fixed, missed, padded, patchAt, places, polynomial, pool, scheduled, short, shrink, signed, softmax, ticks } from "./arithmetic.js";
 
-// Arithmetic -------------------------------------------------------------------------------------
-
-// (W − F + 2P) / S + 1: how often the window fits, not rounded.
-export const places = (width, window, padding, stride) => (width - window + 2 * padding) / stride + 1;
-
-export function padded(image, padding) {
-  const width = image[0].length + 2 * padding;
-  const rim = () => Array.from({ length: padding }, () => Array(width).fill(0));
-  return [...rim(), ...image.map((row) => [...Array(padding).fill(0), ...row, ...Array(padding).fill(0)]), ...rim()];
-}
-
-export function patchAt(image, row, column, window) {
-  return image.slice(row, row + window).map((line) => line.slice(column, column + window));
-}
-
-// As networks do it: the filter is not turned over (cross-correlation).
-export function convolve(image, filter, stride = 1, padding = 0) {
-  const wide = padded(image, padding);
-  const n = Math.floor(places(image.length, filter.length, padding, stride));
-  const sum = (patch) => patch.flat().reduce((total, value, i) => total + value * filter.flat()[i], 0);
-  return Array.from({ length: n }, (_, r) => Array.from({ length: n }, (_, c) => sum(patchAt(wide, r * stride, c * stride, filter.length))));
-}
-
-export function pool(image, kind, window = 2) {
-  const n = Math.floor(image.length / window);
-  const keep = (values) => (kind === "max" ? Math.max(...values) : values.reduce((a, b) => a + b) / values.length);
-  return Array.from({ length: n }, (_, r) => Array.from({ length: n }, (_, c) => keep(patchAt(image, r * window, c * window, window).flat())));
-}
-
-// One step down x², whose slope is 2x; the moving part as in torch.optim.SGD.
-export function descend({ x, velocity }, rate, momentum) {
-  const next = momentum * velocity + 2 * x;
-  return { x: x - rate * next, velocity: next };
-}
-
-// By how much a step shrinks the distance in the long run: the larger root of r² − (1 + m − 2η) r + m = 0, in size.
-export function shrink(rate, momentum) {
-  const b = 1 + momentum - 2 * rate;
-  const d = b * b - 4 * momentum;
-  return d < 0 ? Math.sqrt(momentum) : (Math.abs(b) + Math.sqrt(d)) / 2;
-}
-
-export function softmax(logits, temperature = 1) {
-  const most = Math.max(...logits);
-  const powers = logits.map((z) => Math.exp((z - most) / temperature));
-  const total = powers.reduce((a, b) => a + b);
-  return powers.map((power) => power / total);
-}
-
-// p: the probability of the right class; the others share the rest. Smoothing as in torch.nn.CrossEntropyLoss.
-export function crossEntropy(p, smoothing = 0, classes = 10) {
-  const each = smoothing / classes;
-  const rest = each ? -(classes - 1) * each * Math.log((1 - p) / (classes - 1)) : 0;
-  return -(1 - smoothing + each) * Math.log(p) + rest;
-}
-
-// The error function to 1.2e-7 (Numerical Recipes, erfc by a Chebyshev fit).
-function erf(x) {
-  const t = 1 / (1 + Math.abs(x) / 2);
-  const c = [-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277];
-  const tail = t * Math.exp(-x * x + c.reduceRight((sum, k) => sum * t + k, 0));
-  return x >= 0 ? 1 - tail : tail - 1;
-}
-
-const logistic = (x) => 1 / (1 + Math.exp(-x));
-const bell = (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
-const below = (x) => (1 + erf(x / Math.SQRT2)) / 2;
-
-// [value, slope]
-export const ACTIVATIONS = {
-  relu: (x) => [Math.max(0, x), x > 0 ? 1 : 0],
-  gelu: (x) => [x * below(x), below(x) + x * bell(x)],
-  tanh: (x) => [Math.tanh(x), 1 - Math.tanh(x) ** 2],
-  sigmoid: (x) => [logistic(x), logistic(x) * (1 - logistic(x))],
-};
-
-// The learning rate of a step, as core/ml/fit.py sets it; all lengths in steps.
-export function scheduled(kind, step, { peak, total, warm, every, factor }) {
-  const wave = (from, to, share) => to + ((from - to) * (1 + Math.cos(Math.PI * share))) / 2;
-  if (kind === "one_cycle") {
-    const top = 0.25 * total - 1;
-    if (step <= top) return wave(peak / 25, peak, step / top);
-    return wave(peak, peak / 25 / 1e5, (step - top) / (total - 1 - top));
-  }
-  if (step < warm) return peak * (0.01 + (0.99 * step) / warm);
-  const done = step - warm;
-  if (kind === "cosine") return wave(peak, 0, done / (total - warm));
-  if (kind === "step") return peak * factor ** Math.floor(done / every);
-  return peak;
-}
-
-// The polynomial of that degree nearest to the points (least squares), as a function.
-export function polynomial(points, degree) {
-  const basis = (x) => {
-    const t = [1, x]; // Chebyshev: powers of x would lose the digits
-    for (let i = 2; i <= degree; i++) t.push(2 * x * t[i - 1] - t[i - 2]);
-    return t.slice(0, degree + 1);
-  };
-  const columns = Array.from({ length: degree + 1 }, (_, j) => points.map(([x]) => basis(x)[j]));
-  const rest = points.map(([, y]) => y);
-  const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-  const take = (from, what, times) => from.forEach((_, i) => (from[i] -= times * what[i]));
-  const upper = []; // modified Gram-Schmidt: column j = Σ upper[k][j] · unit k
-  const sides = [];
-  for (let j = 0; j <= degree; j++) {
-    const length = Math.sqrt(dot(columns[j], columns[j]));
-    columns[j] = columns[j].map((value) => value / length);
-    upper[j] = Array(degree + 1).fill(0);
-    upper[j][j] = length;
-    for (let k = j + 1; k <= degree; k++) {
-      upper[j][k] = dot(columns[j], columns[k]);
-      take(columns[k], columns[j], upper[j][k]);
-    }
-    sides[j] = dot(columns[j], rest);
-    take(rest, columns[j], sides[j]);
-  }
-  const weights = Array(degree + 1).fill(0);
-  for (let j = degree; j >= 0; j--) weights[j] = (sides[j] - dot(upper[j].slice(j + 1), weights.slice(j + 1))) / upper[j][j];
-  return (x) => dot(basis(x), weights);
-}
-
-// Root of the mean square.
-export const missed = (points, curve) => Math.sqrt(points.reduce((sum, [x, y]) => sum + (curve(x) - y) ** 2, 0) / points.length);
+/** @typedef {[x: number, y: number]} Place */
+/** @typedef {{ low: number, high: number, title: string, ticks?: number }} Axis */
+/** @typedef {{ text: string, class?: string, style?: string }} Cell */
+/** @typedef {{ label: string, x: Axis, y: Axis, height?: number, draw: (plot: Plot) => void, ondrag?: (x: number) => void }} PlotOptions */
+/** @typedef {{ label: string, onpick?: (row: number, column: number) => void, className?: string }} TableOptions */
+/** @typedef {{ node: HTMLElement, stop?: () => void }} Drawing */
+/** @typedef {{ term: string, title: string, hint: string, make: (term: string) => Drawing }} Kind */
+/**
+ * @typedef {{
+ *   name: string, label: string, min: number, max: number, step: number, value: number, words?: (value: number) => string,
+ *   onchange: () => void }} SliderOptions
+ */
 
 // Pieces -----------------------------------------------------------------------------------------
 
 const NS = "http://www.w3.org/2000/svg";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
-function svg(tag, props = {}, ...children) {
+/**
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Tag} tag @param {Record<string, string | number>} props @param {...(Node | string)} children
+ */
+function svg(tag, props, ...children) {
   const node = document.createElementNS(NS, tag);
-  for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(props)) node.setAttribute(name, String(value));
   node.append(...children);
   return node;
 }
 
-// With a true minus; what is very large or small as 1.2 × 10⁶.
-function fixed(x, digits = 2) {
-  const size = Math.abs(x);
-  if (size >= 1e5) {
-    const [front, back] = size.toExponential(1).split("e");
-    return `${x < 0 ? "−" : ""}${front} × 10${[...String(Number(back))].map((c) => RAISED[c]).join("")}`;
-  }
-  const text = size.toFixed(digits);
-  return x < 0 && Number(text) ? `−${text}` : text;
-}
-
-const short = (x, digits = 2) => (Math.abs(x) >= 1e5 ? fixed(x, digits) : fixed(x, digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""));
-const signed = (x, digits) => (x < 0 ? `(${short(x, digits)})` : short(x, digits));
-
+/** @param {string} text @param {() => void} onclick @param {import("../common/dom.js").Attributes} [props] */
 const button = (text, onclick, props = {}) => el("button", { type: "button", class: "tool", onclick, ...props }, text);
 
-// A slider with its value in words.
+/** A slider with its value in words. @param {SliderOptions} given */
 function slider({ name, label, min, max, step, value, words = (v) => short(v), onchange }) {
   const input = el("input", { type: "range", name, min, max, step, value });
   const said = el("output", {});
@@ -164,7 +44,7 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
   const write = () => {
     say(said, words(Number(input.value)));
     input.setAttribute("aria-valuetext", said.textContent);
-    input.style.setProperty("--at", `${(100 * (Number(input.value) - input.min)) / (input.max - input.min)}%`);
+    input.style.setProperty("--at", `${(100 * (Number(input.value) - min)) / (Number(input.max) - min)}%`);
   };
   input.addEventListener("input", () => {
     write();
@@ -174,11 +54,12 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
   return {
     node,
     input,
+    said,
     get value() {
       return Number(input.value);
     },
     set value(v) {
-      input.value = v;
+      input.value = String(v);
       write();
     },
     write,
@@ -187,7 +68,10 @@ function slider({ name, label, min, max, step, value, words = (v) => short(v), o
 
 let counter = 0;
 
-// One of a few, as radio buttons: the arrow keys come with them.
+/**
+ * One of a few, as radio buttons: the arrow keys come with them.
+ * @param {{ label: string, options: string[][], value: string, onchange: () => void }} given
+ */
 function choice({ label, options, value, onchange }) {
   const name = `choice-${++counter}`;
   const inputs = options.map(([each]) => el("input", { type: "radio", name, value: each, checked: each === value, onchange }));
@@ -200,20 +84,25 @@ function choice({ label, options, value, onchange }) {
   return {
     node,
     get value() {
-      return inputs.find((input) => input.checked)?.value ?? null;
+      return inputs.find((input) => input.checked)?.value ?? "";
     },
+    // "": none of them
     set value(v) {
       for (const input of inputs) input.checked = input.value === v;
     },
   };
 }
 
-// What happens again and again while somebody looks; who wants no motion sees the end at once.
+/**
+ * What happens again and again while somebody looks; who wants no motion sees the end at once.
+ * @param {() => boolean} step @param {number} ms @param {(on: boolean) => void} changed
+ */
 function ticker(step, ms, changed) {
-  let timer = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  let timer;
   const stop = () => {
     clearInterval(timer);
-    timer = null;
+    timer = undefined;
     changed(false);
   };
   const go = () => {
@@ -222,7 +111,7 @@ function ticker(step, ms, changed) {
   return {
     stop,
     get on() {
-      return timer !== null;
+      return timer !== undefined;
     },
     toggle() {
       if (timer) return stop();
@@ -237,7 +126,7 @@ function ticker(step, ms, changed) {
   };
 }
 
-// Cells in rows; each is {text, class, style}.
+/** Cells in rows; each is {text, class, style}. @param {Cell[][]} rows @param {TableOptions} given */
 function table(rows, { label, onpick, className = "" }) {
   const cells = rows.flatMap((row, r) =>
     row.map((cell, c) => {
@@ -249,33 +138,36 @@ function table(rows, { label, onpick, className = "" }) {
   return el("div", { class: `cells ${className}${onpick ? " pick" : ""}`, role: "img", "aria-label": label, style: `--n: ${rows[0].length}` }, ...cells);
 }
 
+/** @param {number} share */
 const ink = (share) => `--ink: ${Math.round(share * 100)}%`;
+/** @param {number} value @param {number} most */
 const tone = (value, most) => `--tone: ${Math.round((Math.abs(value) / (most || 1)) * 52)}%`;
+/** @param {number} value */
 const shade = (value) => (value > 5 ? " bright" : value ? "" : " dark");
+/** @param {number} value */
 const side = (value) => (value > 1e-9 ? "plus" : value < -1e-9 ? "minus" : "");
-
-function ticks(low, high, wanted) {
-  const rough = (high - low) / wanted;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return found.map((value) => [value, fixed(value, step >= 1e5 ? 0 : digits)]);
-}
 
 // Axes with names; a drawing adds lines and dots in its own units.
 class Plot {
+  /** @param {PlotOptions} given */
   constructor({ label, x, y, height = 220, draw, ondrag }) {
     this.svg = svg("svg", { role: "img", "aria-label": label, height });
     this.node = el("div", { class: `plot${ondrag ? " drag" : ""}` }, this.svg);
-    Object.assign(this, { x, y, height, drawn: draw });
+    this.x = x;
+    this.y = y;
+    this.height = height;
+    this.drawn = draw;
+    this.left = 46; // px beside the plot and above it
+    this.top = 10;
+    this.wide = this.high = 0; // px of the plot
+    this.inner = svg("svg", {});
     new ResizeObserver(() => this.draw()).observe(this.node);
     if (ondrag) this.drag(ondrag);
   }
 
+  /** @param {(x: number) => void} ondrag */
   drag(ondrag) {
-    const move = (event) => {
+    const move = (/** @type {PointerEvent} */ event) => {
       const left = this.svg.getBoundingClientRect().left;
       const share = (event.clientX - left - this.left) / this.wide;
       ondrag(this.x.low + Math.min(1, Math.max(0, share)) * (this.x.high - this.x.low));
@@ -291,14 +183,13 @@ class Plot {
   draw() {
     const width = this.node.clientWidth;
     if (!width) return;
-    [this.left, this.top] = [46, 10];
     [this.wide, this.high] = [width - this.left - 12, this.height - this.top - 40];
-    this.svg.setAttribute("width", width);
+    this.svg.setAttribute("width", String(width));
     const axes = svg("g", { class: "axes" });
-    for (const [value, text] of ticks(this.x.low, this.x.high, this.x.ticks ?? Math.max(5, Math.min(8, width / 80)))) {
+    for (const { value, text } of ticks(this.x.low, this.x.high, this.x.ticks ?? Math.max(5, Math.min(8, width / 80)))) {
       axes.append(svg("text", { x: this.px(value) + this.left, y: this.top + this.high + 15, "text-anchor": "middle" }, text));
     }
-    for (const [value, text] of ticks(this.y.low, this.y.high, 4)) {
+    for (const { value, text } of ticks(this.y.low, this.y.high, 4)) {
       const y = this.py(value) + this.top;
       axes.append(svg("line", { x1: this.left, x2: this.left + this.wide, y1: y, y2: y }));
       axes.append(svg("text", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, text));
@@ -311,20 +202,24 @@ class Plot {
     this.drawn(this);
   }
 
+  /** @param {number} x */
   px(x) {
     return ((x - this.x.low) / (this.x.high - this.x.low)) * this.wide;
   }
 
+  /** @param {number} y */
   py(y) {
     return (1 - (y - this.y.low) / (this.y.high - this.y.low)) * this.high;
   }
 
+  /** @param {Place[]} points @param {string} className */
   line(points, className) {
-    const limit = (v) => Math.max(-1e4, Math.min(1e4, v));
+    const limit = (/** @type {number} */ v) => Math.max(-1e4, Math.min(1e4, v));
     const path = points.map(([x, y]) => `${limit(this.px(x)).toFixed(1)},${limit(this.py(y)).toFixed(1)}`).join(" ");
     this.inner.append(svg("polyline", { points: path, class: `line ${className}` }));
   }
 
+  /** @param {(x: number) => number} f @param {string} className @param {number} [low] @param {number} [high] @param {number} [n] */
   curve(f, className, low = this.x.low, high = this.x.high, n = 160) {
     this.line(
       Array.from({ length: n + 1 }, (_, i) => low + ((high - low) * i) / n).map((x) => [x, f(x)]),
@@ -332,11 +227,13 @@ class Plot {
     );
   }
 
+  /** @param {number} x @param {number} y @param {string} className @param {number} [r] */
   dot(x, y, className, r = 5) {
     this.inner.append(svg("circle", { cx: this.px(x), cy: Math.max(-1e4, this.py(y)), r, class: `dot ${className}` }));
   }
 }
 
+/** @param {...(Node | string)} children */
 const row = (...children) => el("div", { class: "row" }, ...children);
 const formula = () => el("p", { class: "formula" });
 const aside = () => el("p", { class: "aside", role: "status" });
@@ -355,6 +252,7 @@ export const DIGIT = [
   [0, 0, 2, 9, 4, 0, 0, 0],
 ];
 const NINTH = 1 / 9;
+/** @type {Record<string, number[][]>} */
 const FILTERS = {
   upright: [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],
   level: [[-1, -1, -1], [0, 0, 0], [1, 1, 1]],
@@ -363,6 +261,7 @@ const FILTERS = {
 };
 const FILTER_TITLES = { upright: "Upright edges", level: "Level edges", blur: "Blur", sharpen: "Sharpen" };
 
+/** @param {string} term */
 function convolution(term) {
   let filter = FILTERS.upright.map((line) => [...line]);
   const size = filter.length;
@@ -380,7 +279,7 @@ function convolution(term) {
     place.value = 1;
     draw();
   };
-  const numbers = (label, values, value) => choice({ label, options: values.map((v) => [String(v), String(v)]), value, onchange: again });
+  const numbers = (/** @type {string} */ label, /** @type {number[]} */ values, /** @type {string} */ value) => choice({ label, options: values.map((v) => [String(v), String(v)]), value, onchange: again });
   const stride = numbers("Stride", [1, 2, 3], term === "stride" ? "2" : "1");
   const padding = numbers("Padding", [0, 1, 2], term === "padding" ? "1" : "0");
   const place = slider({ name: "place", label: "Window", min: 1, max: 36, step: 1, value: 9, words: () => "", onchange: () => draw() });
@@ -389,7 +288,7 @@ function convolution(term) {
     const change = () => {
       if (field.value.trim() === "" || !Number.isFinite(Number(field.value))) return;
       filter[Math.floor(i / size)][i % size] = Math.max(-99, Math.min(99, Number(field.value)));
-      kinds.value = null;
+      kinds.value = "";
       draw();
     };
     const leave = () => (field.value = String(Number(filter.flat()[i].toFixed(2))));
@@ -425,13 +324,13 @@ function convolution(term) {
     const exact = places(DIGIT.length, size, p, s);
     const result = convolve(DIGIT, filter, s, p);
     const n = result.length;
-    place.input.max = n * n;
+    place.input.max = String(n * n);
     const at = Math.min(n * n, place.value) - 1;
     const [r, c] = [Math.floor(at / n), at % n];
     place.value = at + 1;
-    say(place.node.querySelector("output"), `row ${r + 1}, column ${c + 1}`);
+    say(place.said, `row ${r + 1}, column ${c + 1}`);
     place.input.setAttribute("aria-valuetext", `row ${r + 1}, column ${c + 1}: ${short(result[r][c])}`);
-    const rim = (i, j) => i < p || j < p || i >= p + DIGIT.length || j >= p + DIGIT.length;
+    const rim = (/** @type {number} */ i, /** @type {number} */ j) => i < p || j < p || i >= p + DIGIT.length || j >= p + DIGIT.length;
     const pixels = image.map((line, i) =>
       line.map((value, j) => ({
         text: String(value),
@@ -439,12 +338,12 @@ function convolution(term) {
         style: ink(value / 9),
       })),
     );
-    const go = (i, j) => {
+    const go = (/** @type {number} */ i, /** @type {number} */ j) => {
       place.value = Math.min(n - 1, Math.max(0, i)) * n + Math.min(n - 1, Math.max(0, j)) + 1;
       draw();
     };
-    const toWindow = (i) => Math.round((i - 1) / s);
-    const edge = (place_, length) => `${(100 * place_) / length}%`;
+    const toWindow = (/** @type {number} */ i) => Math.round((i - 1) / s);
+    const edge = (/** @type {number} */ place_, /** @type {number} */ length) => `${(100 * place_) / length}%`;
     Object.assign(frame.style, { left: edge(c * s, image.length), top: edge(r * s, image.length), width: edge(size, image.length), height: edge(size, image.length) });
     numbers_.replaceChildren(table(pixels, { label: "The picture as numbers, with the window on it", className: "picture", onpick: (i, j) => go(toWindow(i), toWindow(j)) }));
     const most = Math.max(...result.flat().map(Math.abs));
@@ -460,6 +359,7 @@ function convolution(term) {
 
     const patch = patchAt(image, r * s, c * s, size);
     const product = patch.map((line, i) => line.map((value, j) => value * filter[i][j]));
+    /** @param {number[][]} rows @param {string} label @param {string} className @param {(value: number) => string} [style] */
     const grid = (rows, label, className, style) => table(rows.map((line) => line.map((value) => ({ text: short(value), class: `${className} ${style ? side(value) : ""}`, style: style?.(value) }))), { label, className: "small" });
     const widest = Math.max(...product.flat().map(Math.abs));
     patches.replaceChildren(grid(patch, "Patch under the window", "patch"));
@@ -474,6 +374,7 @@ function convolution(term) {
     say(note, size_ + rest);
   }
   draw();
+  /** @param {string} sign @param {string} name @param {Node} content */
   const part = (sign, name, content) => el("figure", {}, el("figcaption", {}, el("b", {}, sign), name), content);
   const node = el(
     "div",
@@ -508,11 +409,11 @@ function pooling() {
   function draw() {
     const result = pool(image, kind.value);
     const [r, c] = [Math.floor((place.value - 1) / 3), (place.value - 1) % 3];
-    const pick = (i, j) => {
+    const pick = (/** @type {number} */ i, /** @type {number} */ j) => {
       place.value = i * 3 + j + 1;
       draw();
     };
-    const kept = (i, j) => {
+    const kept = (/** @type {number} */ i, /** @type {number} */ j) => {
       const values = patchAt(image, i - (i % 2), j - (j % 2), 2).flat();
       return kind.value === "max" && values.indexOf(Math.max(...values)) === (i % 2) * 2 + (j % 2);
     };
@@ -532,14 +433,16 @@ function pooling() {
     place.input.setAttribute("aria-valuetext", words.textContent);
   }
   draw();
-  const figure = (caption, content) => el("figure", {}, el("figcaption", {}, caption), content);
+  const figure = (/** @type {string} */ caption, /** @type {Node} */ content) => el("figure", {}, el("figcaption", {}, caption), content);
   const node = el("div", { class: "pooling" }, row(kind.node, other), el("div", { class: "stage" }, figure("Map 6 × 6", before), figure("After pooling 3 × 3", after)), row(place.node), words);
   return { node };
 }
 
 const MOST_STEPS = 200;
 
+/** @param {string} term */
 function descent(term) {
+  /** @type {{ x: number, velocity: number }[]} */
   let path = [];
   const start = slider({ name: "start", label: "Start", min: -2, max: 2, step: 0.05, value: 1.6, words: (v) => fixed(v), onchange: () => reset() });
   const rate = slider({ name: "rate", label: "Learning rate", min: 0.01, max: 1.2, step: 0.01, value: 0.1, words: (v) => fixed(v), onchange: () => reset() });
@@ -598,7 +501,7 @@ function descent(term) {
     plot.draw();
     const [lr, m] = [rate.value, momentum.value];
     const next = descend(at, lr, m);
-    const down = (name, pull) => `next x = x − learning rate × ${name} = ${short(at.x, 3)} − ${fixed(lr)} × ${signed(pull, 3)} = ${short(next.x, 3)}`;
+    const down = (/** @type {string} */ name, /** @type {number} */ pull) => `next x = x − learning rate × ${name} = ${short(at.x, 3)} − ${fixed(lr)} × ${signed(pull, 3)} = ${short(next.x, 3)}`;
     say(sum, m ? `pull = momentum × last pull + slope = ${fixed(m)} × ${signed(at.velocity, 3)} + ${signed(2 * at.x, 3)} = ${short(next.velocity, 3)}` : down("slope", 2 * at.x));
     say(second, m ? down("pull", next.velocity) : "");
     second.hidden = !m;
@@ -611,6 +514,7 @@ function descent(term) {
     say(verdict, judged(lr, m));
   }
 
+  /** @param {number} lr @param {number} m */
   function judged(lr, m) {
     const factor = shrink(lr, m);
     if (!start.value) return "The slope is 0 here: nothing moves. Choose another start.";
@@ -637,13 +541,13 @@ function softmax_() {
   const scores = NAMES.map((name, i) => slider({ name, label: name, min: -5, max: 5, step: 0.1, value: [2, 1, 0.1, -1.5][i], words: (v) => fixed(v, 1), onchange: () => draw() }));
   const heat = slider({ name: "temperature", label: "Temperature T", min: 0.1, max: 5, step: 0.1, value: 1, words: (v) => fixed(v, 1), onchange: () => draw() });
   const lines = NAMES.map((name, i) => {
-    const parts = { power: el("td", { class: "power" }), share: el("td", { class: "share" }), bar: el("span", { class: `bar c${i}` }) };
-    parts.row = el("tr", {}, el("th", { scope: "row" }, scores[i].node), parts.power, parts.share, el("td", { class: "bars" }, parts.bar));
-    return parts;
+    const [power, share, bar] = [el("td", { class: "power" }), el("td", { class: "share" }), el("span", { class: `bar c${i}` })];
+    return { power, share, bar, row: el("tr", {}, el("th", { scope: "row" }, scores[i].node), power, share, el("td", { class: "bars" }, bar)) };
   });
   const total = [el("td", { class: "power" }), el("td", { class: "share" })];
   const head = [["Score (logit)"], ["e", el("sup", {}, "score / T")], ["Share"]].map((parts) => el("th", { scope: "col" }, ...parts));
-  const stack = el("div", { class: "stack", "aria-hidden": "true" }, ...NAMES.map((name, i) => el("span", { class: `c${i}` }, name)));
+  const blocks = NAMES.map((name, i) => el("span", { class: `c${i}` }, name));
+  const stack = el("div", { class: "stack", "aria-hidden": "true" }, ...blocks);
   const words = aside();
   const raise = button("Add 1 to every score", () => {
     for (const one of scores) one.value += 1;
@@ -660,8 +564,8 @@ function softmax_() {
       say(line.share, fixed(shares[i], 3));
       line.bar.style.width = `${shares[i] * 100}%`;
       line.row.classList.toggle("first", shares[i] === most);
-      stack.children[i].style.flexGrow = shares[i];
-      stack.children[i].classList.toggle("thin", shares[i] < 0.09);
+      blocks[i].style.flexGrow = String(shares[i]);
+      blocks[i].classList.toggle("thin", shares[i] < 0.09);
     });
     say(total[0], fixed(powers.reduce((a, b) => a + b)));
     say(total[1], fixed(shares.reduce((a, b) => a + b), 3));
@@ -676,6 +580,7 @@ function softmax_() {
 }
 
 // y = sin(2.6 x) and noise with a spread of 0.25: one of many draws, chosen because it shows clearly what most show.
+/** @type {Record<"train" | "validation", Place[]>} */
 export const POINTS = {
   train: [[-0.97, -0.66], [-0.77, -1.24], [-0.56, -0.81], [-0.32, -0.8], [-0.06, 0.18], [0.12, 0.18], [0.37, 0.89], [0.55, 1.07], [0.76, 0.52], [0.98, 0.53], [-0.34, -0.74], [-0.46, -0.72], [0.15, -0.07], [0.11, 0.65], [-0.17, -0.38], [0.54, 1.15], [0.84, 1], [-0.17, -0.58], [0.06, 0.4], [0.44, 0.51], [0.09, 0], [-0.65, -1.05], [0.28, 0.4], [-0.57, -1.17], [0.77, 1.13], [-0.38, -0.79], [-0.8, -0.44], [-0.59, -1.34], [0.15, 0.19], [0.8, 1.02], [-0.05, 0.37], [-0.7, -0.66], [0.56, 0.6], [-0.38, -1.19], [0.65, 1.31], [-0.41, -0.99], [-0.68, -1.17], [0.69, 0.81], [-0.58, -1.03], [0.2, 0.47]],
   validation: [[-0.88, -0.72], [-0.79, -0.89], [-0.64, -0.78], [-0.47, -0.61], [-0.35, -0.52], [0, 0.36], [0.09, 0.32], [0.1, 0.54], [0.12, 0.27], [0.14, 0.57], [0.16, 0.36], [0.19, 0.27], [0.28, 0.91], [0.28, 0.51], [0.3, 0.76], [0.39, 0.83], [0.71, 0.96], [0.71, 0.94], [0.78, 1.05], [0.82, 1.16]],
@@ -687,7 +592,9 @@ function overfitting() {
   const count = choice({ label: "Training points", options: [["10", "10"], ["40", "40"]], value: "10", onchange: () => draw() });
   const facts = formula();
   const words = aside();
-  let curve = null;
+  /** @type {(x: number) => number} */
+  let curve = () => 0;
+  /** @type {[training: number, validation: number][]} */
   let errors = [];
   const train = () => POINTS.train.slice(0, Number(count.value));
   const fit = new Plot({
@@ -711,7 +618,7 @@ function overfitting() {
       draw();
     },
     draw: (p) => {
-      for (const [i, name] of [[0, "training"], [1, "validation"]]) {
+      for (const [i, name] of /** @type {const} */ ([[0, "training"], [1, "validation"]])) {
         p.line(errors.map((e, d) => [d, e[i]]), name);
         errors.forEach((e, d) => p.dot(d, e[i], `${name}${d === degree.value ? " now" : ""}`, d === degree.value ? 6 : 3));
       }
@@ -745,6 +652,7 @@ function overfitting() {
   return { node };
 }
 
+/** @type {Record<string, string>} */
 const ACTIVATION_WORDS = {
   relu: "What is above 0 passes, the rest becomes 0: cheap, and the slope on the right never fades.",
   gelu: "A ReLU with a soft corner, usual in newer networks.",
@@ -752,6 +660,7 @@ const ACTIVATION_WORDS = {
   sigmoid: "Squeezes everything between 0 and 1, so that it can be read as a probability; far from 0 the slope fades.",
 };
 
+/** @param {string} term */
 function activation(term) {
   const kind = choice({ label: "Function", options: [["relu", "ReLU"], ["gelu", "GELU"], ["tanh", "tanh"], ["sigmoid", "Sigmoid"]], value: term === "sigmoid" ? "sigmoid" : "relu", onchange: () => draw() });
   const input = slider({ name: "x", label: "What comes in", min: -4, max: 4, step: 0.05, value: 1.5, words: (v) => fixed(v), onchange: () => draw() });
@@ -791,8 +700,11 @@ const EPOCHS = 30;
 const BATCHES = 20; // in an epoch
 const PEAK = 0.1;
 
+/** @param {string} term */
 function schedules(term) {
-  const first = { "one-cycle": "one_cycle", "warm-up": "cosine", cosine: "cosine" }[term] ?? "one_cycle";
+  /** @type {Record<string, string>} */
+  const named = { "one-cycle": "one_cycle", "warm-up": "cosine", cosine: "cosine" };
+  const first = named[term] ?? "one_cycle";
   const kind = choice({ label: "Schedule", options: [["constant", "Constant"], ["step", "Step"], ["cosine", "Cosine"], ["one_cycle", "One-cycle"]], value: first, onchange: () => draw() });
   const warm = slider({ name: "warm", label: "Warm-up", min: 0, max: 6, step: 1, value: term === "warm-up" ? 4 : 0, words: (v) => `${v} ${v === 1 ? "epoch" : "epochs"}`, onchange: () => draw() });
   const every = slider({ name: "every", label: "Drop every", min: 2, max: 15, step: 1, value: 10, words: (v) => `${v} epochs`, onchange: () => draw() });
@@ -800,7 +712,7 @@ function schedules(term) {
   const epoch = slider({ name: "epoch", label: "Look at", min: 0, max: EPOCHS - 0.05, step: 0.05, value: 5, words: (v) => `epoch ${fixed(v, 1)}`, onchange: () => draw() });
   const facts = formula();
   const words = aside();
-  const rate = (step) =>
+  const rate = (/** @type {number} */ step) =>
     scheduled(kind.value, step, { peak: PEAK, total: EPOCHS * BATCHES, warm: kind.value === "one_cycle" ? 0 : warm.value * BATCHES, every: every.value * BATCHES, factor: factor.value });
   const plot = new Plot({
     label: "The learning rate over a run of 30 epochs",
@@ -819,6 +731,7 @@ function schedules(term) {
       p.dot(epoch.value, rate(Math.round(epoch.value * BATCHES)), "ball", 7);
     },
   });
+  /** @type {Record<string, string>} */
   const said = {
     constant: "Simple, and enough for a first try; at the end the steps may be too large to settle.",
     step: "Large steps until nothing improves, then smaller ones: the classic plan for long runs.",
@@ -842,6 +755,7 @@ function schedules(term) {
 
 const CLASSES = 10;
 
+/** @param {string} term */
 function crossEntropy_(term) {
   const p = slider({ name: "p", label: "Probability of the right class", min: 0.005, max: 0.995, step: 0.005, value: 0.6, words: (v) => fixed(v, 3), onchange: () => draw() });
   const smoothing = slider({ name: "smoothing", label: "Label smoothing", min: 0, max: 0.3, step: 0.01, value: term === "label-smoothing" ? 0.1 : 0, words: (v) => (v ? fixed(v) : "none"), onchange: () => draw() });
@@ -864,7 +778,7 @@ function crossEntropy_(term) {
       plot_.dot(p.value, crossEntropy(p.value, s, CLASSES), "ball", 7);
     },
   });
-  const lowest = (s) => 1 - s + s / CLASSES;
+  const lowest = (/** @type {number} */ s) => 1 - s + s / CLASSES;
 
   function draw() {
     plot.draw();

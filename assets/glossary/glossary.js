@@ -1,12 +1,16 @@
 // The panel of terms: a list one can search, and the chosen term with its live drawing. It is a dialog of the browser over
 // the page: the page below is neither left nor run again, Esc closes it, and the focus goes back to where it was.
 
-import { el, icon, say, ICONS } from "/assets/common/shared.js";
-import { DRAWINGS } from "/assets/glossary/drawings.js";
+import { ICONS, el, icon, part, say } from "../common/dom.js";
+import { DRAWINGS } from "./drawings.js";
+
+/** @typedef {{ slug: string, word: string, sentence: string, matters: string, drawing: string, also: string[], related: string[] }} Term */
+/** @typedef {{ title: string, terms: Term[] }} Group */
 
 const PLAY = "M5.5 3.5v9l7-4.5z";
 const NARROW = 720; // px: below it the list and the term take turns
 
+/** @type {Promise<Group[]> | null} */
 let asked = null;
 
 function terms() {
@@ -19,6 +23,7 @@ function terms() {
   return asked;
 }
 
+/** @param {Element} root */
 function style(root) {
   return new Promise((loaded, failed) => {
     const link = el("link", { rel: "stylesheet", href: "/assets/glossary/glossary.css", onload: loaded });
@@ -30,9 +35,12 @@ function style(root) {
   });
 }
 
+/** @param {string} text */
 const plain = (text) => text.toLowerCase().replaceAll("-", " ");
+/** @param {string} word */
 const sentence = (word) => word[0].toUpperCase() + word.slice(1);
 
+/** @param {string | null} slug */
 function address(slug) {
   const url = new URL(location.href);
   if (slug) url.searchParams.set("term", slug);
@@ -40,22 +48,33 @@ function address(slug) {
   return url;
 }
 
+/** @param {Element} node */
 function dark(node) {
-  const [r, g, b] = getComputedStyle(node).backgroundColor.match(/[\d.]+/g).map(Number);
+  const [r, g, b] = (getComputedStyle(node).backgroundColor.match(/[\d.]+/g) ?? []).map(Number);
   return r + g + b < 384;
 }
 
 export class Panel {
+  /** @type {string | null} "" is the first sight: all drawings */
+  slug = null;
+  /** @type {string | null} the first that fits what is typed */
+  best = null;
+  /** @type {import("./drawings.js").Drawing | null} */
+  drawing = null;
+
+  /** @param {HTMLElement} root @param {HTMLElement} opener */
   static async in(root, opener) {
     const [groups] = await Promise.all([terms(), style(root)]);
     return new Panel(root, opener, groups);
   }
 
+  /** @param {HTMLElement} root @param {HTMLElement} opener @param {Group[]} groups */
   constructor(root, opener, groups) {
     this.opener = opener;
     this.terms = new Map(groups.flatMap((group) => group.terms.map((term) => [term.slug, { ...term, group: group.title }])));
+    /** @type {Map<string, ReturnType<Panel["item"]>>} */
     this.items = new Map();
-    this.slug = null; // "" is the first sight: all drawings
+    /** @param {import("../common/dom.js").Attributes} props @param {...(Node | string)} children */
     const tool = (props, ...children) => el("button", { type: "button", class: "tool", ...props }, ...children);
     this.back = tool({ class: "tool back", onclick: () => this.list_() }, icon(ICONS.back), "All terms");
     this.home = tool({ class: "tool title", onclick: () => this.show("", true) }, "Terms");
@@ -64,7 +83,7 @@ export class Panel {
     this.only = el("input", { type: "checkbox" });
     this.none = el("p", { class: "none", role: "status", hidden: true });
     this.groups = groups.map((group) => {
-      const list = el("ul", {}, ...group.terms.map((term) => this.item(term)));
+      const list = el("ul", {}, ...group.terms.map((term) => this.item(term).item));
       return el("section", {}, el("h3", {}, group.title), list);
     });
     this.list = el(
@@ -86,21 +105,24 @@ export class Panel {
     for (const kind of ["keydown", "keyup", "keypress"]) this.dialog.addEventListener(kind, (event) => event.stopPropagation());
   }
 
+  /** @param {Term} term */
   item(term) {
     const link = el("a", { "data-term": term.slug, href: address(term.slug).search, onclick: (event) => this.follow(event, term.slug) }, el("span", {}, sentence(term.word)));
     if (term.drawing) link.append(el("span", { class: "drawn", title: "With a live drawing" }, icon(PLAY)));
     const item = el("li", {}, link);
-    this.items.set(term.slug, { item, link, words: [term.word, ...term.also].map(plain), text: plain(`${term.sentence} ${term.matters}`) });
-    return item;
+    const found = { item, link, words: [term.word, ...term.also].map(plain), text: plain(`${term.sentence} ${term.matters}`) };
+    this.items.set(term.slug, found);
+    return found;
   }
 
-  // A link can still be opened in a new tab or copied.
+  /** A link can still be opened in a new tab or copied. @param {MouseEvent} event @param {string} slug @param {boolean} [focus] */
   follow(event, slug, focus = false) {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     this.show(slug, focus);
   }
 
+  /** @param {string} slug */
   open(slug) {
     if (this.dialog.open) return;
     this.dialog.showModal();
@@ -130,7 +152,7 @@ export class Panel {
   // Those whose name begins with what is typed come first in the eye of the reader: they are marked, and Enter opens the first.
   filter() {
     const wanted = plain(this.search.value.trim());
-    const rank = ({ words, text }) => {
+    const rank = (/** @type {ReturnType<Panel["item"]>} */ { words, text }) => {
       if (words.some((word) => word.startsWith(wanted))) return 3;
       if (words.some((word) => word.includes(wanted))) return 2;
       return text.includes(wanted) ? 1 : 0;
@@ -141,8 +163,8 @@ export class Panel {
     const ranks = new Map([...this.items].map(([slug, item]) => [slug, wanted ? rank(item) : 1]));
     const named = [...ranks.values()].some((value) => value >= 2);
     for (const [slug, { item }] of this.items) {
-      const value = ranks.get(slug);
-      item.hidden = !(value >= (wanted && named ? 2 : 1)) || (this.only.checked && !this.terms.get(slug).drawing);
+      const value = ranks.get(slug) ?? 0;
+      item.hidden = !(value >= (wanted && named ? 2 : 1)) || (this.only.checked && !this.terms.get(slug)?.drawing);
       if (item.hidden) continue;
       shown += 1;
       if (wanted && value > most) [most, this.best] = [value, slug];
@@ -153,10 +175,11 @@ export class Panel {
     say(this.none, shown ? "" : `No term matches “${this.search.value.trim()}”. Try a part of the word.`);
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
-    const links = [...this.list.querySelectorAll("li:not([hidden]) a")];
+    const links = [...this.items.values()].filter(({ item }) => !item.hidden).map(({ link }) => link);
     const from = event.composedPath()[0];
-    const at = links.indexOf(from);
+    const at = links.findIndex((link) => link === from);
     if (event.key === "Enter" && from === this.search && this.best) {
       event.preventDefault();
       this.show(this.best, true);
@@ -178,9 +201,10 @@ export class Panel {
     this.panel.classList.remove("reading");
     this.drawing?.stop?.();
     history.replaceState(history.state, "", address(""));
-    (this.items.get(this.slug)?.link ?? this.panel).focus();
+    (this.items.get(this.slug ?? "")?.link ?? this.panel).focus();
   }
 
+  /** @param {string} slug @param {boolean} [focus] */
   show(slug, focus = false) {
     history.replaceState(history.state, "", address(slug));
     this.panel.classList.toggle("reading", Boolean(slug));
@@ -188,38 +212,43 @@ export class Panel {
       if (each === slug) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
-    const { item, link } = this.items.get(slug) ?? {};
-    if (item && !item.hidden && !this.narrow && !this.sees(link)) link.scrollIntoView({ block: "center" });
+    const found = this.items.get(slug);
+    if (found && !found.item.hidden && !this.narrow && !this.sees(found.link)) found.link.scrollIntoView({ block: "center" });
     if (slug !== this.slug) {
+      const term = this.terms.get(slug);
       this.slug = slug;
       this.drawing?.stop?.();
       this.drawing = null;
-      this.article.replaceChildren(...(slug ? this.entry(this.terms.get(slug)) : this.welcome()));
+      this.article.replaceChildren(...(term ? this.entry(term) : this.welcome()));
       this.article.scrollTop = 0;
     }
-    if (focus || (slug && this.narrow)) this.article.querySelector("h2").focus({ preventScroll: true });
+    if (focus || (slug && this.narrow)) part(this.article, "h2").focus({ preventScroll: true });
   }
 
+  /** @param {Element} link */
   sees(link) {
-    const [inner, outer] = [link.getBoundingClientRect(), this.list.querySelector(".found").getBoundingClientRect()];
+    const [inner, outer] = [link.getBoundingClientRect(), part(this.list, ".found").getBoundingClientRect()];
     return inner.top >= outer.top && inner.bottom <= outer.bottom;
   }
 
+  /** @param {Term & { group: string }} term */
   entry(term) {
+    /** @type {HTMLElement[]} */
     const parts = [
       el("p", { class: "kicker" }, term.group),
       el("h2", { tabindex: "-1" }, sentence(term.word)),
       el("p", { class: "sentence" }, term.sentence),
       el("p", { class: "matters" }, el("b", {}, "Why it matters here"), term.matters),
     ];
-    const drawing = DRAWINGS[term.drawing];
+    const drawing = /** @type {Record<string, import("./drawings.js").Kind>} */ (DRAWINGS)[term.drawing];
     if (drawing) {
       this.drawing = drawing.make(term.slug);
-      parts.push(el("section", { class: "drawing", "aria-label": drawing.title }, el("h3", {}, drawing.title), el("p", { class: "hint" }, drawing.hint), this.drawing.node));
+      const { node } = this.drawing;
+      parts.push(el("section", { class: "drawing", "aria-label": drawing.title }, el("h3", {}, drawing.title), el("p", { class: "hint" }, drawing.hint), node));
     }
     if (term.also.length) parts.push(el("p", { class: "also" }, `Also under this term: ${term.also.join(", ")}`));
     const related = term.related.map((slug) =>
-      el("a", { class: "chip", href: address(slug).search, onclick: (event) => this.follow(event, slug, true) }, sentence(this.terms.get(slug).word)),
+      el("a", { class: "chip", href: address(slug).search, onclick: (event) => this.follow(event, slug, true) }, sentence(this.terms.get(slug)?.word ?? slug)),
     );
     parts.push(el("nav", { class: "related", "aria-label": "Related terms" }, el("span", {}, "Related"), ...related));
     return parts;

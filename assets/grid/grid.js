@@ -1,37 +1,91 @@
 // Thumbnails one can select, label and flag. Streamlit tells us the images; what a person does goes to the server's own
 // route through the dataset's outbox, and what others do comes back the same way.
 
-const { el, icon, say, ICONS, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { dot, paintDot } from "../common/colours.js";
+import { ICONS, closest, el, focused, hostOf, icon, mount, remembered, say } from "../common/dom.js";
+import { Hold } from "../common/gestures.js";
+import { COMMAND, digitKey, mac, spoken } from "../common/keys.js";
+import { count, number, percent } from "../common/numbers.js";
+import { Reporter } from "../common/outbox.js";
+import { outboxOf } from "../common/outboxes.js";
+import { KeysSheet } from "../common/sheet.js";
+
+/** @typedef {import("../common/outbox.js").Field} Field */
+/** @typedef {import("../common/outbox.js").Value} Value */
+/** @typedef {ReturnType<import("../common/outbox.js").Outbox["undo"]>} Travelled */
+/** @typedef {{ name: string, color?: string | null, key?: string }} Class */
+/** @typedef {import("../common/outbox.js").Item & { url: string, picture?: string, split?: string, note?: string, pixelated?: boolean, predicted?: string, confidence?: number | null }} Item */
+/**
+ * @typedef {import("../common/outbox.js").Joining & {
+ *   key: string, dataset_id: number, items: Item[], classes: Class[], size: number, prefetch?: string[], caption: keyof typeof CAPTIONS,
+ *   words?: { remove?: string, flag?: string }, shown?: string | number | null }} Data
+ */
+/** @typedef {ReturnType<View["build"]>} Parts */
 
 const SAID_MS = 5000;
-const HOLD_MS = 450;
 const DRAG_PX = 5;
 const EDGE_PX = 48; // a drag so near the window's lower edge scrolls
-const COMMAND = mac ? "⌘ " : "Ctrl ";
 const CAPTIONS = { name: "Caption: name", label: "Caption: label", prediction: "Caption: answer", none: "No caption" };
 
+/** @type {View | null} */
 let lastUsed = null;
 
 // A key pressed while nothing has the focus belongs to the grid used last.
 document.addEventListener("keydown", (event) => {
   if (!lastUsed?.root.isConnected || lastUsed.sheet.open || lastUsed.zoom.open) return;
   const focus = document.activeElement ?? document.body; // the page, or the scrolling area around the grid
-  const host = lastUsed.root.getRootNode().host;
+  const host = hostOf(lastUsed.root);
+  if (!host) return;
   if (focus !== host && focus.contains(host)) lastUsed.onKey(event);
 });
 
-// "3 labelled cat"
+/** "3 labelled cat" @param {Field} field @param {number} n @param {Value} value */
 function described(field, n, value) {
-  if (field === "flagged") return `${n.toLocaleString("en")} ${value ? "flagged" : "unflagged"}`;
-  return value === null ? count(n, "label removed", "labels removed") : `${n.toLocaleString("en")} labelled ${value}`;
+  if (field === "flagged") return `${number(n)} ${value ? "flagged" : "unflagged"}`;
+  return value === null ? count(n, "label removed", "labels removed") : `${number(n)} labelled ${value}`;
 }
 
+/** @param {string | null} name @returns {name is keyof typeof CAPTIONS} */
+const isCaption = (name) => name !== null && name in CAPTIONS;
+
+/** @param {Event} event */
+const cellOf = (event) => closest(event, ".cell");
+
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {import("../common/outbox.js").Outbox} */
+  box;
+  /** @type {Map<string, string | null | undefined>} of the classes */
+  colors;
+  /** @type {ReturnType<View["buildParts"]>} of the bar, once something can be labelled */
+  parts;
+  /** @type {keyof typeof CAPTIONS} */
+  caption;
+  /** @type {number | undefined} the side of a thumbnail in pixels, and what the page gave for it */
+  size;
+  /** @type {number | undefined} */
+  given;
+  /** @type {string | undefined} what the bar was built from */
+  sign;
+  /** @type {Data["shown"]} */
+  broughtFor;
+  /** @type {import("../common/outbox.js").Outbox["notice"]} */
+  shown;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
+    /** @type {Set<string>} */
     this.selected = new Set();
+    /** @type {string[]} */
     this.order = [];
+    /** @type {Map<string, Item>} */
     this.items = new Map();
+    /** @type {Map<string, Parts>} */
     this.cells = new Map();
+    this.dragged = false;
     this.current = 0;
     this.anchor = 0;
     this.gathering = false; // arrows leave the selection alone while it is gathered with x or ctrl
@@ -43,33 +97,30 @@ class View {
     this.band = el("div", { class: "band", "aria-hidden": "true" });
     this.bar = el("div", { class: "bar", role: "group", "aria-label": "Label the selected images", hidden: true });
     this.alert = el("div", { class: "alert", role: "alert", hidden: true });
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.focusCell());
     this.zoom = new Zoom(this);
-    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.zoom.dialog, this.sheet);
+    this.root = el("div", { class: "grid" }, el("div", { class: "head" }, this.bar, this.alert), this.grid, this.zoom.dialog, this.sheet.dialog);
     parent.append(this.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
     this.root.addEventListener("focusin", () => (lastUsed = this));
     this.grid.addEventListener("click", (event) => this.onClick(event));
     this.grid.addEventListener("dblclick", (event) => {
-      const cell = event.target.closest(".cell");
-      if (cell && this.editable && !event.target.closest(".open")) this.open(cell.dataset.id);
+      const id = cellOf(event)?.dataset.id;
+      if (id && this.editable && !closest(event, ".open")) this.open(id);
     });
-    this.grid.addEventListener("pointerdown", (event) => (event.pointerType === "touch" ? this.onHold(event) : this.onDrag(event)));
-    for (const end of ["pointerup", "pointercancel", "pointerleave", "scroll"]) {
-      this.grid.addEventListener(end, () => clearTimeout(this.hold));
-    }
-    this.grid.addEventListener("contextmenu", (event) => this.held && event.preventDefault());
-    this.sheet.addEventListener("click", (event) => event.target === this.sheet && this.sheet.close());
-    this.sheet.addEventListener("close", () => this.focusCell());
+    this.hold = new Hold(this.grid, (event) => this.onHold(event));
+    this.grid.addEventListener("pointerdown", (event) => event.pointerType !== "touch" && this.onDrag(event));
+    this.reporter = new Reporter(() => this.fire("changed", ++this.counter));
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue }) {
     this.fire = setTriggerValue;
     this.data = data;
     this.editable = Boolean(data.post_url && data.classes.length);
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
-    const box = Outbox.of(data.dataset_id);
-    if (this.box !== box) this.box?.leave(this);
+    const box = outboxOf(data.dataset_id);
+    if (this.box && this.box !== box) this.box.leave(this);
     this.box = box;
     box.learn(data.items);
     if (this.size === undefined || this.given !== data.size) {
@@ -100,19 +151,20 @@ class View {
     }, 150);
   }
 
-  // A person's choice goes before the page's; a note is there to be read.
+  /** A person's choice goes before the page's; a note is there to be read. @param {string | null} chosen */
   setCaption(chosen) {
-    const possible = chosen in CAPTIONS && (chosen !== "prediction" || this.answers);
+    const possible = isCaption(chosen) && (chosen !== "prediction" || this.answers);
     this.caption = possible ? chosen : this.notes ? "prediction" : this.data.caption;
     this.root.dataset.caption = this.caption;
   }
 
   // Cells --------------------------------------------------------------------------------------
 
+  /** @param {Item[]} items */
   rebuild(items) {
     const focusId = this.order[this.current];
     const anchorId = this.order[this.anchor];
-    const hadFocus = this.grid.contains(this.root.getRootNode().activeElement);
+    const hadFocus = this.grid.contains(focused(this.root));
     const same = items.some((item) => this.items.has(item.id)); // else it is another page of images
     this.order = items.map((item) => item.id);
     this.items = new Map(items.map((item) => [item.id, item]));
@@ -127,18 +179,19 @@ class View {
     let next = this.grid.firstElementChild;
     for (const item of items) {
       const parts = this.cells.get(item.id) ?? this.build(item);
-      if (parts.cell === next) next = next.nextElementSibling;
+      if (parts.cell === next) next = parts.cell.nextElementSibling;
       else this.grid.insertBefore(parts.cell, next);
       if (item.url && parts.image.getAttribute("src") !== item.url) parts.image.src = item.url;
       parts.cell.classList.toggle("pixelated", Boolean(item.pixelated));
     }
-    const place = (id, index) => (this.items.has(id) ? this.order.indexOf(id) : Math.min(index, items.length - 1));
+    const place = (/** @type {string} */ id, /** @type {number} */ index) => (this.items.has(id) ? this.order.indexOf(id) : Math.min(index, items.length - 1));
     this.current = same ? Math.max(0, place(focusId, this.current)) : 0;
     this.anchor = same ? Math.max(0, place(anchorId, this.current)) : 0;
-    if (hadFocus && !this.grid.contains(this.root.getRootNode().activeElement)) this.focusCell();
+    if (hadFocus && !this.grid.contains(focused(this.root))) this.focusCell();
     if (this.zoom.open) this.zoom.show();
   }
 
+  /** @param {Item} item */
   build(item) {
     // A picture is never dragged out by accident, and has its place before it loads.
     const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
@@ -147,9 +200,9 @@ class View {
     const open = el("button", { class: "open", type: "button", tabindex: "-1", title: "Open (Enter)", "aria-label": `Open ${item.name || item.id}` }, icon(ICONS.open));
     const flag = el("span", { class: "flag", title: "Flagged (f)", hidden: true }, icon(ICONS.flag));
     const chip = el("span", { class: "prediction", hidden: true });
-    const dot = el("span", { class: "dot" });
+    const mark = dot(null);
     const text = el("span", { class: "text" });
-    const badge = el("span", { class: "badge", hidden: true }, dot, text);
+    const badge = el("span", { class: "badge", hidden: true }, mark, text);
     const split = el("span", { class: "split" });
     const sub = el("span", { class: "sub" });
     const cell = el(
@@ -159,7 +212,7 @@ class View {
       el("div", { class: "foot" }, badge, split),
       sub,
     );
-    const parts = { cell, image, flag, chip, dot, text, badge, split, sub };
+    const parts = { cell, image, flag, chip, dot: mark, text, badge, split, sub, color: "", name: "", role: "" };
     this.cells.set(item.id, parts);
     return parts;
   }
@@ -170,13 +223,13 @@ class View {
     if (!this.editable) return;
     const n = this.selected.size;
     const all = n > 0 && n === this.order.length;
-    const able = (button, yes) => button.setAttribute("aria-disabled", String(!yes));
-    say(this.parts.count, n ? `${n.toLocaleString("en")} selected` : "None selected");
+    const able = (/** @type {Element} */ button, /** @type {number} */ yes) => button.setAttribute("aria-disabled", String(!yes));
+    say(this.parts.count, n ? `${number(n)} selected` : "None selected");
     for (const button of this.bar.querySelectorAll(".class, .remove")) able(button, n);
     if (this.parts.more) this.parts.more.disabled = !n;
     able(this.parts.undo, this.box.undos.length);
     able(this.parts.redo, this.box.redos.length);
-    say(this.parts.all.querySelector(".text"), all ? "Select none" : "Select page");
+    say(/** @type {Element} */ (this.parts.all.querySelector(".text")), all ? "Select none" : "Select page");
     this.parts.all.setAttribute("aria-label", all ? "Select none" : "Select page");
     this.paintSaid();
     if (this.shown === this.box.notice) return;
@@ -199,22 +252,23 @@ class View {
     this.parts.said.title = slow && this.box.failing ? "The server does not answer. Trying again every two seconds; keep this page open." : this.said;
   }
 
+  /** @param {string} id @param {number} index */
   paintCell(id, index) {
-    const p = this.cells.get(id);
-    const item = this.items.get(id);
+    const [p, item] = [this.cells.get(id), this.items.get(id)];
+    if (!p || !item) return;
     const { label, flagged, pending, by, refused } = this.box.state(id);
     const differs = Boolean(item.predicted && label && item.predicted !== label);
     const answer = item.predicted ? `${item.predicted} ${item.confidence == null ? "" : percent(item.confidence)}`.trim() : "";
-    const sub = { name: item.name ?? "", prediction: item.note || answer }[this.caption] ?? "";
+    const sub = { name: item.name ?? "", prediction: item.note || answer, label: "", none: "" }[this.caption];
     p.badge.hidden = !label;
     say(p.text, label ?? "");
     p.badge.title = label ?? "";
-    const color = this.color(label);
-    if (p.color !== color) p.dot.style.setProperty("--dot", (p.color = color));
+    const color = this.colors.get(label ?? "") ?? "";
+    if (p.color !== color) paintDot(p.dot, (p.color = color) || null);
     p.badge.classList.toggle("pending", pending);
     p.flag.hidden = !flagged;
     const named = !pending && by;
-    say(p.split, named ? `by ${by}` : ({ validation: "val" }[item.split] ?? item.split ?? ""));
+    say(p.split, named ? `by ${by}` : (item.split === "validation" ? "val" : (item.split ?? "")));
     p.split.title = named ? `${by} changed this` : (item.split ?? "");
     p.split.classList.toggle("by", Boolean(named));
     p.cell.classList.toggle("refused", Boolean(named && refused));
@@ -240,10 +294,6 @@ class View {
     p.cell.tabIndex = index === this.current ? 0 : -1;
   }
 
-  color(label) {
-    return this.colors.get(label) ?? "var(--st-gray-color)";
-  }
-
   // The bar ------------------------------------------------------------------------------------
 
   buildBar() {
@@ -257,19 +307,24 @@ class View {
     this.bar.replaceChildren();
     this.zoom.classes.replaceChildren();
     if (!this.editable) return;
+    this.zoom.classes.append(...this.classButtons());
+    this.parts = this.buildParts();
+  }
+
+  buildParts() {
+    /** @param {keyof typeof ICONS} name @param {string} label @param {string} key @param {() => unknown} act @param {string} [text] */
     const tool = (name, label, key, act, text) => {
       const words = text ? [el("span", { class: "text" }, text)] : [];
       return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
     };
     const words = this.data.words ?? {};
     const classes = this.classButtons();
-    this.zoom.classes.append(...this.classButtons());
     const blur = tool("blur", "Blur all pictures", "b", () => this.toggleBlur());
     blur.setAttribute("aria-pressed", String(this.blurred));
-    this.parts = {
+    const parts = {
       count: el("span", { class: "count" }),
       said: el("span", { class: "said", role: "status" }),
-      more: classes.find((node) => node.matches("select")),
+      more: classes.find((node) => node instanceof HTMLSelectElement),
       all: tool("page", "Select page", `${COMMAND}A`, () => this.selectPage(), "Select page"),
       undo: tool("undo", "Undo", `${COMMAND}Z`, () => this.undo(), "Undo"),
       redo: tool("redo", "Redo", `${COMMAND}Shift Z`, () => this.redo(), "Redo"),
@@ -277,40 +332,39 @@ class View {
       blur,
     };
     this.bar.append(
-      el("div", { class: "state" }, this.parts.count, this.parts.said),
+      el("div", { class: "state" }, parts.count, parts.said),
       el("div", { class: "classes" }, ...classes),
       el(
         "div",
         { class: "tools" },
-        this.parts.all,
+        parts.all,
         tool("remove", "Remove the label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
         tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), words.flag ?? "Flag"),
-        this.parts.undo,
-        this.parts.redo,
+        parts.undo,
+        parts.redo,
         el("span", { class: "rule" }),
         tool("zoom", "Show the picture large", "z", () => this.zoom.toggle()),
         blur,
-        this.parts.caption,
+        parts.caption,
         this.sizeSlider(),
         tool("keys", "Show the keys", "?", () => this.showKeys()),
       ),
     );
+    return parts;
   }
 
   classButtons() {
     const classes = this.data.classes;
     const few = classes.length > 12 ? classes.slice(0, 9) : classes;
-    const nodes = few.map(({ name, color, key = "" }) => {
-      const dot = el("span", { class: "dot" });
-      dot.style.setProperty("--dot", color ?? "var(--st-gray-color)");
-      return el(
+    const nodes = few.map(({ name, color, key = "" }) =>
+      el(
         "button",
-        { type: "button", class: "class", title: `Label “${name}”${key && ` (${key})`}`, "aria-keyshortcuts": key && key.replace("⇧", "Shift+"), onclick: (e) => this.press(e, () => this.assign(name)) },
-        dot,
+        { type: "button", class: "class", title: `Label “${name}”${key && ` (${key})`}`, "aria-keyshortcuts": spoken(key), onclick: (e) => this.press(e, () => this.assign(name)) },
+        dot(color),
         el("span", { class: "text" }, name),
         ...(key ? [el("kbd", { "aria-hidden": "true" }, key)] : []),
-      );
-    });
+      ),
+    );
     const rest = classes.slice(few.length);
     if (!rest.length) return nodes;
     const options = rest.map((c, i) => el("option", { value: String(i) }, `${c.name}${c.key && `  (${c.key})`}`));
@@ -324,7 +378,7 @@ class View {
   }
 
   captionChoice() {
-    const names = Object.keys(CAPTIONS).filter((name) => name !== "prediction" || this.answers || this.caption === name);
+    const names = Object.keys(CAPTIONS).filter(isCaption).filter((name) => name !== "prediction" || this.answers || this.caption === name);
     const choice = el("select", { class: "more", "aria-label": "Caption under the pictures", title: "What stands under the pictures" });
     choice.append(...names.map((name) => el("option", { value: name, selected: name === this.caption }, name === "prediction" && this.notes ? "Caption: note" : CAPTIONS[name])));
     choice.addEventListener("change", () => {
@@ -347,13 +401,17 @@ class View {
     return el("label", { class: "sizes", title: "Thumbnail size" }, icon(ICONS.small), size, icon(ICONS.large));
   }
 
-  // A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
+  /**
+   * A click with the mouse gives the focus back to the pictures; a key press leaves it on the button.
+   * @param {MouseEvent} event @param {() => unknown} act
+   */
   press(event, act) {
-    if (event.currentTarget.getAttribute("aria-disabled") === "true") return;
+    if (closest(event, "button")?.getAttribute("aria-disabled") === "true") return;
     act();
     if (event.detail > 0 && !this.sheet.open) this.focusCell();
   }
 
+  /** @param {string} text */
   announce(text) {
     this.said = text;
     clearTimeout(this.saying);
@@ -389,15 +447,7 @@ class View {
       ["Mouse", `drag a rectangle to select; ${mac ? "⌘" : "Ctrl"} adds`],
       ["Touch", "tap selects, hold selects up to here"],
     ];
-    const rows = this.editable ? [...labels, ...moves] : moves;
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(
-      el("h2", {}, "Keys"),
-      el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])),
-      close,
-    );
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(this.editable ? [...labels, ...moves] : moves);
   }
 
   // What a person does -------------------------------------------------------------------------
@@ -411,6 +461,7 @@ class View {
     return this.zoom.open ? [this.currentId] : this.order.filter((id) => this.selected.has(id));
   }
 
+  /** @param {string | null} label */
   assign(label) {
     const ids = this.targets();
     if (!ids.length) return this.announce("Select pictures first");
@@ -433,6 +484,7 @@ class View {
     this.announceStep("Redone", "Nothing to redo", this.box.redo());
   }
 
+  /** @param {string} done @param {string} nothing @param {Travelled} step */
   announceStep(done, nothing, step) {
     const parts = step?.groups.map(([value, ids]) => described(step.field, ids.length, value)) ?? [];
     this.announce(parts.length ? `${done}: ${parts.join(", ")}` : nothing);
@@ -453,18 +505,15 @@ class View {
     this.parts?.blur.setAttribute("aria-pressed", String(this.blurred));
   }
 
+  /** @param {string} id */
   open(id) {
     if (this.zoom.open) this.zoom.dialog.close();
     this.fire("open", id);
   }
 
+  /** @param {number} wait */
   changed(wait) {
-    if (wait > 1000 && this.changing) return;
-    clearTimeout(this.changing);
-    this.changing = setTimeout(() => {
-      this.changing = null;
-      this.fire("changed", ++this.counter);
-    }, wait);
+    this.reporter.tell(wait);
   }
 
   focusCell() {
@@ -485,24 +534,27 @@ class View {
     });
   }
 
-  // Into view, and out from under the bar that stays at the top.
+  /** Into view, and out from under the bar that stays at the top. @param {HTMLElement} cell */
   reveal(cell) {
     cell.style.scrollMarginTop = `${this.bar.hidden ? 80 : this.bar.getBoundingClientRect().height + 72}px`;
     cell.scrollIntoView({ block: "nearest" });
   }
 
+  /** @param {number} to @param {boolean} keep */
   range(to, keep) {
     if (!keep) this.selected.clear();
     const [a, b] = [Math.min(this.anchor, to), Math.max(this.anchor, to)];
     for (let i = a; i <= b; i++) this.selected.add(this.order[i]);
   }
 
+  /** @param {string} id */
   toggle(id) {
     if (!this.selected.delete(id)) this.selected.add(id);
     this.gathering = this.selected.size > 0;
     this.follows = false;
   }
 
+  /** @param {number} index */
   only(index) {
     this.selected.clear();
     if (this.order[index] !== undefined) this.selected.add(this.order[index]);
@@ -510,15 +562,16 @@ class View {
     this.gathering = this.follows = false;
   }
 
+  /** @param {MouseEvent & Partial<PointerEvent>} event */
   onClick(event) {
-    const cell = event.target.closest(".cell");
-    if (!cell || this.dragged) return;
-    const id = cell.dataset.id;
+    const cell = cellOf(event);
+    const id = cell?.dataset.id;
+    if (!cell || !id || this.dragged) return;
     const index = this.order.indexOf(id);
     this.current = index;
-    if (this.held) {
-      this.held = false;
-    } else if (event.target.closest(".open") || !this.editable) {
+    if (this.hold.taken()) {
+      // selected while it was held
+    } else if (closest(event, ".open") || !this.editable) {
       this.open(id);
     } else if (event.shiftKey) {
       this.range(index, event.ctrlKey || event.metaKey);
@@ -533,27 +586,27 @@ class View {
     cell.focus({ preventScroll: true });
   }
 
+  /** @param {PointerEvent} event */
   onHold(event) {
-    clearTimeout(this.hold);
-    this.held = false;
-    const cell = event.target.closest(".cell");
-    if (!cell || !this.editable) return;
-    this.hold = setTimeout(() => {
-      this.held = true;
-      this.current = this.order.indexOf(cell.dataset.id);
+    const cell = cellOf(event);
+    if (!cell || !this.editable) return null;
+    return () => {
+      this.current = this.order.indexOf(cell.dataset.id ?? "");
       this.range(this.current, true);
       this.gathering = true;
       this.paint();
-    }, HOLD_MS);
+    };
   }
 
-  // A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
-  // so its first corner stays where it was put while the page scrolls under the pointer.
+  /**
+   * A rectangle selects what it touches. It lives in the grid's own coordinates and is drawn anew in every frame,
+   * so its first corner stays where it was put while the page scrolls under the pointer.
+   * @param {PointerEvent} event
+   */
   onDrag(event) {
-    this.held = false;
-    if (!this.editable || event.button !== 0 || event.shiftKey || event.target.closest("button")) return;
+    if (!this.editable || event.button !== 0 || event.shiftKey || closest(event, "button")) return;
     const base = event.ctrlKey || event.metaKey ? new Set(this.selected) : new Set();
-    const place = ({ clientX, clientY }) => {
+    const place = (/** @type {PointerEvent} */ { clientX, clientY }) => {
       const { left, top } = this.grid.getBoundingClientRect();
       return [clientX - left, clientY - top];
     };
@@ -575,14 +628,16 @@ class View {
       if (!this.band.isConnected) this.grid.append(this.band);
       this.band.style.cssText = `left:${left}px;top:${top}px;width:${right - left}px;height:${bottom - top}px`;
       const touched = this.order.filter((id) => {
-        const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = this.cells.get(id).cell;
+        const cell = this.cells.get(id)?.cell;
+        if (!cell) return false;
+        const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = cell;
         return offsetLeft < right && offsetLeft + offsetWidth > left && offsetTop < bottom && offsetTop + offsetHeight > top;
       });
       this.selected = new Set([...base, ...touched]);
       this.gathering = base.size > 0;
       this.follows = false;
       if (touched.length) {
-        const ends = [touched[0], touched.at(-1)].map((id) => this.order.indexOf(id));
+        const ends = [touched[0], touched[touched.length - 1]].map((id) => this.order.indexOf(id));
         [this.anchor, this.current] = y < fromY ? ends.reverse() : ends;
       }
       this.paint();
@@ -609,12 +664,15 @@ class View {
   }
 
   scroller() {
-    for (let node = this.root; node; node = node.parentElement ?? node.getRootNode().host) {
+    /** @type {Element | undefined} */
+    let node = this.root;
+    for (; node; node = node.parentElement ?? hostOf(node)) {
       if (node.scrollHeight > node.clientHeight && /auto|scroll/.test(getComputedStyle(node).overflowY)) return node;
     }
-    return document.scrollingElement;
+    return document.documentElement;
   }
 
+  /** @param {MouseEvent | KeyboardEvent} event @param {number} step */
   move(event, step) {
     const to = Math.max(0, Math.min(this.order.length - 1, this.current + step));
     this.current = to;
@@ -644,13 +702,15 @@ class View {
     this.paint();
     if (!this.zoom.open) return this.focusCell();
     this.zoom.show();
-    this.reveal(this.cells.get(this.currentId).cell);
+    const shown = this.cells.get(this.currentId);
+    if (shown) this.reveal(shown.cell);
   }
 
   columns() {
     return Math.max(1, getComputedStyle(this.grid).gridTemplateColumns.split(" ").length);
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const from = event.composedPath()[0];
     if (from instanceof Element && from.closest("input, select, textarea, .sheet")) return;
@@ -662,14 +722,16 @@ class View {
     }
   }
 
-  // Answers whether the key was one of ours.
+  /** Answers whether the key was one of ours. @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const command = event.ctrlKey || event.metaKey;
     const key = event.key;
     const id = this.currentId;
     const zoomed = this.zoom.open;
     if (!id) return false;
+    /** @type {Record<string, number>} */
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+    /** @type {Record<string, number>} */
     const rows = { ArrowUp: -1, ArrowDown: 1, PageUp: -3, PageDown: 3 };
     if (key in steps) return this.move(event, steps[key]), true;
     if (key in rows) {
@@ -702,13 +764,14 @@ class View {
     }
     if (key === "f") return this.toggleFlag(), true;
     if (key === "Backspace" || key === "Delete") return this.assign(null), true;
-    const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+    const digit = digitKey(event);
     if (!digit) return false;
-    const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
+    const chosen = this.data.classes.find((c) => c.key === digit);
     if (chosen) this.assign(chosen.name);
     return true;
   }
 
+  /** @param {KeyboardEvent} event */
   handleCommand(event) {
     const key = event.key.toLowerCase();
     if (key === "a" && !event.shiftKey && !this.zoom.open) {
@@ -722,11 +785,11 @@ class View {
 
   end() {
     this.box?.leave(this);
-    clearTimeout(this.changing);
+    this.reporter.stop();
+    this.hold.stop();
     clearTimeout(this.prefetching);
     clearTimeout(this.saying);
-    clearTimeout(this.hold);
-    if (this.sheet.open) this.sheet.close();
+    this.sheet.close();
     if (this.zoom.open) this.zoom.dialog.close();
     if (lastUsed === this) lastUsed = null;
     this.root.remove(); // the place may be filled again
@@ -735,19 +798,26 @@ class View {
 
 // The current picture as large as the window allows. It takes its keys from the view.
 class Zoom {
+  /** @type {HTMLDialogElement} */
+  dialog;
+  /** @type {Item | undefined} */
+  item;
+
+  /** @param {View} view */
   constructor(view) {
     this.view = view;
     this.image = el("img", { alt: "", draggable: "false" });
     this.plate = el("div", { class: "plate" }, this.image);
     this.image.addEventListener("load", () => this.loaded());
     this.name = el("span", { class: "name" });
-    this.dot = el("span", { class: "dot" });
+    this.dot = dot(null);
     this.label = el("span", { class: "text" });
     this.flag = el("span", { class: "mark", hidden: true }, icon(ICONS.flag), "flagged");
     this.by = el("span", { class: "by" });
     this.place = el("span", { class: "place" });
     this.said = el("span", { class: "said", role: "status" });
     this.classes = el("div", { class: "classes" });
+    /** @param {keyof typeof ICONS} name @param {string} label @param {(event: MouseEvent) => unknown} act */
     const button = (name, label, act) => el("button", { type: "button", class: `tool ${name}`, title: label, "aria-label": label, onclick: (e) => view.press(e, () => act(e)) }, icon(ICONS[name]));
     this.flagging = button("flag", "Flag or unflag (f)", () => view.toggleFlag());
     this.dialog = el(
@@ -804,13 +874,13 @@ class Zoom {
   paint() {
     const view = this.view;
     const { label, flagged, pending, by } = view.box.state(view.currentId);
-    this.dot.style.setProperty("--dot", view.color(label));
+    paintDot(this.dot, view.colors.get(label ?? ""));
     say(this.label, label ?? "no label");
     this.label.classList.toggle("pending", pending);
     this.flag.hidden = !flagged;
     this.flagging.hidden = !view.editable;
     say(this.by, !pending && by ? `by ${by}` : "");
-    say(this.name, this.item.name ?? "");
+    say(this.name, this.item?.name ?? "");
     say(this.place, `${view.current + 1} of ${view.order.length}`);
     say(this.said, view.box.notice?.text ?? view.said);
   }

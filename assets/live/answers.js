@@ -1,6 +1,7 @@
 // The confusion matrix and a few validation images, after any epoch.
 
-import { ICONS, count, el, icon, percent, say } from "../common/shared.js";
+import { ICONS, el, icon, say } from "../common/dom.js";
+import { count, percent } from "../common/numbers.js";
 import { shade } from "./curves.js";
 
 /** @typedef {import("./curves.js").Answer} Answer */

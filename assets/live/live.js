@@ -13,10 +13,9 @@
  */
 /** @typedef {{ text: string, back: string, accent: string, line: string, font: string }} Colors */
 
-/** @type {[typeof import("../common/shared.js"), typeof import("./answers.js"), typeof import("./curves.js")]} */
-const [{ el, say, mount }, { Answers }, { Curves, decades, span }] = /** @type {any} */ (
-  await Promise.all(["common/shared", "live/answers", "live/curves"].map((name) => import(String(new URL(`/assets/${name}.js`, location.origin)))))
-);
+import { el, mount, say } from "../common/dom.js";
+import { Answers } from "./answers.js";
+import { Curves, decades, span } from "./curves.js";
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;

@@ -2,7 +2,27 @@
 // for 100,000, where a call of the canvas for each would take ten times as long. What follows the pointer lies on a
 // second canvas above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { clusterColor, css, dot, packed, paintDot, rgb, unpacked } from "../common/colours.js";
+import { ICONS, context2d, el, focused, mount, remembered, say, tool } from "../common/dom.js";
+import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
+import { count, number } from "../common/numbers.js";
+import { KeysSheet } from "../common/sheet.js";
+import { disc, mixed, stamp } from "./pixels.js";
+import { Points, SIDE } from "./points.js";
+
+/** @typedef {"label" | "cluster" | "predicted" | "split" | "answer"} Colour */
+/** @typedef {{ name: string, color: string }} Named */
+/**
+ * @typedef {{
+ *   key: string, points_url: string, thumb_url: string, token: string, version: string, colour: Colour, classes: Named[], splits: Named[],
+ *   answers: Named[], clusters: string | null, dataset_id: number, height: number }} Data
+ */
+/** @typedef {{ at: number, name: string, color: number, dim: number, n: number, none: boolean }} Entry */
+/** @typedef {{ at: number, button: HTMLButtonElement, number: HTMLElement }} Row of the legend */
+/** @typedef {{ points: Points | null, version: string | null, chosen: Uint8Array, size: number, cut: boolean, x: number, y: number, zoom: number }} Kept */
+/** @typedef {{ kind: "pinch", moved: boolean } | { kind: "pan" | "lasso", moved: boolean, from: Point, path: Point[] }} Gesture */
+/** @typedef {{ shiftKey?: boolean, altKey?: boolean }} Modifiers */
+/** @typedef {import("../common/gestures.js").Point} Point */
 
 const MOST_SELECTED = 20000;
 const MOST_PICTURES = 150; // with fewer points in view they are drawn as pictures
@@ -11,145 +31,31 @@ const MOST_MAPS = 4;
 const AT_ONCE = 4; // requests
 const WANT_MS = 120; // a map that is being moved asks for no pictures at every step
 const MAX_ZOOM = 80;
-const SIDE = 4096; // of the square the points lie in
-const CELL = 32; // of the grid that finds the point under the pointer
-const CELLS = SIDE / CELL;
 const CLICK_PX = 4;
 const DOUBLE_MS = 280; // a click waits so long: a second one opens the image and leaves the selection alone
 const SHAPES = {
   lasso: "M8 2.5c3.3 0 5.5 1.6 5.5 3.7S11.3 10 8 10 2.5 8.4 2.5 6.2 4.7 2.5 8 2.5zM4.8 9.2c-1.2.8-.8 2.2.5 2.2 1.4 0 1.6 1.3.5 2.3",
   hand: "M8 2v12M2 8h12M6.2 3.8L8 2l1.8 1.8M6.2 12.2L8 14l1.8-1.8M3.8 6.2L2 8l1.8 1.8M12.2 6.2L14 8l-1.8 1.8",
-  out: "M3.5 8h9",
-  in: "M3.5 8h9M8 3.5v9",
-  fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
 };
 const TITLES = { label: "Label", cluster: "Cluster", predicted: "Prediction", split: "Split", answer: "Answer" };
 
-// Colours are numbers as they lie in the buffer, alpha, blue, green, red ----------------------------
-
-const sample = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-
-function packed(color) {
-  sample.fillStyle = color;
-  sample.fillRect(0, 0, 1, 1);
-  const [r, g, b] = sample.getImageData(0, 0, 1, 1).data;
-  return 0xff000000 | (b << 16) | (g << 8) | r;
-}
-
-// 256 is all front. Whole numbers of 32 bits throughout: with others a crowded map takes twice as long.
-function mixed(front, back, share) {
-  const rest = 256 - share;
-  const sides = ((Math.imul(front & 0xff00ff, share) + Math.imul(back & 0xff00ff, rest)) >>> 8) & 0xff00ff;
-  const middle = ((Math.imul(front & 0x00ff00, share) + Math.imul(back & 0x00ff00, rest)) >>> 8) & 0x00ff00;
-  return 0xff000000 | sides | middle;
-}
-
-const css = (color) => `rgb(${color & 255}, ${(color >> 8) & 255}, ${(color >> 16) & 255})`;
-
-// Hues by the golden angle: neighbours in number are far apart in colour, and cluster 3 is always the same.
-const clusterColor = (i) => `oklch(${[0.63, 0.7, 0.56][i % 3]} 0.14 ${((i * 137.508 + 25) % 360).toFixed(1)})`;
-
-// A disc as offsets into a buffer so many pixels wide, and how much of each pixel it covers.
-function disc(radius, stride) {
-  const full = [];
-  const edge = [];
-  const covers = [];
-  const reach = Math.ceil(radius + 0.5);
-  for (let y = -reach; y <= reach; y++) {
-    for (let x = -reach; x <= reach; x++) {
-      const cover = Math.round(256 * Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y))));
-      if (cover === 256) full.push(y * stride + x);
-      else if (cover > 8) edge.push(y * stride + x), covers.push(cover);
-    }
-  }
-  return { full: Int32Array.from(full), edge: Int32Array.from(edge), covers: Int32Array.from(covers) };
-}
-
-function stamp(buffer, at, { full, edge, covers }, color) {
-  for (let i = 0; i < full.length; i++) buffer[at + full[i]] = color;
-  for (let i = 0; i < edge.length; i++) buffer[at + edge[i]] = mixed(color, buffer[at + edge[i]], covers[i]);
-}
-
-// The points -------------------------------------------------------------------------------------
-
-class Points {
-  constructor(answer) {
-    this.ids = answer.ids;
-    this.n = answer.ids.length;
-    this.x = Uint16Array.from(answer.x);
-    this.y = Uint16Array.from(answer.y);
-    this.named = { label: answer.labels, predicted: answer.labels, split: answer.splits, answer: answer.answers ?? [] };
-    this.code = { label: answer.label, predicted: answer.predicted, split: answer.split, answer: answer.answer ?? [] };
-    // Shuffled, the same each time: in the order of a list the last class would cover the others.
-    this.order = Uint32Array.from({ length: this.n }, (_, i) => i);
-    let seed = 1;
-    for (let i = this.n - 1; i > 0; i--) {
-      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-      const j = seed % (i + 1);
-      [this.order[i], this.order[j]] = [this.order[j], this.order[i]];
-    }
-    let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
-    this.starts = new Uint32Array(CELLS * CELLS + 1);
-    for (let i = 0; i < this.n; i++) {
-      this.starts[this.cell(this.x[i], this.y[i]) + 1] += 1;
-      left = Math.min(left, this.x[i]);
-      right = Math.max(right, this.x[i]);
-      top = Math.min(top, this.y[i]);
-      bottom = Math.max(bottom, this.y[i]);
-    }
-    this.box = this.n ? { left, top, right, bottom } : { left: 0, top: 0, right: SIDE, bottom: SIDE };
-    for (let c = 0; c < CELLS * CELLS; c++) this.starts[c + 1] += this.starts[c];
-    const next = this.starts.slice();
-    this.inside = new Uint32Array(this.n);
-    for (let i = 0; i < this.n; i++) this.inside[next[this.cell(this.x[i], this.y[i])]++] = i;
-  }
-
-  cell(x, y) {
-    return (y >> 5) * CELLS + (x >> 5); // 32 units
-  }
-
-  nearest(x, y, reach) {
-    const range = (v) => [Math.max(0, Math.floor((v - reach) / CELL)), Math.min(CELLS - 1, Math.floor((v + reach) / CELL))];
-    const [x0, x1] = range(x);
-    const [y0, y1] = range(y);
-    let best = -1;
-    let least = reach * reach;
-    for (let row = y0; row <= y1; row++) {
-      for (let at = this.starts[row * CELLS + x0]; at < this.starts[row * CELLS + x1 + 1]; at++) {
-        const i = this.inside[at];
-        const far = (this.x[i] - x) ** 2 + (this.y[i] - y) ** 2;
-        if (far <= least) [best, least] = [i, far];
-      }
-    }
-    return best;
-  }
-
-  within(path) {
-    const [xs, ys] = [path.map((p) => p[0]), path.map((p) => p[1])];
-    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    const found = [];
-    for (let i = 0; i < this.n; i++) {
-      const [x, y] = [this.x[i], this.y[i]];
-      if (x < left || x > right || y < top || y > bottom) continue;
-      let inside = false;
-      for (let a = 0, b = path.length - 1; a < path.length; b = a++) {
-        if (ys[a] > y !== ys[b] > y && x < ((xs[b] - xs[a]) * (y - ys[a])) / (ys[b] - ys[a]) + xs[a]) inside = !inside;
-      }
-      if (inside) found.push(i);
-    }
-    return found;
-  }
-}
-
 // Names and pictures of single points, a few at a time; what nobody wants any more is not fetched to its end.
 class Thumbs {
+  url = "";
+  token = "";
+
+  /** @param {(id: string) => void} ready */
   constructor(ready) {
     this.ready = ready;
-    this.found = new Map(); // id -> {name, image or null}
-    this.under = new Map(); // id -> AbortController
+    /** @type {Map<string, { name: string, image: HTMLImageElement | null }>} */
+    this.found = new Map();
+    /** @type {Map<string, AbortController>} */
+    this.under = new Map();
+    /** @type {string[]} */
     this.wanted = [];
   }
 
+  /** @param {string[]} ids */
   want(ids) {
     const set = new Set(ids);
     for (const [id, abort] of this.under) if (!set.has(id)) abort.abort();
@@ -164,9 +70,11 @@ class Thumbs {
     }
   }
 
+  /** @param {string} id */
   async load(id) {
     const abort = new AbortController();
     this.under.set(id, abort);
+    /** @type {{ name: string, image: HTMLImageElement | null } | null} */
     let entry = { name: "", image: null };
     try {
       const response = await fetch(this.url + encodeURIComponent(id), { headers: { "X-Loupe-Token": this.token }, signal: abort.signal });
@@ -183,7 +91,7 @@ class Thumbs {
     this.under.delete(id);
     if (entry) {
       this.found.set(id, entry);
-      if (this.found.size > MOST_KEPT) this.found.delete(this.found.keys().next().value);
+      if (this.found.size > MOST_KEPT) this.found.delete(this.found.keys().next().value ?? "");
       this.ready(id);
     }
     this.pump();
@@ -192,46 +100,89 @@ class Thumbs {
 
 // One map ----------------------------------------------------------------------------------------
 
+/** @type {Map<string, Kept>} */
 const kept = new Map(); // points, zoom and selection outlive a rerun and a walk through the app
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {import("../common/dom.js").Tell} */
+  keep;
+  /** @type {Kept} */
+  map;
+  /** @type {Row[]} */
+  rows = [];
+  /** @type {Uint16Array} the entry of each point */
+  entry = new Uint16Array();
+  /** @type {Uint32Array} in which the points are drawn */
+  order = new Uint32Array();
+  /** @type {{ text: string, x: number, y: number }[]} of the clusters */
+  centres = [];
+  paper = 0;
+  ink = 0;
+  /** @type {import("../common/colours.js").Rgb} */
+  accent = [0, 0, 0];
+  /** @type {{ version: string, map: Kept, abort: AbortController } | null} */
+  fetching = null;
+  /** @type {string | undefined} what the legend was built from */
+  sign;
+  /** @type {number | null} the frame asked for */
+  next = null;
+  /** @type {ImageData | null} */
+  pixels = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  wanting;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  sending;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  dwelling;
+  waiting = false; // the page is still to hear of the selection
+  stale = true;
+  spaced = false;
+  dwelt = false;
+  shown = 0; // the side of the pictures, 0 while the points are dots
+  clicked = -1e4;
+  /** @type {{ list: number[], waiting: boolean }} what was selected before the click */
+  before = { list: [], waiting: false };
+  /** @type {Point} */
+  pointed = [0, 0];
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.pointers = new Map();
+    /** @type {Gesture | null} */
     this.gesture = null;
     this.hovered = -1;
+    /** @type {Entry[]} */
     this.entries = [];
+    /** @type {number[]} */
     this.inView = [];
     this.thumbs = new Thumbs(() => this.schedule());
+    /** @type {"lasso" | "hand"} */
     this.tool = remembered("map.tool") === "hand" ? "hand" : "lasso";
-    this.build(parent);
-    this.observer = new ResizeObserver(() => this.schedule());
-    this.observer.observe(this.stage);
-  }
-
-  build(parent) {
-    const tool = (name, label, key, act, text) =>
-      el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(SHAPES[name] ?? ICONS[name]), ...(text ? [el("span", { class: "text" }, text)] : []));
     this.tools = {
-      lasso: tool("lasso", "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
-      hand: tool("hand", "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
+      lasso: tool(SHAPES.lasso, "Lasso: draw around images to select them", "l", () => this.use("lasso"), "Lasso"),
+      hand: tool(SHAPES.hand, "Hand: move the map", "h, or hold Space", () => this.use("hand"), "Hand"),
     };
     this.zoomed = el("span", { class: "zoom" });
     this.counted = el("span", { class: "count", role: "status" });
-    this.clearing = tool("remove", "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
+    this.clearing = tool(ICONS.remove, "Clear the selection", "Escape", () => this.pick([], {}), "Clear");
     this.base = el("canvas", { class: "base", "aria-hidden": "true" });
     this.top = el("canvas", { class: "top", role: "img", tabindex: "0" });
     this.image = el("img", { alt: "", draggable: "false" });
     this.what = el("span", { class: "text" });
-    this.whatDot = el("span", { class: "dot" });
+    this.whatDot = dot(null);
     this.name = el("div", { class: "name" });
     this.card = el("div", { class: "card", hidden: true }, el("div", { class: "picture" }, this.image), el("div", { class: "what" }, this.whatDot, this.what), this.name);
-    this.tip = el("div", { class: "tip", hidden: true }, "Click into the map, or hold Ctrl, to zoom with the wheel");
+    this.tip = new Tip(el("div", { class: "tip" }, "Click into the map, or hold Ctrl, to zoom with the wheel"));
+    this.pointers = new Pointers(this.top);
     this.empty = el("div", { class: "empty", role: "status", hidden: true });
-    this.stage = el("div", { class: "stage" }, this.base, this.top, this.tip, this.card, this.empty);
+    this.stage = el("div", { class: "stage" }, this.base, this.top, this.tip.node, this.card, this.empty);
     this.title = el("div", { class: "title" });
     this.list = el("div", { class: "entries" });
     this.note = el("p", { class: "note" });
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.top.focus({ preventScroll: true }));
     this.root = el(
       "div",
       { class: "map" },
@@ -241,37 +192,38 @@ class View {
         this.tools.lasso,
         this.tools.hand,
         el("span", { class: "rule" }),
-        tool("out", "Zoom out", "−", () => this.zoom(1 / 1.5)),
+        tool(ICONS.out, "Zoom out", "−", () => this.zoom(1 / 1.5)),
         this.zoomed,
-        tool("in", "Zoom in", "+", () => this.zoom(1.5)),
-        tool("fit", "Show all", "0", () => this.fit(), "Fit"),
+        tool(ICONS.in, "Zoom in", "+", () => this.zoom(1.5)),
+        tool(ICONS.fit, "Show all", "0", () => this.fit(), "Fit"),
         el("span", { class: "rule" }),
-        tool("keys", "Show the keys", "?", () => this.showKeys()),
+        tool(ICONS.keys, "Show the keys", "?", () => this.showKeys()),
         el("div", { class: "state" }, this.counted, this.clearing),
       ),
       el("div", { class: "body" }, this.stage, el("div", { class: "legend", role: "group" }, this.title, this.list)),
       this.note,
-      this.sheet,
+      this.sheet.dialog,
     );
     parent.append(this.root);
     this.use(this.tool);
-    const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
-    on(this.top, "pointerdown", (event) => this.onDown(event));
-    on(this.top, "pointermove", (event) => this.onMove(event));
-    on(this.top, "pointerup pointercancel", (event) => this.onUp(event));
-    on(this.top, "pointerleave", () => this.hover(-1));
-    on(this.top, "mousedown", (event) => event.button === 1 && event.preventDefault()); // no autoscroll
-    on(this.top, "contextmenu", (event) => event.pointerType === "touch" && event.preventDefault());
-    on(this.top, "dblclick", (event) => this.onDouble(event));
-    on(this.top, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(this.top, "blur", () => this.space(false));
-    on(this.root, "keydown", (event) => this.onKey(event));
-    on(this.root, "keyup", (event) => event.key === " " && this.space(false));
-    on(this.stage, "transitionend", () => this.recolour());
-    on(this.sheet, "click", (event) => event.target === this.sheet && this.sheet.close());
-    on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
+    this.top.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.top.addEventListener("pointermove", (event) => this.onMove(event));
+    this.top.addEventListener("pointerup", (event) => this.onUp(event));
+    this.top.addEventListener("pointercancel", (event) => this.onUp(event));
+    this.top.addEventListener("pointerleave", () => this.hover(-1));
+    this.top.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault()); // no autoscroll
+    this.top.addEventListener("contextmenu", (event) => event instanceof PointerEvent && event.pointerType === "touch" && event.preventDefault());
+    this.top.addEventListener("dblclick", (event) => this.onDouble(event));
+    this.top.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.top.addEventListener("blur", () => this.space(false));
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.root.addEventListener("keyup", (event) => event.key === " " && this.space(false));
+    this.stage.addEventListener("transitionend", () => this.recolour());
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.stage);
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue, setStateValue }) {
     this.fire = setTriggerValue;
     const fresh = !this.keep;
@@ -281,10 +233,11 @@ class View {
     this.thumbs.url = data.thumb_url;
     this.thumbs.token = data.token;
     const name = `${data.key}\n${data.dataset_id}`;
-    if (!kept.has(name)) kept.set(name, { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, x: SIDE / 2, y: SIDE / 2, zoom: 1 });
-    if (kept.size > MOST_MAPS) kept.delete(kept.keys().next().value);
-    if (this.map !== kept.get(name)) {
-      this.map = kept.get(name);
+    const map = kept.get(name) ?? { points: null, version: null, chosen: new Uint8Array(0), size: 0, cut: false, x: SIDE / 2, y: SIDE / 2, zoom: 1 };
+    kept.set(name, map);
+    if (kept.size > MOST_MAPS) kept.delete(kept.keys().next().value ?? "");
+    if (this.map !== map) {
+      this.map = map;
       this.hovered = -1;
     }
     if (fresh && this.map.size) this.report(); // it was kept here while the person walked through the app
@@ -299,6 +252,7 @@ class View {
     this.fetching?.abort.abort();
     const mine = (this.fetching = { version, map, abort: new AbortController() });
     if (!map.points) this.tell("Loading the map…");
+    /** @type {string | null} */
     let problem = "The map did not load: the server does not answer.";
     try {
       const response = await fetch(url, { headers: { "X-Loupe-Token": token }, signal: mine.abort.signal });
@@ -320,10 +274,11 @@ class View {
     this.fetching = null;
     this.hover(-1);
     if (problem) return this.tell(problem, () => this.fetch());
-    this.tell(map.points.n ? "" : "No image has a place on the map yet.");
+    this.tell(map.points?.n ? "" : "No image has a place on the map yet.");
     this.recolour();
   }
 
+  /** @param {string} text @param {() => void} [again] */
   tell(text, again) {
     this.empty.hidden = !text;
     this.empty.replaceChildren(el("span", {}, text), ...(again ? [el("button", { type: "button", class: "tool", onclick: again }, "Try again")] : []));
@@ -334,28 +289,36 @@ class View {
   // The entries of the legend, and for each point which of them it belongs to.
   recolour() {
     const style = getComputedStyle(this.stage);
-    this.paper = packed(style.backgroundColor);
-    this.ink = packed(style.color);
-    this.accent = packed(style.getPropertyValue("--st-primary-color") || style.color);
+    this.paper = packed(rgb(style.backgroundColor));
+    this.ink = packed(rgb(style.color));
+    this.accent = rgb(style.getPropertyValue("--st-primary-color") || style.color);
     const { points } = this.map;
     if (!points) return this.schedule();
     const { colour } = this.data;
-    let code = points.code[colour];
-    let names = points.named[colour];
-    let color = (name) => this.data[{ split: "splits", answer: "answers" }[colour] ?? "classes"].find((c) => c.name === name)?.color ?? "#8a8f98";
+    /** @type {ArrayLike<number>} */
+    let code;
+    /** @type {string[]} */
+    let names;
+    /** @type {(name: string, i: number) => string} */
+    let color;
     if (colour === "cluster") {
       const bytes = Uint8Array.from(atob(this.data.clusters ?? ""), (c) => c.charCodeAt(0));
-      code = new Int16Array(bytes.buffer);
-      if (code.length !== points.n) code = new Int16Array(points.n).fill(-1); // the page is ahead of the points
-      names = Array.from({ length: code.reduce((most, c) => Math.max(most, c + 1), 0) }, (_, i) => `Cluster ${i + 1}`);
+      let clusters = new Int16Array(bytes.buffer);
+      if (clusters.length !== points.n) clusters = new Int16Array(points.n).fill(-1); // the page is ahead of the points
+      code = clusters;
+      names = Array.from({ length: clusters.reduce((most, c) => Math.max(most, c + 1), 0) }, (_, i) => `Cluster ${i + 1}`);
       color = (_, i) => clusterColor(i);
+    } else {
+      [code, names] = [points.code[colour], points.named[colour]];
+      const given = { label: this.data.classes, predicted: this.data.classes, split: this.data.splits, answer: this.data.answers }[colour];
+      color = (name) => given.find((c) => c.name === name)?.color ?? "#8a8f98";
     }
     const rank = new Map(this.data.classes.map((c, i) => [c.name, i]));
     const counts = new Array(names.length + 1).fill(0);
     for (let i = 0; i < points.n; i++) counts[code[i] < 0 ? names.length : code[i]] += 1;
-    this.entries = names.map((name, i) => ({ at: i, name, color: packed(color(name, i)), n: counts[i] }));
+    this.entries = names.map((name, i) => ({ at: i, name, color: packed(rgb(color(name, i))), dim: 0, n: counts[i], none: false }));
     if (colour === "label" || colour === "predicted") this.entries.sort((a, b) => (rank.get(a.name) ?? 1e6) - (rank.get(b.name) ?? 1e6));
-    this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), none: true, n: counts[names.length] });
+    this.entries.push({ at: names.length, name: `No ${TITLES[colour].toLowerCase()}`, color: mixed(this.ink, this.paper, 76), dim: 0, none: true, n: counts[names.length] });
     const place = new Uint16Array(names.length + 1);
     this.entries.forEach((entry, i) => (place[entry.at] = i));
     this.entry = Uint16Array.from({ length: points.n }, (_, i) => place[code[i] < 0 ? names.length : code[i]]);
@@ -371,18 +334,22 @@ class View {
     this.schedule();
   }
 
-  // The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
-  // number beside one of its own.
+  /**
+   * The image nearest to the middle one of each coordinate: strays do not move it, and a cluster in two parts has its
+   * number beside one of its own.
+   * @param {Entry} entry
+   */
   centre(entry) {
-    const { x, y } = this.map.points;
+    const { x, y } = /** @type {Points} */ (this.map.points);
     const mine = this.members(this.entries.indexOf(entry));
-    const middle = (values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
+    const middle = (/** @type {Uint16Array} */ values) => Uint16Array.from(mine, (i) => values[i]).sort()[mine.length >> 1];
     const [midX, midY] = [middle(x), middle(y)];
-    const far = (i) => (x[i] - midX) ** 2 + (y[i] - midY) ** 2;
+    const far = (/** @type {number} */ i) => (x[i] - midX) ** 2 + (y[i] - midY) ** 2;
     const at = mine.reduce((best, i) => (far(i) < far(best) ? i : best));
     return { text: String(entry.at + 1), x: x[at], y: y[at] };
   }
 
+  /** @param {number} entry */
   members(entry) {
     const found = [];
     for (let i = 0; i < this.entry.length; i++) if (this.entry[i] === entry) found.push(i);
@@ -390,41 +357,41 @@ class View {
   }
 
   buildLegend() {
-    const { points } = this.map;
+    const n = this.map.points?.n ?? 0;
     const shown = this.entries.filter((entry) => entry.n);
     const sign = JSON.stringify([this.data.colour, this.paper, shown]);
     if (this.sign === sign) return;
     this.sign = sign;
     this.title.replaceChildren(el("span", {}, TITLES[this.data.colour]), el("span", {}, "n"));
-    this.list.parentNode.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
-    const buttons = shown.map((entry) => {
-      const dot = el("span", { class: "dot" });
-      dot.style.setProperty("--dot", css(entry.color));
-      entry.number = el("span", { class: "n" });
-      return (entry.button = el(
+    this.list.parentElement?.setAttribute("aria-label", `${TITLES[this.data.colour]}: select all of one kind`);
+    this.rows = shown.map((entry) => {
+      const number = el("span", { class: "n" });
+      const button = el(
         "button",
         { type: "button", class: "entry", title: `Select ${entry.name}. Shift adds, Alt takes away`, onclick: (event) => this.pickEntry(this.entries.findIndex((e) => e.at === entry.at), event) },
-        dot,
+        dot(css(unpacked(entry.color))),
         el("span", { class: "text" }, entry.name),
-        entry.number,
-      ));
+        number,
+      );
+      return { at: entry.at, button, number };
     });
-    this.rows = shown.map(({ at, button, number }) => ({ at, button, number }));
-    const focused = [...this.list.children].indexOf(this.root.getRootNode().activeElement);
-    this.list.replaceChildren(...buttons);
-    buttons[focused]?.focus({ preventScroll: true });
-    say(this.note, `Near means similar to the network; the axes have no unit. n = ${count(points.n, "image", "images")}.`);
+    const place = [...this.list.children].findIndex((button) => button === focused(this.root));
+    this.list.replaceChildren(...this.rows.map(({ button }) => button));
+    this.rows[place]?.button.focus({ preventScroll: true });
+    say(this.note, `Near means similar to the network; the axes have no unit. n = ${count(n, "image", "images")}.`);
   }
 
   // Selection ----------------------------------------------------------------------------------
 
+  /** @param {number[]} list */
   choose(list) {
     const { map } = this;
     const { points } = map;
-    map.chosen = new Uint8Array(points?.n ?? 0);
+    if (!points) return;
+    map.chosen = new Uint8Array(points.n);
     map.cut = list.length > MOST_SELECTED;
     if (map.cut) {
-      const mean = (values) => list.reduce((sum, i) => sum + values[i], 0) / list.length;
+      const mean = (/** @type {Uint16Array} */ values) => list.reduce((sum, i) => sum + values[i], 0) / list.length;
       const [x, y] = [mean(points.x), mean(points.y)];
       const far = new Float64Array(points.n);
       for (const i of list) far[i] = (points.x[i] - x) ** 2 + (points.y[i] - y) ** 2;
@@ -444,10 +411,13 @@ class View {
 
   // A state and not a trigger: a rerun that is cut short by another one would lose a trigger.
   report() {
-    this.keep("selected", this.chosen().map((i) => this.map.points.ids[i]));
+    this.keep("selected", this.chosen().map((i) => this.map.points?.ids[i]));
   }
 
-  // Shift adds to the selection, Alt takes away; the page hears of it.
+  /**
+   * Shift adds to the selection, Alt takes away; the page hears of it.
+   * @param {number[]} list @param {Modifiers} given @param {{ wait?: number }} [given]
+   */
   pick(list, { shiftKey, altKey }, { wait = 0 } = {}) {
     if (!this.map.points) return;
     const before = this.map.size;
@@ -466,6 +436,7 @@ class View {
     }, wait);
   }
 
+  /** @param {number} index @param {Modifiers} event @param {{ wait?: number }} [options] */
   pickEntry(index, event, options = {}) {
     const list = this.members(index);
     const { shiftKey, altKey } = event;
@@ -477,23 +448,23 @@ class View {
   paintState() {
     const { points, size, cut, chosen } = this.map;
     if (!points) return;
-    const all = points.n.toLocaleString("en");
-    say(this.counted, `${size.toLocaleString("en")} of ${all} selected${cut ? ": the most at once, those nearest to the middle" : ""}`);
+    const all = number(points.n);
+    say(this.counted, `${number(size)} of ${all} selected${cut ? ": the most at once, those nearest to the middle" : ""}`);
     this.counted.classList.toggle("cut", cut);
     this.clearing.setAttribute("aria-disabled", String(!size));
     const counts = new Array(this.entries.length).fill(0);
     if (size) for (let i = 0; i < points.n; i++) if (chosen[i]) counts[this.entry[i]] += 1;
-    for (const { at, button, number } of this.rows ?? []) {
+    for (const { at, button, number: words } of this.rows) {
       const index = this.entries.findIndex((e) => e.at === at);
       const entry = this.entries[index];
       if (!entry) continue;
-      const [mine, all] = [counts[index], entry.n.toLocaleString("en")];
-      number.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, mine.toLocaleString("en")), ` of ${all}`] : [all]));
+      const [mine, all] = [counts[index], number(entry.n)];
+      words.replaceChildren(...(size ? [el(mine ? "b" : "span", {}, number(mine)), ` of ${all}`] : [all]));
       button.setAttribute("aria-pressed", String(size > 0 && counts[index] === entry.n));
     }
-    const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${e.n.toLocaleString("en")}`);
+    const parts = this.entries.filter((e) => e.n).map((e) => `${e.name}: ${number(e.n)}`);
     const more = parts.length > 20 ? `, and ${parts.length - 20} more` : "";
-    this.top.setAttribute("aria-label", `Map of ${count(points.n, "image", "images")} by ${TITLES[this.data.colour].toLowerCase()}. ${parts.slice(0, 20).join(", ")}${more}. ${size.toLocaleString("en")} selected.`);
+    this.top.setAttribute("aria-label", `Map of ${count(points.n, "image", "images")} by ${TITLES[this.data.colour].toLowerCase()}. ${parts.slice(0, 20).join(", ")}${more}. ${number(size)} selected.`);
   }
 
   // Where things are ---------------------------------------------------------------------------
@@ -507,11 +478,13 @@ class View {
     return { width, height, fit, scale: fit * this.map.zoom };
   }
 
+  /** @param {number} px @param {number} py @returns {Point} */
   toMap(px, py) {
     const { width, height, scale } = this.frame();
     return [(px - width / 2) / scale + this.map.x, (py - height / 2) / scale + this.map.y];
   }
 
+  /** @param {number} x @param {number} y @param {number} zoom */
   place(x, y, zoom) {
     const { left, right, top, bottom } = this.map.points?.box ?? { left: 0, right: SIDE, top: 0, bottom: SIDE };
     this.map.zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
@@ -525,7 +498,7 @@ class View {
     this.place(0, 0, 1);
   }
 
-  // What lies under this pixel stays there.
+  /** What lies under this pixel stays there. @param {number} factor @param {number} [px] @param {number} [py] */
   zoom(factor, px = this.stage.clientWidth / 2, py = this.stage.clientHeight / 2) {
     const [x, y] = this.toMap(px, py);
     const zoom = Math.min(MAX_ZOOM, Math.max(1, this.map.zoom * factor));
@@ -533,6 +506,7 @@ class View {
     this.place(x + (this.map.x - x) * share, y + (this.map.y - y) * share, zoom);
   }
 
+  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
     const { scale } = this.frame();
     this.place(this.map.x - dx / scale, this.map.y - dy / scale, this.map.zoom);
@@ -576,11 +550,12 @@ class View {
     // A margin as wide as a disc: no pixel of it falls outside the buffer, so none is checked.
     const margin = Math.ceil(radius + density) + 2;
     const stride = w + 2 * margin;
-    if (this.pixels?.width !== stride || this.pixels.height !== h + 2 * margin) this.pixels = new ImageData(stride, h + 2 * margin);
-    const buffer = new Int32Array(this.pixels.data.buffer);
+    let { pixels } = this;
+    if (pixels?.width !== stride || pixels.height !== h + 2 * margin) pixels = this.pixels = new ImageData(stride, h + 2 * margin);
+    const buffer = new Int32Array(pixels.data.buffer);
     buffer.fill(this.paper);
     this.inView = [];
-    if (n) {
+    if (points) {
       const unit = scale * density;
       const [left, top] = [w / 2 - midX * unit + margin, h / 2 - midY * unit + margin];
       const dot = disc(radius, stride);
@@ -603,11 +578,12 @@ class View {
         }
       }
     }
-    const brush = this.base.getContext("2d");
-    brush.putImageData(this.pixels, -margin, -margin);
+    const brush = context2d(this.base);
+    brush.putImageData(pixels, -margin, -margin);
     brush.setTransform(density, 0, 0, density, 0, 0);
+    /** @type {(x: number, y: number) => Point} */
     const at = (x, y) => [(x - midX) * scale + width / 2, (y - midY) * scale + height / 2];
-    this.shown = 0; // the side of the pictures, 0 while they are dots
+    this.shown = 0;
     if (n && this.inView.length < MOST_PICTURES && this.inView.length && remembered("blur") !== "1") this.drawPictures(brush, at, width, height);
     this.wanting ??= setTimeout(() => this.wantThumbs(), WANT_MS);
     brush.font = `600 13px ${getComputedStyle(this.root).fontFamily}`;
@@ -615,18 +591,20 @@ class View {
     brush.textBaseline = "middle";
     brush.lineJoin = "round";
     brush.lineWidth = 4;
-    brush.strokeStyle = css(this.paper);
-    brush.fillStyle = css(this.ink);
+    brush.strokeStyle = css(unpacked(this.paper));
+    brush.fillStyle = css(unpacked(this.ink));
     const above = radius / density + 9;
-    for (const centre of this.centres ?? []) {
+    for (const centre of this.centres) {
       const [x, y] = at(centre.x, centre.y);
       brush.strokeText(centre.text, x, y - above);
       brush.fillText(centre.text, x, y - above);
     }
   }
 
+  /** @param {CanvasRenderingContext2D} brush @param {(x: number, y: number) => Point} at @param {number} width @param {number} height */
   drawPictures(brush, at, width, height) {
     const { points, chosen, size } = this.map;
+    if (!points) return;
     const side = Math.round(Math.min(72, Math.max(28, 0.55 * Math.sqrt((width * height) / this.inView.length))));
     this.shown = side;
     for (const i of this.inView) {
@@ -638,11 +616,11 @@ class View {
       const faint = size && !chosen[i];
       const edge = size && !faint ? 3 : 2;
       const entry = this.entries[this.entry[i]];
-      brush.fillStyle = css(this.paper);
+      brush.fillStyle = css(unpacked(this.paper));
       brush.fillRect(x - w / 2 - edge - 1, y - h / 2 - edge - 1, w + 2 * edge + 2, h + 2 * edge + 2);
-      brush.fillStyle = css(faint ? entry.dim : entry.color);
+      brush.fillStyle = css(unpacked(faint ? entry.dim : entry.color));
       brush.fillRect(x - w / 2 - edge, y - h / 2 - edge, w + 2 * edge, h + 2 * edge);
-      brush.fillStyle = css(this.paper);
+      brush.fillStyle = css(unpacked(this.paper));
       brush.fillRect(x - w / 2, y - h / 2, w, h);
       brush.globalAlpha = faint ? 0.35 : 1;
       brush.imageSmoothingEnabled = image.naturalWidth > 64;
@@ -653,24 +631,26 @@ class View {
 
   wantThumbs() {
     clearTimeout(this.wanting);
-    this.wanting = null;
-    const ids = this.shown ? this.inView.map((i) => this.map.points.ids[i]) : [];
-    if (this.hovered >= 0 && this.dwelt) ids.unshift(this.map.points.ids[this.hovered]);
+    this.wanting = undefined;
+    const names = this.map.points?.ids ?? [];
+    const ids = this.shown ? this.inView.map((i) => names[i]) : [];
+    if (this.hovered >= 0 && this.dwelt) ids.unshift(names[this.hovered]);
     this.thumbs.want(ids);
     this.paintCard();
   }
 
   drawTop() {
-    const brush = this.top.getContext("2d");
+    const brush = context2d(this.top);
     const density = devicePixelRatio || 1;
     brush.setTransform(density, 0, 0, density, 0, 0);
     const { width, height, scale } = this.frame();
     brush.clearRect(0, 0, width, height);
+    /** @type {(place: Point) => Point} */
     const at = ([x, y]) => [(x - this.map.x) * scale + width / 2, (y - this.map.y) * scale + height / 2];
     if (this.gesture?.kind === "lasso" && this.gesture.moved) {
       brush.beginPath();
       for (const point of this.gesture.path) brush.lineTo(...at(point));
-      brush.fillStyle = css(this.accent).replace(")", ", 0.12)").replace("rgb", "rgba");
+      brush.fillStyle = css(this.accent, 0.12);
       brush.fill();
       brush.lineWidth = 1.5;
       brush.strokeStyle = css(this.accent);
@@ -678,14 +658,14 @@ class View {
       brush.setLineDash([3, 4]);
       brush.beginPath();
       brush.moveTo(...at(this.gesture.path[0]));
-      brush.lineTo(...at(this.gesture.path.at(-1)));
+      brush.lineTo(...at(this.gesture.path[this.gesture.path.length - 1]));
       brush.stroke();
       brush.setLineDash([]);
     }
     if (this.hovered >= 0 && this.map.points) {
       const [x, y] = at([this.map.points.x[this.hovered], this.map.points.y[this.hovered]]);
       brush.lineWidth = 2;
-      brush.strokeStyle = css(this.ink);
+      brush.strokeStyle = css(unpacked(this.ink));
       const half = this.shown / 2 + 5;
       brush.beginPath();
       if (this.shown && this.thumbs.found.get(this.map.points.ids[this.hovered])?.image) brush.rect(x - half, y - half, 2 * half, 2 * half);
@@ -696,6 +676,7 @@ class View {
 
   // The pointer --------------------------------------------------------------------------------
 
+  /** @param {"lasso" | "hand"} tool */
   use(tool) {
     this.tool = tool;
     remembered("map.tool", tool);
@@ -703,6 +684,7 @@ class View {
     this.paintCursor();
   }
 
+  /** @param {boolean} held */
   space(held) {
     this.spaced = held;
     this.paintCursor();
@@ -711,52 +693,44 @@ class View {
   paintCursor() {
     const hand = this.tool === "hand" || this.spaced;
     this.root.classList.toggle("hand", Boolean(hand));
-    this.root.classList.toggle("panning", ["pan", "pinch"].includes(this.gesture?.kind));
+    this.root.classList.toggle("panning", this.gesture?.kind === "pan" || this.gesture?.kind === "pinch");
     this.root.classList.toggle("over", this.hovered >= 0 && !hand && !this.gesture);
   }
 
-  at(event) {
-    const box = this.top.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
+  /** @param {Point} given */
   under([px, py]) {
     if (!this.map?.points) return -1;
     const { scale } = this.frame();
     return this.map.points.nearest(...this.toMap(px, py), Math.max(12, this.shown / 2) / scale);
   }
 
+  /** @param {PointerEvent} event */
   onDown(event) {
     if (!this.map?.points || event.button === 2) return;
     this.top.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, this.at(event));
+    this.pointers.set(event);
     const hand = event.button === 1 || this.spaced || this.tool === "hand";
     if (this.pointers.size > 1) this.gesture = { kind: "pinch", moved: true };
-    else this.gesture = { kind: hand ? "pan" : "lasso", moved: false, from: this.at(event), path: [this.toMap(...this.at(event))] };
-    this.tip.hidden = true;
+    else this.gesture = { kind: hand ? "pan" : "lasso", moved: false, from: this.pointers.at(event), path: [this.toMap(...this.pointers.at(event))] };
+    this.tip.hide();
     this.paintCursor();
   }
 
+  /** @param {PointerEvent} event */
   onMove(event) {
     if (!this.map?.points) return;
-    const now = this.at(event);
-    const last = this.pointers.get(event.pointerId);
+    const now = this.pointers.at(event);
+    const last = this.pointers.last(event);
     if (!last || !this.gesture) {
       if (event.pointerType !== "touch") this.hover(this.under(now), now);
       return;
     }
     const gesture = this.gesture;
     if (gesture.kind === "pinch") {
-      const spread = () => {
-        const [a, b] = [...this.pointers.values()];
-        return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
-      };
       if (this.pointers.size < 2) return;
-      const [wide, x, y] = spread();
-      this.pointers.set(event.pointerId, now);
-      const [wider, toX, toY] = spread();
-      this.pan(toX - x, toY - y);
-      this.zoom(wider / Math.max(1, wide), toX, toY);
+      const { dx, dy, by, x, y } = this.pointers.pinch(event);
+      this.pan(dx, dy);
+      this.zoom(by, x, y);
       return;
     }
     if (!gesture.moved && Math.hypot(now[0] - gesture.from[0], now[1] - gesture.from[1]) < CLICK_PX) return;
@@ -769,26 +743,29 @@ class View {
       gesture.path.push(this.toMap(...now));
       this.scheduleTop();
     }
-    this.pointers.set(event.pointerId, now);
+    this.pointers.set(event);
   }
 
+  /** @param {PointerEvent} event */
   onUp(event) {
     const { gesture } = this;
-    this.pointers.delete(event.pointerId);
+    const points = this.map?.points;
+    this.pointers.delete(event);
     if (gesture?.kind === "pinch" && this.pointers.size) return; // the finger that stays does not draw
     this.gesture = null;
     this.paintCursor();
     this.scheduleTop();
-    if (!gesture || event.type === "pointercancel") return;
-    if (gesture.kind === "lasso" && gesture.moved) this.pick(this.map.points.within(gesture.path), event);
+    if (!gesture || !points || event.type === "pointercancel") return;
+    if (gesture.kind === "lasso" && gesture.moved) this.pick(points.within(gesture.path), event);
     else if (!gesture.moved && event.button === 0) this.click(event);
   }
 
+  /** @param {PointerEvent} event */
   click(event) {
-    if (event.timeStamp - (this.clicked ?? -1e4) < DOUBLE_MS && this.waiting) return; // the second of two
+    if (event.timeStamp - this.clicked < DOUBLE_MS && this.waiting) return; // the second of two
     this.clicked = event.timeStamp;
     this.before = { list: this.chosen(), waiting: this.waiting };
-    const i = this.under(this.at(event));
+    const i = this.under(this.pointers.at(event));
     if (i < 0) {
       if (!event.shiftKey && !event.altKey) this.pick([], {});
       return;
@@ -798,31 +775,30 @@ class View {
     else this.pick([i], event, { wait: DOUBLE_MS });
   }
 
+  /** @param {MouseEvent} event */
   onDouble(event) {
-    const i = this.under(this.at(event));
+    const i = this.under(this.pointers.at(event));
     if (i < 0) return;
-    if (this.waiting && this.before && !this.before.waiting) {
+    if (this.waiting && !this.before.waiting) {
       clearTimeout(this.sending);
       this.waiting = false;
       this.choose(this.before.list);
     }
-    this.fire("open", this.map.points.ids[i]);
+    this.fire("open", this.map.points?.ids[i]);
   }
 
+  /** @param {WheelEvent} event */
   onWheel(event) {
     if (!this.map?.points) return;
     if (!event.ctrlKey && !event.metaKey && !this.root.matches(":focus-within")) {
-      this.tip.hidden = false; // the page scrolls
-      clearTimeout(this.tipping);
-      this.tipping = setTimeout(() => (this.tip.hidden = true), 1800);
-      return;
+      return this.tip.show(); // the page scrolls
     }
     event.preventDefault();
-    this.tip.hidden = true;
-    const lines = event.deltaMode === 1 ? 16 : 1;
-    this.zoom(Math.exp(Math.max(-240, Math.min(240, -event.deltaY * lines)) * (event.ctrlKey ? 0.006 : 0.002)), ...this.at(event));
+    this.tip.hide();
+    this.zoom(wheelFactor(event), ...this.pointers.at(event));
   }
 
+  /** @param {number} i @param {Point} [now] */
   hover(i, now) {
     if (now) this.pointed = now;
     if (i === this.hovered) return this.paintCard();
@@ -843,7 +819,7 @@ class View {
   paintCard() {
     const { points } = this.map;
     this.card.hidden = this.hovered < 0 || !points;
-    if (this.card.hidden) return;
+    if (this.hovered < 0 || !points) return;
     const thumb = this.thumbs.found.get(points.ids[this.hovered]);
     this.image.hidden = !thumb?.image;
     if (thumb?.image) {
@@ -853,7 +829,7 @@ class View {
     }
     const entry = this.entries[this.entry[this.hovered]];
     say(this.what, entry.name);
-    this.whatDot.style.setProperty("--dot", css(entry.color));
+    paintDot(this.whatDot, css(unpacked(entry.color)));
     say(this.name, thumb?.name ?? "");
     const [px, py] = this.pointed;
     const [w, h] = [this.card.offsetWidth, this.card.offsetHeight];
@@ -864,6 +840,7 @@ class View {
 
   // Keys ---------------------------------------------------------------------------------------
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     if (this.sheet.open || event.isComposing || event.ctrlKey || event.metaKey) return;
     if (this.handle(event, event.composedPath()[0] !== this.top)) {
@@ -872,9 +849,11 @@ class View {
     }
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const { key } = event;
     const step = 0.12 * this.stage.clientWidth;
+    /** @type {Record<string, Point>} */
     const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
     if (key in moves && !onButton) return this.pan(...moves[key]), true;
     if (key === " " && !onButton) return this.space(true), true;
@@ -898,6 +877,7 @@ class View {
     return false;
   }
 
+  /** @param {KeyboardEvent} event */
   pickVisible(event) {
     const { points } = this.map;
     if (!points) return;
@@ -926,21 +906,18 @@ class View {
       ["l, h", "lasso, hand"],
       ["Touch", "one finger draws, two move and zoom"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
   end() {
     this.observer.disconnect();
     this.fetching?.abort.abort();
     this.thumbs.want([]);
-    cancelAnimationFrame(this.next);
+    cancelAnimationFrame(this.next ?? 0);
     clearTimeout(this.wanting);
     clearTimeout(this.dwelling);
-    clearTimeout(this.tipping);
-    if (this.sheet.open) this.sheet.close();
+    this.tip.hide();
+    this.sheet.close();
     this.root.remove(); // the place may be filled again
   }
 }

@@ -2,7 +2,18 @@
 // colour scale. How strongly the maps cover the picture, how much of them is shown and what is laid over what is the browser's
 // work alone: the controls stand in a place of their own and speak to all rows of the page.
 
-const { el, icon, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { closest, context2d, el, focused, icon, mount, part } from "../common/dom.js";
+import { radios } from "../common/radios.js";
+
+/** @typedef {"both" | "picture" | "map"} Shown */
+/**
+ * @typedef {{
+ *   title: string, caption?: string, doubt?: boolean, error?: string, stopped?: boolean, values?: string, most: number, width: number,
+ *   height: number, file: string }} Cell values: base64 of signed 16-bit numbers
+ */
+/** @typedef {{ title: string, cells: Cell[], scale: number, scale_text: string, picture: string | null, width: number, height: number }} Data */
+/** @typedef {{ cell: Cell, canvas: HTMLCanvasElement & { sign?: string }, decoded: ReturnType<typeof decoded> }} Drawn */
+/** @typedef {HTMLElement & Partial<Drawn> & { column?: number, source?: string, shown?: Shown | null }} Figure */
 
 const RED = [214, 39, 40];
 const BLUE = [31, 93, 200];
@@ -11,39 +22,41 @@ const WANTED = 208; // pixels wide
 const DOWN = "M8 2.5v8M4.5 7L8 10.5 11.5 7M3 13.5h10";
 const PHOTO = "M2.5 3.5h11v9h-11zM2.5 11l3.2-3.2 2.3 2.2 2-1.8 3.5 3";
 const SPOTS = "M5.5 8a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM11 13a2 2 0 1 0 0-4 2 2 0 0 0 0 4zM2.5 12.5h.01M13 4h.01";
+/** @type {[Shown, string][]} */
 const SHOWN = [
   ["both", "Map over picture"],
   ["picture", "Picture"],
   ["map", "Map"],
 ];
 
-// One choice for the page; it outlives reruns. Each place loads this file for itself, so it is kept where all find it.
-const look = (globalThis.loupeMaps ??= Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: "both" }));
+// One choice for the page; it outlives reruns.
+/** @type {EventTarget & { opacity: number, top: number, shown: Shown }} */
+const look = Object.assign(new EventTarget(), { opacity: 0.75, top: 100, shown: /** @type {Shown} */ ("both") });
 
+/** @param {{ opacity?: number, top?: number, shown?: Shown }} values */
 function choose(values) {
   Object.assign(look, values);
   look.dispatchEvent(new Event("change"));
 }
 
 class Controls {
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity", oninput: () => choose({ opacity: this.opacity.value / 100 }) });
-    this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top", oninput: () => choose({ top: Number(this.top.value) }) });
-    [this.opacityValue, this.topValue] = [el("output", { class: "value" }), el("output", { class: "value wide" })];
-    this.modes = SHOWN.map(([name, title]) => el("button", { type: "button", role: "radio", "data-shown": name, onclick: () => choose({ shown: name }) }, title));
-    const modes = el("div", { class: "modes", role: "radiogroup", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" }, ...this.modes);
-    modes.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const next = (SHOWN.findIndex(([name]) => name === look.shown) + step + SHOWN.length) % SHOWN.length;
-      choose({ shown: SHOWN[next][0] });
-      this.modes[next].focus();
-    });
+    this.opacity = el("input", { type: "range", min: "0", max: "100", step: "1", class: "opacity" });
+    this.opacity.addEventListener("input", () => choose({ opacity: Number(this.opacity.value) / 100 }));
+    this.top = el("input", { type: "range", min: "1", max: "100", step: "1", class: "top" });
+    this.top.addEventListener("input", () => choose({ top: Number(this.top.value) }));
+    this.opacityValue = el("output", { class: "value" });
+    this.topValue = el("output", { class: "value wide" });
+    this.modes = radios(
+      { class: "modes", "aria-label": "What is shown", title: "Under the map the picture is grey, so that red and blue are the map's alone" },
+      SHOWN.map(([name, title]) => ({ name, title, props: { "data-shown": name } })),
+      (shown) => choose({ shown }),
+    );
     this.root = el(
       "div",
       { class: "maps controls" },
-      modes,
+      this.modes.node,
       el("label", { class: "slide" }, el("span", {}, "Strength"), this.opacity, this.opacityValue),
       el("label", { class: "slide", title: "Hides all but the pixels that speak loudest, for or against" }, el("span", {}, "Only the top"), this.top, this.topValue),
       el("div", { class: "legend" }, el("span", {}, "against"), el("span", { class: "scale", "aria-hidden": "true" }), el("span", {}, "for")),
@@ -62,11 +75,7 @@ class Controls {
     this.opacityValue.textContent = `${Math.round(look.opacity * 100)} %`;
     this.top.value = String(look.top);
     this.topValue.textContent = look.top === 100 ? "all pixels" : `${look.top} % of pixels`;
-    for (const button of this.modes) {
-      const on = button.dataset.shown === look.shown;
-      button.setAttribute("aria-checked", String(on));
-      button.tabIndex = on ? 0 : -1;
-    }
+    this.modes.mark(look.shown);
   }
 
   end() {
@@ -74,17 +83,24 @@ class Controls {
   }
 }
 
-// The signed 16-bit numbers of a map, and how large the n-th strongest of them is.
+/** The signed 16-bit numbers of a map, and how large the n-th strongest of them is. @param {Cell} cell */
 function decoded(cell) {
-  const bytes = Uint8Array.from(atob(cell.values), (c) => c.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(cell.values ?? ""), (c) => c.charCodeAt(0));
   const values = new Int16Array(bytes.buffer);
   const strongest = Uint16Array.from(values, (v) => Math.abs(v)).sort();
   return { values, strongest };
 }
 
 class Row {
+  /** @type {Data} */
+  data;
+  frame = 0;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.large = new Set(); // columns that are enlarged
+    /** @type {Set<number>} columns that are enlarged */
+    this.large = new Set();
+    /** @type {Figure[]} */
     this.figures = [];
     this.columns = el("div", { class: "columns" });
     this.legend = el("div", { class: "legend row" });
@@ -99,6 +115,7 @@ class Row {
     this.root.addEventListener("keyup", (event) => this.key(event, false));
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data }) {
     this.data = data;
     this.root.setAttribute("aria-label", data.title);
@@ -109,7 +126,7 @@ class Row {
       const figure = this.figure(cell, column);
       figure.source = text;
       if (old) {
-        const held = old.contains(old.getRootNode().activeElement);
+        const held = old.contains(focused(old));
         old.replaceWith(figure);
         if (held) figure.querySelector("button")?.focus();
       } else this.columns.append(figure);
@@ -129,6 +146,7 @@ class Row {
     this.paint();
   }
 
+  /** @param {Cell} cell @param {number} column @returns {Figure} */
   figure(cell, column) {
     const caption = el("figcaption", {}, el("span", { class: "title" }, cell.title), ...(cell.caption ? [el("span", { class: cell.doubt ? "caption doubt" : "caption" }, cell.caption)] : []));
     if (cell.error) {
@@ -155,6 +173,8 @@ class Row {
       ...picture,
       canvas,
     );
+    /** @type {Figure & Drawn} */
+    const figure = Object.assign(el("figure", { class: big ? "map large" : "map" }), { cell, canvas, column, decoded: decoded(cell) });
     const tools = el(
       "div",
       { class: "tools" },
@@ -162,11 +182,11 @@ class Row {
       this.peek(SPOTS, "map", "The map alone (hold M)"),
       el("button", { type: "button", class: "tool save", title: "Download as it is shown", "aria-label": `Download ${this.data.title} for ${cell.title}`, onclick: () => this.save(figure) }, icon(DOWN)),
     );
-    const figure = el("figure", { class: big ? "map large" : "map" }, el("div", { class: "stage" }, frame, tools), caption);
-    Object.assign(figure, { cell, canvas, column, decoded: decoded(cell) });
+    figure.append(el("div", { class: "stage" }, frame, tools), caption);
     return this.sized(figure);
   }
 
+  /** @param {Figure} figure */
   sized(figure) {
     const { width, height } = this.data;
     if (!width) return figure;
@@ -178,15 +198,19 @@ class Row {
     return figure;
   }
 
+  /** @param {string} url */
   image(url) {
     const image = el("img", { class: "picture", alt: "", decoding: "async", draggable: "false" });
     image.src = url;
     return image;
   }
 
-  // What is looked at for as long as the pointer or the focus rests on the tool.
+  /**
+   * What is looked at for as long as the pointer or the focus rests on the tool.
+   * @param {string} path @param {Shown} what @param {string} title
+   */
   peek(path, what, title) {
-    const show = (on) => (event) => this.look(event.currentTarget.closest(".map"), on ? what : null);
+    const show = (/** @type {boolean} */ on) => (/** @type {Event} */ event) => this.look(/** @type {Figure} */ (closest(event, ".map")), on ? what : null);
     return el(
       "button",
       { type: "button", class: "tool", title, "aria-label": title, onpointerenter: show(true), onpointerleave: show(false), onfocus: show(true), onblur: show(false) },
@@ -194,31 +218,38 @@ class Row {
     );
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} down */
   key(event, down) {
-    const what = { p: "picture", m: "map" }[event.key.toLowerCase()];
-    const figure = event.target.closest(".map");
-    if (event.key === "Escape" && down && this.large.has(figure?.column)) {
+    /** @type {Record<string, Shown>} */
+    const keys = { p: "picture", m: "map" };
+    const what = keys[event.key.toLowerCase()];
+    /** @type {Figure | null} */
+    const figure = closest(event, ".map");
+    if (event.key === "Escape" && down && figure?.column !== undefined && this.large.has(figure.column)) {
       event.stopPropagation();
       this.toggle(figure.column);
     }
     if (what && figure && !event.ctrlKey && !event.metaKey) this.look(figure, down ? what : null);
   }
 
+  /** @param {Figure} figure @param {Shown | null} what */
   look(figure, what) {
     figure.shown = what;
     this.show(figure);
   }
 
+  /** @param {Figure} figure */
   show(figure) {
     figure.dataset.shown = figure.shown ?? look.shown;
   }
 
+  /** @param {number} column */
   toggle(column) {
     const figure = this.figures[column];
     const big = !this.large.delete(column);
     if (big) this.large.add(column);
     figure.classList.toggle("large", big);
-    const frame = figure.querySelector(".frame");
+    const frame = part(figure, ".frame");
     frame.setAttribute("aria-expanded", String(big));
     frame.title = big ? "Make smaller" : "Enlarge";
     if (big) figure.scrollIntoView({ block: "nearest" });
@@ -227,13 +258,14 @@ class Row {
   paint() {
     this.root.style.setProperty("--opacity", String(look.opacity));
     for (const figure of this.figures) {
-      if (!figure.canvas) continue;
+      const { canvas, cell, decoded } = figure;
+      if (!canvas || !cell || !decoded) continue;
       this.show(figure);
-      this.colour(figure);
+      this.colour({ canvas, cell, decoded });
     }
   }
 
-  // Red for, blue against, more opaque where stronger; below the n-th strongest nothing.
+  /** Red for, blue against, more opaque where stronger; below the n-th strongest nothing. @param {Drawn} given */
   colour({ canvas, cell, decoded: { values, strongest } }) {
     const sign = `${look.top} ${this.data.scale}`;
     if (canvas.sign === sign) return;
@@ -248,16 +280,16 @@ class Row {
       const [r, g, b] = values[i] > 0 ? RED : BLUE;
       drawn.data.set([r, g, b, Math.min(255, Math.round((strength / full) * 255))], 4 * i);
     }
-    canvas.getContext("2d").putImageData(drawn, 0, 0);
+    context2d(canvas).putImageData(drawn, 0, 0);
   }
 
-  // The cell as it is shown, large enough to be looked at.
+  /** The cell as it is shown, large enough to be looked at. @param {Figure & Drawn} figure */
   save(figure) {
-    const picture = figure.querySelector(".picture");
+    const picture = /** @type {HTMLImageElement} */ (part(figure, ".picture"));
     const { width, height } = this.data;
     const times = Math.max(1, Math.round(448 / Math.max(width, height)));
     const out = el("canvas", { width: width * times, height: height * times });
-    const pen = out.getContext("2d");
+    const pen = context2d(out);
     const { shown } = look;
     pen.imageSmoothingEnabled = Math.max(width, height) >= SMALL;
     pen.fillStyle = "#fff";
@@ -268,6 +300,7 @@ class Row {
     pen.globalAlpha = shown === "map" ? 1 : look.opacity;
     if (shown !== "picture") pen.drawImage(figure.canvas, 0, 0, out.width, out.height);
     out.toBlob((blob) => {
+      if (!blob) return;
       const url = URL.createObjectURL(blob);
       el("a", { href: url, download: figure.cell.file }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
@@ -281,12 +314,17 @@ class Row {
 }
 
 class View {
+  /** @type {Row | Controls | undefined} */
+  drawn;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.parent = parent;
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} component */
   update(component) {
-    this.drawn ??= new (component.data.cells ? Row : Controls)(this.parent);
+    this.drawn ??= component.data.cells ? new Row(this.parent) : new Controls(this.parent);
     this.drawn.update(component);
   }
 

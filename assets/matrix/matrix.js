@@ -1,7 +1,18 @@
 // A confusion matrix: rows actual, columns predicted, from 2 to 1,000 classes. Only the cells that hold images are known;
 // the cells lie on one canvas, and what follows the pointer and the keys on a second one above it.
 
-const { el, icon, ICONS, count, say, remembered, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { css, packed, rgb } from "../common/colours.js";
+import { ICONS, context2d, el, focused, mount, remembered, say, tool } from "../common/dom.js";
+import { Pointers, Tip, wheelFactor } from "../common/gestures.js";
+import { count, number } from "../common/numbers.js";
+import { KeysSheet } from "../common/sheet.js";
+import { Counts, percent } from "./counts.js";
+
+/** @typedef {import("../common/gestures.js").Point} Point */
+/** @typedef {import("../common/colours.js").Rgb} Rgb */
+/** @typedef {[row: number, column: number]} Spot places, -1 for a header */
+/** @typedef {import("./counts.js").Counted & { split: string, chosen: [string | null, string | null] | null }} Data */
+/** @typedef {{ k: number, width: number, left: number, head: number, side: number, slanted: boolean, name: number, longest: number, cell: number, wide: number, height: number }} Lies in px */
 
 const SORTS = { given: "Class order", name: "Name", errors: "Most errors", similarity: "Most confused together" };
 const SHOWS = { count: "Counts", share: "Row percent" };
@@ -14,169 +25,104 @@ const AXIS = 20; // px for the words “actual” and “predicted”
 const LABEL = 12; // px, the letters of class names
 const SLANT = Math.SQRT1_2; // names that do not fit over their column stand at 45 degrees
 const DRAG_PX = 4;
-const SHAPES = { out: "M3.5 8h9", in: "M3.5 8h9M8 3.5v9", fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10" };
+
 
 // Colours ------------------------------------------------------------------------------------------
 
-const sample = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-
-function rgb(color) {
-  sample.clearRect(0, 0, 1, 1);
-  sample.fillStyle = color;
-  sample.fillRect(0, 0, 1, 1);
-  return [...sample.getImageData(0, 0, 1, 1).data].slice(0, 3);
-}
-
 const STEPS = 64;
-const css = ([r, g, b]) => `rgb(${r}, ${g}, ${b})`;
-const packed = ([r, g, b]) => 0xff000000 | (b << 16) | (g << 8) | r; // as it lies in a buffer of pixels
-const ramp = (from, to) => Array.from({ length: STEPS + 1 }, (_, i) => from.map((v, k) => Math.round(v + ((to[k] - v) * i) / STEPS)));
-
-// What is counted ------------------------------------------------------------------------------------
-
-class Counts {
-  constructor({ classes, rows, columns, counts }) {
-    this.classes = classes;
-    this.size = classes.length;
-    this.rows = Uint16Array.from(rows);
-    this.columns = Uint16Array.from(columns);
-    this.counts = Uint32Array.from(counts);
-    this.actual = new Uint32Array(this.size);
-    this.given = new Uint32Array(this.size);
-    this.right = new Uint32Array(this.size);
-    this.at = new Map();
-    this.n = 0;
-    this.wrong = 0;
-    for (let i = 0; i < this.counts.length; i++) {
-      const [row, column, n] = [this.rows[i], this.columns[i], this.counts[i]];
-      this.at.set(row * this.size + column, n);
-      this.actual[row] += n;
-      this.given[column] += n;
-      this.n += n;
-      if (row === column) this.right[row] = n;
-      else this.wrong += n;
-    }
-  }
-
-  count(row, column) {
-    return this.at.get(row * this.size + column) ?? 0;
-  }
-
-  share(row, column) {
-    return this.actual[row] ? this.count(row, column) / this.actual[row] : 0;
-  }
-
-  errors(i) {
-    return this.actual[i] + this.given[i] - 2 * this.right[i];
-  }
-
-  order(sort, hide) {
-    const all = Array.from({ length: this.size }, (_, i) => i);
-    if (sort === "name") all.sort((a, b) => this.classes[a].localeCompare(this.classes[b], "en", { numeric: true }));
-    if (sort === "errors") all.sort((a, b) => this.errors(b) - this.errors(a) || a - b);
-    const found = sort === "similarity" ? this.chained() : all;
-    return hide ? found.filter((i) => this.errors(i) > 0) : found;
-  }
-
-  // Greedy: the two classes most often taken for each other are joined first, at the ends of the chains there are so far;
-  // then chain follows chain, the one with the strongest join first, and classes without a mistake come last.
-  chained() {
-    const joins = new Map();
-    for (let i = 0; i < this.counts.length; i++) {
-      const [a, b] = [this.rows[i], this.columns[i]];
-      if (a === b) continue;
-      const key = Math.min(a, b) * this.size + Math.max(a, b);
-      joins.set(key, (joins.get(key) ?? 0) + this.counts[i] / this.actual[a]);
-    }
-    const sorted = [...joins].sort((x, y) => y[1] - x[1] || x[0] - y[0]);
-    const beside = Array.from({ length: this.size }, () => []);
-    const group = Array.from({ length: this.size }, (_, i) => i);
-    const root = (i) => {
-      while (group[i] !== i) i = group[i] = group[group[i]];
-      return i;
-    };
-    const firsts = [];
-    for (const [key] of sorted) {
-      const [a, b] = [Math.floor(key / this.size), key % this.size];
-      if (beside[a].length > 1 || beside[b].length > 1 || root(a) === root(b)) continue;
-      group[root(a)] = root(b);
-      beside[a].push(b);
-      beside[b].push(a);
-      firsts.push(a);
-    }
-    const placed = new Uint8Array(this.size);
-    const found = [];
-    const walk = (start) => {
-      for (let at = start; at !== undefined; at = beside[at].find((next) => !placed[next])) {
-        placed[at] = 1;
-        found.push(at);
-      }
-    };
-    for (const a of firsts) {
-      if (placed[a]) continue;
-      let [end, before] = [a, -1]; // an end of a's chain
-      for (let next; (next = beside[end].find((i) => i !== before)) !== undefined; ) [before, end] = [end, next];
-      walk(end);
-    }
-    for (let i = 0; i < this.size; i++) if (!placed[i] && this.errors(i)) walk(i);
-    for (let i = 0; i < this.size; i++) if (!placed[i]) walk(i);
-    return found;
-  }
+/** @param {Rgb} from @param {Rgb} to @param {number} share @returns {Rgb} */
+function between(from, to, share) {
+  const part = (/** @type {0 | 1 | 2} */ k) => Math.round(from[k] + (to[k] - from[k]) * share);
+  return [part(0), part(1), part(2)];
 }
+
+/** @param {Rgb} from @param {Rgb} to */
+const ramp = (from, to) => Array.from({ length: STEPS + 1 }, (_, i) => between(from, to, i / STEPS));
 
 // The view -------------------------------------------------------------------------------------------
 
-const percent = (share) => `${share > 0 && share < 0.005 ? "<1" : share < 1 && share > 0.995 ? ">99" : Math.round(share * 100)} %`;
+/**
+ * @template {string} Name
+ * @param {string} name @param {Record<Name, string>} allowed @param {Name} otherwise
+ */
+function kept(name, allowed, otherwise) {
+  const value = remembered(`matrix.${name}`);
+  return value !== null && value in allowed ? /** @type {Name} */ (value) : otherwise;
+}
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {Counts} */
+  counts;
+  /** @type {Lies} */
+  lies;
+  /** @type {ReturnType<View["palette"]>} */
+  colors;
+  /** @type {Spot | null} under the pointer */
+  spot = null;
+  /** @type {Spot | null} of the keys */
+  cursor = null;
+  /** @type {Spot | null} classes, not places: what is shown below */
+  chosen = null;
+  /** @type {number[]} the class at each place */
+  order = [];
+  /** @type {Int32Array} the place of each class, -1 when it is hidden */
+  place = new Int32Array();
+  /** @type {{ moved: boolean, from: Point } | null} */
+  gesture = null;
+  /** @type {number | null} px of the longest name */
+  widest = null;
+  /** @type {number | null} the frames asked for */
+  next = null;
+  /** @type {number | null} */
+  nextTop = null;
+  /** @type {string | undefined} */
+  family;
+  most = 1; // the largest count beside the diagonal, and the largest share of a row
+  mostShare = 1;
+  tiny = false;
+  panning = false;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
     this.zoom = 1;
     this.x = this.y = 0; // the cell at the upper left corner, in cells
-    this.spot = null; // under the pointer: [row, column] as places, -1 for a header
-    this.cursor = null; // the same, of the keys
-    this.order = [];
-    this.pointers = new Map();
-    this.sort = this.kept("sort", SORTS, "given");
-    this.show = this.kept("show", SHOWS, "count");
+    /** @type {keyof typeof SORTS} */
+    this.sort = kept("sort", SORTS, "given");
+    /** @type {keyof typeof SHOWS} */
+    this.show = kept("show", SHOWS, "count");
     this.hide = remembered("matrix.hide") === "1";
-    this.build(parent);
-    this.observer = new ResizeObserver(() => this.schedule());
-    this.observer.observe(this.stage);
-  }
-
-  kept(name, allowed, otherwise) {
-    const value = remembered(`matrix.${name}`);
-    return value in allowed ? value : otherwise;
-  }
-
-  build(parent) {
-    const tool = (name, label, key, act, text) =>
-      el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(SHAPES[name] ?? ICONS[name]), ...(text ? [el("span", {}, text)] : []));
-    this.shows = Object.entries(SHOWS).map(([name, title]) => el("button", { type: "button", class: "tool half", "data-name": name, onclick: () => this.choose("show", name) }, title));
+    /** @param {keyof typeof SHOWS} name */
+    const half = (name) => el("button", { type: "button", class: "tool half", "data-name": name, onclick: () => this.choose({ show: name }) }, SHOWS[name]);
+    this.shows = [half("count"), half("share")];
     this.sorts = el("select", { class: "more", "aria-label": "Order of the classes", title: "Order of the classes" }, ...Object.entries(SORTS).map(([name, title]) => el("option", { value: name }, title)));
-    this.sorts.addEventListener("change", () => this.choose("sort", this.sorts.value));
+    this.sorts.addEventListener("change", () => this.choose({ sort: /** @type {keyof typeof SORTS} */ (this.sorts.value) }));
     this.hiding = el("input", { type: "checkbox" });
-    this.hiding.addEventListener("change", () => this.choose("hide", this.hiding.checked));
+    this.hiding.addEventListener("change", () => this.choose({ hide: this.hiding.checked }));
     this.hidingText = el("span", {});
     this.hidingLabel = el("label", { class: "check" }, this.hiding, this.hidingText);
     this.zoomed = el("span", { class: "zoom" });
     this.base = el("canvas", { class: "base", "aria-hidden": "true" });
     this.top = el("canvas", { class: "top", role: "application", "aria-roledescription": "confusion matrix", tabindex: "0" });
     this.card = el("div", { class: "card", "aria-hidden": "true", hidden: true });
-    this.tip = el("div", { class: "tip", hidden: true }, "Click into the matrix, or hold Ctrl, to zoom with the wheel");
-    this.stage = el("div", { class: "stage" }, this.base, this.top, this.card, this.tip);
+    this.tip = new Tip(el("div", { class: "tip" }, "Click into the matrix, or hold Ctrl, to zoom with the wheel"));
+    this.pointers = new Pointers(this.top);
+    this.stage = el("div", { class: "stage" }, this.base, this.top, this.card, this.tip.node);
     this.spoken = el("span", { class: "spoken", "aria-live": "polite" });
     this.darkest = el("span", {});
     this.scale = el("span", { class: "scale" }, "right", el("i", { class: "right" }), "100 %", el("span", { class: "next" }, "wrong"), el("i", { class: "wrong" }), this.darkest);
     this.note = el("span", {});
-    this.sheet = el("dialog", { class: "sheet", "aria-label": "Keys" });
+    this.sheet = new KeysSheet(() => this.top.focus({ preventScroll: true }));
     this.zooming = el(
       "div",
       { class: "group" },
-      tool("out", "Zoom out", "−", () => this.zoomBy(1 / 1.5)),
+      tool(ICONS.out, "Zoom out", "−", () => this.zoomBy(1 / 1.5)),
       this.zoomed,
-      tool("in", "Zoom in", "+", () => this.zoomBy(1.5)),
-      tool("fit", "Show all", "0", () => this.fit()),
+      tool(ICONS.in, "Zoom in", "+", () => this.zoomBy(1.5)),
+      tool(ICONS.fit, "Show all", "0", () => this.fit()),
     );
     this.root = el(
       "div",
@@ -188,38 +134,40 @@ class View {
         this.sorts,
         this.hidingLabel,
         this.zooming,
-        tool("keys", "Show the keys", "?", () => this.showKeys()),
+        tool(ICONS.keys, "Show the keys", "?", () => this.showKeys()),
       ),
       this.stage,
       el("p", { class: "note" }, this.note, this.scale),
       this.spoken,
-      this.sheet,
+      this.sheet.dialog,
     );
     parent.append(this.root);
-    const on = (node, names, act, options) => names.split(" ").forEach((name) => node.addEventListener(name, act, options));
-    on(this.top, "pointerdown", (event) => this.onDown(event));
-    on(this.top, "pointermove", (event) => this.onMove(event));
-    on(this.top, "pointerup pointercancel", (event) => this.onUp(event));
-    on(this.top, "pointerleave", () => this.hover(null));
-    on(this.top, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(this.top, "focus blur", () => this.scheduleTop());
-    on(this.root, "keydown", (event) => this.onKey(event));
-    on(this.stage, "transitionend", () => this.schedule()); // another theme: the style sheet says so by a transition
-    on(this.sheet, "click", (event) => event.target === this.sheet && this.sheet.close());
-    on(this.sheet, "close", () => this.top.focus({ preventScroll: true }));
+    this.top.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.top.addEventListener("pointermove", (event) => this.onMove(event));
+    this.top.addEventListener("pointerup", (event) => this.onUp(event));
+    this.top.addEventListener("pointercancel", (event) => this.onUp(event));
+    this.top.addEventListener("pointerleave", () => this.hover(null));
+    this.top.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.top.addEventListener("focus", () => this.scheduleTop());
+    this.top.addEventListener("blur", () => this.scheduleTop());
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.stage.addEventListener("transitionend", () => this.schedule()); // another theme: the style sheet says so by a transition
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.stage);
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue }) {
     this.fire = setTriggerValue;
     const before = this.data;
     this.data = data;
-    if (!before || ["rows", "columns", "counts", "classes"].some((name) => before[name].join() !== data[name].join())) {
+    if (!before || /** @type {const} */ (["rows", "columns", "counts", "classes"]).some((name) => before[name].join() !== data[name].join())) {
       const same = before?.classes.join("\n") === data.classes.join("\n");
       this.counts = new Counts(data);
       this.arrange(same);
     }
-    const named = (name) => (name === null ? -1 : data.classes.indexOf(name));
-    this.chosen = data.chosen && data.chosen.map(named);
+    const named = (/** @type {string | null} */ name) => (name === null ? -1 : data.classes.indexOf(name));
+    this.chosen = data.chosen && [named(data.chosen[0]), named(data.chosen[1])];
     this.top.setAttribute("aria-label", this.described());
     this.schedule();
   }
@@ -227,37 +175,47 @@ class View {
   described() {
     const { n, wrong, size } = this.counts;
     const hidden = size - this.order.length;
-    return `Confusion matrix of ${n.toLocaleString("en")} ${this.data.split} images and ${size} classes${hidden ? `, ${hidden} hidden` : ""}: ${wrong.toLocaleString("en")} wrong. Rows are actual, columns predicted. Arrows move, Enter shows the images.`;
+    return `Confusion matrix of ${number(n)} ${this.data.split} images and ${size} classes${hidden ? `, ${hidden} hidden` : ""}: ${number(wrong)} wrong. Rows are actual, columns predicted. Arrows move, Enter shows the images.`;
   }
 
+  /** @param {boolean} stay */
   arrange(stay) {
     const clean = this.counts.classes.filter((_, i) => !this.counts.errors(i)).length;
     this.hidingLabel.hidden = !clean || clean === this.counts.size;
     this.hidingText.textContent = `Hide ${count(clean, "class", "classes")} without mistakes`;
-    const focus = this.cursor?.map((place) => (place < 0 ? -1 : this.order[place]));
+    const focus = this.cursor && this.classes(this.cursor);
     this.order = this.counts.order(this.sort, this.hide && !this.hidingLabel.hidden);
     this.place = new Int32Array(this.counts.size).fill(-1);
     this.order.forEach((i, place) => (this.place[i] = place));
-    this.cursor = focus && focus.map((i) => (i < 0 ? -1 : Math.max(0, this.place[i])));
+    const back = (/** @type {number} */ i) => (i < 0 ? -1 : Math.max(0, this.place[i]));
+    this.cursor = focus && [back(focus[0]), back(focus[1])];
     if (!stay) [this.zoom, this.x, this.y] = [1, 0, 0];
     const off = this.order.length ? this.counts.counts.reduce((most, n, i) => (this.counts.rows[i] === this.counts.columns[i] ? most : Math.max(most, n)), 0) : 0;
     this.most = Math.max(1, off);
     this.mostShare = this.counts.counts.reduce((most, n, i) => (this.counts.rows[i] === this.counts.columns[i] ? most : Math.max(most, n / this.counts.actual[this.counts.rows[i]])), 0) || 1;
     this.spot = null;
-    this.widest = null; // px of the longest name
+    this.widest = null;
   }
 
-  choose(name, value) {
-    this[name] = value;
-    remembered(`matrix.${name}`, name === "hide" ? (value ? "1" : "0") : value);
-    if (name !== "show") this.arrange(name === "sort");
-    if (name === "sort") [this.x, this.y] = [0, 0];
+  /** The classes at the places of a spot. @param {Spot} spot @returns {Spot} */
+  classes([row, column]) {
+    const at = (/** @type {number} */ place) => (place < 0 ? -1 : this.order[place]);
+    return [at(row), at(column)];
+  }
+
+  /** @param {{ sort?: keyof typeof SORTS, show?: keyof typeof SHOWS, hide?: boolean }} values */
+  choose(values) {
+    Object.assign(this, values);
+    for (const [name, value] of Object.entries(values)) remembered(`matrix.${name}`, typeof value === "boolean" ? String(Number(value)) : value);
+    if (!values.show) this.arrange(values.sort !== undefined);
+    if (values.sort) [this.x, this.y] = [0, 0];
     this.top.setAttribute("aria-label", this.described());
     this.schedule();
   }
 
   // Where things lie -----------------------------------------------------------------------------------
 
+  /** @param {CanvasRenderingContext2D} brush @param {string} name @param {number} most */
   short(brush, name, most) {
     if (brush.measureText(name).width <= most) return name;
     let [low, high] = [0, name.length];
@@ -273,7 +231,7 @@ class View {
     const k = Math.max(1, this.order.length);
     const width = this.stage.clientWidth;
     const most = Math.max(280, Math.min(640, 0.72 * innerHeight));
-    const brush = this.base.getContext("2d");
+    const brush = context2d(this.base);
     brush.font = this.font(LABEL, 600);
     if (this.widest === null) this.widest = this.order.reduce((most, i) => Math.max(most, brush.measureText(this.counts.classes[i]).width), 0);
     const { widest } = this;
@@ -297,6 +255,7 @@ class View {
     Object.assign(this.top.dataset, { left: left - this.x * this.lies.cell, top: head - this.y * this.lies.cell, cell: this.lies.cell });
   }
 
+  /** @param {number} size @param {number} [weight] */
   font(size, weight = 400) {
     return `${weight} ${size}px ${(this.family ??= getComputedStyle(this.root).fontFamily)}`;
   }
@@ -314,10 +273,11 @@ class View {
     return this.lies.side < READABLE ? LARGEST / this.lies.side : 1;
   }
 
-  // The row and column at a point of the stage, -1 for the headers; null outside.
+  /** The row and column at a point of the stage, -1 for the headers; null outside. @param {Point} given @returns {Spot | null} */
   under([px, py]) {
     const { left, head, cell, wide, slanted } = this.lies;
-    const inside = (v, from) => v >= from && v < from + wide;
+    const inside = (/** @type {number} */ v, /** @type {number} */ from) => v >= from && v < from + wide;
+    /** @param {number} v @param {number} from @param {number} first */
     const place = (v, from, first) => Math.min(this.order.length - 1, Math.floor((v - from) / cell + first));
     if (inside(px, left) && inside(py, head)) return [place(py, head, this.y), place(px, left, this.x)];
     if (px < left && px >= AXIS && inside(py, head)) return [place(py, head, this.y), -1];
@@ -342,20 +302,27 @@ class View {
     });
   }
 
-  paint() {
+  palette() {
     const style = getComputedStyle(this.stage);
     const [paper, ink, accent] = [rgb(style.backgroundColor), rgb(style.color), rgb(style.getPropertyValue("--st-primary-color") || "teal")];
     const dark = paper[0] + paper[1] + paper[2] < 384;
-    const mix = (share) => paper.map((v, i) => Math.round(v + (ink[i] - v) * share));
-    this.colors = { dark, paper, ink, accent, soft: mix(0.62), line: mix(0.07), empty: mix(0.025), own: mix(0.09) };
-    this.colors.right = ramp(mix(0.06), dark ? [24, 118, 108] : [126, 206, 194]);
-    this.colors.wrong = ramp(paper, dark ? [196, 76, 46] : [236, 106, 72]);
-    this.root.style.setProperty("--right", css(this.colors.right[STEPS]));
-    this.root.style.setProperty("--wrong", css(this.colors.wrong[STEPS]));
-    this.root.style.setProperty("--paper", css(paper));
+    const mix = (/** @type {number} */ share) => between(paper, ink, share);
+    const right = ramp(mix(0.06), dark ? [24, 118, 108] : [126, 206, 194]);
+    const wrong = ramp(paper, dark ? [196, 76, 46] : [236, 106, 72]);
+    return { paper, ink, accent, soft: mix(0.62), line: mix(0.07), empty: mix(0.025), own: mix(0.09), right, wrong };
   }
 
-  // Mistakes have a scale of their own, and no straight one: beside a diagonal of hundreds a dozen errors would be white.
+  paint() {
+    this.colors = this.palette();
+    this.root.style.setProperty("--right", css(this.colors.right[STEPS]));
+    this.root.style.setProperty("--wrong", css(this.colors.wrong[STEPS]));
+    this.root.style.setProperty("--paper", css(this.colors.paper));
+  }
+
+  /**
+   * Mistakes have a scale of their own, and no straight one: beside a diagonal of hundreds a dozen errors would be white.
+   * @param {number} row @param {number} column @param {number} n
+   */
   shade(row, column, n) {
     const share = this.counts.actual[row] ? n / this.counts.actual[row] : 0;
     if (row === column) return this.colors.right[Math.round(STEPS * share)];
@@ -364,12 +331,13 @@ class View {
     return this.colors.wrong[Math.round(STEPS * (least + (1 - least) * part ** 0.65))];
   }
 
+  /** @param {HTMLCanvasElement} canvas */
   fitCanvas(canvas) {
     const density = devicePixelRatio || 1;
     const [w, h] = [Math.round(this.lies.width * density), Math.round(this.lies.height * density)];
     if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
     canvas.style.height = `${this.lies.height}px`;
-    const brush = canvas.getContext("2d");
+    const brush = context2d(canvas);
     brush.setTransform(density, 0, 0, density, 0, 0);
     brush.clearRect(0, 0, this.lies.width, this.lies.height);
     return brush;
@@ -396,11 +364,12 @@ class View {
     this.zooming.hidden = this.mostZoom() === 1;
     this.top.style.touchAction = this.zoom > 1 ? "none" : "pan-y";
     const hidden = this.counts.size - k;
-    say(this.darkest, this.show === "count" ? this.most.toLocaleString("en") : percent(this.mostShare));
-    say(this.note, `n = ${this.counts.n.toLocaleString("en")} ${this.data.split} images${hidden ? `, ${hidden.toLocaleString("en")} classes without mistakes hidden` : ""}`);
+    say(this.darkest, this.show === "count" ? number(this.most) : percent(this.mostShare));
+    say(this.note, `n = ${number(this.counts.n)} ${this.data.split} images${hidden ? `, ${number(hidden)} classes without mistakes hidden` : ""}`);
     this.drawTop();
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawPixels(brush) {
     const { left, head, cell, wide } = this.lies;
     const density = devicePixelRatio || 1;
@@ -432,6 +401,7 @@ class View {
     brush.putImageData(pixels, Math.round(left * density), Math.round(head * density));
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawCells(brush) {
     const { left, head, cell, wide, k } = this.lies;
     brush.save();
@@ -457,7 +427,7 @@ class View {
       brush.fillStyle = css(this.shade(rows[i], columns[i], counts[i]));
       brush.fillRect(px + gap, py + gap, cell - 2 * gap, cell - 2 * gap);
       if (!numbers) continue;
-      const text = this.show === "share" ? percent(counts[i] / this.counts.actual[rows[i]]) : counts[i].toLocaleString("en");
+      const text = this.show === "share" ? percent(counts[i] / this.counts.actual[rows[i]]) : number(counts[i]);
       for (let letters = size; letters >= 8; letters--) {
         brush.font = this.font(letters, rows[i] === columns[i] ? 400 : 600);
         if (brush.measureText(text).width > cell - 5) continue;
@@ -469,6 +439,7 @@ class View {
     brush.restore();
   }
 
+  /** @param {CanvasRenderingContext2D} brush */
   drawNames(brush) {
     const { left, head, wide, cell, slanted, longest, name, k } = this.lies;
     brush.font = this.font(11);
@@ -498,6 +469,7 @@ class View {
     }
   }
 
+  /** @param {CanvasRenderingContext2D} brush @param {number} place @param {number} middle @param {string} color @param {number} longest */
   drawRowName(brush, place, middle, color, longest) {
     brush.fillStyle = color;
     brush.textAlign = "right";
@@ -505,6 +477,14 @@ class View {
     brush.fillText(this.short(brush, this.counts.classes[this.order[place]], longest), this.lies.left - 6, middle);
   }
 
+  /**
+   * @param {CanvasRenderingContext2D} brush
+   * @param {number} place
+   * @param {number} middle
+   * @param {string} color
+   * @param {boolean} slanted
+   * @param {number} name
+   */
   drawColumnName(brush, place, middle, color, slanted, name) {
     const { head } = this.lies;
     brush.fillStyle = color;
@@ -527,12 +507,12 @@ class View {
     const { left, head, wide, cell, k } = this.lies;
     const brush = this.fitCanvas(this.top);
     const { ink, accent, paper } = this.colors;
-    const tint = (color, alpha) => css(color).replace("rgb", "rgba").replace(")", `, ${alpha})`);
-    const box = ([row, column]) => {
+    const box = (/** @type {Spot} */ [row, column]) => {
       const x = column < 0 ? AXIS : left + (column - this.x) * cell;
       const y = row < 0 ? AXIS : head + (row - this.y) * cell;
       return [x, y, column < 0 ? left + wide - AXIS : cell, row < 0 ? head + wide - AXIS : cell];
     };
+    /** @param {Spot} spot @param {string} color @param {number} line */
     const outline = (spot, color, line) => {
       brush.save();
       brush.beginPath();
@@ -545,25 +525,30 @@ class View {
       brush.strokeRect(x - grow, y - grow, w + 2 * grow, h + 2 * grow);
       brush.restore();
     };
-    const places = this.chosen && this.chosen.map((i) => (i < 0 ? -1 : this.place[i]));
-    const shown = this.chosen && this.chosen.every((i, at) => i < 0 || places[at] >= 0) && this.chosen.some((i) => i >= 0);
-    if (shown) outline(places, css(accent), 2.5);
-    const focused = this.root.getRootNode().activeElement === this.top;
-    const spot = this.spot ?? (focused ? this.cursor : null);
+    const at = (/** @type {number} */ i) => (i < 0 ? -1 : this.place[i]);
+    /** @type {Spot | null} */
+    const places = this.chosen && [at(this.chosen[0]), at(this.chosen[1])];
+    const hidden = this.chosen?.some((i) => i >= 0 && at(i) < 0);
+    if (places && !hidden && places.some((place) => place >= 0)) outline(places, css(accent), 2.5);
+    const awake = focused(this.root) === this.top;
+    const spot = this.spot ?? (awake ? this.cursor : null);
     if (spot) {
       const [row, column] = spot;
-      brush.fillStyle = tint(ink, 0.06);
+      brush.fillStyle = css(ink, 0.06);
       const [x, y] = [left + (column - this.x) * cell, head + (row - this.y) * cell];
       if (row >= 0) brush.fillRect(left, y, column < 0 ? wide : Math.max(0, x - left), cell);
       if (column >= 0) brush.fillRect(x, head, cell, row < 0 ? wide : Math.max(0, y - head));
-      if (row >= 0 && column >= 0) outline(spot, css(ink), focused && spot === this.cursor ? 2 : 1.25);
+      if (row >= 0 && column >= 0) outline(spot, css(ink), awake && spot === this.cursor ? 2 : 1.25);
       this.nameSpot(brush, spot, paper, ink);
     }
     this.top.style.cursor = this.panning ? "grabbing" : this.spot ? "pointer" : "default";
-    if (k && this.cursor && focused) say(this.spoken, this.words(this.cursor));
+    if (k && this.cursor && awake) say(this.spoken, this.words(this.cursor));
   }
 
-  // The names of the row and column that are pointed at, whole and over all others.
+  /**
+   * The names of the row and column that are pointed at, whole and over all others.
+   * @param {CanvasRenderingContext2D} brush @param {Spot} given @param {Rgb} paper @param {Rgb} ink
+   */
   nameSpot(brush, [row, column], paper, ink) {
     const { left, head, cell, slanted, longest, name } = this.lies;
     brush.font = this.font(LABEL, 600);
@@ -591,9 +576,10 @@ class View {
     this.drawColumnName(brush, column, x, css(ink), slanted, slanted ? name : cell);
   }
 
+  /** @param {Spot} given */
   words([row, column]) {
-    const name = (place) => this.counts.classes[this.order[place]];
-    const of = (n, all) => `${n.toLocaleString("en")} of ${all.toLocaleString("en")} (${percent(n / all)})`;
+    const name = (/** @type {number} */ place) => this.counts.classes[this.order[place]];
+    const of = (/** @type {number} */ n, /** @type {number} */ all) => `${number(n)} of ${number(all)} (${percent(n / all)})`;
     if (row < 0 && column < 0) return "";
     if (column < 0) {
       const i = this.order[row];
@@ -610,16 +596,12 @@ class View {
 
   // The pointer --------------------------------------------------------------------------------------------
 
-  at(event) {
-    const box = this.top.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
+  /** @param {Spot | null} spot @param {Point} [at] */
   hover(spot, at) {
     this.spot = spot;
     const words = spot ? this.words(spot) : "";
     this.card.hidden = !words;
-    if (words) {
+    if (words && at) {
       say(this.card, words);
       const [w, h] = [this.card.offsetWidth, this.card.offsetHeight];
       const x = Math.max(0, Math.min(this.stage.clientWidth - w, at[0] - w / 2));
@@ -629,29 +611,24 @@ class View {
     this.scheduleTop();
   }
 
+  /** @param {PointerEvent} event */
   onDown(event) {
     if (!this.lies || event.button > 1) return;
-    this.pointers.set(event.pointerId, this.at(event));
+    this.pointers.set(event);
     if (this.zoom > 1 || this.pointers.size > 1) this.top.setPointerCapture(event.pointerId);
-    if (this.pointers.size > 1) this.gesture = { moved: true };
-    else this.gesture = { moved: false, from: this.at(event) };
+    this.gesture = { moved: this.pointers.size > 1, from: this.pointers.at(event) };
   }
 
+  /** @param {PointerEvent} event */
   onMove(event) {
     if (!this.lies) return;
-    const now = this.at(event);
-    const last = this.pointers.get(event.pointerId);
+    const now = this.pointers.at(event);
+    const last = this.pointers.last(event);
     if (!last || !this.gesture) return event.pointerType === "touch" ? undefined : this.hover(this.under(now), now);
     if (this.pointers.size > 1) {
-      const spread = () => {
-        const [a, b] = [...this.pointers.values()];
-        return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
-      };
-      const [before, x, y] = spread();
-      this.pointers.set(event.pointerId, now);
-      const [after, toX, toY] = spread();
-      this.pan(toX - x, toY - y);
-      return this.zoomBy(after / Math.max(1, before), toX, toY);
+      const { dx, dy, by, x, y } = this.pointers.pinch(event);
+      this.pan(dx, dy);
+      return this.zoomBy(by, x, y);
     }
     if (!this.gesture.moved && Math.hypot(now[0] - this.gesture.from[0], now[1] - this.gesture.from[1]) < DRAG_PX) return;
     this.gesture.moved = true;
@@ -659,31 +636,33 @@ class View {
     this.panning = true;
     this.hover(null);
     this.pan(now[0] - last[0], now[1] - last[1]);
-    this.pointers.set(event.pointerId, now);
+    this.pointers.set(event);
   }
 
+  /** @param {PointerEvent} event */
   onUp(event) {
     const { gesture } = this;
-    this.pointers.delete(event.pointerId);
+    this.pointers.delete(event);
     if (this.pointers.size) return;
     this.gesture = null;
     this.panning = false;
     this.scheduleTop();
     if (!gesture || gesture.moved || event.type === "pointercancel" || event.button !== 0) return;
-    const spot = this.under(this.at(event));
+    const spot = this.under(this.pointers.at(event));
     if (!spot) return;
     this.cursor = spot;
     this.pick(spot);
   }
 
+  /** @param {Spot} given */
   pick([row, column]) {
     if (row < 0 && column < 0) return;
-    const cls = (place) => (place < 0 ? null : this.order[place]);
-    this.chosen = [row, column].map((place) => (place < 0 ? -1 : this.order[place]));
+    this.chosen = this.classes([row, column]);
     this.scheduleTop();
-    this.fire("pick", [cls(row), cls(column)]);
+    this.fire("pick", this.chosen.map((i) => (i < 0 ? null : i)));
   }
 
+  /** @param {number} dx @param {number} dy */
   pan(dx, dy) {
     this.x -= dx / this.lies.cell;
     this.y -= dy / this.lies.cell;
@@ -691,6 +670,7 @@ class View {
     this.schedule();
   }
 
+  /** @param {number} by @param {number} [px] @param {number} [py] */
   zoomBy(by, px, py) {
     const { left, head, wide } = this.lies;
     const [fx, fy] = [(px ?? left + wide / 2) - left, (py ?? head + wide / 2) - head];
@@ -708,24 +688,22 @@ class View {
     this.schedule();
   }
 
+  /** @param {WheelEvent} event */
   onWheel(event) {
     if (!this.lies || this.mostZoom() === 1) return;
-    if (!event.ctrlKey && !event.metaKey && this.root.getRootNode().activeElement !== this.top) {
-      this.tip.hidden = false; // the page scrolls
-      clearTimeout(this.tipping);
-      this.tipping = setTimeout(() => (this.tip.hidden = true), 1800);
-      return;
+    if (!event.ctrlKey && !event.metaKey && focused(this.root) !== this.top) {
+      return this.tip.show(); // the page scrolls
     }
     if (this.zoom === 1 && event.deltaY > 0 && !event.ctrlKey && !event.metaKey) return; // all is shown: the page scrolls
     event.preventDefault();
-    this.tip.hidden = true;
-    const delta = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
+    this.tip.hide();
     this.hover(null);
-    this.zoomBy(Math.exp(-Math.max(-240, Math.min(240, delta)) * (event.ctrlKey ? 0.006 : 0.002)), ...this.at(event));
+    this.zoomBy(wheelFactor(event), ...this.pointers.at(event));
   }
 
   // Keys -----------------------------------------------------------------------------------------------------
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const from = event.composedPath()[0];
     if (this.sheet.open || event.isComposing || event.altKey || from instanceof HTMLSelectElement) return;
@@ -735,8 +713,10 @@ class View {
     }
   }
 
+  /** @param {KeyboardEvent} event @param {boolean} onButton */
   handle(event, onButton) {
     const { key } = event;
+    /** @type {Record<string, Spot>} */
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     if (key in moves && !onButton) return this.move(moves[key], event.ctrlKey || event.metaKey || event.shiftKey), true;
     if (event.ctrlKey || event.metaKey) return false;
@@ -745,6 +725,7 @@ class View {
     if (key === "End" && !onButton) return this.go([this.cursor?.[0] ?? 0, last]), true;
     if ((key === "Enter" || key === " ") && !onButton) return this.cursor && this.pick(this.cursor), true;
     const { left, head, cell } = this.lies;
+    /** @type {[number?, number?]} */
     const here = this.cursor ? [left + (Math.max(0, this.cursor[1]) + 0.5 - this.x) * cell, head + (Math.max(0, this.cursor[0]) + 0.5 - this.y) * cell] : [];
     if (key === "+" || key === "=") return this.zoomBy(1.5, ...here), true;
     if (key === "-" || key === "_") return this.zoomBy(1 / 1.5, ...here), true;
@@ -753,7 +734,7 @@ class View {
     return false;
   }
 
-  // From cell to cell; far: to the next one that holds images, over the empty ones.
+  /** From cell to cell; far: to the next one that holds images, over the empty ones. @param {Spot} given @param {boolean} far */
   move([down, right], far) {
     const last = this.order.length - 1;
     if (!this.cursor) return this.go([0, 0]);
@@ -767,12 +748,13 @@ class View {
     this.go([row, column]);
   }
 
+  /** @param {Spot} spot */
   go(spot) {
     this.cursor = spot;
     this.spot = null;
     const { k } = this.lies;
     const seen = k / this.zoom;
-    const into = (at, first) => (at < 0 ? first : Math.min(at, Math.max(first, at + 1 - seen)));
+    const into = (/** @type {number} */ at, /** @type {number} */ first) => (at < 0 ? first : Math.min(at, Math.max(first, at + 1 - seen)));
     [this.y, this.x] = [into(spot[0], this.y), into(spot[1], this.x)];
     this.clamp();
     const words = this.words(spot);
@@ -796,18 +778,15 @@ class View {
       ["Drag", "move, where it is zoomed"],
       ["Touch", "two fingers zoom and move"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.sheet.close() }, "Close");
-    this.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
   end() {
     this.observer.disconnect();
-    cancelAnimationFrame(this.next);
-    cancelAnimationFrame(this.nextTop);
-    clearTimeout(this.tipping);
-    if (this.sheet.open) this.sheet.close();
+    cancelAnimationFrame(this.next ?? 0);
+    cancelAnimationFrame(this.nextTop ?? 0);
+    this.tip.hide();
+    this.sheet.close();
     this.root.remove(); // the place may be filled again
   }
 }

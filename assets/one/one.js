@@ -1,7 +1,25 @@
 // One picture at a time. Streamlit gives the first pictures and further ones when asked; everything a person decides
-// goes through the outbox of assets/common/shared.js, so the next picture is there before the key is up.
+// goes through the outbox of assets/common/outbox.js, so the next picture is there before the key is up.
 
-const { el, icon, ICONS, say, remembered, count, percent, mac, Outbox, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { dot, paintDot } from "../common/colours.js";
+import { ICONS, closest, el, icon, mount, remembered, say } from "../common/dom.js";
+import { Hold } from "../common/gestures.js";
+import { digitKey, mac, spoken } from "../common/keys.js";
+import { count, number, percent } from "../common/numbers.js";
+import { Reporter } from "../common/outbox.js";
+import { outboxOf } from "../common/outboxes.js";
+import { KeysSheet } from "../common/sheet.js";
+import { Visit } from "./visit.js";
+
+/** @typedef {ReturnType<import("../common/outbox.js").Outbox["undo"]>} Travelled */
+/** @typedef {import("../common/outbox.js").Step} Step */
+/** @typedef {import("./visit.js").Item} Item */
+/** @typedef {{ name: string, color?: string | null, key: string, guideline?: string, accepted?: string[], rejected?: string[] }} Class */
+/**
+ * @typedef {import("../common/outbox.js").Joining & {
+ *   key: string, dataset_id: number, items: Item[], classes: Class[], done: number, total: number, left: number, blur: boolean }} Data
+ */
+/** @typedef {HTMLImageElement & { state: "loading" | "ready" | "broken" }} Picture */
 
 const FEW = 10; // fewer than this undecided: ask for more
 const ASK_AGAIN_MS = 5000; // a question may be lost among Streamlit's events
@@ -9,7 +27,6 @@ const PATIENCE_MS = 60000;
 const AHEAD = 3; // full pictures loaded before they are needed; of thumbnails FEW
 const STRIP = 10;
 const JUST_NOW_MS = 1000; // a key this soon after somebody else's label was meant for the picture as it was before
-const HOLD_MS = 450;
 const MANY = 12; // more classes than this get a box to find them
 const PHONE = 560; // px wide at most, as in one.css
 const OWN_ICONS = {
@@ -18,102 +35,70 @@ const OWN_ICONS = {
   details: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 7.3V11M8 5h.01",
 };
 
-// A visit: which pictures, in which order, what was decided ------------------------------------------
-
-const visits = new Map(); // "dataset key" -> Visit: outlives a walk to another page
-
-class Visit {
-  static of(key, dataset) {
-    const name = `${dataset} ${key}`;
-    if (!visits.has(name)) visits.set(name, new Visit());
-    return visits.get(name);
-  }
-
-  constructor() {
-    this.items = new Map();
-    this.first = new Map(); // image id -> the label it came with
-    this.order = []; // skipped ones last
-    this.handled = new Set();
-    this.skipped = new Set();
-    this.back = new Set(); // refused: to be decided again, though somebody else has labelled them
-    this.refusals = new Map(); // image id -> seq of the refusal already told
-    this.decisions = []; // image ids, newest first
-    this.chosen = new Map(); // image id -> the label decided
-    this.touched = new Map(); // image id -> was it labelled when Python last counted
-    this.current = null;
-  }
-
-  // Another mount of the same view: what Python gives now is the order; the picture looked at stays.
-  restart(items) {
-    this.order = [];
-    this.handled.clear();
-    this.back.clear();
-    this.add(items.filter((item) => !this.skipped.has(item.id)));
-    this.add(items.filter((item) => this.skipped.has(item.id)));
-    if (!this.order.includes(this.current)) this.current = null;
-  }
-
-  refresh(items) {
-    for (const item of items) if (this.items.has(item.id)) this.items.set(item.id, item);
-  }
-
-  // New ones come before those skipped; answers how many were new.
-  add(items) {
-    const present = new Set(this.order);
-    const fresh = items.filter((item) => !present.has(item.id) && !this.handled.has(item.id));
-    for (const item of fresh) {
-      this.items.set(item.id, item);
-      this.first.set(item.id, item.label ?? null);
-    }
-    let at = this.order.length;
-    while (at && this.skipped.has(this.order[at - 1]) && this.order[at - 1] !== this.current) at -= 1;
-    const ids = fresh.map((item) => item.id);
-    if (ids.length && this.skipped.has(ids[0])) at = this.order.length;
-    this.order.splice(at, 0, ...ids);
-    return fresh.length;
-  }
-
-  decide(id, label) {
-    this.handled.add(id);
-    this.chosen.set(id, label);
-    this.back.delete(id);
-    this.skipped.delete(id);
-    this.decisions = this.decisions.filter((each) => each !== id);
-    this.decisions.unshift(id);
-  }
-
-  undecide(id) {
-    this.handled.delete(id);
-    this.decisions = this.decisions.filter((each) => each !== id);
-  }
-
-  move(id, after) {
-    this.order = this.order.filter((each) => each !== id);
-    this.order.splice(after === undefined ? this.order.length : this.order.indexOf(after) + 1, 0, id);
-  }
-}
-
 // The view -----------------------------------------------------------------------------------------
 
+/** @type {View | null} */
 let active = null;
 
 document.addEventListener("keydown", (event) => active?.onKey(event));
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  fire;
+  /** @type {import("../common/outbox.js").Outbox} */
+  box;
+  /** @type {Visit} */
+  visit;
+  /** @type {Map<string, string | null | undefined>} of the classes */
+  colors;
+  /** @type {string | null} the picture to go on with after a look back */
+  resume = null;
+  /** @type {string | null} the label that the picture is expected to have */
+  expected = null;
+  /** @type {{ at: number, text: string, label: string | null } | null} what somebody else did to it, and what is told of that */
+  news = null;
+  /** @type {View["news"]} */
+  newsShown = null;
+  /** @type {import("../common/outbox.js").Outbox["notice"]} */
+  noticeShown = null;
+  /** @type {Picture | null | undefined} in full size */
+  largeShown;
+  /** @type {string | undefined} the class whose guideline is shown */
+  guided;
+  /** @type {string | null} the class pointed at */
+  pointed = null;
+  /** @type {string | undefined} what the classes, and the guideline, were built from */
+  sign;
+  /** @type {string | undefined} */
+  guideSign;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  asking;
+  blurred = false;
+  words = "";
+  beyond = 0; // pictures to come
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.pictures = new Map(); // image id -> {thumb, full}: <img>, each with .state "loading", "ready" or "broken"
-    this.skips = []; // {id, after, top}: after is the one before it, top is the outbox's last step when it was skipped
+    /** @type {Map<string, { thumb: Picture, full: Picture | null }>} */
+    this.pictures = new Map();
+    /** @type {{ id: string, after?: string, top?: Step }[]} after is the one before it, top the outbox's last step when it was skipped */
+    this.skips = [];
+    /** @type {{ id: string, top?: Step }[]} */
     this.unskips = [];
+    /** @type {HTMLButtonElement[]} one for each class */
+    this.choices = [];
+    /** @type {Map<string, ReturnType<View["buildDecision"]>>} */
+    this.decided = new Map();
     this.counter = 0;
     this.patience = ASK_AGAIN_MS;
     this.hidden = remembered("hide-model") === "1";
-    this.build(parent);
-  }
-
-  build(parent) {
+    /** @param {string} name @param {string} path @param {string} text @param {string} key @param {() => unknown} act @param {string} [label] */
     const tool = (name, path, text, key, act, label = text) =>
       el("button", { type: "button", class: `tool ${name}`, title: key ? `${label} (${key})` : label, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(path), el("span", { class: "text" }, text));
     const command = mac ? "⌘" : "Ctrl+";
+    this.sheet = new KeysSheet(() => this.focus());
     const p = (this.parts = {
       name: el("strong", { class: "name" }),
       place: el("span", { class: "place" }),
@@ -142,10 +127,9 @@ class View {
       strip: el("ol", { class: "strip", "aria-label": "Last decisions" }),
       over: el("p", { class: "over", hidden: true }),
       live: el("div", { class: "live", "aria-live": "polite" }),
-      sheet: el("dialog", { class: "sheet", "aria-label": "Keys" }),
       large: el("dialog", { class: "large", "aria-label": "Full size" }),
     });
-    p.stage = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.flagged, p.trouble, p.banner, p.alert);
+    this.stage = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.flagged, p.trouble, p.banner, p.alert);
     const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "This picture" }, p.skip, p.flag, p.undo, p.redo, p.zoom, p.blur, p.details, p.keys);
     this.root = el(
       "div",
@@ -160,29 +144,31 @@ class View {
           el("div", { class: "answer" }, p.hint, p.hide),
           el("div", { class: "progress" }, el("div", { class: "numbers" }, p.unsaved, p.labelled), p.bar),
         ),
-        p.stage,
+        this.stage,
         el("div", { class: "side" }, p.find, p.choices, p.guide, tools),
         p.over,
         el("div", { class: "past" }, el("div", { class: "pasthead" }, el("span", {}, "Last decisions"), p.said), p.strip),
       ),
       p.live,
-      p.sheet,
+      this.sheet.dialog,
       p.large,
     );
     parent.append(this.root);
     p.find.addEventListener("input", () => this.filter());
     p.find.addEventListener("keydown", (event) => this.onFind(event));
-    p.sheet.addEventListener("click", (event) => event.target === p.sheet && p.sheet.close());
-    for (const dialog of [p.sheet, p.large]) dialog.addEventListener("close", () => this.focus());
+    p.large.addEventListener("close", () => this.focus());
+    this.hold = new Hold(p.choices, (event) => this.onHold(event));
+    this.reporter = new Reporter(() => this.fire("changed", ++this.counter));
     this.swipes();
     this.pans();
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setTriggerValue }) {
     active = this;
     this.fire = setTriggerValue;
     this.data = data;
-    this.box = Outbox.of(data.dataset_id);
+    this.box = outboxOf(data.dataset_id);
     this.box.join(this, data);
     this.box.learn(data.items);
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
@@ -212,17 +198,18 @@ class View {
 
   // Which picture ----------------------------------------------------------------------------------
 
-  // Taken: it came without a label, and has got one from somebody else since.
+  /** Taken: it came without a label, and has got one from somebody else since. @param {string} id */
   taken(id) {
     if (id === this.visit.current || this.visit.back.has(id)) return false;
     return this.visit.first.get(id) === null && this.box.state(id).label !== null;
   }
 
+  /** @param {string} id */
   isOpen(id) {
     return !this.visit.handled.has(id) && !this.taken(id);
   }
 
-  // The next to decide after that place in the order, or the first of those passed over.
+  /** The next to decide after that place in the order, or the first of those passed over. @param {number} index */
   advance(index) {
     const { visit } = this;
     visit.current = null;
@@ -232,9 +219,10 @@ class View {
     this.show(next);
   }
 
+  /** @param {string | null} id */
   show(id) {
     const { visit } = this;
-    if (id && !visit.order.includes(id)) visit.order.splice(Math.max(0, visit.order.indexOf(visit.current)), 0, id);
+    if (id && !visit.order.includes(id)) visit.order.splice(Math.max(0, visit.index(visit.current)), 0, id);
     if (id === this.resume) this.resume = null;
     visit.current = id;
     this.news = null;
@@ -244,13 +232,13 @@ class View {
     this.ask();
     this.preload();
     this.paint();
-    const item = visit.items.get(id);
-    if (item) this.announce(`${item.alt || this.named(item)}, ${this.place(id)}`);
+    const item = id ? visit.item(id) : null;
+    if (item) this.announce(`${item.alt || this.named(item)}, ${this.place(item.id)}`);
     else if (this.parts.large.open) this.parts.large.close();
     if (!item && !this.root.hidden) this.announce(this.parts.over.textContent || this.parts.name.textContent);
   }
 
-  // Back to one decided or refused; afterwards the person goes on where they were.
+  /** Back to one decided or refused; afterwards the person goes on where they were. @param {string} id */
   revisit(id) {
     const { current } = this.visit;
     if (current && current !== id && !this.resume && this.isOpen(current)) this.resume = current;
@@ -258,9 +246,10 @@ class View {
     this.focus();
   }
 
+  /** @param {number} by */
   step(by) {
-    const { order, current } = this.visit;
-    const id = order[order.indexOf(current) + by];
+    const { visit } = this;
+    const id = visit.order[visit.index(visit.current) + by];
     this.resume = null;
     if (id) this.show(id);
     else this.tell(by > 0 ? "This is the last one of the batch" : "This is the first one of the batch");
@@ -268,15 +257,16 @@ class View {
 
   // What is at hand already comes first; then Python is asked, again after a while if it did not answer; and when all
   // is decided and saved, so that the page can say so.
+  /** @returns {void} */
   ask() {
     const { visit } = this;
-    const index = visit.order.indexOf(visit.current);
+    const index = visit.index(visit.current);
     const left = visit.order.filter((id, i) => i >= index && this.isOpen(id) && !visit.skipped.has(id)).length;
     if (left >= FEW) return;
     if (visit.add(this.data.items)) {
       this.patience = ASK_AGAIN_MS;
       clearTimeout(this.asking);
-      this.asking = null;
+      this.asking = undefined;
       if (visit.current) this.preload();
       return this.ask();
     }
@@ -285,7 +275,7 @@ class View {
     const passed = visit.order.filter((id, i) => i < index || visit.handled.has(id) || visit.skipped.has(id));
     this.fire("more", [...new Set([...visit.handled, ...visit.skipped, ...passed])]);
     this.asking = setTimeout(() => {
-      this.asking = null;
+      this.asking = undefined;
       this.patience = Math.min(PATIENCE_MS, 2 * this.patience);
       this.ask();
       this.paint();
@@ -297,24 +287,27 @@ class View {
     return this.beyond > 0 && this.patience === ASK_AGAIN_MS;
   }
 
+  /** @param {string} id */
   place(id) {
     const { order } = this.visit;
-    return `${(order.indexOf(id) + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")} in this batch`;
+    return `${number(order.indexOf(id) + 1)} of ${number(order.length)} in this batch`;
   }
 
+  /** @param {Item} item */
   named(item) {
     return item.name || item.alt || item.id;
   }
 
   // Pictures ---------------------------------------------------------------------------------------
 
+  /** @param {string | undefined} url @param {string} id */
   load(url, id) {
-    const image = new Image();
-    image.alt = this.visit.items.get(id).alt || "";
+    const image = /** @type {Picture} */ (new Image());
+    image.alt = this.visit.item(id).alt || "";
     image.draggable = false;
     image.decoding = "sync"; // it is decoded before it is shown
     image.state = url ? "loading" : "broken";
-    const settled = (state) => {
+    const settled = (/** @type {"ready" | "broken"} */ state) => {
       image.state = state;
       if (id === this.visit.current) this.paintPicture();
     };
@@ -330,37 +323,37 @@ class View {
 
   preload() {
     const { visit } = this;
-    const index = visit.order.indexOf(visit.current);
+    const index = visit.index(visit.current);
     const next = visit.order.filter((id, i) => i > index && this.isOpen(id)).slice(0, FEW);
     const beside = [visit.order[index + 1], visit.order[index - 1], this.resume];
-    const full = [visit.current, ...next.slice(0, AHEAD), ...beside].filter((id) => visit.items.has(id));
+    const full = [visit.current, ...next.slice(0, AHEAD), ...beside].flatMap((id) => (id && visit.items.has(id) ? [id] : []));
     for (const id of new Set([...full, ...next])) {
-      const item = visit.items.get(id);
-      if (!this.pictures.has(id)) this.pictures.set(id, { thumb: this.load(item.thumb, id), full: null });
-      const picture = this.pictures.get(id);
+      const item = visit.item(id);
+      const picture = this.pictures.get(id) ?? { thumb: this.load(item.thumb, id), full: null };
+      this.pictures.set(id, picture);
       if (!picture.full && full.includes(id)) picture.full = this.load(item.url, id);
     }
     const keep = new Set([...full, ...next]);
     for (const id of this.pictures.keys()) if (!keep.has(id)) this.pictures.delete(id);
   }
 
-  // What there is to see of it: the picture, its thumbnail meanwhile, or null.
+  /** What there is to see of it: the picture, its thumbnail meanwhile, or null. @param {string | null} id */
   seen(id) {
-    const { full, thumb } = this.pictures.get(id) ?? {};
-    return [full, thumb].find((image) => image?.state === "ready") ?? null;
+    const picture = id ? this.pictures.get(id) : undefined;
+    return [picture?.full, picture?.thumb].find((image) => image?.state === "ready") ?? null;
   }
 
   paintPicture() {
     const p = this.parts;
     const id = this.visit.current;
-    const { full, thumb } = this.pictures.get(id) ?? {};
+    const { full, thumb } = (id && this.pictures.get(id)) || { full: null, thumb: null };
     const image = this.seen(id);
     if (image !== p.frame.firstChild || !image) p.frame.replaceChildren(...(image ? [image] : []));
     const broken = full?.state === "broken";
-    const unseen = broken && thumb.state === "broken";
+    const unseen = broken && thumb?.state === "broken";
     const told = !id ? "" : unseen ? "unseen" : broken && image ? "small" : "";
-    p.stage.dataset.state = !id || unseen ? "broken" : image ? "ready" : "loading";
-    for (const button of p.choices.children) button.setAttribute("aria-disabled", String(unseen));
+    this.stage.dataset.state = !id || unseen ? "broken" : image ? "ready" : "loading";
+    for (const button of this.choices) button.setAttribute("aria-disabled", String(unseen));
     if (p.trouble.dataset.told !== told) {
       p.trouble.dataset.told = told;
       p.trouble.hidden = !told;
@@ -373,19 +366,20 @@ class View {
   }
 
   reload() {
-    this.pictures.delete(this.visit.current);
+    this.pictures.delete(this.visit.current ?? "");
     this.preload();
     this.paintPicture();
   }
 
   // What a person does -----------------------------------------------------------------------------
 
+  /** @param {string} name */
   label(name) {
     const { visit, box } = this;
     const id = visit.current;
     if (!id) return;
     if (!this.seen(id)) {
-      const broken = this.parts.stage.dataset.state === "broken";
+      const broken = this.stage.dataset.state === "broken";
       return this.tell(broken ? "Not labelled: the picture cannot be seen" : "Not labelled: the picture is still loading");
     }
     if (this.news && Date.now() - this.news.at < JUST_NOW_MS) return this.tell("Not labelled: somebody else was a moment faster. Press again if you disagree");
@@ -395,7 +389,7 @@ class View {
     this.unskips = [];
     visit.decide(id, name);
     this.flash(name);
-    this.tell(`${this.named(visit.items.get(id))}: ${name}`);
+    this.tell(`${this.named(visit.item(id))}: ${name}`);
     this.advance(visit.order.indexOf(id));
   }
 
@@ -408,7 +402,7 @@ class View {
     this.unskips = [];
     visit.undecide(id);
     this.news = null;
-    this.tell(`${this.named(visit.items.get(id))}: label removed`);
+    this.tell(`${this.named(visit.item(id))}: label removed`);
     this.paint();
   }
 
@@ -427,7 +421,7 @@ class View {
     this.skips.push({ id, after: visit.order[index - 1], top: box.undos.at(-1) });
     visit.move(id);
     this.unskips = [];
-    this.tell(`${this.named(visit.items.get(id))}: skipped, it comes again at the end`);
+    this.tell(`${this.named(visit.item(id))}: skipped, it comes again at the end`);
     this.advance(index - 1);
     if (visit.current === id) this.tell("This is the only one left");
   }
@@ -438,7 +432,7 @@ class View {
     const flagged = !this.box.state(id).flagged;
     this.box.apply("flagged", [id], flagged);
     this.unskips = [];
-    this.tell(`${this.named(this.visit.items.get(id))}: ${flagged ? "flagged for somebody to look at" : "no longer flagged"}`);
+    this.tell(`${this.named(this.visit.item(id))}: ${flagged ? "flagged for somebody to look at" : "no longer flagged"}`);
   }
 
   // Labels and flags lie in the outbox, skips here; each skip knows what came before it.
@@ -450,7 +444,7 @@ class View {
       this.unskips.push({ id: last.id, top: box.redos.at(-1) });
       visit.skipped.delete(last.id);
       visit.move(last.id, last.after ?? null);
-      this.tell(`${this.named(visit.items.get(last.id))}: no longer skipped`);
+      this.tell(`${this.named(visit.item(last.id))}: no longer skipped`);
       return this.show(last.id);
     }
     this.travel("Undone", box.undo());
@@ -466,6 +460,7 @@ class View {
     this.unskips = rest;
   }
 
+  /** @param {string} word @param {Travelled} step */
   travel(word, step) {
     const { visit, box } = this;
     if (!step) return this.tell(word === "Undone" ? "Nothing to undo" : "Nothing to do again");
@@ -486,11 +481,12 @@ class View {
     const id = here[0];
     const state = box.state(id);
     const now = step.field === "label" ? (state.label ?? "no label") : state.flagged ? "flagged" : "not flagged";
-    this.tell(`${word}. ${this.named(visit.items.get(id))}: ${now}`);
+    this.tell(`${word}. ${this.named(visit.item(id))}: ${now}`);
     if (word === "Undone" || step.field !== "label") this.show(id);
     else this.advance(visit.order.indexOf(id));
   }
 
+  /** @param {string} id */
   touch(id) {
     if (!this.visit.touched.has(id)) this.visit.touched.set(id, this.box.state(id).label !== null);
   }
@@ -499,14 +495,10 @@ class View {
     if (this.visit.current) this.fire("open", this.visit.current);
   }
 
+  /** @param {number} wait */
   changed(wait) {
     if (!this.visit.current) this.ask();
-    if (wait > 1000 && this.changing) return;
-    clearTimeout(this.changing);
-    this.changing = setTimeout(() => {
-      this.changing = null;
-      this.fire("changed", ++this.counter);
-    }, wait);
+    this.reporter.tell(wait);
   }
 
   // Painting ---------------------------------------------------------------------------------------
@@ -516,7 +508,7 @@ class View {
     const { visit, box, parts: p } = this;
     this.bringBack();
     const id = visit.current;
-    const item = visit.items.get(id);
+    const item = id ? visit.item(id) : undefined;
     const waits = !id && this.waits;
     this.root.hidden = !id && !waits && !visit.decisions.length;
     this.root.dataset.view = id || waits ? "work" : "over";
@@ -524,22 +516,22 @@ class View {
     const end = this.beyond ? "No further picture has come yet: others may be working on the rest." : "That was the last one.";
     say(p.over, p.over.hidden ? "" : `${end} Your last decisions can still be changed here.`);
     if (item) {
-      const state = box.state(id);
-      if (!state.pending && state.label !== this.expected) this.tellNews(id, Date.now());
+      const state = box.state(item.id);
+      if (!state.pending && state.label !== this.expected) this.tellNews(item.id, Date.now());
       this.expected = state.label;
-      for (const button of p.choices.children) button.setAttribute("aria-pressed", String(button.dataset.label === state.label));
+      for (const button of this.choices) button.setAttribute("aria-pressed", String(button.dataset.label === state.label));
       p.flag.setAttribute("aria-pressed", String(state.flagged));
       p.flagged.hidden = !state.flagged;
       p.frame.classList.toggle("pixelated", Boolean(item.pixelated));
     } else {
-      for (const button of p.choices.children) button.setAttribute("aria-pressed", "false");
+      for (const button of this.choices) button.setAttribute("aria-pressed", "false");
       p.flagged.hidden = true;
     }
     say(p.name, item ? this.named(item) : waits ? "Fetching more pictures …" : "");
     p.name.title = p.name.textContent;
-    say(p.place, item ? this.place(id) : "");
+    say(p.place, item ? this.place(item.id) : "");
     p.place.title = this.beyond ? `${count(this.beyond, "more picture", "more pictures")} after these` : "";
-    p.stage.setAttribute("aria-label", item ? `Picture to label: ${item.alt || this.named(item)}` : "No picture");
+    this.stage.setAttribute("aria-label", item ? `Picture to label: ${item.alt || this.named(item)}` : "No picture");
     this.paintAnswer(item);
     this.paintPicture();
     this.paintBanner();
@@ -569,6 +561,7 @@ class View {
     if (!visit.current && visit.back.size) this.show([...visit.back][0]);
   }
 
+  /** @param {string} id @param {number} at */
   tellNews(id, at) {
     const { label, by } = this.box.state(id);
     this.news = { at, text: `${by ?? "Another window of yours"} ${label === null ? "removed the label of this" : "labelled this"}`, label };
@@ -576,8 +569,8 @@ class View {
 
   paintBanner() {
     const { banner } = this.parts;
-    if (banner.news === this.news) return;
-    banner.news = this.news;
+    if (this.newsShown === this.news) return;
+    this.newsShown = this.news;
     banner.hidden = !this.news;
     banner.replaceChildren();
     if (!this.news) return;
@@ -591,8 +584,8 @@ class View {
   paintNotice() {
     const { alert } = this.parts;
     const { notice } = this.box;
-    if (alert.notice === notice) return;
-    alert.notice = notice;
+    if (this.noticeShown === notice) return;
+    this.noticeShown = notice;
     alert.hidden = !notice;
     alert.classList.toggle("calm", Boolean(notice?.calm));
     alert.replaceChildren();
@@ -605,6 +598,7 @@ class View {
     );
   }
 
+  /** @param {Item | undefined} item */
   paintAnswer(item) {
     const p = this.parts;
     const sure = typeof item?.confidence === "number" ? ` ${percent(item.confidence)}` : "";
@@ -622,7 +616,7 @@ class View {
     let done = data.done;
     for (const [id, was] of this.visit.touched) done += Number(box.state(id).label !== null) - Number(was);
     done = Math.max(0, Math.min(data.total, done));
-    say(p.labelled, `${done.toLocaleString("en")} of ${data.total.toLocaleString("en")} labelled`);
+    say(p.labelled, `${number(done)} of ${number(data.total)} labelled`);
     p.bar.max = Math.max(1, data.total);
     p.bar.value = done;
     say(p.unsaved, box.unsaved);
@@ -632,12 +626,11 @@ class View {
   paintStrip() {
     const { visit, box, parts: p } = this;
     const ids = visit.decisions.slice(0, STRIP);
-    const old = new Map([...p.strip.children].map((node) => [node.dataset.id, node]));
     const cells = ids.map((id) => {
-      const cell = old.get(id) ?? this.buildDecision(id);
+      const cell = this.decided.get(id) ?? this.buildDecision(id);
       const state = box.state(id);
-      const name = this.named(visit.items.get(id));
-      cell.dot.style.setProperty("--dot", this.colors.get(state.label) ?? "var(--st-gray-color)");
+      const name = this.named(visit.item(id));
+      paintDot(cell.dot, this.colors.get(state.label ?? ""));
       say(cell.text, state.label ?? "no label");
       cell.badge.classList.toggle("pending", state.pending);
       cell.classList.toggle("refused", state.refused);
@@ -646,18 +639,20 @@ class View {
       cell.button.title = `${name}: change it`;
       return cell;
     });
+    this.decided = new Map(ids.map((id, i) => [id, cells[i]]));
     if (cells.length !== p.strip.children.length || cells.some((cell, i) => cell !== p.strip.children[i])) p.strip.replaceChildren(...cells);
     if (!cells.length && !p.said.textContent) say(p.said, "The last ten appear here; each can be changed.");
   }
 
+  /** @param {string} id */
   buildDecision(id) {
-    const item = this.visit.items.get(id);
-    const dot = el("span", { class: "dot" });
+    const item = this.visit.item(id);
+    const mark = dot(null);
     const text = el("span", { class: "text" });
-    const badge = el("span", { class: "badge" }, dot, text);
+    const badge = el("span", { class: "badge" }, mark, text);
     const image = el("img", { src: item.thumb || item.url, alt: "", draggable: "false" });
     const button = el("button", { type: "button", class: `decision${item.pixelated ? " pixelated" : ""}`, onclick: () => this.revisit(id) }, image, badge);
-    return Object.assign(el("li", { "data-id": id }, button), { dot, text, badge, button });
+    return Object.assign(el("li", { "data-id": id }, button), { dot: mark, text, badge, button });
   }
 
   // Classes ----------------------------------------------------------------------------------------
@@ -671,39 +666,32 @@ class View {
     this.sign = sign;
     p.find.hidden = data.classes.length <= MANY;
     this.root.classList.toggle("many", data.classes.length > MANY);
-    p.choices.replaceChildren(
-      ...data.classes.map((c) => {
-        const dot = el("span", { class: "dot" });
-        dot.style.setProperty("--dot", c.color ?? "var(--st-gray-color)");
-        const button = el(
-          "button",
-          { type: "button", class: "class", "data-label": c.name, title: c.name, "aria-keyshortcuts": c.key ? c.key.replace("⇧", "Shift+") : null },
-          dot,
-          el("span", { class: "text" }, c.name),
-          ...(c.key ? [el("kbd", { "aria-hidden": "true" }, c.key)] : []),
-        );
-        button.addEventListener("click", (event) => {
-          if (!this.held) this.press(event, () => this.label(c.name));
-          this.held = false;
-        });
-        button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && this.guide(c.name));
-        button.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.guide(null));
-        button.addEventListener("focus", () => button.matches(":focus-visible") && this.guide(c.name));
-        button.addEventListener("blur", () => this.guide(null));
-        button.addEventListener("pointerdown", (event) => {
-          this.held = false;
-          clearTimeout(this.hold);
-          if (event.pointerType === "touch" && guided) this.hold = setTimeout(() => ((this.held = true), this.guide(c.name)), HOLD_MS);
-        });
-        for (const end of ["pointerup", "pointercancel"]) button.addEventListener(end, () => clearTimeout(this.hold));
-        button.addEventListener("contextmenu", (event) => this.held && event.preventDefault());
-        return button;
-      }),
-    );
+    this.choices = data.classes.map((c) => {
+      const button = el(
+        "button",
+        { type: "button", class: "class", "data-label": c.name, title: c.name, "aria-keyshortcuts": c.key ? spoken(c.key) : null },
+        dot(c.color),
+        el("span", { class: "text" }, c.name),
+        ...(c.key ? [el("kbd", { "aria-hidden": "true" }, c.key)] : []),
+      );
+      button.addEventListener("click", (event) => this.hold.taken() || this.press(event, () => this.label(c.name)));
+      button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && this.guide(c.name));
+      button.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.guide(null));
+      button.addEventListener("focus", () => button.matches(":focus-visible") && this.guide(c.name));
+      button.addEventListener("blur", () => this.guide(null));
+      return button;
+    });
+    p.choices.replaceChildren(...this.choices);
     this.filter();
   }
 
-  // The guideline of the class pointed at, else of the one chosen, else of the last one looked at.
+  /** A finger that rests on a class shows what belongs to it. @param {PointerEvent} event */
+  onHold(event) {
+    const name = closest(event, ".class")?.dataset.label;
+    return name && !this.parts.guide.hidden ? () => this.guide(name) : null;
+  }
+
+  /** The guideline of the class pointed at, else of the one chosen, else of the last one looked at. @param {string | null} name */
   guide(name) {
     this.pointed = name;
     const { parts: p, data, visit, box } = this;
@@ -712,10 +700,11 @@ class View {
     const c = data.classes.find((each) => each.name === (name ?? chosen ?? this.guided));
     this.guided = c?.name;
     const sign = JSON.stringify(c ?? null);
-    if (p.guide.sign === sign) return;
-    p.guide.sign = sign;
+    if (this.guideSign === sign) return;
+    this.guideSign = sign;
     p.guide.classList.toggle("asked", Boolean(c));
     if (!c) return p.guide.replaceChildren(el("p", { class: "soft" }, "Point at a class to read what belongs to it."));
+    /** @param {string} kind @param {string} word @param {string[] | undefined} urls */
     const row = (kind, word, urls) => (urls?.length ? [el("div", { class: `examples ${kind}` }, el("span", {}, word), ...urls.map((url) => el("img", { src: url, alt: word, draggable: "false" })))] : []);
     p.guide.replaceChildren(
       el("strong", {}, c.name),
@@ -730,10 +719,10 @@ class View {
     const wanted = this.parts.find.value.trim().toLowerCase();
     let first = true;
     // Names that begin so come first, without moving a button.
-    const buttons = [...this.parts.choices.children];
-    const starts = buttons.find((b) => b.dataset.label.toLowerCase().startsWith(wanted));
-    for (const button of buttons) {
-      const fits = button.dataset.label.toLowerCase().includes(wanted);
+    const name = (/** @type {HTMLElement} */ button) => (button.dataset.label ?? "").toLowerCase();
+    const starts = this.choices.find((button) => name(button).startsWith(wanted));
+    for (const button of this.choices) {
+      const fits = name(button).includes(wanted);
       button.hidden = !fits;
       const match = Boolean(wanted) && fits && (starts ? button === starts : first);
       button.classList.toggle("match", match);
@@ -741,20 +730,22 @@ class View {
     }
   }
 
+  /** @param {KeyboardEvent} event */
   onFind(event) {
     event.stopPropagation();
     if (event.isComposing || (event.key !== "Enter" && event.key !== "Escape")) return;
     event.preventDefault();
-    const match = this.parts.choices.querySelector(".match");
-    if (event.key === "Enter" && (!match || event.repeat)) return;
+    const match = this.choices.find((button) => button.matches(".match"))?.dataset.label;
+    if (event.key === "Enter" && (match === undefined || event.repeat)) return;
     this.parts.find.value = "";
     this.filter();
-    if (event.key === "Enter") this.label(match.dataset.label); // the box keeps the focus: type the next name
+    if (event.key === "Enter" && match !== undefined) this.label(match); // the box keeps the focus: type the next name
     else this.focus();
   }
 
+  /** @param {string} name */
   flash(name) {
-    const button = [...this.parts.choices.children].find((each) => each.dataset.label === name);
+    const button = this.choices.find((each) => each.dataset.label === name);
     button?.classList.remove("hit");
     void button?.offsetWidth; // so that the same class flashes again
     button?.classList.add("hit");
@@ -762,6 +753,7 @@ class View {
 
   // Seeing -----------------------------------------------------------------------------------------
 
+  /** @param {boolean} on */
   setBlur(on) {
     this.blurred = Boolean(on);
     this.root.classList.toggle("blurred", this.blurred);
@@ -779,6 +771,7 @@ class View {
     this.paint();
   }
 
+  /** @returns {void} */
   toggleZoom() {
     const { large } = this.parts;
     if (large.open) return large.close();
@@ -790,15 +783,15 @@ class View {
   paintLarge() {
     const { large } = this.parts;
     const image = this.seen(this.visit.current);
-    if (large.shown === image && large.firstChild) return;
-    large.shown = image;
+    if (this.largeShown === image && large.firstChild) return;
+    this.largeShown = image;
     const copy = image?.cloneNode();
-    const fits = !copy || (image.naturalWidth <= innerWidth && image.naturalHeight <= innerHeight);
+    const fits = !image || (image.naturalWidth <= innerWidth && image.naturalHeight <= innerHeight);
     large.classList.toggle("fits", fits);
-    large.classList.toggle("pixelated", Boolean(this.visit.items.get(this.visit.current)?.pixelated));
+    large.classList.toggle("pixelated", Boolean(this.visit.items.get(this.visit.current ?? "")?.pixelated));
     const close = el("button", { type: "button", class: "tool", onclick: () => large.close() }, "Close", el("kbd", { "aria-hidden": "true" }, "z"));
-    large.replaceChildren(el("div", { class: "pane" }, ...(copy ? [copy] : [])), close);
-    const pane = large.firstChild;
+    const pane = el("div", { class: "pane" }, ...(copy ? [copy] : []));
+    large.replaceChildren(pane, close);
     pane.scrollTo((pane.scrollWidth - pane.clientWidth) / 2, (pane.scrollHeight - pane.clientHeight) / 2);
   }
 
@@ -819,18 +812,16 @@ class View {
       ["Enter", "details of this picture"],
       ["Touch", this.parts.guide.hidden ? "swipe looks around" : "swipe looks around, hold a class for its guideline"],
     ];
-    const close = el("button", { type: "button", class: "tool", onclick: () => this.parts.sheet.close() }, "Close");
-    this.parts.sheet.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), close);
-    this.parts.sheet.showModal();
-    close.focus();
+    this.sheet.show(rows);
   }
 
-  // For the eye beside the last decisions, for the ear with the next picture's name.
+  /** For the eye beside the last decisions, for the ear with the next picture's name. @param {string} text */
   tell(text) {
     say(this.parts.said, text);
     this.announce(text);
   }
 
+  /** @param {string} text */
   announce(text) {
     this.words = this.words ? `${this.words}. ${text}` : text;
     queueMicrotask(() => {
@@ -844,20 +835,24 @@ class View {
   focus() {
     const from = document.activeElement?.shadowRoot?.activeElement ?? document.activeElement;
     const typing = from?.matches("input, select, textarea, [contenteditable]") && !this.root.contains(from);
-    if (!typing && !this.root.hidden && !document.querySelector("[role=dialog]")) this.parts.stage.focus({ preventScroll: true });
+    if (!typing && !this.root.hidden && !document.querySelector("[role=dialog]")) this.stage.focus({ preventScroll: true });
   }
 
-  // A click with the mouse gives the focus back to the picture; a key press leaves it on the button.
+  /**
+   * A click with the mouse gives the focus back to the picture; a key press leaves it on the button.
+   * @param {MouseEvent} event @param {() => unknown} act
+   */
   press(event, act) {
-    if (event.currentTarget.getAttribute("aria-disabled") === "true") return;
+    if (closest(event, "button")?.getAttribute("aria-disabled") === "true") return;
     act();
-    if (event.detail > 0 && !this.parts.sheet.open && !this.parts.large.open) this.focus();
+    if (event.detail > 0 && !this.sheet.open && !this.parts.large.open) this.focus();
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const from = event.composedPath()[0];
-    const on = (selector) => event.composedPath().some((node) => node instanceof Element && node.matches(selector));
-    if (!this.root.isConnected || this.root.hidden || this.parts.sheet.open) return;
+    const on = (/** @type {string} */ selector) => event.composedPath().some((node) => node instanceof Element && node.matches(selector));
+    if (!this.root.isConnected || this.root.hidden || this.sheet.open) return;
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
     if (on("input, select, textarea, [contenteditable], [role=dialog], [role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
     const onButton = from instanceof Element && from.closest("button, a, summary, [role=button], [role=tab], [role=radio]") !== null;
@@ -867,10 +862,13 @@ class View {
     event.stopPropagation();
   }
 
-  // True when the key was one of ours, even if it did nothing: a held key must not label the pictures that follow.
+  /**
+   * True when the key was one of ours, even if it did nothing: a held key must not label the pictures that follow.
+   * @param {KeyboardEvent} event @param {boolean} onButton @param {boolean} onGroup
+   */
   handle(event, onButton, onGroup) {
     const { key, repeat } = event;
-    const once = (act) => {
+    const once = (/** @type {() => unknown} */ act) => {
       if (!repeat) act();
       return true;
     };
@@ -885,26 +883,28 @@ class View {
     if (key === "Backspace" || key === "Delete") return once(() => this.unlabel());
     if (key === "/" && !this.parts.find.hidden) return this.parts.find.focus(), true;
     if (key === "?") return once(() => this.showKeys());
-    const act = { f: () => this.flag(), z: () => this.toggleZoom(), b: () => this.toggleBlur() }[key.toLowerCase()];
-    if (act) return once(act);
-    const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+    /** @type {Record<string, () => unknown>} */
+    const acts = { f: () => this.flag(), z: () => this.toggleZoom(), b: () => this.toggleBlur() };
+    if (key.toLowerCase() in acts) return once(acts[key.toLowerCase()]);
+    const digit = digitKey(event);
     if (!digit) return false;
-    const chosen = this.data.classes.find((c) => c.key === (event.shiftKey ? "⇧" : "") + digit[1]);
+    const chosen = this.data.classes.find((c) => c.key === digit);
     return once(() => chosen && this.label(chosen.name));
   }
 
   swipes() {
-    const { stage } = this.parts;
+    const { stage } = this;
+    /** @type {Touch | null} */
     let start = null;
     stage.addEventListener("touchstart", (event) => (start = event.touches.length === 1 ? event.touches[0] : null), { passive: true });
     stage.addEventListener("touchend", (event) => {
       const end = event.changedTouches[0];
-      if (!start || event.target.closest("button")) return;
+      if (!start || closest(event, "button")) return;
       const [dx, dy] = [end.clientX - start.clientX, end.clientY - start.clientY];
       if (Math.abs(dx) > 50 && Math.abs(dx) > 2 * Math.abs(dy)) this.step(dx < 0 ? 1 : -1);
       start = null;
     });
-    stage.addEventListener("dblclick", (event) => event.target.closest("button") || this.toggleZoom());
+    stage.addEventListener("dblclick", (event) => closest(event, "button") || this.toggleZoom());
   }
 
   // In full size a drag moves the picture, a click closes it.
@@ -915,15 +915,18 @@ class View {
     large.addEventListener("pointermove", (event) => {
       if (!event.buttons || event.pointerType !== "mouse") return;
       moved += Math.abs(event.movementX) + Math.abs(event.movementY);
-      large.firstChild?.scrollBy(-event.movementX, -event.movementY);
+      large.firstElementChild?.scrollBy(-event.movementX, -event.movementY);
     });
-    large.addEventListener("click", (event) => !event.target.closest("button") && moved < 5 && large.close());
+    large.addEventListener("click", (event) => !closest(event, "button") && moved < 5 && large.close());
   }
 
   end() {
     this.box?.leave(this);
-    for (const timer of [this.changing, this.asking, this.hold]) clearTimeout(timer);
-    for (const dialog of [this.parts.sheet, this.parts.large]) if (dialog.open) dialog.close();
+    this.reporter.stop();
+    this.hold.stop();
+    clearTimeout(this.asking);
+    this.sheet.close();
+    this.parts.large.close();
     if (active === this) active = null;
     this.root.remove(); // the place may be filled again
   }

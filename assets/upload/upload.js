@@ -1,44 +1,34 @@
 // Files go straight to the server's own route, three at a time, and never through Streamlit's memory.
 // When a batch is through, Python hears its id and the names that arrived.
 
-const { el, uuid, mount } = await import(new URL("/assets/common/shared.js", location.origin));
+import { el, mount } from "../common/dom.js";
+import { count, size } from "../common/numbers.js";
+import { uuid } from "../common/uuid.js";
+import { accepted, distinct } from "./files.js";
+
+/** @typedef {{ url: string, token: string, accept?: string, multiple?: boolean, label: string, hint: string, max_mb: number }} Data */
+/** @typedef {{ file: File, name: string, sent: number, state: "waiting" | "sending" | "done" | "failed" }} Job */
+/** @typedef {{ id: string, jobs: Job[], given: number, requests: Set<XMLHttpRequest>, open: boolean }} Batch */
 
 const AT_ONCE = 3;
 const MB = 1024 * 1024;
-function size(bytes) {
-  if (bytes < 1000) return `${bytes} B`;
-  if (bytes < 999500) return `${Math.round(bytes / 1000)} kB`;
-  if (bytes < 999.5e6) return `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
-  return `${(bytes / 1e9).toFixed(1)} GB`;
-}
 
-const files_ = (n) => `${n.toLocaleString("en")} ${n === 1 ? "file" : "files"}`;
-
-// "image/*", "image/png" or ".png", as in the input's accept.
-function accepted(file, accept) {
-  const rules = (accept || "").split(",").map((rule) => rule.trim().toLowerCase()).filter(Boolean);
-  if (!rules.length) return true;
-  const name = file.name.toLowerCase();
-  const type = (file.type || "").toLowerCase();
-  return rules.some((rule) => (rule.startsWith(".") ? name.endsWith(rule) : rule.endsWith("/*") ? type.startsWith(rule.slice(0, -1)) : type === rule));
-}
-
-// Two files of one name, from two folders, both arrive.
-function distinct(name, taken) {
-  const dot = name.lastIndexOf(".");
-  const [stem, ext] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
-  let tried = name;
-  for (let n = 2; taken.has(tried); n++) tried = `${stem} (${n})${ext}`;
-  taken.add(tried);
-  return tried;
-}
+/** @param {number} n */
+const files_ = (n) => count(n, "file", "files");
 
 class View {
+  /** @type {Data} */
+  data;
+  /** @type {import("../common/dom.js").Tell} */
+  tell;
+  /** @type {Batch | null} */
+  batch = null;
+
+  /** @param {ShadowRoot} parent */
   constructor(parent) {
-    this.batch = null;
     this.input = el("input", { type: "file", class: "input", id: "file" });
     this.input.addEventListener("change", () => {
-      const files = [...this.input.files];
+      const files = [...(this.input.files ?? [])];
       this.input.value = ""; // the same file may be chosen again
       if (files.length) this.start(files);
     });
@@ -60,11 +50,12 @@ class View {
     this.zone.addEventListener("dragleave", (event) => this.drag(event, -1));
     this.zone.addEventListener("dragover", (event) => {
       event.preventDefault();
-      event.dataTransfer.dropEffect = "copy";
+      if (event.dataTransfer) event.dataTransfer.dropEffect = "copy";
     });
     this.zone.addEventListener("drop", (event) => this.drop(event));
   }
 
+  /** @param {import("../common/dom.js").Component<Data>} given */
   update({ data, setStateValue }) {
     this.data = data;
     this.tell = setStateValue;
@@ -76,30 +67,36 @@ class View {
     this.input.multiple = Boolean(data.multiple);
   }
 
+  /** @param {DragEvent} event @param {number} step */
   drag(event, step) {
     event.preventDefault();
     this.depth = Math.max(0, this.depth + step);
     this.zone.classList.toggle("over", this.depth > 0);
   }
 
+  /** @param {DragEvent} event */
   drop(event) {
     event.preventDefault();
     this.depth = 0;
     this.zone.classList.remove("over");
-    const folders = [...event.dataTransfer.items].filter((item) => item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.webkitGetAsEntry().name);
-    const files = [...event.dataTransfer.files].filter((file) => !folders.includes(file.name) || file.type);
+    const { items, files: given } = event.dataTransfer ?? { items: [], files: [] };
+    const folders = [...items].map((item) => item.webkitGetAsEntry?.()).flatMap((entry) => (entry?.isDirectory ? [entry.name] : []));
+    const files = [...given].filter((file) => !folders.includes(file.name) || file.type);
     this.start(files, folders.map((name) => `${name} is a folder. Pack it into a zip file and drop that.`));
   }
 
   // A batch ------------------------------------------------------------------------------------
 
+  /** @param {File[]} files @param {string[]} [sentences] */
   start(files, sentences = []) {
     this.abort();
     const { max_mb: most, multiple, accept } = this.data;
     this.errors.replaceChildren();
     this.errors.hidden = true;
     for (const sentence of sentences) this.complain(sentence);
+    /** @type {Set<string>} */
     const taken = new Set();
+    /** @type {Job[]} */
     const jobs = [];
     for (const file of files) {
       if (!multiple && jobs.length) this.complain(`${file.name} was left out: one file at a time.`);
@@ -116,6 +113,7 @@ class View {
     for (let i = 0; i < AT_ONCE; i++) this.next(this.batch);
   }
 
+  /** @param {Batch} batch */
   next(batch) {
     if (!batch.open) return;
     const job = batch.jobs.find((each) => each.state === "waiting");
@@ -156,6 +154,7 @@ class View {
     request.send(job.file);
   }
 
+  /** @param {Batch} batch */
   finish(batch) {
     if (!batch.open) return;
     batch.open = false;
@@ -187,6 +186,7 @@ class View {
     this.input.focus();
   }
 
+  /** @param {string} sentence */
   complain(sentence) {
     this.errors.hidden = false;
     this.errors.append(el("li", {}, sentence));

@@ -22,8 +22,9 @@ from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, NotFound
 from core.evaluate import evaluate
-from core.label import embed
-from core.runs import launch, runs
+from core.label import embed, teach
+from core.runs import launch, remote, runs
+from core.runs.remote import infer
 from core.settings import settings
 from core.share import archive, export
 from core.train import watch
@@ -55,8 +56,7 @@ def _picture(path: Path, foreign: bool) -> tuple[bytes, str]:
     """Files of strangers are decoded in the model worker, which may die; those of a dataset have been decoded before."""
     if not foreign:
         return images.picture_file(path)
-    found: tuple[bytes, str] = launch.ask("core.ml.infer", "picture", str(path))
-    return found
+    return launch.ask(infer.picture, str(path))
 
 
 async def _serve_picture(request: Request, folder: Path, foreign: bool) -> Response:
@@ -136,7 +136,7 @@ async def map_points(request: Request) -> Response:
         if found is None:
             raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
         ids, carried = found.ids.tolist(), store.carried(dataset_id)
-        rows = evaluate.evaluate(run_id, "validation").rows if run_id else embed.answers(dataset_id)
+        rows = evaluate.evaluate(run_id, "validation").rows if run_id else teach.answers(dataset_id)
         predicted = {} if rows is None else dict(zip(rows["image_id"], rows["predicted"], strict=True))
         wrong = dict(zip(rows["image_id"], rows["true"] != rows["predicted"], strict=True)) if run_id and rows is not None else {}
         # An image that was taken out since the map was made keeps its place: clusters count in the order of the points.
@@ -172,7 +172,7 @@ async def erase(request: Request) -> Response:
     signing.check(request)
     mask = await _body(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
     folder, file = runs.trained(request.path_params["run"]), settings().home / request.path_params["file"]
-    ask = partial(launch.ask, "core.ml.erase", "erase", str(folder), str(file), mask, request.query_params.get("fill", ""))
+    ask = partial(launch.ask, remote.erase.erase, str(folder), str(file), mask, request.query_params.get("fill", ""))
     found = await anyio.to_thread.run_sync(ask)
     picture = base64.b64encode(found["picture"]).decode()
     return JSONResponse({**found, "picture": f"data:image/png;base64,{picture}"}, headers={"Cache-Control": "no-store"})

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from core.catalog import layers
 from core.errors import Invalid
@@ -26,15 +27,21 @@ COLUMNS = (
 )  # fmt: skip
 MAP_SIDE = 16  # pixels: convolutions of large pictures are pooled to this side, or the next layer would have 10^9 weights
 LEAST = 32  # pixels: smaller pictures are enlarged for a network made for photographs
-# Pixels, of networks for any size, unless the run asks for more.
-LARGEST = {"linear": 64, "convnet": 64, "cnn3": 100, "own": 64, "similarity_l1": 64, "similarity_l2": 64}
-TUTORIAL_SIDE = {"linear": 28, "convnet": 28, "cnn3": 100}  # pixels, of the pictures they were first used with
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def _convnet(channels: int, side: int, classes: int) -> int:
+    return (25 * channels + 1) * 32 + (25 * 32 + 1) * 64 + (64 * min(side // 4, MAP_SIDE) ** 2 + 1) * 1000 + 1001 * classes
+
+
+def _cnn3(channels: int, side: int, classes: int) -> int:
+    convolutions = (9 * channels + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 64
+    return convolutions + (64 * min(side // 8, MAP_SIDE) ** 2 + 1) * 1000 + 1001 * 96 + 97 * classes
+
+
 def _torchvision(
-    name: str, title: str, summary: str, *, head: str, cam_layer: str, parameters: int, source: str, learning_rate: float = 1e-3
+    name: str, title: str, summary: str, *, head: str, cam_layer: str, parameters: int, source: str, **rest: Any
 ) -> Architecture:
     """A network of torchvision with its ImageNet weights, which all share one preprocessing."""
     return Architecture(
@@ -50,16 +57,17 @@ def _torchvision(
         std=IMAGENET_STD,
         weights="IMAGENET1K_V1",
         batch_size=32,
-        learning_rate=learning_rate,
         source=source,
         parameters=parameters,
         any_shape=True,
+        **rest,
     )
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     a.name: a
     for a in (
+        # Networks made here: each is a class of core.ml.scratch.
         Architecture(
             "linear",
             "Linear softmax",
@@ -70,6 +78,9 @@ ARCHITECTURES: dict[str, Architecture] = {
             batch_size=32,
             learning_rate=1e-3,
             source="Softmax regression; the Fashion-MNIST tutorial's first model",
+            tutorial=(1, 28),
+            formula=lambda channels, side, classes: (channels * side * side + 1) * classes,
+            sketch=(),
         ),
         Architecture(
             "convnet",
@@ -81,6 +92,9 @@ ARCHITECTURES: dict[str, Architecture] = {
             batch_size=100,
             learning_rate=1e-3,
             source="LeCun et al. 1998, Gradient-based learning applied to document recognition; the MNIST tutorial",
+            tutorial=(1, 28),
+            formula=_convnet,
+            sketch=(("planes", 3), ("planes", 4), ("dots", 6)),
         ),
         Architecture(
             "cnn3",
@@ -92,7 +106,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             batch_size=32,
             learning_rate=1e-3,
             source="The car, frog and lizard tutorial",
+            largest=100,
+            tutorial=(3, 100),
+            formula=_cnn3,
+            sketch=(("planes", 2), ("planes", 3), ("planes", 4), ("dots", 6), ("dots", 4)),
         ),
+        # Networks of torchvision and timm.
         Architecture(
             "efficientnet_lite0",
             "EfficientNet-Lite0",
@@ -128,6 +147,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             parameters=132_863_336,
             source="Simonyan and Zisserman 2014, arXiv:1409.1556",
             learning_rate=1e-4,
+            sketch=(("bars", 11),),
         ),
         _torchvision(
             "resnext50_32x4d",
@@ -147,6 +167,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             cam_layer="",
             batch_size=32,
             source="Yours",
+            sketch=(),
         ),
     )
 }
@@ -325,8 +346,7 @@ def preprocess_for(config: RunConfig, sizes: Sequence[tuple[int, int, int]]) -> 
     shorter = Counter(min(w, h) for w, h, _ in sizes).most_common(1)
     if arch.input_size is None or arch.mean is None or arch.std is None:
         channels = max((c for _, _, c in sizes), default=3)
-        largest = LARGEST[arch.name]
-        side = config.image_size or max(8, min(shorter[0][0] if shorter else largest, largest))
+        side = config.image_size or max(8, min(shorter[0][0] if shorter else arch.largest, arch.largest))
         return Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels)
     if config.pretrained:
         crop = config.image_size or arch.input_size
@@ -368,16 +388,8 @@ def problem(config: RunConfig, sizes: Sequence[tuple[int, int, int]], classes: i
 
 
 def parameters(arch: Architecture, channels: int, side: int, classes: int) -> int | None:
-    """Of the networks for any size, by the formulas of their layers; of all others with 1,000 classes."""
-    quarter, eighth = min(side // 4, MAP_SIDE), min(side // 8, MAP_SIDE)
-    if arch.name == "linear":
-        return (channels * side * side + 1) * classes
-    if arch.name == "convnet":
-        return (25 * channels + 1) * 32 + (25 * 32 + 1) * 64 + (64 * quarter**2 + 1) * 1000 + 1001 * classes
-    if arch.name == "cnn3":
-        convolutions = (9 * channels + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 64
-        return convolutions + (64 * eighth**2 + 1) * 1000 + 1001 * 96 + 97 * classes
-    return arch.parameters
+    """Of the networks for any size, by their formula; of all others with 1,000 classes. None where neither is known."""
+    return arch.formula(channels, side, classes) if arch.formula else arch.parameters
 
 
 # Weights ------------------------------------------------------------------------------------------

@@ -11,157 +11,15 @@ from core.catalog import networks
 from core.errors import Invalid
 from core.types import Architecture, Layer, Param, RunConfig
 
-TRAIN_PARAMS: tuple[Param, ...] = (
-    Param(
-        "architecture", "Network", "choice", "convnet",
-        "The kind of network that learns: start with a simple one, and let a larger one prove that it is better.", "network",
-    ),
-    Param(
-        "pretrained", "Start from pretrained weights", "bool", True,
-        "Begin with what the network learned from ImageNet's photographs instead of random numbers.", "network",
-    ),
-    Param(
-        "freeze", "Freeze the backbone", "bool", True,
-        "Keep the pretrained layers as they are and train only the last one: much faster, and safer with few images.", "network",
-    ),
-    Param(
-        "unfreeze_after", "Unfreeze after", "int", 0,
-        "Train the last layer alone for so many epochs and then all layers; 0 keeps the backbone frozen to the end.", "network",
-        low=0, high=1000, unit="epochs",
-    ),
-    Param(
-        "backbone_rate", "First layers' learning rate", "float", 1.0,
-        "The learning rate of the first layers as a share of the last one's: what they know serves any picture, so they should change "
-        "least, and 1 treats all layers alike.", "network", low=0.0001, high=1.0,
-    ),
-    Param(
-        "layers", "Layers", "layers", (),
-        "The rows of a network of your own, from the picture to the answer; the output layer is added by itself.", "network",
-    ),
-    Param(
-        "output", "Output", "choice", "softmax",
-        "Softmax gives every class a share, and the shares add up to 1; sigmoid gives a single number, for exactly two classes.", "network",
-        options=("softmax", "sigmoid"),
-    ),
-    Param(
-        "epochs", "Epochs", "int", 10, "How many times the network sees every training image, at most.", "learning", low=1, high=1000,
-    ),
-    Param(
-        "batch_size", "Batch size", "int", 64, "How many images are looked at before the weights change once.", "learning",
-        low=1, high=4096, unit="images",
-    ),
-    Param(
-        "optimizer", "Optimiser", "choice", "adam",
-        "The rule that turns the loss into a change of the weights; Adam works almost everywhere.", "learning",
-        options=("sgd", "adam", "adamw"),
-    ),
-    Param(
-        "learning_rate", "Learning rate", "float", 1e-3,
-        "The size of each change: too large and the loss jumps about, too small and nothing moves.", "learning", low=1e-7, high=10.0,
-    ),
-    Param(
-        "momentum", "Momentum", "float", 0.9,
-        "How much of the last change is carried into the next one, like a ball that keeps rolling; 0 is plain SGD.", "learning", low=0.0, high=0.999,
-    ),
-    Param(
-        "schedule", "Schedule", "choice", "constant",
-        "How the learning rate changes during the run: large strides first, small ones at the end.", "learning",
-        options=("constant", "step", "cosine", "one_cycle"),
-    ),
-    Param("step_every", "Step every", "int", 10, "The learning rate drops each time so many epochs have passed.", "learning", low=1, high=1000, unit="epochs"),
-    Param("step_factor", "Step factor", "float", 0.1, "What the learning rate is multiplied by at each drop.", "learning", low=0.001, high=1.0),
-    Param(
-        "warmup", "Warm-up", "float", 0.0,
-        "Let the learning rate rise from nearly 0 over so many epochs, so that the first steps break nothing.", "learning",
-        low=0.0, high=100.0, unit="epochs",
-    ),
-    Param(
-        "weight_decay", "Weight decay", "float", 0.0,
-        "Pulls every weight a little towards 0 at each step, against memorising.", "learning", low=0.0, high=1.0,
-    ),
-    Param(
-        "label_smoothing", "Label smoothing", "float", 0.0,
-        "Spread this share of each label over all classes: the network becomes less sure of itself and forgives some wrong labels.", "learning",
-        low=0.0, high=0.5,
-    ),
-    Param(
-        "balance", "Rare classes", "choice", "none",
-        "Let images of rare classes count more in the loss (weights), or be drawn more often (sampling).", "learning",
-        options=("none", "weights", "sampling"),
-    ),
-    Param(
-        "clip", "Gradient clipping", "float", 0.0,
-        "The greatest length (norm) that a gradient may have: a longer one is shortened to it, and 0 shortens none.", "learning", low=0.0, high=1000.0,
-    ),
-    Param(
-        "precision", "Numeric precision", "choice", "auto",
-        "How exactly the machine calculates: bfloat16 carries fewer digits and is faster where it is supported, and auto uses it on a GPU.", "learning",
-        options=("auto", "float32", "bfloat16"),
-    ),
-    Param(
-        "ema", "Average of the weights", "float", 0.0,
-        "Judge and keep a running average of the weights (EMA) instead of the last ones: nearer to 1, such as 0.999, is a longer average, and 0 is none.", "learning",
-        low=0.0, high=0.99999,
-    ),
-    Param(
-        "stop_on", "Best epoch by", "choice", "loss",
-        "The validation figure that decides which epoch is kept, and when to stop early.", "learning", options=("loss", "accuracy"),
-    ),
-    Param(
-        "patience", "Early stopping patience", "int", 5,
-        "Stop when validation has not become better for so many epochs; 0 never stops early.", "learning",
-        low=0, high=1000, unit="epochs",
-    ),
-    Param(
-        "seed", "Seed", "int", 0, "The same seed, data and settings give the same run on the same machine.", "learning",
-        low=0, high=2**31 - 1,
-    ),
-    Param(
-        "device", "Device", "choice", "auto", "Where the arithmetic runs; auto takes a GPU if there is one.", "learning",
-        options=("auto", "cuda", "mps", "cpu"),
-    ),
-    Param("classes", "Classes", "names", (), "Learn only these classes; none chosen means all.", "images"),
-    Param(
-        "image_size", "Image size", "int", 0,
-        "Side of the square that the network sees; 0 takes the network's own size, or the images' own if they are small.", "images",
-        low=0, high=1024, unit="pixels, 0 = automatic",
-    ),
-    Param(
-        "progressive", "Progressive resizing", "bool", False,
-        "Small images first, full size for the last epochs: sooner done, and often no worse.", "images",
-    ),
-    Param(
-        "rectangles", "Keep rectangles", "bool", False,
-        "Show the network whole pictures in their own shape instead of a square cut from the middle.", "images",
-    ),
-    Param(
-        "flip", "Flip", "choice", "none", "Mirror images at random; a mirrored digit or letter is another sign, or none.", "images",
-        options=("none", "horizontal", "both"),
-    ),
-    Param(
-        "crop", "Crop", "float", 0.0, "Cut away up to this share of each side at random, and enlarge the rest.", "images", low=0.0, high=0.9,
-    ),
-    Param("rotate", "Rotate", "float", 0.0, "Turn by up to so many degrees, either way.", "images", low=0.0, high=180.0, unit="degrees"),
-    Param(
-        "color", "Colour", "float", 0.0, "Change brightness, contrast and saturation by up to this share.", "images", low=0.0, high=0.9,
-    ),
-    Param(
-        "randaugment", "RandAugment", "int", 0,
-        "Make two changes, drawn at random from fourteen, to each image with this strength; 0 makes none.", "images", low=0, high=30,
-    ),
-    Param(
-        "mixup", "Mixup", "float", 0.0,
-        "Lay two images over each other and ask for both labels in that proportion: more (alpha, such as 0.2) mixes more evenly, and 0 mixes none.",
-        "images", low=0.0, high=10.0,
-    ),
-    Param(
-        "cutmix", "CutMix", "float", 0.0,
-        "Paste a piece of one image into another and ask for both labels in that proportion: the number is alpha, 1 makes pieces of every size, and 0 pastes none.",
-        "images", low=0.0, high=10.0,
-    ),
-)  # fmt: skip
+KINDS: dict[Any, Any] = {
+    "bool": "bool", "int": "int", "float": "float", "str": "choice", "tuple[str, ...]": "names", "tuple[Layer, ...]": "layers",
+}  # fmt: skip
+# The fields of RunConfig, which carry all the rest.
+TRAIN_PARAMS = tuple(
+    Param(**{"name": f.name, "kind": KINDS[f.type], "default": f.default, **f.metadata})  # a setting's own default comes last
+    for f in fields(RunConfig)
+)
 PARAMS = {p.name: p for p in TRAIN_PARAMS}
-AUGMENTATION = ("flip", "crop", "rotate", "color", "randaugment", "mixup", "cutmix")
 OPTION_TITLES = {
     "sgd": "SGD", "adam": "Adam", "adamw": "AdamW",
     "constant": "Constant", "step": "Step", "cosine": "Cosine", "one_cycle": "One-cycle",
@@ -266,7 +124,13 @@ def differing(configs: Sequence[RunConfig]) -> list[str]:
 
 def augmented(config: RunConfig) -> bool:
     """Whether an image differs from epoch to epoch."""
-    return any(getattr(config, name) != PARAMS[name].default for name in AUGMENTATION)
+    return any(getattr(config, p.name) != p.default for p in TRAIN_PARAMS if p.augments)
+
+
+def applies(name: str, values: Mapping[str, Any], classes: int) -> bool:
+    """Whether a setting has a say beside the others, in a dataset of so many classes."""
+    rule = PARAMS[name].applies
+    return rule is None or rule(values, networks.architecture(values["architecture"]), classes)
 
 
 def words(name: str, value: Any) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
 from core.runs import launch, runs
+from core.runs.remote import attribute
 from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
@@ -29,7 +30,7 @@ RED, BLUE = (214, 39, 40), (31, 93, 200)
 class Cost:
     """What a map takes."""
 
-    passes: int  # through the network, of one picture
+    passes: int  # of one picture through the network, forward and in a gradient method backward
     seconds: float | None  # of the slow worker; None until the run's first map
 
 
@@ -57,22 +58,22 @@ class Asked:
 def supported(run_id: str) -> dict[str, str]:
     """Every method, and why the run's network does not support it; "" where it does."""
     why = _network(runs.trained(run_id))["unsupported"]
-    return {name: why.get(name, "") for name in methods.METHODS}
+    return {name: why[name] for name in methods.METHODS}
 
 
 def method_params(run_id: str, method: str) -> tuple[Param, ...]:
     """The settings of a method, with the layers of the run's network to choose from."""
-    found = methods.method(method).params
-    if not any(p.name == "layer" for p in found):
-        return found
-    return tuple(methods.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in found)
+    facts = methods.method(method)
+    if not facts.chooses_layer:
+        return facts.params
+    return tuple(methods.with_layers(p, _network(runs.trained(run_id))["layers"]) for p in facts.params)
 
 
 def settings_of(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All settings of a method, checked; Invalid names every problem."""
     path = runs.trained(run_id)
-    chooses = any(p.name == "layer" for p in methods.method(method).params)
-    return methods.method_settings(method, settings or {}, _network(path)["layers"] if chooses else ())
+    layers = _network(path)["layers"] if methods.method(method).chooses_layer else ()
+    return methods.method_settings(method, settings or {}, layers)
 
 
 def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) -> Cost:
@@ -92,13 +93,13 @@ def pass_seconds(run_id: str, gradient: bool) -> float | None:
 
 
 def _network(path: Path) -> dict[str, Any]:
-    """What the model worker knows of the run's network; asked once for the same weights."""
+    """What the model worker knows of the run's network; asked once for the same weights and methods."""
     file = runs.maps_folder(path) / "network.json"
     with contextlib.suppress(FileNotFoundError, ValueError):
         stored: dict[str, Any] = runs.read_json(file)
-        if stored["code"] == CODE:
+        if stored["code"] == CODE and stored["unsupported"].keys() == methods.METHODS.keys():
             return stored
-    found = {**launch.ask("core.ml.attribute", "describe", str(path)), "code": CODE}
+    found = {**launch.ask(attribute.describe, str(path)), "code": CODE}
     file.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(file, found)
     return found
@@ -116,19 +117,21 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
         raise Invalid(f"“{target}” is not a class of this run.", f"Its classes are: {', '.join(classes)}.")
     if why := supported(run_id)[method]:
         raise Invalid(why)
-    return question(run_id, file, "core.ml.attribute", method, None if target is None else classes.index(target), checked)
+    return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked)
 
 
-def question(run_id: str, file: Path, module: str, method: str, target: int | None, checked: dict[str, Any], *more: Any) -> Asked:
-    """Queues module.answer of the method's map with more plain arguments, unless what it writes is stored."""
+def question(
+    run_id: str, file: Path, answer: Callable[..., None], method: str, target: int | None, checked: dict[str, Any], *more: Any
+) -> Asked:
+    """Queues the answer of the method's map with more plain arguments, unless what it writes is stored."""
     path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), f"{os.getpid()}-{secrets.token_hex(4)}"
     if stored.exists():
         return Asked(run_id, file.stem, method, checked, stored, None, token)
     stored.parent.mkdir(parents=True, exist_ok=True)
     files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
-    future = launch.submit(module, "answer", str(path), str(file), method, target, checked, *more, *files, slow=True)
+    future = launch.submit_slow(answer, str(path), str(file), method, target, checked, *more, *files)
     if not (speed := stored.with_name("speed.json")).exists():
-        launch.submit("core.ml.attribute", "measure", str(path), str(speed), slow=True)
+        launch.submit_slow(attribute.measure, str(path), str(speed))
     return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.data import events, images
-from core.runs import launch, runs
+from core.runs import launch, remote, runs
 
 NEAREST = 8
 PAGE = 24  # channels
@@ -80,7 +80,7 @@ def outputs(run_id: str) -> tuple[Output, ...]:
 
 @lru_cache(maxsize=16)
 def _outputs(path: Path, _weights: int) -> tuple[Output, ...]:
-    return tuple(Output(**row) for row in launch.ask("core.ml.inside", "layers", str(path)))
+    return tuple(Output(**row) for row in launch.ask(remote.inside.layers, str(path)))
 
 
 def _weights(path: Path) -> int:
@@ -89,7 +89,7 @@ def _weights(path: Path) -> int:
 
 def feature_maps(run_id: str, file: Path, output: Output, first: int = 0, count: int = PAGE) -> FeatureMaps:
     path = runs.trained(run_id)
-    found = launch.ask("core.ml.inside", "feature_maps", str(path), str(file), output.name, output.call, first, count)
+    found = launch.ask(remote.inside.feature_maps, str(path), str(file), output.name, output.call, first, count)
     high = max(abs(found["low"]), abs(found["high"])) or 1.0
     low = -high if found["low"] < 0 else 0.0
     pictures = tuple(images.png(_grey(one, low, high)) for one in found["maps"])
@@ -110,7 +110,7 @@ def filters(run_id: str) -> Filters:
 
 @lru_cache(maxsize=16)
 def _filters(path: Path, _weights: int) -> Filters:
-    found = launch.ask("core.ml.inside", "filters", str(path))
+    found = launch.ask(remote.inside.filters, str(path))
     kind, classes = found["kind"], runs.load(path).classes
     if kind == "means":
         pictures = tuple(None if mean is None else images.png(mean) for mean in found["pictures"])
@@ -133,7 +133,7 @@ def no_features(run_id: str) -> str:
 
 @lru_cache(maxsize=16)
 def _no_features(path: Path, _weights: int) -> str:
-    return str(launch.ask("core.ml.inside", "no_features", str(path)))
+    return str(launch.ask(remote.inside.no_features, str(path)))
 
 
 def _stored(path: Path) -> Path:
@@ -150,7 +150,7 @@ def compare(run_id: str) -> Future[Any]:
     path = runs.trained(run_id)
     stored = _stored(path)
     stored.parent.mkdir(parents=True, exist_ok=True)
-    return launch.submit("core.ml.inside", "compare", str(path), runs.load(path).dataset_id, str(stored), str(_progress(stored)), slow=True)
+    return launch.submit_slow(remote.inside.compare, str(path), runs.load(path).dataset_id, str(stored), str(_progress(stored)))
 
 
 def ended(future: Future[Any]) -> None:
@@ -174,7 +174,7 @@ def neighbours(run_id: str, file: Path, image_id: str = "", count: int = NEAREST
     """The training images nearest to a picture, which is left out itself; NotFound before they were compared."""
     path = runs.trained(run_id)
     run = runs.load(path)
-    found = launch.ask("core.ml.inside", "neighbours", str(path), str(file), str(_stored(path)), image_id, count)
+    found = launch.ask(remote.inside.neighbours, str(path), str(file), str(_stored(path)), image_id, count)
     words = events.names(run.dataset_id)
     rows = zip(found["ids"], found["labels"], found["similarity"], strict=True)
     nearest = tuple(Neighbour(i, words.since(run.classes[n], run.created_at), s) for i, n, s in rows)

@@ -15,6 +15,7 @@ from core.data import events, images
 from core.errors import Invalid
 from core.metrics import TOO_FEW
 from core.runs import jobs, launch, runs
+from core.runs.remote import attribute
 from core.types import SPLITS, Interval, Progress
 
 EACH, MOST_EACH = 60, 1000  # images of a class
@@ -146,7 +147,7 @@ def _job(run_id: str, folder: Path, split: str, classes: Sequence[str] | None, e
         raise Invalid(f"“{unknown[0]}” is not a class of this run.", f"Its classes are: {', '.join(run.classes)}.")
     if not seen(run_id, split, chosen, each):
         raise Invalid(f"None of these classes has {split} images.", "Choose another split, or other classes.")
-    reasons = launch.ask("core.ml.attribute", "describe", str(folder))["unsupported"]
+    reasons = launch.ask(attribute.describe, str(folder))["unsupported"]
     method = method or usual_method(reasons)
     methods.method(method)
     if reasons.get(method):

@@ -13,7 +13,7 @@ from core.catalog import params
 from core.errors import Invalid
 from core.explain import explain
 from core.explain.explain import Asked, Cost
-from core.runs import runs
+from core.runs import remote, runs
 from core.types import Param
 
 PARAMS: tuple[Param, ...] = (
@@ -155,7 +155,7 @@ def ask(
     """Queues the checks of one map in the slow worker, unless their outcome is stored; progress and stop as of explain."""
     if why := explain.supported(run_id)[method]:
         raise Invalid(why)
-    return explain.question(run_id, file, "core.ml.trust", *_question(run_id, method, target, settings, how))
+    return explain.question(run_id, file, remote.trust.answer, *_question(run_id, method, target, settings, how))
 
 
 def place(

@@ -1,7 +1,8 @@
-"""Which pixels spoke for a class: Captum's methods on a run's own network and preprocessing."""
+"""Which pixels spoke for a class: the methods of core.ml.methods on a run's own network and preprocessing."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 import traceback
@@ -13,25 +14,23 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import captum.attr
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, Stopped
+from core.ml.baselines import baseline, extremes
 from core.ml.data import out_of_memory
+from core.ml.forward_passes import Counted, ForwardPasses, Tick, enough_memory, largest_batch, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
-from core.ml.passes import Counted, Passes, Tick, enough_memory, remembered, room
-from core.ml.rewrite import Different, Kind, Rewritten, check_rules, rewritten, set_rules, without_biases
+from core.ml.rewrite import Different, Rewritten, copy_for, noise
 from core.ml.similarity import Similarity
 from core.ml.superpixels import superpixels
 from core.runs import runs
-
-BLUR = 0.1  # standard deviation of the blurred picture, as a share of its shorter side
+from core.types import Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +44,46 @@ class Maps:
 
 
 @dataclass
-class Part:
-    """Some of the pictures, as one method receives them."""
+class Batch:
+    """Pictures as a method receives them: several if it is batched, else one."""
 
-    found: LoadedModel
+    method: Method
+    network: LoadedModel
     x: Tensor  # (n, C, H, W), normalised
     targets: list[int]
     settings: Mapping[str, Any]
-    rows: int  # pictures that may go through the network in one call
-    forward: Passes  # the network, counted
-    notes: list[str] = field(default_factory=list)
+    internal_batch_size: int  # pictures that fit into one call of the network, as Captum names it
+    forward: ForwardPasses  # the network, counted: (N, C, H, W) to (N, classes) logits
+    notes: list[str] = field(default_factory=list)  # what the reader of the map must know, in sentences
 
     @property
     def target(self) -> Any:
         return self.targets[0] if len(self.targets) == 1 else torch.tensor(self.targets)
 
+    @property
+    def baseline(self) -> Tensor:
+        """(n, C, H, W) pictures without evidence, of the kind that the settings name."""
+        return baseline(self.network.preprocess, self.x, self.settings["baseline"])
 
-Answer = tuple[Tensor, Tensor | None]  # (n, C, H, W) or (n, 1, H, W), and the (n,) error of the sum
+    @property
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """Black and white as the network receives them, (1, C, 1, 1)."""
+        return extremes(self.network.preprocess)
+
+    @property
+    def superpixels(self) -> Tensor:
+        """(1, 1, H, W) numbers of the picture's superpixels, about as many as the settings say."""
+        return torch.from_numpy(superpixels(self.x[0], self.network.preprocess, self.settings["superpixels"]))[None, None]
+
+    @property
+    def layer(self) -> nn.Module:
+        return self.network.model.get_submodule(self.settings["layer"] or self.network.architecture.cam_layer)
+
+    @property
+    def copy(self) -> Rewritten:
+        """The network rewritten as the method's record says."""
+        assert self.method.rewrite is not None
+        return copy_for(self.network, self.method.rewrite)
 
 
 # Asking -------------------------------------------------------------------------------------------
@@ -151,36 +173,33 @@ def maps(
     """
     if why := unsupported(found, method):
         raise Invalid(why)
-    checked = methods.method_settings(method, settings or {}, layers(found) if found.architecture.cam_layer else ())
-    (work, whole), gradient = METHODS[method], methods.METHODS[method].gradient
+    facts, work = methods.method(method), code(method).attribute
+    checked = methods.method_settings(method, settings or {}, layers(found) if facts.chooses_layer else ())
     with enough_memory():
-        rows = room(found, x[:1], gradient)
-    each = methods.passes(method, checked, x.shape[2], x.shape[3])
+        size = largest_batch(found, x[:1], facts.gradient)
+    each = facts.passes(checked, x.shape[2], x.shape[3])
     raws: list[Tensor] = []
-    deltas: list[Tensor] = []
     notes: list[str] = []
     start = 0
     while start < len(x):
-        some = x[start : start + (rows if whole else 1)].clone()
+        some = x[start : start + (size if facts.batched else 1)].clone()
         chosen = [int(t) for t in targets[start : start + len(some)]]
         counted = Counted(start * each, (start + len(some)) * each, len(x) * each, tick)
-        forward = Passes(found, counted, remembered(found, some, method, checked, rows) if not gradient else None)
-        part = Part(found, some, chosen, checked, rows, forward)
+        forward = ForwardPasses(found, counted, remembered(found, some, method, checked, size) if not facts.gradient else None)
+        batch = Batch(facts, found, some, chosen, checked, size, forward)
         try:
-            with quiet(), private_randomness(seed=0), torch.set_grad_enabled(gradient):
-                raw, delta = work(part)
+            with quiet(), private_randomness(seed=0), torch.set_grad_enabled(facts.gradient):
+                raw = work(batch)
         except (RuntimeError, MemoryError) as e:
             if not out_of_memory(e):
                 raise
-            if rows == 1:
+            if size == 1:
                 with enough_memory():
                     raise
-            rows //= 2
+            size //= 2
             continue
-        raws.append(raw.detach().float().sum(1) if gradient else raw.detach().float().mean(1))
-        notes += [note for note in part.notes if note not in notes]
-        if delta is not None:
-            deltas.append(delta.detach().double().flatten())
+        raws.append(raw.detach().float().sum(1) if facts.gradient else raw.detach().float().mean(1))
+        notes += [note for note in batch.notes if note not in notes]
         start += len(some)
     values = torch.cat(raws).numpy()
     if not np.isfinite(values).all():
@@ -192,196 +211,26 @@ def maps(
         notes.append("The map is empty: nothing here speaks for or against the class.")
     if tick:
         tick(len(x) * each, len(x) * each)
-    change = score_change(found, x, targets, checked.get("baseline"), rows) if deltas else None
-    return Maps(values, torch.cat(deltas).numpy() if deltas else None, change, tuple(notes))
+    if facts.sums_to is None:
+        return Maps(values, None, None, tuple(notes))
+    change = score_change(found, x, targets, checked["baseline"] if facts.sums_to == "change" else None, size)
+    return Maps(values, values.sum((1, 2), dtype=np.float64) - change, change, tuple(notes))
 
 
-def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: str | None, rows: int) -> np.ndarray:
+def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: str | None, size: int) -> np.ndarray:
     """(N,) of the target's logit from the baseline of this kind to the picture; None: from 0."""
 
     def scores(pictures: Tensor) -> Tensor:
-        return torch.cat([found.model(pictures[i : i + rows]) for i in range(0, len(x), rows)]).double()[range(len(x)), list(targets)]
+        return torch.cat([found.model(pictures[i : i + size]) for i in range(0, len(x), size)]).double()[range(len(x)), list(targets)]
 
     with torch.inference_mode():
-        change = scores(x) if kind is None else scores(x) - scores(baseline(found, x, kind))
+        change = scores(x) if kind is None else scores(x) - scores(baseline(found.preprocess, x, kind))
     return change.numpy()
 
 
-# Methods ------------------------------------------------------------------------------------------
-
-
-def saliency(p: Part) -> Answer:
-    return captum.attr.Saliency(p.forward).attribute(p.x.requires_grad_(), target=p.target, abs=False), None
-
-
-def input_x_gradient(p: Part) -> Answer:
-    return captum.attr.InputXGradient(p.forward).attribute(p.x.requires_grad_(), target=p.target), None
-
-
-def smoothgrad(p: Part) -> Answer:
-    low, high = extremes(p.found)
-    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(p.forward))
-    raw = tunnel.attribute(
-        p.x.requires_grad_(),
-        nt_type="smoothgrad",
-        nt_samples=p.settings["samples"],
-        nt_samples_batch_size=min(p.rows, p.settings["samples"]),
-        stdevs=float(p.settings["noise"] * (high - low).mean()),
-        target=p.target,
-        abs=False,
-    )
-    return raw, None
-
-
-def integrated_gradients(p: Part) -> Answer:
-    answer: Answer = captum.attr.IntegratedGradients(p.forward).attribute(
-        p.x,
-        baselines=baseline(p.found, p.x, p.settings["baseline"]),
-        target=p.target,
-        n_steps=p.settings["steps"],
-        internal_batch_size=p.rows,
-        return_convergence_delta=True,
-    )
-    return answer
-
-
-def gradient_shap(p: Part) -> Answer:
-    # A picture of one colour has no shape that could be mistaken for evidence; the colour is drawn from black to white.
-    low, high = extremes(p.found)
-    samples = p.settings["samples"]
-    baselines = low + (high - low) * torch.rand(samples, p.x.shape[1], 1, 1)
-    method = captum.attr.GradientShap(p.forward)
-    total = torch.zeros_like(p.x)
-    for start in range(0, samples, p.rows):  # Captum runs all samples of a call at once
-        count = min(p.rows, samples - start)
-        total += count * method.attribute(p.x, baselines=baselines.expand(-1, *p.x.shape[1:]), n_samples=count, target=p.target)
-    return total / samples, None
-
-
-def grad_cam(p: Part) -> Answer:
-    layer = layer_of(p.found, p.settings["layer"])
-    coarse = captum.attr.LayerGradCam(p.forward, layer).attribute(p.x.requires_grad_(), target=p.target, relu_attributions=False)
-    return captum.attr.LayerAttribution.interpolate(coarse, p.x.shape[2:], "bilinear"), None
-
-
-def occlusion(p: Part) -> Answer:
-    side, step = methods.window(p.settings, *p.x.shape[2:])
-    if p.settings["window"] > side:
-        p.notes.append(f"The window of {p.settings['window']} pixels is larger than this picture: one of {side} was used.")
-    raw = captum.attr.Occlusion(p.forward).attribute(
-        p.x,
-        sliding_window_shapes=(p.x.shape[1], side, side),
-        strides=(p.x.shape[1], step, step),
-        baselines=baseline(p.found, p.x, p.settings["baseline"]),
-        target=p.target,
-        perturbations_per_eval=p.rows,
-    )
-    return raw, None
-
-
-def feature_ablation(p: Part) -> Answer:
-    raw = captum.attr.FeatureAblation(p.forward).attribute(
-        p.x,
-        baselines=baseline(p.found, p.x, p.settings["baseline"]),
-        target=p.target,
-        feature_mask=regions(p),
-        perturbations_per_eval=p.rows,
-    )
-    return raw, None
-
-
-def kernel_shap(p: Part) -> Answer:
-    raw = captum.attr.KernelShap(p.forward).attribute(
-        p.x,
-        baselines=baseline(p.found, p.x, p.settings["baseline"]),
-        target=p.target,
-        feature_mask=regions(p),
-        n_samples=p.settings["samples"],
-        perturbations_per_eval=p.rows,
-    )
-    return raw, None
-
-
-def deep_lift(p: Part) -> Answer:
-    """On the copy whose parts add up: Captum's own pooling and shared tensors lose some (core.ml.rewrite)."""
-    p.forward.counted.add(2 * len(p.x))  # the baseline goes through beside the picture
-    there = baseline(p.found, p.x, p.settings["baseline"])
-    answer: Answer = captum.attr.DeepLift(copy_for(p.found, "deep_lift").model).attribute(
-        p.x.requires_grad_(), there, target=p.target, return_convergence_delta=True
-    )
-    if not adds_up(*answer):
-        p.notes.append("The parts do not add up to the change in score: DeepLift is not exact for this network and picture.")
-    return answer
-
-
-def guided_grad_cam(p: Part) -> Answer:
-    p.forward.counted.add(len(p.x))
-    guided = captum.attr.GuidedBackprop(copy_for(p.found, "guided").model).attribute(p.x.clone().requires_grad_(), target=p.target)
-    coarse = captum.attr.LayerGradCam(p.forward, layer_of(p.found, p.settings["layer"])).attribute(
-        p.x.requires_grad_(), target=p.target, relu_attributions=True
-    )
-    return guided * captum.attr.LayerAttribution.interpolate(coarse, p.x.shape[2:], "bilinear"), None
-
-
-def lrp(p: Part) -> Answer:
-    p.forward.counted.add(2 * len(p.x))
-    model = copy_for(p.found, "lrp").model
-    set_rules(model, p.settings["gamma"])
-    raw, delta = captum.attr.LRP(model).attribute(p.x.requires_grad_(), target=p.target, return_convergence_delta=True)
-    p.notes.append("What the biases add to the score belongs to no pixel: it is missing in the sum.")
-    return raw, -delta
-
-
-# The function, and whether all of a batch's pictures go through the network together.
-METHODS: dict[str, tuple[Callable[[Part], Answer], bool]] = {
-    "saliency": (saliency, True),
-    "input_x_gradient": (input_x_gradient, True),
-    "smoothgrad": (smoothgrad, False),
-    "integrated_gradients": (integrated_gradients, False),
-    "gradient_shap": (gradient_shap, False),
-    "grad_cam": (grad_cam, True),
-    "occlusion": (occlusion, False),
-    "feature_ablation": (feature_ablation, False),
-    "kernel_shap": (kernel_shap, False),
-    "deep_lift": (deep_lift, True),
-    "guided_grad_cam": (guided_grad_cam, True),
-    "lrp": (lrp, True),
-}
-
-
-# What the methods share ---------------------------------------------------------------------------
-
-
-def extremes(found: LoadedModel) -> tuple[Tensor, Tensor]:
-    """Black and white as the network receives them, (1, C, 1, 1)."""
-    mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (found.preprocess.mean, found.preprocess.std))
-    return (0 - mean) / std, (1 - mean) / std
-
-
-def baseline(found: LoadedModel, x: Tensor, kind: str) -> Tensor:
-    """(N, C, H, W) pictures without evidence; mean is zero."""
-    if kind == "mean":
-        return torch.zeros_like(x)
-    if kind == "blur":
-        deviation = BLUR * min(x.shape[2:])
-        return torch.from_numpy(gaussian_filter(x.detach().numpy(), (0, 0, deviation, deviation), mode="nearest"))
-    low, high = extremes(found)
-    return (low if kind == "black" else high).expand_as(x).clone()
-
-
-def regions(p: Part) -> Tensor:
-    """(1, 1, H, W) numbers of the picture's superpixels."""
-    return torch.from_numpy(superpixels(p.x[0], p.found.preprocess, p.settings["superpixels"]))[None, None]
-
-
-def layer_of(found: LoadedModel, name: str) -> nn.Module:
-    return found.model.get_submodule(name or found.architecture.cam_layer)
-
-
-def layers(found: LoadedModel) -> list[str]:
-    """The layers whose regions Grad-CAM can weigh, the usual one first, then all convolutions from the picture on."""
-    names = [name for name, module in found.model.named_modules() if isinstance(module, nn.Conv2d)]
-    return list(dict.fromkeys([found.architecture.cam_layer, *names])) if found.architecture.cam_layer else []
+def code(method: str) -> Any:
+    """The file of a method: attribute(Batch) gives (n, C, H, W) or (n, 1, H, W) parts; unsupported(Batch) may be there, see reason."""
+    return importlib.import_module(f"core.ml.methods.{method}")
 
 
 # What a network supports --------------------------------------------------------------------------
@@ -400,85 +249,59 @@ _unsupported: WeakKeyDictionary[LoadedModel, dict[str, str]] = WeakKeyDictionary
 
 
 def reason(found: LoadedModel, method: str) -> str:
-    """The same, found out: what has to be tried is tried on noise."""
+    """The same, found out: by the record, and where the method's file has a function unsupported by what it says of noise."""
     facts, title = methods.method(method), found.architecture.title
     if isinstance(found.model, Similarity) and facts.gradient:
         return f"{title} compares pixels with mean images and has no weights: its slope shows nothing. Use a method that covers parts of the picture."
-    if method in ("grad_cam", "guided_grad_cam") and not found.architecture.cam_layer:
+    if facts.chooses_layer and not found.architecture.cam_layer:
         return f"{facts.title} needs a convolution near the answer, and {title} has none."
-    if method not in KINDS:
-        return ""
     try:
-        found_copy = copy_for(found, KINDS[method])
-        foreign = [name for name in found_copy.activations if name not in KNOWN[method]]
-        if foreign:
-            return f"{facts.title} is defined for {KNOWN_WORDS[method]}, and {title} uses {' and '.join(foreign)}."
-        if method == "guided_grad_cam":
-            return "" if found_copy.activations else f"{facts.title} changes the slopes of ReLU, and {title} has no ReLU."
-        if found_copy.products:
-            return f"{title} multiplies activations with each other, and {facts.title} cannot share a product out."
-        if method == "lrp":
-            check_rules(found_copy.model)
-        if not sums_hold(found, method):
-            return f"The parts that {facts.title} finds in {title} do not add up, so its map would be wrong."
+        if facts.rewrite and (why := _unsuited(copy_for(found, facts.rewrite), facts, title)):
+            return why
+        if tries := getattr(code(method), "unsupported", None):
+            forward = ForwardPasses(found, Counted(0, 0, 0, None), None)
+            batch = Batch(facts, found, noise(found), [0], methods.method_settings(method, {}), 1, forward)
+            with quiet(), private_randomness(seed=0), torch.set_grad_enabled(facts.gradient):
+                return str(tries(batch))
     except Different as e:
         return f"{facts.title} needs a rewritten copy of the network, but {title} {e}."
     return ""
 
 
-KINDS: dict[str, Kind] = {"deep_lift": "deep_lift", "guided_grad_cam": "guided", "lrp": "lrp"}
-KNOWN = {
-    "deep_lift": ("ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus"),
-    "guided_grad_cam": ("ReLU", "ReLU6"),
-    "lrp": ("ReLU", "ReLU6", "Tanh"),
-}
-KNOWN_WORDS = {
-    "deep_lift": "ReLU, sigmoid, tanh and their kin",
-    "guided_grad_cam": "ReLU",
-    "lrp": "ReLU and tanh",
-}
+def _unsuited(rewritten: Rewritten, facts: Method, title: str) -> str:
+    if foreign := [name for name in rewritten.activations if facts.activations and name not in facts.activations]:
+        return f"{facts.title} is defined for {listed(facts.activations)}, and {title} uses {listed(foreign)}."
+    if facts.sums_to and rewritten.products:
+        return f"{title} multiplies activations with each other, and {facts.title} cannot share a product out."
+    return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 BOUND = 1e-3  # of the parts' strengths together: an error of the sum beyond is no rounding
-_copies: WeakKeyDictionary[LoadedModel, dict[Kind, Rewritten]] = WeakKeyDictionary()
 
 
-def copy_for(found: LoadedModel, kind: Kind) -> Rewritten:
-    """The network as a method needs it, checked to give equal answers; Different if there is no such copy."""
-    kept = _copies.setdefault(found, {})
-    if kind not in kept:
-        kept[kind] = rewritten(found.model, noise(found), kind)
-    return kept[kind]
-
-
-def noise(found: LoadedModel) -> Tensor:
-    """(1, C, S, S) normalised values at random, always the same."""
-    side = found.preprocess.crop
-    x = torch.randn(1, found.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def sums_hold(found: LoadedModel, method: str) -> bool:
-    """Whether the parts of noise add up: by DeepLift as they are, by LRP in a copy without biases."""
-    x = noise(found)
-    with quiet(), torch.enable_grad():
-        if method == "deep_lift":
-            model = copy_for(found, "deep_lift").model
-            parts, delta = captum.attr.DeepLift(model).attribute(x.requires_grad_(), target=0, return_convergence_delta=True)
-            return adds_up(parts, delta)
-        model = without_biases(copy_for(found, "lrp").model)
-        set_rules(model, gamma=0)
-        parts, delta = captum.attr.LRP(model).attribute(x.requires_grad_(), target=0, return_convergence_delta=True)
-        return adds_up(parts, delta)
-
-
-def adds_up(parts: Tensor, delta: Tensor | None) -> bool:
-    assert delta is not None
+def adds_up(parts: Tensor, delta: Tensor) -> bool:
+    """Whether the (n,) errors of the parts' sums are no more than rounding."""
     return bool((delta.detach().abs() <= BOUND * parts.detach().abs().flatten(1).sum(1) + 1e-7).all())
+
+
+def layers(found: LoadedModel) -> list[str]:
+    """The layers whose regions Grad-CAM can weigh, the usual one first, then all convolutions from the picture on."""
+    names = [name for name, module in found.model.named_modules() if isinstance(module, nn.Conv2d)]
+    return list(dict.fromkeys([found.architecture.cam_layer, *names])) if found.architecture.cam_layer else []
 
 
 def describe(run_folder: str) -> dict[str, Any]:
     """The run's layers for Grad-CAM, and why it does not support the methods that it does not."""
     found = loaded(run_folder)
-    return {"layers": layers(found), "unsupported": {name: unsupported(found, name) for name in METHODS}, "side": found.preprocess.crop}
+    return {
+        "layers": layers(found),
+        "unsupported": {name: unsupported(found, name) for name in methods.METHODS},
+        "side": found.preprocess.crop,
+    }
 
 
 def measure(run_folder: str, out: str) -> None:
@@ -490,7 +313,7 @@ def measure(run_folder: str, out: str) -> None:
     seconds = {}
     for kind, gradient in (("forward", False), ("gradient", True)):
         x = torch.zeros(1, found.preprocess.channels, side, side)
-        x = x.expand(room(found, x, gradient), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = x.expand(largest_batch(found, x, gradient), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()

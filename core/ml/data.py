@@ -12,12 +12,13 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from core.data import images
 from core.errors import AppError, Invalid
+from core.ml.devices import free_memory as free_memory
+from core.ml.devices import out_of_memory as out_of_memory  # where attribute and passes look for it
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 
@@ -279,15 +280,3 @@ def batch_sizes(n: int, size: int) -> list[int]:
     if len(sizes) > 1 and sizes[-1] == 1 < size:
         sizes[-2:] = [size + 1]
     return sizes
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes, of the GPU's own memory or of the machine's."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def out_of_memory(e: BaseException) -> bool:
-    """Also in PyTorch's own words on the CPU."""
-    return isinstance(e, MemoryError | torch.OutOfMemoryError) or (isinstance(e, RuntimeError) and "can't allocate memory" in str(e))

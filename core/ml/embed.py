@@ -21,9 +21,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.ml.data import Pixels, RowCache, pixel_rows
+from core.ml.devices import device_lock, pick_device
 from core.ml.features import run_once
 from core.ml.model import build
-from core.ml.worker import device_lock, pick_device
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, SnapshotRow

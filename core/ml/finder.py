@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.data import out_of_memory
-from core.ml.fit import Training, drawn, freeze, halves, train_mode
-from core.ml.worker import device_name, failed, pick_device, prepare, turn
+from core.ml.devices import device_name, out_of_memory, pick_device, turn
+from core.ml.fit import Training, drawn, stepper, train_mode
+from core.ml.prepare import prepare
+from core.ml.trainer import failed
 from core.runs import runs
 from core.types import Ended, Started, Step, now
 
@@ -84,10 +84,8 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
     and the loss of the batch is read instead of the validation accuracy, as in fastai; validation images are never looked at.
     """
     stage, config = t.stages[0], t.config
-    learner = t.model.get_submodule(stage.part)
-    freeze(t.model, t.head, stage)
+    learn = stepper(t, stage)
     train_mode(t.model, t.head, stage)
-    half = halves(config, learner, stage.train.device)
     mean, best, waiting = 0.0, float("inf"), list[Tensor]()
     for step in range(steps):
         rate = LOW * (HIGH / LOW) ** (step / (steps - 1))
@@ -95,20 +93,13 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
             group["lr"] = rate * group["top_lr"] / config.learning_rate  # first layers keep their share
         waiting = waiting or stage.train.batches(drawn(t, len(stage.train)), config.batch_size, t.shuffler)
         for x, y in stage.train.take_batches([waiting.pop(0)], stage.augment):
-            with half:
-                loss = F.cross_entropy(learner(x), y, t.class_weights, label_smoothing=config.label_smoothing)
-            value = float(loss.detach())
-            mean = 0.9 * mean + 0.1 * value
+            loss = float(learn(x, y)[0])
+            mean = 0.9 * mean + 0.1 * loss
             current = mean / (1 - 0.9 ** (step + 1))
             best = min(best, current)
-            if not np.isfinite(value) or current > BURST * best:
+            if not np.isfinite(loss) or current > BURST * best:
                 return
-            yield rate, value, len(y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if config.clip:
-                nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
-            t.optimizer.step()
-            t.optimizer.zero_grad()
+            yield rate, loss, len(y)
 
 
 def smoothed(rates: np.ndarray, losses: np.ndarray) -> np.ndarray:

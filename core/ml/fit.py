@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +19,7 @@ from core.catalog.schedule import COLD, DIVIDED, FALLEN, RISE
 from core.errors import Invalid
 from core.ml.augment import Augment
 from core.ml.data import Tensors
+from core.ml.devices import memory_mb
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
@@ -143,103 +143,157 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
 
     Raises Diverged if the loss is no longer a number.
     """
-    config = t.config
     if callable(getattr(t.model, "learn", None)):
         yield from once(t)
         return
     try:
-        for stage in t.stages:
-            if t.epoch >= stage.last:
-                continue
-            begun, steps_before = time.perf_counter(), t.step
-            train, device = stage.train, stage.train.device
-            learner = t.model.get_submodule(stage.part)
-            freeze(t.model, t.head, stage)
-            half = halves(config, learner, device)
-            per_chunk = max(1, CHUNK_BYTES // (4 * train.row_values * config.batch_size))  # batches
+        for stage in (s for s in t.stages if t.epoch < s.last):
+            step, meter = stepper(t, stage), Meter(t)
             while t.epoch < stage.last:
                 train_mode(t.model, t.head, stage)
-                epoch_begun = reported = time.perf_counter()
+                meter.begin_epoch()
                 t.shuffled = t.shuffler.get_state()
-                batches = train.batches(drawn(t, len(train)), config.batch_size, t.shuffler)
-                trained_before, rate = t.seen, t.optimizer.param_groups[-1]["lr"]
-                losses: list[Tensor] = []  # on the device: reading one back each step would make the GPU wait
-                hits: list[Tensor] = []
-                counts: list[int] = []
-
-                for first in range(t.batch, len(batches), per_chunk):
-                    for x, y in train.take_batches(batches[first : first + per_chunk], stage.augment):
-                        with half:
-                            logits = learner(x)
-                            loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
-                        loss.backward()  # type: ignore[no-untyped-call]
-                        if config.clip:
-                            nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
-                        rate = t.optimizer.param_groups[-1]["lr"]
-                        t.optimizer.step()
-                        t.optimizer.zero_grad()
-                        if t.step + 1 < t.planned:
-                            t.scheduler.step()
-                        if t.ema is not None:
-                            t.ema.update_parameters(t.changing)
-                        t.step, t.batch = t.step + 1, t.batch + 1
-                        losses.append(loss.detach())
-                        hits.append(right(logits.detach(), y))
-                        counts.append(len(y))
-
-                        if t.batch == len(batches) or time.perf_counter() - reported > STEP_EVENT_SECONDS:
-                            batch_losses, batch_hits = torch.stack(losses).tolist(), torch.stack(hits).tolist()
-                            refuse_nan(batch_losses, t.epoch + 1, t.batch)
-                            for value, hit, count in zip(batch_losses, batch_hits, counts, strict=True):
-                                # One by one, so that the sum is the same however often it is reported.
-                                t.loss_sum, t.correct, t.seen = t.loss_sum + value * count, t.correct + hit, t.seen + count
-                            took, reported = time.perf_counter() - reported, time.perf_counter()
-                            total = sum(counts)
-                            event = Step(
-                                epoch=t.epoch + 1,
-                                step=t.step,
-                                loss=sum(v * c for v, c in zip(batch_losses, counts, strict=True)) / total,
-                                accuracy=sum(batch_hits) / total,
-                                images_per_s=total / took,
-                                # Stages differ in speed a thousandfold: how long the next ones take is not known before they begin.
-                                seconds_left=(reported - begun) / (t.step - steps_before) * max(0, t.planned - t.step)
-                                if stage is t.stages[-1]
-                                else None,
-                                at=now(),
-                                learning_rate=rate,
-                                memory_mb=memory_mb(device),
-                            )
-                            losses, hits, counts = [], [], []
-                            yield event
-
-                trained = time.perf_counter() - epoch_begun
-                part = t.judged if t.changing is learner else t.judged.get_submodule(stage.part)
-                t.logits = answers(part, stage.validation) if stage.validation else None
-                val_loss, val_accuracy = scores(t.logits, stage.validation) if stage.validation and t.logits is not None else (None, None)
-                train_loss, train_accuracy = t.loss_sum / t.seen, t.correct / t.seen
-                t.epoch, t.batch = t.epoch + 1, 0
-                speed = (t.seen - trained_before) / trained
-                t.loss_sum, t.correct, t.seen = 0.0, 0.0, 0
-                keep_if_best(t, train_loss if val_loss is None else val_loss, train_accuracy if val_accuracy is None else val_accuracy)
-                t.shuffled = t.shuffler.get_state()
-                yield EpochEnd(
-                    epoch=t.epoch,
-                    step=t.step,
-                    train_loss=train_loss,
-                    train_accuracy=train_accuracy,
-                    val_loss=val_loss,
-                    val_accuracy=val_accuracy,
-                    learning_rate=rate,
-                    images_per_s=speed,
-                    best_epoch=t.best_epoch,
-                    seconds=time.perf_counter() - epoch_begun,
-                    at=now(),
-                )
-                if config.patience and t.epoch - t.best_epoch >= config.patience:
+                batches = stage.train.batches(drawn(t, len(stage.train)), t.config.batch_size, t.shuffler)
+                for x, y in rows_of(stage, batches[t.batch :], t.config.batch_size):
+                    loss, logits = step(x, y)
+                    meter.add(loss, logits, y)
+                    advance(t)
+                    if t.batch == len(batches) or meter.due():
+                        yield step_event(t, stage, meter)
+                yield epoch_event(t, stage, meter)
+                if t.config.patience and t.epoch - t.best_epoch >= t.config.patience:
                     return
     finally:
         if t.best is not None:
             t.changing.load_state_dict(t.best)
+
+
+def rows_of(stage: Stage, batches: list[Tensor], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and labels batch by batch, gathered in chunks that fit into the CPU's cache."""
+    per_chunk = max(1, CHUNK_BYTES // (4 * stage.train.row_values * size))  # batches
+    for first in range(0, len(batches), per_chunk):
+        yield from stage.train.take_batches(batches[first : first + per_chunk], stage.augment)
+
+
+# The step -----------------------------------------------------------------------------------------------
+
+
+def stepper(t: Training, stage: Stage) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Freezes what does not learn in this stage, and returns one step of the optimiser on the rest.
+
+    The step takes (B, …) rows and their labels and gives the loss and the (B, classes) logits; both stay on the device.
+    """
+    freeze(t.model, t.head, stage)
+    config, optimizer, learner = t.config, t.optimizer, t.model.get_submodule(stage.part)
+    half = halves(config, learner, stage.train.device)
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with half:
+            logits = learner(x)
+            loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if config.clip:
+            nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach(), logits.detach()
+
+    return step
+
+
+def advance(t: Training) -> None:
+    """What follows each step: the next learning rate, and the average of the weights."""
+    if t.step + 1 < t.planned:
+        t.scheduler.step()
+    if t.ema is not None:
+        t.ema.update_parameters(t.changing)
+    t.step, t.batch = t.step + 1, t.batch + 1
+
+
+# The meter ----------------------------------------------------------------------------------------------
+
+
+class Meter:
+    """Losses and right answers of a stage's steps; they stay on the device, for reading one back each step would make a GPU wait."""
+
+    def __init__(self, t: Training) -> None:
+        self.t, self.begun, self.steps_before = t, time.perf_counter(), t.step
+
+    def begin_epoch(self) -> None:
+        self.epoch_begun = self.read_at = time.perf_counter()
+        self.seen_before, self.rate = self.t.seen, self.t.optimizer.param_groups[-1]["lr"]
+        self.losses: list[Tensor] = []
+        self.hits: list[Tensor] = []
+        self.counts: list[int] = []
+
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        """One step, whose learning rate still stands in the optimiser."""
+        self.rate = self.t.optimizer.param_groups[-1]["lr"]
+        self.losses.append(loss)
+        self.hits.append(right(logits, y))
+        self.counts.append(len(y))
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.read_at > STEP_EVENT_SECONDS
+
+    def read(self) -> tuple[float, float, float]:
+        """Mean loss, accuracy and images a second since the last reading; they are added to the epoch's. Diverged if a loss is no number."""
+        t, counts = self.t, self.counts
+        losses, hits = torch.stack(self.losses).tolist(), torch.stack(self.hits).tolist()
+        refuse_nan(losses, t.epoch + 1, t.batch)
+        for loss, hit, count in zip(losses, hits, counts, strict=True):
+            # One by one, so that the sum is the same however often it is read.
+            t.loss_sum, t.correct, t.seen = t.loss_sum + loss * count, t.correct + hit, t.seen + count
+        took, self.read_at = time.perf_counter() - self.read_at, time.perf_counter()
+        self.losses, self.hits, self.counts = [], [], []
+        total = sum(counts)
+        return sum(v * c for v, c in zip(losses, counts, strict=True)) / total, sum(hits) / total, total / took
+
+
+# The report ---------------------------------------------------------------------------------------------
+
+
+def step_event(t: Training, stage: Stage, meter: Meter) -> Step:
+    loss, accuracy, images_per_s = meter.read()
+    left = (meter.read_at - meter.begun) / (t.step - meter.steps_before) * max(0, t.planned - t.step)
+    return Step(
+        epoch=t.epoch + 1,
+        step=t.step,
+        loss=loss,
+        accuracy=accuracy,
+        images_per_s=images_per_s,
+        # Stages differ in speed a thousandfold: how long the next ones take is not known before they begin.
+        seconds_left=left if stage is t.stages[-1] else None,
+        at=now(),
+        learning_rate=meter.rate,
+        memory_mb=memory_mb(stage.train.device),
+    )
+
+
+def epoch_event(t: Training, stage: Stage, meter: Meter) -> EpochEnd:
+    """Ends the epoch: judges it, and keeps its weights if they are the best so far."""
+    speed = (t.seen - meter.seen_before) / (time.perf_counter() - meter.epoch_begun)
+    part = t.judged if t.changing is t.model.get_submodule(stage.part) else t.judged.get_submodule(stage.part)
+    t.logits = answers(part, stage.validation) if stage.validation else None
+    val_loss, val_accuracy = scores(t.logits, stage.validation) if stage.validation and t.logits is not None else (None, None)
+    train_loss, train_accuracy = t.loss_sum / t.seen, t.correct / t.seen
+    t.epoch, t.batch = t.epoch + 1, 0
+    t.loss_sum, t.correct, t.seen = 0.0, 0.0, 0
+    keep_if_best(t, train_loss if val_loss is None else val_loss, train_accuracy if val_accuracy is None else val_accuracy)
+    t.shuffled = t.shuffler.get_state()
+    return EpochEnd(
+        epoch=t.epoch,
+        step=t.step,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        learning_rate=meter.rate,
+        images_per_s=speed,
+        best_epoch=t.best_epoch,
+        seconds=time.perf_counter() - meter.epoch_begun,
+        at=now(),
+    )
 
 
 def once(t: Training) -> Iterator[EpochEnd]:
@@ -353,11 +407,6 @@ def right(logits: Tensor, y: Tensor) -> Tensor:
     """How many are right; of mixed images, the share of the class that was named."""
     guesses = logits.argmax(1)
     return (guesses == y).sum().float() if y.dim() == 1 else y.gather(1, guesses[:, None]).sum().float()
-
-
-def memory_mb(device: torch.device) -> float:
-    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
-    return float(used / 1e6)
 
 
 def refuse_nan(losses: list[float], epoch: int, last_step: int) -> None:

@@ -12,16 +12,18 @@ import operator
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from captum.attr._utils.custom_modules import Addition_Module
-from captum.attr._utils.lrp_rules import EpsilonRule, GammaRule, IdentityRule
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Kind = Literal["deep_lift", "guided", "lrp"]
+from core.ml.model import LoadedModel
+from core.types import Rewrite
+
 CLOSE = 1e-4  # of the largest answer: further apart the copy is not the same network
 
 ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
@@ -55,11 +57,30 @@ class Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, nn.BatchNorm2d) or next(m.children(), None) is None
 
 
-def rewritten(model: nn.Module, x: Tensor, kind: Kind) -> Rewritten:
-    """The copy for a method, checked on x to give equal answers; Different if it cannot be made.
+_copies: WeakKeyDictionary[LoadedModel, dict[Rewrite, Rewritten]] = WeakKeyDictionary()
 
-    deep_lift: ReLU6 and max pooling with windows that overlap are written with ReLUs, so that the parts add up.
-    guided: ReLU6 is a kind of ReLU. lrp: batch normalisation is a part of the convolution before it.
+
+def copy_for(network: LoadedModel, kind: Rewrite) -> Rewritten:
+    """The network as a method needs it, checked to give equal answers; Different if there is no such copy. Kept beside the network."""
+    kept = _copies.setdefault(network, {})
+    if kind not in kept:
+        kept[kind] = rewritten(network.model, noise(network), kind)
+    return kept[kind]
+
+
+def noise(network: LoadedModel) -> Tensor:
+    """(1, C, S, S) normalised values at random, always the same."""
+    side = network.preprocess.crop
+    x = torch.randn(1, network.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def rewritten(model: nn.Module, x: Tensor, kind: Rewrite) -> Rewritten:
+    """The copy of a kind, checked on x to give equal answers; Different if it cannot be made.
+
+    All: every activation, pooling and addition is a module that is used once; ReLU6 is a kind of ReLU.
+    separate: no more than that. relu: ReLU6 and max pooling with windows that overlap are written with ReLUs, so that DeepLift's
+    parts add up. merged: batch normalisation is a part of the convolution before it.
     """
     shared: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=False) for p in model.parameters()}
     shared |= {id(b): b for b in model.buffers()}
@@ -69,9 +90,9 @@ def rewritten(model: nn.Module, x: Tensor, kind: Kind) -> Rewritten:
     except Exception as e:  # each network has its own way to decide while it runs
         raise Different("takes a way through its layers that cannot be followed without a picture") from e
     _split_normalisations(traced)
-    _separate(traced, by_relu=kind == "deep_lift")
+    _separate(traced, by_relu=kind == "relu")
     _drop_idle(traced)
-    if kind == "lrp":
+    if kind == "merged":
         _merge_normalisations(traced)
     else:
         _isolate(traced)
@@ -221,65 +242,6 @@ def _merge_normalisations(traced: fx.GraphModule) -> None:
             before.target = name
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
-
-
-# Relevance ----------------------------------------------------------------------------------------
-
-LINEAR = (
-    nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, Addition_Module,
-)  # fmt: skip
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-EPSILON = 1e-9  # as Captum does
-
-
-def leaves(model: nn.Module) -> list[nn.Module]:
-    return [m for m in model.modules() if next(m.children(), None) is None]
-
-
-def check_rules(model: fx.GraphModule) -> None:
-    """Different if a layer has no rule by which relevance is handed on."""
-    if without := sorted({type(m).__name__ for m in leaves(model) if not isinstance(m, (*LINEAR, *POINTWISE))}):
-        raise Different(f"has layers without a rule ({', '.join(without)})")
-
-
-def set_rules(model: fx.GraphModule, gamma: float) -> None:
-    """Gives every layer its rule for one call of Captum's LRP, which takes them away again (Montavon et al. 2019, chapter 10.3).
-
-    Gamma only for convolutions between two ReLUs: elsewhere its denominators may come near 0, and the relevance explodes.
-    """
-    for layer in leaves(model):
-        layer.rule = IdentityRule() if isinstance(layer, POINTWISE) else EpsilonRule(EPSILON)
-    for node in model.graph.nodes:
-        if gamma and _is(model, node, (nn.Conv2d,)) and _positive(model, node.args[0]) and _clipped(model, node):
-            model.get_submodule(node.target).rule = GammaRule(gamma)
-
-
-def _is(model: fx.GraphModule, node: Any, kinds: tuple[type[nn.Module], ...]) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), kinds)
-
-
-def _positive(model: fx.GraphModule, node: Any) -> bool:
-    """Whether what comes out of the node is never below 0."""
-    while _is(model, node, POOLS):
-        node = node.args[0]
-    return _is(model, node, (nn.ReLU,))
-
-
-def _clipped(model: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether what comes out of the node goes nowhere but into ReLUs."""
-    return all(_is(model, user, (nn.ReLU,)) or (_is(model, user, POOLS) and _clipped(model, user)) for user in node.users)
-
-
-def without_biases(model: fx.GraphModule) -> fx.GraphModule:
-    """A copy whose layers add nothing of their own, in which relevance has nowhere else to go than to the pixels."""
-    shared = {id(p): nn.Parameter(p.data, requires_grad=False) for p in model.parameters()}
-    own = copy.deepcopy(model, shared)
-    for layer in leaves(own):
-        for name in ("bias", "running_mean"):
-            if isinstance(value := getattr(layer, name, None), Tensor):
-                zero = torch.zeros_like(value)
-                setattr(layer, name, nn.Parameter(zero, requires_grad=False) if isinstance(value, nn.Parameter) else zero)
-    return own
 
 
 # Equal expressions --------------------------------------------------------------------------------

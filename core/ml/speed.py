@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from core.catalog import networks
-from core.errors import AppError
+from core.errors import AppError, Invalid
+from core.ml.devices import device_name, pick_device, turn
 from core.ml.model import create
-from core.ml.worker import device_name, pick_device, turn
 from core.runs import runs
 from core.types import Architecture, Preprocess, now
 
@@ -47,7 +47,9 @@ def main(folder: Path) -> None:
 
 def measure(arch: Architecture, device: torch.device) -> tuple[int, float]:
     """The side of the pictures, and images per second of forward, backward and one step of SGD."""
-    side, channels = arch.input_size or networks.TUTORIAL_SIDE[arch.name], 3 if arch.input_size or arch.name == "cnn3" else 1
+    if arch.measurable is None:
+        raise Invalid(f"What {arch.title} is, is said by a run's settings alone.", "Choose a network of a known size.")
+    channels, side = arch.measurable
     batch = 64 if side <= SMALL else BATCH.get(device.type, GPU_BATCH)
     model = create(arch, CLASSES, Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels)).to(device).train()
     x = torch.rand(batch, channels, side, side, device=device)

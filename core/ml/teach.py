@@ -26,7 +26,7 @@ STRENGTH = 15.0
 def teach(
     folder: str, out: str, labels: dict[str, str], classes: tuple[str, ...], validation: list[str], accepted: list[str], at: str
 ) -> dict[str, Any]:
-    """Learns from the labels, answers for every image of the embedding into the file out, and returns facts of embed.Lesson.
+    """Learns from the labels, answers for every image of the embedding into the file out, and returns facts of Lesson of core.label.teach.
 
     What it says of a labelled image comes from a head that has seen neither that label nor that of a near duplicate; where no
     such head knows the class, as for the only image of one, nothing is known: all classes are equally likely then.

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from core.data import images
 from core.ml import attribute
 from core.ml.erase import cover
+from core.ml.forward_passes import largest_batch
 from core.ml.infer import loaded, normalised, read
 from core.ml.model import LoadedModel, create
-from core.ml.passes import room
 from core.runs import runs
 from core.types import RunConfig
 
@@ -164,7 +164,7 @@ def curve(found: LoadedModel, start: Tensor, end: Tensor, order: np.ndarray, tar
     place = place.reshape(start.shape[2:])  # when each pixel's turn is
     counts = [round(i * len(order) / steps) for i in range(steps + 1)]
     answers: list[float] = []
-    per_call = room(found, start, gradient=False)
+    per_call = largest_batch(found, start, gradient=False)
     for some in (counts[i : i + per_call] for i in range(0, len(counts), per_call)):
         batch = torch.cat([torch.where(place < count, end, start) for count in some])
         with torch.inference_mode():

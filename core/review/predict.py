@@ -11,6 +11,7 @@ from core.catalog import params
 from core.data import store
 from core.errors import Invalid
 from core.runs import launch, runs
+from core.runs.remote import infer
 from core.settings import settings
 from core.types import SPLITS, Prediction, RunConfig, SnapshotRow
 
@@ -28,7 +29,7 @@ class Failure:
 
 def ask(run_id: str, files: list[Path]) -> Future[Any]:
     """Queues the files in the model worker; read the answer with answers()."""
-    return launch.submit("core.ml.infer", "predict", str(runs.trained(run_id)), [str(f) for f in files])
+    return launch.submit(infer.predict, str(runs.trained(run_id)), [str(f) for f in files])
 
 
 def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Prediction | Failure]:
@@ -51,9 +52,9 @@ def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:
     """What a network (see networks) receives of an image: picture, pixels (C, H, W) uint8, shape, low, high, how."""
     path = str(settings().images / file)
     kind, _, name = network.rpartition(":")
-    args: tuple[Any, ...] = ("received", str(runs.trained(name))) if not kind else ("received_untrained", *_untrained(name, dataset_id))
-    found: dict[str, Any] = launch.ask("core.ml.infer", *args, path)
-    return found
+    if kind:
+        return launch.ask(infer.received_untrained, *_untrained(name, dataset_id), path)
+    return launch.ask(infer.received, str(runs.trained(name)), path)
 
 
 def _untrained(architecture: str, dataset_id: int) -> tuple[RunConfig, list[SnapshotRow]]:

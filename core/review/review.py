@@ -9,6 +9,7 @@ from core.data import events, images, store, uploads
 from core.data.imports import add_upload
 from core.errors import Invalid
 from core.runs import launch, runs
+from core.runs.remote import infer
 from core.types import Dataset, Prediction, Submission
 
 __all__ = ["decide", "decided", "picture", "queue", "queue_length", "reopen", "submit"]
@@ -84,7 +85,7 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None
         raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
     file = picture(submission)
     try:
-        examined = images.Examined(**launch.ask("core.ml.infer", "facts", str(file)))
+        examined = images.Examined(**launch.ask(infer.facts, str(file)))
     except Invalid as problem:
         raise Invalid(f"{submission.name}: {problem.message}", problem.hint) from None
     store.decide(submission_id, verdict, label, by, add_upload(dataset, file, submission.name, examined))

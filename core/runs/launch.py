@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import psutil
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
 from core.errors import AppError, WorkerFailed
+from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,23 +139,28 @@ def _start_worker(slow: bool) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_live_with, initargs=(os.getpid(), slow), env=NO_LEAK_CHECK)
 
 
-def _call(module: str, function: str, args: tuple[Any, ...]) -> Any:
-    return getattr(importlib.import_module(module), function)(*args)
+def submit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    """Queues the call in a model worker; a function of core.ml is named by core.runs.remote, so that only the worker imports it."""
+    return _submit(False, function, *args, **kwargs)
 
 
-def submit(module: str, function: str, *args: Any, slow: bool = False) -> Future[Any]:
-    """Queues module.function(*args) in a model worker; the caller's process never imports the module."""
+def submit_slow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    """The same in the worker for what lasts longer."""
+    return _submit(True, function, *args, **kwargs)
+
+
+def _submit(slow: bool, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
     with _submit_lock:
         if slow in _executors:
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError):
-                running: Future[Any] = _executors[slow].submit(_call, module, function, args)
+                running: Future[R] = _executors[slow].submit(function, *args, **kwargs)
                 return running
         _executors[slow] = _start_worker(slow)
-        future: Future[Any] = _executors[slow].submit(_call, module, function, args)
+        future: Future[R] = _executors[slow].submit(function, *args, **kwargs)
         return future
 
 
-def result(future: Future[Any], timeout: float | None = None) -> Any:
+def result(future: Future[R], timeout: float | None = None) -> R:
     """The answer of a submitted call; WorkerFailed if the worker died, its own AppError if it refused."""
     try:
         return future.result(timeout)
@@ -165,13 +174,13 @@ def result(future: Future[Any], timeout: float | None = None) -> Any:
         ) from e
 
 
-def ask(module: str, function: str, *args: Any) -> Any:
-    return result(submit(module, function, *args))
+def ask(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return result(submit(function, *args, **kwargs))
 
 
 def warm() -> None:
     """Starts the model worker and its import of torch (about 4 s) before anyone waits for it."""
-    submit("core.ml.infer", "ready")
+    submit(infer.ready)
 
 
 def close() -> None:

@@ -12,19 +12,19 @@ import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.data import classes, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
-from core.runs import jobs, launch, runs
+from core.runs import jobs, launch, remote, runs
 from core.settings import settings
 from core.share import card, unpack
 from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Progress, Run, Snapshot, SnapshotRow, now, silent
@@ -41,6 +41,7 @@ STEPS = 3  # of an export, after the hashes
 
 
 # Out ----------------------------------------------------------------------------------------------
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,8 @@ def _full_disk_told(out: Path) -> Iterator[None]:
         raise Invalid(f"{out} cannot be written: {e.strerror}.", "Choose another place.") from None
 
 
-def _in_torch(function: str, *args: Any, progress: Progress, at: tuple[int, int, str]) -> Any:
-    """The answer of core.ml.archive, worked out in the model worker of this process; stopping ends the worker."""
-    future = launch.submit("core.ml.archive", function, *args)
+def _followed(future: Future[R], progress: Progress, at: tuple[int, int, str]) -> R:
+    """The answer that is worked out in the model worker of this process; stopping ends the worker."""
     try:
         while not future.done():
             progress(*at)
@@ -118,17 +118,22 @@ class _Export:
         """Writes every file of the zip into the folder."""
         run, rows, history = runs.load(self.path), runs.snapshot_rows(self.path), runs.events(self.path)
         hashed = self.data(rows)
-        found = self.torch("Writing the weights", 0, "weights", str(self.path), str(self.made / "model.safetensors"))
+        found = self.followed(
+            launch.submit(remote.archive.weights, str(self.path), str(self.made / "model.safetensors")), "Writing the weights", 0
+        )
         how: Preprocess = found["preprocess"]
         self.json("preprocessing.json", {**asdict(how), "shapes": found["shapes"]})
         shutil.copyfile(CODE, self.made / "preprocess.py")
         self.text("labels.txt", "".join(f"{c}\n" for c in run.classes))
         self.json("config.json", asdict(run))
         shutil.copyfile(self.path / "events.jsonl", self.made / "events.jsonl")
-        self.without_onnx = self.torch("Writing the network as ONNX", 1, "onnx", str(self.path), str(self.made / "model.onnx"))
+        self.without_onnx = self.followed(
+            launch.submit(remote.archive.onnx, str(self.path), str(self.made / "model.onnx")), "Writing the network as ONNX", 1
+        )
         if not self.without_onnx:
             pictures = [str(settings().images / r.path) for r in _to_compare(rows)]
-            self.parity = self.torch("Comparing ONNX Runtime and PyTorch", 2, "parity", str(self.path), str(self.made), pictures, str(CODE))
+            compared = launch.submit(remote.archive.parity, str(self.path), str(self.made), pictures, str(CODE))
+            self.parity = self.followed(compared, "Comparing ONNX Runtime and PyTorch", 2)
             self.json("parity.json", self.parity)
         metrics = []
         if runs.predictions_path(self.path).exists():
@@ -156,8 +161,8 @@ class _Export:
                 out.writerow([r.image_id, r.path, r.label, r.split, digest])
         return hashed
 
-    def torch(self, what: str, step: int, function: str, *args: Any) -> Any:
-        return _in_torch(function, *args, progress=self.progress, at=(step, STEPS, what))
+    def followed(self, future: Future[R], what: str, step: int) -> R:
+        return _followed(future, self.progress, (step, STEPS, what))
 
     def json(self, name: str, value: Any) -> None:
         self.text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -252,7 +257,7 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
                 out.write(block)
         args = (str(made / "run"), str(made / "model.safetensors"), found.preprocess, _best_epoch(found.events))
         try:
-            _in_torch("restore", *args, progress=progress, at=(1, 2, "Reading the weights"))
+            _followed(launch.submit(remote.archive.restore, *args), progress, (1, 2, "Reading the weights"))
         except Invalid as e:
             raise Invalid(f"{found.title} is not imported: {e.message}", e.hint) from None
         if target is None:
@@ -262,7 +267,9 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
         settings().runs.mkdir(exist_ok=True)
         try:
             os.rename(made / "run", settings().runs / run.id)
-        except FileExistsError:
+        except OSError as e:
+            if e.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
             raise Conflict(f"The run {run.name} is here already.", "It was imported a moment ago.") from None
     return Imported(run.id, run.name, name, len(found.rows), {d.id: n for d, n in looked.here}.get(target.id, 0))
 

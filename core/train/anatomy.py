@@ -12,7 +12,7 @@ from typing import Any
 
 from core.catalog import layers, networks
 from core.errors import AppError
-from core.runs import launch
+from core.runs import launch, remote
 from core.types import RunConfig
 
 DRAWN = 16  # blocks at most; of a network with more layers, those of one picture size are one block
@@ -63,7 +63,7 @@ def ask(config: RunConfig, seen: tuple[tuple[int, int, int], ...], classes: int)
 
 @lru_cache(maxsize=64)
 def _asked(*key: Any) -> Future[Any]:
-    return launch.submit("core.ml.anatomy", "describe", *key)
+    return launch.submit(remote.anatomy.describe, *key)
 
 
 def done(future: Future[Any], seconds: float) -> bool:

@@ -12,6 +12,7 @@ from core.data import store
 from core.data.store import Filter
 from core.errors import Invalid
 from core.runs import launch
+from core.runs.remote import preview
 from core.settings import settings
 from core.types import SPLITS, Image, RunConfig, Snapshot, Split
 
@@ -304,6 +305,5 @@ def example(dataset_id: int, found: Plan, number: int) -> Image | None:
 def variants(dataset_id: int, config: RunConfig, file: str, other: str, seed: int) -> bytes:
     """Nine pictures training might make of the image, three by three, as a PNG; the other one is what it is mixed with."""
     seen = pictures(dataset_id)
-    paths = [str(settings().images / one) for one in (file, other)]
-    found: bytes = launch.ask("core.ml.preview", "variants", config, seen.sizes if seen else (), *paths, seed)
-    return found
+    one, two = (str(settings().images / name) for name in (file, other))
+    return launch.ask(preview.variants, config, seen.sizes if seen else (), one, two, seed)

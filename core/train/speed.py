@@ -13,8 +13,6 @@ from core.errors import Conflict
 from core.runs import launch, runs
 from core.settings import settings
 
-LIBRARIES = ("scratch", "torchvision", "timm")  # whose networks are the same for everybody
-
 
 @dataclass(frozen=True)
 class Speed:
@@ -36,7 +34,7 @@ def known() -> dict[str, Speed]:
 
 def measurable() -> list[str]:
     """The named networks whose size is known beforehand."""
-    return [name for name in networks.ARCHITECTURES if networks.ARCHITECTURES[name].factory.partition(":")[0] in LIBRARIES]
+    return [name for name, arch in networks.ARCHITECTURES.items() if arch.measurable]
 
 
 def measure(names: Sequence[str]) -> None:

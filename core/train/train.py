@@ -264,11 +264,6 @@ class Estimate:
 
 START_SECONDS = 5.0  # of the process, until the first image is read
 FORWARD = 1 / 3  # of the work of a step, of which going back is twice as much
-# Settings without a say in how long an epoch takes.
-NO_MATTER = (
-    "epochs", "learning_rate", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "step_every", "step_factor", "label_smoothing",
-    "balance", "clip", "stop_on", "patience", "seed", "classes",
-)  # fmt: skip
 
 
 def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None:
@@ -277,7 +272,7 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
 
     def work(c: RunConfig) -> RunConfig:
         usual = params.run_config({})
-        return replace(c, **{name: getattr(usual, name) for name in NO_MATTER})
+        return replace(c, **{p.name: getattr(usual, p.name) for p in params.TRAIN_PARAMS if not p.timed})
 
     for one in list_runs(dataset_id):
         if work(one.run.config) == work(config) and one.seconds and one.epoch and (before := one.run.counts["train"]):

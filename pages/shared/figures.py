@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.evaluate.slices import Slice
     from core.evaluate.thresholds import Curves, Threshold
     from core.explain.trust import Curves as Covering
-    from core.label.embed import Lesson
+    from core.label.teach import Lesson
     from core.train.finder import Curve
 
 # Okabe and Ito's colours, told apart by colour-blind eyes, then lighter and darker kin for more classes.

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.data import dataset, labels
 from core.errors import AppError, Invalid
-from core.label import embed
+from core.label import embed, teach
 from core.types import Dataset
 from pages.shared import frame
 from pages.shared.figures import learning_curve
@@ -52,7 +52,7 @@ def teach_button(current: Dataset) -> None:
                 embed.start(current.id, frame.user())
                 st.rerun()
             with st.spinner("Learning …"):
-                embed.teach(current.id, frame.user())
+                teach.teach(current.id, frame.user())
             st.session_state.pop("batch", None)  # the order has changed
             st.rerun()
         except AppError as e:
@@ -69,7 +69,7 @@ def teach_line(current: Dataset) -> None:
         return
     if state is not None and state.status in ("failed", "lost"):
         st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
-    lessons = embed.lessons(current.id)
+    lessons = teach.lessons(current.id)
     with st.container(horizontal=True, vertical_alignment="center", key="teach-line"):
         st.caption(_said(lessons), width="stretch")
         if lessons:
@@ -78,7 +78,7 @@ def teach_line(current: Dataset) -> None:
             accept(current)
 
 
-def _said(lessons: list[embed.Lesson]) -> str:
+def _said(lessons: list[teach.Lesson]) -> str:
     if not lessons:
         return (
             "Label about 20 images, then press **Teach me**: a small model learns from them in seconds, "
@@ -138,9 +138,9 @@ def _answers(current: Dataset) -> None:
     """They are looked for when somebody asks: among 100,000 images that takes half a second, and the page is drawn often."""
     with frame.guarded("answers"):
         least = st.slider("At least so sure", 0.8, 0.99, 0.95, 0.01, format="%.2f", key="least")
-        sign = (current.id, least, len(embed.lessons(current.id)))
+        sign = (current.id, least, len(teach.lessons(current.id)))
         if st.button("Find answers", icon=":material/search:", key="find-answers"):
-            st.session_state["answers"] = (sign, embed.suggest(current.id, least))
+            st.session_state["answers"] = (sign, teach.suggest(current.id, least))
         of, found = st.session_state.get("answers", (None, {}))
         if of == sign and not found:
             st.caption("There is no image without a label that the model is so sure of.")

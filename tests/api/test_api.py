@@ -24,12 +24,13 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from core.api import gate, routes, signing
+from core.catalog import params
 from core.data import claims, classes, imports, labels, sources, store, uploads
 from core.errors import AppError
 from core.review import predict
 from core.runs import runs
 from core.settings import settings
-from core.types import Answers, Dataset, EpochEnd, Image, Prediction, Queued, Run, RunConfig, Snapshot, SnapshotRow, now
+from core.types import Answers, Dataset, EpochEnd, Image, Prediction, Queued, Run, Snapshot, SnapshotRow, now
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -218,7 +219,7 @@ def test_a_label_without_a_good_token_is_refused(client: TestClient, small: Data
     one = images_of(small)[0]
     name, expiry, signature = signing.token("Ann").split(".")
     for bad in ("", "x", f"{name}.{expiry}.", f"{b'Bob'.hex()}.{expiry}.{signature}", f"{name}.{int(expiry) + 9}.{signature}", "a.1.é"):
-        answer = client.post("/api/label", json=body(small, one, "green"), headers={"X-Loupe-Token": bad.encode("latin-1")})  # type: ignore[dict-item]
+        answer = client.post("/api/label", json=body(small, one, "green"), headers={b"X-Loupe-Token": bad.encode("latin-1")})
         assert answer.status_code == 401 and answer.json()["error"]["message"], bad
     token = signing.token("Ann")
     later(monkeypatch, 8)
@@ -242,7 +243,8 @@ def test_a_flag_is_stored_like_a_label_and_heard_of_by_others(client: TestClient
 
 def test_changes_are_told_to_holders_of_a_token_only_and_in_the_expected_form(client: TestClient, small: Dataset) -> None:
     assert client.get("/api/changes", params={"dataset": small.id}).status_code == 401
-    for bad in ({}, {"dataset": "x"}, {"dataset": small.id, "after": "?"}):
+    queries: list[dict[str, str | int]] = [{}, {"dataset": "x"}, {"dataset": small.id, "after": "?"}]
+    for bad in queries:
         assert client.get("/api/changes", params=bad, headers=headers("Ann")).status_code == 400
 
 
@@ -431,7 +433,7 @@ def test_uploads_nobody_imported_are_removed_after_two_days(client: TestClient, 
 @pytest.fixture
 def feed(home: Path) -> Path:
     """The folder of a run that has begun and told nothing yet."""
-    config = RunConfig("linear", False, False, 0, 9, 8, "adam", 1e-3, 0, 0, "cpu")
+    config = params.run_config({"architecture": "linear", "epochs": 9, "batch_size": 8, "patience": 0, "device": "cpu"})
     counts = {"train": 1, "validation": 1, "test": 0}
     run = Run("20260101-000000-feed", "Linear 1", 1, "d", config, ("a", "b"), "s", counts, now(), "me", "abc")
     rows = (SnapshotRow("1" * 16, "11/1.png", "a", "train"), SnapshotRow("2" * 16, "22/2.png", "b", "validation"))

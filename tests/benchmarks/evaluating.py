@@ -87,7 +87,7 @@ def generate(name: str, many: int, n: int) -> str:
     from core.data import classes, images, labels, store
     from core.runs import runs
     from core.settings import settings
-    from core.types import Image, Run, now
+    from core.types import Ended, Image, Run, now
     from tests.benchmarks.labelling import thumbnails
 
     made, thumbs, at = store.create_dataset(name), thumbnails(64), now()
@@ -129,7 +129,7 @@ def generate(name: str, many: int, n: int) -> str:
             shares = [f"{rest:.3g}"] * many
             shares[predicted[i]] = "0.6"
             f.write(f"{i:016x},validation,{names[actual[i]]},{names[predicted[i]]},0.6,{','.join(shares)}\n")
-    runs.append(folder, runs.Ended("succeeded", 1, "", 1.0, at))
+    runs.append(folder, Ended("succeeded", 1, "", 1.0, at))
     return run_id
 
 
@@ -181,7 +181,8 @@ def click_component(page: Page, place: int) -> None:
 def click_plotly(page: Page, place: int, classes: int) -> None:
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     assert box is not None
-    x, y = (box[a] + box[b] * (place + 0.5) / classes for a, b in (("x", "width"), ("y", "height")))
+    share = (place + 0.5) / classes
+    x, y = box["x"] + box["width"] * share, box["y"] + box["height"] * share
     page.mouse.move(x - 2, y)
     page.mouse.click(x, y)
 

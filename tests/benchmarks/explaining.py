@@ -3,7 +3,7 @@
     python -m tests.benchmarks.explaining [--network efficientnet_lite0] [--side 224] [--repeats 3]
 
 Both take turns, and each keeps its best time, so that what else the machine does weighs little. Plain calls are those of
-tests/test_attribute.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
+tests/ml/plain.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Callable
 import torch
 
 from core.catalog import methods
-from core.ml import attribute, passes
+from core.ml import attribute, forward_passes
+from core.ml.methods.occlusion import window
 from core.ml.model import LoadedModel
-from tests.ml.test_attribute import network, pictures, plain_call
+from tests.ml.plain import PLAIN, network, pictures, plain_call
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -31,7 +32,7 @@ def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, 
     """The best seconds of each way, and why the plain call failed."""
     settings = methods.method_settings(method, {})
     if method == "occlusion":
-        settings["window"], settings["stride"] = methods.window(settings, side, side)
+        settings["window"], settings["stride"] = window(settings, side, side)
     best: dict[str, float] = {}
     problem = ""
     for turn in range(repeats):
@@ -46,9 +47,9 @@ def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, 
                 attribute.maps(found, x, method, [target], settings)
 
         for classes in (1, 2):
-            passes._remembered.clear()
+            forward_passes._remembered.clear()
             ways: list[tuple[str, Callable[[int], None]]] = [("loupe", loupe)]
-            if not problem:
+            if not problem and method in PLAIN:
                 ways.append(("plain", plain))
             for way, work in ways:
                 try:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -187,26 +188,25 @@ def main() -> None:
             print(f"a filter: {middle(filters['large']):.2f} s, small {middle(filters['small']):.2f} s", end="")
             print(f" ({middle(filters['large']) / middle(filters['small']):.2f} x); limit 1 s")
 
-            counts = {d.name: middle([seconds(lambda i=d.id: dataset.counts(i)) for _ in range(ROUNDS)]) for d in (large, small)}
+            counts = {d.name: middle([seconds(partial(dataset.counts, d.id)) for _ in range(ROUNDS)]) for d in (large, small)}
             print(f"counts: {counts['large'] * 1000:.0f} ms, small {counts['small'] * 1000:.1f} ms; read from an index, never from images")
 
             pressed = key_presses(shown["large"])
             bare = []
             for i in range(KEYS):
-                one = store.get_image(large.id, f"{60_000 % given.images + i:016x}")
-                bare.append(seconds(lambda one=one: labels.apply(large.id, {one.id: one.label_seq}, "class 1", "bench")))
+                image = store.get_image(large.id, f"{60_000 % given.images + i:016x}")
+                bare.append(seconds(partial(labels.apply, large.id, {image.id: image.label_seq}, "class 1", "bench")))
             print(f"key press to stored and shown: {middle(pressed) * 1000:.0f} ms, the commit alone {middle(bare) * 1000:.1f} ms", end="")
             print(f" ({middle(pressed) / middle(bare):.1f} x); limit 150 ms")
 
             thousand, alone = [], []
             for i in range(ROUNDS):
                 found = store.get_images(large.id, [f"{n:016x}" for n in range(1000)])
-                seen = {one.id: one.label_seq for one in found}
-                thousand.append(seconds(lambda seen=seen, i=i: labels.apply(large.id, seen, CLASSES[i], "bench")))
-                some = list(store.get_images(large.id, [f"{n:016x}" for n in range(2000, 2050)]))
-                alone.append(
-                    20 * seconds(lambda some=some, i=i: [labels.apply(large.id, {o.id: o.label_seq}, CLASSES[i], "bench") for o in some])
-                )
+                seen = {o.id: o.label_seq for o in found}
+                thousand.append(seconds(partial(labels.apply, large.id, seen, CLASSES[i], "bench")))
+                some = store.get_images(large.id, [f"{n:016x}" for n in range(2000, 2050)])
+                each = [seconds(partial(labels.apply, large.id, {o.id: o.label_seq}, CLASSES[i], "bench")) for o in some]
+                alone.append(20 * sum(each))
             print(f"1,000 labels in one act: {middle(thousand):.2f} s, one after another {middle(alone):.2f} s", end="")
             print(f" ({middle(alone) / middle(thousand):.0f} x faster); limit 1 s")
 

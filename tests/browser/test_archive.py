@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
-from tests.browser.test_walk import digit_png
+from tests.browser.pictures import digit_png
 
 SLOW = 180_000  # ms: torch, its exporter and ONNX Runtime are loaded on a machine that is busy
 

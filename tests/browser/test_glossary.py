@@ -17,7 +17,7 @@ from core.ml import fit
 from tests.browser.conftest import Server
 
 FOCUSED = "() => document.activeElement?.shadowRoot?.activeElement?.className"
-LAZY = re.compile(r"/assets/glossary/(glossary|drawings)\.(js|css)|/api/terms")
+LAZY = re.compile(r"/assets/glossary/(glossary|drawings|arithmetic)\.(js|css)|/api/terms")
 
 
 def number(text: str) -> float:
@@ -33,7 +33,8 @@ def grid(page: Page, selector: str) -> np.ndarray:
 
 def ask(page: Page, expression: str, *args: Any) -> Any:
     """What a pure function of the drawings answers."""
-    return page.evaluate(f"async (args) => {{ const d = await import('/assets/glossary/drawings.js'); return {expression}; }}", list(args))
+    modules = "{ ...(await import('/assets/glossary/arithmetic.js')), ...(await import('/assets/glossary/drawings.js')) }"
+    return page.evaluate(f"async (args) => {{ const d = {modules}; return {expression}; }}", list(args))
 
 
 def slide(page: Page, name: str, value: float) -> None:
@@ -152,10 +153,10 @@ def test_the_convolution_shows_what_pytorch_computes(server: Server, page: Page)
     assert page.locator("input[name=place]").input_value() == str(n * n)
 
     rng = np.random.default_rng(0)
-    image, weights = rng.normal(size=(9, 9)), rng.normal(size=(3, 3))
+    image, kernel = rng.normal(size=(9, 9)), rng.normal(size=(3, 3))
     for stride, padding in ((1, 0), (2, 0), (3, 2)):
-        exact = F.conv2d(torch.tensor(image)[None, None], torch.tensor(weights)[None, None], stride=stride, padding=padding)[0, 0]
-        found = ask(page, "d.convolve(...args)", image.tolist(), weights.tolist(), stride, padding)
+        exact = F.conv2d(torch.tensor(image)[None, None], torch.tensor(kernel)[None, None], stride=stride, padding=padding)[0, 0]
+        found = ask(page, "d.convolve(...args)", image.tolist(), kernel.tolist(), stride, padding)
         np.testing.assert_allclose(found, exact, atol=1e-12)
 
 
@@ -261,7 +262,7 @@ def test_the_curve_that_memorises_is_the_least_squares_fit(server: Server, page:
         train, validation = np.array(points["train"][:n]), np.array(points["validation"])
         errors = []
         for degree in range(10):
-            curve = np.polynomial.Polynomial.fit(*train.T, degree)
+            curve = np.polynomial.Polynomial.fit(train[:, 0], train[:, 1], degree)
             errors.append([float(np.sqrt(np.mean((curve(some[:, 0]) - some[:, 1]) ** 2))) for some in (train, validation)])
             slide(page, "degree", degree)
             shown = re.findall(r"error (\d\.\d+) \(n = (\d+)\)", page.locator(".overfitting .formula").inner_text())

@@ -76,7 +76,7 @@ def people(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
 
 
 def test_shared_script_is_asked_for_again_and_answered_in_a_line(server: Server) -> None:
-    url = f"{server.url}/assets/common/shared.js"
+    url = f"{server.url}/assets/common/dom.js"
     with urllib.request.urlopen(url) as answer:
         assert answer.headers["Cache-Control"] == "no-cache"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -159,7 +159,7 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
         expect(page.locator(".one .name")).not_to_be_empty()
         page.locator(".one .stage").focus()
         pages.append(page)
-    pressed = Counter()
+    pressed: Counter[int] = Counter()
     quiet = 0
     while quiet < 60:  # the two take turns, as fast as the keys go
         quiet += 1

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
-from sklearn.datasets import load_digits
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.conftest import ROOT, Server
-from tests.pages.test_pages import PAGES
+from tests.browser.pictures import digit_png
+from tests.pages.app import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
 
@@ -27,13 +27,6 @@ def snap(page: Page, name: str, tmp_path: Path) -> None:
     folder = ROOT / os.environ["LOUPE_PICTURES"] if os.environ.get("LOUPE_PICTURES") else tmp_path
     page.wait_for_timeout(1200)  # fade-ins and fonts
     page.screenshot(path=folder / f"{name}.png")
-
-
-def digit_png(index: int) -> bytes:
-    """One of scikit-learn's digits, drawn larger than in the sample so that it is a new picture."""
-    out = io.BytesIO()
-    Image.fromarray((load_digits().images[index] * 15.9).astype("uint8")).resize((24, 24), Image.Resampling.BICUBIC).save(out, "PNG")
-    return out.getvalue()
 
 
 def go(page: Page, name: str) -> None:
@@ -142,8 +135,9 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     # Predict on pictures of one's own, one of them broken; a double click sends each once
     go(page, "Predict")
     page.set_viewport_size({"width": 1440, "height": 1000})
-    good = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
-    page.locator("input[type=file]").set_input_files([*good, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}])  # type: ignore[list-item]
+    good: list[FilePayload] = [{"name": f"mine-{i}.png", "mimeType": "image/png", "buffer": digit_png(i)} for i in (3, 14)]
+    broken: FilePayload = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
+    page.locator("input[type=file]").set_input_files([*good, broken])
     expect(page.get_by_text("broken.png").last).to_be_visible()
     expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from core.api import routes
@@ -16,7 +17,7 @@ from core.errors import AppError
 from core.metrics import wilson
 from core.types import Param
 from tests.conftest import ROOT
-from tests.pages.test_pages import PAGES, opened
+from tests.pages.app import PAGES, opened
 
 ASKED = """
     image, class, label, split, training set, validation, test set, epoch, batch, step, loss, cross-entropy, softmax, logits, probability,
@@ -108,9 +109,7 @@ def test_the_technical_words_of_this_test_are_all_in_use() -> None:
 
 @pytest.fixture
 def client(home: Path) -> TestClient:
-    return TestClient(
-        Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, routes.HTTPException: routes.http_error})
-    )
+    return TestClient(Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error}))
 
 
 def test_the_terms_and_their_scripts_are_served_and_nothing_else_of_the_folder(client: TestClient) -> None:

@@ -21,10 +21,11 @@ from core.ml import infer, model, registry, worker
 from core.ml import speed as measuring
 from core.runs import launch, runs
 from core.train import anatomy, speed, train
-from core.types import Dataset, Layer, Preprocess, RunConfig
-from tests.ml.test_ml import ended, files_of, make_run, squares
+from core.types import Architecture, Dataset, Layer, Preprocess, RunConfig
+from tests.ml.made import ended, files_of, make_run, squares
 
 RELU = Layer("activation", function="relu")
+SCRATCH = [a for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
 
 
 def config(name: str, **values: Any) -> RunConfig:
@@ -41,7 +42,7 @@ def plain(channels: int, side: int) -> Preprocess:
 @pytest.mark.parametrize("name", [n for n in networks.ARCHITECTURES if n != "own"])
 def test_a_named_network_answers_to_a_real_batch_and_its_head_and_cam_layer_are_found(name: str) -> None:
     arch = networks.ARCHITECTURES[name]
-    side = 32 if arch.input_size else networks.TUTORIAL_SIDE[name]
+    side = 32 if arch.input_size or not arch.tutorial else arch.tutorial[1]
     net = model.create(arch, 3, plain(3, side)).eval()
     seen: dict[str, torch.Tensor] = {}
     for path in (arch.head, arch.cam_layer):
@@ -72,10 +73,9 @@ def test_vgg_has_its_true_layout(name: str, count: int) -> None:
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == int(name)
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3"])
+@pytest.mark.parametrize("arch", SCRATCH, ids=lambda a: a.name)
 @pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 100), (3, 200)])
-def test_the_parameters_of_networks_for_any_size_follow_their_formula(name: str, channels: int, side: int) -> None:
-    arch = networks.ARCHITECTURES[name]
+def test_the_parameters_of_networks_for_any_size_follow_their_formula(arch: Architecture, channels: int, side: int) -> None:
     net = model.on_meta(lambda: model.create(arch, 7, plain(channels, side)))
     assert networks.parameters(arch, channels, side, 7) == sum(p.numel() for p in net.parameters())
 
@@ -155,7 +155,7 @@ def test_networks_are_found_by_the_words_a_person_types() -> None:
     second, again = networks.search("vit", 1, 8)
     assert total == again > 100 and not {a.name for a in first} & {a.name for a in second}
     everything = networks.search("")[1]
-    assert everything == sum(not r["left_out"] for r in networks.catalogue().values()) + 3  # linear, convnet and cnn3
+    assert everything == sum(not r["left_out"] for r in networks.catalogue().values()) + len(SCRATCH)
 
 
 def test_a_name_that_is_none_and_one_that_cannot_learn_are_answered_with_a_way_on() -> None:
@@ -442,9 +442,7 @@ def look(name: str, side: int, **values: Any) -> anatomy.Anatomy:
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        ("linear", 28),
-        ("convnet", 28),
-        ("cnn3", 100),
+        *((a.name, a.tutorial[1]) for a in SCRATCH if a.tutorial),
         ("efficientnet_lite0", 224),
         ("vgg11", 224),
         ("timm:resnet152", 224),

@@ -21,7 +21,7 @@ from core.names import FASHION
 from core.runs import runs
 from core.settings import settings
 from core.train import train
-from core.types import ClassMetrics, Evaluation, Interval
+from core.types import ClassMetrics, Evaluation, Interval, SnapshotRow
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -164,7 +164,7 @@ def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Pa
     seen = {split: [r for r in snapshot if r.split == split] for split in ("train", "validation", "test")}
     assert [len(seen[s]) for s in seen] == [34, 6, 12]
 
-    def pixels(some: list[runs.SnapshotRow]) -> np.ndarray:
+    def pixels(some: list[SnapshotRow]) -> np.ndarray:
         how = infer.loaded(str(runs.folder(run.id))).preprocess
         assert (how.mean, how.std) == ((0.0,), (1.0,))  # distances are of pixels in 0..1
         return np.stack([infer.read(str(settings().images / r.path), how) for r in some]) / 255

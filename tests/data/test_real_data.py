@@ -1,24 +1,13 @@
-"""Real data sets of other people, where they are: ../shared/data beside the checkout, or LOUPE_TEST_DATA."""
+"""Real data sets of other people: imported whole, and learned."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-import pytest
 
 from core.data import dataset, imports, sources, store
 from core.evaluate import evaluate
 from core.train import train
-
-FOLDERS = [Path(os.environ["LOUPE_TEST_DATA"])] if os.environ.get("LOUPE_TEST_DATA") else [Path(__file__).parents[3] / "shared" / "data"]
-
-
-def real(name: str) -> Path:
-    found = next((folder / name for folder in FOLDERS if (folder / name).exists()), None)
-    if found is None:
-        pytest.skip(f"{name} is not in {', '.join(map(str, FOLDERS))}; LOUPE_TEST_DATA names another folder")
-    return found
+from tests.data.real import real
 
 
 def test_cifar10_keeps_its_split_and_nothing_is_skipped(home: Path) -> None:

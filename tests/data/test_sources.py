@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import struct
@@ -369,7 +370,7 @@ def test_a_downloaded_set_is_read_from_its_own_folder(tmp_path: Path, monkeypatc
 
     monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
     settings.cache_clear()
-    monkeypatch.setattr(sources.importlib, "import_module", lambda name: Downloads)
+    monkeypatch.setattr(importlib, "import_module", lambda name: Downloads)
     told: list[str] = []
     opened = open_source(named("fashion-mnist"), progress=lambda done, total, what: told.append(f"{what}: {done} of {total}"))
     assert opened.total == 9 and opened.classes[0] == "T-shirt" and told == ["Downloading Fashion-MNIST, bytes: 1 of 2"]

@@ -17,7 +17,7 @@ import pytest
 from core.data import classes, dataset, events, labels, schema, store
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
-from core.types import Dataset, Image, Split, now
+from core.types import Dataset, Image, Snapshot, Split, now
 
 ROOT = Path(__file__).parents[2]
 
@@ -150,8 +150,7 @@ def test_the_label_beside_an_image_is_always_that_of_its_last_event(cats: Datase
 
 WRITER = """
 import json, sys, threading
-from core.data import store
-from core.data import store
+from core.data import labels, store
 from core.errors import AppError
 dataset_id, process = int(sys.argv[1]), sys.argv[2]
 lock, acknowledged = threading.Lock(), []
@@ -234,7 +233,7 @@ def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
 # Snapshots
 
 
-def ids(snapshot: store.Snapshot, split: Split, name: str | None = None) -> set[str]:
+def ids(snapshot: Snapshot, split: Split, name: str | None = None) -> set[str]:
     return {r.image_id for r in snapshot.rows if r.split == split and name in (None, r.label)}
 
 

@@ -10,11 +10,11 @@ from sklearn import metrics
 
 from core.errors import Invalid
 from core.evaluate import calibration, evaluate
-from core.types import Evaluation
-from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
+from core.types import Evaluation, Split
+from tests.evaluate.made import CASES, adversarial, run_of, softmax
 
 
-def judged(truth: np.ndarray, shares: np.ndarray, split: str = "validation", answers: np.ndarray | None = None) -> Evaluation:
+def judged(truth: np.ndarray, shares: np.ndarray, split: Split = "validation", answers: np.ndarray | None = None) -> Evaluation:
     _, run_id = run_of(tuple("abcdefg")[: shares.shape[1]], truth, shares, split, answers)
     return evaluate.evaluate(run_id, split)
 
@@ -112,7 +112,7 @@ FEW = tuple(part[:29] for part in adversarial("random"))
     ids=["few", "right", "wrong", "impossible", "one class", "test"],
 )
 def test_no_temperature_is_fitted_where_the_images_cannot_say_it(
-    home: Path, words: str, images: tuple[np.ndarray, np.ndarray], split: str
+    home: Path, words: str, images: tuple[np.ndarray, np.ndarray], split: Split
 ) -> None:
     with pytest.raises(Invalid, match=words):
         calibration.fit(judged(*images, split))

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from core.train import train
 from core.types import Resumed, now
 from pages.parts.train import runs as page
 from tests.conftest import Trained, forget, move_in
-from tests.pages.test_pages import opened, words
+from tests.pages.app import opened, words
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def pair(pair_once: tuple[Trained, str], tmp_path: Path, monkeypatch: pytest.Mon
     forget()
 
 
-def by_hand(a: str, b: str, split: str, labels: dict[str, str]) -> dict[str, set[str]]:
+def by_hand(a: str, b: str, split: str, labels: Mapping[str, str | None]) -> dict[str, set[str]]:
     """Image ids of each cell, from the files alone."""
     answers = []
     for one in (a, b):

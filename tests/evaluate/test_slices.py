@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from core.data import classes, imports, labels, store
 from core.evaluate import evaluate, slices
 from core.types import Dataset, Evaluation, Image
-from tests.evaluate.test_evaluate import adversarial, run_of, run_on, softmax
+from tests.evaluate.made import adversarial, run_of, run_on, softmax
 
 CLASSES = ("a", "b")
 

@@ -11,13 +11,13 @@ from sklearn import metrics
 
 from core.errors import Invalid
 from core.evaluate import evaluate, thresholds
-from core.types import Evaluation
-from tests.evaluate.test_evaluate import CASES, adversarial, run_of, softmax
+from core.types import Evaluation, Split
+from tests.evaluate.made import CASES, adversarial, run_of, softmax
 
 NAMES = tuple("abcdefg")
 
 
-def judged(truth: np.ndarray, shares: np.ndarray, split: str = "validation") -> Evaluation:
+def judged(truth: np.ndarray, shares: np.ndarray, split: Split = "validation") -> Evaluation:
     _, run_id = run_of(NAMES[: shares.shape[1]], truth, shares, split)
     return evaluate.evaluate(run_id, split)
 
@@ -84,12 +84,13 @@ def test_a_threshold_is_counted_image_by_image(home: Path, case: str) -> None:
             at = thresholds.at(e, name, threshold)
             assert (at.caught, at.let_in) == ((taken & is_class).sum(), (taken & ~is_class).sum())
             assert (at.positives, at.others) == (is_class.sum(), (~is_class).sum())
-            for part, mask in (
-                ("caught", taken & is_class),
-                ("missed", ~taken & is_class),
-                ("let in", taken & ~is_class),
-                ("kept out", ~taken & ~is_class),
-            ):
+            parts: dict[thresholds.Part, np.ndarray] = {
+                "caught": taken & is_class,
+                "missed": ~taken & is_class,
+                "let in": taken & ~is_class,
+                "kept out": ~taken & ~is_class,
+            }
+            for part, mask in parts.items():
                 assert set(thresholds.images(e, name, threshold, part)) == {f"{k:016x}" for k in np.flatnonzero(mask)}
             if at.precision is None:
                 assert not taken.any()

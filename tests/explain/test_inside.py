@@ -14,6 +14,7 @@ from core.errors import Invalid, NotFound
 from core.explain import inside
 from core.ml import inside as network
 from core.ml.infer import loaded, normalised, read
+from core.ml.model import head_of
 from core.runs import runs
 from core.settings import settings
 from core.train import train
@@ -99,7 +100,7 @@ def test_neighbours_are_those_of_a_comparison_with_every_training_image(trained_
 
 def test_wide_features_are_kept_of_fewer_training_images(trained_copy: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = runs.folder(trained_copy.run_id), tmp_path / "features.npz"
-    width = network.head_of(loaded(str(folder)).model, loaded(str(folder)).architecture).in_features
+    width = head_of(loaded(str(folder)).model, loaded(str(folder)).architecture).in_features
     monkeypatch.setattr(network, "MOST_BYTES", 5 * 4 * width)
     network.compare(str(folder), trained_copy.dataset.id, str(out), str(tmp_path / "progress"))
     with np.load(out) as arrays:

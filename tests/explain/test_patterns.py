@@ -24,7 +24,7 @@ from core.runs import runs
 from core.settings import settings
 from core.train import train
 from tests.conftest import forget, move_in, stored_dataset
-from tests.data.test_real_data import real
+from tests.data.real import real
 
 if TYPE_CHECKING:
     from tests.conftest import Trained

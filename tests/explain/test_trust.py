@@ -17,7 +17,8 @@ from core.explain import explain
 from core.explain import trust as words
 from core.ml import attribute, trust
 from core.ml.infer import normalised, read
-from core.ml.model import Linear, LoadedModel, load
+from core.ml.model import LoadedModel, load
+from core.ml.scratch import Linear
 from core.runs import runs
 from core.settings import settings
 from core.types import Preprocess

@@ -27,8 +27,8 @@ from core.catalog.networks import preprocess_for
 from core.data import classes, imports, labels, sources, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid, Stopped
-from core.label import embed
-from core.label.embed import ORDERS
+from core.label import embed, orders, teach
+from core.label.orders import ORDERS
 from core.ml import embed as ml
 from core.ml import features
 from core.ml import teach as head
@@ -40,7 +40,7 @@ from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
 from tests.conftest import ROOT, forget, move_in
-from tests.data.test_real_data import real
+from tests.data.real import real
 
 CPU = torch.device("cpu")
 
@@ -184,8 +184,8 @@ def test_a_dataset_of_a_few_images_has_a_map_too(home: Path, tmp_path: Path, cou
     found = embed.latest(made.id)
     assert found is not None and found.xy.shape == (count, 2) and np.isfinite(found.xy).all() and (found.group == -1).all()
     assert len(np.unique(found.xy, axis=0)) == count
-    assert set(ml.clusters(str(embed._home(made.id) / found.id), "k-means", 4)) == set(range(min(4, count)))
-    assert len(ml.clusters(str(embed._home(made.id) / found.id), "hdbscan", 3)) == count
+    assert set(ml.clusters(str(embed.home(made.id) / found.id), "k-means", 4)) == set(range(min(4, count)))
+    assert len(ml.clusters(str(embed.home(made.id) / found.id), "hdbscan", 3)) == count
 
 
 def test_an_embedding_that_was_stopped_goes_on_where_it_was(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,26 +224,26 @@ def test_a_damaged_image_is_left_out_counted_and_not_asked_for_again(small: Data
     assert state is not None and state.status == "done" and "1 image could not be read" in state.message
     assert found is not None and len(found.ids) == 23 and damaged.id not in found.ids and found.unreadable == {damaged.id}
     assert embed.missing(small.id) == 0
-    assert embed.order(small.id, "darkest", Filter()).ids[-1] == damaged.id
+    assert orders.order(small.id, "darkest", Filter()).ids[-1] == damaged.id
 
 
 def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Dataset) -> None:
     with pytest.raises(Invalid, match="holds no images"):
         embed.start(store.create_dataset("empty").id, "me")
-    for asked in (lambda: embed.clusters(small.id, "k-means", 3), lambda: embed.order(small.id, "darkest", Filter())):
+    for asked in (lambda: embed.clusters(small.id, "k-means", 3), lambda: orders.order(small.id, "darkest", Filter())):
         with pytest.raises(Invalid, match="not looked at the images"):
             asked()
     with pytest.raises(Invalid, match="not looked at the images"):
-        embed.teach(small.id, "me")
-    assert embed.latest(small.id) is None and embed.state(small.id) is None and embed.answers(small.id) is None
-    assert embed.lessons(small.id) == [] and embed.suggest(small.id, 0.5) == {}
+        teach.teach(small.id, "me")
+    assert embed.latest(small.id) is None and embed.state(small.id) is None and teach.answers(small.id) is None
+    assert teach.lessons(small.id) == [] and teach.suggest(small.id, 0.5) == {}
     store.set_deleted(small.id, True)
     with pytest.raises(AppError, match="was deleted"):
         embed.start(small.id, "me")
 
 
 def test_what_t_sne_does_not_arrange_lies_beside_its_likes(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    with np.load(embed._needed(digits.dataset.id)) as stored:
+    with np.load(embed.needed(digits.dataset.id)) as stored:
         ids, reduced = stored["ids"].tolist(), stored["reduced"]
     monkeypatch.setattr(ml, "MAP_FITTED", 300)
     xy = ml.flat_map(reduced, ids)
@@ -286,7 +286,7 @@ def test_planted_near_duplicates_are_found_and_those_across_splits_counted(home:
     split = {i: one.split for i, one in store.carried(made.id).items()}
     across = [g for g, names in groups.items() if len({split[ids[n]] for n in names}) > 1]
     assert embed.crossing(made.id) == len(across)
-    ordered = embed.order(made.id, "near-duplicates", Filter())
+    ordered = orders.order(made.id, "near-duplicates", Filter())
     numbers = [next(g for g, names in groups.items() if stem[i] in names) for i in ordered.ids]
     assert numbers == sorted(numbers) and len(ordered.ids) == 9
     for i, g in zip(ordered.ids, numbers, strict=True):
@@ -310,17 +310,17 @@ def test_dark_bright_blurred_and_odd_sized_images_come_first_in_their_orders(hom
     made, ids = filled("quality", pictures, tmp_path / "files")
     embedded(made.id)
     for name, first in {"darkest": "dark", "brightest": "bright", "odd-sized": "wide"}.items():
-        assert embed.order(made.id, name, Filter()).ids[0] == ids[first], name
-    assert ids["blurred"] in embed.order(made.id, "blurred", Filter()).ids[:3]  # the black and the white one have no detail either
-    assert embed.order(made.id, "odd-sized", Filter()).notes[ids["wide"]] == "a side 4.0 × off the usual"
-    assert embed.order(made.id, "added", Filter()).ids == list(store.carried(made.id))
+        assert orders.order(made.id, name, Filter()).ids[0] == ids[first], name
+    assert ids["blurred"] in orders.order(made.id, "blurred", Filter()).ids[:3]  # the black and the white one have no detail either
+    assert orders.order(made.id, "odd-sized", Filter()).notes[ids["wide"]] == "a side 4.0 × off the usual"
+    assert orders.order(made.id, "added", Filter()).ids == list(store.carried(made.id))
 
 
 # Clusters
 
 
 def test_clusters_are_the_same_every_time_and_numbered_by_size(digits: Digits) -> None:
-    folder = str(embed._needed(digits.dataset.id).parent)
+    folder = str(embed.needed(digits.dataset.id).parent)
     for method, size in (("k-means", 10), ("hdbscan", 10)):
         found = embed.clusters(digits.dataset.id, method, size)
         assert (ml.clusters(folder, method, size) == found).all() and len(found) == 500
@@ -345,35 +345,35 @@ def test_more_labels_teach_more_and_every_lesson_is_kept(digits: Digits) -> None
     shares = []
     for count in (20, 80, 300):
         labelled(digits, count)
-        lesson = embed.teach(d, "ann")
+        lesson = teach.teach(d, "ann")
         assert (lesson.labels, lesson.by, lesson.how) == (count, "ann", "cross-validation")
         assert lesson.accuracy is not None and lesson.n <= count
-        answers = embed.answers(d)
+        answers = teach.answers(d)
         assert answers is not None and len(answers) == 500
         open_ = answers[answers["own"].isna()]
         assert len(open_) >= 500 - count
         shares.append(float((open_["predicted"] == open_["image_id"].map(digits.truth)).mean()))
-        sure = {i for ids in embed.suggest(d, embed.SURE).values() for i in ids}
+        sure = {i for ids in teach.suggest(d, teach.SURE).values() for i in ids}
         assert len(sure) == lesson.sure and not any(store.current_labels(d)[i] for i in sure)
         assert {store.carried(d)[i].split for i in sure} <= {"train", "validation"}
     assert shares[0] < shares[1] < shares[2] and shares[2] > 0.75, shares
-    kept = embed.lessons(d)
+    kept = teach.lessons(d)
     assert [one.labels for one in kept] == [20, 80, 300] and kept[0].changed == 0 < kept[1].changed
     estimate = kept[2].accuracy
     assert estimate is not None and estimate.low - 0.05 < shares[2] < estimate.high + 0.05
     embedded(d)
-    assert embed.lessons(d) == kept and embed.answers(d) is not None
+    assert teach.lessons(d) == kept and teach.answers(d) is not None
 
 
 def test_enough_labelled_validation_images_judge_and_are_not_learned_from(digits: Digits) -> None:
     d = digits.dataset.id
     labelled(digits, 100)
     judges = labelled(digits, 40, ("validation",))
-    lesson = embed.teach(d, "me")
+    lesson = teach.teach(d, "me")
     assert (lesson.how, lesson.n, lesson.labels) == ("validation", 40, 140) and len(judges) == 40
-    before = embed.answers(d)
+    before = teach.answers(d)
     give(digits.dataset, {i: str((int(label) + 1) % 10) for i, label in judges.items()})  # wrong ones judge, and teach nothing
-    after_lesson, after = embed.teach(d, "me"), embed.answers(d)
+    after_lesson, after = teach.teach(d, "me"), teach.answers(d)
     assert before is not None and after is not None
     assert (before["confidence"] == after["confidence"]).all() and after_lesson.changed == 0
     assert after_lesson.correct < 15 < lesson.correct
@@ -393,52 +393,52 @@ def test_two_lessons_at_once_come_one_after_the_other(digits: Digits, monkeypatc
         return facts
 
     monkeypatch.setattr(launch, "ask", ask)
-    both = at_once(*(lambda: embed.teach(digits.dataset.id, "me"),) * 2)
-    assert most == [1, 1] and sorted(map(str, both)) == sorted(map(str, embed.lessons(digits.dataset.id)))
+    both = at_once(*(lambda: teach.teach(digits.dataset.id, "me"),) * 2)
+    assert most == [1, 1] and sorted(map(str, both)) == sorted(map(str, teach.lessons(digits.dataset.id)))
 
 
 def test_a_lesson_speaks_of_classes_by_their_names_of_today(digits: Digits) -> None:
     d = digits.dataset.id
     given = labelled(digits, 300)
     give(digits.dataset, {i: str((int(given[i]) + 5) % 10) for i in list(given)[::20]})
-    embed.teach(d, "me")
-    before, wrong = embed.answers(d), embed.order(d, "likely-wrong", Filter())
-    offered = embed.suggest(d, 0.5)
+    teach.teach(d, "me")
+    before, wrong = teach.answers(d), orders.order(d, "likely-wrong", Filter())
+    offered = teach.suggest(d, 0.5)
     classes.rename(d, "3", "drei", "me")
     classes.rename(d, "5", "3", "me")  # a name that was another class's
     called = {"3": "drei", "5": "3"}
-    after = embed.answers(d)
+    after = teach.answers(d)
     assert before is not None and after is not None and {"3", "5"} <= offered.keys()
     assert (after["predicted"] == before["predicted"].replace(called)).all()
     mine = after.dropna(subset="label")
     assert (mine["label"] == mine["image_id"].map(store.current_labels(d))).all() and len(mine) == 300
-    assert embed.suggest(d, 0.5) == {called.get(name, name): ids for name, ids in offered.items()}
-    assert embed.suggest(d, 0.5, "drei") == {"drei": offered["3"]}
-    again = embed.order(d, "likely-wrong", Filter())
+    assert teach.suggest(d, 0.5) == {called.get(name, name): ids for name, ids in offered.items()}
+    assert teach.suggest(d, 0.5, "drei") == {"drei": offered["3"]}
+    again = orders.order(d, "likely-wrong", Filter())
     assert again.ids == wrong.ids and any("drei" in note for note in again.notes.values())
-    assert embed.teach(d, "me").changed <= 2  # numbers are added in another order
+    assert teach.teach(d, "me").changed <= 2  # numbers are added in another order
     classes.retire(d, "drei", "me")
-    assert "drei" not in embed.suggest(d, 0.5) and embed.suggest(d, 0.5, "drei") == {}
+    assert "drei" not in teach.suggest(d, 0.5) and teach.suggest(d, 0.5, "drei") == {}
 
 
 def test_answers_that_were_accepted_teach_but_do_not_judge(digits: Digits) -> None:
     d = digits.dataset.id
     labelled(digits, 60)
-    alone = embed.teach(d, "me")
-    accepted = {i: name for name, ids in embed.suggest(d, 0.5).items() for i in ids}
+    alone = teach.teach(d, "me")
+    accepted = {i: name for name, ids in teach.suggest(d, 0.5).items() for i in ids}
     give(digits.dataset, accepted, "model")
     assert len(accepted) > 50 and set(labels.sources(d).values()) == {"manual", "model"}
     some = [i for i in accepted][:5]
     labels.flag(d, {i: store.carried(d)[i].seq for i in some}, True, "me")  # looks again, and labels nothing
-    lesson = embed.teach(d, "me")
+    lesson = teach.teach(d, "me")
     assert lesson.labels == lesson.learned == 60 + len(accepted) and alone.n <= lesson.n <= 60
     people = labelled(digits, 19, ("validation",))
-    assert embed.teach(d, "me").how == "cross-validation"
+    assert teach.teach(d, "me").how == "cross-validation"
     more = labelled(digits, 25, ("validation",))
-    judged = embed.teach(d, "me")
+    judged = teach.teach(d, "me")
     assert (judged.how, judged.n) == ("validation", 25) and people.keys() < more.keys()
     give(digits.dataset, {i: one.label for i, one in store.carried(d).items() if one.label}, "model")
-    nobody = embed.teach(d, "me")
+    nobody = teach.teach(d, "me")
     assert (nobody.n, nobody.accuracy) == (0, None) and "Nothing judges it yet" in _said([nobody])
     assert len(learning_curve([nobody]).data) == 0 and len(learning_curve([lesson, nobody]).data) == 1
 
@@ -446,9 +446,9 @@ def test_answers_that_were_accepted_teach_but_do_not_judge(digits: Digits) -> No
 def test_what_is_said_of_a_lesson_is_no_more_than_is_known(digits: Digits) -> None:
     d = digits.dataset.id
     labelled(digits, 100)
-    crossed = embed.teach(d, "me")
+    crossed = teach.teach(d, "me")
     labelled(digits, 40, ("validation",))
-    held = embed.teach(d, "me")
+    held = teach.teach(d, "me")
     assert (crossed.learned, held.learned, held.labels) == (100, 100, 140)
     assert "Learned from **100 labels**" in _said([crossed]) and "Learned from **100 of 140 labels**" in _said([crossed, held])
     for said in (_said([crossed]), _said([held])):
@@ -456,18 +456,18 @@ def test_what_is_said_of_a_lesson_is_no_more_than_is_known(digits: Digits) -> No
     assert f"of {crossed.n:,} labelled images it had not seen" in _said([crossed])
     figure = learning_curve([crossed, held, replace(crossed, labels=180), replace(held, labels=200)])
     assert [(one.name, list(one.x)) for one in figure.data] == [("cross-validation", [100, 180]), ("validation images", [140, 200])]
-    path = embed._home(d) / "events.jsonl"
+    path = embed.home(d) / "events.jsonl"
     old = [{k: v for k, v in json.loads(line).items() if k != "learned"} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in old))
-    assert [one.labels for one in embed.lessons(d)] == [100, 140] and "Learned from **140 labels**" in _said(embed.lessons(d))
+    assert [one.labels for one in teach.lessons(d)] == [100, 140] and "Learned from **140 labels**" in _said(teach.lessons(d))
 
 
 def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_class(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     d = digits.dataset.id
     labelled(digits, 200)
-    embed.teach(d, "me")
+    teach.teach(d, "me")
     asked: list[float] = []
-    suggest = embed.suggest
+    suggest = teach.suggest
 
     def counted(dataset_id: int, least: float, label: str | None = None) -> dict[str, list[str]]:
         asked.append(least)
@@ -508,13 +508,13 @@ def test_labels_of_the_test_split_are_never_used(digits: Digits) -> None:
     d = digits.dataset.id
     tested = labelled(digits, 30, ("test",))
     with pytest.raises(Invalid, match="too little to learn from"):
-        embed.teach(d, "me")
+        teach.teach(d, "me")
     labelled(digits, 60)
-    assert embed.teach(d, "me").labels == 60
-    before = embed.answers(d)
+    assert teach.teach(d, "me").labels == 60
+    before = teach.answers(d)
     give(digits.dataset, dict.fromkeys(tested, "0"))
-    embed.teach(d, "me")
-    after = embed.answers(d)
+    teach.teach(d, "me")
+    after = teach.answers(d)
     assert before is not None and after is not None
     assert before.drop(columns="label").equals(after.drop(columns="label"))
     mine = after[after["image_id"].isin(tested)]
@@ -530,10 +530,10 @@ def test_too_few_labels_are_refused_with_what_to_do(digits: Digits) -> None:
     for given in ({}, dict.fromkeys(by_class["1"][:9], "1")):
         give(digits.dataset, given)
         with pytest.raises(Invalid, match=r"too little.*at least 4 images of at least two classes"):
-            embed.teach(digits.dataset.id, "me")
+            teach.teach(digits.dataset.id, "me")
     give(digits.dataset, {by_class["2"][0]: "2"})  # a class of one label alone does not stop anything
-    lesson = embed.teach(digits.dataset.id, "me")
-    assert (lesson.labels, lesson.n, lesson.classes) == (10, 9, 2) and embed.lessons(digits.dataset.id) == [lesson]
+    lesson = teach.teach(digits.dataset.id, "me")
+    assert (lesson.labels, lesson.n, lesson.classes) == (10, 9, 2) and teach.lessons(digits.dataset.id) == [lesson]
 
 
 def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_corrected(digits: Digits) -> None:
@@ -541,37 +541,38 @@ def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_correcte
     given = labelled(digits, 300)
     wrong = {i: str((int(given[i]) + 5) % 10) for i in list(given)[::20]}
     give(digits.dataset, wrong)
-    embed.teach(d, "me")
-    ordered = embed.order(d, "likely-wrong", Filter())
+    teach.teach(d, "me")
+    ordered = orders.order(d, "likely-wrong", Filter())
     first = ordered.ids[: len(wrong)]
     found = [i for i in first if i in wrong]
     assert len(found) > 0.5 * len(wrong), (len(found), len(wrong))  # by chance 0.05
     assert all(ordered.notes[i].startswith("model: ") and f"label {store.current_labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
     give(digits.dataset, {found[0]: digits.truth[found[0]]})
-    assert found[0] not in embed.order(d, "likely-wrong", Filter()).ids
+    assert found[0] not in orders.order(d, "likely-wrong", Filter()).ids
 
 
 def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) -> None:
     d = digits.dataset.id
     with pytest.raises(Invalid, match="learned nothing"):
-        embed.order(d, "entropy", Filter())
+        orders.order(d, "entropy", Filter())
     labelled(digits, 60)
-    embed.teach(d, "me")
-    answers = embed.answers(d)
+    teach.teach(d, "me")
+    answers = teach.answers(d)
     assert answers is not None
     rows = answers.set_index("image_id")
     want = Filter(labelled=False)
     for name, column, rising in (("entropy", "entropy", False), ("margin", "margin", True), ("least-confidence", "confidence", True)):
-        ordered = embed.order(d, name, want)
+        ordered = orders.order(d, name, want)
         assert len(ordered.ids) == 440 and not any(store.current_labels(d)[i] for i in ordered.ids)
         values = rows.loc[ordered.ids, column]
         assert values.is_monotonic_increasing if rising else values.is_monotonic_decreasing, name
-    surest = embed.order(d, "surest", want)
+    surest = orders.order(d, "surest", want)
     top = surest.ids[0]
     assert rows.loc[top, "confidence"] == rows.loc[list(want_ids(d, want)), "confidence"].max()
-    assert surest.notes[top] == f"model: {rows.loc[top, 'predicted']} {100 * rows.loc[top, 'confidence']:.0f} %"
-    only = embed.suggest(d, 0.5, "3")
-    assert set(only) == {"3"} and only["3"] == embed.suggest(d, 0.5)["3"]
+    predicted, confidence = rows["predicted"][top], float(rows["confidence"][top])
+    assert surest.notes[top] == f"model: {predicted} {100 * confidence:.0f} %"
+    only = teach.suggest(d, 0.5, "3")
+    assert set(only) == {"3"} and only["3"] == teach.suggest(d, 0.5)["3"]
 
 
 def want_ids(dataset_id: int, want: Filter) -> list[str]:
@@ -582,17 +583,17 @@ def want_ids(dataset_id: int, want: Filter) -> list[str]:
 def test_every_order_keeps_to_the_filter(digits: Digits, name: str) -> None:
     d = digits.dataset.id
     given = labelled(digits, 60)
-    embed.teach(d, "me")
+    teach.teach(d, "me")
     labels.flag(d, {i: store.carried(d)[i].seq for i in list(given)[:5]}, True, "me")
     for want in (Filter(), Filter(label="1"), Filter(split="test"), Filter(labelled=True), Filter(text="01"), Filter(flagged=True)):
-        ordered = embed.order(d, name, want)
+        ordered = orders.order(d, name, want)
         expected = want_ids(d, want)
         assert len(set(ordered.ids)) == len(ordered.ids) and set(ordered.ids) <= set(expected)
         if name not in ("likely-wrong", "near-duplicates"):
             assert len(ordered.ids) == len(expected)
         assert ordered.notes.keys() <= set(ordered.ids)
     with pytest.raises(Invalid, match="not an order"):
-        embed.order(d, "magic", Filter())
+        orders.order(d, "magic", Filter())
 
 
 @pytest.mark.parametrize("labels", ["aab b", "aaab", "aaaaabc", "abcd", "aabbc", "ab" * 30 + "c"])
@@ -668,7 +669,7 @@ def test_the_command_line_embeds_and_teaches(small: Dataset, python: Python) -> 
     assert taught.returncode == 0, taught.stderr
     lesson = json.loads(taught.stdout)
     assert lesson["n"] == lesson["correct"] > 10 and lesson["accuracy"]["low"] < lesson["accuracy"]["value"] == 1
-    assert [one.n for one in embed.lessons(small.id)] == [lesson["n"]]
+    assert [one.n for one in teach.lessons(small.id)] == [lesson["n"]]
 
 
 def test_an_embedding_in_the_background_is_started_once_and_can_be_stopped(small: Dataset) -> None:
@@ -779,8 +780,8 @@ def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:
     assert placed is not None and len(placed.ids) == 600 and (placed.group >= 0).sum() <= 4
     kept = set(sorted(train)[:50])
     labels.apply(found.id, {i: one.seq for i, one in store.carried(found.id).items() if i not in kept}, None, "me")
-    embed.teach(found.id, "me")
-    answers = embed.answers(found.id)
+    teach.teach(found.id, "me")
+    answers = teach.answers(found.id)
     assert answers is not None
     open_ = answers[~answers["image_id"].isin(kept)]
     assert (open_["predicted"] == open_["image_id"].map(truth)).mean() > 0.93

@@ -2,80 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import captum.attr
 import numpy as np
 import pytest
 import torch
-from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
-from core.catalog import methods, networks
+from core.catalog import methods
 from core.errors import AppError, Invalid, Stopped
-from core.ml import attribute, passes, rewrite
+from core.ml import attribute, forward_passes, rewrite
+from core.ml.baselines import baseline
 from core.ml.infer import normalised
-from core.ml.model import LoadedModel, create
+from core.ml.model import LoadedModel
 from core.ml.superpixels import seen, superpixels
-from core.types import Layer, Preprocess
+from core.types import Layer, Method, Rewrite
+from tests.ml.plain import PLAIN, Plain, network, pictures, plain_call, preprocess
 
-SUMS = {"integrated_gradients", "deep_lift", "lrp"}  # the methods that promise one
-FEW: dict[str, dict[str, Any]] = {  # settings with which a test takes no time
-    "smoothgrad": {"samples": 6},
-    "integrated_gradients": {"steps": 10},
-    "gradient_shap": {"samples": 6},
-    "occlusion": {"window": 8, "stride": 8},
-    "feature_ablation": {"superpixels": 9},
-    "kernel_shap": {"superpixels": 6, "samples": 30},
-}
+EVERY = pytest.mark.parametrize("method", methods.METHODS)
+FEW = {"samples": 30, "steps": 10, "superpixels": 6, "window": 8, "stride": 8}  # settings with which a test takes no time
 
 
-class Plain(nn.Sequential):
-    """A network that Captum knows as it is: every module used once, none in place, and no pooling after a ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 6, 3, padding=1)
-        self.relu1 = nn.ReLU()
-        self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.relu2 = nn.ReLU()
-        self.flatten = nn.Flatten()
-        self.head = nn.Linear(8 * 12 * 12, 3)
+def few(method: str) -> dict[str, Any]:
+    return {p.name: FEW[p.name] for p in methods.METHODS[method].params if p.name in FEW}
 
 
-def preprocess(side: int, channels: int = 3) -> Preprocess:
-    return Preprocess(channels, side, side, (0.5, 0.4, 0.45)[:channels], (0.25, 0.3, 0.2)[:channels])
-
-
-def network(name: str, side: int, layers: tuple[Layer, ...] = (), output: str = "softmax") -> LoadedModel:
-    """With random weights, biases and statistics, so that nothing is right because it is zero."""
-    torch.manual_seed(5)
-    how = preprocess(side)
-    if name == "plain":
-        arch, model = replace(networks.architecture("own"), cam_layer="second"), Plain()
-    else:
-        arch = networks.architecture(name)
-        model = create(arch, 2 if output == "sigmoid" else 3, how, layers, output)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.bias is not None:
-            nn.init.normal_(module.bias, 0, 0.1)
-    model = model.eval().requires_grad_(False)
-    return LoadedModel(model, arch, ("a", "b", "c")[: 2 if output == "sigmoid" else 3], how, 1)
-
-
-def pictures(count: int, side: int, channels: int = 3) -> Tensor:
-    """Smooth ones, so that superpixels have edges to follow."""
-    noise = np.random.default_rng(3)
-    rough = noise.integers(0, 256, (count, channels, 4, 4)).repeat(-(-side // 4), 2).repeat(-(-side // 4), 3)[..., :side, :side]
-    arrays = np.clip(rough + noise.integers(-20, 21, rough.shape), 0, 255).astype(np.uint8)
-    return normalised(list(arrays), preprocess(side, channels))
+def those(which: Callable[[Method], object]) -> set[str]:
+    """Names of the methods whose record says so."""
+    return {name for name, facts in methods.METHODS.items() if which(facts)}
 
 
 SIDES = {"plain": 24, "efficientnet_lite0": 32, "resnet18": 32, "vgg11": 32}
@@ -100,45 +60,8 @@ def captum_may_warn() -> Iterator[None]:
         yield
 
 
-def plain_call(found: LoadedModel, x: Tensor, method: str, target: int, settings: dict[str, Any]) -> Tensor:
-    """What Captum answers when it is called as its documentation says, summed over colours; with the seed that Loupe takes."""
-    model, a = found.model, captum.attr
-    torch.manual_seed(0)
-    np.random.seed(0)
-    layer = model.get_submodule(found.architecture.cam_layer)
-    low, high = attribute.extremes(found)
-    if method == "saliency":
-        return a.Saliency(model).attribute(x, target=target, abs=False).sum(1)
-    if method == "input_x_gradient":
-        return a.InputXGradient(model).attribute(x, target=target).sum(1)
-    if method == "smoothgrad":
-        noise, samples = settings["noise"] * float((high - low).mean()), settings["samples"]
-        return a.NoiseTunnel(a.Saliency(model)).attribute(x, nt_samples=samples, stdevs=noise, target=target, abs=False).sum(1)
-    if method == "integrated_gradients":
-        return a.IntegratedGradients(model).attribute(x, target=target, n_steps=settings["steps"]).sum(1)
-    if method == "deep_lift":
-        return a.DeepLift(model).attribute(x, target=target).sum(1)
-    if method == "lrp":
-        for flatten in (m for m in model.modules() if isinstance(m, nn.Flatten)):
-            flatten.rule = EpsilonRule()  # type: ignore[assignment]
-        return a.LRP(model).attribute(x, target=target).sum(1)
-    if method == "gradient_shap":
-        colours = low + (high - low) * torch.rand(settings["samples"], 3, 1, 1)
-        return a.GradientShap(model).attribute(x, colours.expand(-1, *x.shape[1:]), n_samples=settings["samples"], target=target).sum(1)
-    if method == "grad_cam":
-        coarse = a.LayerGradCam(model, layer).attribute(x, target=target)
-        return nn.functional.interpolate(coarse, x.shape[2:], mode="bilinear").sum(1)
-    if method == "guided_grad_cam":
-        return a.GuidedGradCam(model, layer).attribute(x, target=target, interpolate_mode="bilinear").sum(1)
-    if method == "occlusion":
-        side, step = settings["window"], settings["stride"]
-        return a.Occlusion(model).attribute(x, (3, side, side), (3, step, step), baselines=0, target=target).mean(1)
-    regions = torch.from_numpy(superpixels(x[0].detach(), found.preprocess, settings["superpixels"]))[None, None]
-    if method == "feature_ablation":
-        return a.FeatureAblation(model).attribute(x, baselines=0, target=target, feature_mask=regions).mean(1)
-    assert method == "kernel_shap"
-    samples = settings["samples"]
-    return a.KernelShap(model).attribute(x, baselines=0, target=target, feature_mask=regions, n_samples=samples).mean(1)
+def test_every_method_that_calls_captum_is_compared_with_a_plain_call() -> None:
+    assert PLAIN.keys() == those(lambda m: "captum" in inspect.getsource(attribute.code(m.name)))
 
 
 # What a plain call gets wrong, or cannot do, on a network whose modules it does not know; Loupe asks a rewritten copy instead:
@@ -149,10 +72,10 @@ REWRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "method"), [(name, m) for name in SIDES for m in methods.METHODS if (name, m) not in REWRITTEN])
+@pytest.mark.parametrize(("name", "method"), [(name, m) for name in SIDES for m in PLAIN if (name, m) not in REWRITTEN])
 def test_every_method_agrees_with_a_plain_call_of_captum(built: Callable[[str], LoadedModel], name: str, method: str) -> None:
     found, x = built(name), pictures(1, SIDES[name])
-    settings = methods.method_settings(method, {**FEW.get(method, {}), **({"gamma": 0} if method == "lrp" else {})})
+    settings = methods.method_settings(method, few(method) | ({"gamma": 0} if method == "lrp" else {}))
     for target in range(3):
         wanted = plain_call(found, x.clone().requires_grad_(), method, target, settings).detach().numpy()
         if np.abs(wanted).max() > 0:
@@ -160,43 +83,44 @@ def test_every_method_agrees_with_a_plain_call_of_captum(built: Callable[[str], 
     assert np.abs(wanted).max() > 0
     got = attribute.maps(found, x, method, [target], settings)
     np.testing.assert_allclose(got.map, wanted, rtol=1e-3, atol=2e-4 * np.abs(wanted).max())
-    assert got.map.dtype == np.float32 and (got.delta is not None) == (got.change is not None) == (method in SUMS)
+    assert got.map.dtype == np.float32
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@EVERY
 def test_pictures_together_get_the_maps_that_each_gets_alone(built: Callable[[str], LoadedModel], method: str) -> None:
-    found, x, few = built("plain"), pictures(3, 24), FEW.get(method)
-    together = attribute.maps(found, x, method, [0, 2, 1], few)
+    found, x, settings = built("plain"), pictures(3, 24), few(method)
+    together = attribute.maps(found, x, method, [0, 2, 1], settings)
     assert together.map.shape == (3, 24, 24)
     for i, target in enumerate([0, 2, 1]):
-        alone = attribute.maps(found, x[i : i + 1], method, [target], few)
+        alone = attribute.maps(found, x[i : i + 1], method, [target], settings)
         np.testing.assert_allclose(together.map[i], alone.map[0], rtol=1e-4, atol=1e-6)
+        sums_to = methods.METHODS[method].sums_to
+        assert (together.delta is None) == (together.change is None) == (alone.delta is None) == (sums_to is None)
         if together.delta is not None and alone.delta is not None and together.change is not None:
             assert together.delta[i] == pytest.approx(alone.delta[0], abs=1e-5)
             with torch.inference_mode():
                 scores = found.model(torch.cat([x[i : i + 1], torch.zeros_like(x[:1])]))[:, target].double()
-            assert together.change[i] == pytest.approx(float(scores[0] - scores[1] * (method != "lrp")), abs=1e-5)
+            assert together.change[i] == pytest.approx(float(scores[0] - scores[1] * (sums_to == "change")), abs=1e-5)
+            assert together.map[i].sum() == pytest.approx(together.change[i] + together.delta[i], abs=1e-4)
 
 
 # Copies -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SIDES)
-@pytest.mark.parametrize("kind", ["deep_lift", "guided", "lrp"])
-def test_copies_answer_as_the_network_does_and_share_its_weights(
-    built: Callable[[str], LoadedModel], name: str, kind: rewrite.Kind
-) -> None:
+@pytest.mark.parametrize("kind", get_args(Rewrite))
+def test_copies_answer_as_the_network_does_and_share_its_weights(built: Callable[[str], LoadedModel], name: str, kind: Rewrite) -> None:
     found, x = built(name), pictures(3, SIDES[name])
     modules = [id(m) for m in found.model.modules()]
     state = {key: value.clone() for key, value in found.model.state_dict().items()}
-    copied = attribute.copy_for(found, kind).model
+    copied = rewrite.copy_for(found, kind).model
     with torch.inference_mode():
         np.testing.assert_allclose(copied(x).numpy(), found.model(x).numpy(), rtol=1e-4, atol=1e-4)
     assert modules == [id(m) for m in found.model.modules()]  # the served one is as it was
     assert all(torch.equal(value, state[key]) for key, value in found.model.state_dict().items())
     of_the_copy = {m for m in copied.modules() if m is not copied}
     assert not of_the_copy & set(found.model.modules())
-    if kind == "deep_lift":
+    if kind == "relu":
         pointers = {p.data_ptr() for p in found.model.parameters()}
         assert {p.data_ptr() for p in copied.parameters()} <= pointers  # no memory for a second network
         assert not any(isinstance(m, nn.ReLU6) for m in copied.modules())
@@ -205,8 +129,8 @@ def test_copies_answer_as_the_network_does_and_share_its_weights(
 @pytest.mark.parametrize("name", SIDES)
 def test_deep_lift_adds_up_where_a_plain_call_does_not(built: Callable[[str], LoadedModel], name: str) -> None:
     found, x = built(name), pictures(2, SIDES[name])
-    for baseline in ("mean", "blur"):
-        got = attribute.maps(found, x, "deep_lift", [1, 2], {"baseline": baseline})
+    for kind in ("mean", "blur"):
+        got = attribute.maps(found, x, "deep_lift", [1, 2], {"baseline": kind})
         assert got.delta is not None and got.change is not None and not got.notes
         np.testing.assert_allclose(got.map.sum((1, 2)), got.change, rtol=1e-3, atol=1e-3)
         assert np.abs(got.delta).max() < 1e-3 * np.abs(got.map).sum((1, 2)).max()
@@ -218,7 +142,7 @@ def test_deep_lift_adds_up_where_a_plain_call_does_not(built: Callable[[str], Lo
 @pytest.mark.parametrize("name", SIDES)
 def test_relevance_is_the_score_where_there_are_no_biases_and_loses_what_they_take(built: Callable[[str], LoadedModel], name: str) -> None:
     found, x = built(name), pictures(2, SIDES[name])
-    assert attribute.sums_hold(found, "lrp")
+    assert attribute.unsupported(found, "lrp") == ""
     got = attribute.maps(found, x, "lrp", [1, 0], {"gamma": 0})
     with torch.inference_mode():
         scores = found.model(x)[[0, 1], [1, 0]].double().numpy()
@@ -230,11 +154,12 @@ def test_relevance_is_the_score_where_there_are_no_biases_and_loses_what_they_ta
 
 def test_guided_backpropagation_lets_nothing_negative_pass_a_relu6() -> None:
     found = network("efficientnet_lite0", 32)
-    copied = attribute.copy_for(found, "guided").model
-    tested = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), rewrite.ReLU6(), nn.Flatten(), nn.Linear(4, 1, bias=False))
+    copied = rewrite.copy_for(found, "separate").model
+    first, last = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(4, 1, bias=False)
+    tested = nn.Sequential(first, rewrite.ReLU6(), nn.Flatten(), last)
     assert sum(isinstance(m, rewrite.ReLU6) for m in copied.modules()) == sum(isinstance(m, nn.ReLU6) for m in found.model.modules())
-    tested[0].weight.data[:] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
-    tested[3].weight.data[:] = torch.tensor([[1.0, -1, 1, 1]])
+    first.weight.data[:] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    last.weight.data[:] = torch.tensor([[1.0, -1, 1, 1]])
     x = torch.zeros(1, 3, 2, 2)
     x[0, 0] = torch.tensor([[3.0, 3], [-1, 9]])  # within, within with a negative weight, below, above
     got = captum.attr.GuidedBackprop(tested).attribute(x.requires_grad_(), target=0)
@@ -272,41 +197,41 @@ def traces(found: LoadedModel) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@EVERY
 def test_nothing_is_left_behind_after_a_map_a_stop_and_a_failure(built: Callable[[str], LoadedModel], method: str) -> None:
-    found, x, few = built("plain"), pictures(2, 24), FEW.get(method)
+    found, x, settings = built("plain"), pictures(2, 24), few(method)
     before, picture = traces(found), x.clone()
-    attribute.maps(found, x, method, [0, 1], few)
+    attribute.maps(found, x, method, [0, 1], settings)
     assert traces(found) == before and torch.equal(x, picture) and not x.requires_grad
 
     def stop(done: int, total: int) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):
-        attribute.maps(found, x + 1, method, [0, 1], few, stop)  # another picture, of which nothing is remembered
+        attribute.maps(found, x + 1, method, [0, 1], settings, stop)  # another picture, of which nothing is remembered
     assert traces(found) == before
     forward = nn.Linear.forward
 
     def broken(self: nn.Linear, x: Tensor) -> Tensor:
         raise ZeroDivisionError("in the middle of the network")
 
-    nn.Linear.forward = broken  # type: ignore[method-assign]
+    nn.Linear.forward = broken  # type: ignore
     try:
         with pytest.raises(ZeroDivisionError):
-            attribute.maps(found, x + 2, method, [0, 1], few)
+            attribute.maps(found, x + 2, method, [0, 1], settings)
     finally:
         nn.Linear.forward = forward  # type: ignore[method-assign]
     assert traces(found) == before
-    again = attribute.maps(found, x, method, [0, 1], few)
-    np.testing.assert_array_equal(again.map, attribute.maps(found, x, method, [0, 1], few).map)
+    again = attribute.maps(found, x, method, [0, 1], settings)
+    np.testing.assert_array_equal(again.map, attribute.maps(found, x, method, [0, 1], settings).map)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@EVERY
 def test_progress_rises_to_the_number_of_passes(built: Callable[[str], LoadedModel], method: str) -> None:
     said: list[tuple[int, int]] = []
-    few = methods.method_settings(method, FEW.get(method, {}))
-    attribute.maps(built("plain"), pictures(2, 24) * 0.9, method, [0, 1], few, lambda done, total: said.append((done, total)))
-    total = 2 * methods.passes(method, few, 24, 24)
+    settings = methods.method_settings(method, few(method))
+    attribute.maps(built("plain"), pictures(2, 24) * 0.9, method, [0, 1], settings, lambda done, total: said.append((done, total)))
+    total = 2 * methods.passes(method, settings, 24, 24)
     assert said[0] == (0, total) and said[-1] == (total, total) and said == sorted(said)
 
 
@@ -324,14 +249,14 @@ class Small(nn.Conv2d):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@EVERY
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("out"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_what_does_not_fit_into_memory_is_halved(
     built: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
 ) -> None:
-    roomy, x, few = built("plain"), pictures(5, 24), FEW.get(method)
+    roomy, x, settings = built("plain"), pictures(5, 24), few(method)
     small = network("plain", 24)
     conv = Small(6, 8, 3, stride=2, padding=1)
     conv.load_state_dict(roomy.model.get_submodule("second").state_dict())
@@ -342,15 +267,15 @@ def test_what_does_not_fit_into_memory_is_halved(
     monkeypatch.setattr(Small, "error", error)
     before = traces(small)
     targets = [0, 1, 2, 1, 0]
-    got = attribute.maps(small, x, method, targets, few)
+    got = attribute.maps(small, x, method, targets, settings)
     assert Small.refused > 0
-    if method != "gradient_shap":  # whose noise comes in another order
-        wanted = attribute.maps(roomy, x, method, targets, few).map
+    if method != "gradient_shap":  # in which Captum draws at random call by call; others draw all before the first
+        wanted = attribute.maps(roomy, x, method, targets, settings).map
         np.testing.assert_allclose(got.map, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
     assert traces(small) == before
     monkeypatch.setattr(Small, "most", 0)
     with pytest.raises(AppError, match="Not even one picture fits"):
-        attribute.maps(small, x + 1, method, targets, few)
+        attribute.maps(small, x + 1, method, targets, settings)
     assert traces(small) == before
 
 
@@ -362,44 +287,44 @@ def test_another_class_of_the_same_picture_asks_the_network_nothing_when_only_co
         nonlocal asked
         asked += 1
 
-    for method in ("occlusion", "feature_ablation", "kernel_shap"):
-        first = attribute.maps(found, x, method, [0], FEW[method])
+    for method in sorted(those(lambda m: not m.gradient)):
+        first = attribute.maps(found, x, method, [0], few(method))
         handle = found.model.register_forward_pre_hook(count)
         try:
-            second = attribute.maps(found, x, method, [1], FEW[method])
+            second = attribute.maps(found, x, method, [1], few(method))
             assert asked == 0
-            np.testing.assert_array_equal(attribute.maps(found, x, method, [0], FEW[method]).map, first.map)
+            np.testing.assert_array_equal(attribute.maps(found, x, method, [0], few(method)).map, first.map)
             assert asked == 0 and not np.allclose(first.map, second.map)
-            attribute.maps(found, x + 0.1, method, [1], FEW[method])
+            attribute.maps(found, x + 0.1, method, [1], few(method))
             assert asked > 0
             asked = 0
         finally:
             handle.remove()
 
 
-@pytest.mark.parametrize("method", ["occlusion", "kernel_shap"])
+@pytest.mark.parametrize("method", sorted(those(lambda m: not m.gradient)))
 def test_onnx_runtime_takes_over_where_it_pays_with_the_same_map(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     found, x = network("plain", 24), pictures(2, 24)
-    slow = attribute.maps(found, x[:1], method, [1], FEW[method]).map
-    assert found not in passes._exported  # it takes seconds, which a small network never earns back
-    monkeypatch.setattr(passes, "EXPORT_AFTER", 0)
+    slow = attribute.maps(found, x[:1], method, [1], few(method)).map
+    assert found not in forward_passes._exported  # it takes seconds, which a small network never earns back
+    monkeypatch.setattr(forward_passes, "EXPORT_AFTER", 0)
     before = traces(found)
-    attribute.maps(found, x[1:], method, [1], FEW[method])
-    assert passes._exported[found] is not None and traces(found) == before
-    passes._remembered.clear()
+    attribute.maps(found, x[1:], method, [1], few(method))
+    assert forward_passes._exported[found] is not None and traces(found) == before
+    forward_passes._remembered.clear()
     monkeypatch.setattr(Plain, "forward", lambda *args: pytest.fail("PyTorch was asked"))
-    np.testing.assert_allclose(attribute.maps(found, x[:1], method, [1], FEW[method]).map, slow, atol=1e-4 * np.abs(slow).max())
+    np.testing.assert_allclose(attribute.maps(found, x[:1], method, [1], few(method)).map, slow, atol=1e-4 * np.abs(slow).max())
 
 
 def test_a_call_holds_what_the_free_memory_allows(built: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
     found, x = built("plain"), pictures(1, 24)
-    assert passes.room(found, x, gradient=True) == passes.room(found, x, gradient=False) == passes.MOST_ROWS
-    every, largest = passes.outputs(found, x)
+    assert {forward_passes.largest_batch(found, x, gradient) for gradient in (True, False)} == {forward_passes.LARGEST_BATCH}
+    every, largest = forward_passes.outputs(found, x)
     assert every > largest >= 6 * 24 * 24 * 4
-    monkeypatch.setattr(passes, "free_memory", lambda device: round(every * 2 * 5 / passes.SHARE) + 1)
-    assert passes.room(found, x, gradient=True) == 5
-    monkeypatch.setattr(passes, "free_memory", lambda device: 0)
-    assert passes.room(found, x, gradient=False) == 1
+    monkeypatch.setattr(forward_passes, "free_memory", lambda device: round(every * 2 * 5 / forward_passes.SHARE) + 1)
+    assert forward_passes.largest_batch(found, x, gradient=True) == 5
+    monkeypatch.setattr(forward_passes, "free_memory", lambda device: 0)
+    assert forward_passes.largest_batch(found, x, gradient=False) == 1
 
 
 # What cannot be done, in words --------------------------------------------------------------------
@@ -411,13 +336,16 @@ def reasons(found: LoadedModel) -> dict[str, str]:
 
 def test_networks_say_which_methods_they_do_not_support_and_why() -> None:
     linear = reasons(network("linear", 12))
-    assert linear.keys() == {"grad_cam", "guided_grad_cam"} and "Linear softmax has none" in linear["grad_cam"]
+    assert {"grad_cam", "guided_grad_cam"} <= linear.keys() == those(lambda m: m.chooses_layer)
+    assert "Linear softmax has none" in linear["grad_cam"]
     same = reasons(network("similarity_l1", 12))
-    assert same.keys() == {m.name for m in methods.METHODS.values() if m.gradient} and "no weights" in same["saliency"]
+    assert same.keys() == those(lambda m: m.gradient) and "no weights" in same["saliency"]
     silu = reasons(network("timm:efficientnet_b0", 32))
-    assert silu.keys() == {"deep_lift", "guided_grad_cam", "lrp"} and "SiLU" in silu["deep_lift"] and "SiLU" in silu["guided_grad_cam"]
+    known = those(lambda m: m.activations)
+    assert {"deep_lift", "guided_grad_cam", "lrp"} <= silu.keys() == known
+    assert "SiLU" in silu["deep_lift"] and "SiLU" in silu["guided_grad_cam"]
     attention = reasons(network("timm:test_vit", 160))
-    assert attention.keys() == {"deep_lift", "guided_grad_cam", "lrp", "grad_cam"} and "test_vit" in attention["deep_lift"]
+    assert attention.keys() == known | those(lambda m: m.chooses_layer) and "test_vit" in attention["deep_lift"]
     excited = reasons(network("timm:seresnet18", 32))
     assert "multiplies" in excited["deep_lift"]
     with pytest.raises(Invalid, match="needs a convolution"):
@@ -452,10 +380,10 @@ def test_a_single_output_is_explained_for_either_of_its_two_classes() -> None:
 
 def test_a_network_that_answers_nan_is_said_to(built: Callable[[str], LoadedModel]) -> None:
     found = network("plain", 24)
-    nn.init.constant_(found.model.get_submodule("head").weight, float("nan"))
+    nn.init.constant_(found.model.get_parameter("head.weight"), float("nan"))
     for method in methods.METHODS:
         with pytest.raises(Invalid, match=r"not finite|do not add up"):
-            attribute.maps(found, pictures(1, 24), method, [0], FEW.get(method))
+            attribute.maps(found, pictures(1, 24), method, [0], few(method))
 
 
 def test_a_window_larger_than_the_picture_shrinks_with_a_word(built: Callable[[str], LoadedModel]) -> None:
@@ -468,7 +396,7 @@ def test_a_window_larger_than_the_picture_shrinks_with_a_word(built: Callable[[s
 @pytest.mark.parametrize("kind", ["mean", "black", "white", "blur"])
 def test_baselines_are_pictures_the_network_could_have_seen(built: Callable[[str], LoadedModel], kind: str) -> None:
     found, x = built("plain"), pictures(2, 24)
-    values = seen(attribute.baseline(found, x, kind)[0], found.preprocess)
+    values = seen(baseline(found.preprocess, x, kind)[0], found.preprocess)
     wanted = {"mean": (0.5, 0.4, 0.45), "black": (0, 0, 0), "white": (1, 1, 1)}
     if kind in wanted:
         np.testing.assert_allclose(values, np.broadcast_to(wanted[kind], values.shape), atol=1e-6)
@@ -507,7 +435,7 @@ def test_kernel_shap_finds_the_shapley_values_of_a_sum() -> None:
     found = network("linear", 12)
     x, settings = pictures(1, 12), {"superpixels": 4, "samples": 64}
     numbers = superpixels(x[0], found.preprocess, 4)
-    weights = found.model.head.weight[2].view(3, 12, 12) * x[0]
+    weights = found.model.get_parameter("head.weight")[2].view(3, 12, 12) * x[0]
     got = attribute.maps(found, x, "kernel_shap", [2], settings).map[0]
     for n in range(numbers.max() + 1):
         np.testing.assert_allclose(got[numbers == n], float(weights[:, numbers == n].sum()), atol=1e-3)
@@ -537,12 +465,24 @@ def test_grad_cam_weighs_the_layer_that_was_chosen_and_no_other(built: Callable[
         attribute.maps(found, x, "grad_cam", [0], {"layer": "head"})
 
 
-def test_every_method_of_the_catalogue_is_made_and_says_what_it_costs() -> None:
-    assert (
-        list(methods.METHODS) == sorted(methods.METHODS, key=list(methods.METHODS).index)
-        and methods.METHODS.keys() == attribute.METHODS.keys()
-    )
-    for method in methods.METHODS.values():
-        settings = methods.method_settings(method.name, {})
-        assert methods.passes(method.name, settings, 224, 224) >= 1
-        assert all(p.group == "method" and p.help for p in method.params)
+# Records ------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_a_record_says_what_the_forms_and_the_worker_must_know(method: str) -> None:
+    facts = methods.METHODS[method]
+    assert attribute.code(method).METHOD is facts and method == facts.name  # the file is called as the method is
+    assert all(text.strip() for text in (facts.title, facts.summary, facts.trust, facts.source))
+    assert facts.summary.endswith(".") and facts.trust.endswith(".")
+    assert all(p.group == "method" and p.help and p.kind in ("int", "float", "choice") for p in facts.params)
+    settings = methods.method_settings(method, {})
+    assert methods.passes(method, settings, 224, 224) >= 1
+    assert facts.sums_to != "change" or "baseline" in settings
+    assert facts.rewrite or not facts.activations  # which are known of a copy only
+    assert set(facts.activations) <= {kind.__name__ for kind in rewrite.POINTWISE}
+
+
+def test_records_have_places_and_titles_of_their_own() -> None:
+    facts = list(methods.METHODS.values())
+    assert [m.order for m in facts] == sorted({m.order for m in facts})
+    assert len({m.title for m in facts}) == len(facts)

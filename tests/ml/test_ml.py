@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,17 +25,20 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import datasets
 
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound, Stopped
-from core.ml import attribute, data, download, features, infer, model, worker
+from core.ml import attribute, data, devices, download, features, fit, infer, model, prepare, scratch, trainer, worker
 from core.runs import runs
 from core.settings import settings
-from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, Run, Snapshot, SnapshotRow, Split, Started, Step
+from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, SnapshotRow, Split, Started, Step
+from tests.ml.made import ended, files_of, make_run, squares
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
+SCRATCH = [a.name for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
 
@@ -44,23 +48,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings.cache_clear()
     yield settings().home
     settings.cache_clear()
-
-
-def squares(per_class: int, side: int = 12, seed: int = 0) -> tuple[SnapshotRow, ...]:
-    """Coloured squares on grey, written as originals; every fifth is for validation, every sixth for the test."""
-    drawn = np.random.default_rng(seed)
-    rows = []
-    for label, colour in COLOURS.items():
-        for i in range(per_class):
-            array = drawn.integers(90, 150, (side, side, 3), np.uint8)
-            top, left = drawn.integers(0, side // 2, 2)
-            array[top : top + side // 2, left : left + side // 2] = colour
-            png = images.png(array)
-            name = images.image_id(png)
-            images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
-            split: Split = "validation" if i % 5 == 3 else "test" if i % 6 == 5 else "train"
-            rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", label, split))
-    return tuple(rows)
 
 
 def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
@@ -75,15 +62,6 @@ def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
     return tuple(rows)
 
 
-def make_run(rows: tuple[SnapshotRow, ...], name: str = "run", **values: Any) -> Path:
-    config = params.run_config({"device": "cpu", **values})
-    classes = tuple(sorted({row.label for row in rows}))
-    run = Run(name, name, 1, "squares", config, classes, "s", {}, "2026-01-01T00:00:00.000+00:00", "me", "test")
-    folder = settings().runs / name
-    runs.create(folder, run, Snapshot("s", classes, rows))
-    return folder
-
-
 def start(folder: Path) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-m", "core.ml.worker", str(folder)], cwd=ROOT, env=env)
@@ -96,18 +74,8 @@ def wait_for(folder: Path, kind: type[Event], seconds: float = 120) -> None:  # 
         time.sleep(0.05)
 
 
-def ended(folder: Path) -> Ended:
-    last = runs.events(folder)[-1]
-    assert isinstance(last, Ended), last
-    return last
-
-
 def epochs(folder: Path) -> list[EpochEnd]:
     return [e for e in runs.events(folder) if isinstance(e, EpochEnd)]
-
-
-def files_of(folder: Path) -> list[str]:
-    return [str(settings().images / row.path) for row in runs.snapshot_rows(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +86,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings.cache_clear()
     rows = squares(20)
     folders = {}
-    for name in ("linear", "convnet", "cnn3"):
+    for name in SCRATCH:
         folders[name] = make_run(rows, name, architecture=name, epochs=3, batch_size=8, image_size=16)
         worker.main(folders[name])
         assert ended(folders[name]).outcome == "succeeded", ended(folders[name])
@@ -152,11 +120,11 @@ def test_every_architecture_of_the_catalogue_builds_and_has_its_head_and_layer(n
     assert learns == 2 if config.freeze else learns == len(list(net.parameters()))
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3"])
+@pytest.mark.parametrize("name", SCRATCH)
 @pytest.mark.parametrize("side", [8, 9, 28, 100, 200])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scratch_networks_take_any_size_and_grey_or_colour(name: str, side: int, channels: int) -> None:
-    net = model.SCRATCH[name](channels, side, 4)
+    net = model.create(networks.ARCHITECTURES[name], 4, Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels))
     assert net(torch.rand(2, channels, side, side)).shape == (2, 4)
     assert sum(p.numel() for p in net.parameters()) < 20_000_000
 
@@ -342,7 +310,7 @@ def test_a_learning_rate_far_too_high_ends_with_a_sentence(home: Path) -> None:
 
 def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(squares(8), architecture="linear", epochs=3)
-    whole = worker.fit
+    whole = fit.fit
 
     def broken(*args: Any) -> Iterator[Any]:
         for event in whole(*args):
@@ -350,21 +318,21 @@ def test_a_run_that_fails_after_its_best_epoch_still_writes_predictions(home: Pa
             if isinstance(event, EpochEnd):
                 raise Invalid("The loss became NaN in epoch 2, step 1.")
 
-    monkeypatch.setattr(worker, "fit", broken)
+    monkeypatch.setattr(trainer, "fit", broken)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and "NaN" in ended(folder).message and ended(folder).best_epoch == 1
     assert runs.checkpoint(folder).exists() and len(list(runs.read_predictions(folder))) > 0
 
 
 def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = model.Linear.forward
+    whole = scratch.Linear.forward
 
     def small_device(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 8 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("out of memory")
         return whole(self, x)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model.Linear, "forward", small_device)
+    monkeypatch.setattr(scratch.Linear, "forward", small_device)
     folder = make_run(squares(20), architecture="linear", epochs=2, batch_size=32)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and ended(folder).remedy == {"batch_size": 8}, ended(folder)
@@ -384,10 +352,10 @@ def test_a_loss_that_is_no_number_offers_a_smaller_learning_rate(home: Path) -> 
 def test_progressive_resizing_trains_on_small_images_first_and_judges_at_full_size() -> None:
     how = Preprocess(3, 256, 224, (0.0,) * 3, (1.0,) * 3)
     cfg = params.run_config({"architecture": "resnet18", "pretrained": False, "freeze": False, "progressive": True, "epochs": 9})
-    assert worker.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
-    assert worker.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
-    assert worker.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
-    assert worker.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
+    assert prepare.sizes(cfg, 0, how) == [(3, 128), (6, 160), (9, 224)]
+    assert prepare.sizes(cfg, 6, how) == [(7, 128), (8, 160), (9, 224)]
+    assert prepare.sizes(replace(cfg, epochs=1), 0, how)[-1] == (1, 224)
+    assert prepare.sizes(replace(cfg, progressive=False), 0, how) == [(9, 224)]
 
 
 def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path, tmp_path: Path) -> None:
@@ -403,7 +371,14 @@ def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path,
         Image.fromarray(pixels).save(path)
         split: Split = "validation" if i >= 18 else "train"
         rows.append(SnapshotRow(image_id, f"{image_id[:2]}/{image_id}.png", ("red", "green")[i % 2], split))
-    values = {"pretrained": False, "freeze": False, "rectangles": True, "image_size": 128, "batch_size": 4, "progressive": True}
+    values: dict[str, Any] = {
+        "pretrained": False,
+        "freeze": False,
+        "rectangles": True,
+        "image_size": 128,
+        "batch_size": 4,
+        "progressive": True,
+    }
     folder = make_run(tuple(rows), architecture="resnet18", epochs=3, **values)
     worker.main(folder)
     assert ended(folder).outcome == "succeeded", ended(folder)
@@ -450,7 +425,7 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     folder = make_run(squares(4), architecture="linear")
-    monkeypatch.setattr(worker, "build", full)
+    monkeypatch.setattr(prepare, "build", full)
     worker.main(folder)
     assert "smaller batch" in ended(folder).message
 
@@ -458,8 +433,8 @@ def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.M
 def test_an_absent_device_is_refused_with_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Invalid, match="no cuda device") as e:
-        worker.pick_device("cuda")
-    assert "cpu" in e.value.hint and worker.pick_device("cpu") == CPU
+        devices.pick_device("cuda")
+    assert "cpu" in e.value.hint and devices.pick_device("cpu") == CPU
 
 
 def test_another_rank_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +475,7 @@ def test_stored_features_are_the_input_of_the_head(home: Path) -> None:
 # Answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 def test_predicting_a_file_agrees_with_the_predictions_of_the_run(trained: dict[str, Path], name: str) -> None:
     folder = trained[name]
     table = pd.read_csv(runs.predictions_path(folder))
@@ -545,12 +520,12 @@ def test_a_new_checkpoint_is_noticed(trained: dict[str, Path]) -> None:
 # Attribution --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["linear", "convnet", "cnn3", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SCRATCH, "efficientnet_lite0"])
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict[str, Path], name: str, method: str) -> None:
     folder = trained[name]
     file = files_of(folder)[0]
-    if method in ("grad_cam", "guided_grad_cam") and name == "linear":
+    if methods.METHODS[method].chooses_layer and not networks.architecture(name).cam_layer:
         with pytest.raises(Invalid, match="needs a convolution"):
             attribute.attribute(str(folder), file, method, None)
         return
@@ -562,7 +537,7 @@ def test_every_method_gives_a_finite_map_and_leaves_nothing_behind(trained: dict
     assert np.isfinite(answer["map"]).all()
     assert answer["map"].any() != any("empty" in note for note in answer["notes"]) and (answer["map"].any() or method == "guided_grad_cam")
     assert answer["target"] == 1 and answer["probability"] == answer["probabilities"][1]
-    assert (answer["delta"] is not None) == (answer["change"] is not None) == (method in ("integrated_gradients", "deep_lift", "lrp"))
+    assert (answer["delta"] is not None) == (answer["change"] is not None) == (methods.METHODS[method].sums_to is not None)
     again = attribute.attribute(str(folder), file, method, 1)
     np.testing.assert_allclose(again["map"], answer["map"], rtol=1e-4, atol=1e-6)
     net = infer.loaded(str(folder)).model
@@ -595,8 +570,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.gz", "b.gz"):
         (mirror / name).write_bytes(name.encode() * 300_000)
         resources.append((name, hashlib.md5((mirror / name).read_bytes()).hexdigest()))
-    monkeypatch.setattr(download.datasets.MNIST, "mirrors", [f"file://{tmp_path}/gone/", f"file://{mirror}/"])
-    monkeypatch.setattr(download.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/gone/", f"file://{mirror}/"])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
     return mirror
 
 
@@ -658,7 +633,7 @@ def test_a_missing_network_is_said_without_an_error_number(tmp_path: Path, monke
     def offline(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(AppError, match="want of a network") as e:
         download.download("MNIST", tmp_path, lambda *_: None)
     assert "Errno" not in str(e.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
@@ -13,7 +14,7 @@ from core.data import classes, schema, store
 from core.runs import openings, runs
 from core.types import Image
 from tests.conftest import Trained
-from tests.pages.test_pages import opened, words
+from tests.pages.app import elements, opened, words
 
 
 def page(trained: Trained, **query: str) -> AppTest:
@@ -26,7 +27,7 @@ def said(app: AppTest) -> str:
     return words(app).replace("\\", "")
 
 
-def matrix(app: AppTest) -> dict[str, object]:
+def matrix(app: AppTest) -> dict[str, Any]:
     """What the matrix is given."""
     found = [json.loads(c.proto.json) for c in app.get("bidi_component") if '"counts"' in c.proto.json]
     assert len(found) == 1
@@ -119,11 +120,11 @@ def test_a_run_of_one_class_says_that_being_right_says_nothing(trained_copy: Tra
 
 def test_test_images_are_not_evaluated_before_somebody_asks(trained_copy: Trained) -> None:
     app = page(trained_copy)
-    control = next(c for c in app.get("button_group") if "test" in [o for o in c.options])
+    control = next(c for c in elements(app, "button_group") if "test" in c.options)
     control.set_value("test").run()
     assert "Test data are for the end" in said(app) and not [c for c in app.get("bidi_component") if '"counts"' in c.proto.json]
     next(b for b in app.button if b.label == "Open the test set").click().run()
-    assert not app.exception and sum(matrix(app)["counts"]) == len(images(trained_copy, "test"))  # type: ignore[arg-type]
+    assert not app.exception and sum(matrix(app)["counts"]) == len(images(trained_copy, "test"))
 
 
 def test_explain_shows_no_mistake_on_test_images_before_somebody_asks(trained_copy: Trained) -> None:

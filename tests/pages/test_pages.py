@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from core.data import classes, dataset, labels, store, uploads
 from core.errors import AppError
@@ -23,22 +22,7 @@ from core.share import export
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
-
-PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "main")
-
-
-def opened(name: str, **query: str) -> AppTest:
-    """The app with one of its pages open."""
-    app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    return app if name == "home" else app.switch_page(f"{name}.py").run()
-
-
-def words(app: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "button", "metric")
-    return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))
+from tests.pages.app import PAGES, elements, opened, words
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -204,7 +188,7 @@ def test_the_form_shows_what_applies_and_keeps_it_while_another_page_is_open(tra
     app = opened("train", dataset=trained.dataset.name)
 
     def labels() -> set[str]:
-        return {e.label for kind in ("text_input", "number_input", "selectbox", "multiselect", "toggle") for e in app.get(kind)}
+        return {e.label for kind in ("text_input", "number_input", "selectbox", "multiselect", "toggle") for e in elements(app, kind)}
 
     def choose(title: str, value: str) -> None:
         next(s for s in app.selectbox if s.label == title).set_value(value).run()
@@ -260,8 +244,9 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     folder = settings().embeddings / str(trained_copy.dataset.id) / "20260101-000000-abcdef"
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"dataset_id": trained_copy.dataset.id, "by": "tester", "at": "2026"}))
-    rows = {"ids": np.array([i.id for i in images]), "xy": np.zeros((len(images), 2), np.float32), "unreadable": np.array([], str)}
-    np.savez(folder / "embedding.npz", **rows, brightness=zeros, sharpness=zeros, oddness=zeros, group=group)
+    ids, xy, unreadable = np.array([i.id for i in images]), np.zeros((len(images), 2), np.float32), np.array([], str)
+    path = folder / "embedding.npz"
+    np.savez(path, ids=ids, xy=xy, unreadable=unreadable, brightness=zeros, sharpness=zeros, oddness=zeros, group=group)
     app.run()
     assert "One group of near duplicates lies in more than one split" in words(app)
     next(b for b in app.button if b.label == "Show them").click().run()

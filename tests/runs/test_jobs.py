@@ -155,7 +155,7 @@ def test_a_job_of_an_earlier_loupe_is_shown_as_it_was(home: Path) -> None:
         runs.append_line(folder, end)
         return folder.name
 
-    asked = {"source": sources.named("sample").as_dict(), "dataset_name": "digits"}
+    asked: jobs.Line = {"source": sources.named("sample").as_dict(), "dataset_name": "digits"}
     report = {"added": 3, "duplicates": 1, "skipped": [{"name": "a.png", "reason": "damaged"}]}
     state = imports.state(made(settings().imports, asked, {"kind": "Stopped", "report": report, "dataset_id": 1}))
     found = imports.report(state)

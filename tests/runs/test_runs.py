@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.catalog import params
 from core.errors import NotFound
 from core.runs import runs
 from core.settings import settings
@@ -116,9 +117,23 @@ def test_a_name_that_is_no_run_of_this_home_is_refused(home: Path, name: str) ->
     assert runs.folder("good") == settings().runs / "good"
 
 
+OF_0_1_0 = {
+    "architecture": "linear", "pretrained": False, "freeze": False, "image_size": 0, "epochs": 1, "batch_size": 8, "optimizer": "adam",
+    "learning_rate": 1e-3, "patience": 0, "seed": 0, "device": "cpu",
+}  # fmt: skip
+
+
+def test_a_config_of_before_a_setting_was_is_read_with_what_runs_did_then() -> None:
+    config = RunConfig.read(OF_0_1_0)
+    assert (config.momentum, config.schedule, config.clip, config.flip, config.layers) == (0.9, "constant", 0.0, "none", ())
+    assert config == params.run_config(OF_0_1_0)
+    with pytest.raises(TypeError, match="epochs"):  # it stands in every file: without it something is wrong
+        RunConfig.read({name: value for name, value in OF_0_1_0.items() if name != "epochs"})
+
+
 def test_a_run_and_its_snapshot_survive_the_way_to_disk_with_any_class_name(tmp_path: Path) -> None:
     names = ("NA", 'a,"b"', "ü; x")
-    config = RunConfig("linear", False, False, 0, 1, 8, "adam", 1e-3, 0, 0, "cpu")
+    config = RunConfig.read(OF_0_1_0)
     run = Run("r", "Linear 1", 1, "d", config, names, "s", {"train": 3, "validation": 0, "test": 0}, AT, "me", "abc")
     rows = tuple(SnapshotRow(f"{i:016x}", f"00/{i:016x}.png", name, "train") for i, name in enumerate(names))
     runs.create(tmp_path / "r", run, Snapshot("s", names, rows))

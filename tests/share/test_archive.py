@@ -29,6 +29,7 @@ from core.catalog import params
 from core.data import classes, images, imports, labels, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate import evaluate
+from core.metrics import TOO_FEW
 from core.ml import archive as in_torch
 from core.ml.data import Normalise
 from core.ml.model import build, describe, load, save
@@ -153,7 +154,7 @@ def test_the_metrics_and_the_card_say_what_the_run_was_worth_with_n_and_interval
 
 def test_a_class_with_few_pictures_is_counted_in_the_card_and_not_called_a_share(trained: Trained, zipped: Path) -> None:
     e = evaluate.recorded(trained.run_id, "validation")
-    assert all(c.n < card.TOO_FEW for c in e.per_class)
+    assert all(c.n < TOO_FEW for c in e.per_class)
     text = entries(zipped)["MODEL_CARD.md"].decode()
     hit, n = int(e.confusion[0, 0]), e.per_class[0].n
     row = next(line for line in text.partition("### Each class, validation")[2].splitlines() if line.startswith("| 0 |"))

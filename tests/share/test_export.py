@@ -11,7 +11,7 @@ import subprocess
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from core.api import routes, signing
 from core.data import classes, events, images, imports, labels, schema, sources, store, strip, tables
 from core.data.formats import label_studio, spreadsheet
 from core.data.formats.known import FORMATS
-from core.errors import AppError, Invalid, NotFound
+from core.errors import AppError, Invalid, NotFound, Stopped
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import export
@@ -261,7 +261,7 @@ def event(label: object, previous: object, **more: object) -> dict[str, object]:
     return {"label": label, "source": "manual", "by": "Ann", "at": at, "note": "", "previous": previous, **more}
 
 
-def lines_zip(path: Path, *records: dict[str, object]) -> Path:
+def lines_zip(path: Path, *records: Mapping[str, object]) -> Path:
     with zipfile.ZipFile(path, "w") as z:
         z.writestr("metadata.jsonl", "\n".join(json.dumps({"file_name": f"{n}.png", **r}) for n, r in enumerate(records)))
         for n in range(len(records)):
@@ -430,7 +430,12 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
 
 
 def test_what_is_imported_obeys_the_same_limits_as_what_is_typed() -> None:
-    assert (tables.MAX_GUIDELINE, tables.MAX_EXAMPLES) == (names.MAX_GUIDELINE, names.MAX_EXAMPLES)
+    def read(guideline: int, examples: int) -> int:
+        told = {"classes": [{"name": "x", "guideline": "g" * guideline, "accepted": [f"{i}.png" for i in range(examples)]}]}
+        return len(tables.read_about(json.dumps(told), []).classes)
+
+    assert read(names.MAX_GUIDELINE, names.MAX_EXAMPLES) == 1
+    assert read(names.MAX_GUIDELINE + 1, 0) == read(0, names.MAX_EXAMPLES + 1) == 0
 
 
 def test_a_huge_loupe_json_is_not_read(home: Path, tmp_path: Path) -> None:
@@ -692,15 +697,17 @@ def test_a_stop_in_the_middle_leaves_the_old_file_or_none(small: Dataset, tmp_pa
     out, told = tmp_path / "to" / "out.zip", list[int]()
     out.parent.mkdir()
 
-    def stopped() -> bool:
-        return len(told) >= 10
+    def ten(done: int, _total: int, _what: str) -> None:
+        if len(told) == 10:
+            raise Stopped
+        told.append(done)
 
     for before in (b"", b"the old one"):
         told.clear()
         if before:
             out.write_bytes(before)
-        with pytest.raises(AppError, match="stopped"):
-            export.export_now(small.id, "folders", out, lambda done, total, what: told.append(done), stopped)
+        with pytest.raises(Stopped):
+            export.export_now(small.id, "folders", out, ten)
         assert told == list(range(10)) and [p.read_bytes() for p in out.parent.iterdir()] == ([before] if before else [])
 
 
@@ -891,7 +898,7 @@ def test_an_export_in_the_background_is_downloaded_by_its_signed_address_only(
     export_id = export.start(made.id, "folders", "me")
     state = ended(export_id)
     report = export.report(state)
-    assert state.status == "done" and report == export.ExportReport(12, report.bytes, []) and report.bytes > 0
+    assert state.status == "done" and report is not None and report == export.ExportReport(12, report.bytes, []) and report.bytes > 0
     answer = client.get(signing.signed(export.address(state)))
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].startswith("attachment; filename*=utf-8''K%C3%A4se_")

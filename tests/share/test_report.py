@@ -15,7 +15,7 @@ from core.__main__ import main
 from core.data import classes, labels, store
 from core.errors import NotFound
 from core.evaluate import evaluate
-from core.explain import explain, patterns
+from core.explain import patterns
 from core.runs import jobs, launch, openings, runs
 from core.share import report
 from core.train import train
@@ -108,7 +108,7 @@ def test_a_run_without_predictions_says_so(trained_copy: Trained) -> None:
 
 def test_the_maps_it_was_waiting_for_are_not_asked_again(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     first = report.make(trained_copy.run_id, ["validation"], "tester")
-    monkeypatch.setattr(explain.launch, "submit", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(launch, "submit", lambda *a, **k: pytest.fail("asked again"))
     again = report.make(trained_copy.run_id, ["validation"], "tester")
     assert len(again) == len(first)
 

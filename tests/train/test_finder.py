@@ -18,12 +18,12 @@ from core.errors import Invalid, NotFound
 from core.ml.data import Normalise, Tensors
 from core.ml.finder import smoothed, suggest, sweep
 from core.ml.fit import Stage, Training
-from core.runs import runs
+from core.runs import launch, runs
 from core.settings import settings
 from core.train import finder, plan, train
 from core.types import Dataset, Preprocess, RunConfig
 from tests.conftest import Trained
-from tests.train.test_train import until
+from tests.waiting import until
 
 QUICK = {"architecture": "linear", "batch_size": 4, "device": "cpu"}
 
@@ -119,7 +119,7 @@ def test_only_training_images_are_in_its_folder_and_no_run_appears(small: Datase
     def start(folder: Any, command: list[str]) -> None:
         assert command[-3:] == ["core.ml.finder", str(folder), "400"]
 
-    monkeypatch.setattr(finder.launch.launcher, "start", start)
+    monkeypatch.setattr(launch.launcher, "start", start)
     find_id = finder.start(small.id, {**QUICK, "learning_rate": "wrong", "classes": ["red", "blue"]}, "tester")
     rows = runs.snapshot_rows(settings().home / "finds" / find_id)
     frozen = plan.snapshot(small.id, params.run_config({**QUICK, "classes": ("red", "blue")}))
@@ -150,7 +150,7 @@ def test_a_trial_that_waits_for_the_device_can_be_stopped(small: Dataset) -> Non
 
 
 def test_old_trials_are_tidied_away(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finder.launch.launcher, "start", lambda *_: None)
+    monkeypatch.setattr(launch.launcher, "start", lambda *_: None)
     for i in range(30):
         folder = settings().home / "finds" / f"20200101-0000{i:02d}-aaaa"
         folder.mkdir(parents=True)

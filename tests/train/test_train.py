@@ -27,7 +27,8 @@ from core.review import predict
 from core.runs import launch, runs
 from core.settings import settings
 from core.train import plan, train
-from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Started, now
+from core.types import Answers, Dataset, Ended, EpochEnd, Resumed, Run, Started, now
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -42,13 +43,6 @@ ENDLESS = {
     "patience": 0,
     "device": "cpu",
 }
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.05)
 
 
 def relabel(made: Dataset, name: str | None, keep: int = 0) -> None:
@@ -225,9 +219,7 @@ def folder_of_a_run(small: Dataset) -> Path:
     snapshot = store.snapshot(small.id, 0)
     config = params.run_config(QUICK)
     counts = {"train": 1, "validation": 0, "test": 0}
-    run = runs.Run(
-        "20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x"
-    )
+    run = Run("20260101-000000-aaaa", "Linear 1", small.id, small.name, config, snapshot.classes, snapshot.id, counts, now(), "me", "x")
     folder = settings().runs / run.id
     runs.create(folder, run, snapshot)
     return folder

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.catalog import params
 from core.errors import Invalid
 from core.metrics import wilson
 from core.runs import runs
@@ -23,7 +24,6 @@ from core.types import (
     Queued,
     Resumed,
     Run,
-    RunConfig,
     Snapshot,
     SnapshotRow,
     Started,
@@ -32,7 +32,7 @@ from core.types import (
 from tests.conftest import Trained
 
 AT = "2026-01-01T00:00:00.000+00:00"
-CONFIG = RunConfig("linear", False, False, 0, 10, 8, "adam", 1e-3, 0, 0, "cpu")
+CONFIG = params.run_config({"architecture": "linear", "epochs": 10, "batch_size": 8, "patience": 0, "device": "cpu"})
 RUN = Run(
     "20260101-000000-feed", "Linear 1", 1, "d", CONFIG, ("cat", "dog"), "s", {"train": 8, "validation": 100, "test": 0}, AT, "me", "abc"
 )
@@ -126,14 +126,14 @@ def test_parts_of_any_size_add_up_to_the_whole(folder: Path, most: int) -> None:
 
 
 def test_a_step_stands_where_it_is_within_its_epoch_also_when_the_batches_have_another_size() -> None:
-    now, events = watch.Course(), [STARTED, step(1, 2), step(1, 4), end(1), replace(STARTED, steps=8), step(2, 6), step(2, 12)]
-    assert [p[1] for p in watch.added(now, events, RUN.classes)["points"]] == [0.5, 1, 1.25, 2]
+    events: list[Event] = [STARTED, step(1, 2), step(1, 4), end(1), replace(STARTED, steps=8), step(2, 6), step(2, 12)]
+    assert [p[1] for p in watch.added(watch.Course(), events, RUN.classes)["points"]] == [0.5, 1, 1.25, 2]
 
 
 def test_an_epoch_that_told_no_step_is_a_point_itself_and_older_runs_get_their_learning_rate_from_it() -> None:
     new = watch.added(watch.Course(), [STARTED, end(1, train_loss=0.25)], RUN.classes)
     assert new["points"] == [[4, 1, 0.25, 0.9, 0.01, 100]] and new["ends"] == [[1, 0.5, 0.9]]
-    older = [STARTED, step(1, 2, learning_rate=None), step(1, 4, learning_rate=None), end(1, learning_rate=0.3)]
+    older: list[Event] = [STARTED, step(1, 2, learning_rate=None), step(1, 4, learning_rate=None), end(1, learning_rate=0.3)]
     assert [p[4] for p in watch.added(watch.Course(), older, RUN.classes)["points"]] == [0.3, 0.3]
 
 

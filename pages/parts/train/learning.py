@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import randrange
 from typing import Any
 
@@ -22,15 +22,6 @@ Values = dict[str, Any]
 FIRST = ("epochs", "learning_rate", "batch_size", "optimizer", "schedule", "patience", "image_size", "flip")
 OF_THE_NETWORK = ("learning_rate", "batch_size")  # each network has its own default
 DETAILS = ("step_every", "step_factor")  # beside the schedule they belong to
-APPLIES: dict[str, Callable[[Mapping[str, Any], Dataset], bool]] = {
-    "momentum": lambda v, _: v["optimizer"] == "sgd",
-    "step_every": lambda v, _: v["schedule"] == "step",
-    "step_factor": lambda v, _: v["schedule"] == "step",
-    "warmup": lambda v, _: v["schedule"] != "one_cycle",
-    "progressive": lambda v, _: networks.architecture(v["architecture"]).any_shape,
-    "rectangles": lambda v, _: networks.architecture(v["architecture"]).any_shape,
-    "classes": lambda _, current: len(current.classes) > 2,
-}
 
 
 def fields(current: Dataset, network: Values, start: Values, key: str) -> Values:
@@ -64,7 +55,7 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
     def those(group: str, wanted: Callable[[str], bool]) -> list[str]:
         """The fields of the group that apply, as far as is known from those drawn so far."""
         found = [p.name for p in TRAIN_PARAMS if p.group == group and wanted(p.name)]
-        return [name for name in found if name not in APPLIES or APPLIES[name](values, current)]
+        return [name for name in found if params.applies(name, values, len(current.classes))]
 
     def more(group: str) -> None:
         names = those(group, lambda name: name not in FIRST and name not in DETAILS)
@@ -75,7 +66,7 @@ def fields(current: Dataset, network: Values, start: Values, key: str) -> Values
     if arch.name in networks.BASELINES:  # one pass over the images as they are, and no weights
         values |= {"epochs": 1, "patience": 0}
         with st.expander("Images", expanded=True, icon=":material/image:", key=f"{key}-images"):
-            draw([n for n in ("image_size", "classes") if n not in APPLIES or APPLIES[n](values, current)])
+            draw([n for n in ("image_size", "classes") if params.applies(n, values, len(current.classes))])
         return {name: value for name, value in values.items() if name not in network}
     with st.expander("How it learns", expanded=True, icon=":material/tune:", key=f"{key}-learning"):
         columns = draw([n for n in FIRST if PARAMS[n].group == "learning"])

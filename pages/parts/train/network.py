@@ -286,16 +286,16 @@ def _speed(arch: Architecture, speeds: dict[str, speed.Speed], key: str) -> None
         _measuring(doing)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}-speed"):
-        library, wanted = arch.factory.partition(":")[0], speed.measurable()
+        wanted = speed.measurable()
         if arch.name in speeds:
             one = speeds[arch.name]
             st.caption(
                 f"About {_rate(one.images_per_s)} images/s in training here ({frame.plain(one.device)}, all layers learning, {one.side} × {one.side}).",
                 width="content",
             )
-        elif library in speed.LIBRARIES:
+        elif arch.measurable:
             st.caption("Its speed here is not measured yet.", width="content")
-        if arch.name not in wanted and library in speed.LIBRARIES:
+        if arch.name not in wanted and arch.measurable:
             title, wanted = "Measure again" if arch.name in speeds else "Measure it", [arch.name]
         else:
             title = "Measure all again" if set(wanted) <= speeds.keys() else f"Measure all {len(wanted)}"

@@ -128,27 +128,22 @@ HEIGHT = 44
 def sketch(preset: Preset) -> str:
     """A small drawing of the network as SVG."""
     settings = preset.settings
-    name = settings["architecture"]
-    if name.startswith("similarity"):
+    arch = networks.architecture(settings["architecture"])
+    if arch.name in networks.BASELINES:
         inside = _square(2, "3") + _square(78, "7") + _line(40, 22, 74, 22, dash="3 3") + _dots(57, 1, accent=True)
         return _svg(116, inside)
     outputs = 1 if settings.get("output") == "sigmoid" else 2 if settings.get("classes") else 6 if preset.data else 3
-    columns = {
-        "own": [("dots", 2 + min(4, layer.size // 3)) for layer in settings.get("layers", ()) if layer.kind == "dense"],
-        "linear": [],
-        "convnet": [("planes", 3), ("planes", 4), ("dots", 6)],
-        "cnn3": [("planes", 2), ("planes", 3), ("planes", 4), ("dots", 6), ("dots", 4)],
-    }.get(name, [("bars", 11 if name.startswith("vgg") else 9)])
+    chosen = [("dots", 2 + min(4, layer.size // 3)) for layer in settings.get("layers", ()) if layer.kind == "dense"]
     frozen = bool(settings.get("freeze"))
     x, parts = 2.0, [_square(2, "")]
     x += 36 + 10
-    for kind, n in columns:
+    for kind, n in (*arch.sketch, *chosen):
         if kind == "planes":
             parts.append("".join(_plane(x + 4 * i, 9 + 2 * i) for i in range(n)))
             x += 4 * n + 22
-        elif kind == "bars":
+        elif kind in ("bars", "arcs"):
             parts.append("".join(_bar(x + 8 * i, 34 - 1.6 * i, frozen) for i in range(n)))
-            if not name.startswith("vgg"):
+            if kind == "arcs":
                 parts.append("".join(_arc(x + 2 + 16 * i, x + 18 + 16 * i) for i in range(n // 2)))
             x += 8 * n + 6
         else:

@@ -1,5 +1,7 @@
-// What the components' scripts share. Streamlit loads each of them as a blob of its own; all import this file, and the
-// browser keeps one copy of it for the whole page: so there is one outbox per dataset, whichever view labels.
+// Labellings and flags on their way to the server. No document here: what it needs of the page is handed in.
+
+import { count } from "./numbers.js";
+import { uuid } from "./uuid.js";
 
 const RETRY_MS = 2000;
 const SLOW_MS = 1000; // only then is a change that is on its way worth a line
@@ -12,134 +14,82 @@ const NAMED_MS = 6000; // "by Anna" beside a label that somebody else gave just 
 const READ_MS = 4000; // a message stays at least so long, however fast the keys
 const ANSWER_MS = 20000;
 
-// Small tools ------------------------------------------------------------------------------------
+/** @typedef {string | boolean | null} Value a label or its absence, a flag or its absence */
+/** @typedef {"label" | "flagged"} Field */
+/** @typedef {{ label: string | null, flagged: boolean, seq: number, by: string | null, refused: boolean }} Known */
+/** @typedef {Known & { pending: boolean }} State */
+/** @typedef {{ id: string, label?: string | null, flagged?: boolean, seq?: number, name?: string, alt?: string }} Item */
+/** @typedef {{ field: Field, before: Map<string, Value>, after: Map<string, Value> }} Step */
+/** @typedef {{ operation: string, field: Field, value: Value, ids: Set<string>, seen: Record<string, number>, step: Step }} Operation */
+/** @typedef {{ text: string, hint: string, calm?: boolean }} Notice */
+/** @typedef {{ post_url: string, changes_url: string, token: string, user: string, session: string }} Server */
+/** @typedef {Server & { named: boolean, newest?: number | null }} Joining */
+/** @typedef {{ id: string, label: string | null, flagged: boolean, seq: number, by: string | null }} Change */
+/** @typedef {Change & { gone?: boolean }} Refusal */
+/** @typedef {{ seqs?: Record<string, number>, refused?: Record<string, Refusal>, label?: string | null, notice?: string }} Answer */
+/** @typedef {{ error?: { message?: string, hint?: string } }} Problem */
+/** @typedef {{ paint(): void, changed(wait: number): void }} View changed() is told how many milliseconds it may wait */
+/** @typedef {{ fetch: typeof fetch, hidden: () => boolean, remember: (user: string) => void }} Page */
 
-export function el(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
-
-export function icon(path) {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS(ns, "path");
-  line.setAttribute("d", path);
-  svg.append(line);
-  return svg;
-}
-
-export const ICONS = {
-  open: "M9.5 2.5h4v4M13.5 2.5l-5 5M6.5 13.5h-4v-4M2.5 13.5l5-5",
-  undo: "M3 6.5h6.5a3.5 3.5 0 0 1 0 7H6M3 6.5l3-3M3 6.5l3 3",
-  redo: "M13 6.5H6.5a3.5 3.5 0 0 0 0 7H10M13 6.5l-3-3M13 6.5l-3 3",
-  remove: "M4 4l8 8M12 4l-8 8",
-  flag: "M4 14V2.5M4 3h8l-2 2.75 2 2.75H4",
-  zoom: "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9zM10.3 10.3l3.2 3.2M7 5v4M5 7h4",
-  page: "M2.5 2.5h4.5v4.5H2.5zM9 2.5h4.5v4.5H9zM2.5 9h4.5v4.5H2.5zM9 9h4.5v4.5H9z",
-  blur: "M8 2.5c2.4 2.7 4 4.7 4 6.8a4 4 0 0 1-8 0c0-2.1 1.6-4.1 4-6.8z",
-  keys: "M2 4.5h12v7H2zM4.5 7h.01M7 7h.01M9.5 7h.01M11.8 7h.01M5 9.3h6",
-  back: "M10 3L5 8l5 5",
-  next: "M6 3l5 5-5 5",
-  small: "M5 5h6v6H5z",
-  large: "M2.5 2.5h11v11h-11z",
-};
-
-// A live region speaks each time it is written, so it is written only when it differs.
-export function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-// crypto.randomUUID needs https; a server in the house often has none.
-export function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const b = crypto.getRandomValues(new Uint8Array(16));
-  b[6] = (b[6] & 15) | 64;
-  b[8] = (b[8] & 63) | 128;
-  const hex = [...b].map((v) => v.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-}
-
-export function remembered(name, value) {
-  try {
-    if (value === undefined) return localStorage.getItem("loupe." + name);
-    localStorage.setItem("loupe." + name, value);
-  } catch {
-    /* a browser may forbid storage: then a choice lasts as long as the page */
-  }
-  return null;
-}
-
-export const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-export const percent = (p) => `${Math.round(p * 100)} %`;
-export const mac = /Mac|iP(hone|ad)/.test(navigator.platform);
-
-// What a component exports: one View for each place, drawn anew with update(), and end()ed when it goes.
-export function mount(View) {
-  const views = new WeakMap();
-  return (component) => {
-    const parent = component.parentElement;
-    if (!views.has(parent)) views.set(parent, new View(parent));
-    const view = views.get(parent);
-    view.update(component);
-    return () => {
-      view.end?.();
-      views.delete(parent);
-    };
-  };
-}
-
-// The outbox -------------------------------------------------------------------------------------
-
-const outboxes = new Map();
+/** @type {Known} */
+const UNKNOWN = { label: null, flagged: false, seq: 0, by: null, refused: false };
 
 // Every labelling and every flag is an operation that waits here until the server has answered; it outlives a rerun,
-// a page of images and a walk through the app. A view has paint() and changed(ms to wait at most).
+// a page of images and a walk through the app.
 export class Outbox {
-  static of(dataset) {
-    if (!outboxes.has(dataset)) outboxes.set(dataset, new Outbox(dataset));
-    return outboxes.get(dataset);
-  }
-
-  constructor(dataset) {
+  /** @param {number} dataset @param {Page} page */
+  constructor(dataset, page) {
     this.dataset = dataset;
-    this.server = null; // {post_url, changes_url, token, user, session} of the view drawn last
-    this.ops = []; // oldest first; only the first is under way
-    this.known = new Map(); // image id -> {label, flagged, seq, by, refused}: what the server last said
+    this.page = page;
+    /** @type {Server | null} of the view drawn last */
+    this.server = null;
+    /** @type {Operation[]} oldest first; only the first is under way */
+    this.ops = [];
+    /** @type {Map<string, Known>} what the server last said of an image */
+    this.known = new Map();
+    /** @type {Map<string, string>} */
     this.names = new Map();
-    this.undos = []; // {field, before: Map(image id -> value), after: the same}
+    /** @type {Step[]} */
+    this.undos = [];
+    /** @type {Step[]} */
     this.redos = [];
+    /** @type {Set<View>} */
     this.views = new Set();
+    this.sending = false;
+    this.polling = false;
     this.failing = false;
     this.waitingSince = 0;
-    this.notice = null; // {text, hint, calm, at}
+    /** @type {(Notice & { at: number }) | null} */
+    this.notice = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.retry = undefined;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.asking = undefined;
     this.after = -1; // the last change heard of
     this.renewed = 0;
     this.pollWait = POLL_MS;
   }
 
-  // Views call this each time they are drawn: a fresher token may be the cure for what waits.
+  /**
+   * Views call this each time they are drawn: a fresher token may be the cure for what waits.
+   * @param {View} view @param {Joining} given
+   */
   join(view, { post_url, changes_url, token, user, named, session, newest }) {
     if (!this.views.size) this.after = newest ?? -1; // what changed before this view was drawn is drawn
     this.views.add(view);
     if (!token) return;
     this.server = { post_url, changes_url, token, user, session };
-    if (named) document.cookie = `loupe_user=${encodeURIComponent(user)}; Max-Age=31536000; SameSite=Strict; Path=/`;
+    if (named) this.page.remember(user);
     this.pump();
     this.poll();
   }
 
+  /** @param {View} view */
   leave(view) {
     this.views.delete(view);
   }
 
+  /** @param {Item[]} items */
   learn(items) {
     for (const item of items) {
       const seq = item.seq ?? 0;
@@ -151,18 +101,18 @@ export class Outbox {
     }
   }
 
-  // What a person sees: what the server said, and over it what is on its way.
+  /** What a person sees: what the server said, and over it what is on its way. @param {string} id @returns {State} */
   state(id) {
-    const state = { label: null, flagged: false, by: null, refused: false, ...this.known.get(id), pending: false };
+    const state = { ...UNKNOWN, ...this.known.get(id), pending: false };
     for (const op of this.ops) {
       if (!op.ids.has(id)) continue;
-      state[op.field] = op.value;
+      Object.assign(state, { [op.field]: op.value });
       state.pending = true;
     }
     return state;
   }
 
-  // field: "label" or "flagged"; answers how many images it changed.
+  /** Answers how many images it changed. @param {Field} field @param {string[]} ids @param {Value} value */
   apply(field, ids, value) {
     const changed = ids.filter((id) => this.state(id)[field] !== value);
     if (!changed.length) return 0;
@@ -185,15 +135,20 @@ export class Outbox {
     return this.travel(this.redos, this.undos, "before", "after");
   }
 
-  // Answers {field, groups: [[value, ids], ...]}, or null when there was no step to take.
+  /**
+   * Answers which images got which values, or null when there was no step to take.
+   * @param {Step[]} from @param {Step[]} to @param {"before" | "after"} now @param {"before" | "after"} then
+   */
   travel(from, to, now, then) {
     const step = from.pop();
     if (!step) return null;
-    const groups = new Map(); // value -> ids; whatever was changed otherwise since then stays
+    /** @type {Map<Value, string[]>} */
+    const groups = new Map(); // whatever was changed otherwise since then stays
     for (const [id, value] of step[then]) {
       if (this.state(id)[step.field] !== step[now].get(id)) continue;
-      if (!groups.has(value)) groups.set(value, []);
-      groups.get(value).push(id);
+      const ids = groups.get(value) ?? [];
+      groups.set(value, ids);
+      ids.push(id);
     }
     if (groups.size) to.push(step);
     for (const [value, ids] of groups) this.push(step, ids, value);
@@ -201,7 +156,9 @@ export class Outbox {
     return { field: step.field, groups: [...groups] };
   }
 
+  /** @param {Step} step @param {string[]} ids @param {Value} value */
   push(step, ids, value) {
+    /** @type {Operation} */
     const op = { operation: uuid(), field: step.field, value, ids: new Set(ids), seen: {}, step };
     for (const id of ids) if (!this.state(id).pending) op.seen[id] = this.known.get(id)?.seq ?? 0;
     if (!this.ops.length) {
@@ -222,12 +179,16 @@ export class Outbox {
     return this.slow ? `${count(this.ops.length, "change", "changes")} not saved yet${this.failing ? ": no connection" : ""}` : "";
   }
 
-  // What a later operation on the same image must have seen is known when the earlier one is answered.
+  /**
+   * What a later operation on the same image must have seen is known when the earlier one is answered.
+   * @param {string} id @param {number} seq
+   */
   chain(id, seq) {
     const next = this.ops.find((op) => op.ids.has(id));
     if (next && !(id in next.seen)) next.seen[id] = seq;
   }
 
+  /** @param {string} id */
   forget(id) {
     for (const op of this.ops) {
       op.ids.delete(id);
@@ -237,6 +198,7 @@ export class Outbox {
     this.unstep([...this.undos, ...this.redos], id);
   }
 
+  /** @param {Step[]} steps @param {string} id */
   unstep(steps, id) {
     for (const step of steps) {
       step.before.delete(id);
@@ -251,10 +213,12 @@ export class Outbox {
     clearTimeout(this.retry);
     this.sending = true;
     const op = this.ops[0];
+    /** @type {(Answer & Problem) | null} */
     let answer = null;
-    let status = 0;
+    /** @type {number} */
+    let status;
     try {
-      const response = await fetch(this.server.post_url, {
+      const response = await this.page.fetch(this.server.post_url, {
         method: "POST",
         headers: { "Content-Type": "application/json", "X-Loupe-Token": this.server.token },
         body: JSON.stringify({
@@ -281,14 +245,15 @@ export class Outbox {
     this.failing = false;
     this.waitingSince = Date.now();
     this.ops.shift();
-    if (status >= 200 && status < 300) this.confirmed(op, answer);
+    if (status >= 200 && status < 300) this.confirmed(op, answer ?? {});
     else this.rejected(op, answer);
     this.tell();
     this.pump();
   }
 
+  /** @param {Operation} op @param {Answer} answer */
   confirmed(op, answer) {
-    const stored = op.field === "label" && "label" in answer ? answer.label : op.value;
+    const stored = op.field === "label" && answer.label !== undefined ? answer.label : op.value;
     if (stored !== op.value) {
       for (const values of [op.step.before, op.step.after]) {
         for (const [id, value] of values) if (value === op.value) values.set(id, stored);
@@ -297,9 +262,9 @@ export class Outbox {
     const refused = answer.refused ?? {};
     for (const id of op.ids) {
       if (id in refused) continue;
-      const before = this.known.get(id);
-      const seq = answer.seqs?.[id] ?? before?.seq ?? 0;
-      if (seq >= (before?.seq ?? 0)) this.known.set(id, { ...before, [op.field]: stored, seq, by: null, refused: false });
+      const before = this.known.get(id) ?? UNKNOWN;
+      const seq = answer.seqs?.[id] ?? before.seq;
+      if (seq >= before.seq) this.known.set(id, { ...before, [op.field]: stored, seq, by: null, refused: false });
       this.chain(id, seq);
     }
     const others = Object.entries(refused);
@@ -313,6 +278,7 @@ export class Outbox {
     for (const view of this.views) view.changed(OWN_MS);
   }
 
+  /** @param {Operation} op @param {[string, Refusal][]} others @returns {Notice} */
   explain(op, others) {
     const what = op.field === "label" ? "label" : "flag";
     const people = [...new Set(others.map(([, other]) => other.by || "someone else"))].join(", ");
@@ -329,6 +295,7 @@ export class Outbox {
     return { text: `${people} changed ${name} before you. ${now}`, hint: `Your ${what} was not saved. Choose again if you disagree.` };
   }
 
+  /** @param {Operation} op @param {Problem | null} answer */
   rejected(op, answer) {
     for (const id of op.ids) {
       this.chain(id, op.seen[id]);
@@ -341,6 +308,7 @@ export class Outbox {
     });
   }
 
+  /** @param {Notice} notice */
   notify(notice) {
     this.notice = { ...notice, at: Date.now() };
   }
@@ -353,15 +321,15 @@ export class Outbox {
   // What others do meanwhile: one question for all views, while somebody looks.
   async poll() {
     clearTimeout(this.asking);
-    if (this.polling || document.hidden || !this.views.size || !this.server?.changes_url) return;
+    if (this.polling || this.page.hidden() || !this.views.size || !this.server?.changes_url) return;
     this.polling = true;
     const { changes_url, token, session } = this.server;
-    const query = new URLSearchParams({ dataset: this.dataset, after: this.after });
+    const query = new URLSearchParams({ dataset: String(this.dataset), after: String(this.after) });
     if (session) query.set("session", session);
     if (session && Date.now() - this.renewed >= RENEW_MS) query.set("renew", "1");
     let more = false;
     try {
-      const response = await fetch(`${changes_url}?${query}`, { headers: { "X-Loupe-Token": token }, signal: AbortSignal.timeout(ANSWER_MS) });
+      const response = await this.page.fetch(`${changes_url}?${query}`, { headers: { "X-Loupe-Token": token }, signal: AbortSignal.timeout(ANSWER_MS) });
       if (!response.ok) throw new Error(`status ${response.status}`);
       const answer = await response.json();
       if (query.has("renew")) this.renewed = Date.now();
@@ -380,17 +348,19 @@ export class Outbox {
   release() {
     if (!this.server?.session || !this.server.changes_url) return;
     const { changes_url, token, session } = this.server;
-    const query = new URLSearchParams({ dataset: this.dataset, session, release: "1" });
-    fetch(`${changes_url}?${query}`, { headers: { "X-Loupe-Token": token }, keepalive: true }).catch(() => {});
+    const query = new URLSearchParams({ dataset: String(this.dataset), session, release: "1" });
+    this.page.fetch(`${changes_url}?${query}`, { headers: { "X-Loupe-Token": token }, keepalive: true }).catch(() => {});
     this.renewed = 0;
   }
 
+  /** @param {Change[]} changes */
   hear(changes) {
+    /** @type {Map<string, Known>} */
     const named = new Map();
     let news = 0;
     for (const { id, label, flagged, seq, by } of changes) {
       const before = this.known.get(id);
-      const other = by === this.server.user ? null : by;
+      const other = by === this.server?.user ? null : by;
       if (before && (before.seq > seq || (before.seq === seq && (before.by || !other)))) continue;
       if (before?.seq !== seq) news += 1; // else the page was drawn with it just now: only the name is new
       if (!before) continue; // no view has shown it
@@ -412,22 +382,27 @@ export class Outbox {
   }
 }
 
-addEventListener("beforeunload", (event) => {
-  if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
-});
-// Streamlit's own message about a lost connection lies over the page and swallows the keys. Here they are kept and sent
-// again, and every view says how many wait.
-new MutationObserver(() => {
-  const dialog = document.querySelector('body > [data-testid="stDialog"]');
-  if (dialog?.textContent.startsWith("Connection error")) dialog.querySelector('section [aria-label="Close"]')?.click();
-}).observe(document.body, { childList: true });
+// Tells the page that something changed: all that comes within the wait at once. A long wait never puts off one under way.
+export class Reporter {
+  /** @param {() => void} report */
+  constructor(report) {
+    this.report = report;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+  }
 
-addEventListener("pagehide", () => {
-  for (const box of outboxes.values()) box.release();
-});
-addEventListener("online", () => {
-  for (const box of outboxes.values()) box.pump(), box.poll();
-});
-document.addEventListener("visibilitychange", () => {
-  for (const box of outboxes.values()) box.poll();
-});
+  /** @param {number} wait in ms */
+  tell(wait) {
+    if (wait > OWN_MS && this.timer !== undefined) return;
+    this.stop();
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      this.report();
+    }, wait);
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+}

@@ -20,8 +20,8 @@ from core.ml.features import Forward, by_onnx
 from core.ml.infer import CPU
 from core.ml.model import LoadedModel
 
-GRADIENT_ROWS, FORWARD_ROWS = 8, 16  # pictures of 224 × 224 in one call; of smaller ones more, up to MOST_ROWS
-MOST_ROWS = 256
+GRADIENT_BATCH, FORWARD_BATCH = 8, 16  # pictures of 224 × 224 in one call; of smaller ones more, up to LARGEST_BATCH
+LARGEST_BATCH = 256
 SHARE = 0.3  # of the free memory that a call may fill, as estimated
 
 Tick = Callable[[int, int], None]
@@ -29,7 +29,7 @@ Tick = Callable[[int, int], None]
 
 @dataclass
 class Counted:
-    """Passes through the network, told to tick(done, total) before they begin."""
+    """Forward passes of pictures, told to tick(done, total) before they begin."""
 
     done: int
     most: int  # of the pictures at hand: Captum asks a few times more, to check a sum
@@ -42,7 +42,7 @@ class Counted:
         self.done += pictures
 
 
-class Passes:
+class ForwardPasses:
     """The network as a method calls it: counted, and not asked again where it has answered the same calls before."""
 
     def __init__(self, found: LoadedModel, counted: Counted, answers: list[Tensor] | None) -> None:
@@ -92,12 +92,12 @@ def answers(found: LoadedModel, x: Tensor) -> Tensor:
 _remembered: OrderedDict[tuple[int, str], tuple[LoadedModel, list[Tensor]]] = OrderedDict()
 
 
-def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str, Any], rows: int) -> list[Tensor]:
+def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str, Any], batch_size: int) -> list[Tensor]:
     """The answers so far, in order, to the calls of a method that covers parts of a picture; of the last four pictures.
 
     Such a method asks the same for every class, and the answers hold all classes.
     """
-    asked = hashlib.sha256(repr((method, sorted(settings.items()), rows, x.shape)).encode() + x.numpy().tobytes()).hexdigest()
+    asked = hashlib.sha256(repr((method, sorted(settings.items()), batch_size, x.shape)).encode() + x.numpy().tobytes()).hexdigest()
     _, answers = _remembered.setdefault((id(found), asked), (found, []))
     _remembered.move_to_end((id(found), asked))
     while len(_remembered) > 4:
@@ -105,12 +105,12 @@ def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str
     return answers
 
 
-def room(found: LoadedModel, x: Tensor, gradient: bool) -> int:
+def largest_batch(found: LoadedModel, x: Tensor, gradient: bool) -> int:
     """How many pictures like x, (1, C, H, W), one call may hold, by an estimate from what the layers put out."""
-    usual = (GRADIENT_ROWS if gradient else FORWARD_ROWS) * 224 * 224 // (x.shape[2] * x.shape[3])
+    usual = (GRADIENT_BATCH if gradient else FORWARD_BATCH) * 224 * 224 // (x.shape[2] * x.shape[3])
     every, largest = outputs(found, x)
     fits = int(SHARE * free_memory(CPU) / (2 * every if gradient else 3 * largest))
-    return max(1, min(usual or 1, fits, MOST_ROWS))
+    return max(1, min(usual or 1, fits, LARGEST_BATCH))
 
 
 _outputs: WeakKeyDictionary[LoadedModel, dict[tuple[int, ...], tuple[int, int]]] = WeakKeyDictionary()

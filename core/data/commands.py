@@ -1,0 +1,36 @@
+"""The verbs of datasets on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from core.data import imports, sources, store
+from core.settings import settings
+from core.terminal import BadArgument, Verbs, progress, say
+
+JOBS = (imports.IMPORT,)
+
+
+def add(verbs: Verbs) -> None:
+    p = verbs.add_parser("import", help="import a folder, a zip, IDX files, a manifest, or a set by name")
+    p.add_argument("path", help=f"a path, or one of: {', '.join(sources.NAMED)}")
+    p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
+    p.set_defaults(verb=import_)
+
+
+def find_dataset(name: str) -> int:
+    found = store.find_dataset(name)
+    if found is None:
+        raise BadArgument(
+            f"There is no dataset called “{name}”. Datasets are: {', '.join(d.name for d in store.list_datasets()) or 'none yet'}."
+        )
+    return found.id
+
+
+def import_(args: argparse.Namespace) -> dict[str, Any]:
+    source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+    done = imports.import_now(args.name, source, settings().user, progress)
+    say("")
+    return done.as_dict()

@@ -1,0 +1,34 @@
+"""The verbs of prediction on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from core.data import images
+from core.errors import Invalid
+from core.review import predict
+from core.terminal import Verbs, say
+
+
+def add(verbs: Verbs) -> None:
+    p = verbs.add_parser("predict", help="predict files with a run")
+    p.add_argument("run")
+    p.add_argument("files", nargs="+", type=Path)
+    p.set_defaults(verb=predict_)
+
+
+def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:
+    answers = predict.predict(args.run, [f.resolve() for f in args.files], [str(f) for f in args.files])
+    failures = [a for a in answers if isinstance(a, predict.Failure)]
+    for failure in failures:
+        say(f"{failure.file}: {failure.message} {failure.hint}")
+    if len(failures) == len(answers):
+        raise Invalid("None of the files could be predicted.", f"Allowed are {images.ALLOWED}.")
+    return [
+        {"file": a.file, "error": a.message}
+        if isinstance(a, predict.Failure)
+        else {"file": a.file, "top": [{"label": label, "probability": p} for label, p in a.top(5)]}
+        for a in answers
+    ]

@@ -1,0 +1,68 @@
+"""Work is dealt out once."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from core.data import claims, store
+from core.types import Dataset
+from tests.data.acts import give
+
+
+def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_them(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = unlabelled(small)[:8]
+    assert claims.deal(small.id, "a", every, 4) == every[:4] and claims.held_by_others(small.id, "b") == 4
+    give(small, every[:1], "blue")
+    assert claims.held_by_others(small.id, "b") == 3
+    monkeypatch.setattr(claims, "GRACE_SECONDS", 0.2)
+    assert claims.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
+    assert claims.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
+    time.sleep(0.25)
+    assert claims.deal(small.id, "b", every, 4, keep=every[6:7]) == [*every[1:3], *every[6:8]]
+
+
+def unlabelled(made: Dataset) -> list[str]:
+    """All of its images, after their labels were taken away."""
+    every = [i.id for i in store.all_images(made.id)]
+    give(made, every, None)
+    return every
+
+
+def test_two_sessions_never_hold_the_same_image(small: Dataset) -> None:
+    every = unlabelled(small)
+    first = claims.deal(small.id, "a", every, 5)
+    assert first == every[:5] and claims.deal(small.id, "a", every, 5, keep=first) == first
+    assert claims.deal(small.id, "b", every, 5) == every[5:10]
+    claims.release(small.id, "a")
+    assert claims.deal(small.id, "b", every, 3) == first[:3]
+
+
+def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
+    every = unlabelled(small)
+    got: dict[str, list[str]] = {}
+
+    def ask(session: str) -> None:
+        got[session] = claims.deal(small.id, session, every, 3)
+
+    threads = [threading.Thread(target=ask, args=(f"s{i}",)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(i for mine in got.values() for i in mine) == sorted(every)
+
+
+def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = unlabelled(small)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 0.05)
+    gone = claims.deal(small.id, "gone", every, 2)
+    claims.deal(small.id, "here", every, 2)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 60)
+    claims.renew(small.id, "here")
+    time.sleep(0.06)
+    assert claims.deal(small.id, "new", every, 4) == gone + every[4:6]
