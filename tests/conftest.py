@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: two workers of pytest on two cores; more threads only wait for each other
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow

@@ -51,11 +51,18 @@ class ForkLauncher(LocalLauncher):
         write_json(folder / "handle.json", {"pid": pid, "started": started})
 
 
+def reap(*_: object) -> None:
+    """Children that have ended must not stay as zombies."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def serve(connection: socket.socket) -> None:
     """Forks one child for each line until the other side is closed."""
     for module in PRELOADED:
         importlib.import_module(module)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children: they must not become zombies
+    signal.signal(signal.SIGCHLD, reap)
     for line in connection.makefile("rb"):
         asked = json.loads(line)
         if pid := os.fork():
