@@ -39,7 +39,6 @@ from tests.ml.made import ended, files_of, make_run, squares
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 SCRATCH = [a.name for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
 
 
 @pytest.fixture
