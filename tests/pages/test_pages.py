@@ -262,3 +262,13 @@ def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Da
     assert labels.history(small.id, image.id) == before
     detail.choose(small, image, other)
     assert store.get_image(small.id, image.id).label == other
+
+
+def test_the_tour_says_so_when_the_pictures_it_judged_carry_no_label_any_more(trained_copy: Trained) -> None:
+    app = opened("home", dataset=trained_copy.dataset.name)
+    app.session_state["tour"] = trained_copy.run_id
+    assert "it was right **" in words(app.run())
+    found = store.all_images(trained_copy.dataset.id)
+    labels.apply(trained_copy.dataset.id, {image.id: image.label_seq for image in found}, None, "tester")
+    app.run()
+    assert not app.exception and "carry no label any more" in words(app)

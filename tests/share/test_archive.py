@@ -426,6 +426,18 @@ def test_a_run_that_had_not_ended_comes_back_as_stopped(trained_copy: Trained, t
         train.resume(state.run.id)
 
 
+def test_a_run_that_came_a_moment_ago_is_not_written_over(
+    trained: Trained, zipped: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_free_id", lambda run_id: run_id)
+    (settings().runs / trained.run_id).mkdir(parents=True)
+    (settings().runs / trained.run_id / "config.json").write_text("theirs")  # another import of the same run is just done
+    monkeypatch.setattr(archive, "_runs_here", lambda: iter(()))
+    with pytest.raises(Conflict, match="here already"):
+        archive.import_now(zipped, "digits")
+    assert (settings().runs / trained.run_id / "config.json").read_text() == "theirs"
+
+
 def test_a_zip_that_somebody_unpacked_and_packed_again_in_a_folder_is_read(trained_copy: Trained, zipped: Path, tmp_path: Path) -> None:
     shutil.rmtree(runs.folder(trained_copy.run_id))
     wrapped = packed(tmp_path / "w.zip", {f"my run/{name}": data for name, data in entries(zipped).items()})
