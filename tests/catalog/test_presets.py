@@ -23,7 +23,7 @@ from core.settings import settings
 from core.train import train
 from core.types import ClassMetrics, Evaluation, Interval, SnapshotRow
 
-Python = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 # The presets
@@ -143,8 +143,8 @@ def idx(tmp_path: Path) -> Path:
     return folder
 
 
-def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Path, idx: Path, python: Python) -> None:
-    done = python("-m", "core", "reproduce", "--mnist", str(idx), "--only", "similarity", "cnn3_photos", "vgg11_moderation")
+def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Path, idx: Path, command: Command) -> None:
+    done = command("reproduce", "--mnist", str(idx), "--only", "similarity", "cnn3_photos", "vgg11_moderation")
     assert done.returncode == 0, done.stderr
     rows = {row["preset"]: row for row in json.loads(done.stdout)}
     assert list(rows) == ["similarity", "cnn3_photos", "vgg11_moderation"]
@@ -192,10 +192,10 @@ def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Pa
     assert away["l2"] == pytest.approx([np.sqrt(((x - means[c]) ** 2).mean()) for c in ("3", "7")], rel=1e-4)
 
 
-def test_reproduce_says_what_it_could_not_read_and_refuses_an_unknown_preset(home: Path, tmp_path: Path, python: Python) -> None:
-    done = python("-m", "core", "reproduce", "--only", "nothing")
+def test_reproduce_says_what_it_could_not_read_and_refuses_an_unknown_preset(home: Path, tmp_path: Path, command: Command) -> None:
+    done = command("reproduce", "--only", "nothing")
     assert done.returncode == 2 and "“nothing”" in done.stderr and "dense_mnist" in done.stderr
-    done = python("-m", "core", "reproduce", "--mnist", str(tmp_path / "gone"), "--only", "similarity")
+    done = command("reproduce", "--mnist", str(tmp_path / "gone"), "--only", "similarity")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert row["ours"] is None and "gone" in row["note"] and store.find_dataset("MNIST") is None

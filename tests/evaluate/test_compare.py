@@ -210,10 +210,10 @@ def test_too_few_too_many_and_foreign_runs_are_refused(pair: tuple[Trained, str,
 
 
 def test_the_command_line_tells_differences_metrics_and_paired_counts(
-    pair: tuple[Trained, str, str], python: Callable[..., subprocess.CompletedProcess[str]]
+    pair: tuple[Trained, str, str], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     made, a, b = pair
-    done = python("-m", "core", "compare", a, b)
+    done = command("compare", a, b)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["settings"]["architecture"] == {a: "convnet", b: "linear"} and found["settings"]["seed"] == {a: 0, b: 3}
@@ -225,7 +225,7 @@ def test_the_command_line_tells_differences_metrics_and_paired_counts(
         assert found["runs"][one]["weights_bytes"] == runs.checkpoint(runs.folder(one)).stat().st_size
     cells = by_hand(a, b, "validation", store.current_labels(made.dataset.id))
     assert [found["pairs"][0][name] for name in compare.OUTCOMES] == [len(cells[name]) for name in compare.OUTCOMES]
-    refused = python("-m", "core", "compare", a)
+    refused = command("compare", a)
     assert refused.returncode == 1 and refused.stdout == "" and "Choose 2 to 6" in refused.stderr
 
 

@@ -654,18 +654,18 @@ def test_many_labels_are_drawn_evenly_and_the_same_every_time(monkeypatch: pytes
 # The command line, and photographs
 
 
-Python = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_the_command_line_embeds_and_teaches(small: Dataset, python: Python) -> None:
-    wrong = python("-m", "core", "teach", "squares")
+def test_the_command_line_embeds_and_teaches(small: Dataset, command: Command) -> None:
+    wrong = command("teach", "squares")
     assert (wrong.returncode, wrong.stdout) == (1, "") and "Make the map first" in wrong.stderr
-    assert python("-m", "core", "embed", "nothing").returncode == 2
-    done = python("-m", "core", "embed", "squares")
+    assert command("embed", "nothing").returncode == 2
+    done = command("embed", "squares")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said == {"dataset": "squares", "status": "done", "images": 24, "near_duplicate_groups": 0, "crossing_splits": 0}
-    taught = python("-m", "core", "teach", "squares")
+    taught = command("teach", "squares")
     assert taught.returncode == 0, taught.stderr
     lesson = json.loads(taught.stdout)
     assert lesson["n"] == lesson["correct"] > 10 and lesson["accuracy"]["low"] < lesson["accuracy"]["value"] == 1

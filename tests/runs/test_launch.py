@@ -1,4 +1,4 @@
-"""The model worker: one for every thread, which keeps what it has loaded and ends with the server."""
+"""What starts processes: the launcher of runs and jobs, and the model worker, which ends with the server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,54 @@ import psutil
 import pytest
 
 from core.runs import launch
+from core.runs.runs import read_json, write_json
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
+
+
+def test_a_command_starts_from_nothing_in_a_session_of_its_own_and_writes_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_USER", "someone")
+    code = "import os, sys; print(os.environ['LOUPE_USER'], os.getcwd(), os.getsid(0)); print('torch' in sys.modules, file=sys.stderr)"
+    one = launch.LocalLauncher()
+    (tmp_path / "worker.log").write_text("earlier\n")
+    one.start(tmp_path, [sys.executable, "-c", code])
+    until(lambda: not one.alive(tmp_path), "the end of the command")
+    pid = read_json(tmp_path / "handle.json")["pid"]
+    assert (tmp_path / "worker.log").read_text().splitlines() == ["earlier", f"someone {launch.ROOT} {pid}", "False"]
+    assert not psutil.pid_exists(pid)  # and no zombie
+
+
+def test_a_command_lives_until_it_is_killed_with_its_children_whoever_asks(tmp_path: Path) -> None:
+    code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid); time.sleep(60)"
+    mine, anothers = launch.LocalLauncher(), launch.LocalLauncher()
+    mine.start(tmp_path, [sys.executable, "-c", code])
+    until(lambda: bool((tmp_path / "worker.log").read_text().strip()), "the start of the command")
+    assert mine.alive(tmp_path) and anothers.alive(tmp_path)
+    child = psutil.Process(int((tmp_path / "worker.log").read_text()))
+    anothers.kill(tmp_path)
+    until(lambda: not mine.alive(tmp_path) and not anothers.alive(tmp_path), "the end of the command")
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the end of its child")
+    mine.kill(tmp_path)  # what has ended is left alone
+
+
+def test_a_process_that_has_the_pid_of_one_that_ended_is_not_taken_for_it(tmp_path: Path) -> None:
+    other = psutil.Popen(["sleep", "60"], start_new_session=True)
+    one = launch.LocalLauncher()
+    try:
+        write_json(tmp_path / "handle.json", {"pid": other.pid, "started": other.create_time()})
+        assert one.alive(tmp_path)
+        write_json(tmp_path / "handle.json", {"pid": other.pid, "started": other.create_time() - 5})
+        assert not one.alive(tmp_path)
+        one.kill(tmp_path)
+        with pytest.raises(psutil.TimeoutExpired):
+            other.wait(0.3)
+    finally:
+        other.kill()
+        other.wait()
+    (tmp_path / "handle.json").unlink()
+    assert not one.alive(tmp_path)
 
 
 def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(trained: Trained) -> None:

@@ -858,12 +858,12 @@ def test_tasks_carry_the_predictions_of_the_chosen_run(trained: Trained, tmp_pat
 # The command line, the background and the download
 
 
-Python = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_the_command_line_writes_a_zip_and_says_what_is_in_it(small: Dataset, tmp_path: Path, python: Python) -> None:
+def test_the_command_line_writes_a_zip_and_says_what_is_in_it(small: Dataset, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "out.zip"
-    done = python("-m", "core", "export-dataset", "squares", "--format", "csv", "--out", str(out))
+    done = command("export-dataset", "squares", "--format", "csv", "--out", str(out))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said == {"dataset": "squares", "format": "csv", "images": 24, "bytes": out.stat().st_size, "out": str(out), "skipped": []}
@@ -874,7 +874,7 @@ def test_the_command_line_writes_a_zip_and_says_what_is_in_it(small: Dataset, tm
         (("squares", "--format", "label-studio", "--run", "x", "--out", str(out)), 1),
         (("squares", "--format", "csv", "--out", str(tmp_path / "no" / "out.zip")), 1),
     ):
-        done = python("-m", "core", "export-dataset", *wrong)
+        done = command("export-dataset", *wrong)
         assert (done.returncode, done.stdout) == (code, "") and "Traceback" not in done.stderr, wrong
 
 

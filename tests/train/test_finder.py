@@ -164,9 +164,9 @@ def test_small_batches_take_more_steps() -> None:
     assert [finder.steps(params.run_config({**QUICK, "batch_size": b})) for b in (1, 8, 32, 500)] == [400, 375, 100, 100]
 
 
-def test_the_command_line_finds_a_rate_too(trained_copy: Trained, python: Callable[..., Any]) -> None:
-    done = python("-m", "core", "finder", "--dataset", trained_copy.dataset.name, "--architecture", "linear", "--set", "device=cpu")
+def test_the_command_line_finds_a_rate_too(trained_copy: Trained, command: Callable[..., Any]) -> None:
+    done = command("finder", "--dataset", trained_copy.dataset.name, "--architecture", "linear", "--set", "device=cpu")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["status"] == "succeeded" and answer["suggested"] > 0 and len(answer["rates"]) == len(answer["losses"])
-    assert python("-m", "core", "finder", "--dataset", "nothing", "--architecture", "linear").returncode == 2
+    assert command("finder", "--dataset", "nothing", "--architecture", "linear").returncode == 2
