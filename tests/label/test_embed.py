@@ -384,7 +384,7 @@ def test_two_lessons_at_once_come_one_after_the_other(digits: Digits, monkeypatc
     busy: list[int] = []
     most: list[int] = []
 
-    def ask(module: str, function: str, *args: object) -> object:
+    def ask(function: object, *args: object) -> object:
         busy.append(1)
         most.append(len(busy))
         time.sleep(0.1)
@@ -473,7 +473,7 @@ def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_clas
         asked.append(least)
         return suggest(dataset_id, least, label)
 
-    monkeypatch.setattr(embed, "suggest", counted)
+    monkeypatch.setattr(teach, "suggest", counted)
     app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["dataset"] = "digits"
     app.run()
