@@ -108,7 +108,8 @@ def test_a_run_without_predictions_says_so(trained_copy: Trained) -> None:
 
 def test_the_maps_it_was_waiting_for_are_not_asked_again(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     first = report.make(trained_copy.run_id, ["validation"], "tester")
-    monkeypatch.setattr(launch, "submit", lambda *a, **k: pytest.fail("asked again"))
+    for name in ("submit", "submit_slow"):
+        monkeypatch.setattr(launch, name, lambda *a, **k: pytest.fail("asked again"))
     again = report.make(trained_copy.run_id, ["validation"], "tester")
     assert len(again) == len(first)
 
