@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: two workers of pytest on two cores; more threads only wait for each other
 
 import numpy as np
 import pytest
+from loky import ProcessPoolExecutor
 from PIL import Image as Pillow
 
 from core.__main__ import main
@@ -56,12 +58,25 @@ def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+class SharedDecoders(imports._Decoders):
+    """One pool of decoder processes for all imports of a test process: starting one takes longer than most imports of a test."""
+
+    pool: ClassVar[ProcessPoolExecutor | None] = None
+
+    def __init__(self) -> None:
+        self._pool = SharedDecoders.pool
+
+    def __exit__(self, *_: object) -> None:
+        SharedDecoders.pool = self._pool
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A test that asks for no home must not write into the data folder of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOUPE_HOME", str(tmp_path_factory.mktemp("nobody")))
         patch.setattr(launch, "launcher", ForkLauncher())
+        patch.setattr(imports, "_Decoders", SharedDecoders)
         yield
 
 

@@ -48,6 +48,7 @@ NOT_RUN = {
     "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core start": "serves until it is ended",
+    "python -m core train --dataset NAME": "trains with what a recipe adds; test_adding.py does it in a copy that has it",
     "python -m core reproduce": "trains for minutes on data sets of 60,000 images",
 }
 # What is shown and run with something smaller in its place, which takes the same way in less time.

@@ -37,7 +37,7 @@ FOUND = sorted(set(named()))
 
 
 def test_the_walk_finds_what_is_asked_for() -> None:
-    assert len(FOUND) > 20 and ("launch.py", "infer", "ready") in FOUND and ("embed.py", "teach", "teach") in FOUND
+    assert len(FOUND) > 20 and ("launch.py", "infer", "ready") in FOUND and ("teach.py", "teach", "teach") in FOUND
 
 
 @pytest.mark.parametrize(("file", "module", "name"), FOUND)
