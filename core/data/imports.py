@@ -433,7 +433,7 @@ def running() -> list[jobs.State]:
 
 def lost(dataset_name: str) -> jobs.State | None:
     """The newest import into the dataset, if it was killed; among the latest of all."""
-    for folder in jobs.folders(settings().imports)[: -LATEST - 1 : -1]:  # by the time in job.json: ids of one second have no order
+    for folder in jobs.folders(settings().imports)[: -LATEST - 1 : -1]:
         if runs.read_json(folder / "job.json")["dataset_name"] == dataset_name:
             found = jobs.state(folder, IMPORT)
             return found if found.status == "lost" else None

@@ -22,7 +22,7 @@ from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, Stopped
 from core.ml.baselines import baseline, extremes
-from core.ml.data import out_of_memory
+from core.ml.devices import out_of_memory
 from core.ml.forward_passes import Counted, ForwardPasses, Tick, enough_memory, largest_batch, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel

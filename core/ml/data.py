@@ -17,8 +17,7 @@ from torch import Tensor
 
 from core.data import images
 from core.errors import AppError, Invalid
-from core.ml.devices import free_memory as free_memory
-from core.ml.devices import out_of_memory as out_of_memory  # where attribute and passes look for it
+from core.ml.devices import free_memory
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import AppError, Invalid
-from core.ml.data import free_memory, out_of_memory
+from core.ml.devices import free_memory, out_of_memory
 from core.ml.features import Forward, by_onnx
 from core.ml.infer import CPU
 from core.ml.model import LoadedModel

@@ -157,7 +157,7 @@ def find(parent: Path, job_id: str, noun: str) -> Path:
 
 
 def folders(parent: Path) -> list[Path]:
-    """Of the jobs in parent, oldest first."""
+    """Of the jobs in parent, oldest first: by the time in job.json, since the ids of one second have no order."""
     found = []
     for path in parent.glob("[!.]*/job.json"):
         with suppress(FileNotFoundError):  # it made room for another a moment ago
@@ -185,8 +185,7 @@ def running(among: Iterable[Path], kind: Kind) -> list[State]:
 
 def recent(parent: Path, seconds: float) -> list[Path]:
     """The folders of the jobs that remove_old would leave, newest first."""
-    found = [path.parent for path in parent.glob("[!.]*/job.json")]
-    return sorted((folder for folder in found if time.time() - folder.stat().st_mtime <= seconds), reverse=True)
+    return [folder for folder in reversed(folders(parent)) if time.time() - folder.stat().st_mtime <= seconds]
 
 
 def remove_old(parent: Path, seconds: float) -> None:
