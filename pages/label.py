@@ -9,6 +9,7 @@ import streamlit as st
 from core.api import signing
 from core.data import claims, classes, dataset, labels, store
 from core.data.store import Filter
+from core.errors import AppError
 from core.label import embed, orders, teach
 from core.types import Dataset, Image
 from pages.parts.label.one import one
@@ -16,9 +17,10 @@ from pages.shared import frame, thumbs
 from pages.shared.classes import add_class
 from pages.shared.detail import drawer
 from pages.shared.map import Colour, embedding_map
-from pages.shared.teach import LAST, embedding_needed, label_many, teach_button, teach_line
+from pages.shared.teach import ERROR, LAST, embedding_needed, label_many, teach_button, teach_line
 
 PER_PAGE = 60
+NEW = "all-new"  # in the session: the name of the class that is to be
 BATCH = 30  # images dealt out at a time where they are shown one by one
 VIEWS = ("Grid", "One at a time", "Map")
 SHOW = {
@@ -258,28 +260,33 @@ def label_all(current: Dataset, ids: Sequence[str], source: str) -> None:
         st.markdown("Choose a cluster in the legend, or draw a lasso around some images: here all of them get a label at once.")
     else:
         with st.container(horizontal=True, vertical_alignment="center", key="label-all-classes"):
-            if st.session_state.pop("label-all-clear", False):
-                st.session_state["label-all-over"] = False
             over = st.session_state.get("label-all-over", False) and free < len(found)
             targets = len(found) if over else free
             st.markdown(f"**{len(found):,} selected**, {free:,} without a label. Label {'all' if over else 'these'} as", width="content")
             for i, name in enumerate(current.classes):
-                if st.button(frame.plain(name), key=f"all-{current.id}-{i}", disabled=not targets):
-                    give(current, found, name, source, over)
+                st.button(
+                    frame.plain(name),
+                    key=f"all-{current.id}-{i}",
+                    disabled=not targets,
+                    on_click=give,
+                    args=(current, found, source, over, name),
+                )
             with st.popover("New class", icon=":material/add:"), st.form(f"all-new-{current.id}", border=False, clear_on_submit=True):
-                fresh = st.text_input("Name of the class", max_chars=80)
-                if st.form_submit_button(f"Add it and label {targets:,} images", disabled=not targets):
-                    with frame.told():
-                        give(current, found, classes.add(current.id, fresh or ""), source, over)
+                st.text_input("Name of the class", max_chars=80, key=NEW)
+                st.form_submit_button(
+                    f"Add it and label {targets:,} images", disabled=not targets, on_click=give, args=(current, found, source, over)
+                )
             if free < len(found):
                 st.checkbox("Change labelled ones too", key="label-all-over", help="Otherwise an image that has a label keeps it.")
 
 
-def give(current: Dataset, found: Sequence[Image], name: str, source: str, over: bool) -> None:
-    with frame.told():
-        label_many(current, [i.id for i in found], name, source, over)
-        st.session_state["label-all-clear"] = True
-        st.rerun()
+def give(current: Dataset, found: Sequence[Image], source: str, over: bool, name: str | None = None) -> None:
+    """A callback, as it comes before the page: a script that is halfway through is cut short by the next thing that happens."""
+    try:
+        label_many(current, [i.id for i in found], st.session_state[NEW] if name is None else name, source, over, new=name is None)
+        st.session_state["label-all-over"] = False
+    except AppError as e:
+        st.session_state[ERROR] = e
 
 
 def taken_back(current: Dataset) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.data import dataset, labels
+from core.data import classes, dataset, labels
 from core.errors import AppError, Invalid
 from core.label import embed, teach
 from core.types import Dataset
@@ -116,12 +116,18 @@ def watch(current: Dataset) -> None:
                 st.session_state.pop(AFTER, None)
 
 
-def label_many(current: Dataset, ids: Sequence[str], name: str, source: str, over: bool = False) -> int:
-    """Gives the label to all the images as one act that can be undone on this page; returns how many changed."""
-    operation, before = secrets.token_hex(16), st.session_state.get(LAST)
-    # Set first: a second click may cut this run short after the labels are stored.
+def label_many(current: Dataset, ids: Sequence[str], name: str, source: str, over: bool = False, *, new: bool = False) -> int:
+    """Gives the label, a new class if it is said to be new, to all the images as one act that can be undone here; returns how many changed."""
+    operation, before, by = secrets.token_hex(16), st.session_state.get(LAST), frame.user()
+    # Set first: a second click may cut this run short at the next look into the session, after the labels are stored.
     st.session_state[LAST] = (current.id, operation, f"Images labelled “{name}”")
-    changed = labels.apply_to_all(current.id, ids, name, frame.user(), operation, source, over)
+    if new:
+        try:
+            name = classes.add(current.id, name)
+        except AppError:
+            st.session_state[LAST] = before
+            raise
+    changed = labels.apply_to_all(current.id, ids, name, by, operation, source, over)
     said = f"{changed:,} image{'s' * (changed != 1)} labelled “{name}”"
     st.session_state[LAST] = (current.id, operation, said) if changed else before
     return changed

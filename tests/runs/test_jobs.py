@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,8 @@ def test_what_a_killed_export_leaves_behind_is_cleaned_when_the_app_starts(small
         async with app.lifespan(app.app):
             pass
 
-    asyncio.run(starts())
+    with ThreadPoolExecutor(1) as other:  # a thread whose event loop is not Playwright's
+        other.submit(asyncio.run, starts()).result()
     assert litter() == []
     state = export.unseen(small.id)
     assert state is not None and (state.id, state.status) == (export_id, "lost") and "Start it again" in state.hint
