@@ -108,20 +108,23 @@ export function tool(path, label, key, act, text) {
 
 /**
  * What a component exports: one view for each place, drawn anew with update(), and end()ed when it goes.
+ * Streamlit loads the script before each call: of two calls that both waited for it, the first is cleaned up after the second was made.
  * @template Data
  * @param {new (parent: ShadowRoot) => { update(component: Component<Data>): void, end?(): void }} View
  */
 export function mount(View) {
-  /** @type {WeakMap<ShadowRoot, InstanceType<typeof View>>} */
-  const views = new WeakMap();
+  /** @type {WeakMap<ShadowRoot, { view: InstanceType<typeof View>, calls: number }>} */
+  const places = new WeakMap();
   return (/** @type {Component<Data>} */ component) => {
     const parent = component.parentElement;
-    const view = views.get(parent) ?? new View(parent);
-    views.set(parent, view);
-    view.update(component);
+    const place = places.get(parent) ?? { view: new View(parent), calls: 0 };
+    places.set(parent, place);
+    const call = ++place.calls;
+    place.view.update(component);
     return () => {
-      view.end?.();
-      views.delete(parent);
+      if (call < place.calls) return;
+      place.view.end?.();
+      places.delete(parent);
     };
   };
 }
