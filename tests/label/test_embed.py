@@ -39,7 +39,7 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-from tests.conftest import ROOT, forget, move_in
+from tests.conftest import ROOT, forget, move_in, share_exports
 from tests.data.real import real
 
 CPU = torch.device("cpu")
@@ -86,6 +86,7 @@ class Digits:
 @pytest.fixture(scope="module")
 def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
     home, files = tmp_path_factory.mktemp("digits"), tmp_path_factory.mktemp("files")
+    share_exports(home, tmp_path_factory)
     source = load_digits()
     arrays = (source.images[:500] * (255 / 16)).round().astype(np.uint8)
     pictures = {f"{i:03d}": Pillow.fromarray(array) for i, array in enumerate(arrays)}
@@ -143,6 +144,36 @@ def test_onnx_runtime_gives_the_features_that_pytorch_gives() -> None:
     plain = features.by_torch(network)(x)
     for some in (x, x[:1]):
         assert np.abs(quick(some) - plain[: len(some)]).max() < 1e-3 * np.abs(plain).max()
+
+
+def test_a_network_is_exported_once_and_again_where_its_weights_changed_or_the_file_is_damaged(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "cache" / "onnx").unlink()  # all tests' exports
+    exports = []
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **how: exports.append(1) or export(*args, **how))
+    torch.manual_seed(0)
+    preprocess, network = Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3), nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    x = torch.rand(5, 3, 8, 8)
+
+    def answers() -> int:
+        given, wanted = features.by_onnx(network, preprocess)(x), network(x).detach().numpy()
+        assert np.allclose(given, wanted, rtol=1e-4, atol=1e-5)
+        return len(exports)
+
+    assert [answers(), answers()] == [1, 1]
+    (file,) = (home / "cache" / "onnx").iterdir()
+    file.write_bytes(file.read_bytes()[:-40])
+    assert [answers(), answers()] == [2, 2]
+    with torch.no_grad():
+        network[1].weight += 1
+    assert [answers(), answers()] == [3, 3]
+    monkeypatch.setattr(features, "KEPT", 1)
+    with torch.no_grad():
+        network[1].weight += 1
+    assert answers() == 4
+    assert len(list((home / "cache" / "onnx").iterdir())) == 1
 
 
 def test_a_network_that_cannot_be_exported_runs_through_pytorch() -> None:
