@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from core.data import strip
 from core.errors import Invalid
@@ -57,15 +58,23 @@ def array_id(pixels: np.ndarray) -> str:
     return image_id(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
 
 
-def open_picture(source: Path | bytes) -> Pillow.Image:
-    """The first frame, upright, as L or RGB; Invalid says what is wrong with it."""
-    return _open(source)[0]
+def open_picture(source: Path | bytes, srgb: bool = True) -> Pillow.Image:
+    """The first frame, upright, as L or RGB; Invalid says what is wrong with it.
+
+    srgb: colours are converted by the file's profile; False: they are taken as they are, as runs of an older Loupe learned them.
+    """
+    return _open(source, srgb)[0]
 
 
-def _open(source: Path | bytes) -> tuple[Pillow.Image, str]:
+def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
+    """pixels() of a file, read the way the run was trained."""
+    return pixels(open_picture(source, how.srgb), how)
+
+
+def _open(source: Path | bytes, srgb: bool = True) -> tuple[Pillow.Image, str]:
     with _reading(source) as picture:
         picture.load()
-        return _plain(ImageOps.exif_transpose(picture)), FORMATS[picture.format or ""]
+        return _plain(ImageOps.exif_transpose(picture), srgb), FORMATS[picture.format or ""]
 
 
 @contextmanager
@@ -104,8 +113,9 @@ def _size(path: Path) -> int:
         raise Invalid(f"The file {path.name} cannot be read.", "It may have been moved or deleted.") from None
 
 
-def _plain(picture: Pillow.Image) -> Pillow.Image:
+def _plain(picture: Pillow.Image, srgb: bool) -> Pillow.Image:
     """L for grey pictures, RGB for all others; transparent parts become white, 16-bit values are scaled to 8."""
+    profile = picture.info.get("icc_profile") if srgb else None
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         values = np.asarray(picture, dtype=np.float64)
         # PNG and TIFF store 16-bit grey as I;16 or I; F and wider values are stretched over their own range.
@@ -114,16 +124,47 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
         else:
             low, high = np.nanmin(values), np.nanmax(values)
             values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
-        return Pillow.fromarray(values.round().astype(np.uint8))
+        return _as_srgb(Pillow.fromarray(values.round().astype(np.uint8)), profile)
     if picture.mode == "1":
         return _bare(picture.convert("L"))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         coloured = picture.mode not in ("LA", "La", "L")
         rgba = picture.convert("RGBA")
         flat = Pillow.new("RGB", rgba.size, "white")
-        flat.paste(rgba, mask=rgba.getchannel("A"))
+        flat.paste(_as_srgb(rgba.convert("RGB") if coloured else rgba.getchannel("R"), profile), mask=rgba.getchannel("A"))
         return flat if coloured else flat.convert("L")
-    return _bare(picture if picture.mode == "L" else picture.convert("RGB"))
+    if picture.mode == "CMYK" and profile:
+        picture = _as_srgb(picture, profile)
+    elif picture.mode != "L":
+        picture = _as_srgb(picture.convert("RGB"), profile if picture.mode != "CMYK" else None)
+    else:
+        picture = _as_srgb(picture, profile)
+    return _bare(picture.convert("RGB") if picture.mode not in ("L", "RGB") else picture)
+
+
+def _as_srgb(picture: Pillow.Image, profile: bytes | None) -> Pillow.Image:
+    """The colours of an L, RGB or CMYK picture in sRGB, grey staying grey; a profile that is broken or of another mode is passed over."""
+    transform = _to_srgb(profile, picture.mode) if profile else None
+    if transform is None:
+        return picture
+    converted = transform.apply(picture)
+    return converted.convert("L") if picture.mode == "L" else converted
+
+
+@lru_cache(maxsize=32)  # the photos of one camera have one profile
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None where the profile cannot be used, or changes no colour by more than rounding does, as sRGB's own many profiles."""
+    try:
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB")
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        if mode == "CMYK":
+            return transform
+        colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3) if mode == "RGB" else np.arange(256, dtype=np.uint8)[None]
+        before = Pillow.fromarray(colours)
+        changed = np.asarray(transform.apply(before), np.int16) - np.asarray(before.convert("RGB"), np.int16)
+        return transform if np.abs(changed).max() > 1 else None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
 
 
 def _bare(picture: Pillow.Image) -> Pillow.Image:
