@@ -28,9 +28,10 @@ def _xyz(x: float, y: float, z: float) -> bytes:
 
 
 def ink() -> bytes:
-    """A CMYK profile in which every full ink, and any mixture of them, is a middle green: Lab (50, -60, 30)."""
+    """A CMYK profile in which every full ink, and any mixture of them, is a middle green, Lab (50, -60, 30), and with key black."""
     table = bytes(range(256))
-    paper = bytes((255, 128, 128)) + bytes((128, 68, 158)) * 15  # the grid of 2 × 2 × 2 × 2
+    green, black = bytes((128, 68, 158)), bytes((0, 128, 128))
+    paper = bytes((255, 128, 128)) + black + (green + black) * 7  # the grid of 2 × 2 × 2 × 2, key changing fastest
     unit = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
     lut = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + unit + table * 4 + paper + table * 3
     plain = bytearray(profile(()))
