@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import importlib
 import io
+import lzma
 import os
 import posixpath
 import re
@@ -13,7 +15,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -288,25 +290,130 @@ class Unpacker:
         self.packed += info.compress_size
         size = 0
         try:
-            with self.archive.open(info) as stream:
-                while block := stream.read(1 << 18):
-                    size += len(block)
-                    self.unpacked += len(block)
-                    if size > RATIO_FROM and size > MAX_RATIO * info.compress_size:
-                        raise _bomb(self.title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
-                    if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
-                        raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
-                    if self.unpacked > MAX_TOTAL_BYTES:
-                        raise _bomb(self.title, f"it holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB")
-                    if size > limit:
-                        raise ValueError(f"it has more than {limit / 1e6:.0f} MB")
-                    yield block
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, UnicodeError):
+            for block in _unpacked(self.archive, info):
+                size += len(block)
+                self.unpacked += len(block)
+                if size > RATIO_FROM and size > MAX_RATIO * info.compress_size:
+                    raise _bomb(self.title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
+                if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
+                    raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
+                if self.unpacked > MAX_TOTAL_BYTES:
+                    raise _bomb(self.title, f"it holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB")
+                if size > info.file_size:
+                    raise _bomb(self.title, f"{clean(info.filename)} holds more than it says")
+                if size > limit:
+                    raise ValueError(f"it has more than {limit / 1e6:.0f} MB")
+                yield block
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, struct.error, UnicodeError):
             raise ValueError("it is damaged inside the zip") from None
-        except NotImplementedError:
-            raise ValueError("it is packed with a method that Loupe does not read") from None
-        except RuntimeError:  # what zipfile raises for a password
-            raise ValueError("it is encrypted") from None
+
+
+PIECE = 1 << 18  # bytes that are read, and that come out, at a time
+MAX_DICTIONARY = 1 << 26  # bytes; LZMA's, which a zip may ask for at will
+METHODS = {zipfile.ZIP_STORED: "Stored", zipfile.ZIP_DEFLATED: "Deflate", zipfile.ZIP_BZIP2: "BZip2", zipfile.ZIP_LZMA: "LZMA"}
+OTHER_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd"}
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """What comes out of an entry, never more than a piece at once: zipfile lets LZMA and BZip2 grow without a bound."""
+    if info.flag_bits & 1:
+        raise ValueError("it is encrypted")
+    if info.compress_type not in METHODS:
+        raise ValueError(f"it is packed with {_method(info)}, which Loupe does not read")
+    file, checksum, size, left = archive.fp, 0, 0, info.compress_size
+    assert file is not None
+    file.seek(info.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or not header.startswith(b"PK\3\4"):
+        raise zipfile.BadZipFile
+    # By its own header, which may have another extra field than the directory, but not another name.
+    name_size, extra_size = struct.unpack("<HH", header[26:30])
+    if file.read(name_size) != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
+        raise zipfile.BadZipFile
+    at = info.header_offset + 30 + name_size + extra_size
+    if info.compress_type == zipfile.ZIP_LZMA:
+        file.seek(at)
+        expand, used = _lzma(file.read(9), info.file_size)
+        at, left = at + used, left - used
+    else:
+        expand = {zipfile.ZIP_STORED: _as_it_is, zipfile.ZIP_DEFLATED: _deflate, zipfile.ZIP_BZIP2: _bzip2}[info.compress_type]()
+
+    def packed() -> Iterator[bytes]:
+        nonlocal at, left
+        while left > 0:
+            file.seek(at)  # another entry may have been read meanwhile
+            if not (data := file.read(min(PIECE, left))):
+                raise EOFError
+            at, left = at + len(data), left - len(data)
+            yield data
+
+    for block in expand(packed()):
+        size, checksum = size + len(block), zlib.crc32(block, checksum)
+        yield block
+    if size != info.file_size or checksum != info.CRC:
+        raise zipfile.BadZipFile
+
+
+Expand = Callable[[Iterator[bytes]], Iterator[bytes]]
+
+
+def _as_it_is() -> Expand:
+    return iter
+
+
+def _deflate() -> Expand:
+    def expand(packed: Iterator[bytes]) -> Iterator[bytes]:
+        stream = zlib.decompressobj(-15)
+        for data in packed:
+            while data and not stream.eof:
+                if block := stream.decompress(data, PIECE):
+                    yield block
+                data = stream.unconsumed_tail
+        while not stream.eof and (block := stream.decompress(stream.unconsumed_tail, PIECE)):  # what is left in its window
+            yield block
+
+    return expand
+
+
+def _buffered(stream: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> Expand:
+    def expand(packed: Iterator[bytes]) -> Iterator[bytes]:
+        for data in packed:
+            while not stream.eof:
+                if block := stream.decompress(data, PIECE):
+                    yield block
+                elif not stream.needs_input:
+                    break
+                data = b""
+                if stream.needs_input:
+                    break
+
+    return expand
+
+
+def _bzip2() -> Expand:
+    return _buffered(bz2.BZ2Decompressor())
+
+
+def _lzma(head: bytes, size: int) -> tuple[Expand, int]:
+    """For an entry that unpacks to size bytes, and how long its head is; see section 5.8.8 of PKWARE's APPNOTE."""
+    if len(head) < 9 or struct.unpack("<H", head[2:4])[0] != 5:
+        raise zipfile.BadZipFile
+    bits, dictionary = struct.unpack("<BI", head[4:9])
+    if bits >= 9 * 5 * 5:
+        raise zipfile.BadZipFile
+    # More of the past than the whole entry is never looked at, so what the zip asks for need not be given.
+    dictionary = max(4096, min(dictionary, size))
+    if dictionary > MAX_DICTIONARY:
+        raise ValueError(f"it is packed with a dictionary of {dictionary / 1e6:.0f} MB; up to {MAX_DICTIONARY / 1e6:.0f} MB are read")
+    one = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": bits % 9, "lp": bits // 9 % 5, "pb": bits // 45}
+    try:
+        return _buffered(lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[one])), 9
+    except (ValueError, lzma.LZMAError):
+        raise zipfile.BadZipFile from None
+
+
+def _method(info: zipfile.ZipInfo) -> str:
+    return OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
 
 
 def _count_entries(f: io.BufferedReader) -> int:
@@ -381,6 +488,7 @@ def zip_tree(path: Path, title: str) -> Tree:
         raise Invalid(
             f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
         ) from None
+    _check_methods(infos, title)
     _check_sizes(infos, start_dir, title)
     tree = Tree(clean(title), [], archive=path)
     for info in infos:
@@ -393,6 +501,19 @@ def zip_tree(path: Path, title: str) -> Tree:
         else:
             tree.files.append(File(posixpath.normpath(shown), info.file_size, info=info))
     return tree
+
+
+def _check_methods(infos: list[zipfile.ZipInfo], title: str) -> None:
+    """Invalid where files are packed with a method that is not read: said once of the zip, and not of each of its files."""
+    unread = [i for i in infos if i.compress_type not in METHODS and not i.flag_bits & 1 and not _is_junk(clean(_entry_name(i)))]
+    if unread:
+        how = " and ".join(sorted({_method(i) for i in unread}))
+        some = f"{len(unread):,} of its files are" if len(unread) > 1 else f"{clean(_entry_name(unread[0]))} is"
+        raise Invalid(
+            f"{title} is not imported: {some} packed with {how}, which Loupe does not read.",
+            f"Unpack it and pack it again with {METHODS[8]}, in 7-Zip as “zip” with the method {METHODS[8]}; "
+            "Windows takes Deflate64 for more than 2 GB, so make several zips there. Or import the unpacked folder.",
+        )
 
 
 def _check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> None:
