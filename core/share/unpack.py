@@ -25,7 +25,8 @@ from core.runs import runs
 from core.share import card
 from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 
-MAX_TEXT = 200_000_000  # bytes of one text file
+MAX_TEXT = 200_000_000  # bytes of one table
+MAX_JSON = 5_000_000  # bytes of a file that is not one row for each image: as Python's values it takes thirty times as much
 MAX_WEIGHTS = 8_000_000_000  # bytes
 MAX_SIDE = 4096  # pixels a network may ask for
 NEEDED = ("config.json", "dataset.csv", "events.jsonl", "labels.txt", "model.safetensors", "preprocessing.json")
@@ -104,7 +105,7 @@ class RunZip:
 
     def text(self, name: str) -> str:
         try:
-            return b"".join(self.blocks(name, MAX_TEXT)).decode("utf-8")
+            return b"".join(self.blocks(name, MAX_TEXT if name.endswith((".csv", ".jsonl")) else MAX_JSON)).decode("utf-8")
         except UnicodeDecodeError:
             raise self.wrong(name, "it is not UTF-8 text") from None
 
