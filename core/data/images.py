@@ -17,24 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif  # type: ignore[import-untyped]
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from core.data import strip
 from core.errors import Invalid
+from core.settings import settings
 from core.types import Preprocess
 
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
-ALLOWED = "jpg, png, webp, bmp, gif and tiff"
+FORMATS |= {"HEIF": "heic", "AVIF": "avif"}  # of phones
+ALLOWED = "jpg, png, webp, heic, avif, bmp, gif and tiff"
 OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
-MAX_PIXELS = 50_000_000
+EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"})
+HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "TIFF": {"compression": "tiff_deflate"}}
 
-Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # a second net: the size is checked before any pixel is decoded
+OPTIONS |= {"HEIF": {"quality": 95}, "AVIF": {"quality": 95}}
+
+Pillow.MAX_IMAGE_PIXELS = None  # the size is checked below, before any pixel is decoded
+pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,15 @@ def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
 
 def _open(source: Path | bytes, srgb: bool = True) -> tuple[Pillow.Image, str]:
     with _reading(source) as picture:
+        _halve(picture)
         picture.load()
         return _plain(ImageOps.exif_transpose(picture), srgb), FORMATS[picture.format or ""]
+
+
+def _halve(picture: Pillow.Image) -> None:
+    width, height = picture.size
+    if width * height > HALVED:
+        picture.draft(None, (width // 2, height // 2))  # does nothing but for JPEG
 
 
 @contextmanager
@@ -91,15 +104,16 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
         try:
             with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=OPENED) as picture:
                 width, height = picture.size
-                if width * height > MAX_PIXELS:
-                    raise Invalid(f"The picture has {width} × {height} pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.")
+                if width * height > settings().max_megapixels * 1_000_000:
+                    raise Invalid(
+                        f"The picture has {width} × {height} pixels.",
+                        f"Up to {settings().max_megapixels} million are allowed; LOUPE_MAX_MEGAPIXELS sets it.",
+                    )
                 yield picture
         except Invalid:
             raise
         except UnidentifiedImageError:
             raise Invalid("This is not an image that Loupe reads.", f"Allowed are {ALLOWED}.") from None
-        except Pillow.DecompressionBombError:
-            raise Invalid("The picture has too many pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.") from None
         except (MemoryError, OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, RuntimeError) as e:
             # Pillow raises all of these on damaged files.
             reason = "it ends too early" if "truncated" in str(e).lower() else "its contents are damaged"
@@ -159,7 +173,9 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         steps = np.linspace(0, 255, 9).round().astype(np.uint8)
         if mode == "CMYK":
             return transform
-        colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3) if mode == "RGB" else np.arange(256, dtype=np.uint8)[None]
+        colours = (
+            np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3) if mode == "RGB" else np.arange(256, dtype=np.uint8)[None]
+        )
         before = Pillow.fromarray(colours)
         changed = np.asarray(transform.apply(before), np.int16) - np.asarray(before.convert("RGB"), np.int16)
         return transform if np.abs(changed).max() > 1 else None
@@ -174,8 +190,14 @@ def _bare(picture: Pillow.Image) -> Pillow.Image:
 
 def examine(data: bytes) -> Examined:
     """Decodes the file once and returns all that import needs of it."""
-    picture, ext = _open(data)
-    return Examined(image_id(data), ext, *picture.size, len(picture.getbands()), thumbnail(picture))
+    with _reading(data) as opened:
+        ext, (width, height) = FORMATS[opened.format or ""], opened.size
+        if opened.getexif().get(ORIENTATION, 1) in range(5, 9):
+            width, height = height, width
+        opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
+        opened.load()
+        picture = _plain(ImageOps.exif_transpose(opened), srgb=True)
+    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture))
 
 
 def thumbnail(picture: Pillow.Image) -> bytes:

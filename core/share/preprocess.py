@@ -1,5 +1,6 @@
 """Runs model.onnx on pictures: python preprocess.py PICTURE …  (needs numpy, pillow and onnxruntime; the files beside it are read)"""
 
+import contextlib
 import io
 import json
 import math
@@ -9,6 +10,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
+
+with contextlib.suppress(ImportError):  # pip install pillow-heif, to read heic
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,6 +26,8 @@ def upright(file: str | Path, how: dict[str, Any] | None = None) -> Image.Image:
     """
     how = how or {}
     with Image.open(file) as opened:
+        if opened.width * opened.height > 50_000_000:
+            opened.draft(None, (opened.width // 2, opened.height // 2))  # a large JPEG is decoded at half its sides
         picture = ImageOps.exif_transpose(opened)
         picture.load()
     profile = picture.info.get("icc_profile") if how.get("srgb") else None
