@@ -128,6 +128,7 @@ class Entry:
     past: tuple[LabelEvent, ...] = ()  # what happened to it before, oldest first
     guesses: tuple[Guess, ...] = ()  # models' predictions
     shows: tuple[tuple[str, bool], ...] = ()  # classes it is an example of, accepted or rejected
+    original: str = ""  # the id of the picture of which the source says that this is a copy; a claim
 
 
 @dataclass
@@ -606,7 +607,8 @@ def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
         source, flagged = about.images.get(file.name.removeprefix(tree.base), ("", False))  # for formats that do not say it
         label, split = None if row.label is None else clean(row.label), SPLIT_NAMES[row.split.lower()] if row.split else None
         entry = Entry(_shown(row.source or source, file.name), label, split, note=clean(row.note), flagged=row.flagged or flagged)
-        rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()))))
+        original = about.ids.get(file.name.removeprefix(tree.base), "")
+        rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()), original=original)))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
     return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.data import classes, store
+from core.data import classes, originals, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -235,7 +235,7 @@ def _look(path: Path, title: str) -> Looked:
 
 def _looked(found: unpack.Found) -> Looked:
     ids = [r.image_id for r in found.rows]
-    here = [(d, len(store.known_images(d.id, ids))) for d in store.list_datasets()]
+    here = [(d, len(originals.here(d.id, ids))) for d in store.list_datasets()]
     most_first = sorted((h for h in here if h[1]), key=lambda h: (-h[1], h[0].name != found.run.dataset_name, h[0].id))
     return Looked(found.run, len(ids), tuple(most_first))
 
@@ -264,6 +264,7 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
         run = replace(found.run, id=_free_id(found.run.id), dataset_name=name, dataset_id=target.id if target else 0)
         if target is not None:
             run = replace(run, name=_free_name(run.name, target.id))
+            found = _with_copies(found, target.id)
         _write(made / "run", run, found)
         with unpack.RunZip(path, found.title) as archive, open(made / "model.safetensors", "wb") as out:
             for block in archive.blocks("model.safetensors", unpack.MAX_WEIGHTS):
@@ -285,6 +286,19 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
                 raise
             raise Conflict(f"The run {run.name} is here already.", "It was imported a moment ago.") from None
     return Imported(run.id, run.name, name, len(found.rows), {d.id: n for d, n in looked.here}.get(target.id, 0))
+
+
+def _with_copies(found: unpack.Found, dataset_id: int) -> unpack.Found:
+    """The zip with the dataset's own copies in place of originals that it has not."""
+    here = originals.here(dataset_id, [r.image_id for r in found.rows])
+    instead = {i: store.get_image(dataset_id, copy) for i, copy in here.items() if copy != i}
+    if not instead or {i.id for i in instead.values()} & {r.image_id for r in found.rows}:
+        return found
+    rows = (replace(r, image_id=i.id, path=i.path) if (i := instead.get(r.image_id)) else r for r in found.rows)
+    told = found.predictions
+    if told is not None:
+        told = tuple(replace(p, image_id=i.id) if (i := instead.get(p.image_id)) else p for p in told)
+    return replace(found, rows=tuple(rows), predictions=told)
 
 
 def _target_name(looked: Looked, given: str | None) -> str:
