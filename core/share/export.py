@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from core.data import classes, events, images, labels, originals, sources, store, tables
+from core.data import classes, events, images, labels, originals, store, tables, unpacker
 from core.data.formats.known import FORMATS
 from core.data.tables import About, Format, Guess, Row
 from core.errors import Invalid, NotFound
@@ -110,7 +110,7 @@ class _Export:
             for name, text in self._tables(written, listed, words).items():
                 data = text.encode("utf-8", "replace")
                 # A table that shrinks as much as a bomb would be refused as one when it is imported.
-                packs = len(data) < sources.MAX_RATIO / 2 * len(zlib.compress(data))
+                packs = len(data) < unpacker.MAX_RATIO / 2 * len(zlib.compress(data))
                 archive.writestr(_entry(name, now()), data, zipfile.ZIP_DEFLATED if packs else zipfile.ZIP_STORED)
         self.progress(len(found), len(found), "Writing images")
 

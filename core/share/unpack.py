@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.catalog import params
-from core.data import sources
+from core.data import sources, unpacker
 from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
@@ -82,7 +82,7 @@ class RunZip:
         if twice := sorted(name for name, n in Counter(name for name, _ in inside).items() if n > 1 and name in card.FILES):
             raise Invalid(f"{title} holds {_listed(twice)} twice.", AGAIN)
         self.archive = zipfile.ZipFile(path)
-        self.unpacker = sources.Unpacker(self.archive, title)
+        self.unpacker = unpacker.Unpacker(self.archive, title)
 
     def __enter__(self) -> RunZip:
         return self
