@@ -18,6 +18,7 @@ class Settings:
     roots: tuple[Path, ...]  # LOUPE_ROOTS: folders the browser may import from, separated by os.pathsep
     database_url: str  # LOUPE_DATABASE_URL: default SQLite in home
     max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
+    max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
@@ -74,17 +75,18 @@ def settings() -> Settings:
         home=home,
         roots=(home / "inbox", *roots),
         database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
-        max_upload_mb=_megabytes("LOUPE_MAX_UPLOAD_MB", "4096"),
+        max_upload_mb=_whole("LOUPE_MAX_UPLOAD_MB", "4096", "megabytes"),
+        max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
     )
 
 
-def _megabytes(name: str, default: str) -> int:
+def _whole(name: str, default: str, of: str) -> int:
     text = os.environ.get(name) or default
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
-        raise AppError(f"{name} is “{text}”.", f"Set it to a whole number of megabytes, such as {default}, or leave it out.")
+        raise AppError(f"{name} is “{text}”.", f"Set it to a whole number of {of}, such as {default}, or leave it out.")
     return int(text)
 
 

@@ -240,6 +240,7 @@ class Preprocess:
     mean: tuple[float, ...]  # per channel, of values in 0..1
     std: tuple[float, ...]
     rectangles: bool = False  # a rectangle of the square's area, close to the picture's own shape, in place of the square
+    srgb: bool = False  # colours are converted by the file's profile; runs of an older Loupe, which do not say it, took them as they are
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import streamlit as st
 from core.api import signing
 from core.catalog import methods
 from core.data import dataset, store, uploads
+from core.data.images import EXTENSIONS
 from core.errors import AppError, NotFound
 from core.evaluate import evaluate
 from core.explain import explain
@@ -83,9 +84,7 @@ def choose(current: Dataset, run: Run) -> Picture | None:
 
 
 def _own() -> None:
-    file = st.file_uploader(
-        "A picture", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], key="explain-file", label_visibility="collapsed"
-    )
+    file = st.file_uploader("A picture", type=sorted(EXTENSIONS), key="explain-file", label_visibility="collapsed")
     if file and st.session_state.get("explain-kept") != file.file_id:
         kept = uploads.keep(file.name, file.getvalue())
         st.session_state["explain-kept"] = file.file_id

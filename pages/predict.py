@@ -7,6 +7,7 @@ import streamlit as st
 
 from core.api import signing
 from core.data import uploads
+from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import predict, review
 from core.types import Dataset, Prediction, Run
@@ -102,7 +103,7 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
     current = frame.need_dataset(current)
     if run := frame.run_picker(current):
         files = st.file_uploader(
-            "Pictures", type=["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"], accept_multiple_files=True, key="pictures",
+            "Pictures", type=sorted(EXTENSIONS), accept_multiple_files=True, key="pictures",
             help="They stay on this host and join no dataset until somebody accepts them in Review.",
         )  # fmt: skip
         kept, refused = brought(files or [])

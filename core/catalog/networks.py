@@ -347,12 +347,13 @@ def preprocess_for(config: RunConfig, sizes: Sequence[tuple[int, int, int]]) -> 
     if arch.input_size is None or arch.mean is None or arch.std is None:
         channels = max((c for _, _, c in sizes), default=3)
         side = config.image_size or max(8, min(shorter[0][0] if shorter else arch.largest, arch.largest))
-        return Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels)
+        return Preprocess(channels, side, side, (0.0,) * channels, (1.0,) * channels, srgb=True)
     if config.pretrained:
         crop = config.image_size or arch.input_size
-        return Preprocess(3, round(crop * (arch.resize or arch.input_size) / arch.input_size), crop, arch.mean, arch.std, config.rectangles)
+        resize = round(crop * (arch.resize or arch.input_size) / arch.input_size)
+        return Preprocess(3, resize, crop, arch.mean, arch.std, config.rectangles, srgb=True)
     side = config.image_size or _natural(arch, shorter[0][0] if shorter else arch.input_size, arch.input_size)
-    return Preprocess(3, side, side, (0.0,) * 3, (1.0,) * 3, config.rectangles)
+    return Preprocess(3, side, side, (0.0,) * 3, (1.0,) * 3, config.rectangles, srgb=True)
 
 
 def _natural(arch: Architecture, shorter: int, input_size: int) -> int:

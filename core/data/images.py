@@ -12,28 +12,35 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif  # type: ignore[import-untyped]
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from core.data import strip
 from core.errors import Invalid
+from core.settings import settings
 from core.types import Preprocess
 
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
-ALLOWED = "jpg, png, webp, bmp, gif and tiff"
+FORMATS |= {"HEIF": "heic", "AVIF": "avif"}  # of phones
+ALLOWED = "jpg, png, webp, heic, avif, bmp, gif and tiff"
 OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
-MAX_PIXELS = 50_000_000
+EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"})
+HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "TIFF": {"compression": "tiff_deflate"}}
 
-Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # a second net: the size is checked before any pixel is decoded
+OPTIONS |= {"HEIF": {"quality": 95}, "AVIF": {"quality": 95}}
+
+Pillow.MAX_IMAGE_PIXELS = None  # the size is checked below, before any pixel is decoded
+pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,30 @@ def array_id(pixels: np.ndarray) -> str:
     return image_id(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
 
 
-def open_picture(source: Path | bytes) -> Pillow.Image:
-    """The first frame, upright, as L or RGB; Invalid says what is wrong with it."""
-    return _open(source)[0]
+def open_picture(source: Path | bytes, srgb: bool = True) -> Pillow.Image:
+    """The first frame, upright, as L or RGB; Invalid says what is wrong with it.
+
+    srgb: colours are converted by the file's profile; False: they are taken as they are, as runs of an older Loupe learned them.
+    """
+    return _open(source, srgb)[0]
 
 
-def _open(source: Path | bytes) -> tuple[Pillow.Image, str]:
+def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
+    """pixels() of a file, read the way the run was trained."""
+    return pixels(open_picture(source, how.srgb), how)
+
+
+def _open(source: Path | bytes, srgb: bool = True) -> tuple[Pillow.Image, str]:
     with _reading(source) as picture:
+        _halve(picture)
         picture.load()
-        return _plain(ImageOps.exif_transpose(picture)), FORMATS[picture.format or ""]
+        return _plain(ImageOps.exif_transpose(picture), srgb), FORMATS[picture.format or ""]
+
+
+def _halve(picture: Pillow.Image) -> None:
+    width, height = picture.size
+    if width * height > HALVED:
+        picture.draft(None, (width // 2, height // 2))  # does nothing but for JPEG
 
 
 @contextmanager
@@ -82,15 +104,16 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
         try:
             with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=OPENED) as picture:
                 width, height = picture.size
-                if width * height > MAX_PIXELS:
-                    raise Invalid(f"The picture has {width} × {height} pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.")
+                if width * height > settings().max_megapixels * 1_000_000:
+                    raise Invalid(
+                        f"The picture has {width} × {height} pixels.",
+                        f"Up to {settings().max_megapixels} million are allowed; LOUPE_MAX_MEGAPIXELS sets it.",
+                    )
                 yield picture
         except Invalid:
             raise
         except UnidentifiedImageError:
             raise Invalid("This is not an image that Loupe reads.", f"Allowed are {ALLOWED}.") from None
-        except Pillow.DecompressionBombError:
-            raise Invalid("The picture has too many pixels.", f"Up to {MAX_PIXELS / 1e6:.0f} million are allowed.") from None
         except (MemoryError, OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, RuntimeError) as e:
             # Pillow raises all of these on damaged files.
             reason = "it ends too early" if "truncated" in str(e).lower() else "its contents are damaged"
@@ -104,8 +127,9 @@ def _size(path: Path) -> int:
         raise Invalid(f"The file {path.name} cannot be read.", "It may have been moved or deleted.") from None
 
 
-def _plain(picture: Pillow.Image) -> Pillow.Image:
+def _plain(picture: Pillow.Image, srgb: bool) -> Pillow.Image:
     """L for grey pictures, RGB for all others; transparent parts become white, 16-bit values are scaled to 8."""
+    profile = picture.info.get("icc_profile") if srgb else None
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         values = np.asarray(picture, dtype=np.float64)
         # PNG and TIFF store 16-bit grey as I;16 or I; F and wider values are stretched over their own range.
@@ -114,16 +138,49 @@ def _plain(picture: Pillow.Image) -> Pillow.Image:
         else:
             low, high = np.nanmin(values), np.nanmax(values)
             values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
-        return Pillow.fromarray(values.round().astype(np.uint8))
+        return _as_srgb(Pillow.fromarray(values.round().astype(np.uint8)), profile)
     if picture.mode == "1":
         return _bare(picture.convert("L"))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         coloured = picture.mode not in ("LA", "La", "L")
         rgba = picture.convert("RGBA")
         flat = Pillow.new("RGB", rgba.size, "white")
-        flat.paste(rgba, mask=rgba.getchannel("A"))
+        flat.paste(_as_srgb(rgba.convert("RGB") if coloured else rgba.getchannel("R"), profile), mask=rgba.getchannel("A"))
         return flat if coloured else flat.convert("L")
-    return _bare(picture if picture.mode == "L" else picture.convert("RGB"))
+    if picture.mode == "CMYK" and profile:
+        picture = _as_srgb(picture, profile)
+    elif picture.mode != "L":
+        picture = _as_srgb(picture.convert("RGB"), profile if picture.mode != "CMYK" else None)
+    else:
+        picture = _as_srgb(picture, profile)
+    return _bare(picture.convert("RGB") if picture.mode not in ("L", "RGB") else picture)
+
+
+def _as_srgb(picture: Pillow.Image, profile: bytes | None) -> Pillow.Image:
+    """The colours of an L, RGB or CMYK picture in sRGB, grey staying grey; a profile that is broken or of another mode is passed over."""
+    transform = _to_srgb(profile, picture.mode) if profile else None
+    if transform is None:
+        return picture
+    converted = transform.apply(picture)
+    return converted.convert("L") if picture.mode == "L" else converted
+
+
+@lru_cache(maxsize=32)  # the photos of one camera have one profile
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None where the profile cannot be used, or changes no colour by more than rounding does, as sRGB's own many profiles."""
+    try:
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB")
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        if mode == "CMYK":
+            return transform
+        colours = (
+            np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3) if mode == "RGB" else np.arange(256, dtype=np.uint8)[None]
+        )
+        before = Pillow.fromarray(colours)
+        changed = np.asarray(transform.apply(before), np.int16) - np.asarray(before.convert("RGB"), np.int16)
+        return transform if np.abs(changed).max() > 1 else None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
 
 
 def _bare(picture: Pillow.Image) -> Pillow.Image:
@@ -133,8 +190,14 @@ def _bare(picture: Pillow.Image) -> Pillow.Image:
 
 def examine(data: bytes) -> Examined:
     """Decodes the file once and returns all that import needs of it."""
-    picture, ext = _open(data)
-    return Examined(image_id(data), ext, *picture.size, len(picture.getbands()), thumbnail(picture))
+    with _reading(data) as opened:
+        ext, (width, height) = FORMATS[opened.format or ""], opened.size
+        if opened.getexif().get(ORIENTATION, 1) in range(5, 9):
+            width, height = height, width
+        opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
+        opened.load()
+        picture = _plain(ImageOps.exif_transpose(opened), srgb=True)
+    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture))
 
 
 def thumbnail(picture: Pillow.Image) -> bytes:

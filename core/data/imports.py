@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import classes, images, labels, leftovers, store
+from core.data import classes, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import checked_name, name_problem
@@ -172,6 +172,11 @@ class _Import:
                 chunk.read.append(_read(entry))
             except Invalid as e:
                 self.skip(entry.name, e)
+        said = [p.entry.original for p in chunk.read if p.entry.original not in ("", p.id)]
+        there = originals.here(self.dataset.id, said) if said else {}
+        for picture in chunk.read:
+            if (mine := there.get(picture.entry.original)) and originals.is_copy(self.dataset.id, picture.data, mine):
+                picture.id = mine
         known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
         for picture in chunk.read:
             self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
@@ -231,6 +236,7 @@ class _Import:
         added = labels.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
         self.report.added += added
         self.report.duplicates += len(rows) - added
+        originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
         self.predictions(chunk.read)
         tell(chunk.size - told)
 

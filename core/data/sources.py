@@ -25,6 +25,7 @@ from core.data.formats import known
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
 from core.data.tables import ABOUT, SPLIT_NAMES, About, Guess, Row, clean
+from core.data.unpacker import MAX_RATIO, MAX_TOTAL_BYTES, METHODS, RATIO_FROM, Unpacker, bomb, method
 from core.errors import Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -35,9 +36,6 @@ Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "upl
 MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 50_000_000
 MAX_IDX_BYTES = 2_000_000_000
-MAX_TOTAL_BYTES = 20_000_000_000
-MAX_RATIO = 200  # unpacked bytes per packed byte, once past RATIO_FROM
-RATIO_FROM = 1_000_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ABOUT_BYTES = 50_000_000
 
@@ -126,6 +124,7 @@ class Entry:
     past: tuple[LabelEvent, ...] = ()  # what happened to it before, oldest first
     guesses: tuple[Guess, ...] = ()  # models' predictions
     shows: tuple[tuple[str, bool], ...] = ()  # classes it is an example of, accepted or rejected
+    original: str = ""  # the id of the picture of which the source says that this is a copy; a claim
 
 
 @dataclass
@@ -268,47 +267,6 @@ def _upload_tree(source: Source) -> Tree:
 # Zips: read entry by entry, never extracted; the names in them are labels, never paths --------------
 
 
-def _bomb(title: str, what: str) -> Invalid:
-    return Invalid(f"{title} is not imported: {what}.", "This looks like a zip made to fill a disk. Pack the images again.")
-
-
-class Unpacker:
-    """Reads entries and counts the bytes that really come out, over all entries together."""
-
-    def __init__(self, archive: zipfile.ZipFile, title: str) -> None:
-        self.archive, self.title = archive, title
-        self.packed = self.unpacked = 0
-
-    def read(self, info: zipfile.ZipInfo, limit: int) -> bytes:
-        """The entry's bytes; Invalid if the archive is a bomb, ValueError with the reason if only the entry is bad."""
-        return b"".join(self.blocks(info, limit))
-
-    def blocks(self, info: zipfile.ZipInfo, limit: int) -> Iterator[bytes]:
-        """The same, a piece at a time."""
-        self.packed += info.compress_size
-        size = 0
-        try:
-            with self.archive.open(info) as stream:
-                while block := stream.read(1 << 18):
-                    size += len(block)
-                    self.unpacked += len(block)
-                    if size > RATIO_FROM and size > MAX_RATIO * info.compress_size:
-                        raise _bomb(self.title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
-                    if self.unpacked > RATIO_FROM and self.unpacked > MAX_RATIO * self.packed:
-                        raise _bomb(self.title, f"its entries grow more than {MAX_RATIO}-fold")
-                    if self.unpacked > MAX_TOTAL_BYTES:
-                        raise _bomb(self.title, f"it holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB")
-                    if size > limit:
-                        raise ValueError(f"it has more than {limit / 1e6:.0f} MB")
-                    yield block
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, UnicodeError):
-            raise ValueError("it is damaged inside the zip") from None
-        except NotImplementedError:
-            raise ValueError("it is packed with a method that Loupe does not read") from None
-        except RuntimeError:  # what zipfile raises for a password
-            raise ValueError("it is encrypted") from None
-
-
 def _count_entries(f: io.BufferedReader) -> int:
     """At least the number of entries, counted in the bytes of the directory and not taken from what the zip says."""
     size = f.seek(0, os.SEEK_END)
@@ -381,6 +339,7 @@ def zip_tree(path: Path, title: str) -> Tree:
         raise Invalid(
             f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
         ) from None
+    _check_methods(infos, title)
     _check_sizes(infos, start_dir, title)
     tree = Tree(clean(title), [], archive=path)
     for info in infos:
@@ -395,15 +354,28 @@ def zip_tree(path: Path, title: str) -> Tree:
     return tree
 
 
+def _check_methods(infos: list[zipfile.ZipInfo], title: str) -> None:
+    """Invalid where files are packed with a method that is not read: said once of the zip, and not of each of its files."""
+    unread = [i for i in infos if i.compress_type not in METHODS and not i.flag_bits & 1 and not _is_junk(clean(_entry_name(i)))]
+    if unread:
+        how = " and ".join(sorted({method(i) for i in unread}))
+        some = f"{len(unread):,} of its files are" if len(unread) > 1 else f"{clean(_entry_name(unread[0]))} is"
+        raise Invalid(
+            f"{title} is not imported: {some} packed with {how}, which Loupe does not read.",
+            f"Unpack it and pack it again with {METHODS[8]}, in 7-Zip as “zip” with the method {METHODS[8]}; "
+            "Windows takes Deflate64 for more than 2 GB, so make several zips there. Or import the unpacked folder.",
+        )
+
+
 def _check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> None:
     at = sorted(infos, key=lambda i: i.header_offset)
     starts = [*(i.header_offset for i in at), start_dir]
     for info, following in zip(at, starts[1:], strict=True):
         # The local header has at least 30 bytes and the name; its extra field only makes the entry longer.
         if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > following:
-            raise _bomb(title, f"its entries overlap ({clean(info.filename)})")
+            raise bomb(title, f"its entries overlap ({clean(info.filename)})")
         if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
-            raise _bomb(title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
+            raise bomb(title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
     if sum(i.file_size for i in infos) > MAX_TOTAL_BYTES:
         raise Invalid(f"{title} holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB of files.", "Split it into several zips.")
 
@@ -485,7 +457,8 @@ def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
         source, flagged = about.images.get(file.name.removeprefix(tree.base), ("", False))  # for formats that do not say it
         label, split = None if row.label is None else clean(row.label), SPLIT_NAMES[row.split.lower()] if row.split else None
         entry = Entry(_shown(row.source or source, file.name), label, split, note=clean(row.note), flagged=row.flagged or flagged)
-        rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()))))
+        original = about.ids.get(file.name.removeprefix(tree.base), "")
+        rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()), original=original)))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
     return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)

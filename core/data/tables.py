@@ -215,6 +215,7 @@ class About:
     classes: tuple[Class, ...] = ()  # their examples are names of files
     splits_given: bool | None = None
     images: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # source and flag
+    ids: Mapping[str, str] = field(default_factory=dict)  # of the originals, for the files that were changed when they were exported
 
 
 def about_text(about: About) -> str:
@@ -223,7 +224,7 @@ def about_text(about: About) -> str:
         for c in about.classes
     ]
     found = {name: {"source": source, "flagged": flagged} for name, (source, flagged) in about.images.items()}
-    told = {"splits_given": about.splits_given, "classes": classes, "images": found}
+    told = {"splits_given": about.splits_given, "classes": classes, "images": found, "ids": dict(about.ids)}
     return json.dumps(told, ensure_ascii=False, indent=1)
 
 
@@ -251,8 +252,9 @@ def read_about(text: str, skipped: list[Skipped]) -> About:
         except (KeyError, TypeError, ValueError):
             wrong.add(clean(name)[:MAX_WORD])
     wrong.tell(ABOUT, skipped, "what it says about them is left out, as Loupe does not write so", "{} images")
-    given = told.get("splits_given")
-    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images)
+    given, ids = told.get("splits_given"), told.get("ids")
+    ids = {n: i for n, i in ids.items() if isinstance(i, str) and re.fullmatch("[0-9a-f]{16}", i)} if isinstance(ids, dict) else {}
+    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images, ids)
 
 
 def _class(one: object) -> Class:

@@ -125,7 +125,7 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
 
     def decode(image_id: str) -> np.ndarray | Skipped:
         try:
-            return images.pixels(images.open_picture(paths[image_id]), how)
+            return images.read(paths[image_id], how)
         except AppError as e:
             return Skipped(paths[image_id].name, e.message)
 
@@ -150,9 +150,8 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
                     cache.append(list(read), np.stack(list(read.values())) if read else np.empty(0))
                 progress(min(start + CHUNK, len(missing)), len(missing))
 
-    names = {shape: f"{dataset_id}-pixels-{how.channels}x{how.resize}x{how.crop}" for shape in images.shapes(how)}
-    if how.rectangles:
-        names = {(h, w): f"{dataset_id}-pixels-{how.channels}x{h}by{w}" for h, w in names}
+    name = f"{dataset_id}-{'srgb' if how.srgb else 'pixels'}-{how.channels}x"
+    names = {(h, w): f"{name}{h}by{w}" if how.rectangles else f"{name}{how.resize}x{how.crop}" for h, w in images.shapes(how)}
     caches = {shape: RowCache(cache_folder, name, (how.channels, *shape), "uint8") for shape, name in names.items()}
     where = found(caches)
     if missing := [i for i in paths if i not in where]:

@@ -50,7 +50,7 @@ def _loaded(run_folder: str, mtime_ns: int) -> LoadedModel:
 
 def read(file: str, preprocess: Preprocess) -> np.ndarray:
     """(C, S, S) uint8, as in training."""
-    return images.pixels(images.open_picture(Path(file)), preprocess)
+    return images.read(Path(file), preprocess)
 
 
 def normalised(arrays: list[np.ndarray], preprocess: Preprocess) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ EXPERIMENT = 18  # passes for each image of a class: about 11 to find a place, 5
 
 
 def _square(preprocess: Preprocess) -> Preprocess:
-    return Preprocess(preprocess.channels, preprocess.resize, preprocess.crop, preprocess.mean, preprocess.std)
+    return replace(preprocess, rectangles=False)
 
 
 def _sample(rows: Sequence[SnapshotRow], classes: Sequence[str], job: dict[str, Any]) -> list[SnapshotRow]:

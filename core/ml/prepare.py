@@ -19,7 +19,7 @@ from core.ml.augment import Augment
 from core.ml.data import Normalise, Pixels, Tensors
 from core.ml.devices import halt_requested
 from core.ml.fit import Stage, Training
-from core.ml.model import build
+from core.ml.model import build, load
 from core.runs import runs
 from core.settings import settings
 from core.types import SPLITS, Preparing, Preprocess, Run, RunConfig, SnapshotRow, Split, now
@@ -84,6 +84,8 @@ def read(folder: Path, run: Run) -> tuple[Pixels, dict[Split, np.ndarray], Prepr
     rows = runs.snapshot_rows(folder)
     check(rows_of_training=sum(row.split == "train" for row in rows))
     preprocess = preprocess_for(run.config, data.sample_sizes(rows))
+    if runs.checkpoint(folder).exists():  # resumed: it goes on with the pixels it has begun with
+        preprocess = replace(preprocess, srgb=load(folder).preprocess.srgb)
     pixels = data.pixel_rows(settings().cache, run.dataset_id, preprocess, rows, Report(folder, "Reading images"))
     places = {s: np.array([i for i, row in enumerate(pixels.rows) if row.split == s], np.int64) for s in SPLITS}
     train = places["train"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +177,47 @@ def result(future: Future[R], timeout: float | None = None) -> R:
 
 def ask(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return result(submit(function, *args, **kwargs))
+
+
+# Apart: what strangers' files do to memory and time costs a process of its own ---------------------------
+
+APART_BYTES = 2 << 30  # of address space
+APART_SECONDS = 60
+
+
+def _confine() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = APART_BYTES if hard == resource.RLIM_INFINITY else min(hard, APART_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills
+
+
+def _alarmed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    signal.setitimer(signal.ITIMER_REAL, APART_SECONDS)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+_apart: list[ProcessPoolExecutor] = []  # at most one; its process ends when nothing was asked for half a minute
+
+
+def ask_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The answer of a process of its own with little memory; MemoryError if it took more, or too long."""
+    with _submit_lock:
+        if not _apart:
+            _apart.append(ProcessPoolExecutor(max_workers=1, timeout=30, initializer=_confine))
+        pool = _apart[0]
+        future: Future[R] = pool.submit(_alarmed, function, *args, **kwargs)
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        with _submit_lock:
+            if pool in _apart:
+                _apart.remove(pool)
+        raise MemoryError from None
 
 
 def warm() -> None:

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.data import classes, store
+from core.data import classes, originals, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -206,25 +206,38 @@ def _to_compare(rows: list[SnapshotRow]) -> list[SnapshotRow]:
 # In ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Looked:
     """What a zip says, and which datasets of this machine it could belong to."""
 
-    found: unpack.Found
-    here: tuple[tuple[Dataset, int], ...]  # datasets that have some of its images, and how many, most first
+    run: Run
+    images: int  # that the run was trained and measured on
+    here: tuple[tuple[Dataset, int], ...]  # datasets that have some of them, and how many, most first
 
     @property
     def match(self) -> Dataset | None:
         """The dataset it was trained on, as far as this machine has it: at least half of its images."""
-        return next((d for d, n in self.here if 2 * n >= len(self.found.rows)), None)
+        return next((d for d, n in self.here if 2 * n >= self.images), None)
 
 
 def look(path: Path, title: str = "") -> Looked:
-    """Reads all of a zip but the weights; Invalid names the file in it that is missing or wrong."""
-    found = unpack.read(path, title or path.name)
+    """Reads all of a zip but the weights, in a process of its own; Invalid names the file in it that is missing or wrong."""
+    title = title or path.name
+    try:
+        return launch.ask_apart(_look, path, title)
+    except MemoryError:
+        raise Invalid(f"Reading {title} took too much memory or time.", unpack.AGAIN) from None
+
+
+def _look(path: Path, title: str) -> Looked:
+    return _looked(unpack.read(path, title))
+
+
+def _looked(found: unpack.Found) -> Looked:
     ids = [r.image_id for r in found.rows]
-    here = [(d, len(store.known_images(d.id, ids))) for d in store.list_datasets()]
-    return Looked(found, tuple(sorted((h for h in here if h[1]), key=lambda h: (-h[1], h[0].name != found.run.dataset_name, h[0].id))))
+    here = [(d, len(originals.here(d.id, ids))) for d in store.list_datasets()]
+    most_first = sorted((h for h in here if h[1]), key=lambda h: (-h[1], h[0].name != found.run.dataset_name, h[0].id))
+    return Looked(found.run, len(ids), tuple(most_first))
 
 
 @dataclass(frozen=True)
@@ -242,8 +255,8 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
     A dataset of that name is made, with the run's classes, if there is none.
     """
     progress(0, 2, "Reading the zip")
-    looked = look(path, title)
-    found = looked.found
+    found = unpack.read(path, title or path.name)
+    looked = _looked(found)
     _refuse_twin(found.run)
     name = _target_name(looked, dataset_name)
     with _full_disk_told(settings().runs), _scratch() as made:
@@ -251,6 +264,7 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
         run = replace(found.run, id=_free_id(found.run.id), dataset_name=name, dataset_id=target.id if target else 0)
         if target is not None:
             run = replace(run, name=_free_name(run.name, target.id))
+            found = _with_copies(found, target.id)
         _write(made / "run", run, found)
         with unpack.RunZip(path, found.title) as archive, open(made / "model.safetensors", "wb") as out:
             for block in archive.blocks("model.safetensors", unpack.MAX_WEIGHTS):
@@ -274,13 +288,26 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
     return Imported(run.id, run.name, name, len(found.rows), {d.id: n for d, n in looked.here}.get(target.id, 0))
 
 
+def _with_copies(found: unpack.Found, dataset_id: int) -> unpack.Found:
+    """The zip with the dataset's own copies in place of originals that it has not."""
+    here = originals.here(dataset_id, [r.image_id for r in found.rows])
+    instead = {i: store.get_image(dataset_id, copy) for i, copy in here.items() if copy != i}
+    if not instead or {i.id for i in instead.values()} & {r.image_id for r in found.rows}:
+        return found
+    rows = (replace(r, image_id=i.id, path=i.path) if (i := instead.get(r.image_id)) else r for r in found.rows)
+    told = found.predictions
+    if told is not None:
+        told = tuple(replace(p, image_id=i.id) if (i := instead.get(p.image_id)) else p for p in told)
+    return replace(found, rows=tuple(rows), predictions=told)
+
+
 def _target_name(looked: Looked, given: str | None) -> str:
     if given:
         return checked_name(given, "dataset")
     if looked.match is None:
-        run, n = looked.found.run, looked.here[0][1] if looked.here else 0
+        run, n = looked.run, looked.here[0][1] if looked.here else 0
         raise Invalid(
-            f"No dataset here holds the pictures of {run.name}: {n:,} of {len(looked.found.rows):,} were found.",
+            f"No dataset here holds the pictures of {run.name}: {n:,} of {looked.images:,} were found.",
             f"Name the dataset that the run should belong to; it was “{run.dataset_name}”.",
         )
     return looked.match.name

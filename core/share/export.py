@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from core.data import classes, events, images, labels, sources, store, tables
+from core.data import classes, events, images, labels, originals, store, tables, unpacker
 from core.data.formats.known import FORMATS
 from core.data.tables import About, Format, Guess, Row
 from core.errors import Invalid, NotFound
@@ -86,11 +86,13 @@ class _Export:
     run_id: str | None
     progress: Progress
     report: ExportReport = field(default_factory=ExportReport)
+    ids: dict[str, str] = field(default_factory=dict)  # of the originals, by the name of a file that is not its original to the byte
 
     def write(self, path: Path) -> None:
         found, listed, words = store.all_images(self.dataset.id), classes.of(self.dataset.id), events.names(self.dataset.id)
         names = _Names(tuple(one.name for one in listed))
         written: list[tuple[Image, str]] = []
+        copies = {copy: original for original, copy in originals.of(self.dataset.id).items()}
         with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
             for done, image in enumerate(found):
                 self.progress(done, len(found), "Writing images")
@@ -102,11 +104,13 @@ class _Export:
                 name = names.of(image, class_folders=not self.format.suffix)
                 archive.writestr(_entry(name, image.added_at), data)
                 written.append((image, name))
+                if (original := copies.get(image.id, image.id)) != images.image_id(data):
+                    self.ids[name] = original
             self.report.images = len(written)
             for name, text in self._tables(written, listed, words).items():
                 data = text.encode("utf-8", "replace")
                 # A table that shrinks as much as a bomb would be refused as one when it is imported.
-                packs = len(data) < sources.MAX_RATIO / 2 * len(zlib.compress(data))
+                packs = len(data) < unpacker.MAX_RATIO / 2 * len(zlib.compress(data))
                 archive.writestr(_entry(name, now()), data, zipfile.ZIP_DEFLATED if packs else zipfile.ZIP_STORED)
         self.progress(len(found), len(found), "Writing images")
 
@@ -122,7 +126,7 @@ class _Export:
         names = {image.id: name for image, name in written}
         shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in listed]
         facts = {} if self.format.own_facts else {name: (image.source, image.flagged) for image, name in written}
-        about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts))}
+        about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts, self.ids))}
         rows = [Row("", name, image.label, image.split, image.source, flagged=image.flagged) for image, name in written]
         if self.format.can & {"who", "history"}:
             past = self._past(written, words)

@@ -1,5 +1,7 @@
 """Runs model.onnx on pictures: python preprocess.py PICTURE …  (needs numpy, pillow and onnxruntime; the files beside it are read)"""
 
+import contextlib
+import io
 import json
 import math
 import sys
@@ -7,16 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
+
+with contextlib.suppress(ImportError):  # pip install pillow-heif, to read heic
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 HERE = Path(__file__).resolve().parent
 
 
-def upright(file: str | Path) -> Image.Image:
-    """The file's first picture, turned as its EXIF says, grey (L) or in colour (RGB); what is transparent becomes white."""
+def upright(file: str | Path, how: dict[str, Any] | None = None) -> Image.Image:
+    """The file's first picture, turned as its EXIF says, grey (L) or in colour (RGB); what is transparent becomes white.
+
+    Where the network was trained so (how["srgb"]), colours are converted to sRGB by the file's profile.
+    """
+    how = how or {}
     with Image.open(file) as opened:
+        if opened.width * opened.height > 50_000_000:
+            opened.draft(None, (opened.width // 2, opened.height // 2))  # a large JPEG is decoded at half its sides
         picture = ImageOps.exif_transpose(opened)
         picture.load()
+    profile = picture.info.get("icc_profile") if how.get("srgb") else None
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):  # 16 bits per pixel become 8
         values = np.asarray(picture, np.float64)
         if picture.mode != "F" and values.min() >= 0 and values.max() <= 65535:
@@ -24,14 +38,38 @@ def upright(file: str | Path) -> Image.Image:
         else:  # other numbers are stretched over their own range
             low, high = np.nanmin(values), np.nanmax(values)
             values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)
-        return Image.fromarray(values.round().astype(np.uint8))
+        return as_srgb(Image.fromarray(values.round().astype(np.uint8)), profile)
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in picture.info and picture.mode != "1"):
         grey = picture.mode in ("LA", "La", "L")
         rgba = picture.convert("RGBA")
         white = Image.new("RGB", rgba.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
+        white.paste(as_srgb(rgba.getchannel("R") if grey else rgba.convert("RGB"), profile), mask=rgba.getchannel("A"))
         return white.convert("L") if grey else white
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode == "CMYK":
+        return as_srgb(picture, profile).convert("RGB")
+    return as_srgb(picture if picture.mode == "L" else picture.convert("RGB"), profile)
+
+
+def as_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of mode L, RGB or CMYK in sRGB; a profile that is broken, or changes no colour by more than 1, is passed over."""
+    if not profile:
+        return picture
+    try:
+        source, mode = ImageCms.ImageCmsProfile(io.BytesIO(profile)), picture.mode
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode != "CMYK":
+            steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+            every = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)
+            before = Image.fromarray(every if mode == "RGB" else np.arange(256, dtype=np.uint8)[None])
+            changed = np.asarray(transform.apply(before), np.int16) - np.asarray(before.convert("RGB"), np.int16)
+            if np.abs(changed).max() <= 1:
+                return picture
+        converted = transform.apply(picture)
+        return converted.convert("L") if mode == "L" else converted
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
 
 
 def pixels(picture: Image.Image, how: dict[str, Any]) -> np.ndarray:
@@ -70,7 +108,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def images(files: list[str], how: dict[str, Any]) -> np.ndarray:
     """(N, C, H, W) float32: what model.onnx takes as "images"; the pictures have one shape."""
-    return np.stack([normalised(pixels(upright(file), how), how) for file in files])
+    return np.stack([normalised(pixels(upright(file, how), how), how) for file in files])
 
 
 def main(files: list[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.catalog import params
-from core.data import sources
+from core.data import sources, unpacker
 from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
@@ -25,7 +25,8 @@ from core.runs import runs
 from core.share import card
 from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 
-MAX_TEXT = 200_000_000  # bytes of one text file
+MAX_TEXT = 200_000_000  # bytes of one table
+MAX_JSON = 5_000_000  # bytes of a file that is not one row for each image: as Python's values it takes thirty times as much
 MAX_WEIGHTS = 8_000_000_000  # bytes
 MAX_SIDE = 4096  # pixels a network may ask for
 NEEDED = ("config.json", "dataset.csv", "events.jsonl", "labels.txt", "model.safetensors", "preprocessing.json")
@@ -81,7 +82,7 @@ class RunZip:
         if twice := sorted(name for name, n in Counter(name for name, _ in inside).items() if n > 1 and name in card.FILES):
             raise Invalid(f"{title} holds {_listed(twice)} twice.", AGAIN)
         self.archive = zipfile.ZipFile(path)
-        self.unpacker = sources.Unpacker(self.archive, title)
+        self.unpacker = unpacker.Unpacker(self.archive, title)
 
     def __enter__(self) -> RunZip:
         return self
@@ -104,7 +105,7 @@ class RunZip:
 
     def text(self, name: str) -> str:
         try:
-            return b"".join(self.blocks(name, MAX_TEXT)).decode("utf-8")
+            return b"".join(self.blocks(name, MAX_TEXT if name.endswith((".csv", ".jsonl")) else MAX_JSON)).decode("utf-8")
         except UnicodeDecodeError:
             raise self.wrong(name, "it is not UTF-8 text") from None
 

@@ -280,7 +280,7 @@ def test_the_code_in_the_zip_makes_the_very_pixels_of_loupe(
     told = json.loads(json.dumps({**asdict(how), "shapes": images.shapes(how)}))
     for file in oddities(tmp_path):
         ours = images.pixels(images.open_picture(file), how)
-        theirs = SCRIPT.pixels(SCRIPT.upright(file), told)
+        theirs = SCRIPT.pixels(SCRIPT.upright(file, told), told)
         assert ours.shape == theirs.shape and (ours == theirs).all(), file.name
         normal = Normalise(how, torch.device("cpu"))(torch.from_numpy(ours.copy())[None]).numpy()
         assert np.abs(normal - SCRIPT.images([file], told)).max() <= 1e-6, file.name

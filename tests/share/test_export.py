@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 
 from core import names
 from core.api import routes, signing
-from core.data import classes, events, images, imports, labels, schema, sources, store, strip, tables
+from core.data import classes, events, images, imports, labels, schema, sources, store, strip, tables, unpacker
 from core.data.formats import label_studio, spreadsheet
 from core.data.formats.known import FORMATS
 from core.errors import AppError, Invalid, NotFound, Stopped
@@ -363,8 +363,9 @@ def test_a_table_that_repeats_itself_is_never_taken_for_a_bomb(
     worked: Dataset, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_predictions(worked.id, [(i.id, f"model {n}", "the same", 0.5) for i in all_of(worked) for n in range(100)])
-    monkeypatch.setattr(sources, "MAX_RATIO", 10)
-    monkeypatch.setattr(sources, "RATIO_FROM", 1000)
+    for module in (sources, unpacker):
+        monkeypatch.setattr(module, "MAX_RATIO", 10)
+        monkeypatch.setattr(module, "RATIO_FROM", 1000)
     export.export_now(worked.id, format, tmp_path / "out.zip")
     again, report = back(tmp_path / "out.zip", "again")
     assert report.skipped == [] and facts(again) == facts(worked)
@@ -954,7 +955,7 @@ def test_a_png_that_lies_about_its_size_is_left_out(home: Path, tmp_path: Path) 
 
     made = store.create_dataset("bomb")
     one, _ = add(made, "bomb.png", encoded(noise(1))), add(made, "good.png", encoded(noise(2)))
-    header = part(b"IHDR", struct.pack(">IIBBBBB", 10_000, 6_000, 8, 0, 0, 0, 0))
+    header = part(b"IHDR", struct.pack(">IIBBBBB", 10_000, 12_000, 8, 0, 0, 0, 0))
     text = part(b"tEXt", b"a\0b")  # so that it is looked into
     bad = b"\x89PNG\r\n\x1a\n" + header + text + part(b"IDAT", zlib.compress(bytes(1000))) + part(b"IEND", b"")
     (settings().images / one.path).write_bytes(bad)

@@ -127,18 +127,18 @@ def import_expander(current: Dataset) -> None:
 
 def _choose(current: Dataset, looked: archive.Looked, path: Path, title: str, key: str) -> None:
     """What is in the zip, and which dataset it should belong to."""
-    found, here = looked.found, {d.name: n for d, n in looked.here}
+    run, here = looked.run, {d.name: n for d, n in looked.here}
     names = [d.name for d in store.list_datasets()]
     default = looked.match.name if looked.match else current.name
-    if found.run.dataset_name not in names:
+    if run.dataset_name not in names:
         names.append(NEW)
-    total = len(found.rows)
-    classes = ", ".join(found.run.classes[:6]) + (", …" if len(found.run.classes) > 6 else "")
-    st.markdown(f"**{frame.plain(found.run.name)}**, {len(found.run.classes)} classes: {frame.plain(classes)}")
+    total = looked.images
+    classes = ", ".join(run.classes[:6]) + (", …" if len(run.classes) > 6 else "")
+    st.markdown(f"**{frame.plain(run.name)}**, {len(run.classes)} classes: {frame.plain(classes)}")
 
     def label(name: str) -> str:
         if name == NEW:
-            return f"A new dataset “{found.run.dataset_name}” without images"
+            return f"A new dataset “{run.dataset_name}” without images"
         return f"{name}  ·  {here.get(name, 0):,} of the run's {total:,} images"
 
     name = st.selectbox(
@@ -147,7 +147,7 @@ def _choose(current: Dataset, looked: archive.Looked, path: Path, title: str, ke
     if here.get(name, 0) < total:
         st.caption(f":material/info: {archive.WITHOUT_PICTURES}")
     if st.button("Import the run", type="primary", icon=":material/unarchive:", key=f"{key}-start"):
-        st.session_state[key] = archive.start_import(path, title, name or found.run.dataset_name, frame.user())
+        st.session_state[key] = archive.start_import(path, title, name or run.dataset_name, frame.user())
         st.session_state["archive-imports"] = st.session_state.get("archive-imports", 0) + 1  # an empty drop zone next time
         st.rerun()
 

@@ -1,0 +1,57 @@
+"""Which pictures of a dataset are said to be copies of which originals: exporting without metadata changes a file, and so its id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.data import images, store
+from core.errors import Invalid, NotFound
+from core.settings import settings
+
+_LINE = re.compile("[0-9a-f]{16} [0-9a-f]{16}")
+
+# A false claim is harmless: no picture is stored under a claimed id, and one is taken for an image that is there only
+# where the bytes say so, too. In a dataset without the original it leads a run's row to a picture of that dataset, no other.
+
+
+def _path(dataset_id: int) -> Path:
+    return settings().thumbs / f"{dataset_id}.originals"
+
+
+def of(dataset_id: int) -> dict[str, str]:
+    """The image of the dataset that stands for each original."""
+    try:
+        lines = _path(dataset_id).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return {}
+    found: dict[str, str] = {}
+    for line in lines:
+        if _LINE.fullmatch(line):  # a crash may leave half a line
+            found.setdefault(line[:16], line[17:])
+    return found
+
+
+def claim(dataset_id: int, claimed: Mapping[str, str]) -> None:
+    """Adds {original: image}; whoever came first stays."""
+    if claimed:
+        with open(_path(dataset_id), "a", encoding="ascii") as f:
+            f.write("\n" + "".join(f"{original} {image_id}\n" for original, image_id in claimed.items()))
+
+
+def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
+    """Whether the bytes are what an export makes of that image of the dataset."""
+    try:
+        image = store.get_image(dataset_id, original)
+        return images.shareable((settings().images / image.path).read_bytes()) == data
+    except (Invalid, NotFound, OSError):
+        return False
+
+
+def here(dataset_id: int, ids: list[str]) -> dict[str, str]:
+    """The image of the dataset for each of the ids that it has, itself or a copy."""
+    found = {i: i for i in store.known_images(dataset_id, ids)}
+    copies = {i: copy for i, copy in of(dataset_id).items() if i in set(ids) - found.keys()}
+    there = store.known_images(dataset_id, list(copies.values()))
+    return found | {i: copy for i, copy in copies.items() if copy in there}

@@ -1,0 +1,80 @@
+"""Photos as phones write them: HEIC and AVIF, and more pixels than 50 million."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from core.data import images, imports, sources, store
+from core.errors import Invalid
+from core.settings import settings
+from core.share import preprocess as script
+from core.types import Preprocess
+from tests.data.colour import profile
+
+HOW = Preprocess(3, 24, 16, (0.0,) * 3, (1.0,) * 3, srgb=True)
+SECRET = b"SecretCamera"
+
+
+def photo(fmt: str, size: tuple[int, int] = (64, 40), **options: Any) -> bytes:
+    exif = Pillow.Exif()
+    exif[0x010F] = SECRET.decode()
+    out = io.BytesIO()
+    Pillow.new("RGB", size, (200, 50, 51)).save(out, fmt, exif=exif, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("fmt", "ext"), [("HEIF", "heic"), ("AVIF", "avif")])
+def test_a_phones_own_format_is_imported_shown_read_and_exported(home: Path, tmp_path: Path, fmt: str, ext: str) -> None:
+    data = photo(fmt, icc_profile=profile())
+    (tmp_path / "in/cat").mkdir(parents=True)
+    (tmp_path / "in/cat" / f"IMG_1.{ext.upper()}").write_bytes(data)
+    report = imports.import_now("x", sources.at(tmp_path / "in"), "me")
+    assert (report.added, report.skipped) == (1, [])
+    (one,) = store.all_images(store.list_datasets()[0].id)
+    assert (one.ext, one.width, one.height, one.label) == (ext, 64, 40, "cat")
+    path = settings().images / one.path
+    seen = images.read(path, HOW)
+    assert np.abs(seen[:, 8, 8].astype(int) - (219, 14, 36)).max() <= 6
+    told = {**asdict(HOW), "shapes": images.shapes(HOW)}
+    assert np.array_equal(script.pixels(script.upright(path, told), told), seen)
+    given = images.shareable(data)
+    assert SECRET in data and SECRET not in given and np.abs(images.read(given, HOW).astype(int) - seen).max() <= 4
+    assert images.picture_file(path)[1] == "image/png"
+
+
+@pytest.mark.parametrize("fmt", ["HEIF", "AVIF"])
+def test_one_that_is_cut_off_or_too_large_is_refused_with_the_reason(fmt: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = photo(fmt)
+    for end in (20, len(data) // 2, len(data) - 20):
+        with pytest.raises(Invalid):
+            images.examine(data[:end])
+    monkeypatch.setattr(images, "settings", lambda: type("S", (), {"max_megapixels": 0.002})())
+    with pytest.raises(Invalid, match="64 × 40 pixels"):
+        images.examine(data)
+
+
+def test_a_photo_of_fifty_megapixels_is_read_with_little_memory(home: Path, tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[images.ORIENTATION] = 6
+    path = tmp_path / "a.jpg"
+    Pillow.new("L", (8160, 6144), 90).save(path, exif=exif)
+    found = images.examine(path.read_bytes())
+    assert (found.width, found.height) == (6144, 8160)
+    assert images.open_picture(path).size == (3072, 4080)
+    told = {**asdict(HOW), "shapes": images.shapes(HOW)}
+    assert np.array_equal(script.pixels(script.upright(path, told), told), images.read(path, HOW))
+
+
+def test_a_picture_of_more_than_the_setting_allows_names_the_setting(home: Path) -> None:
+    out = io.BytesIO()
+    Pillow.new("1", (10_001, 10_000)).save(out, "PNG")
+    with pytest.raises(Invalid, match="10001 × 10000 pixels") as refused:
+        images.examine(out.getvalue())
+    assert "LOUPE_MAX_MEGAPIXELS" in refused.value.hint and "100 million" in refused.value.hint
