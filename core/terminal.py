@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from core.errors import AppError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+EVERY = 10.0  # seconds between two lines of progress where no terminal is
+_told: list[Any] = [0.0, "", ""]  # when a line was last said, of which phase, and the line
 
 
 class BadArgument(Exception):
@@ -21,7 +26,21 @@ def say(text: str) -> None:
 
 
 def progress(done: int, total: int, what: str) -> None:
-    print(f"\r{what}: {done:,} of {total:,}", end="", file=sys.stderr)
+    """One line that is written over on a terminal; in a file or a pipe a line now and then, at each new phase and at its end."""
+    text = f"{what}: {done:,} of {total:,}"
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+        return
+    at, said, last = _told
+    if text != last and (what != said or 0 < total <= done or time.monotonic() - at >= EVERY):
+        _told[:] = time.monotonic(), what, text
+        say(text)
+
+
+def progress_ended() -> None:
+    """Leaves the line of progress on a terminal; elsewhere each line has its own end."""
+    if sys.stderr.isatty():
+        say("")
 
 
 def pairs(given: list[str]) -> dict[str, str]:

@@ -6,11 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import uploads
+from core.data import store, uploads
 from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import predict, review
-from core.types import Dataset, Prediction, Run
+from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame
 
 BATCH = 8  # pictures per question, so that results appear as they come
@@ -53,8 +53,8 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
     return st.session_state.get("brought", {}), refused
 
 
-def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
-    """One picture with its top-k bars."""
+def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
+    """One picture with its top-k bars, and what the dataset knows of it already."""
     url = signing.upload_url(upload.path)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
@@ -71,6 +71,9 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction) -> None:
         with st.container():
             mark = " :orange-badge[:material/help: unsure]" if unsure else ""
             st.markdown(f"{frame.plain(upload.name)}{mark}")
+            if have is not None:
+                label = f"labelled **{frame.plain(have.label)}**" if have.label is not None else "without a label"
+                st.caption(f"In the dataset already: a {have.split} image, {label}.")
             st.html(rows)
         if st.button(
             "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
@@ -137,8 +140,10 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
                     "CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore"
                 )
             page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
-            for upload, answer in good[(page - 1) * 20 : page * 20]:
-                bars(run, upload, answer)
+            shown = good[(page - 1) * 20 : page * 20]
+            have = {one.id: one for one in store.get_images(current.id, [upload.id for upload, _ in shown])}
+            for upload, answer in shown:
+                bars(run, upload, answer, have.get(upload.id))
             with st.expander("As a table", icon=":material/table:"):
                 share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
                 st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})

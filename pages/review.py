@@ -12,9 +12,13 @@ from pages.shared import frame, thumbs
 from pages.shared.detail import picture
 
 
-def decide(submission: Submission, verdict: str, label: str | None) -> None:
+def decide(submission: Submission, verdict: str, label: str | None, sure: bool = False) -> None:
     try:
-        review.decide(submission.id, verdict, label, frame.user())
+        have = review.known(submission)
+        review.decide(submission.id, verdict, label, frame.user(), sure)
+        if verdict == "accepted" and have is not None and have.label is not None:
+            st.toast(f"{frame.plain(submission.name)} keeps its label {frame.plain(have.label)}.")
+            return
         words = {"accepted": f"accepted as {submission.predicted}", "corrected": f"corrected to {label}", "rejected": "rejected"}
         st.toast(f"{frame.plain(submission.name)} {frame.plain(words[verdict])}.")
     except Conflict:
@@ -32,18 +36,32 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
         )
         hide = st.toggle("Hide the network's answer", key="hide", bind="query-params", help="Decide without being influenced by it.")
         st.markdown(f"{frame.plain(submission.name)}, sent by {frame.plain(submission.by)}  \n{waiting:,} waiting, least certain first")
+        have = review.known(submission)
+        is_test = have is not None and have.split == "test"
+        has_label = have is not None and have.label is not None
+        sure = False
+        if have is not None:
+            label = f"labelled **{frame.plain(have.label)}**" if have.label is not None else "without a label"
+            st.info(
+                f"In the dataset already: a {have.split} image, {label}. Accepting an answer never changes a label.",
+                icon=":material/inventory_2:",
+            )
+        if is_test:
+            sure = st.checkbox("I am sure: change the label of a test image", key=f"sure-{submission.id}")
         if not hide:
             st.markdown(f"The network says **{frame.plain(submission.predicted)}**, {submission.probability:.0%} sure.")
             st.button(
                 f"Accept {frame.plain(submission.predicted)}", type="primary", icon=":material/check:", shortcut="a", key=f"accept-{submission.id}",
-                on_click=decide, args=(submission, "accepted", None), width="stretch",
+                on_click=decide, args=(submission, "accepted", None, sure), width="stretch",
+                disabled=is_test and not has_label and not sure,
             )  # fmt: skip
         st.caption("It is …" if hide else "Or it is …")
         with st.container(horizontal=True):
             for name, key in ((one["name"], one["key"]) for one in thumbs.class_list(current)):
-                verdict = "accepted" if name == submission.predicted else "corrected"
+                verdict = "accepted" if name == submission.predicted and not has_label else "corrected"
                 st.button(
-                    frame.plain(name), shortcut=key if len(key) == 1 else None, key=f"correct-{submission.id}-{name}", on_click=decide, args=(submission, verdict, name),
+                    frame.plain(name), shortcut=key if len(key) == 1 else None, key=f"correct-{submission.id}-{name}", on_click=decide, args=(submission, verdict, name, sure),
+                    disabled=is_test and not sure,
                 )  # fmt: skip
         with st.container(horizontal=True):
             st.button(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from core import terminal
 from core.data import store
 from core.evaluate import evaluate
 from core.runs import runs
@@ -167,3 +169,20 @@ def test_a_place_that_cannot_be_written_and_a_bad_setting_are_said_plainly(
     done = python("-m", "core", "runs")
     assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
     assert "LOUPE_MAX_UPLOAD_MB is “4 GB”" in done.stderr
+
+
+def test_progress_into_a_file_is_a_few_whole_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "_told", [0.0, "", ""])
+    for done in range(1001):
+        terminal.progress(done, 1000, "photos")
+    terminal.progress(1000, 1000, "photos")  # the end is said once
+    assert capsys.readouterr().err == "photos: 0 of 1,000\nphotos: 1,000 of 1,000\n"
+
+
+def test_progress_on_a_terminal_is_one_line_that_ends(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for done in range(4):
+        terminal.progress(done, 3, "photos")
+    terminal.progress_ended()
+    said = capsys.readouterr().err
+    assert said.count("\r") == 4 and said.count("\n") == 1 and said.endswith("photos: 3 of 3\x1b[K\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,8 +39,9 @@ class Gate:
             return
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
-        name = host[: host.rindex(":")] if ":" in host and not host.endswith("]") else host
-        if name not in settings().allowed_hosts:
+        parsed = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", host)  # RFC 3986: a name or [address], and a port
+        name = parsed[1] if parsed else host
+        if not parsed or name not in settings().allowed_hosts:
             refusal = PlainTextResponse(f"Loupe does not answer to “{name}”. Add it to LOUPE_ALLOWED_HOSTS if it should.\n", 403)
             await (refusal(scope, receive, send) if scope["type"] == "http" else send({"type": "websocket.close", "code": 1008}))
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,11 +32,20 @@ from core.train import watch
 from core.types import SPLITS
 
 FOREVER = {"Cache-Control": f"private, max-age={signing.DAY}, immutable", "X-Content-Type-Options": "nosniff"}
+MAX_INT = (1 << 31) - 1  # what every database holds
 MAX_JSON = 1_000_000  # bytes
 MAX_MASK = 200_000  # bytes: one bit for each of 1024 × 1024 pixels, and some more for rectangles
 MOST_EVENTS = 500_000  # bytes folded for one answer: a long run's thousands of lines come in parts
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SERVED = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.glob("*/*") if path.suffix in (".js", ".css"))
+
+
+def _dataset(request: Request) -> int:
+    """The dataset of the address; a number that no database could hold is that of none."""
+    number: int = request.path_params["dataset"]
+    if number > MAX_INT:
+        raise NotFound("This dataset does not exist.", "It may have been deleted. Choose another dataset.")
+    return number
 
 
 @lru_cache(maxsize=20_000)  # about 140 MB when full
@@ -47,7 +57,7 @@ async def thumb(request: Request) -> Response:
     # Offset and size stand in the signed URL, so a thumbnail costs one pread and no SQL.
     signing.check(request)
     p = request.path_params
-    data = _thumb(p["dataset"], p["offset"], p["size"])
+    data = _thumb(_dataset(request), p["offset"], p["size"])
     return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
 
 
@@ -56,6 +66,8 @@ def _picture(path: Path, foreign: bool) -> tuple[bytes, str]:
     """Files of strangers are decoded in the model worker, which may die; those of a dataset have been decoded before."""
     if not foreign:
         return images.picture_file(path)
+    if not os.path.isfile(path):  # False, too, for a name that no file can have
+        raise NotFound("This picture is not stored any more.", "Upload it again.")
     return launch.ask(infer.picture, str(path))
 
 
@@ -93,7 +105,7 @@ async def apply_label(request: Request) -> Response:
         flag = bool(body["flag"]) if "flag" in body else None
         name = None if flag is not None or body["label"] is None else str(body["label"])
         dataset_id, operation = int(body["dataset_id"]), str(body["operation"])[:64]
-        if any(abs(number) >= 1 << 31 for number in (dataset_id, *seen.values())):
+        if any(abs(number) > MAX_INT for number in (dataset_id, *seen.values())):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise HTTPException(400, "The request is not in the expected form.") from None
@@ -110,6 +122,8 @@ async def changes(request: Request) -> Response:
     query = request.query_params
     try:
         dataset_id, after = int(query["dataset"][:10]), int(query.get("after", "-1")[:19])
+        if abs(dataset_id) > MAX_INT or abs(after) > MAX_INT:
+            raise ValueError
     except (KeyError, ValueError):
         raise HTTPException(400, "The request is not in the expected form.") from None
     if session := query.get("session", "")[:64]:
@@ -131,7 +145,7 @@ async def map_points(request: Request) -> Response:
     run_id = request.query_params.get("run")
 
     def points() -> dict[str, Any]:
-        dataset_id = request.path_params["dataset"]
+        dataset_id = _dataset(request)
         found = embed.latest(dataset_id)
         if found is None:
             raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
@@ -162,7 +176,7 @@ async def map_points(request: Request) -> Response:
 
 async def map_thumb(request: Request) -> Response:
     signing.user(request)
-    image = await anyio.to_thread.run_sync(store.get_image, request.path_params["dataset"], request.path_params["image"])
+    image = await anyio.to_thread.run_sync(store.get_image, _dataset(request), request.path_params["image"])
     return JSONResponse({"url": signing.thumb_url(image), "name": image.source, "label": image.label})
 
 
@@ -241,7 +255,8 @@ async def app_error(_request: Request, error: Exception) -> Response:
 
 async def http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail)
+    nowhere = error.status_code == 404 and error.detail == "Not Found"  # the router's own words
+    return _error(error.status_code, "There is nothing at this address." if nowhere else error.detail)
 
 
 ROUTES = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.data import imports, sources, store
 from core.settings import settings
-from core.terminal import BadArgument, Verbs, progress, say
+from core.terminal import BadArgument, Verbs, progress, progress_ended
 
 JOBS = (imports.IMPORT,)
 
@@ -32,5 +32,5 @@ def find_dataset(name: str) -> int:
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
     done = imports.import_now(args.name, source, settings().user, progress)
-    say("")
+    progress_ended()
     return done.as_dict()

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from core.data import strip
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import Preprocess
 
@@ -123,7 +123,7 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL
         raise Invalid(f"The file {path.name} cannot be read.", "It may have been moved or deleted.") from None
 
 
@@ -296,8 +296,11 @@ class ThumbPack:
         return offsets
 
     def read(self, offset: int, size: int) -> bytes:
-        with open(self.path, "rb") as f:
-            return os.pread(f.fileno(), size, offset)
+        """NotFound for what lies beyond the file, or in none."""
+        with suppress(FileNotFoundError), open(self.path, "rb") as f:
+            if 0 < size <= os.fstat(f.fileno()).st_size - offset:
+                return os.pread(f.fileno(), size, offset)
+        raise NotFound("This thumbnail does not exist.", "Reload the page.")
 
 
 def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:

@@ -24,7 +24,7 @@ from core.data import classes, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import checked_name, name_problem
-from core.runs import jobs, runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import Class, Dataset, Image, ImportReport, Progress, Skipped, Split, now, silent
 
@@ -304,7 +304,8 @@ def split_of(image_id: str) -> Split:
 # Decoders: strangers' files are decoded in processes that may die ------------------------------------
 
 
-def _start_decoder() -> None:
+def _start_decoder(parent: int) -> None:
+    launch.live_with(parent)  # an import that is killed would leave its decoders for as long as loky lets them wait: over a minute
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = DECODER_BYTES if hard == resource.RLIM_INFINITY else min(hard, DECODER_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -355,7 +356,7 @@ class _Decoders:
     def _submit(self, batch: list[bytes]) -> Future[Any]:
         if self._pool is None:
             # loky: the standard spawning pool would run the caller's main script again in every process
-            self._pool = ProcessPoolExecutor(max_workers=os.cpu_count() or 1, initializer=_start_decoder)
+            self._pool = ProcessPoolExecutor(max_workers=os.cpu_count() or 1, initializer=_start_decoder, initargs=(os.getpid(),))
         future: Future[Any] = self._pool.submit(_examine, images.examine, batch, SECONDS_PER_IMAGE)
         return future
 

@@ -357,7 +357,8 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 c.execute(images.insert().values(labels.bare(image)))
             if label is not None:
                 label = classes.known_or_added(c, image.dataset_id, label)
-            if have is None or have.label != label:
+            kept = have is not None and have.label is not None and verdict == "accepted"  # an answer never changes a label
+            if not kept and (have is None or have.label != label):
                 change = Change(image.id, label, have.label if have else None)
                 events.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
 

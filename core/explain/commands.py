@@ -13,7 +13,7 @@ from core.errors import AppError, Invalid, NotFound
 from core.explain import explain, patterns, trust
 from core.runs import runs
 from core.settings import settings
-from core.terminal import BadArgument, Verbs, pairs, progress, say, write
+from core.terminal import BadArgument, Verbs, pairs, progress, progress_ended, write
 
 JOBS = (patterns.PATTERNS,)
 
@@ -70,7 +70,7 @@ def follow(asked: explain.Asked, what: str) -> None:
         if total:
             progress(done, total, what)
         time.sleep(0.25)
-    say("")
+    progress_ended()
 
 
 def patterns_(args: argparse.Namespace) -> dict[str, Any]:

@@ -249,7 +249,10 @@ def _covering(name: str, curves: Curves | None) -> Finding:
     act, does = ("Covering", "changes the answer") if name == "deletion" else ("Showing", "brings the answer back")
     better = own < min(random) if name == "deletion" else own > max(random)
     worse = own > max(random) if name == "deletion" else own < min(random)
-    how = "sooner than" if better else "later than" if worse else "no sooner than"
+    mean = float(np.mean(random))
+    ahead = own < mean if name == "deletion" else own > mean
+    chance = "sooner on average, though not more so than chance brings about, than" if ahead else "no sooner than"
+    how = "sooner than" if better else "later than" if worse else chance
     beside = f"area {own:.2f} against {np.mean(random):.2f} ({len(random)} random orders, {min(random):.2f} to {max(random):.2f})"
     return Finding(
         name,

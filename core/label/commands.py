@@ -10,7 +10,7 @@ from typing import Any
 from core.data.commands import find_dataset
 from core.label import embed, teach
 from core.settings import settings
-from core.terminal import Verbs, progress, say
+from core.terminal import Verbs, progress, progress_ended, say
 
 JOBS = (embed.EMBED,)
 
@@ -35,7 +35,7 @@ def embed_(args: argparse.Namespace) -> dict[str, Any]:
             progress(state.done, state.total, state.what)
         time.sleep(0.25)
     assert state is not None
-    say("")
+    progress_ended()
     if state.message:
         say(f"{state.message} {state.hint}")
     found = embed.latest(dataset_id)

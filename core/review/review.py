@@ -10,9 +10,9 @@ from core.data.imports import add_upload
 from core.errors import Invalid
 from core.runs import launch, runs
 from core.runs.remote import infer
-from core.types import Dataset, Prediction, Submission
+from core.types import Dataset, Image, Prediction, Submission
 
-__all__ = ["decide", "decided", "picture", "queue", "queue_length", "reopen", "submit"]
+__all__ = ["decide", "decided", "known", "picture", "queue", "queue_length", "reopen", "submit"]
 
 queue_length = store.queue_length
 
@@ -56,10 +56,19 @@ def picture(submission: Submission) -> Path:
     return uploads.find(submission.image_id).path
 
 
+def known(submission: Submission) -> Image | None:
+    """The image of the dataset that the picture is, if it is one already."""
+    return next(iter(store.get_images(submission.dataset_id, [submission.image_id])), None)
+
+
 def reopen(submission_id: int, by: str) -> None:
     """Takes a decision back; the prediction waits again and its picture leaves the dataset."""
     _dataset_of(store.get_submission(submission_id))
     store.reopen(submission_id, by)
+
+
+def _labelled(image: Image) -> str:
+    return "has no label" if image.label is None else f"is labelled “{image.label}”"
 
 
 def _dataset_of(submission: Submission) -> Dataset:
@@ -69,10 +78,11 @@ def _dataset_of(submission: Submission) -> Dataset:
     return dataset
 
 
-def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None:
-    """Accepts (the predicted class), corrects (another class) or rejects, once.
+def decide(submission_id: int, verdict: str, label: str | None, by: str, sure: bool = False) -> None:
+    """Accepts (the predicted class), corrects (to a class that a person chose) or rejects, once.
 
-    An accepted or corrected picture joins the dataset with its label; a rejected one never does.
+    An accepted or corrected picture joins the dataset with its label; a rejected one never does. One that the dataset has
+    with a label keeps it when an answer is accepted; the label of a test image changes only when somebody is sure.
     """
     submission = _today(store.get_submission(submission_id))
     dataset = _dataset_of(submission)
@@ -83,6 +93,13 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str) -> None
         label = submission.predicted
     if verdict not in ("accepted", "corrected") or label not in {*dataset.classes, submission.predicted}:
         raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
+    have = known(submission)
+    keeps = have is not None and have.label is not None and verdict == "accepted"
+    if have is not None and have.split == "test" and have.label != label and not keeps and not sure and submission.verdict is None:
+        raise Invalid(
+            f"{submission.name} is a test image of {dataset.name}, and {_labelled(have)}.",
+            "Its label decides how runs are measured: say that you are sure, and choose its class again.",
+        )
     file = picture(submission)
     try:
         examined = images.Examined(**launch.ask(infer.facts, str(file)))

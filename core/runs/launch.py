@@ -123,10 +123,8 @@ NO_LEAK_CHECK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}  # bytes; loky restarts wh
 NICE = 5  # of the slow worker: a prediction asked for meanwhile comes first
 
 
-def _live_with(parent: int, slow: bool) -> None:
+def live_with(parent: int) -> None:
     """Ends this process soon after its parent has ended, however that came about."""
-    if slow and hasattr(os, "nice"):
-        os.nice(NICE)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -136,8 +134,14 @@ def _live_with(parent: int, slow: bool) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _begin_worker(parent: int, slow: bool) -> None:
+    if slow and hasattr(os, "nice"):
+        os.nice(NICE)
+    live_with(parent)
+
+
 def _start_worker(slow: bool) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_live_with, initargs=(os.getpid(), slow), env=NO_LEAK_CHECK)
+    return ProcessPoolExecutor(max_workers=1, timeout=None, initializer=_begin_worker, initargs=(os.getpid(), slow), env=NO_LEAK_CHECK)
 
 
 def submit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:

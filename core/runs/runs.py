@@ -206,11 +206,14 @@ def log_tail(folder: Path, lines: int = 20) -> str:
 # The run ------------------------------------------------------------------------------------------
 
 
+MAX_ID = 100  # bytes: no run has a longer one, and a file system refuses it with an error of its own
+
+
 def folder(run_id: str) -> Path:
     """The run's folder; NotFound for anything that is not the plain id of a run."""
     path = settings().runs / run_id
-    if run_id in ("", "..") or path.parent != settings().runs or not path.is_dir():
-        raise NotFound(f"There is no run “{run_id}”.", "It may have been deleted. Choose another run.")
+    if len(run_id.encode(errors="replace")) > MAX_ID or run_id in ("", "..") or path.parent != settings().runs or not path.is_dir():
+        raise NotFound(f"There is no run “{run_id[:MAX_ID]}”.", "It may have been deleted. Choose another run.")
     return path
 
 

@@ -12,7 +12,7 @@ from core.data.commands import find_dataset
 from core.data.formats.known import FORMATS
 from core.settings import settings
 from core.share import archive, export, report, reproduce
-from core.terminal import BadArgument, Verbs, progress, say, write
+from core.terminal import BadArgument, Verbs, progress, progress_ended, say, write
 
 WITH_PREDICTIONS = " and ".join(name for name, one in FORMATS.items() if "predictions" in one.can)
 JOBS = (export.EXPORT, archive.EXPORT, archive.IMPORT, report.REPORT)
@@ -54,7 +54,7 @@ def export_(args: argparse.Namespace) -> dict[str, Any]:
     if args.run and "predictions" not in FORMATS[args.format].can:
         raise BadArgument(f"--run adds predictions to --format {WITH_PREDICTIONS} only.")
     done = export.export_now(find_dataset(args.name), args.format, args.out, progress, args.originals, args.run)
-    say("")
+    progress_ended()
     for skipped in done.skipped:
         say(f"{skipped.name} is left out: {skipped.reason}")
     return {"dataset": args.name, "format": args.format, "out": str(args.out), **asdict(done)}
@@ -62,14 +62,14 @@ def export_(args: argparse.Namespace) -> dict[str, Any]:
 
 def export_run(args: argparse.Namespace) -> dict[str, Any]:
     done = archive.export_now(args.run, args.out, progress)
-    say("")
+    progress_ended()
     say(done.words)
     return {"run": args.run, "out": str(args.out), **asdict(done)}
 
 
 def import_run(args: argparse.Namespace) -> dict[str, Any]:
     done = archive.import_now(args.file, args.dataset, progress=progress)
-    say("")
+    progress_ended()
     if done.here < done.images:
         say(f"{done.here:,} of its {done.images:,} pictures are in “{done.dataset_name}”. {archive.WITHOUT_PICTURES}")
     return {"run": done.run_id, "name": done.name, "dataset": done.dataset_name, "images": done.images, "here": done.here}
@@ -78,7 +78,7 @@ def import_run(args: argparse.Namespace) -> dict[str, Any]:
 def report_(args: argparse.Namespace) -> dict[str, Any]:
     splits = ("validation", "test") if args.test else ("validation",)
     page = report.make(args.run, splits, settings().user, progress)
-    say("")
+    progress_ended()
     write(args.out, page.encode())
     return {"run": args.run, "out": str(args.out), "bytes": len(page.encode())}
 
@@ -88,5 +88,5 @@ def reproduce_(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise BadArgument(f"There is no preset called “{unknown[0]}”. Presets are: {', '.join(presets.PRESETS)}.")
     folders = {"MNIST": args.mnist, "Fashion-MNIST": args.fashion}
     rows = reproduce.reproduce({name: path for name, path in folders.items() if path}, args.only, settings().user, progress)
-    say("")
+    progress_ended()
     return rows

@@ -11,7 +11,7 @@ from core.catalog import networks, params
 from core.data.commands import find_dataset
 from core.errors import Invalid
 from core.settings import settings
-from core.terminal import BadArgument, Verbs, pairs, progress, say
+from core.terminal import BadArgument, Verbs, pairs, progress, progress_ended, say
 from core.train import finder, train
 from core.types import RunConfig
 
@@ -58,7 +58,7 @@ def finder_(args: argparse.Namespace) -> dict[str, Any]:
     while (found := finder.state(find_id)).active:
         progress(found.done, finder.steps(found.config), "Step")
         time.sleep(0.25)
-    say("")
+    progress_ended()
     if found.message:
         say(found.message)
     curve = {} if found.curve is None else asdict(found.curve)

@@ -251,6 +251,9 @@ def _effort(found: Plan, config: RunConfig, seconds: float | None) -> Iterator[G
         size = 1 << max(1, (n // 8).bit_length() - 1)
         text = f"A batch of {config.batch_size:,} is more than the {n:,} training images: the weights change only once in an epoch."
         yield Guard(text, "Take a smaller batch.", f"Use batch size {size}", {"batch_size": size})
+    if config.batch_size == 1 and n > 1:
+        text = "With one image in a batch, batch normalisation has no mean to take: a network that has such layers stops or learns nothing."
+        yield Guard(text, "Take several images in a batch.", "Use batch size 8", {"batch_size": 8})
     if seconds is not None and seconds > HOUR:
         text = f"The network may take {duration(seconds)} with {n:,} training images on this machine."
         if config.pretrained and not config.freeze:

@@ -164,7 +164,21 @@ def test_a_picture_whose_file_is_gone_is_an_error_in_words(client: TestClient, s
 # The gate
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil.example:8501", "", "127.0.0.1.nip.io"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example:8501",
+        "",
+        "127.0.0.1.nip.io",
+        "localhost:8501.evil.example",
+        "localhost:port",
+        "localhost:",
+        "[::1]evil",
+        "a:b:8501",
+    ],
+)
 def test_a_foreign_host_name_is_refused(client: TestClient, small: Dataset, host: str) -> None:
     answer = client.get(signing.thumb_url(images_of(small)[0]), headers={"Host": host})
     assert answer.status_code == 403 and b"PNG" not in answer.content
@@ -551,3 +565,56 @@ def test_a_mask_that_is_too_large_or_fits_no_picture_is_refused_in_words(asking:
 
 def decoded(url: str) -> Pillow.Image:
     return Pillow.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+# Odd addresses
+
+ODD = ("99999999999999999999999999", "0", "-1", "x" * 60, "x" * 300, "é" * 200, "%00", "%F0%9F", "..", "%E2%80%AE", "1.5", "٣")
+PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
+
+
+def odd_addresses() -> Iterator[tuple[str, str]]:
+    """(method, address) of every route, each of its parameters odd in turn while the others are as usual."""
+    for route in routes.ROUTES:
+        method = next(iter({"POST", "PUT"} & set(route.methods or ())), "GET")
+        usual = {"dataset": "1", "offset": "0", "size": "10", "batch": str(uuid.UUID(int=1)), "id": "20260101-000000-abcdef"}
+        names = PARAMETER.findall(route.path)
+        for odd in ODD if names else ():
+            for name in (*names, None):
+                values = [odd if name in (one, None) else usual.get(one, "x") for one in names]
+                yield method, PARAMETER.sub("{}", route.path).format(*values)
+
+
+def test_no_odd_parameter_of_any_route_is_an_error_of_the_server(
+    client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.launch.ask", lambda *_: pytest.fail("a stranger's address reached the model worker"))
+    tried = 0
+    for method, address in odd_addresses():
+        known = client.build_request(method, address).url.path  # as the server reads it
+        for url in (address, signing.signed(known).replace(known, address, 1)):
+            answer = client.request(method, url, headers=headers(), content=b"x")
+            tried += 1
+            assert answer.status_code < 500, f"{method} {url}: {answer.status_code}"
+            if answer.status_code >= 400 and answer.headers["content-type"] == "application/json":
+                assert answer.json()["error"]["message"].endswith("."), url
+    assert tried > 300
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["dataset=9999999999", "dataset=1&after=9999999999999999999", "dataset=1&after=x", "dataset=²", "dataset=1&after=-9999999999999999999"],
+)
+def test_odd_numbers_in_a_question_are_refused(client: TestClient, small: Dataset, query: str) -> None:
+    assert client.get(f"/api/changes?{query}", headers=headers()).status_code == 400
+
+
+@pytest.mark.parametrize("run", ["x" * 60, "x" * 300, "é" * 200, "%00"])
+def test_a_map_of_a_run_that_is_none_is_not_found(client: TestClient, small: Dataset, run: str) -> None:
+    assert client.get(f"/api/map/{small.id}?run={run}", headers=headers()).status_code == 404
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 10**9), (10**30, 1), (10**9, 10), (0, 10**30), (0, 0)])
+def test_a_thumbnail_beyond_the_file_or_of_no_file_is_not_found(client: TestClient, small: Dataset, offset: int, size: int) -> None:
+    for dataset in (small.id, 77, 10**30):
+        assert client.get(signing.signed(f"/thumb/{dataset}/{offset}-{size}")).status_code == 404

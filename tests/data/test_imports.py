@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -16,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Pillow
 from PIL import features
@@ -463,6 +466,28 @@ def test_a_real_process_imports_and_a_killed_one_is_lost() -> None:
     while (state := imports.state(third)).status == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert state.status == "done" and imports.lost("y") is None
+
+
+KILLED = """
+import sys, time, psutil
+from core.data.imports import _Decoders
+decoders = _Decoders()
+decoders.submit([]).result()
+print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_decoders_of_an_import_that_is_killed_end_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, cwd=launch.ROOT) as process:
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        process.kill()
+    assert pids
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
 
 
 def test_only_allowed_folders_can_be_imported_from_the_browser(tmp_path: Path) -> None:

@@ -226,6 +226,10 @@ def test_a_curve_is_judged_beside_all_random_orders_and_not_alone() -> None:
         assert one.mark == mark and said in one.words and "against 0.53 (2 random orders, 0.50 to 0.55)" in one.words
         shown = words.Curves((0.1, middle, 0.9), tuple(one[::-1] for one in random), None)  # here higher is better
         assert found(outcome(insertion=shown), "insertion").mark == {0.2: "bad", 0.55: "doubt", 0.8: "good"}[middle]
+    for own, said in (((0.9, 0.5, 0.1), "sooner on average"), ((0.9, 0.58, 0.1), "no sooner than")):  # both within the two random ones
+        assert said in found(outcome(deletion=words.Curves(own, random, None)), "deletion").words
+        shown = words.Curves(own[::-1], tuple(one[::-1] for one in random), None)
+        assert ("sooner on average" in found(outcome(insertion=shown), "insertion").words) == (said == "no sooner than")
     level = words.Curves((0.97, 0.2, 0.95), random, None)
     assert found(outcome(deletion=level), "deletion").mark == "undefined"  # covering all of it changes nothing
     assert "marks nothing" in found(outcome(), "deletion").words

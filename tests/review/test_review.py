@@ -119,11 +119,42 @@ def test_a_verdict_or_class_that_does_not_exist_is_refused_and_the_picture_stays
     assert review.queue_length(small.id) == 1 and dataset.totals(small.id) == (24, 24)
 
 
-def test_a_picture_the_dataset_has_already_gets_the_new_label_as_one_more_event(small: Dataset, upload: Callable[..., Prediction]) -> None:
-    known = store.browse(small.id, store.Filter(label="red"), 0, 1)[0]
+def known_picture(small: Dataset, split: str) -> tuple[store.Image, Submission]:
+    """A red image of the dataset, brought again and answered with blue."""
+    known = store.browse(small.id, store.Filter(label="red", split=split), 0, 1)[0]
+    kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
+    return known, queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_accepting_an_answer_never_changes_the_label_of_an_image_that_is_there(
+    small: Dataset, upload: Callable[..., Prediction], split: str
+) -> None:
+    upload()
+    known, one = known_picture(small, split)
+    assert review.known(one) == known
+    review.decide(one.id, "accepted", None, "Mo", sure=True)
+    assert store.get_image(small.id, known.id) == known and review.queue(small.id) == []
+    assert [e.label for e in labels.history(small.id, known.id)] == ["red"]
+
+
+def test_the_label_of_a_test_image_changes_only_when_somebody_is_sure(small: Dataset, upload: Callable[..., Prediction]) -> None:
+    upload()
+    known, one = known_picture(small, "test")
+    with pytest.raises(Invalid, match="test image of squares, and is labelled “red”"):
+        review.decide(one.id, "corrected", "blue", "Mo")
+    assert store.get_image(small.id, known.id).label == "red" and review.queue_length(small.id) == 1
+    review.decide(one.id, "corrected", "blue", "Mo", sure=True)
+    assert store.get_image(small.id, known.id).label == "blue"
+
+
+def test_a_picture_the_dataset_has_already_gets_a_corrected_label_as_one_more_event(
+    small: Dataset, upload: Callable[..., Prediction]
+) -> None:
+    known = store.browse(small.id, store.Filter(label="red", split="train"), 0, 1)[0]
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
-    review.decide(one.id, "accepted", None, "Mo")
+    review.decide(one.id, "corrected", "blue", "Mo")
     assert dataset.totals(small.id) == (24, 24)
     assert [(e.label, e.previous) for e in labels.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
 
@@ -202,7 +233,7 @@ def test_an_image_that_was_in_the_dataset_before_the_decision_stays_with_its_lab
     labels.add_images(small.id, [imported], "tester", "import")
     kept = uploads.keep("again.png", file.read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
-    review.decide(one.id, "accepted", None, "Mo")
+    review.decide(one.id, "corrected", "blue", "Mo", sure=True)
     assert store.get_image(small.id, imported.id).label == "blue"
     review.reopen(one.id, "Mo")
     assert store.get_image(small.id, imported.id).label == before
@@ -217,7 +248,7 @@ def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: 
     for verdict, label in (("accepted", None), ("corrected", "red")):
         assert review.submit(small.id, other_run, prediction, "Ann")
         (second,) = review.queue(small.id)
-        review.decide(second.id, verdict, label, "Mo")
+        review.decide(second.id, verdict, label, "Mo", sure=True)
         review.reopen(second.id, "Mo")
         assert store.get_image(small.id, first.image_id).label == "blue"
         review.decide(second.id, "rejected", None, "Mo")
@@ -238,7 +269,7 @@ def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     classes.rename(small.id, "blue", "navy", "Ann")
     assert [s.predicted for s in review.queue(small.id)] == ["navy"]
-    review.decide(one.id, "accepted", None, "Mo")
+    review.decide(one.id, "corrected", "navy", "Mo", sure=True)
     assert store.get_image(small.id, known.id).label == "navy"
     classes.rename(small.id, "red", "ruby", "Ann")
     labels.flag(small.id, {known.id: store.get_image(small.id, known.id).label_seq}, True, "Ann")

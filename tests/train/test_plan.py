@@ -228,3 +228,9 @@ def test_counting_on_shows_other_images_of_every_class(trained: Trained) -> None
 
 def test_a_rough_duration_is_said_in_seconds_minutes_or_hours() -> None:
     assert [plan.duration(s) for s in (0.2, 42, 600, 9000)] == ["about 1 s", "about 42 s", "about 10 min", "about 2.5 h"]
+
+
+def test_one_image_in_a_batch_is_warned_about_before_start_with_its_remedy() -> None:
+    guards = [g for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=1)) if "batch normalisation" in g.message]
+    assert len(guards) == 1 and guards[0].values == {"batch_size": 8}
+    assert not any("batch normalisation" in g.message for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=2)))
