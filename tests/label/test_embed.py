@@ -152,9 +152,15 @@ def test_a_network_is_exported_once_and_again_where_its_weights_changed_or_the_f
     (home / "cache" / "onnx").unlink()  # all tests' exports
     exports = []
     export = torch.onnx.export
-    monkeypatch.setattr(torch.onnx, "export", lambda *args, **how: exports.append(1) or export(*args, **how))
+
+    def counted(*args: Any, **how: Any) -> Any:
+        exports.append(args)
+        return export(*args, **how)
+
+    monkeypatch.setattr(torch.onnx, "export", counted)
     torch.manual_seed(0)
-    preprocess, network = Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3), nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    preprocess, layer = Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3), nn.Linear(192, 4)
+    network = nn.Sequential(nn.Flatten(), layer).eval()
     x = torch.rand(5, 3, 8, 8)
 
     def answers() -> int:
@@ -167,11 +173,11 @@ def test_a_network_is_exported_once_and_again_where_its_weights_changed_or_the_f
     file.write_bytes(file.read_bytes()[:-40])
     assert [answers(), answers()] == [2, 2]
     with torch.no_grad():
-        network[1].weight += 1
+        layer.weight += 1
     assert [answers(), answers()] == [3, 3]
     monkeypatch.setattr(features, "KEPT", 1)
     with torch.no_grad():
-        network[1].weight += 1
+        layer.weight += 1
     assert answers() == 4
     assert len(list((home / "cache" / "onnx").iterdir())) == 1
 

@@ -15,7 +15,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.review import review
 from core.runs import runs
 from core.settings import settings
-from core.types import Dataset, Prediction, Submission
+from core.types import Dataset, Image, Prediction, Submission
 
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
@@ -119,7 +119,7 @@ def test_a_verdict_or_class_that_does_not_exist_is_refused_and_the_picture_stays
     assert review.queue_length(small.id) == 1 and dataset.totals(small.id) == (24, 24)
 
 
-def known_picture(small: Dataset, split: str) -> tuple[store.Image, Submission]:
+def known_picture(small: Dataset, split: str) -> tuple[Image, Submission]:
     """A red image of the dataset, brought again and answered with blue."""
     known = store.browse(small.id, store.Filter(label="red", split=split), 0, 1)[0]
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
