@@ -67,7 +67,7 @@ def headline(current: Dataset, e: Evaluation) -> None:
     right = int(e.confusion.trace())
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="headline"):
         few = e.n < TOO_FEW
-        st.markdown(f"#### {right} of {e.n} right" if few else f"#### {e.accuracy.value:.1%} accuracy", width="content")
+        st.header(f"{right} of {e.n} right" if few else f"{e.accuracy.value:.1%} accuracy", anchor=False, width="content")
         st.markdown(
             f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}, n = {e.n:,} {e.split} images"
             + (": too few to call it an accuracy" if few else ""),

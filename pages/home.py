@@ -80,13 +80,13 @@ def tour(run_id: str) -> None:
         raise AppError(
             f"The dataset “{state.run.dataset_name}” was deleted.", "Close the tour, or restore the dataset on the Dataset page."
         )
-    st.subheader("1 · The pictures", anchor=False)
+    st.header("1 · The pictures", anchor=False)
     st.markdown(
         f"{dataset.totals(sample.id)[0]:,} handwritten digits, 8 × 8 pixels each. People have said which digit every one of them is."
     )
     found, _ = dataset.browse(sample.id, store.Filter(), 1, 24)
     thumbs.image_grid(sample, found, key="tour-grid", size=56, caption="label")
-    st.subheader("2 · The network learns", anchor=False)
+    st.header("2 · The network learns", anchor=False)
     st.markdown(
         "Every epoch shows it all training pictures once. Validation pictures are never learned from: they tell whether it understood or only memorised."
     )
@@ -97,7 +97,7 @@ def tour(run_id: str) -> None:
             st.error(frame.plain(state.message))
         return
     e = evaluate.evaluate(run_id, evaluate.splits(run_id)[0])
-    st.subheader("3 · What it gets right and wrong", anchor=False)
+    st.header("3 · What it gets right and wrong", anchor=False)
     if e.accuracy is None:
         st.info("The pictures it was judged on carry no label any more. Label them again on the Dataset page to see where it is right.")
         return
@@ -116,7 +116,7 @@ def tour(run_id: str) -> None:
         st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
         shown = store.get_images(sample.id, list(rows["image_id"][:18]))
         thumbs.image_grid(sample, shown, key="tour-mistakes", rows=rows[:18], split=e.split, size=72, caption="prediction")
-    st.subheader("4 · Why it answered so", anchor=False)
+    st.header("4 · Why it answered so", anchor=False)
     first = rows.iloc[0]
     image = store.get_image(sample.id, first["image_id"])
     st.markdown(
@@ -212,7 +212,7 @@ def overview() -> None:
                 "best": value if value == "none yet" else f"{value}: {detail}",
             }
         )
-    st.subheader("Datasets", anchor=False)
+    st.header("Datasets", anchor=False)
     st.dataframe(
         rows,
         hide_index=True,

@@ -99,7 +99,7 @@ def decided(current: Dataset) -> None:
     if not last:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("The last decisions", anchor=False, width="content")
+        st.header("The last decisions", anchor=False, width="content")
         st.button("Undo the last", icon=":material/undo:", shortcut="ctrl+z", key="undo", on_click=take_back, args=(last[0],))
     for s in last:
         with st.container(horizontal=True, vertical_alignment="center", key=f"{'blurred' if blur else 'decided'}-{s.id}", gap="medium"):

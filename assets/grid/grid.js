@@ -197,7 +197,7 @@ class View {
     const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
     image.addEventListener("load", () => image.classList.add("loaded"));
     image.addEventListener("error", () => cell.classList.add("broken"));
-    const open = el("button", { class: "open", type: "button", tabindex: "-1", title: "Open (Enter)", "aria-label": `Open ${item.name || item.id}` }, icon(ICONS.open));
+    const open = el("span", { class: "open", title: "Open (Enter)" }, icon(ICONS.open)); // for the mouse: in an option no button may lie
     const flag = el("span", { class: "flag", title: "Flagged (f)", hidden: true }, icon(ICONS.flag));
     const chip = el("span", { class: "prediction", hidden: true });
     const mark = dot(null);
@@ -209,7 +209,9 @@ class View {
       "div",
       { class: "cell", "data-id": item.id, tabindex: "-1" },
       el("div", { class: "picture" }, image, flag, chip, open),
-      el("div", { class: "foot" }, badge, split),
+      " ", // between words, for those who hear them
+      el("div", { class: "foot" }, badge, " ", split),
+      " ",
       sub,
     );
     const parts = { cell, image, flag, chip, dot: mark, text, badge, split, sub, color: "", name: "", role: "" };
@@ -285,9 +287,11 @@ class View {
     if (answer) words.push(`${differs ? "the model disagrees: " : "predicted "}${answer}`);
     if (item.note) words.push(item.note);
     if (item.split) words.push(item.split);
-    const name = words.join(", ");
-    if (p.name !== name) p.cell.setAttribute("aria-label", (p.name = name));
     const role = this.editable ? "option" : "button";
+    // Who speaks to the computer says what is seen: that is a part of a button's name.
+    const seen = role === "button" ? [p.chip.hidden ? "" : answer, label, p.split.textContent, sub].filter(Boolean).join(" ") : "";
+    const name = [...words, seen].filter(Boolean).join(", ");
+    if (p.name !== name) p.cell.setAttribute("aria-label", (p.name = name));
     if (p.role !== role) p.cell.setAttribute("role", (p.role = role));
     if (this.editable) p.cell.setAttribute("aria-selected", String(this.selected.has(id)));
     else p.cell.removeAttribute("aria-selected");
@@ -604,7 +608,7 @@ class View {
    * @param {PointerEvent} event
    */
   onDrag(event) {
-    if (!this.editable || event.button !== 0 || event.shiftKey || closest(event, "button")) return;
+    if (!this.editable || event.button !== 0 || event.shiftKey || closest(event, ".open")) return;
     const base = event.ctrlKey || event.metaKey ? new Set(this.selected) : new Set();
     const place = (/** @type {PointerEvent} */ { clientX, clientY }) => {
       const { left, top } = this.grid.getBoundingClientRect();

@@ -130,7 +130,7 @@ class View {
     /** @param {What} what @returns {Chart} */
     const chart = (what) => {
       const { title, height } = CHARTS[what];
-      const plot = /** @type {any} */ (el("div", { class: `lp-plot lp-${what}`, role: "img", "aria-label": title }));
+      const plot = /** @type {any} */ (el("div", { class: `lp-plot lp-${what}`, role: "group", "aria-label": title }));
       plot.style.height = `${height}px`;
       const n = what === "accuracy" && details?.validation ? ` (validation n = ${details.validation.toLocaleString("en")})` : "";
       return { what, plot, box: el("figure", { class: "lp-chart" }, el("figcaption", {}, title + n), plot), zoomed: false, drawn: false };

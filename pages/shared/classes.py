@@ -197,7 +197,7 @@ def _examples(current: Dataset, one: Class, pictures: dict[str, str]) -> None:
 
 def _retired(current: Dataset, retired: list[Class]) -> None:
     back = classes.restorable(current.id)
-    st.subheader("Retired", anchor=False)
+    st.header("Retired", anchor=False)
     with st.container(key="retired", gap=None):
         for i, one in enumerate(retired):
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-retired-{i}"):

@@ -213,7 +213,7 @@ def need_dataset(current: Dataset | None) -> Dataset:
 def empty(title: str, text: str, action: str, target: str, icon: str = ":material/image_search:") -> None:
     """An empty state: what is missing, and the one thing to do next."""
     with st.container(border=True, horizontal_alignment="center", key=f"empty-{title}"):
-        st.subheader(title, anchor=False, text_alignment="center")
+        st.header(title, anchor=False, text_alignment="center")
         st.markdown(text, text_alignment="center")
         if st.button(action, type="primary", icon=icon):
             st.switch_page(target)

@@ -12,7 +12,7 @@ from tests.browser.conftest import Server
 
 def heading(page: Page) -> tuple[int, str]:
     """How many images are shown, and of what."""
-    text = page.locator(".st-key-cell-images h3").inner_text()
+    text = page.locator(".st-key-cell-images h2").inner_text()
     found = re.match(r"([\d,]+) images?: (.+)", text)
     assert found, text
     return int(found[1].replace(",", "")), found[2]
@@ -47,23 +47,23 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     rest = [float(r["0"]) >= threshold for r in rows if r["true"] != "0"]
     assert (caught, positives, let_in, others) == (sum(mine), len(mine), sum(rest), len(rest)) and caught >= 0.95 * positives
     page.get_by_role("button", name=f"{let_in} others let in").click()
-    expect(page.locator(".st-key-cell-images h3")).to_be_visible()
+    expect(page.locator(".st-key-cell-images h2")).to_be_visible()
     assert heading(page) == (let_in, f"others let in at {threshold:.3f} (0)")
     expect(page.locator(".cell")).to_have_count(min(let_in, 60))
 
     page.get_by_test_id("stButtonGroup").get_by_text("Calibration", exact=True).first.click()
     expect(page.get_by_text("Expected calibration error").first).to_be_visible(timeout=30_000)
     click(page, page.locator(".barlayer .point path").first, above=25)  # it may have no height
-    expect(page.locator(".st-key-cell-images h3")).to_contain_text("sure", timeout=30_000)
+    expect(page.locator(".st-key-cell-images h2")).to_contain_text("sure", timeout=30_000)
     n, of = heading(page)
     low, high = (round(int(part) * 15 / 100) / 15 for part in re.findall(r"(\d+)%", of))  # the edges are fifteenths, and written in percent
     assert high - low < 0.067 and n == sum(low < float(r["confidence"]) <= high for r in rows) > 0
 
     page.get_by_test_id("stButtonGroup").get_by_text("Slices", exact=True).first.click()
     expect(page.get_by_text("The worst first").first).to_be_visible(timeout=30_000)
-    expect(page.locator(".st-key-cell-images h3")).to_have_count(0)
+    expect(page.locator(".st-key-cell-images h2")).to_have_count(0)
     click(page, page.locator(".scatterlayer .point").first)
-    expect(page.locator(".st-key-cell-images h3")).to_be_visible(timeout=30_000)
+    expect(page.locator(".st-key-cell-images h2")).to_be_visible(timeout=30_000)
     n, of = heading(page)
     if of.startswith("class "):
         assert n == sum(r["true"] == of.removeprefix("class ") for r in rows)

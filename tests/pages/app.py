@@ -26,5 +26,5 @@ def elements(app: AppTest, kind: str) -> list[Element]:
 
 
 def words(app: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "button", "metric")
+    kinds = ("title", "header", "markdown", "caption", "error", "warning", "info", "button", "metric")
     return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))

@@ -94,7 +94,7 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
     with st.container(key="cell-images"):
         counted = list(one.ids) if one.cell is None else list(evaluate.cell(e, *one.cell)["image_id"])
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(f"{len(counted):,} image{'s' if len(counted) != 1 else ''}: {frame.plain(one.title)}", anchor=False)
+            st.header(f"{len(counted):,} image{'s' if len(counted) != 1 else ''}: {frame.plain(one.title)}", anchor=False)
             if closable:
                 st.button("Close", key="cell-close", icon=":material/close:", type="tertiary", on_click=close)
         with st.container(key="cell-said"):  # of one height, so that no picture moves away under the hand

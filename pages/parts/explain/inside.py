@@ -29,13 +29,13 @@ KINDS = {
 def inside(current: Dataset, run: Run, path: Path, image_id: str) -> None:
     """image_id: that of an image of the dataset, or "" for a picture of one's own."""
     with st.container(border=True, key="inside-nearest"), frame.told():
-        st.subheader("Nearest training images", anchor=False)
+        st.header("Nearest training images", anchor=False)
         _nearest(current, run, path, image_id)
     with st.container(border=True, key="inside-layers"), frame.told():
-        st.subheader("What each layer makes of it", anchor=False)
+        st.header("What each layer makes of it", anchor=False)
         _layers(run, path, image_id)
     with st.container(border=True, key="inside-filters"), frame.told():
-        st.subheader("What the first layer looks for", anchor=False)
+        st.header("What the first layer looks for", anchor=False)
         _filters(run)
 
 

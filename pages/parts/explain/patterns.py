@@ -274,7 +274,7 @@ def images_of(current: Dataset, run: Run, ids: list[str], split: str, *, key: st
 
 def answers_map(current: Dataset, run: Run) -> None:
     """The dataset's map, coloured by what the run says of its validation images; a selection shows them."""
-    st.subheader("Its answers on the map", anchor=False)
+    st.header("Its answers on the map", anchor=False)
     made = embed.latest(current.id)
     if made is None:
         embedding_needed(

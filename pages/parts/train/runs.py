@@ -84,7 +84,7 @@ def table(found: list[train.RunState], chosen: list[train.RunState]) -> None:
     if not found:
         _acts([])
         return
-    st.subheader("Runs", anchor=False)
+    st.header("Runs", anchor=False)
     shown = _filtered(found)
     pages = max(1, -(-len(shown) // PER_PAGE))
     number = st.session_state["runs-page"] = min(st.session_state.get("runs-page", 1), pages)
@@ -282,7 +282,7 @@ def comparison(current: Dataset, chosen: list[train.RunState]) -> None:
     if len(chosen) > compare.MOST:
         st.info(f"{len(chosen)} runs are ticked; up to {compare.MOST} can be compared.", icon=":material/info:")
         return
-    st.subheader(f"{len(chosen)} runs beside each other", anchor=False)
+    st.header(f"{len(chosen)} runs beside each other", anchor=False)
     chips = "".join(
         f'<span><b style="background:{color};color:#fff;border-radius:4px;padding:0 .4rem;margin-right:.4rem">{letter}</b>{escape(s.run.name)}</span>'
         for letter, color, s in zip(LETTERS, RUN_COLORS, chosen, strict=False)
@@ -400,7 +400,7 @@ def _curves(chosen: list[train.RunState]) -> None:
 
 def _flipped(current: Dataset, a: train.RunState, b: train.RunState, judged: list[Evaluation | None]) -> None:
     """Who is right on which of the images both judged; a click on a count shows them."""
-    st.subheader("The same images, two answers", anchor=False)
+    st.header("The same images, two answers", anchor=False)
     first, second = judged
     if first is None or second is None:
         st.caption("One of them has no answers on validation images: it has not ended yet, ended too early, or had none.")

@@ -27,7 +27,7 @@ def means(current: Dataset, state: RunState) -> None:
     if run.config.architecture not in networks.BASELINES or state.status != "succeeded":
         return
     with st.container(border=True, key="similarity"), frame.told():
-        st.subheader("The mean images", anchor=False)
+        st.header("The mean images", anchor=False)
         st.caption(
             "Each is the average of a class’s training images. The nearest one is the answer; distances are of pixels between 0 and 1. "
             "The shares shown as confidence are a softmax of minus the distances: they put the classes in order, but are no probabilities."

@@ -49,7 +49,7 @@ def panel(state: train.RunState) -> None:
     st.query_params["run"] = run.id  # the page loaded anew shows it again
     with st.container(border=True, key="run-panel"):
         with st.container(horizontal=True, vertical_alignment="center", key="run-head"):
-            st.subheader(frame.plain(run.name), anchor=False, width="content")
+            st.header(frame.plain(run.name), anchor=False, width="content")
             text, icon, color = CHIPS[state.status]
             st.badge(text, icon=icon, color=color)  # type: ignore[arg-type]
             st.space("stretch")
