@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from core.data import images, store
+from core.errors import NotFound
 from core.evaluate.evaluate import kept_with_it
 from core.label import embed
 from core.metrics import TOO_FEW, wilson
@@ -141,7 +142,7 @@ def _brightness(dataset_id: int, found: list[Image | None]) -> list[float]:
     def measured(image: Image) -> float:
         try:
             return images.brightness(pack.read(image.thumb_offset, image.thumb_size))
-        except OSError:  # no thumbnail, or none that can be read
+        except (OSError, NotFound):  # no thumbnail, or none that can be read
             return np.nan
 
     return [np.nan if i is None else measured(i) for i in found]
