@@ -130,7 +130,7 @@ def tour(run_id: str) -> None:
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
             st.switch_page("evaluate.py", query_params={"run": run_id})
         if st.button("Train on my own images", icon=":material/photo_library:"):
-            st.switch_page("dataset.py")
+            st.switch_page("dataset.py", query_params=frame.IMPORT)
 
 
 def at_a_glance(current: Dataset) -> None:
@@ -174,7 +174,7 @@ def next_step(current: Dataset) -> None:
     text, target, icon = (
         ("Add images", "dataset.py", ":material/photo_library:")
         if total == 0
-        else ("Label images", "dataset.py", ":material/sell:")
+        else ("Label images", "label.py", ":material/sell:")
         if labelled == 0
         else ("Train a network", "train.py", ":material/model_training:")
         if top is None
@@ -184,7 +184,7 @@ def next_step(current: Dataset) -> None:
     )
     with st.container(horizontal=True):
         if st.button(text, type="primary", icon=icon, key="next-step"):
-            st.switch_page(target)
+            st.switch_page(target, query_params={} if total else frame.IMPORT)
         if st.button(
             "Show me",
             icon=":material/play_circle:",
@@ -242,7 +242,7 @@ with frame.page(
                 start_tour()
                 st.rerun()
             if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
-                st.switch_page("dataset.py")
+                st.switch_page("dataset.py", query_params=frame.IMPORT)
         st.caption(
             "*Show me* trains a small network on 1,797 handwritten digits, in well under a minute, and shows what it learned. Nothing is downloaded."
         )

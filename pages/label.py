@@ -311,7 +311,7 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
     current = frame.need_dataset(found)
     frame.ask_name()
     if not dataset.totals(current.id)[0]:
-        frame.empty("No images yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
+        frame.empty_of_images("No images yet")
         st.stop()
     with st.container(horizontal=True, vertical_alignment="bottom", key="label-bar"):
         if st.session_state.get("label-view") not in VIEWS:

@@ -24,6 +24,7 @@ from pages.shared import glossary
 from pages.shared.component import ASSETS
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
+IMPORT = {"view": "Add images"}  # of the Dataset page
 log = logging.getLogger("loupe")
 
 
@@ -205,18 +206,26 @@ def told() -> Iterator[None]:
 def need_dataset(current: Dataset | None) -> Dataset:
     """The chosen dataset; without one the page says what to do and ends."""
     if current is None:
-        empty("No dataset yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
+        empty_of_images("No dataset yet")
         st.stop()
     return current
 
 
-def empty(title: str, text: str, action: str, target: str, icon: str = ":material/image_search:") -> None:
+def empty(
+    title: str, text: str, action: str, target: str, icon: str = ":material/image_search:", query: Mapping[str, str] | None = None
+) -> None:
     """An empty state: what is missing, and the one thing to do next."""
     with st.container(border=True, horizontal_alignment="center", key=f"empty-{title}"):
         st.subheader(title, anchor=False, text_alignment="center")
         st.markdown(text, text_alignment="center")
         if st.button(action, type="primary", icon=icon):
-            st.switch_page(target)
+            st.switch_page(target, query_params=query or {})
+
+
+def empty_of_images(title: str) -> None:
+    """The empty state of a page that works on images."""
+    text = "Add images first: a folder, a zip, or the sample of handwritten digits."
+    empty(title, text, "Add images", "dataset.py", query=IMPORT)
 
 
 def _chips(current: Dataset) -> None:
