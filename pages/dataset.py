@@ -11,7 +11,7 @@ from core.runs import jobs
 from core.settings import settings
 from core.types import Dataset
 from pages.parts.dataset.exporting import export_popover
-from pages.shared import frame, thumbs
+from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.figures import class_counts
@@ -254,7 +254,7 @@ def restore() -> None:
         with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
             for one in gone:
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"{frame.plain(one.name)}, deleted {(one.deleted_at or '')[:16].replace('T', ' ')} UTC", width=320)
+                    st.markdown(f"{frame.plain(one.name)}, deleted {times.when(one.deleted_at or '')}", width=320)
                     if st.button("Restore", key=f"restore-{one.id}"):
                         with frame.told():
                             store.set_deleted(one.id, False)

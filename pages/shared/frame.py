@@ -20,7 +20,7 @@ from core.runs import jobs
 from core.settings import settings
 from core.train import train
 from core.types import Dataset, Interval, Run
-from pages.shared import glossary
+from pages.shared import glossary, times
 from pages.shared.component import ASSETS
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
@@ -304,6 +304,6 @@ def run_picker(current: Dataset) -> Run | None:
             if best and best.val_accuracy is not None
             else "no validation"
         )
-        return f"{state.run.name}  ·  {share}  ·  {state.run.created_at[:16].replace('T', ' ')}"
+        return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
     return usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run

@@ -20,7 +20,7 @@ from core.settings import settings
 from core.train import train
 from core.types import Dataset, Evaluation, Interval, Run, RunConfig
 from pages.parts.train.watch import CHIPS
-from pages.shared import frame, openings, thumbs
+from pages.shared import frame, openings, thumbs, times
 from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
@@ -170,7 +170,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
             "best": st.column_config.NumberColumn("Best epoch"),
             "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
             "size": st.column_config.NumberColumn("Weights (MB)", format="%.3f", help="The size of the file with the weights it keeps."),
-            "started": st.column_config.TextColumn("Started (UTC)"),
+            "started": st.column_config.TextColumn(f"Started ({times.zone_title()})"),
             "by": st.column_config.TextColumn("By"),
             "tags": st.column_config.ListColumn("Tags"),
             "note": st.column_config.TextColumn("Note"),
@@ -194,7 +194,7 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
         "best": s.best_epoch,
         "seconds": s.seconds,
         "size": None if size is None else size / 1e6,
-        "started": s.run.created_at[:16].replace("T", " "),
+        "started": times.column(s.run.created_at),
         "by": s.run.by,
         "tags": list(s.tags),
         "note": s.note,
