@@ -291,19 +291,16 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
             st.info("This run had neither validation nor test images, so nothing can be measured.", icon=":material/info:")
             st.stop()
         with controls:
-            split = st.segmented_control(
-                "Split", splits, default=splits[0], required=True, key=f"split-{run.id}", label_visibility="collapsed",
+            split = frame.url_view(
+                "split", {name: name for name in splits}, key=f"split-{run.id}", label="Split",
                 help="Use validation while you still choose between runs. Look at test once, at the end.",
             )  # fmt: skip
-            labels = st.segmented_control(
-                "Labels", list(LABELS), default="today", required=True, format_func=LABELS.__getitem__, key="labels",
-                label_visibility="collapsed",
-            )  # fmt: skip
+            labels = frame.url_view("labels", LABELS, key="labels", label="Labels")
             openings.chip(run)
             report_popover(run)
         if split == "test" and not openings.gate(current, run):
             st.stop()
-        e = evaluate.evaluate(run.id, str(split), labels == "today")
+        e = evaluate.evaluate(run.id, split, labels == "today")
         headline(current, e)
         caveats(current, e)
         if not e.n:

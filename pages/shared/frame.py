@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import dataset, imports, store
@@ -25,6 +27,7 @@ from pages.shared.component import ASSETS
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 IMPORT = {"view": "Add images"}  # of the Dataset page
+PAGED = "paged"  # the list that was shown last, page by page
 log = logging.getLogger("loupe")
 
 
@@ -75,14 +78,17 @@ def part(share: Interval | None, hit: int, n: int) -> str:
     return f"{value} ({share.low:.0%} to {share.high:.0%})"
 
 
-def url_choice(name: str, label: str, options: list[str], default: str, title: Callable[[str], str]) -> str:
-    """A select box whose value is kept in the session and in the URL as ?name=; the URL wins.
+def url_choice(
+    name: str, label: str, options: list[str], default: str, title: Callable[[str], str], width: int | None = None, help: str | None = None
+) -> str:
+    """A select box whose value is kept in the session and in the URL as ?name=; the URL wins. Another value begins on page 1.
 
     Not bind="query-params": that writes the displayed title into the URL instead of the value.
     """
 
     def changed() -> None:
         st.query_params[name] = st.session_state[name]
+        first_page()
 
     given = st.query_params.get(name)
     if given in options:
@@ -92,13 +98,16 @@ def url_choice(name: str, label: str, options: list[str], default: str, title: C
         st.session_state[name] = default
     elif st.session_state.get(name) not in options:
         st.session_state[name] = default
-    value = st.selectbox(label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None)
+    value = st.selectbox(
+        label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None, help=help,
+        width=width or "stretch",
+    )  # fmt: skip
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)
 
 
-def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
+def url_view(name: str, options: Mapping[str, str], *, key: str, label: str = "View", help: str | None = None) -> str:
     """One of several views of a page: a row of buttons whose choice is kept in the session and in the URL as ?name=; the URL wins."""
 
     def changed() -> None:
@@ -109,12 +118,40 @@ def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
     elif st.session_state.get(key) not in options:
         st.session_state[key] = next(iter(options))
     value = st.segmented_control(
-        "View", list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
-        persist_state="session",
+        label, list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
+        persist_state="session", help=help,
     )  # fmt: skip
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)
+
+
+def page_number(key: str) -> int:
+    """The page of a list that is on, kept in the URL as ?page=; the URL wins. key: the list; after another one it begins on page 1."""
+    if st.session_state.setdefault(PAGED, key) != key:
+        st.session_state[PAGED] = key
+        first_page()
+    given = st.query_params.get("page", "")
+    st.session_state[key] = int(given) if re.fullmatch("[1-9][0-9]{0,6}", given) else 1
+    return int(st.session_state[key])
+
+
+def pager(pages: int, key: str) -> None:
+    """The row of page numbers below such a list."""
+
+    def changed() -> None:
+        st.query_params["page"] = str(st.session_state[key])
+
+    st.session_state[key] = min(st.session_state.get(key, 1), pages)
+    st.pagination(pages, key=key, on_change=changed)
+    if st.session_state[key] == 1:
+        first_page()
+    elif st.query_params.get("page") != str(st.session_state[key]):
+        changed()
+
+
+def first_page() -> None:
+    st.query_params.pop("page", None)
 
 
 def dataset_picker() -> None:
@@ -159,7 +196,8 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
         current = chosen()
         if st.session_state.get("shown") != title:  # an image that was open on the page before is not meant any more
             st.session_state["shown"] = title
-            st.session_state.pop(DRAWER, None)
+            for name in (DRAWER, PAGED):
+                st.session_state.pop(name, None)
         with st.container(key="header"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.title(title, anchor=False)
@@ -213,13 +251,15 @@ def need_dataset(current: Dataset | None) -> Dataset:
 
 def empty(
     title: str, text: str, action: str, target: str, icon: str = ":material/image_search:", query: Mapping[str, str] | None = None
-) -> None:
-    """An empty state: what is missing, and the one thing to do next."""
-    with st.container(border=True, horizontal_alignment="center", key=f"empty-{title}"):
+) -> DeltaGenerator:
+    """An empty state: what is missing, and the one thing to do next; another way on may be put into what it returns."""
+    box = st.container(border=True, horizontal_alignment="center", key=f"empty-{title}")
+    with box:
         st.subheader(title, anchor=False, text_alignment="center")
         st.markdown(text, text_alignment="center")
         if st.button(action, type="primary", icon=icon):
             st.switch_page(target, query_params=query or {})
+    return box
 
 
 def empty_of_images(title: str) -> None:

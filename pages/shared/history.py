@@ -90,7 +90,7 @@ def history_view(current: Dataset) -> str | None:
     """Everybody's acts, newest first; returns the image that somebody wants to see."""
     which, period = _filters(current)
     pages_key = f"acts-{current.id}-{which.by}-{period}"
-    number = st.session_state.get(pages_key, 1)
+    number = frame.page_number(pages_key)
     acts, total = labels.acts(current.id, which, number, PER_PAGE)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
@@ -109,7 +109,7 @@ def history_view(current: Dataset) -> str | None:
             width="content",
         )
         if pages > 1:
-            st.pagination(pages, key=pages_key)
+            frame.pager(pages, pages_key)
     return opened
 
 

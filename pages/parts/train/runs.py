@@ -87,14 +87,14 @@ def table(found: list[train.RunState], chosen: list[train.RunState]) -> None:
     st.subheader("Runs", anchor=False)
     shown = _filtered(found)
     pages = max(1, -(-len(shown) // PER_PAGE))
-    number = st.session_state["runs-page"] = min(st.session_state.get("runs-page", 1), pages)
+    number = st.session_state["runs-page"] = min(frame.page_number("runs-page"), pages)
     part = shown[(number - 1) * PER_PAGE : number * PER_PAGE]
     if part:
         _dataframe(part, chosen)
     else:
         st.caption("No run fits the filter.")
     if pages > 1:
-        st.pagination(pages, key="runs-page")
+        frame.pager(pages, "runs-page")
     _acts(chosen)
     if len(found) > 1 and not chosen:
         st.caption("Tick one run to see it, two or more to compare them.")
