@@ -227,7 +227,9 @@ def overview() -> None:
 
 
 with frame.page(
-    "Home", "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine."
+    "Home",
+    "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine.",
+    writes=False,
 ) as current:
     if failed := st.session_state.pop("tour-failed", None):
         frame.show(failed)

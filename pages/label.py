@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -117,6 +116,10 @@ def number_pages(held: dict[str, Any], size: int) -> None:
     held |= {"after": after, "pages": held["page"] + -(-after // size)}
 
 
+def following(current: Dataset, show: str, order: str, want: Filter) -> None:
+    batch(current, show, order, want, PER_PAGE, again=True)
+
+
 def back(held: dict[str, Any]) -> None:
     """To the page before: what stood on this one comes again with the next."""
     held["seen"] -= set(held["ids"])
@@ -185,8 +188,14 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
             st.button(f"Previous {PER_PAGE}", icon=":material/arrow_back:", key="previous", on_click=back, args=(held,))
         kind: Literal["primary", "secondary"] = "primary" if current.classes else "secondary"
         if held["after"]:
-            following = partial(batch, current, show, order, want, PER_PAGE, again=True)
-            st.button(f"Next {min(PER_PAGE, held['after'])}", type=kind, icon=":material/arrow_forward:", key="next", on_click=following)
+            st.button(
+                f"Next {min(PER_PAGE, held['after'])}",
+                type=kind,
+                icon=":material/arrow_forward:",
+                key="next",
+                on_click=following,
+                args=(current, show, order, want),
+            )
         elif held["before"] or done:
             help = "These are the last ones. Begins with the first that are left in this order."
             st.button("Begin again", icon=":material/first_page:", key="again", on_click=begin_again, help=help)
@@ -355,7 +364,6 @@ def taken_back(current: Dataset) -> None:
 
 with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
     current = frame.need_dataset(found)
-    frame.ask_name()
     if not dataset.totals(current.id)[0]:
         frame.empty_of_images("No images yet")
         st.stop()

@@ -23,34 +23,47 @@ from core.settings import settings
 from core.train import train
 from core.types import Dataset, Interval, Run
 from pages.shared import glossary, times
-from pages.shared.component import ASSETS
+from pages.shared.component import ASSETS, component
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 IMPORT = {"view": "Add images"}  # of the Dataset page
+UNNAMED = "unnamed"
+ACCOUNTS = ("root", "me", "nobody", "admin", "administrator", "app", "loupe", "user", "ubuntu", "debian", "www-data", "")  # no person's
+_WHO = component("who")  # on a phone, where the sidebar is closed: the dataset and the name; the browser keeps the name
 PAGED = "paged"  # the list that was shown last, page by page
 log = logging.getLogger("loupe")
 
 
 def user() -> str:
     """The name written beside what this session does; a browser keeps it in a cookie once it was given."""
-    return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip() or settings().user)
+    return _given() or (settings().user if settings().user_given else _login()) or UNNAMED
 
 
 def named() -> bool:
     """Whether somebody has given this name, here or in the settings; else it is that of the machine's login."""
-    return bool(st.session_state.get("user") or st.context.cookies.get("loupe_user")) or settings().user_given
+    return bool(_given()) or settings().user_given
 
 
-def ask_name() -> None:
-    """Asks once per browser who is labelling."""
+def _given() -> str:
+    return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip())
+
+
+def _login() -> str:
+    """The name of the machine's login, "" where it is no person's."""
+    return "" if settings().user.lower() in ACCOUNTS else settings().user
+
+
+def _ask_name() -> None:
+    """Asks once per browser who is at work."""
     if named():
         return
     with st.form("who", border=True), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Who is labelling? The name is written beside every label; it can be changed in the sidebar.", user(), max_chars=40
-        )
-        if st.form_submit_button("Begin", type="primary"):
-            st.session_state["user"] = (name or "").strip() or user()
+            "Who are you? The name is written beside what you do here: labels, decisions, runs. It can be changed in the sidebar.",
+            _login(), max_chars=40, placeholder="Your name",
+        )  # fmt: skip
+        if st.form_submit_button("Begin", type="primary") and (name or "").strip():
+            st.session_state["user"] = name.strip()
             st.rerun()
 
 
@@ -178,18 +191,19 @@ def chosen() -> Dataset | None:
 
 
 def who_am_i() -> None:
-    key = f"name-{user()}"  # a name given elsewhere is shown here too
+    name = user() if named() else _login()
+    key = f"name-{name}"  # a name given elsewhere is shown here too
 
     def changed() -> None:
         st.session_state["user"] = st.session_state[key].strip()
 
-    with st.popover(f"{plain(user())}", icon=":material/person:", type="tertiary"):
-        st.text_input("Your name", user(), key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
+    with st.popover(plain(name) or "Your name", icon=":material/person:", type="tertiary"):
+        st.text_input("Your name", name, key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
 
 
 @contextmanager
-def page(title: str, sentence: str) -> Iterator[Dataset | None]:
-    """Header, chips and running bar, then the page; whatever either raises becomes a sentence."""
+def page(title: str, sentence: str, *, writes: bool = True) -> Iterator[Dataset | None]:
+    """Header, chips and running bar, then the page; whatever either raises becomes a sentence. writes: a name beside what is done here."""
     current = None
     with guarded(title):
         st.html(ASSETS / "common" / "style.css")
@@ -203,8 +217,14 @@ def page(title: str, sentence: str) -> Iterator[Dataset | None]:
                 st.title(title, anchor=False)
                 glossary.button()
             st.caption(sentence)
+            _WHO(
+                key="who-and-what",
+                data={"user": user() if named() else "", "keep": bool(_given()), "dataset": current.name if current else ""},
+            )
             if current is not None:
                 _chips(current)
+                if writes:
+                    _ask_name()
         with st.container(key="running"):  # always in its place: else what follows would be mounted anew when a run begins or ends
             _running()
     with guarded(title):
