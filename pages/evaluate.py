@@ -234,9 +234,11 @@ def classes_view(e: Evaluation) -> None:
         selection_mode="single-cell",
         column_config={
             "class": st.column_config.TextColumn("Class", pinned=True),
-            "n": st.column_config.NumberColumn("n", help="Images that carry this label"),
-            "right": st.column_config.NumberColumn("Right", help="Images of this class that the network gave this class"),
-            "predicted": st.column_config.NumberColumn("Predicted", help="Images that the network gave this class"),
+            "n": st.column_config.NumberColumn("n", format="localized", help="Images that carry this label"),
+            "right": st.column_config.NumberColumn(
+                "Right", format="localized", help="Images of this class that the network gave this class"
+            ),
+            "predicted": st.column_config.NumberColumn("Predicted", format="localized", help="Images that the network gave this class"),
             "recall": st.column_config.TextColumn(
                 "Recall", help="Of the images that are this class, the share it found. In brackets the 95 % interval."
             ),

@@ -113,7 +113,7 @@ def tour(run_id: str) -> None:
     wrong = evaluate.mistakes(e)
     rows = wrong if len(wrong) else evaluate.cell(e, None, None)
     with right:
-        st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
+        st.markdown(f"**Its {len(wrong):,} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
         shown = store.get_images(sample.id, list(rows["image_id"][:18]))
         thumbs.image_grid(sample, shown, key="tour-mistakes", rows=rows[:18], split=e.split, size=72, caption="prediction")
     st.subheader("4 · Why it answered so", anchor=False)
@@ -178,7 +178,7 @@ def next_step(current: Dataset) -> None:
         if labelled == 0
         else ("Train a network", "train.py", ":material/model_training:")
         if top is None
-        else (f"Review {queue} predictions", "review.py", ":material/rate_review:")
+        else (f"Review {queue:,} predictions", "review.py", ":material/rate_review:")
         if queue
         else (f"See the mistakes of {frame.plain(top.run.name)}", "evaluate.py", ":material/grid_on:")
     )
@@ -219,8 +219,8 @@ def overview() -> None:
         column_config={
             "dataset": st.column_config.TextColumn("Dataset"),
             "images": st.column_config.NumberColumn("Images", format="localized"),
-            "classes": st.column_config.NumberColumn("Classes"),
-            "runs": st.column_config.NumberColumn("Runs"),
+            "classes": st.column_config.NumberColumn("Classes", format="localized"),
+            "runs": st.column_config.NumberColumn("Runs", format="localized"),
             "best": st.column_config.TextColumn("Best on validation", width="large"),
         },
     )

@@ -77,10 +77,13 @@ def token() -> str:
 
 
 def plain(text: str) -> str:
-    """A name from outside as text: Streamlit reads Markdown in labels, and names are not to be trusted."""
-    for mark in "\\`*_{}[]<>()#+-.!|~$:^&":
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("\n", " ")
+    """A name or note from outside as text: Streamlit reads Markdown in labels, and what people write is not to be trusted.
+
+    Not for what reads no Markdown: options of select boxes, tables, figures. An address would become a link even when it is escaped;
+    with something empty in its midst it stays text.
+    """
+    parts = re.split(r"(?<=htt)(?=ps?://)|(?<=ww)(?=w\.)|(?<=@)", text.replace("\n", " "), flags=re.IGNORECASE)
+    return ":small[]".join(re.sub(r"([\\`*_{}\[\]<>()#+\-.!|~$:^&])", r"\\\1", part) for part in parts)
 
 
 def part(share: Interval | None, hit: int, n: int) -> str:
@@ -295,8 +298,8 @@ def _chips(current: Dataset) -> None:
     with st.container(horizontal=True, gap="small", key="chips"):
         st.badge(f"{total:,} images", icon=":material/image:", color="gray")
         st.badge(f"{labelled:,} labelled", icon=":material/sell:", color="gray")
-        st.badge(f"{runs} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
-        st.badge(f"{queue} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
+        st.badge(f"{runs:,} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
+        st.badge(f"{queue:,} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
 
 
 def _running() -> None:
