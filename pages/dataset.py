@@ -11,7 +11,7 @@ from core.runs import jobs
 from core.settings import settings
 from core.types import Dataset
 from pages.parts.dataset.exporting import export_popover
-from pages.shared import frame, thumbs
+from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.figures import class_counts
@@ -19,7 +19,7 @@ from pages.shared.history import history_view, spoken
 from pages.shared.upload import upload
 
 PER_PAGE = 60
-VIEWS = ("Browse", "Classes", "History", "Add images")
+VIEWS = {name: name for name in ("Browse", "Classes", "History", "Add images")}
 LAYOUT = """pets.zip
   cat/    one.jpg  two.jpg
   dog/    one.jpg  …
@@ -43,11 +43,12 @@ def browse(current: Dataset) -> None:
             )
             add_class(current)
     want = filters(current, counts)
-    number = st.session_state.get("page", 1)
+    key = f"page-{current.id}"
+    number = frame.page_number(key)
     found, matching = dataset.browse(current.id, want, number, PER_PAGE)
     pages = max(1, -(-matching // PER_PAGE))
     if number > pages:  # fewer match than a moment ago
-        number = st.session_state["page"] = pages
+        number = st.session_state[key] = pages
         found, matching = dataset.browse(current.id, want, number, PER_PAGE)
     if not found:
         st.info("No image matches these filters.", icon=":material/filter_alt_off:")
@@ -56,7 +57,7 @@ def browse(current: Dataset) -> None:
     event = thumbs.image_grid(current, found, key="grid", prefetch=ahead, editable=True)
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
         st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
-        st.pagination(pages, key="page")
+        frame.pager(pages, key)
     drawer(current, event.open, "browse")
 
 
@@ -78,7 +79,9 @@ def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
         name = counted("Class", classes, current, 220)
         split = counted("Split", splits, current, 180, help)
         state = counted("State", states, current, 190)
-        text = st.text_input("File name contains", key=f"f-text-{current.id}", on_change=first_page, icon=":material/search:", width=220)
+        text = st.text_input(
+            "File name contains", key=f"f-text-{current.id}", on_change=frame.first_page, icon=":material/search:", width=220
+        )
     return Filter(
         label=name or None,
         split=split or None,
@@ -98,16 +101,12 @@ def counted(title: str, options: dict[str, str], current: Dataset, width: int, h
 
     def changed() -> None:
         st.session_state[kept] = st.session_state[key]
-        first_page()
+        frame.first_page()
 
     names = list(options)
     chosen = st.session_state.get(kept, "")
     index = names.index(chosen) if chosen in names else 0
     return str(st.selectbox(title, names, index=index, format_func=options.__getitem__, key=key, on_change=changed, width=width, help=help))
-
-
-def first_page() -> None:
-    st.session_state["page"] = 1
 
 
 def add_images(current: Dataset | None) -> None:
@@ -225,20 +224,6 @@ def report(state: jobs.State) -> None:
                 )
 
 
-def chosen_view() -> str:
-    """The view, kept in the URL as ?view=; the URL wins."""
-
-    def changed() -> None:
-        st.query_params["view"] = st.session_state["view"]
-
-    given = st.query_params.get("view")
-    if given in VIEWS:
-        st.session_state["view"] = given
-    elif st.session_state.get("view") not in VIEWS:
-        st.session_state["view"] = VIEWS[0]
-    return str(st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed", on_change=changed))
-
-
 def more(current: Dataset) -> None:
     """The rarer act of deleting the dataset; bound to it, so that a second click hits no other."""
     with st.popover("More", icon=":material/more_horiz:", key=f"more-{current.id}"):
@@ -254,7 +239,7 @@ def restore() -> None:
         with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
             for one in gone:
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"{frame.plain(one.name)}, deleted {(one.deleted_at or '')[:16].replace('T', ' ')} UTC", width=320)
+                    st.markdown(f"{frame.plain(one.name)}, deleted {times.when(one.deleted_at or '')}", width=320)
                     if st.button("Restore", key=f"restore-{one.id}"):
                         with frame.told():
                             store.set_deleted(one.id, False)
@@ -276,7 +261,7 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         restore()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
-            view = chosen_view()
+            view = frame.url_view("view", VIEWS, key="view")
             export_popover(current)
             more(current)
         if view == "Browse":

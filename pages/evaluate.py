@@ -234,9 +234,11 @@ def classes_view(e: Evaluation) -> None:
         selection_mode="single-cell",
         column_config={
             "class": st.column_config.TextColumn("Class", pinned=True),
-            "n": st.column_config.NumberColumn("n", help="Images that carry this label"),
-            "right": st.column_config.NumberColumn("Right", help="Images of this class that the network gave this class"),
-            "predicted": st.column_config.NumberColumn("Predicted", help="Images that the network gave this class"),
+            "n": st.column_config.NumberColumn("n", format="localized", help="Images that carry this label"),
+            "right": st.column_config.NumberColumn(
+                "Right", format="localized", help="Images of this class that the network gave this class"
+            ),
+            "predicted": st.column_config.NumberColumn("Predicted", format="localized", help="Images that the network gave this class"),
             "recall": st.column_config.TextColumn(
                 "Recall", help="Of the images that are this class, the share it found. In brackets the 95 % interval."
             ),
@@ -291,19 +293,16 @@ with frame.page("Evaluate", "How often it is right, and exactly which pictures i
             st.info("This run had neither validation nor test images, so nothing can be measured.", icon=":material/info:")
             st.stop()
         with controls:
-            split = st.segmented_control(
-                "Split", splits, default=splits[0], required=True, key=f"split-{run.id}", label_visibility="collapsed",
+            split = frame.url_view(
+                "split", {name: name for name in splits}, key=f"split-{run.id}", label="Split",
                 help="Use validation while you still choose between runs. Look at test once, at the end.",
             )  # fmt: skip
-            labels = st.segmented_control(
-                "Labels", list(LABELS), default="today", required=True, format_func=LABELS.__getitem__, key="labels",
-                label_visibility="collapsed",
-            )  # fmt: skip
+            labels = frame.url_view("labels", LABELS, key="labels", label="Labels")
             openings.chip(run)
             report_popover(run)
         if split == "test" and not openings.gate(current, run):
             st.stop()
-        e = evaluate.evaluate(run.id, str(split), labels == "today")
+        e = evaluate.evaluate(run.id, split, labels == "today")
         headline(current, e)
         caveats(current, e)
         if not e.n:

@@ -67,18 +67,14 @@ def choose(current: Dataset, run: Run) -> Picture | None:
     st.session_state["explain-dataset"] = current.id
     if given:
         st.session_state[PICKED] = ("image", given, "")
-    st.session_state.setdefault("explain-source", "mistakes")
-    source = st.segmented_control(
-        "Choose a picture", list(SOURCES), format_func=SOURCES.__getitem__, required=True, key="explain-source", label_visibility="collapsed",
-        persist_state="session",
-    )  # fmt: skip
+    source = frame.url_view("from", SOURCES, key="explain-source", label="Choose a picture")
     with frame.told():
         if source == "own":
             _own()
         elif source == "any":
             _any(current)
         else:
-            _predicted(current, run, str(source))
+            _predicted(current, run, source)
     picked = st.session_state.get(PICKED)
     return picked and _found(current, *picked)
 
@@ -106,7 +102,7 @@ def _any(current: Dataset) -> None:
     found = store.get_images(current.id, [text]) if text else []
     total = len(found)
     key = f"explain-page-{state}-{text}"  # another search begins on its first page
-    number = st.session_state.get(key, 1)
+    number = frame.page_number(key)
     if not found:
         want = store.Filter(text=text, labelled=STATES[state or "All"])
         found, total = dataset.browse(current.id, want, number, PER_PAGE)
@@ -135,7 +131,7 @@ def _predicted(current: Dataset, run: Run, source: str) -> None:
         return
     pages = -(-len(rows) // PER_PAGE)
     key = f"explain-page-{source}-{run.id}"
-    number = min(st.session_state.get(key, 1), pages)
+    number = min(frame.page_number(key), pages)
     part = rows.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
     _grid(current, store.get_images(current.id, list(part["image_id"])), len(rows), key, rows=part, split=e.split, caption="prediction")
 
@@ -152,7 +148,7 @@ def _grid(
 ) -> None:
     event = thumbs.image_grid(current, found, key="explain-grid", rows=rows, split=split, size=76, caption=caption)
     if total > PER_PAGE:
-        st.pagination(-(-total // PER_PAGE), key=page)
+        frame.pager(-(-total // PER_PAGE), page)
     if event.open:
         pick(event.open)
     elif found and PICKED not in st.session_state:

@@ -113,7 +113,7 @@ def tour(run_id: str) -> None:
     wrong = evaluate.mistakes(e)
     rows = wrong if len(wrong) else evaluate.cell(e, None, None)
     with right:
-        st.markdown(f"**Its {len(wrong)} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
+        st.markdown(f"**Its {len(wrong):,} mistakes**" if len(wrong) else "**It made no mistake here. Some of its answers**")
         shown = store.get_images(sample.id, list(rows["image_id"][:18]))
         thumbs.image_grid(sample, shown, key="tour-mistakes", rows=rows[:18], split=e.split, size=72, caption="prediction")
     st.header("4 · Why it answered so", anchor=False)
@@ -130,7 +130,7 @@ def tour(run_id: str) -> None:
         if st.button("Look at all its mistakes", type="primary", icon=":material/grid_on:"):
             st.switch_page("evaluate.py", query_params={"run": run_id})
         if st.button("Train on my own images", icon=":material/photo_library:"):
-            st.switch_page("dataset.py")
+            st.switch_page("dataset.py", query_params=frame.IMPORT)
 
 
 def at_a_glance(current: Dataset) -> None:
@@ -174,17 +174,17 @@ def next_step(current: Dataset) -> None:
     text, target, icon = (
         ("Add images", "dataset.py", ":material/photo_library:")
         if total == 0
-        else ("Label images", "dataset.py", ":material/sell:")
+        else ("Label images", "label.py", ":material/sell:")
         if labelled == 0
         else ("Train a network", "train.py", ":material/model_training:")
         if top is None
-        else (f"Review {queue} predictions", "review.py", ":material/rate_review:")
+        else (f"Review {queue:,} predictions", "review.py", ":material/rate_review:")
         if queue
         else (f"See the mistakes of {frame.plain(top.run.name)}", "evaluate.py", ":material/grid_on:")
     )
     with st.container(horizontal=True):
         if st.button(text, type="primary", icon=icon, key="next-step"):
-            st.switch_page(target)
+            st.switch_page(target, query_params={} if total else frame.IMPORT)
         if st.button(
             "Show me",
             icon=":material/play_circle:",
@@ -219,15 +219,17 @@ def overview() -> None:
         column_config={
             "dataset": st.column_config.TextColumn("Dataset"),
             "images": st.column_config.NumberColumn("Images", format="localized"),
-            "classes": st.column_config.NumberColumn("Classes"),
-            "runs": st.column_config.NumberColumn("Runs"),
+            "classes": st.column_config.NumberColumn("Classes", format="localized"),
+            "runs": st.column_config.NumberColumn("Runs", format="localized"),
             "best": st.column_config.TextColumn("Best on validation", width="large"),
         },
     )
 
 
 with frame.page(
-    "Home", "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine."
+    "Home",
+    "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine.",
+    writes=False,
 ) as current:
     if failed := st.session_state.pop("tour-failed", None):
         frame.show(failed)
@@ -242,7 +244,7 @@ with frame.page(
                 start_tour()
                 st.rerun()
             if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
-                st.switch_page("dataset.py")
+                st.switch_page("dataset.py", query_params=frame.IMPORT)
         st.caption(
             "*Show me* trains a small network on 1,797 handwritten digits, in well under a minute, and shows what it learned. Nothing is downloaded."
         )

@@ -1,5 +1,6 @@
 """Say what the pictures show: many at once, one at a time, or from a map, and let the model help."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from pages.shared.teach import ERROR, LAST, embedding_needed, label_many, teach_
 PER_PAGE = 60
 NEW = "all-new"  # in the session: the name of the class that is to be
 BATCH = 30  # images dealt out at a time where they are shown one by one
-VIEWS = ("Grid", "One at a time", "Map")
+VIEWS = {name: name for name in ("Grid", "One at a time", "Map")}
 SHOW = {
     "unlabelled": ("Not labelled", Filter(labelled=False)),
     "all": ("All", Filter()),
@@ -42,16 +43,12 @@ COLOURS: dict[Colour, str] = {"cluster": "Clusters", "label": "Labels", "predict
 def choose() -> tuple[str, Filter, str]:
     """What to show, as a name and as a filter, and in which order."""
     names = list(orders.ORDERS)
-    before = st.session_state.get("label-order")
+    before = st.query_params.get("order", st.session_state.get("order"))
     shows = [s for s in SHOW if s != "unlabelled" or before != "likely-wrong"]  # a label that is not there cannot be wrong
-    show = st.selectbox(
-        "Show", shows, format_func=lambda s: SHOW[s][0], key=f"label-show-{len(shows)}", persist_state="session", width=170, filter_mode=None
-    )  # fmt: skip
-    order = st.selectbox(
-        "Order", names, format_func=lambda o: orders.ORDERS[o].title, key="label-order", persist_state="session", width=300, filter_mode=None,
-        help="  \n".join(f"**{o.title}**: {o.help}" for o in orders.ORDERS.values()),
-    )  # fmt: skip
-    return str(show), SHOW[show][1], str(order)
+    show = frame.url_choice("show", "Show", shows, shows[0], lambda s: SHOW[s][0], width=170)
+    help = "  \n".join(f"**{o.title}**: {o.help}" for o in orders.ORDERS.values())
+    order = frame.url_choice("order", "Order", names, names[0], lambda o: orders.ORDERS[o].title, width=300, help=help)
+    return show, SHOW[show][1], order
 
 
 def ready(current: Dataset, order: str) -> bool:
@@ -74,27 +71,67 @@ def batch(
 ) -> dict[str, Any]:
     """The images this session works on: they stay while labels are given, until the next ones are asked for.
 
-    Images without a label are dealt out, so that no two people get the same one.
+    Images without a label are dealt out, so that no two people get the same one. The page's number counts what still has a place in
+    the order and was shown before, so that a reload, which begins with that page of what is left, shows the same images.
     """
     sign = (current.id, show, order, size, len(teach.lessons(current.id)) if orders.ORDERS[order].needs == "lesson" else 0)
     held: dict[str, Any] = st.session_state.get("batch") or {}
-    fresh = held.get("sign") != sign
+    if size != PER_PAGE:
+        frame.first_page()  # one at a time has no pages
+    wanted = st.query_params.get("page")
+    moved = bool(held) and wanted not in (None, str(held["page"]))  # by the browser's way back
+    fresh = moved or held.get("sign") != sign
+    first = int(wanted) if (moved or not held) and wanted and re.fullmatch("[1-9][0-9]{0,6}", wanted) else 1
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:
         ordered = orders.order(current.id, order, want)
-        left = [i for i in ordered.ids if i not in held["seen"]] or ordered.ids
+        if fresh:
+            first = min(first, max(1, -(-len(ordered.ids) // size)))
+            held["before"] = [ordered.ids[i * size : (i + 1) * size] for i in range(first - 1)]
+            held["seen"] = set(ordered.ids[: (first - 1) * size])
+        left = [i for i in ordered.ids if i not in held["seen"]]
+        if not left:  # one at a time goes round and round; on pages others have labelled what was to come
+            left = ordered.ids
+            held |= {"seen": set(), "before": [], "ids": []}
         keep = held["given"] - set(handled) if handled is not None else ()  # they still wait on the page
         ids = claims.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
         if held["ids"]:
             held["before"].append(held["ids"])
-        held |= {"ids": ids, "notes": ordered.notes, "total": len(ordered.ids)}
+        held |= {"ids": ids, "notes": ordered.notes, "ordered": ordered.ids}
         held["given"] |= set(ids)
         held["seen"] |= set(ids)
-        if set(ids) >= set(ordered.ids):  # the last ones: after them it begins anew
-            held["seen"] = set()
+        number_pages(held, size)
         st.session_state["batch"] = held
+    if size == PER_PAGE and wanted != str(held["page"]):
+        st.query_params["page"] = str(held["page"])
     return held
+
+
+def number_pages(held: dict[str, Any], size: int) -> None:
+    """Which page of how many this is, and how many images come after it."""
+    before = {i for ids in held["before"] for i in ids}.intersection(held["ordered"])
+    after = sum(i not in held["seen"] for i in held["ordered"])
+    held["page"] = 1 + len(before - set(held["ids"])) // size
+    held |= {"after": after, "pages": held["page"] + -(-after // size)}
+
+
+def following(current: Dataset, show: str, order: str, want: Filter) -> None:
+    batch(current, show, order, want, PER_PAGE, again=True)
+
+
+def back(held: dict[str, Any]) -> None:
+    """To the page before: what stood on this one comes again with the next."""
+    held["seen"] -= set(held["ids"])
+    held["ids"] = held["before"].pop()
+    held["seen"] |= set(held["ids"])
+    number_pages(held, PER_PAGE)
+    st.query_params["page"] = str(held["page"])
+
+
+def begin_again() -> None:
+    st.session_state.pop("batch", None)
+    frame.first_page()
 
 
 def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame:
@@ -115,11 +152,17 @@ def nothing_left(current: Dataset, show: str, order: str) -> None:
             st.session_state.pop("batch", None)
             st.rerun()
     elif show == "unlabelled":
-        frame.empty(
+        with frame.empty(
             "Nothing left to label", "Every image has a label. Look for labels that may be wrong, or train a network.", "Train a network", "train.py", ":material/model_training:",
-        )  # fmt: skip
+        ):  # fmt: skip
+            st.button("Labels likely wrong", icon=":material/rule:", key="to-likely-wrong", on_click=look_for_wrong)
     else:
         st.info("No image matches.", icon=":material/filter_alt_off:")
+
+
+def look_for_wrong() -> None:
+    st.query_params["order"], st.query_params["show"] = "likely-wrong", "all"
+    begin_again()
 
 
 # Views ----------------------------------------------------------------------------------------------
@@ -132,18 +175,30 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
         nothing_left(current, show, order)
         return
     event = thumbs.image_grid(
-        current, found, key="label-grid", rows=answers(current, held["ids"]), notes=held["notes"], editable=True, session=frame.session()
+        current, found, key="label-grid", rows=answers(current, held["ids"]), notes=held["notes"], editable=True, session=frame.session(),
     )  # fmt: skip
     done = sum(i.label is not None for i in found)
     with st.container(horizontal=True, vertical_alignment="center", key="next-batch"):
-        st.caption(f"{len(found):,} of {held['total']:,} images in this order; {done:,} of these are labelled.", width="stretch")
-        if held["before"] and st.button(f"Previous {PER_PAGE}", icon=":material/arrow_back:", key="previous"):
-            held["ids"] = held["before"].pop()
-            st.rerun()
+        st.caption(
+            f"Page {held['page']:,} of {held['pages']:,}{' of what is not labelled' if show == 'unlabelled' else ''}: {len(found):,} of "
+            f"{len(held['ordered']):,} images in this order; {done:,} of these are labelled.",
+            width="stretch",
+        )
+        if held["before"]:
+            st.button(f"Previous {PER_PAGE}", icon=":material/arrow_back:", key="previous", on_click=back, args=(held,))
         kind: Literal["primary", "secondary"] = "primary" if current.classes else "secondary"
-        if held["total"] > len(found) and st.button(f"Next {PER_PAGE}", type=kind, icon=":material/arrow_forward:", key="next"):
-            batch(current, show, order, want, PER_PAGE, again=True)
-            st.rerun()
+        if held["after"]:
+            st.button(
+                f"Next {min(PER_PAGE, held['after'])}",
+                type=kind,
+                icon=":material/arrow_forward:",
+                key="next",
+                on_click=following,
+                args=(current, show, order, want),
+            )
+        elif held["before"] or done:
+            help = "These are the last ones. Begins with the first that are left in this order."
+            st.button("Begin again", icon=":material/first_page:", key="again", on_click=begin_again, help=help)
     drawer(current, event.open, "grid")
 
 
@@ -168,7 +223,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
         session=frame.session(),
         done=labelled,
         total=total,
-        left=held["total"],
+        left=len(held["ordered"]),
     )
     if event.more is not None:
         before = held["ids"]
@@ -309,15 +364,11 @@ def taken_back(current: Dataset) -> None:
 
 with frame.page("Label", "Say what the pictures show: by key, many at once, and with the model's help.") as found:
     current = frame.need_dataset(found)
-    frame.ask_name()
     if not dataset.totals(current.id)[0]:
-        frame.empty("No images yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
+        frame.empty_of_images("No images yet")
         st.stop()
     with st.container(horizontal=True, vertical_alignment="bottom", key="label-bar"):
-        if st.session_state.get("label-view") not in VIEWS:
-            given = st.query_params.get("view")
-            st.session_state["label-view"] = given if given in VIEWS else VIEWS[0]
-        view = st.segmented_control("View", VIEWS, required=True, key="label-view")
+        view = frame.url_view("view", VIEWS, key="label-view")
         if view != "Map":
             show, want, order = choose()
             if len(current.classes) > 1:

@@ -22,14 +22,14 @@ def ask(run: Run, kept: list[uploads.Upload]) -> list[Prediction | predict.Failu
     missing = [u for u in kept if (run.id, u.id) not in known]
     parts = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
     if parts:
-        bar = st.progress(0.0, f"0 of {len(missing)} pictures")
+        bar = st.progress(0.0, f"0 of {len(missing):,} pictures")
         asked = [(part, predict.ask(run.id, [u.path for u in part])) for part in parts]
         done = 0
         for part, future in asked:
             for upload, answer in zip(part, predict.answers(run.id, [u.name for u in part], future), strict=True):
                 known[run.id, upload.id] = answer
             done += len(part)
-            bar.progress(done / len(missing), f"{done} of {len(missing)} pictures")
+            bar.progress(done / len(missing), f"{done:,} of {len(missing):,} pictures")
         bar.empty()
     return [known[run.id, u.id] for u in kept]
 
@@ -98,8 +98,8 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
     waiting = len(answers) - sent
-    there = f"{waiting} of them wait there already." if sent else "They wait in Review already."
-    st.toast(f"{sent} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
+    there = f"{waiting:,} of them wait there already." if sent else "They wait in Review already."
+    st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
 
 
 with frame.page("Predict", "Ask a trained network about pictures it has never seen.") as current:
@@ -131,10 +131,10 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
             with st.container(horizontal=True, vertical_alignment="center"):
                 everything = [a for _, a in good]
                 st.button(
-                    f"Send all {len(good)} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
+                    f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
                 )  # fmt: skip
                 st.button(
-                    f"Send the {len(unsure)} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
+                    f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
                 )  # fmt: skip
                 st.download_button(
                     "CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore"

@@ -88,8 +88,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
     if found := plan.duplicates(groups, max(0, new)):
         _warn(found, "orange" if groups else "gray")
         if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
-            st.session_state["label-order"], st.session_state["label-show-4"] = "near-duplicates", "all"  # fields of that page
-            st.switch_page(found.page)
+            st.switch_page(found.page, query_params={"order": "near-duplicates", "show": "all"})
         elif not found.page and st.button(found.title, icon=":material/visibility:", key="guard-look"):
             embed.start(current.id, frame.user())
             st.rerun()

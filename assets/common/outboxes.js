@@ -1,6 +1,7 @@
 // The outboxes of the page, one for each dataset, whichever view labels.
 
 import { Outbox } from "./outbox.js";
+import { remember } from "./who.js";
 
 /** @type {Map<number, Outbox>} */
 const outboxes = new Map();
@@ -9,9 +10,7 @@ const outboxes = new Map();
 const page = {
   fetch: (...request) => fetch(...request),
   hidden: () => document.hidden,
-  remember: (user) => {
-    document.cookie = `loupe_user=${encodeURIComponent(user)}; Max-Age=31536000; SameSite=Strict; Path=/`;
-  },
+  remember,
 };
 
 /** @param {number} dataset */

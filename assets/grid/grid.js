@@ -83,6 +83,7 @@ class View {
     this.order = [];
     /** @type {Map<string, Item>} */
     this.items = new Map();
+    this.turned = false;
     /** @type {Map<string, Parts>} */
     this.cells = new Map();
     this.dragged = false;
@@ -143,7 +144,8 @@ class View {
     this.buildBar();
     box.join(this, data);
     this.paint();
-    if (data.shown !== null && data.shown !== undefined && data.shown !== this.broughtFor) this.bringIntoView();
+    const turned = this.turned && this.root.getBoundingClientRect().top < 0; // to another page, by a button below this one
+    if (turned || (data.shown !== null && data.shown !== undefined && data.shown !== this.broughtFor)) this.bringIntoView();
     this.broughtFor = data.shown;
     clearTimeout(this.prefetching);
     this.prefetching = setTimeout(() => {
@@ -166,6 +168,7 @@ class View {
     const anchorId = this.order[this.anchor];
     const hadFocus = this.grid.contains(focused(this.root));
     const same = items.some((item) => this.items.has(item.id)); // else it is another page of images
+    this.turned = !same && this.items.size > 0;
     this.order = items.map((item) => item.id);
     this.items = new Map(items.map((item) => [item.id, item]));
     for (const [id, parts] of this.cells) {

@@ -11,8 +11,8 @@ from core import names
 from core.api import signing
 from core.data import classes, dataset, labels, store
 from core.types import Class, Dataset
-from pages.shared import frame, thumbs
-from pages.shared.history import images, say, when
+from pages.shared import frame, thumbs, times
+from pages.shared.history import images, say
 
 EDITED = "class-edited"  # the name of the class whose editor is open
 
@@ -203,7 +203,7 @@ def _retired(current: Dataset, retired: list[Class]) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-retired-{i}"):
                 n = back.get(one.name, 0)
                 gets = f"{images(n)} get{'s' if n == 1 else ''} it back" if n else "no image gets it back"
-                st.markdown(f"{frame.plain(one.name)}  ·  :gray[retired {when(one.retired_at or '')}; {gets}]", width="stretch")
+                st.markdown(f"{frame.plain(one.name)}  ·  :gray[retired {times.when(one.retired_at or '')}; {gets}]", width="stretch")
                 if st.button("Bring back", icon=":material/undo:", type="tertiary", key=f"restore-class-{one.name}"):
                     with frame.told():
                         n = classes.restore(current.id, one.name, frame.user())

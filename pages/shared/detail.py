@@ -18,9 +18,9 @@ from core.errors import AppError, Conflict
 from core.review import predict
 from core.train import train
 from core.types import Dataset, Image
-from pages.shared import frame
+from pages.shared import frame, times
 from pages.shared.figures import base
-from pages.shared.history import WHY, change, when
+from pages.shared.history import WHY, change
 
 WINDOW = 12  # pixels a side, as many as stay readable as numbers
 
@@ -150,7 +150,8 @@ def _timeline(current: Dataset, image: Image) -> None:
                 note = f" ({frame.plain(event.note)})" if event.note else ""
                 why = WHY.get(event.source, frame.plain(event.source))
                 st.markdown(
-                    f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {when(event.at)}]]", width="stretch"
+                    f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {times.when(event.at)}]]",
+                    width="stretch",
                 )
                 st.button(
                     "Go back to before this",
@@ -168,7 +169,7 @@ def _facts(image: Image) -> None:
         "size": f"{image.width} × {image.height} pixels, {'grey' if image.channels == 1 else 'colour'}",
         "file": f"{image.size_bytes:,} bytes, {image.ext}",
         "split": image.split,
-        "added": image.added_at[:16].replace("T", " ") + " UTC",
+        "added": times.when(image.added_at),
         "id": image.id,
     }
     cells = "".join(f"<tr><td style='opacity:.65;padding-right:1em'>{k}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())

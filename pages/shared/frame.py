@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import dataset, imports, store
@@ -20,33 +22,48 @@ from core.runs import jobs
 from core.settings import settings
 from core.train import train
 from core.types import Dataset, Interval, Run
-from pages.shared import glossary
-from pages.shared.component import ASSETS
+from pages.shared import glossary, times
+from pages.shared.component import ASSETS, component
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
+IMPORT = {"view": "Add images"}  # of the Dataset page
+UNNAMED = "unnamed"
+ACCOUNTS = ("root", "me", "nobody", "admin", "administrator", "app", "loupe", "user", "ubuntu", "debian", "www-data", "")  # no person's
+_WHO = component("who")  # on a phone, where the sidebar is closed: the dataset and the name; the browser keeps the name
+PAGED = "paged"  # the list that was shown last, page by page
 log = logging.getLogger("loupe")
 
 
 def user() -> str:
     """The name written beside what this session does; a browser keeps it in a cookie once it was given."""
-    return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip() or settings().user)
+    return _given() or (settings().user if settings().user_given else _login()) or UNNAMED
 
 
 def named() -> bool:
     """Whether somebody has given this name, here or in the settings; else it is that of the machine's login."""
-    return bool(st.session_state.get("user") or st.context.cookies.get("loupe_user")) or settings().user_given
+    return bool(_given()) or settings().user_given
 
 
-def ask_name() -> None:
-    """Asks once per browser who is labelling."""
+def _given() -> str:
+    return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip())
+
+
+def _login() -> str:
+    """The name of the machine's login, "" where it is no person's."""
+    return "" if settings().user.lower() in ACCOUNTS else settings().user
+
+
+def _ask_name() -> None:
+    """Asks once per browser who is at work."""
     if named():
         return
     with st.form("who", border=True), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Who is labelling? The name is written beside every label; it can be changed in the sidebar.", user(), max_chars=40
-        )
-        if st.form_submit_button("Begin", type="primary"):
-            st.session_state["user"] = (name or "").strip() or user()
+            "Who are you? The name is written beside what you do here: labels, decisions, runs. It can be changed in the sidebar.",
+            _login(), max_chars=40, placeholder="Your name",
+        )  # fmt: skip
+        if st.form_submit_button("Begin", type="primary") and (name or "").strip():
+            st.session_state["user"] = name.strip()
             st.rerun()
 
 
@@ -60,10 +77,13 @@ def token() -> str:
 
 
 def plain(text: str) -> str:
-    """A name from outside as text: Streamlit reads Markdown in labels, and names are not to be trusted."""
-    for mark in "\\`*_{}[]<>()#+-.!|~$:^&":
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("\n", " ")
+    """A name or note from outside as text: Streamlit reads Markdown in labels, and what people write is not to be trusted.
+
+    Not for what reads no Markdown: options of select boxes, tables, figures. An address would become a link even when it is escaped;
+    with something empty in its midst it stays text.
+    """
+    parts = re.split(r"(?<=htt)(?=ps?://)|(?<=ww)(?=w\.)|(?<=@)", text.replace("\n", " "), flags=re.IGNORECASE)
+    return ":small[]".join(re.sub(r"([\\`*_{}\[\]<>()#+\-.!|~$:^&])", r"\\\1", part) for part in parts)
 
 
 def part(share: Interval | None, hit: int, n: int) -> str:
@@ -74,14 +94,17 @@ def part(share: Interval | None, hit: int, n: int) -> str:
     return f"{value} ({share.low:.0%} to {share.high:.0%})"
 
 
-def url_choice(name: str, label: str, options: list[str], default: str, title: Callable[[str], str]) -> str:
-    """A select box whose value is kept in the session and in the URL as ?name=; the URL wins.
+def url_choice(
+    name: str, label: str, options: list[str], default: str, title: Callable[[str], str], width: int | None = None, help: str | None = None
+) -> str:
+    """A select box whose value is kept in the session and in the URL as ?name=; the URL wins. Another value begins on page 1.
 
     Not bind="query-params": that writes the displayed title into the URL instead of the value.
     """
 
     def changed() -> None:
         st.query_params[name] = st.session_state[name]
+        first_page()
 
     given = st.query_params.get(name)
     if given in options:
@@ -91,13 +114,16 @@ def url_choice(name: str, label: str, options: list[str], default: str, title: C
         st.session_state[name] = default
     elif st.session_state.get(name) not in options:
         st.session_state[name] = default
-    value = st.selectbox(label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None)
+    value = st.selectbox(
+        label, options, format_func=title, key=name, on_change=changed, persist_state="session", filter_mode=None, help=help,
+        width=width or "stretch",
+    )  # fmt: skip
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)
 
 
-def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
+def url_view(name: str, options: Mapping[str, str], *, key: str, label: str = "View", help: str | None = None) -> str:
     """One of several views of a page: a row of buttons whose choice is kept in the session and in the URL as ?name=; the URL wins."""
 
     def changed() -> None:
@@ -108,12 +134,40 @@ def url_view(name: str, options: Mapping[str, str], *, key: str) -> str:
     elif st.session_state.get(key) not in options:
         st.session_state[key] = next(iter(options))
     value = st.segmented_control(
-        "View", list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
-        persist_state="session",
+        label, list(options), format_func=options.__getitem__, required=True, key=key, on_change=changed, label_visibility="collapsed",
+        persist_state="session", help=help,
     )  # fmt: skip
     if st.query_params.get(name) != value:
         st.query_params[name] = str(value)
     return str(value)
+
+
+def page_number(key: str) -> int:
+    """The page of a list that is on, kept in the URL as ?page=; the URL wins. key: the list; after another one it begins on page 1."""
+    if st.session_state.setdefault(PAGED, key) != key:
+        st.session_state[PAGED] = key
+        first_page()
+    given = st.query_params.get("page", "")
+    st.session_state[key] = int(given) if re.fullmatch("[1-9][0-9]{0,6}", given) else 1
+    return int(st.session_state[key])
+
+
+def pager(pages: int, key: str) -> None:
+    """The row of page numbers below such a list."""
+
+    def changed() -> None:
+        st.query_params["page"] = str(st.session_state[key])
+
+    st.session_state[key] = min(st.session_state.get(key, 1), pages)
+    st.pagination(pages, key=key, on_change=changed)
+    if st.session_state[key] == 1:
+        first_page()
+    elif st.query_params.get("page") != str(st.session_state[key]):
+        changed()
+
+
+def first_page() -> None:
+    st.query_params.pop("page", None)
 
 
 def dataset_picker() -> None:
@@ -140,32 +194,40 @@ def chosen() -> Dataset | None:
 
 
 def who_am_i() -> None:
-    key = f"name-{user()}"  # a name given elsewhere is shown here too
+    name = user() if named() else _login()
+    key = f"name-{name}"  # a name given elsewhere is shown here too
 
     def changed() -> None:
         st.session_state["user"] = st.session_state[key].strip()
 
-    with st.popover(f"{plain(user())}", icon=":material/person:", type="tertiary"):
-        st.text_input("Your name", user(), key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
+    with st.popover(plain(name) or "Your name", icon=":material/person:", type="tertiary"):
+        st.text_input("Your name", name, key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
 
 
 @contextmanager
-def page(title: str, sentence: str) -> Iterator[Dataset | None]:
-    """Header, chips and running bar, then the page; whatever either raises becomes a sentence."""
+def page(title: str, sentence: str, *, writes: bool = True) -> Iterator[Dataset | None]:
+    """Header, chips and running bar, then the page; whatever either raises becomes a sentence. writes: a name beside what is done here."""
     current = None
     with guarded(title):
         st.html(ASSETS / "common" / "style.css")
         current = chosen()
         if st.session_state.get("shown") != title:  # an image that was open on the page before is not meant any more
             st.session_state["shown"] = title
-            st.session_state.pop(DRAWER, None)
+            for name in (DRAWER, PAGED):
+                st.session_state.pop(name, None)
         with st.container(key="header"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.title(title, anchor=False)
                 glossary.button()
             st.caption(sentence)
+            _WHO(
+                key="who-and-what",
+                data={"user": user() if named() else "", "keep": bool(_given()), "dataset": current.name if current else ""},
+            )
             if current is not None:
                 _chips(current)
+                if writes:
+                    _ask_name()
         with st.container(key="running"):  # always in its place: else what follows would be mounted anew when a run begins or ends
             _running()
     with guarded(title):
@@ -205,18 +267,28 @@ def told() -> Iterator[None]:
 def need_dataset(current: Dataset | None) -> Dataset:
     """The chosen dataset; without one the page says what to do and ends."""
     if current is None:
-        empty("No dataset yet", "Add images first: a folder, a zip, or the sample of handwritten digits.", "Add images", "dataset.py")
+        empty_of_images("No dataset yet")
         st.stop()
     return current
 
 
-def empty(title: str, text: str, action: str, target: str, icon: str = ":material/image_search:") -> None:
-    """An empty state: what is missing, and the one thing to do next."""
-    with st.container(border=True, horizontal_alignment="center", key=f"empty-{title}"):
+def empty(
+    title: str, text: str, action: str, target: str, icon: str = ":material/image_search:", query: Mapping[str, str] | None = None
+) -> DeltaGenerator:
+    """An empty state: what is missing, and the one thing to do next; another way on may be put into what it returns."""
+    box = st.container(border=True, horizontal_alignment="center", key=f"empty-{title}")
+    with box:
         st.header(title, anchor=False, text_alignment="center")
         st.markdown(text, text_alignment="center")
         if st.button(action, type="primary", icon=icon):
-            st.switch_page(target)
+            st.switch_page(target, query_params=query or {})
+    return box
+
+
+def empty_of_images(title: str) -> None:
+    """The empty state of a page that works on images."""
+    text = "Add images first: a folder, a zip, or the sample of handwritten digits."
+    empty(title, text, "Add images", "dataset.py", query=IMPORT)
 
 
 def _chips(current: Dataset) -> None:
@@ -226,8 +298,8 @@ def _chips(current: Dataset) -> None:
     with st.container(horizontal=True, gap="small", key="chips"):
         st.badge(f"{total:,} images", icon=":material/image:", color="gray")
         st.badge(f"{labelled:,} labelled", icon=":material/sell:", color="gray")
-        st.badge(f"{runs} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
-        st.badge(f"{queue} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
+        st.badge(f"{runs:,} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
+        st.badge(f"{queue:,} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
 
 
 def _running() -> None:
@@ -295,6 +367,6 @@ def run_picker(current: Dataset) -> Run | None:
             if best and best.val_accuracy is not None
             else "no validation"
         )
-        return f"{state.run.name}  ·  {share}  ·  {state.run.created_at[:16].replace('T', ' ')}"
+        return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
     return usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run

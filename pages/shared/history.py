@@ -11,7 +11,7 @@ import streamlit as st
 from core.data import labels, store
 from core.data.labels import Which
 from core.types import Act, Dataset, LabelEvent
-from pages.shared import frame, thumbs
+from pages.shared import frame, thumbs, times
 
 PER_PAGE = 20
 SHOWN = 24  # images of an act
@@ -29,14 +29,6 @@ WHY = {
     "undo": "taken back",
 }
 PERIODS = ("All", "Last hour", "Today", "Last 7 days", "From – to")
-
-
-def when(at: str) -> str:
-    """A time as people say it: today 14:05 UTC."""
-    then = datetime.fromisoformat(at)
-    days = (datetime.now(UTC).date() - then.date()).days
-    day = {0: "today", 1: "yesterday"}.get(days, f"{then.day} {then:%b %Y}")
-    return f"{day} {then:%H:%M} UTC"
 
 
 def said(name: str | None) -> str:
@@ -98,7 +90,7 @@ def history_view(current: Dataset) -> str | None:
     """Everybody's acts, newest first; returns the image that somebody wants to see."""
     which, period = _filters(current)
     pages_key = f"acts-{current.id}-{which.by}-{period}"
-    number = st.session_state.get(pages_key, 1)
+    number = frame.page_number(pages_key)
     acts, total = labels.acts(current.id, which, number, PER_PAGE)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
@@ -117,7 +109,7 @@ def history_view(current: Dataset) -> str | None:
             width="content",
         )
         if pages > 1:
-            st.pagination(pages, key=pages_key)
+            frame.pager(pages, pages_key)
     return opened
 
 
@@ -137,8 +129,8 @@ def _filters(current: Dataset) -> tuple[Which, str]:
 
 
 def _period(period: str) -> tuple[datetime | None, datetime | None]:
-    current = datetime.now(UTC)
-    today = datetime.combine(current.date(), time(), UTC)
+    current = times.now()
+    today = _midnight(current.date())
     if period == "Last hour":
         return current - timedelta(hours=1), None
     if period == "Today":
@@ -146,18 +138,18 @@ def _period(period: str) -> tuple[datetime | None, datetime | None]:
     if period == "Last 7 days":
         return current - timedelta(days=7), None
     if period == "From – to":
-        days = st.date_input("Days (UTC)", (today.date() - timedelta(days=6), today.date()), key="acts-days", width=260)
+        days = st.date_input(f"Days ({times.zone_title()})", (today.date() - timedelta(days=6), today.date()), key="acts-days", width=260)
         first, *rest = days if isinstance(days, tuple) and days else (today.date(),)
-        return _midnight(first), _midnight(rest[0] if rest else first) + timedelta(days=1)
+        return _midnight(first), _midnight((rest[0] if rest else first) + timedelta(days=1))
     return None, None
 
 
 def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+    return datetime.combine(day, time(), times.zone())
 
 
 def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _spoken(period: str, since: datetime | None, until: datetime | None) -> str:
@@ -172,7 +164,7 @@ def _act(current: Dataset, act: Act) -> str | None:
         text = f"**{_what(act)}**  ·  {_why(act)}"
         if act.standing < act.images:
             text += f"  ·  :gray[{'all' if not act.standing else f'{act.images - act.standing:,}'} changed since]"
-        st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {when(act.at)}]]", width="stretch")
+        st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {times.when(act.at)}]]", width="stretch")
         with st.container(horizontal=True, width="content"):
             st.button(
                 "Hide" if shown else "Show",

@@ -54,6 +54,7 @@ def teach_button(current: Dataset) -> None:
             with st.spinner("Learning …"):
                 teach.teach(current.id, frame.user())
             st.session_state.pop("batch", None)  # the order has changed
+            frame.first_page()
             st.rerun()
         except AppError as e:
             st.session_state[ERROR] = e  # said below, where there is room

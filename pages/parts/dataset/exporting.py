@@ -8,7 +8,7 @@ from core.errors import NotFound
 from core.runs import jobs
 from core.share import export
 from core.types import Dataset
-from pages.shared import frame
+from pages.shared import frame, times
 
 
 def export_popover(current: Dataset) -> None:
@@ -50,7 +50,7 @@ def _form(current: Dataset, chosen: str) -> None:
         run_id = st.selectbox(
             "Add the predictions of",
             [None, *found],
-            format_func=lambda r: "No run" if r is None else f"{found[r].name}, {found[r].created_at[:16].replace('T', ' ')}",
+            format_func=lambda r: "No run" if r is None else f"{found[r].name}, {times.stamp(found[r].created_at)}",
             key="export-run",
             help="They are those of its validation and test images.",
         )

@@ -103,7 +103,7 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
             return
         table, found = _filtered(current, e, one)
         pages = -(-len(table) // PER_PAGE)
-        number = min(st.session_state.get(_page(one), 1), max(1, pages))
+        number = min(frame.page_number(_page(one)), max(1, pages))
         part = table.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
         shown = [found[i] for i in part["image_id"] if i in found] if found else store.get_images(current.id, list(part["image_id"]))
         gone = len(one.ids) - len(found) if found else len(part) - len(shown)
@@ -128,7 +128,7 @@ def images(current: Dataset, e: Evaluation, closable: bool = True) -> None:
             shown=one.number if closable else None,
         )
         if pages > 1:
-            st.pagination(pages, key=_page(one))
+            frame.pager(pages, _page(one))
         st.caption(
             "*Exclude* takes the label away: an image without a label is counted nowhere and goes into no later run. A flagged image stays "
             "counted; Browse on the Dataset page finds it again. *Undo* takes back either."
@@ -171,24 +171,21 @@ def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFram
     table = table.assign(actual=actual.to_numpy()).drop(columns="true")
     found = {i.id: i for i in store.get_images(current.id, one.ids)} if len(one.ids) <= MOST_READ else {}
 
-    def first_page() -> None:
-        st.session_state.pop(_page(one), None)
-
     def box(title: str, column: str) -> str | None:
         names = [None, *sorted(set(table[column].dropna()), key=e.classes.index)]
         key = f"cell-{column}-{one.number}"
-        return st.selectbox(title, names, key=key, on_change=first_page, format_func=lambda name: "Any" if name is None else name)
+        return st.selectbox(title, names, key=key, on_change=frame.first_page, format_func=lambda name: "Any" if name is None else name)
 
     with st.container(horizontal=True, vertical_alignment="center"):
         sorts = [s for s in SORTS if s != "listed" or one.sort == "listed"]
         sort = st.selectbox(
             "Order", sorts, index=sorts.index(one.sort), format_func=SORTS.__getitem__, key=f"cell-sort-{one.number}",
-            on_change=first_page, label_visibility="collapsed", width=190, filter_mode=None,
+            on_change=frame.first_page, label_visibility="collapsed", width=190, filter_mode=None,
         )  # fmt: skip
         with st.popover("Filter", icon=":material/filter_list:", key=f"cell-filter-{one.number}"):
             actual_is, predicted_is = box("Actual", "actual"), box("Predicted", "predicted")
             low, high = st.slider(
-                "Confidence (%)", 0, 100, (0, 100), key=f"cell-confidence-{one.number}", on_change=first_page,
+                "Confidence (%)", 0, 100, (0, 100), key=f"cell-confidence-{one.number}", on_change=frame.first_page,
                 help="The probability that the network gave to its answer.",
             )  # fmt: skip
             flag = st.segmented_control(
@@ -198,9 +195,9 @@ def _filtered(current: Dataset, e: Evaluation, one: Choice) -> tuple[pd.DataFram
                 required=True,
                 format_func=str.capitalize,
                 key=f"cell-flag-{one.number}",
-                on_change=first_page,
+                on_change=frame.first_page,
             )
-            text = st.text_input("File name contains", key=f"cell-name-{one.number}", on_change=first_page).strip().lower()
+            text = st.text_input("File name contains", key=f"cell-name-{one.number}", on_change=frame.first_page).strip().lower()
         passing = table
         if actual_is is not None:
             passing = passing[passing["actual"] == actual_is]

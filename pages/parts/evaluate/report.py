@@ -8,7 +8,7 @@ from core.evaluate import evaluate
 from core.runs import jobs
 from core.share import report
 from core.types import Run
-from pages.shared import frame
+from pages.shared import frame, times
 from pages.shared.form import pressed
 
 
@@ -63,7 +63,7 @@ def _ended(run: Run, state: jobs.State) -> None:
             key=f"report-{run.id}-download",
             on_click="ignore",
         )
-        st.caption(f"Made {state.job['at'][:16].replace('T', ' ')} UTC.")
+        st.caption(f"Made {times.when(state.job['at'])}.")
 
 
 def _file_name(name: str) -> str:

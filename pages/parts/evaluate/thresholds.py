@@ -185,7 +185,7 @@ def _all(e: Evaluation) -> None:
             selection_mode="single-row",
             column_config={
                 "class": st.column_config.TextColumn("Class", pinned=True),
-                "n": st.column_config.NumberColumn("n", help="Images that are the class"),
+                "n": st.column_config.NumberColumn("n", format="localized", help="Images that are the class"),
                 "auc": st.column_config.TextColumn("AUC", help="Area under the ROC curve, with its 95 % interval."),
                 "ap": st.column_config.TextColumn(
                     "Average precision", help="Area under the precision-recall curve, with its 95 % interval."

@@ -105,7 +105,6 @@ def _settings(run: Run) -> None:
                 "Classes",
                 run.classes,
                 default=many.usual_classes(run.id, split),
-                format_func=frame.plain,
                 key=f"patterns-classes-{run.id}-{split}",
             )
         count = many.seen(run.id, split, chosen, each)

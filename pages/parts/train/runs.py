@@ -20,7 +20,7 @@ from core.settings import settings
 from core.train import train
 from core.types import Dataset, Evaluation, Interval, Run, RunConfig
 from pages.parts.train.watch import CHIPS
-from pages.shared import frame, openings, thumbs
+from pages.shared import frame, openings, thumbs, times
 from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
@@ -87,14 +87,14 @@ def table(found: list[train.RunState], chosen: list[train.RunState]) -> None:
     st.header("Runs", anchor=False)
     shown = _filtered(found)
     pages = max(1, -(-len(shown) // PER_PAGE))
-    number = st.session_state["runs-page"] = min(st.session_state.get("runs-page", 1), pages)
+    number = st.session_state["runs-page"] = min(frame.page_number("runs-page"), pages)
     part = shown[(number - 1) * PER_PAGE : number * PER_PAGE]
     if part:
         _dataframe(part, chosen)
     else:
         st.caption("No run fits the filter.")
     if pages > 1:
-        st.pagination(pages, key="runs-page")
+        frame.pager(pages, "runs-page")
     _acts(chosen)
     if len(found) > 1 and not chosen:
         st.caption("Tick one run to see it, two or more to compare them.")
@@ -170,7 +170,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
             "best": st.column_config.NumberColumn("Best epoch"),
             "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
             "size": st.column_config.NumberColumn("Weights (MB)", format="%.3f", help="The size of the file with the weights it keeps."),
-            "started": st.column_config.TextColumn("Started (UTC)"),
+            "started": st.column_config.TextColumn(f"Started ({times.zone_title()})"),
             "by": st.column_config.TextColumn("By"),
             "tags": st.column_config.ListColumn("Tags"),
             "note": st.column_config.TextColumn("Note"),
@@ -194,7 +194,7 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
         "best": s.best_epoch,
         "seconds": s.seconds,
         "size": None if size is None else size / 1e6,
-        "started": s.run.created_at[:16].replace("T", " "),
+        "started": times.column(s.run.created_at),
         "by": s.run.by,
         "tags": list(s.tags),
         "note": s.note,

@@ -157,7 +157,7 @@ def remarks(state: train.RunState) -> None:
     if state.tags:
         with st.container(horizontal=True, gap="small"):
             for tag in state.tags:
-                st.badge(frame.plain(tag), icon=":material/sell:", color="gray")
+                st.markdown(f":gray-badge[:material/sell: {frame.plain(tag)}]")  # st.badge takes out brackets by itself, and so twice
     if state.note:
         st.markdown("  \n".join(frame.plain(line) for line in state.note.splitlines()))
 

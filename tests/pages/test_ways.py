@@ -1,0 +1,98 @@
+"""The ways from page to page, and what of a page is in its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.types import Dataset
+from tests.conftest import stored_dataset
+from tests.pages.app import opened, words
+
+
+@pytest.mark.parametrize("page", ["home", "train"])
+def test_whoever_is_asked_to_add_images_comes_to_the_import(home: Path, request: pytest.FixtureRequest, page: str) -> None:
+    if page == "home":  # with a dataset, whose images would be shown else
+        request.getfixturevalue("small")
+    app = opened(page)
+    next(b for b in app.button if b.label in ("Add my images", "Add images")).click().run()
+    assert app.title[0].value == "Dataset" and "Three ways in" in words(app)
+
+
+def test_whoever_goes_to_the_dataset_page_otherwise_sees_the_images(small: Dataset) -> None:
+    app = opened("dataset", dataset=small.name)
+    assert "Three ways in" not in words(app)
+
+
+@pytest.fixture
+def many(home: Path, tmp_path: Path, squares: Callable[[Path, int], Path]) -> Dataset:
+    """129 coloured squares: three pages of the Label page."""
+    return stored_dataset("many", squares(tmp_path / "squares", 43))
+
+
+def at(name: str, **query: str) -> AppTest:
+    """The page as a browser shows it that has just loaded this address."""
+    app = opened("home", dataset=query.pop("dataset")).switch_page(f"{name}.py")
+    app.query_params.update(query)
+    app.run()
+    assert not app.exception and not app.error, words(app)
+    return app
+
+
+def asked(app: AppTest) -> dict[str, str]:
+    """What stands in the address."""
+    return {name: value if isinstance(value, str) else value[0] for name, value in app.query_params.items()}
+
+
+def press(app: AppTest, key: str) -> None:
+    app.button(key=key).click().run()
+    assert not app.exception and not app.error, words(app)
+
+
+def test_the_pages_of_an_order_are_numbered_have_an_end_and_begin_again(many: Dataset) -> None:
+    app = at("label", dataset=many.name, show="all", order="added")
+    assert "Page 1 of 3: 60 of 129" in words(app)
+    first = app.session_state["batch"]["ids"]
+    press(app, "next")
+    press(app, "next")
+    assert "Page 3 of 3: 9 of 129" in words(app) and asked(app)["page"] == "3"
+    assert not [b for b in app.button if b.key == "next"]
+    press(app, "previous")
+    assert "Page 2 of 3: 60 of 129" in words(app)
+    press(app, "next")
+    assert len(app.session_state["batch"]["ids"]) == 9
+    press(app, "again")
+    assert "Page 1 of 3" in words(app) and app.session_state["batch"]["ids"] == first
+    press(app, "next")
+    assert "Page 2 of 3" in words(app) and not set(first) & set(app.session_state["batch"]["ids"])
+
+
+def test_a_reload_shows_the_same_page_in_the_same_order(many: Dataset) -> None:
+    app = at("label", dataset=many.name, show="labelled", order="added")
+    press(app, "next")
+    assert asked(app) == {"dataset": "many", "view": "Grid", "show": "labelled", "order": "added", "page": "2"}
+    again = at("label", **asked(app))
+    assert again.session_state["batch"]["ids"] == app.session_state["batch"]["ids"]
+    again.query_params["page"] = "1"  # the browser's way back
+    assert "Page 1 of 3" in words(again.run())
+    press(again, "next")
+    assert again.session_state["batch"]["ids"] == app.session_state["batch"]["ids"]
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "99999999999999999999", "two", "9"])
+def test_a_page_that_is_not_there_is_the_first_or_the_last(many: Dataset, page: str) -> None:
+    last = page == "9"
+    for name in ("label", "dataset"):
+        app = at(name, dataset=many.name, show="all", page=page)
+        assert asked(app).get("page", "1") == ("3" if last else "1")
+
+
+def test_where_nothing_is_left_to_label_the_likely_wrong_labels_are_one_click_away(small: Dataset) -> None:
+    app = opened("label", dataset=small.name)
+    assert "Nothing left to label" in words(app)
+    press(app, "to-likely-wrong")
+    assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "likely-wrong", "Show": "all"}
+    assert asked(app)["order"] == "likely-wrong"
