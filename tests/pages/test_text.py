@@ -29,7 +29,7 @@ VIEWS = [
     ("predict", {}),
     ("review", {}),
 ]
-MARKDOWN = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success", "button", "checkbox", "toggle", "metric")
+MARKDOWN = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "button", "checkbox", "toggle", "metric")
 
 
 def texts(app: AppTest) -> Iterator[tuple[str, str]]:
