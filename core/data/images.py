@@ -26,7 +26,7 @@ from core.types import Preprocess
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
 ALLOWED = "jpg, png, webp, bmp, gif and tiff"
 OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
+EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"})
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side

@@ -23,7 +23,7 @@ from loky.process_executor import BrokenProcessPool
 from core.data import classes, images, labels, leftovers, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
-from core.names import checked_name, name_problem
+from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, runs
 from core.settings import settings
 from core.types import Class, Dataset, Image, ImportReport, Progress, Skipped, Split, now, silent
@@ -59,6 +59,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
                 _bring_in(dataset_name, opened, source.shown(), by, report, progress)
         finally:
             report.skipped += opened.skipped
+            report.understood += opened.understood
     except Stopped:
         was_stopped = True
     found = store.find_dataset(dataset_name)
@@ -250,7 +251,7 @@ class _Import:
 
 def _read(entry: Entry) -> _Picture:
     if entry.label is not None and (problem := name_problem(entry.label)):
-        raise Invalid(f"Its class name “{entry.label[:80]}” {problem}.")
+        raise Invalid(f"Its class name “{entry.label[:MAX_CLASS]}” {problem}.")
     if entry.array is not None:
         # Pixels that are in memory already need no decoder: nothing in them can surprise one.
         data, image_id = images.png(entry.array), images.array_id(entry.array)
@@ -413,7 +414,7 @@ def report(state: jobs.State) -> ImportReport | None:
     if "report" not in state.end:
         return None
     found = state.end["report"]
-    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]])
+    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]], found.get("understood", []))
 
 
 def title(state: jobs.State) -> str:

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from core.data import tables
-from core.data.formats import known
+from core.data.formats import folders, known
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
-from core.data.tables import ABOUT, SPLIT_NAMES, About, Guess, Row, clean
+from core.data.tables import ABOUT, About, Guess, Row, clean
 from core.errors import Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -136,6 +136,7 @@ class Opened:
     skipped: list[Skipped]  # grows while entries are read
     classes: tuple[str, ...] = ()  # in the order people expect: 0, 1, 2, … 10
     described: tuple[Class, ...] = ()  # what an export of Loupe says about classes, in their order; without their examples
+    understood: list[str] = field(default_factory=list)  # what was taken for what: sentences for people
 
 
 def open_source(source: Source, name: str = "", progress: Progress = silent) -> Opened:
@@ -185,6 +186,7 @@ class Tree:
     title: str
     files: list[File]
     skipped: list[Skipped] = field(default_factory=list)
+    understood: list[str] = field(default_factory=list)
     archive: Path | None = None
     about: About = field(default_factory=About)
     base: str = ""  # the folder in which it lies
@@ -343,15 +345,13 @@ def _entry_name(info: zipfile.ZipInfo) -> str:
     if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name
+    return name.replace("\\", "/")  # as Windows writes it; then checked as ever
 
 
 def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
     """Why this entry is not read, or None."""
     if "\0" in name:
         return "its name holds a zero byte"
-    if "\\" in name:
-        return "its name holds a backslash"
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "its name is an absolute path"
     if ".." in name.split("/"):
@@ -459,7 +459,8 @@ def _class_folders(tree: Tree) -> Opened:
     files: dict[str, list[File]] = {}  # a zip may hold two of one name
     for file in pictures:
         files.setdefault(file.name, []).append(file)
-    rows = FORMATS["folders"].read(tree.title, "", [file.name for file in pictures], tree.skipped)
+    rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
+    tree.understood += said
     return _opened(tree, [(files[row.image].pop(0), row) for row in rows])
 
 
@@ -483,12 +484,12 @@ def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
     rows: list[tuple[File, Entry]] = []
     for file, row in found:
         source, flagged = about.images.get(file.name.removeprefix(tree.base), ("", False))  # for formats that do not say it
-        label, split = None if row.label is None else clean(row.label), SPLIT_NAMES[row.split.lower()] if row.split else None
+        label, split = None if row.label is None else clean(row.label), tables.split_of(row.split)
         entry = Entry(_shown(row.source or source, file.name), label, split, note=clean(row.note), flagged=row.flagged or flagged)
         rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()))))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
-    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)
+    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes, tree.understood)
 
 
 def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
@@ -565,7 +566,7 @@ def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
             tree.skipped.append(Skipped(where, f"{clean(row.image)} is not there" if row.image else "it names no image"))
         elif _extension(name) not in EXTENSIONS:
             tree.skipped.append(Skipped(name, _not_an_image(name)))
-        elif row.split and row.split.lower() not in SPLIT_NAMES:
+        elif row.split and tables.split_of(row.split) is None:
             tree.skipped.append(Skipped(name, f"its split “{clean(row.split)}” is none of train, validation and test ({where})"))
         else:
             rows.append((files[name], row))

@@ -16,14 +16,15 @@ from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped, Split
 
 ABOUT = "loupe.json"
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+_SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+}  # type: ignore[dict-item]
+_NOISE = frozenset({"set", "sets", "data", "dataset", "images", "image", "img", "imgs", "pictures", "photos", "split", "samples", "folder"})
+_SPLIT_PART = re.compile(
+    f"({'|'.join(sorted(_SPLIT_WORDS, key=len, reverse=True))})(?:{'|'.join(sorted(_NOISE, key=len, reverse=True))})?(?:19[0-9][0-9]|20[0-9][0-9])?"
+)
 MAX_CLASSES = 10_000
 MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
 
@@ -67,6 +68,24 @@ class Format:
     read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
     own_facts: bool = True  # it tells each image's name and flag; otherwise loupe.json does
+
+
+def split_in(text: str) -> tuple[Split | None, str]:
+    """The split that a folder's name speaks of, and the rest of the name: ("test", "") for Test_Set, ("test", "pets") for pets-test."""
+    split: Split | None = None
+    rest = []
+    for part in re.findall("[^\\W_]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", text.replace("hold-out", "holdout"))):
+        if split is None and (found := _SPLIT_PART.fullmatch(part.lower())):
+            split = _SPLIT_WORDS[found[1]]
+        elif part.lower() not in _NOISE:
+            rest.append(part.lower())
+    return split, " ".join(rest)
+
+
+def split_of(text: str) -> Split | None:
+    """The split that is called so."""
+    split, rest = split_in(text)
+    return None if rest else split
 
 
 def from_columns(name: str, records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Row]:

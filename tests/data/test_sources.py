@@ -140,7 +140,7 @@ def test_a_source_survives_json() -> None:
 
 
 def test_dangerous_names_in_a_zip_are_named_and_never_used(tmp_path: Path) -> None:
-    bad = ["../up.png", "cat/../../up.png", "/abs.png", "C:/x.png", "a\\b.png"]
+    bad = ["../up.png", "cat/../../up.png", "/abs.png", "C:/x.png"]
     made = zip_of(tmp_path / "a.zip", "cat/1.png", *bad)
     assert set(rows(made)) == {"cat/1.png"} and set(reasons(made)) == set(bad)
     assert list(tmp_path.rglob("*")) == [made]
