@@ -162,6 +162,8 @@ class _Import:
     report: ImportReport
     decoders: _Decoders
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+    copies: dict[str, list[str]] = field(default_factory=dict)  # id -> names of the further files of this import
+    refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
@@ -176,7 +178,9 @@ class _Import:
         known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
         for picture in chunk.read:
             self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
-            if picture.id in self.seen:
+            if picture.id in self.refused:
+                self.skip(picture.entry.name, self.refused[picture.id])
+            elif picture.id in self.seen:
                 self.duplicate(picture, *self.seen[picture.id])
             elif picture.id in known:
                 self.duplicate(picture, None, known[picture.id])
@@ -192,6 +196,8 @@ class _Import:
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
         if picture.entry.label is None or picture.entry.label == label:
             self.report.duplicates += 1
+            if first is not None:
+                self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
             first = first or store.get_image(self.dataset.id, picture.id).source
             has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
@@ -207,6 +213,10 @@ class _Import:
             for picture, result in zip(batch, self.decoders.results(future, [p.data for p in batch]), strict=True):
                 if isinstance(result, str):
                     self.skip(picture.entry.name, result)
+                    self.refused[picture.id] = result
+                    for name in self.copies.pop(picture.id, []):  # what was refused is not there
+                        self.report.duplicates -= 1
+                        self.skip(name, result)
                 else:
                     picture.examined = result
             told += len(batch)

@@ -13,7 +13,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from core.data import tables
-from core.data.formats import folders, known
+from core.data.formats import folders, known, spreadsheet
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
-from core.data.tables import ABOUT, About, Guess, Row, clean
+from core.data.tables import ABOUT, About, Count, Guess, Row, clean
 from core.errors import Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -40,6 +40,7 @@ MAX_RATIO = 200  # unpacked bytes per packed byte, once past RATIO_FROM
 RATIO_FROM = 1_000_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ABOUT_BYTES = 50_000_000
+MAX_TOLD = 1_000  # rows of tables that are named one by one in a report
 
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
 LAYOUTS = (
@@ -162,7 +163,7 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
         tree = _upload_tree(source) if source.names else _folder_tree(first.parent, source.roots)
         manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
         _take_about(tree)
-        return _manifest(tree, manifest, _table(tree, manifest))
+        return _manifest(tree, [(manifest, _table(tree, manifest))])
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = _folder_tree(first.parent, source.roots)
         tree.files = [f for f in tree.files if "/" not in f.name]
@@ -421,9 +422,10 @@ def _recognise(tree: Tree, hint: str) -> Opened:
     _take_about(tree)
     if any(_IDX_IMAGES.search(posixpath.basename(f.name)) for f in tree.files):
         return _idx(tree, hint)
-    if (found := _find_manifest(tree)) is not None:
-        return _manifest(tree, *found)
-    return _class_folders(tree)
+    refused: list[Invalid] = []
+    if found := _find_tables(tree, refused):
+        return _manifest(tree, found)
+    return _class_folders(tree, refused)
 
 
 def _take_about(tree: Tree) -> None:
@@ -446,7 +448,8 @@ def _extension(name: str) -> str:
     return posixpath.splitext(name)[1][1:].lower()
 
 
-def _class_folders(tree: Tree) -> Opened:
+def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
+    """Images by their folders; a table that could not be read is said first, and raised where nothing else gives labels."""
     pictures: list[File] = []
     for file in tree.files:
         if _extension(file.name) in EXTENSIONS:
@@ -461,6 +464,8 @@ def _class_folders(tree: Tree) -> Opened:
         files.setdefault(file.name, []).append(file)
     rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
     tree.understood += said
+    if refused and not any(row.label for row in rows):
+        raise refused[0]
     return _opened(tree, [(files[row.image].pop(0), row) for row in rows])
 
 
@@ -512,31 +517,51 @@ def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
 # Tables of labels ---------------------------------------------------------------------------------
 
 
-def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
+Tables = list[tuple[File, list[Row]]]
+
+
+def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
+    """The table beside the images, or one for each split; what cannot be read as one is said first, and added to refused."""
     candidates = [f for f in tree.files if known.for_table(f.name)]
     here = [f for f in candidates if "/" not in f.name]
     if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
         here = [f for f in candidates if f.name.count("/") == 1]
-    found: list[tuple[File, list[Row]]] = []
+    if not here:
+        here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
+    found: Tables = []
+    unread: list[Skipped] = []
     for file in here:
         try:
             found.append((file, _table(tree, file)))
-        except Invalid:
-            continue  # some other table: listed among the files that are no images
-    if len(found) > 1:
+        except Invalid as e:
+            unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
+            if not file.name.lower().endswith(".json"):  # many other things are written as JSON
+                refused.append(e)
+    tree.skipped[:0] = unread
+    unreadable = {one.name for one in unread}
+    tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
+    splits = [_split_of_table(file) for file, _ in found]
+    if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
         names = ", ".join(f.name for f, _ in found)
-        raise Invalid(f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder.")
-    return found[0] if found else None
+        raise Invalid(
+            f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder, or one for each split."
+        )
+    if found and refused and splits[0]:  # the others' images would have no labels
+        raise refused[0]
+    return found
+
+
+def _split_of_table(file: File) -> Split | None:
+    folder, name = posixpath.split(file.name)
+    return tables.split_of(posixpath.splitext(name)[0]) or tables.split_of(posixpath.basename(folder))
 
 
 def _table(tree: Tree, file: File) -> list[Row]:
     """The rows of a table; Invalid if it cannot be read or is none."""
     try:
-        text = tree.read(file, MAX_MANIFEST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Invalid(f"{file.name} is not UTF-8 text.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
+        text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
-        raise Invalid(f"{file.name} cannot be read: {e}.") from None
+        raise Invalid(f"{file.name} cannot be read: {e}.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
     base = posixpath.join(posixpath.dirname(file.name), "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
     problem = Invalid(f"{file.name} is no table of labels.", LAYOUTS)
@@ -548,35 +573,89 @@ def _table(tree: Tree, file: File) -> list[Row]:
             problem = problem if tried else e
             continue
         tree.skipped.extend(skipped)
+        between = ""
+        if one is FORMATS["csv"]:
+            between = f", columns separated by {_BETWEEN[spreadsheet.separator(text)]}"
+        tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows")
         return rows
     raise problem
 
 
-def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
-    files = {f.name: f for f in tree.files}
-    base = posixpath.dirname(manifest.name)
-    rows: list[tuple[File, Row]] = []
-    for row in table:
-        where = f"{manifest.name}, {row.where}"
-        name = posixpath.normpath(posixpath.join(base, clean(row.image)))
-        outside = "\\" in row.image or row.image.startswith("/") or not f"{name}/".startswith(f"{base}/" if base else "")
-        if outside or name.startswith("../") or re.match(r"[A-Za-z]:", row.image):
-            tree.skipped.append(Skipped(where, f"{clean(row.image)} does not lie beside the table"))
-        elif not row.image or name not in files:
-            tree.skipped.append(Skipped(where, f"{clean(row.image)} is not there" if row.image else "it names no image"))
-        elif _extension(name) not in EXTENSIONS:
-            tree.skipped.append(Skipped(name, _not_an_image(name)))
-        elif row.split and tables.split_of(row.split) is None:
-            tree.skipped.append(Skipped(name, f"its split “{clean(row.split)}” is none of train, validation and test ({where})"))
+_BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+class _Paths:
+    """Finds the file that a path of any system means, by the longest common tail; only among the files of the tree."""
+
+    def __init__(self, files: Iterable[File]) -> None:
+        self.exact: dict[str, File] = {}
+        self.by_base: dict[str, list[File]] = {}
+        for file in files:
+            self.exact[file.name] = file
+            self.by_base.setdefault(posixpath.basename(file.name).casefold(), []).append(file)
+
+    def find(self, base: str, image: str) -> File | str:
+        """The file, or why there is none."""
+        if not image:
+            return "it names no image"
+        path = posixpath.normpath(image.replace("\\", "/"))
+        if (file := self.exact.get(posixpath.normpath(posixpath.join(base, path)))) is not None:
+            return file
+        near = [f for f in self.by_base.get(posixpath.basename(path).casefold(), []) if not base or f.name.startswith(f"{base}/")]
+        if not near:
+            return f"{image} is not there"
+        given = posixpath.join(base, path.lstrip("/")).casefold().split("/")[::-1]
+        tails = [_common(given, f.name.casefold().split("/")[::-1]) for f in near]
+        best = [f for f, tail in zip(near, tails, strict=True) if tail == max(tails)]
+        return best[0] if len(best) == 1 else f"{image} may be {best[0].name} or {best[1].name}"
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _manifest(tree: Tree, found: Tables) -> Opened:
+    paths = _Paths(tree.files)
+    rows: dict[int, tuple[File, Row]] = {}  # by id of the file: a zip may hold two of one name
+    told, more, again, differ = 0, Count(), Count(), Count()
+    first = found[0][0].name
+
+    def skip(name: str, why: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= MAX_TOLD:
+            tree.skipped.append(Skipped(name, why))
         else:
-            rows.append((files[name], row))
+            more.add(name)
+
+    for table, listed in found:
+        base, split = posixpath.dirname(table.name), _split_of_table(table)
+        known_paths: dict[str, File | str] = {}  # a table of a million rows may name few files
+        for row in listed:
+            file = known_paths.get(row.image)
+            if file is None:
+                file = known_paths[row.image] = paths.find(base, clean(row.image))
+            if isinstance(file, str):
+                skip(f"{table.name}, {row.where}", file)
+            elif _extension(file.name) not in EXTENSIONS:
+                skip(file.name, _not_an_image(file.name))
+            elif row.split and tables.split_of(row.split) is None:
+                skip(file.name, f"its split “{clean(row.split)}” is none of train, validation and test ({table.name}, {row.where})")
+            elif (before := rows.get(id(file))) is not None:
+                (again if (before[1].label, before[1].split) == (row.label, row.split or before[1].split) else differ).add(row.where)
+            else:
+                rows[id(file)] = (file, row if row.split or split is None else replace(row, split=split))
+    again.tell(first, tree.skipped, "they name an image that an earlier row names", "{} rows")
+    differ.tell(first, tree.skipped, "they say something else of an image than an earlier row, which is kept", "{} rows")
+    more.tell(first, tree.skipped, "passed over for reasons such as the above", "{} further rows")
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
-        raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
-    unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _ in rows}
+        raise Invalid(f"{first} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
+    named = {f.name for f, _ in rows.values()}
+    unnamed = [f.name for f in tree.files if _extension(f.name) in EXTENSIONS and f.name not in named]
     if unnamed:
-        tree.skipped.append(Skipped(manifest.name, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
-    return _opened(tree, rows)
+        tree.skipped.append(Skipped(first, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
+    return _opened(tree, list(rows.values()))
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from charset_normalizer import from_bytes
+
 from core.errors import Invalid
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped, Split
@@ -33,7 +35,7 @@ CALLED = "(called "  # begins what an event's note says about a class that has a
 Guess = tuple[str, str, float | None]  # model, label, score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What a table says about one image."""
 
@@ -68,6 +70,39 @@ class Format:
     read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
     own_facts: bool = True  # it tells each image's name and flag; otherwise loupe.json does
+
+
+_ENCODINGS = ["cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949"]  # of Windows, by how usual they are
+_SAMPLE = 100_000  # bytes from which an encoding is guessed
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """The text and the encoding it was in; ValueError if it is no text."""
+    marks = (
+        (b"\xef\xbb\xbf", "utf-8-sig"),
+        (b"\xff\xfe\0\0", "utf-32"),
+        (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    )
+    marked = next((encoding for mark, encoding in marks if data.startswith(mark)), None)
+    if marked is None and data[:400].count(0) > len(data[:400]) // 4:
+        marked = "utf-16-le" if data[1:400:2].count(0) > data[:400:2].count(0) else "utf-16-be"
+    for encoding in (marked,) if marked else ("utf-8", *_guessed(data)):
+        try:
+            text = data.decode(encoding)
+        except (UnicodeError, LookupError):
+            continue
+        if "\0" not in text:
+            return text, {"utf-8-sig": "UTF-8", "utf-8": "UTF-8"}.get(encoding, encoding.replace("utf", "UTF"))
+    raise ValueError("it is text in no encoding that Loupe knows")
+
+
+def _guessed(data: bytes) -> list[str]:
+    # Lines that are ASCII say nothing of the encoding; the others are few in a large table.
+    telling = b"\n".join(dict.fromkeys(line for line in data.splitlines() if not line.isascii()))[:_SAMPLE]
+    found = from_bytes(telling, cp_isolation=_ENCODINGS).best() if telling else None
+    return [found.encoding] if found else []
 
 
 def split_in(text: str) -> tuple[Split | None, str]:

@@ -35,14 +35,14 @@ def arranged(files: Sequence[str], skipped: list[Skipped]) -> tuple[list[Row], l
     said.extend(f"“{'/'.join(path)}” only wraps the others and names no class" for path in wrapped.values() if path)
     rows: list[Row] = []
     for file, parts in zip(files, paths, strict=True):
-        split = ""
+        split: Split | None = None
         if splits and len(parts) > 1:
             if parts[0] not in splits:
                 skipped.append(Skipped(file, "it is in no split folder (train, validation or test)"))
                 continue
             split, peel = splits[parts[0]], max(1, len(wrapped[parts[0]]))
             parts = parts[min(peel, len(parts) - 1) :]
-        rows.append(Row(file, file, parts[0] if len(parts) > 1 else None, split))
+        rows.append(Row(file, file, parts[0] if len(parts) > 1 else None, split or ""))
     return rows, said
 
 
