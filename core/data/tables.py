@@ -73,6 +73,7 @@ class Format:
 
 
 _ENCODINGS = ["cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949"]  # of Windows, by how usual they are
+_LATIN = ("cp1252", "cp1250", "cp1254")
 _SAMPLE = 100_000  # bytes from which an encoding is guessed
 
 
@@ -99,10 +100,20 @@ def decoded(data: bytes) -> tuple[str, str]:
 
 
 def _guessed(data: bytes) -> list[str]:
-    # Lines that are ASCII say nothing of the encoding; the others are few in a large table.
-    telling = b"\n".join(dict.fromkeys(line for line in data.splitlines() if not line.isascii()))[:_SAMPLE]
-    found = from_bytes(telling, cp_isolation=_ENCODINGS).best() if telling else None
-    return [found.encoding] if found else []
+    # Words that are ASCII say nothing of the encoding; the others are few in a large table.
+    words = dict.fromkeys(word for word in re.split(rb"[\s,;|\"]+", data) if not word.isascii())
+    telling = b" ".join(words)[:_SAMPLE]
+    return [found] if (found := encoding_of(telling)) else []
+
+
+def encoding_of(words: bytes) -> str | None:
+    """The likeliest encoding of words that are neither ASCII nor UTF-8."""
+    # Words without any letter of ASCII are of another alphabet.
+    asked = _ENCODINGS if re.search(rb"[A-Za-z]", words) else [one for one in _ENCODINGS if one not in _LATIN]
+    found = list(from_bytes(words, cp_isolation=asked))
+    if found and found[0].encoding in _LATIN:  # no other is as usual, and none differs where both read well
+        found.sort(key=lambda one: (one.chaos, one.encoding != "cp1252"))
+    return found[0].encoding if found else None
 
 
 def split_in(text: str) -> tuple[Split | None, str]:
