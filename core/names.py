@@ -17,8 +17,10 @@ def name_problem(name: str, longest: int = MAX_CLASS) -> str | None:
     """What is wrong with it, to follow “the name”."""
     if not name.strip() or len(name) > longest:
         return f"must have 1 to {longest} characters"
-    if "/" in name or "\\" in name or name.startswith("."):
+    if longest == MAX_NAME and ("/" in name or "\\" in name):
         return "must not hold slashes or begin with a dot"
+    if name.startswith("."):
+        return "must not begin with a dot"
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         return "must not hold line breaks or control characters"
     return None

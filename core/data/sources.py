@@ -464,6 +464,7 @@ def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
         files.setdefault(file.name, []).append(file)
     rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
     tree.understood += said
+    rows = [replace(row, label=tree.about.folders.get(row.label, row.label)) if row.label else row for row in rows]
     if refused and not any(row.label for row in rows):
         raise refused[0]
     return _opened(tree, [(files[row.image].pop(0), row) for row in rows])

@@ -280,6 +280,7 @@ class About:
     classes: tuple[Class, ...] = ()  # their examples are names of files
     splits_given: bool | None = None
     images: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # source and flag
+    folders: Mapping[str, str] = field(default_factory=dict)  # of class folders that could not be called as their class -> its name
 
 
 def about_text(about: About) -> str:
@@ -288,7 +289,7 @@ def about_text(about: About) -> str:
         for c in about.classes
     ]
     found = {name: {"source": source, "flagged": flagged} for name, (source, flagged) in about.images.items()}
-    told = {"splits_given": about.splits_given, "classes": classes, "images": found}
+    told = {"splits_given": about.splits_given, "classes": classes, "images": found, "folders": dict(about.folders)}
     return json.dumps(told, ensure_ascii=False, indent=1)
 
 
@@ -316,8 +317,13 @@ def read_about(text: str, skipped: list[Skipped]) -> About:
         except (KeyError, TypeError, ValueError):
             wrong.add(clean(name)[:MAX_WORD])
     wrong.tell(ABOUT, skipped, "what it says about them is left out, as Loupe does not write so", "{} images")
-    given = told.get("splits_given")
-    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images)
+    given, folders = told.get("splits_given"), told.get("folders")
+    named = (
+        {key: value for key, value in folders.items() if value in classes}
+        if isinstance(folders, dict) and all(isinstance(v, str) for v in folders.values())
+        else {}
+    )
+    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images, named)
 
 
 def _class(one: object) -> Class:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from core.data import imports, store
+from core.data.sources import at
 from core.data.tables import split_of
 from core.names import name_problem
+from core.share.export import export_now
 from tests.data.test_sources import folder_of, found, reasons, rows, zip_of
 
 
@@ -81,3 +84,17 @@ def test_backslashes_in_a_zip_are_slashes_and_are_checked(tmp_path: Path) -> Non
     made = zip_of(tmp_path / "a.zip", "cat\\1.png", "dog\\2.png", "..\\up.png", "C:\\x.png")
     assert rows(made) == {"cat/1.png": ("cat", None), "dog/2.png": ("dog", None)}
     assert set(reasons(made)) == {"../up.png", "C:/x.png"}
+
+
+def test_classes_with_a_slash_are_kept_and_come_back_from_class_folders(tmp_path: Path) -> None:
+    names = ["T-shirt/top", "N/A", "T-shirt_top", "ä" * 200]
+    folder_of(tmp_path / "in", *(f"{i}.png" for i in range(4)))
+    (tmp_path / "in/labels.csv").write_text(
+        "image,label\n" + "".join(f"{i}.png,{name}\n" for i, name in enumerate(names)), encoding="utf-8"
+    )
+    assert imports.import_now("slashes", at(tmp_path / "in"), "Ada").added == 4
+    dataset = store.find_dataset("slashes")
+    assert dataset is not None
+    out = tmp_path / "out.zip"
+    export_now(dataset.id, "folders", out)
+    assert {label for label, _ in rows(out).values()} == set(names)

@@ -27,9 +27,9 @@ def arranged(files: Sequence[str], skipped: list[Skipped]) -> tuple[list[Row], l
         said.append(f"“{'/'.join(peeled)}” only wraps the others and names no class")
         paths = [parts[min(depth, len(parts) - 1) :] for parts in paths]  # pictures right in a wrapping folder carry no label
     splits = _splits(paths)
-    for folder, split in splits.items():
+    for folder, taken in splits.items():
         inside = [parts[1:] for parts in paths if parts[0] == folder and len(parts) > 1]
-        said.append(f"“{folder}” was taken for the {split} split ({len(inside):,} images)")
+        said.append(f"“{folder}” was taken for the {taken} split ({len(inside):,} images)")
 
     wrapped = {folder: _repeats(paths, folder) for folder in splits}
     said.extend(f"“{'/'.join(path)}” only wraps the others and names no class" for path in wrapped.values() if path)
