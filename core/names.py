@@ -6,18 +6,21 @@ import unicodedata
 
 from core.errors import Invalid
 
-MAX_NAME = 80
+MAX_NAME = 80  # of a dataset
+MAX_CLASS = 200  # characters of a class
 MAX_GUIDELINE = 2000  # characters
 MAX_EXAMPLES = 12  # of a class, of each kind
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def name_problem(name: str) -> str | None:
+def name_problem(name: str, longest: int = MAX_CLASS) -> str | None:
     """What is wrong with it, to follow “the name”."""
-    if not name.strip() or len(name) > MAX_NAME:
-        return f"must have 1 to {MAX_NAME} characters"
-    if "/" in name or "\\" in name or name.startswith("."):
+    if not name.strip() or len(name) > longest:
+        return f"must have 1 to {longest} characters"
+    if longest == MAX_NAME and ("/" in name or "\\" in name):
         return "must not hold slashes or begin with a dot"
+    if name.startswith("."):
+        return "must not begin with a dot"
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         return "must not hold line breaks or control characters"
     return None
@@ -26,6 +29,6 @@ def name_problem(name: str) -> str | None:
 def checked_name(name: str, what: str) -> str:
     """The name without surrounding blanks; Invalid says what is wrong with it."""
     name = unicodedata.normalize("NFC", name.strip())
-    if problem := name_problem(name):
+    if problem := name_problem(name, MAX_NAME if what == "dataset" else MAX_CLASS):
         raise Invalid(f"The name of a {what} {problem}.", "Choose a short name, such as “flowers”.")
     return name

@@ -122,6 +122,7 @@ class ImportReport:
     added: int = 0
     duplicates: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    understood: list[str] = field(default_factory=list)  # what was taken for what: splits, wrapping folders, tables
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -212,6 +212,8 @@ def report(state: jobs.State) -> None:
                 st.rerun()
         if done is None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+        if done is not None and done.understood:
+            st.markdown("\n".join(f"- {frame.plain(one)}" for one in done.understood))
         if done is not None and done.skipped:
             with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):
                 st.dataframe(

@@ -30,7 +30,7 @@ FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bm
 FORMATS |= {"HEIF": "heic", "AVIF": "avif"}  # of phones
 ALLOWED = "jpg, png, webp, heic, avif, bmp, gif and tiff"
 OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"})
+EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"})
 HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side

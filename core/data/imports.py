@@ -23,7 +23,7 @@ from loky.process_executor import BrokenProcessPool
 from core.data import classes, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
-from core.names import checked_name, name_problem
+from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.types import Class, Dataset, Image, ImportReport, Progress, Skipped, Split, now, silent
@@ -59,6 +59,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
                 _bring_in(dataset_name, opened, source.shown(), by, report, progress)
         finally:
             report.skipped += opened.skipped
+            report.understood += opened.understood
     except Stopped:
         was_stopped = True
     found = store.find_dataset(dataset_name)
@@ -161,6 +162,8 @@ class _Import:
     report: ImportReport
     decoders: _Decoders
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
+    copies: dict[str, list[str]] = field(default_factory=dict)  # id -> names of the further files of this import
+    refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
@@ -180,7 +183,9 @@ class _Import:
         known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
         for picture in chunk.read:
             self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
-            if picture.id in self.seen:
+            if picture.id in self.refused:
+                self.skip(picture.entry.name, self.refused[picture.id])
+            elif picture.id in self.seen:
                 self.duplicate(picture, *self.seen[picture.id])
             elif picture.id in known:
                 self.duplicate(picture, None, known[picture.id])
@@ -196,6 +201,8 @@ class _Import:
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
         if picture.entry.label is None or picture.entry.label == label:
             self.report.duplicates += 1
+            if first is not None:
+                self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
             first = first or store.get_image(self.dataset.id, picture.id).source
             has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
@@ -211,6 +218,10 @@ class _Import:
             for picture, result in zip(batch, self.decoders.results(future, [p.data for p in batch]), strict=True):
                 if isinstance(result, str):
                     self.skip(picture.entry.name, result)
+                    self.refused[picture.id] = result
+                    for name in self.copies.pop(picture.id, []):  # what was refused is not there
+                        self.report.duplicates -= 1
+                        self.skip(name, result)
                 else:
                     picture.examined = result
             told += len(batch)
@@ -256,7 +267,7 @@ class _Import:
 
 def _read(entry: Entry) -> _Picture:
     if entry.label is not None and (problem := name_problem(entry.label)):
-        raise Invalid(f"Its class name “{entry.label[:80]}” {problem}.")
+        raise Invalid(f"Its class name “{entry.label[:MAX_CLASS]}” {problem}.")
     if entry.array is not None:
         # Pixels that are in memory already need no decoder: nothing in them can surprise one.
         data, image_id = images.png(entry.array), images.array_id(entry.array)
@@ -420,7 +431,7 @@ def report(state: jobs.State) -> ImportReport | None:
     if "report" not in state.end:
         return None
     found = state.end["report"]
-    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]])
+    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]], found.get("understood", []))
 
 
 def title(state: jobs.State) -> str:

@@ -13,7 +13,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from core.data import tables
-from core.data.formats import known
+from core.data.formats import folders, known, spreadsheet
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
-from core.data.tables import ABOUT, SPLIT_NAMES, About, Guess, Row, clean
+from core.data.tables import ABOUT, About, Count, Guess, Row, clean
 from core.data.unpacker import MAX_RATIO, MAX_TOTAL_BYTES, METHODS, RATIO_FROM, Unpacker, bomb, method
 from core.errors import Invalid
 from core.names import FASHION
@@ -38,6 +38,7 @@ MAX_ENTRY_BYTES = 50_000_000
 MAX_IDX_BYTES = 2_000_000_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ABOUT_BYTES = 50_000_000
+MAX_TOLD = 1_000  # rows of tables that are named one by one in a report
 
 JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
 LAYOUTS = (
@@ -135,6 +136,7 @@ class Opened:
     skipped: list[Skipped]  # grows while entries are read
     classes: tuple[str, ...] = ()  # in the order people expect: 0, 1, 2, … 10
     described: tuple[Class, ...] = ()  # what an export of Loupe says about classes, in their order; without their examples
+    understood: list[str] = field(default_factory=list)  # what was taken for what: sentences for people
 
 
 def open_source(source: Source, name: str = "", progress: Progress = silent) -> Opened:
@@ -160,7 +162,7 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
         tree = _upload_tree(source) if source.names else _folder_tree(first.parent, source.roots)
         manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
         _take_about(tree)
-        return _manifest(tree, manifest, _table(tree, manifest))
+        return _manifest(tree, [(manifest, _table(tree, manifest))])
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = _folder_tree(first.parent, source.roots)
         tree.files = [f for f in tree.files if "/" not in f.name]
@@ -184,6 +186,7 @@ class Tree:
     title: str
     files: list[File]
     skipped: list[Skipped] = field(default_factory=list)
+    understood: list[str] = field(default_factory=list)
     archive: Path | None = None
     about: About = field(default_factory=About)
     base: str = ""  # the folder in which it lies
@@ -301,15 +304,13 @@ def _entry_name(info: zipfile.ZipInfo) -> str:
     if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name
+    return name.replace("\\", "/")  # as Windows writes it; then checked as ever
 
 
 def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
     """Why this entry is not read, or None."""
     if "\0" in name:
         return "its name holds a zero byte"
-    if "\\" in name:
-        return "its name holds a backslash"
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "its name is an absolute path"
     if ".." in name.split("/"):
@@ -393,9 +394,10 @@ def _recognise(tree: Tree, hint: str) -> Opened:
     _take_about(tree)
     if any(_IDX_IMAGES.search(posixpath.basename(f.name)) for f in tree.files):
         return _idx(tree, hint)
-    if (found := _find_manifest(tree)) is not None:
-        return _manifest(tree, *found)
-    return _class_folders(tree)
+    refused: list[Invalid] = []
+    if found := _find_tables(tree, refused):
+        return _manifest(tree, found)
+    return _class_folders(tree, refused)
 
 
 def _take_about(tree: Tree) -> None:
@@ -418,7 +420,8 @@ def _extension(name: str) -> str:
     return posixpath.splitext(name)[1][1:].lower()
 
 
-def _class_folders(tree: Tree) -> Opened:
+def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
+    """Images by their folders; a table that could not be read is said first, and raised where nothing else gives labels."""
     pictures: list[File] = []
     for file in tree.files:
         if _extension(file.name) in EXTENSIONS:
@@ -431,7 +434,11 @@ def _class_folders(tree: Tree) -> Opened:
     files: dict[str, list[File]] = {}  # a zip may hold two of one name
     for file in pictures:
         files.setdefault(file.name, []).append(file)
-    rows = FORMATS["folders"].read(tree.title, "", [file.name for file in pictures], tree.skipped)
+    rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
+    tree.understood += said
+    rows = [replace(row, label=tree.about.folders.get(row.label, row.label)) if row.label else row for row in rows]
+    if refused and not any(row.label for row in rows):
+        raise refused[0]
     return _opened(tree, [(files[row.image].pop(0), row) for row in rows])
 
 
@@ -455,13 +462,13 @@ def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
     rows: list[tuple[File, Entry]] = []
     for file, row in found:
         source, flagged = about.images.get(file.name.removeprefix(tree.base), ("", False))  # for formats that do not say it
-        label, split = None if row.label is None else clean(row.label), SPLIT_NAMES[row.split.lower()] if row.split else None
+        label, split = None if row.label is None else clean(row.label), tables.split_of(row.split)
         entry = Entry(_shown(row.source or source, file.name), label, split, note=clean(row.note), flagged=row.flagged or flagged)
         original = about.ids.get(file.name.removeprefix(tree.base), "")
         rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()), original=original)))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
-    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes)
+    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes, tree.understood)
 
 
 def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
@@ -484,31 +491,51 @@ def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
 # Tables of labels ---------------------------------------------------------------------------------
 
 
-def _find_manifest(tree: Tree) -> tuple[File, list[Row]] | None:
+Tables = list[tuple[File, list[Row]]]
+
+
+def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
+    """The table beside the images, or one for each split; what cannot be read as one is said first, and added to refused."""
     candidates = [f for f in tree.files if known.for_table(f.name)]
     here = [f for f in candidates if "/" not in f.name]
     if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
         here = [f for f in candidates if f.name.count("/") == 1]
-    found: list[tuple[File, list[Row]]] = []
+    if not here:
+        here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
+    found: Tables = []
+    unread: list[Skipped] = []
     for file in here:
         try:
             found.append((file, _table(tree, file)))
-        except Invalid:
-            continue  # some other table: listed among the files that are no images
-    if len(found) > 1:
+        except Invalid as e:
+            unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
+            if not file.name.lower().endswith(".json"):  # many other things are written as JSON
+                refused.append(e)
+    tree.skipped[:0] = unread
+    unreadable = {one.name for one in unread}
+    tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
+    splits = [_split_of_table(file) for file, _ in found]
+    if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
         names = ", ".join(f.name for f, _ in found)
-        raise Invalid(f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder.")
-    return found[0] if found else None
+        raise Invalid(
+            f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder, or one for each split."
+        )
+    if found and refused and splits[0]:  # the others' images would have no labels
+        raise refused[0]
+    return found
+
+
+def _split_of_table(file: File) -> Split | None:
+    folder, name = posixpath.split(file.name)
+    return tables.split_of(posixpath.splitext(name)[0]) or tables.split_of(posixpath.basename(folder))
 
 
 def _table(tree: Tree, file: File) -> list[Row]:
     """The rows of a table; Invalid if it cannot be read or is none."""
     try:
-        text = tree.read(file, MAX_MANIFEST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Invalid(f"{file.name} is not UTF-8 text.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
+        text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
-        raise Invalid(f"{file.name} cannot be read: {e}.") from None
+        raise Invalid(f"{file.name} cannot be read: {e}.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
     base = posixpath.join(posixpath.dirname(file.name), "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
     problem = Invalid(f"{file.name} is no table of labels.", LAYOUTS)
@@ -520,35 +547,89 @@ def _table(tree: Tree, file: File) -> list[Row]:
             problem = problem if tried else e
             continue
         tree.skipped.extend(skipped)
+        between = ""
+        if one is FORMATS["csv"]:
+            between = f", columns separated by {_BETWEEN[spreadsheet.separator(text)]}"
+        tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows")
         return rows
     raise problem
 
 
-def _manifest(tree: Tree, manifest: File, table: list[Row]) -> Opened:
-    files = {f.name: f for f in tree.files}
-    base = posixpath.dirname(manifest.name)
-    rows: list[tuple[File, Row]] = []
-    for row in table:
-        where = f"{manifest.name}, {row.where}"
-        name = posixpath.normpath(posixpath.join(base, clean(row.image)))
-        outside = "\\" in row.image or row.image.startswith("/") or not f"{name}/".startswith(f"{base}/" if base else "")
-        if outside or name.startswith("../") or re.match(r"[A-Za-z]:", row.image):
-            tree.skipped.append(Skipped(where, f"{clean(row.image)} does not lie beside the table"))
-        elif not row.image or name not in files:
-            tree.skipped.append(Skipped(where, f"{clean(row.image)} is not there" if row.image else "it names no image"))
-        elif _extension(name) not in EXTENSIONS:
-            tree.skipped.append(Skipped(name, _not_an_image(name)))
-        elif row.split and row.split.lower() not in SPLIT_NAMES:
-            tree.skipped.append(Skipped(name, f"its split “{clean(row.split)}” is none of train, validation and test ({where})"))
+_BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+class _Paths:
+    """Finds the file that a path of any system means, by the longest common tail; only among the files of the tree."""
+
+    def __init__(self, files: Iterable[File]) -> None:
+        self.exact: dict[str, File] = {}
+        self.by_base: dict[str, list[File]] = {}
+        for file in files:
+            self.exact[file.name] = file
+            self.by_base.setdefault(posixpath.basename(file.name).casefold(), []).append(file)
+
+    def find(self, base: str, image: str) -> File | str:
+        """The file, or why there is none."""
+        if not image:
+            return "it names no image"
+        path = posixpath.normpath(image.replace("\\", "/"))
+        if (file := self.exact.get(posixpath.normpath(posixpath.join(base, path)))) is not None:
+            return file
+        near = [f for f in self.by_base.get(posixpath.basename(path).casefold(), []) if not base or f.name.startswith(f"{base}/")]
+        if not near:
+            return f"{image} is not there"
+        given = posixpath.join(base, path.lstrip("/")).casefold().split("/")[::-1]
+        tails = [_common(given, f.name.casefold().split("/")[::-1]) for f in near]
+        best = [f for f, tail in zip(near, tails, strict=True) if tail == max(tails)]
+        return best[0] if len(best) == 1 else f"{image} may be {best[0].name} or {best[1].name}"
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _manifest(tree: Tree, found: Tables) -> Opened:
+    paths = _Paths(tree.files)
+    rows: dict[int, tuple[File, Row]] = {}  # by id of the file: a zip may hold two of one name
+    told, more, again, differ = 0, Count(), Count(), Count()
+    first = found[0][0].name
+
+    def skip(name: str, why: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= MAX_TOLD:
+            tree.skipped.append(Skipped(name, why))
         else:
-            rows.append((files[name], row))
+            more.add(name)
+
+    for table, listed in found:
+        base, split = posixpath.dirname(table.name), _split_of_table(table)
+        known_paths: dict[str, File | str] = {}  # a table of a million rows may name few files
+        for row in listed:
+            file = known_paths.get(row.image)
+            if file is None:
+                file = known_paths[row.image] = paths.find(base, clean(row.image))
+            if isinstance(file, str):
+                skip(f"{table.name}, {row.where}", file)
+            elif _extension(file.name) not in EXTENSIONS:
+                skip(file.name, _not_an_image(file.name))
+            elif row.split and tables.split_of(row.split) is None:
+                skip(file.name, f"its split “{clean(row.split)}” is none of train, validation and test ({table.name}, {row.where})")
+            elif (before := rows.get(id(file))) is not None:
+                (again if (before[1].label, before[1].split) == (row.label, row.split or before[1].split) else differ).add(row.where)
+            else:
+                rows[id(file)] = (file, row if row.split or split is None else replace(row, split=split))
+    again.tell(first, tree.skipped, "they name an image that an earlier row names", "{} rows")
+    differ.tell(first, tree.skipped, "they say something else of an image than an earlier row, which is kept", "{} rows")
+    more.tell(first, tree.skipped, "passed over for reasons such as the above", "{} further rows")
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
-        raise Invalid(f"{manifest.name} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
-    unnamed = {f.name for f in tree.files if _extension(f.name) in EXTENSIONS} - {f.name for f, _ in rows}
+        raise Invalid(f"{first} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
+    named = {f.name for f, _ in rows.values()}
+    unnamed = [f.name for f in tree.files if _extension(f.name) in EXTENSIONS and f.name not in named]
     if unnamed:
-        tree.skipped.append(Skipped(manifest.name, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
-    return _opened(tree, rows)
+        tree.skipped.append(Skipped(first, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
+    return _opened(tree, list(rows.values()))
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from charset_normalizer import from_bytes
+
 from core.errors import Invalid
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped, Split
 
 ABOUT = "loupe.json"
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+_SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+}  # type: ignore[dict-item]
+_NOISE = frozenset({"set", "sets", "data", "dataset", "images", "image", "img", "imgs", "pictures", "photos", "split", "samples", "folder"})
+_SPLIT_PART = re.compile(
+    f"({'|'.join(sorted(_SPLIT_WORDS, key=len, reverse=True))})(?:{'|'.join(sorted(_NOISE, key=len, reverse=True))})?(?:19[0-9][0-9]|20[0-9][0-9])?"
+)
 MAX_CLASSES = 10_000
 MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
 
@@ -32,7 +35,7 @@ CALLED = "(called "  # begins what an event's note says about a class that has a
 Guess = tuple[str, str, float | None]  # model, label, score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What a table says about one image."""
 
@@ -67,6 +70,68 @@ class Format:
     read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
     own_facts: bool = True  # it tells each image's name and flag; otherwise loupe.json does
+
+
+_ENCODINGS = ["cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949"]  # of Windows, by how usual they are
+_LATIN = ("cp1252", "cp1250", "cp1254")
+_SAMPLE = 100_000  # bytes from which an encoding is guessed
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """The text and the encoding it was in; ValueError if it is no text."""
+    marks = (
+        (b"\xef\xbb\xbf", "utf-8-sig"),
+        (b"\xff\xfe\0\0", "utf-32"),
+        (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    )
+    marked = next((encoding for mark, encoding in marks if data.startswith(mark)), None)
+    if marked is None and data[:400].count(0) > len(data[:400]) // 4:
+        marked = "utf-16-le" if data[1:400:2].count(0) > data[:400:2].count(0) else "utf-16-be"
+    for encoding in (marked,) if marked else ("utf-8", *_guessed(data)):
+        try:
+            text = data.decode(encoding)
+        except (UnicodeError, LookupError):
+            continue
+        if "\0" not in text:
+            return text, {"utf-8-sig": "UTF-8", "utf-8": "UTF-8"}.get(encoding, encoding.replace("utf", "UTF"))
+    raise ValueError("it is text in no encoding that Loupe knows")
+
+
+def _guessed(data: bytes) -> list[str]:
+    # Words that are ASCII say nothing of the encoding; the others are few in a large table.
+    words = dict.fromkeys(word for word in re.split(rb"[\s,;|\"]+", data) if not word.isascii())
+    telling = b" ".join(words)[:_SAMPLE]
+    return [found] if (found := encoding_of(telling)) else []
+
+
+def encoding_of(words: bytes) -> str | None:
+    """The likeliest encoding of words that are neither ASCII nor UTF-8."""
+    # Words without any letter of ASCII are of another alphabet.
+    asked = _ENCODINGS if re.search(rb"[A-Za-z]", words) else [one for one in _ENCODINGS if one not in _LATIN]
+    found = list(from_bytes(words, cp_isolation=asked))
+    if found and found[0].encoding in _LATIN:  # no other is as usual, and none differs where both read well
+        found.sort(key=lambda one: (one.chaos, one.encoding != "cp1252"))
+    return found[0].encoding if found else None
+
+
+def split_in(text: str) -> tuple[Split | None, str]:
+    """The split that a folder's name speaks of, and the rest of the name: ("test", "") for Test_Set, ("test", "pets") for pets-test."""
+    split: Split | None = None
+    rest = []
+    for part in re.findall("[^\\W_]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", text.replace("hold-out", "holdout"))):
+        if split is None and (found := _SPLIT_PART.fullmatch(part.lower())):
+            split = _SPLIT_WORDS[found[1]]
+        elif part.lower() not in _NOISE:
+            rest.append(part.lower())
+    return split, " ".join(rest)
+
+
+def split_of(text: str) -> Split | None:
+    """The split that is called so."""
+    split, rest = split_in(text)
+    return None if rest else split
 
 
 def from_columns(name: str, records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Row]:
@@ -216,6 +281,7 @@ class About:
     splits_given: bool | None = None
     images: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # source and flag
     ids: Mapping[str, str] = field(default_factory=dict)  # of the originals, for the files that were changed when they were exported
+    folders: Mapping[str, str] = field(default_factory=dict)  # of class folders that could not be called as their class -> its name
 
 
 def about_text(about: About) -> str:
@@ -224,7 +290,13 @@ def about_text(about: About) -> str:
         for c in about.classes
     ]
     found = {name: {"source": source, "flagged": flagged} for name, (source, flagged) in about.images.items()}
-    told = {"splits_given": about.splits_given, "classes": classes, "images": found, "ids": dict(about.ids)}
+    told = {
+        "splits_given": about.splits_given,
+        "classes": classes,
+        "images": found,
+        "ids": dict(about.ids),
+        "folders": dict(about.folders),
+    }
     return json.dumps(told, ensure_ascii=False, indent=1)
 
 
@@ -252,9 +324,14 @@ def read_about(text: str, skipped: list[Skipped]) -> About:
         except (KeyError, TypeError, ValueError):
             wrong.add(clean(name)[:MAX_WORD])
     wrong.tell(ABOUT, skipped, "what it says about them is left out, as Loupe does not write so", "{} images")
-    given, ids = told.get("splits_given"), told.get("ids")
+    given, ids, folders = told.get("splits_given"), told.get("ids"), told.get("folders")
     ids = {n: i for n, i in ids.items() if isinstance(i, str) and re.fullmatch("[0-9a-f]{16}", i)} if isinstance(ids, dict) else {}
-    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images, ids)
+    named = (
+        {key: value for key, value in folders.items() if value in classes}
+        if isinstance(folders, dict) and all(isinstance(v, str) for v in folders.values())
+        else {}
+    )
+    return About(tuple(classes.values()), given if isinstance(given, bool) else None, images, ids, named)
 
 
 def _class(one: object) -> Class:

@@ -107,7 +107,8 @@ class _Export:
                 if (original := copies.get(image.id, image.id)) != images.image_id(data):
                     self.ids[name] = original
             self.report.images = len(written)
-            for name, text in self._tables(written, listed, words).items():
+            called = {folder: label for label, folder in names.folders.items() if folder != label}
+            for name, text in self._tables(written, listed, words, called).items():
                 data = text.encode("utf-8", "replace")
                 # A table that shrinks as much as a bomb would be refused as one when it is imported.
                 packs = len(data) < unpacker.MAX_RATIO / 2 * len(zlib.compress(data))
@@ -121,12 +122,12 @@ class _Export:
             raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
         return data if self.originals else images.shareable(data)
 
-    def _tables(self, written: list[tuple[Image, str]], listed: list[Class], words: events.Names) -> dict[str, str]:
+    def _tables(self, written: list[tuple[Image, str]], listed: list[Class], words: events.Names, called: dict[str, str]) -> dict[str, str]:
         """The text files of the zip, by name."""
         names = {image.id: name for image, name in written}
         shown = [replace(one, accepted=_named(one.accepted, names), rejected=_named(one.rejected, names)) for one in listed]
         facts = {} if self.format.own_facts else {name: (image.source, image.flagged) for image, name in written}
-        about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts, self.ids))}
+        about = {tables.ABOUT: tables.about_text(About(tuple(shown), self.dataset.splits_given, facts, self.ids, called))}
         rows = [Row("", name, image.label, image.split, image.source, flagged=image.flagged) for image, name in written]
         if self.format.can & {"who", "history"}:
             past = self._past(written, words)
@@ -187,9 +188,9 @@ class _Names:
         return self.unique(f"{image.split}/{name}" if image.label is None else f"{image.split}/{self.folder(image.label)}/{name}")
 
     def folder(self, label: str) -> str:
-        """The class's folder: its very name but for slashes, so that it is the class again when imported."""
+        """The class's folder: its very name where every file system takes it; loupe.json says the true one of the others."""
         if label not in self.folders:
-            plain = re.sub(r"[\\/\0]", "_", label).lstrip(".") or "class"
+            plain = re.sub(r"[\\/\0]", "_", label).lstrip(".").encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "class"
             while plain != label and (plain in self.classes or plain in self.folders.values()):
                 plain += "-2"
             self.folders[label] = plain

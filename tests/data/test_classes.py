@@ -36,7 +36,7 @@ def test_a_class_may_change_its_case_and_a_second_click_says_that_it_was_done(sm
         classes.rename(small.id, "green", "Green", "Ann")
 
 
-@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 81, "two\nlines"])
+@pytest.mark.parametrize("name", ["", ".hidden", "x" * 201, "two\nlines"])
 def test_a_name_that_a_folder_could_not_have_is_refused(small: Dataset, name: str) -> None:
     with pytest.raises(Invalid):
         classes.add(small.id, name)

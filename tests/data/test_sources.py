@@ -140,7 +140,7 @@ def test_a_source_survives_json() -> None:
 
 
 def test_dangerous_names_in_a_zip_are_named_and_never_used(tmp_path: Path) -> None:
-    bad = ["../up.png", "cat/../../up.png", "/abs.png", "C:/x.png", "a\\b.png"]
+    bad = ["../up.png", "cat/../../up.png", "/abs.png", "C:/x.png"]
     made = zip_of(tmp_path / "a.zip", "cat/1.png", *bad)
     assert set(rows(made)) == {"cat/1.png"} and set(reasons(made)) == set(bad)
     assert list(tmp_path.rglob("*")) == [made]
@@ -267,8 +267,8 @@ def test_rows_that_point_outside_or_nowhere_are_named(tmp_path: Path) -> None:
     folder_of(tmp_path, "secret.png")
     text = "image,label\n../secret.png,a\n/etc/passwd,a\nC:/x.png,a\npics\\1.png,a\ngone.png,a\n3.png,ok\n"
     made = manifest(tmp_path / "set", text)
-    assert rows(made) == {"3.png": ("ok", None)}
-    assert len([r for n, r in reasons(made).items() if "line" in n]) == 5
+    assert rows(made) == {"3.png": ("ok", None), "pics/1.png": ("a", None)}
+    assert len([r for n, r in reasons(made).items() if "line" in n]) == 4
 
 
 def test_a_table_in_a_zip_inside_one_wrapping_folder_is_found(tmp_path: Path) -> None:

@@ -41,9 +41,14 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
 
 
 def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int, dict[str, Any]]]:
+    seen, again = set[str](), Count()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
+        if line in seen:
+            again.add(f"line {number}")
+            continue
+        seen.add(line)
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -52,6 +57,7 @@ def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int
             skipped.append(Skipped(f"{name}, line {number}", "it is not a JSON object"))
             continue
         yield number, {k.strip().lower(): v for k, v in record.items()}
+    again.tell(name, skipped, "they say what an earlier line says", "{} lines")
 
 
 def _note(record: dict[str, Any]) -> str:
