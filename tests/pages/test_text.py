@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -48,8 +49,16 @@ def texts(app: AppTest) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def odd(trained_copy: Trained) -> Trained:
-    """One class has a name that reads as Markdown, and so have the dataset's run and its note."""
+    """One class has a name that reads as Markdown, in the dataset and in the run that learned it."""
     classes.rename(trained_copy.dataset.id, "3", ODD, "tester")
+    folder = trained_copy.home / "runs" / trained_copy.run_id
+    config = json.loads((folder / "config.json").read_text())
+    config["classes"] = [ODD if name == "3" else name for name in config["classes"]]
+    (folder / "config.json").write_text(json.dumps(config))
+    for file in ("dataset.csv", "predictions.csv"):
+        lines = (folder / file).read_text().splitlines()
+        text = "\n".join(re.sub(r"(?<=,)3(?=,|$)", ODD, line) for line in lines)
+        (folder / file).write_text(f"{text}\n")
     return trained_copy
 
 

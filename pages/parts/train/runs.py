@@ -105,6 +105,7 @@ def _filtered(found: list[train.RunState]) -> list[train.RunState]:
 
     def first_page() -> None:
         st.session_state["runs-page"] = 1
+        frame.first_page()
 
     tags = sorted({tag for s in found for tag in s.tags})
     if len(found) <= FEW and not tags:
