@@ -145,6 +145,8 @@ def words(name: str, value: Any) -> str:
         return " → ".join(f"{layer.kind} {layer.size or layer.function or ''}".strip() for layer in value) or "none"
     if kind == "names":
         return ", ".join(value) or "all"
+    if not value and "0 = automatic" in PARAMS[name].unit:
+        return "automatic"
     return f"{value:g}" if kind == "float" else OPTION_TITLES.get(value, str(value))
 
 

@@ -234,3 +234,7 @@ def test_one_image_in_a_batch_is_warned_about_before_start_with_its_remedy() -> 
     guards = [g for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=1)) if "batch normalisation" in g.message]
     assert len(guards) == 1 and guards[0].values == {"batch_size": 8}
     assert not any("batch normalisation" in g.message for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=2)))
+
+
+def test_a_setting_that_is_left_to_loupe_is_said_to_be_automatic_and_not_0() -> None:
+    assert (params.words("image_size", 0), params.words("image_size", 96), params.words("seed", 0)) == ("automatic", "96", "0")
