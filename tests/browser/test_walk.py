@@ -66,7 +66,7 @@ def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Pag
 
 def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     page.goto(f"{server.url}/dataset?dataset=digits")
-    expect(page.locator(".cell")).to_have_count(60)
+    expect(page.locator(".cell")).to_have_count(60, timeout=60_000)  # the first page of a server that has just begun
     snap(page, "dataset", tmp_path)
 
     # Filter and page

@@ -59,10 +59,10 @@ def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:
 
 def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     every = unlabelled(small)
-    monkeypatch.setattr(claims, "CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 1)
     gone = claims.deal(small.id, "gone", every, 2)
     claims.deal(small.id, "here", every, 2)
     monkeypatch.setattr(claims, "CLAIM_SECONDS", 60)
     claims.renew(small.id, "here")
-    time.sleep(0.06)
+    time.sleep(1.05)
     assert claims.deal(small.id, "new", every, 4) == gone + every[4:6]

@@ -42,8 +42,14 @@ def _watch(run_id: str) -> None:
         if state is None or state.status != "running":
             st.rerun()
         st.progress(state.share, state.what or "Starting")
-        if st.button("Stop", icon=":material/stop_circle:", key=f"report-{run_id}-stop", help="Nothing of it is kept."):
-            report.stop(run_id)
+        st.button(
+            "Stop",
+            icon=":material/stop_circle:",
+            key=f"report-{run_id}-stop",
+            help="Nothing of it is kept.",
+            on_click=report.stop,
+            args=(run_id,),
+        )
 
 
 def _ended(run: Run, state: jobs.State) -> None:
