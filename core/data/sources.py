@@ -25,7 +25,7 @@ from core.data.formats import folders, known, spreadsheet
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
 from core.data.tables import ABOUT, About, Count, Guess, Row, clean
-from core.data.unpacker import MAX_RATIO, MAX_TOTAL_BYTES, METHODS, RATIO_FROM, Unpacker, bomb, method
+from core.data.unpacker import METHODS, Unpacker, check_sizes, count_entries, method
 from core.errors import Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -270,35 +270,6 @@ def _upload_tree(source: Source) -> Tree:
 # Zips: read entry by entry, never extracted; the names in them are labels, never paths --------------
 
 
-def _count_entries(f: io.BufferedReader) -> int:
-    """At least the number of entries, counted in the bytes of the directory and not taken from what the zip says."""
-    size = f.seek(0, os.SEEK_END)
-    tail_at = max(0, size - 65_557)
-    f.seek(tail_at)
-    tail = f.read()
-    end = tail.rfind(b"PK\5\6")
-    if end < 0 or len(tail) < end + 22:
-        raise zipfile.BadZipFile
-    _, length, _ = struct.unpack("<HII", tail[end + 10 : end + 20])
-    if length == 0xFFFFFFFF:  # zip64: the real end record lies before this one
-        locator = tail.rfind(b"PK\6\6", 0, end)
-        if locator < 0:
-            raise zipfile.BadZipFile
-        (length,) = struct.unpack("<Q", tail[locator + 40 : locator + 48])
-        end = locator
-    stop = tail_at + end
-    if length > stop:
-        raise zipfile.BadZipFile
-    n, block_size = 0, 1 << 22
-    f.seek(stop - length)
-    carried = b""
-    while length > 0 and (block := f.read(min(block_size, length))):
-        length -= len(block)
-        n += (carried + block).count(b"PK\1\2")
-        carried = block[-3:]
-    return n
-
-
 def _entry_name(info: zipfile.ZipInfo) -> str:
     name = info.orig_filename
     if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
@@ -329,7 +300,7 @@ def zip_tree(path: Path, title: str) -> Tree:
     """What the zip holds, by name; Invalid, with its title, if it cannot be read or was made to fill a disk."""
     try:
         with open(path, "rb") as f:
-            if _count_entries(f) > MAX_ENTRIES:
+            if count_entries(f) > MAX_ENTRIES:
                 raise Invalid(f"{title} holds more than {MAX_ENTRIES:,} files.", "Split it into several zips.")
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -341,7 +312,7 @@ def zip_tree(path: Path, title: str) -> Tree:
             f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
         ) from None
     _check_methods(infos, title)
-    _check_sizes(infos, start_dir, title)
+    check_sizes(infos, start_dir, title)
     tree = Tree(clean(title), [], archive=path)
     for info in infos:
         name = _entry_name(info)
@@ -366,19 +337,6 @@ def _check_methods(infos: list[zipfile.ZipInfo], title: str) -> None:
             f"Unpack it and pack it again with {METHODS[8]}, in 7-Zip as “zip” with the method {METHODS[8]}; "
             "Windows takes Deflate64 for more than 2 GB, so make several zips there. Or import the unpacked folder.",
         )
-
-
-def _check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> None:
-    at = sorted(infos, key=lambda i: i.header_offset)
-    starts = [*(i.header_offset for i in at), start_dir]
-    for info, following in zip(at, starts[1:], strict=True):
-        # The local header has at least 30 bytes and the name; its extra field only makes the entry longer.
-        if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > following:
-            raise bomb(title, f"its entries overlap ({clean(info.filename)})")
-        if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
-            raise bomb(title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
-    if sum(i.file_size for i in infos) > MAX_TOTAL_BYTES:
-        raise Invalid(f"{title} holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB of files.", "Split it into several zips.")
 
 
 # Layouts ------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
+import os
 import struct
 import zipfile
 import zlib
@@ -161,3 +163,45 @@ def _lzma(head: bytes, size: int) -> tuple[Expand, int]:
 
 def method(info: zipfile.ZipInfo) -> str:
     return OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+
+
+def count_entries(f: io.BufferedReader) -> int:
+    """At least the number of entries, counted in the bytes of the directory and not taken from what the zip says."""
+    size = f.seek(0, os.SEEK_END)
+    tail_at = max(0, size - 65_557)
+    f.seek(tail_at)
+    tail = f.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) < end + 22:
+        raise zipfile.BadZipFile
+    _, length, _ = struct.unpack("<HII", tail[end + 10 : end + 20])
+    if length == 0xFFFFFFFF:  # zip64: the real end record lies before this one
+        locator = tail.rfind(b"PK\6\6", 0, end)
+        if locator < 0:
+            raise zipfile.BadZipFile
+        (length,) = struct.unpack("<Q", tail[locator + 40 : locator + 48])
+        end = locator
+    stop = tail_at + end
+    if length > stop:
+        raise zipfile.BadZipFile
+    n, block_size = 0, 1 << 22
+    f.seek(stop - length)
+    carried = b""
+    while length > 0 and (block := f.read(min(block_size, length))):
+        length -= len(block)
+        n += (carried + block).count(b"PK\1\2")
+        carried = block[-3:]
+    return n
+
+
+def check_sizes(infos: list[zipfile.ZipInfo], start_dir: int, title: str) -> None:
+    at = sorted(infos, key=lambda i: i.header_offset)
+    starts = [*(i.header_offset for i in at), start_dir]
+    for info, following in zip(at, starts[1:], strict=True):
+        # The local header has at least 30 bytes and the name; its extra field only makes the entry longer.
+        if info.header_offset + 30 + len(info.orig_filename) + info.compress_size > following:
+            raise bomb(title, f"its entries overlap ({clean(info.filename)})")
+        if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
+            raise bomb(title, f"{clean(info.filename)} grows more than {MAX_RATIO}-fold")
+    if sum(i.file_size for i in infos) > MAX_TOTAL_BYTES:
+        raise Invalid(f"{title} holds more than {MAX_TOTAL_BYTES / 1e9:.0f} GB of files.", "Split it into several zips.")

@@ -363,7 +363,7 @@ def test_a_table_that_repeats_itself_is_never_taken_for_a_bomb(
     worked: Dataset, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_predictions(worked.id, [(i.id, f"model {n}", "the same", 0.5) for i in all_of(worked) for n in range(100)])
-    for module in (sources, unpacker):
+    for module in (unpacker,):
         monkeypatch.setattr(module, "MAX_RATIO", 10)
         monkeypatch.setattr(module, "RATIO_FROM", 1000)
     export.export_now(worked.id, format, tmp_path / "out.zip")
