@@ -11,7 +11,7 @@ from core.data.sources import at
 from core.data.tables import split_of
 from core.names import name_problem
 from core.share.export import export_now
-from tests.data.test_sources import folder_of, found, reasons, rows, zip_of
+from tests.data.opened import folder_of, found, reasons, rows, zip_of
 
 
 @pytest.mark.parametrize(

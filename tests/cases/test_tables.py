@@ -11,7 +11,7 @@ import pytest
 from core.data import imports
 from core.data.sources import at
 from core.errors import Invalid
-from tests.data.test_sources import folder_of, found, picture, reasons, rows
+from tests.data.opened import folder_of, found, picture, reasons, rows
 
 
 @pytest.mark.parametrize(
