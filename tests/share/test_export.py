@@ -422,7 +422,7 @@ def test_a_class_that_loupe_does_not_write_so_is_named_and_the_others_are_import
     pictures = {"cat/0.png": {"source": "ki\0tty.png", "flagged": True}, "dog/1.png": {"source": 5, "flagged": 1}, "x": 3}
     made, report = back(with_about(tmp_path / "a.zip", {"classes": [*good, *wrong], "images": pictures, "more": []}), "pets")
     assert [s.name for s in report.skipped] == [*(f"loupe.json, class {n}" for n in range(5, 5 + len(wrong))), "loupe.json"]
-    assert "slashes" in report.skipped[4].reason and report.skipped[-1].reason.startswith("2 images") and report.added == 2
+    assert "begin with a dot" in report.skipped[4].reason and report.skipped[-1].reason.startswith("2 images") and report.added == 2
     dog, cat, old = classes.of(made.id)
     assert (dog.name, dog.guideline, len(dog.accepted)) == ("dog", "a\nb\tc��[31m", 1)
     assert (cat.name, cat.retired_at) == ("cat", None)  # an image carries it
@@ -659,8 +659,8 @@ def test_a_class_that_cannot_be_a_folder_is_written_under_a_name_that_no_other_c
     for format in (name for name, one in FORMATS.items() if one.suffix):
         export.export_now(made.id, format, tmp_path / f"{format}.zip")
         report = back(tmp_path / f"{format}.zip", format)[1]
-        assert report.added == 4, report  # every import refuses such a class
-        assert all("slashes" in s.reason or "in 3 lines: the history" in s.reason for s in report.skipped), report
+        assert report.added == 6, report  # all but the one that every import refuses
+        assert all("begin with a dot" in s.reason or "last event says (first: line 4)" in s.reason for s in report.skipped), report
 
 
 # Refusals, and exports that do not reach their end
