@@ -25,7 +25,6 @@ from pages.shared.board import beside
 from pages.shared.detail import drawer
 from pages.shared.figures import RUN_COLORS, curves
 
-BEST = "Epoch of the lowest validation loss"
 PER_PAGE = 50
 PICTURES = 60
 STRIP = 12  # images to choose from, side by side
@@ -169,7 +168,10 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
             "loss": st.column_config.NumberColumn("Validation loss", format="%.4f"),
             "network": st.column_config.TextColumn("Network"),
             **{f"setting {name}": _column(name) for name in settings},
-            "best": st.column_config.NumberColumn("Best epoch", help=f"{BEST}; another may have got more images right."),
+            "best": st.column_config.NumberColumn(
+                "Best epoch",
+                help="Its weights are kept: the lowest validation loss, or the highest accuracy where a run stops on accuracy.",
+            ),
             "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
             "size": st.column_config.NumberColumn("Weights (MB)", format="%.3f", help="The size of the file with the weights it keeps."),
             "started": st.column_config.TextColumn(f"Started ({times.zone_title()})"),
@@ -331,7 +333,7 @@ def _settings(chosen: list[train.RunState]) -> None:
 def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> None:
     st.markdown("**How they did**")
     rows: dict[str, list[str]] = {
-        name: [] for name in ("Validation accuracy", "Images judged (n)", "Cross-entropy loss", BEST, "Seconds", "Weights")
+        name: [] for name in ("Validation accuracy", "Images judged (n)", "Cross-entropy loss", "Best epoch", "Seconds", "Weights")
     }
     for s, e in zip(chosen, judged, strict=True):
         right, n = (e.accuracy, e.n) if e else so_far(s)
