@@ -56,7 +56,7 @@ def test_a_folder_is_imported_and_its_network_trained_and_evaluated(
     (folder / "red" / "broken.png").write_bytes((folder / "red" / "red-0.png").read_bytes()[:60])
     (folder / "red" / "again.png").write_bytes((folder / "red" / "red-0.png").read_bytes())
     report = core("import", folder, "--name", "squares")
-    assert report.keys() == {"added", "duplicates", "skipped"} and (report["added"], report["duplicates"]) == (24, 1)
+    assert report.keys() == {"added", "duplicates", "skipped", "understood"} and (report["added"], report["duplicates"]) == (24, 1)
     assert [s.keys() for s in report["skipped"]] == [{"name", "reason"}] and "broken.png" in report["skipped"][0]["name"]
     assert core("import", folder, "--name", "squares")["added"] == 0
 
