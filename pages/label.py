@@ -1,6 +1,5 @@
 """Say what the pictures show: many at once, one at a time, or from a map, and let the model help."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -81,7 +80,7 @@ def batch(
     wanted = st.query_params.get("page")
     moved = bool(held) and wanted not in (None, str(held["page"]))  # by the browser's way back
     fresh = moved or held.get("sign") != sign
-    first = int(wanted) if (moved or not held) and wanted and re.fullmatch("[1-9][0-9]{0,6}", wanted) else 1
+    first = frame.page_in_url() if moved or not held else 1
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:

@@ -12,6 +12,7 @@ from core.errors import AppError
 from core.review import predict, review
 from core.types import Dataset, Image, Prediction, Run
 from pages.shared import frame
+from pages.shared.detail import already
 
 BATCH = 8  # pictures per question, so that results appear as they come
 
@@ -72,8 +73,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             mark = " :orange-badge[:material/help: unsure]" if unsure else ""
             st.markdown(f"{frame.plain(upload.name)}{mark}")
             if have is not None:
-                label = f"labelled **{frame.plain(have.label)}**" if have.label is not None else "without a label"
-                st.caption(f"In the dataset already: a {have.split} image, {label}.")
+                st.caption(already(have))
             st.html(rows)
         if st.button(
             "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."

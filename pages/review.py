@@ -9,7 +9,7 @@ from core.errors import AppError, Conflict
 from core.review import review
 from core.types import Dataset, Submission
 from pages.shared import frame, thumbs
-from pages.shared.detail import picture
+from pages.shared.detail import already, picture
 
 
 def decide(submission: Submission, verdict: str, label: str | None, sure: bool = False) -> None:
@@ -41,11 +41,7 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
         has_label = have is not None and have.label is not None
         sure = False
         if have is not None:
-            label = f"labelled **{frame.plain(have.label)}**" if have.label is not None else "without a label"
-            st.info(
-                f"In the dataset already: a {have.split} image, {label}. Accepting an answer never changes a label.",
-                icon=":material/inventory_2:",
-            )
+            st.info(f"{already(have)} Accepting an answer never changes a label.", icon=":material/inventory_2:")
         if is_test:
             sure = st.checkbox("I am sure: change the label of a test image", key=f"sure-{submission.id}")
         if not hide:

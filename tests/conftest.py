@@ -185,7 +185,7 @@ def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 @pytest.fixture
 def trained_copy(trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
     """The same in a home that the test may change."""
-    shutil.copytree(trained_once.home, tmp_path / "copy")
+    shutil.copytree(trained_once.home, tmp_path / "copy", symlinks=True)
     (tmp_path / "copy" / "runs" / trained_once.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
     move_in(monkeypatch, tmp_path / "copy")
     yield replace(trained_once, home=tmp_path / "copy")
@@ -202,20 +202,20 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def run_command(*args: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the command line in this process: what it prints, says and ends with, without 4 s of imports."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(list(args))
+        except SystemExit as e:  # argparse
+            code = int(e.code or 0)
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
 def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command of the command line in this process: what it prints, says and ends with, without 4 s of imports."""
-
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                code = main(list(args))
-            except SystemExit as e:  # argparse
-                code = int(e.code or 0)
-        return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
-
-    return run
+    return run_command
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pillow_heif  # type: ignore[import-untyped]
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
@@ -26,8 +25,17 @@ from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import Preprocess
 
-FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
-FORMATS |= {"HEIF": "heic", "AVIF": "avif"}  # of phones
+FORMATS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "TIFF": "tif",
+    "HEIF": "heic",
+    "AVIF": "avif",
+}
 ALLOWED = "jpg, png, webp, heic, avif, bmp, gif and tiff"
 OPENED = [name for name in FORMATS if name != "MPO"]  # JPEGs of several pictures, as phones write them, open as JPEG
 EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"})
@@ -35,12 +43,20 @@ HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, whic
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
 ORIENTATION = 0x0112  # the EXIF tag
-OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "TIFF": {"compression": "tiff_deflate"}}
-
-OPTIONS |= {"HEIF": {"quality": 95}, "AVIF": {"quality": 95}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"quality": 95} for name in ("JPEG", "WEBP", "HEIF", "AVIF")},
+    "TIFF": {"compression": "tiff_deflate"},
+}
 
 Pillow.MAX_IMAGE_PIXELS = None  # the size is checked below, before any pixel is decoded
-pillow_heif.register_heif_opener(thumbnails=False)
+
+
+@lru_cache(maxsize=1)
+def _register_heif() -> None:
+    """With the first picture: it takes 0.1 s, which the start of the server and most commands need not wait for."""
+    import pillow_heif  # type: ignore[import-untyped]
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,7 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
         raise Invalid("The file is empty.")
     if size > MAX_BYTES:
         raise Invalid(f"The file has {size / 1e6:.0f} MB.", f"Up to {MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
+    _register_heif()
     with warnings.catch_warnings():
         # Pillow warns about odd metadata that does not matter here; the size check below is our own.
         warnings.simplefilter("ignore")
@@ -147,13 +164,8 @@ def _plain(picture: Pillow.Image, srgb: bool) -> Pillow.Image:
         flat = Pillow.new("RGB", rgba.size, "white")
         flat.paste(_as_srgb(rgba.convert("RGB") if coloured else rgba.getchannel("R"), profile), mask=rgba.getchannel("A"))
         return flat if coloured else flat.convert("L")
-    if picture.mode == "CMYK" and profile:
-        picture = _as_srgb(picture, profile)
-    elif picture.mode != "L":
-        picture = _as_srgb(picture.convert("RGB"), profile if picture.mode != "CMYK" else None)
-    else:
-        picture = _as_srgb(picture, profile)
-    return _bare(picture.convert("RGB") if picture.mode not in ("L", "RGB") else picture)
+    picture = _as_srgb(picture if picture.mode in ("L", "CMYK") else picture.convert("RGB"), profile)
+    return _bare(picture.convert("RGB") if picture.mode == "CMYK" else picture)
 
 
 def _as_srgb(picture: Pillow.Image, profile: bytes | None) -> Pillow.Image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import resource
 import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -317,11 +316,7 @@ def split_of(image_id: str) -> Split:
 
 def _start_decoder(parent: int) -> None:
     launch.live_with(parent)  # an import that is killed would leave its decoders for as long as loky lets them wait: over a minute
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = DECODER_BYTES if hard == resource.RLIM_INFINITY else min(hard, DECODER_BYTES)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns
+    launch.confine(DECODER_BYTES)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

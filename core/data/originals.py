@@ -52,6 +52,7 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
 def here(dataset_id: int, ids: list[str]) -> dict[str, str]:
     """The image of the dataset for each of the ids that it has, itself or a copy."""
     found = {i: i for i in store.known_images(dataset_id, ids)}
-    copies = {i: copy for i, copy in of(dataset_id).items() if i in set(ids) - found.keys()}
+    missing = set(ids) - found.keys()
+    copies = {i: copy for i, copy in of(dataset_id).items() if i in missing} if missing else {}
     there = store.known_images(dataset_id, list(copies.values()))
     return found | {i: copy for i, copy in copies.items() if copy in there}

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from charset_normalizer import from_bytes
-
 from core.errors import Invalid
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped, Split
@@ -108,6 +106,8 @@ def _guessed(data: bytes) -> list[str]:
 
 def encoding_of(words: bytes) -> str | None:
     """The likeliest encoding of words that are neither ASCII nor UTF-8."""
+    from charset_normalizer import from_bytes  # few tables need it, and every start would wait for it
+
     # Words without any letter of ASCII are of another alphabet.
     asked = _ENCODINGS if re.search(rb"[A-Za-z]", words) else [one for one in _ENCODINGS if one not in _LATIN]
     found = list(from_bytes(words, cp_isolation=asked))

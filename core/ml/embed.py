@@ -275,10 +275,8 @@ def clusters(folder: str, method: str, size: int) -> np.ndarray:
         ids, reduced, xy = stored["ids"], stored["reduced"], stored["xy"]
     if method == "k-means":
         size = min(size, len(reduced))
-        kind = (
-            MiniBatchKMeans(size, n_init=10, random_state=SEED) if len(reduced) > CLUSTERED else KMeans(size, n_init=10, random_state=SEED)
-        )
-        found = kind.fit_predict(reduced)
+        kind = MiniBatchKMeans if len(reduced) > CLUSTERED else KMeans
+        found = kind(size, n_init=10, random_state=SEED).fit_predict(reduced)
     elif len(xy) < size:
         found = np.full(len(xy), -1)
     else:

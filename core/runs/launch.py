@@ -189,12 +189,13 @@ APART_BYTES = 2 << 30  # of address space
 APART_SECONDS = 60
 
 
-def _confine() -> None:
+def confine(most: int) -> None:
+    """Bounds this process's address space, in bytes; an alarm, or what goes beyond, ends it and leaves no core dump."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = APART_BYTES if hard == resource.RLIM_INFINITY else min(hard, APART_BYTES)
+    limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns
 
 
 def _alarmed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -212,7 +213,7 @@ def ask_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The answer of a process of its own with little memory; MemoryError if it took more, or too long."""
     with _submit_lock:
         if not _apart:
-            _apart.append(ProcessPoolExecutor(max_workers=1, timeout=30, initializer=_confine))
+            _apart.append(ProcessPoolExecutor(max_workers=1, timeout=30, initializer=confine, initargs=(APART_BYTES,)))
         pool = _apart[0]
         future: Future[R] = pool.submit(_alarmed, function, *args, **kwargs)
     try:

@@ -162,6 +162,12 @@ def _timeline(current: Dataset, image: Image) -> None:
                 )
 
 
+def already(image: Image) -> str:
+    """Of a picture that was brought again: which image of the dataset it is."""
+    label = f"labelled **{frame.plain(image.label)}**" if image.label is not None else "without a label"
+    return f"In the dataset already: a {image.split} image, {label}."
+
+
 def _facts(image: Image) -> None:
     st.markdown("**File**")
     rows = {

@@ -147,9 +147,13 @@ def page_number(key: str) -> int:
     if st.session_state.setdefault(PAGED, key) != key:
         st.session_state[PAGED] = key
         first_page()
+    number = st.session_state[key] = page_in_url()
+    return number
+
+
+def page_in_url() -> int:
     given = st.query_params.get("page", "")
-    st.session_state[key] = int(given) if re.fullmatch("[1-9][0-9]{0,6}", given) else 1
-    return int(st.session_state[key])
+    return int(given) if re.fullmatch("[1-9][0-9]{0,6}", given) else 1
 
 
 def pager(pages: int, key: str) -> None:

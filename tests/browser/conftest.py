@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
@@ -12,15 +11,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from core.__main__ import main
-from tests.conftest import forget, move_in
+from tests.conftest import forget, move_in, run_command
 
 expect.set_options(timeout=15_000)  # a busy machine is slower than Playwright's 5 s
 
@@ -78,14 +76,13 @@ class Server:
             self.process.wait()
 
     def core(self, *args: str) -> None:
-        """One command of the command line on the same data folder, in this process: 4 s of imports less."""
-        said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        """One command of the command line on the same data folder."""
+        with pytest.MonkeyPatch.context() as patch:
             move_in(patch, self.home)
             patch.setenv("LOUPE_USER", "tester")
-            code = main(list(args))
+            done = run_command(*args)
             forget()
-        assert not code, said.getvalue()
+        assert not done.returncode, done.stderr
 
 
 @pytest.fixture(scope="session")

@@ -103,22 +103,18 @@ def table(found: list[train.RunState], chosen: list[train.RunState]) -> None:
 def _filtered(found: list[train.RunState]) -> list[train.RunState]:
     """The runs that carry all chosen tags and hold the text somewhere."""
 
-    def first_page() -> None:
-        st.session_state["runs-page"] = 1
-        frame.first_page()
-
     tags = sorted({tag for s in found for tag in s.tags})
     if len(found) <= FEW and not tags:
         return found
     with st.container(horizontal=True, vertical_alignment="bottom", key="runs-filter"):
         text = st.text_input(
             "Find", key="runs-text", icon=":material/search:", placeholder="name, network, person, tag, note", width=300,
-            on_change=first_page, label_visibility="collapsed",
+            on_change=frame.first_page, label_visibility="collapsed",
         )  # fmt: skip
         wanted = []
         if tags:
             wanted = st.pills(
-                "Tags", tags, selection_mode="multi", key="runs-tags", on_change=first_page, label_visibility="collapsed", format_func=frame.plain
+                "Tags", tags, selection_mode="multi", key="runs-tags", on_change=frame.first_page, label_visibility="collapsed", format_func=frame.plain
             )  # fmt: skip
 
     def fits(s: train.RunState) -> bool:
