@@ -52,6 +52,8 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
     """The dataset if there is one, the report, and whether the import was stopped before its end."""
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
+    for folder in (settings().images, settings().downloads):  # what an import that was killed was writing
+        jobs.remove_left(folder)
     try:
         opened = open_source(source, dataset_name, progress)  # a source that cannot be read leaves no empty dataset behind
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import secrets
 import shutil
@@ -25,6 +26,7 @@ Line = dict[str, Any]
 Status = Literal["running", "done", "stopped", "failed", "lost"]
 ENDS: dict[str, Status] = {"Done": "done", "Stopped": "stopped", "Failed": "failed"}  # by the kind of the last line
 EVERY = 0.25  # seconds between two lines of progress
+DAY = 24 * 3600  # seconds after which a temporary file that bears no process in its name belongs to nobody
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class State:
 def start(parent: Path, kind: Kind, job: Line) -> str:
     """Launches `python -m core job FOLDER` on a new folder in parent and returns the folder's name."""
     with _lock(parent):
+        remove_left(parent)
         return _start(parent, kind, job)
 
 
@@ -193,3 +196,33 @@ def remove_old(parent: Path, seconds: float) -> None:
     for path in parent.glob("[!.]*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+# What killed processes leave behind ---------------------------------------------------------------
+
+
+def remove_left(parent: Path, of: str = "") -> None:
+    """Removes temporary files and folders in parent, and one folder below, whose process is gone; only those of a file, if it is named."""
+    pattern = f".{glob.escape(of)}.[0-9]*.tmp" if of else ".*.tmp"
+    for path in (*parent.glob(pattern), *(() if of else parent.glob(f"*/{pattern}"))):
+        if left(path):
+            remove(path)
+
+
+def left(path: Path) -> bool:
+    """Whether nobody uses the temporary file; one of an earlier Loupe does not say whose it is."""
+    pid = runs.maker(path)
+    with suppress(FileNotFoundError):  # it was in use
+        return old(path) if pid is None else not launch.lives(pid, path.stat().st_mtime)
+    return False
+
+
+def old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > DAY
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
