@@ -14,6 +14,7 @@ from core.data import imports, sources, store
 from core.data.sources import Source
 from core.errors import AppError, Invalid
 from core.evaluate import evaluate
+from core.runs import openings
 from core.train import train
 from core.types import Evaluation, Progress
 
@@ -77,4 +78,6 @@ def _trained(dataset_id: int, preset: Preset, changes: Mapping[str, Any], by: st
         time.sleep(0.2)
     if state.status != "succeeded":
         raise AppError(f"The training ended as {state.status}. {state.message}")
+    if preset.split == "test":
+        openings.record(run.id, by)
     return state, evaluate.evaluate(run.id, preset.split, today=False)

@@ -12,7 +12,7 @@ from core.evaluate import evaluate
 from core.train import plan, train
 from core.types import Dataset
 from pages.parts.train.watch import start
-from pages.shared import form, frame
+from pages.shared import form, frame, openings
 
 IN_A_ROW = 3
 MANY = 1_000_000  # looks at an image, where nothing is known of the network's speed
@@ -116,7 +116,10 @@ def reached(state: train.RunState) -> None:
         if changed and changed not in variants:
             names = ", ".join(params.PARAMS[name].title.lower() for name in changed)
             line += f" Changed from the preset: {names}."
+        if preset.split == "test":
+            openings.count(state.run)
         st.markdown(f":material/flag: **{preset.title}.** {frame.plain(line)}", help=preset.note)
+        openings.chip(state.run)
 
 
 # Sketches: the picture on the left, what comes after it, the answer on the right -------------------------
