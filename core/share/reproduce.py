@@ -34,7 +34,7 @@ def reproduce(folders: Mapping[str, Path], only: Sequence[str], by: str, progres
 def _row(preset: Preset, folders: Mapping[str, Path], by: str, progress: Progress) -> dict[str, Any]:
     row: dict[str, Any] = {"preset": preset.name, "published": preset.published, "ours": None, "n": None, "seconds": None}
     if not preset.data:
-        weights = ", and pretrained weights from the network" if preset.needs_weights else ""
+        weights = ", and pretrained weights from the internet" if preset.needs_weights else ""
         return row | {"note": f"It needs images of one’s own{weights}. {preset.note}"}
     try:
         dataset_id = _dataset(preset.data, folders, by, progress)

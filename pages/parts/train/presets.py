@@ -11,6 +11,7 @@ from core.catalog.presets import Preset
 from core.evaluate import evaluate
 from core.train import plan, train
 from core.types import Dataset
+from pages.parts.train import network
 from pages.parts.train.watch import start
 from pages.shared import form, frame, openings
 
@@ -60,9 +61,10 @@ def _card(current: Dataset, preset: Preset, fit: presets.Fit, seen: plan.Picture
         st.markdown(f"**{preset.title}**  \n{preset.sentence}")
         facts = [f":material/flag: Published: {preset.published_text}", FITS[fit]]
         if preset.needs_weights:
-            here = networks.weights_here(networks.architecture(preset.settings["architecture"]))
+            arch = networks.architecture(preset.settings["architecture"])
+            here = networks.weights_here(arch)
             facts.append(
-                ":material/download_done: Its weights are here" if here else ":material/cloud_download: Needs weights from the network"
+                ":material/download_done: Its weights are here" if here else f":material/cloud_download: Needs {network.where(arch)}"
             )
         st.caption("  \n".join(facts), help=preset.note)
         with st.container(horizontal=True, vertical_alignment="bottom"):
