@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from core import pace
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -53,6 +54,11 @@ class State:
     what: str = ""
     message: str = ""
     hint: str = ""
+    seconds_left: float | None = None  # of what it is doing now
+
+    @property
+    def words(self) -> str:
+        return pace.words(self.what or "Starting", self.done, self.total, self.seconds_left)
 
     @property
     def share(self) -> float:
@@ -105,7 +111,7 @@ def run(folder: Path, kind: Kind) -> None:
             raise Stopped
         if what != said or time.monotonic() - last >= EVERY:
             last, said = time.monotonic(), what
-            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what, "at": time.time()})
 
     try:
         end = {"kind": "Done", **kind.work(folder, runs.read_json(folder / "job.json"), progress)}
@@ -137,6 +143,7 @@ def _fold(folder: Path, kind: Kind) -> State:
     latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
     early = {"stopped": "was stopped", "lost": "ended without a word"}.get(status)
     total = latest.get("total", 0)
+    stopping = status == "running" and runs.stop_requested(folder)
     return State(
         folder.name,
         kind,
@@ -145,10 +152,25 @@ def _fold(folder: Path, kind: Kind) -> State:
         end,
         done=total if status == "done" else latest.get("done", 0),
         total=total,
-        what="Stopping" if status == "running" and runs.stop_requested(folder) else latest.get("what", ""),
+        what="Stopping" if stopping else latest.get("what", ""),
         message=f"The {kind.noun} {early}." if early else end.get("message", ""),
         hint=kind.after if early else end.get("hint", ""),
+        seconds_left=_left(lines) if status == "running" and not stopping else None,
     )
+
+
+def _left(lines: list[Line]) -> float | None:
+    """Seconds that what the job is doing now still takes, judged by all of it so far."""
+    told = [line for line in lines if line["kind"] == "Progress" and "at" in line]
+    if not told:
+        return None
+    last = told[-1]
+    first = last
+    for line in reversed(told):
+        if line["what"] != last["what"]:
+            break
+        first = line
+    return pace.seconds_left(last["done"] - first["done"], last["at"] - first["at"], last["total"] - last["done"])
 
 
 def find(parent: Path, job_id: str, noun: str) -> Path:

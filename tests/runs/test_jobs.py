@@ -167,6 +167,31 @@ def test_a_job_of_an_earlier_loupe_is_shown_as_it_was(home: Path) -> None:
     assert export.report(state) == export.ExportReport(24, 1000) and export.address(state) == f"/export/{state.id}/csv.zip"
 
 
+def test_a_job_says_how_long_the_rest_of_what_it_does_now_takes(tmp_path: Path, process: Process) -> None:
+    kind = counting(up_to)
+    folder = tmp_path / jobs.start(tmp_path, kind, {"n": 3})
+
+    def after(**line: object) -> str:
+        runs.append_line(folder, {"kind": "Progress", "total": 1000, **line})
+        return jobs.state(folder, kind).words
+
+    assert jobs.state(folder, kind).words == "Starting"
+    assert after(done=0, total=0, what="Reading the list of images", at=0.0) == "Reading the list of images"
+    assert after(done=100, what="Reading images", at=50.0) == "Reading images: 100 of 1,000"  # the list took long, that says nothing
+    assert after(done=110, what="Reading images", at=51.0) == "Reading images: 110 of 1,000"  # one second is too short to judge by
+    assert after(done=400, what="Reading images", at=80.0) == "Reading images: 400 of 1,000, about 60 s left"
+    assert after(done=1000, what="Reading images", at=140.0) == "Reading images: 1,000 of 1,000"
+    runs.request_stop(folder)
+    assert after(done=1000, what="Reading images", at=141.0) == "Stopping: 1,000 of 1,000"
+
+
+def test_a_job_that_an_earlier_loupe_began_says_no_time(tmp_path: Path, process: Process) -> None:
+    kind = counting(up_to)
+    folder = tmp_path / jobs.start(tmp_path, kind, {"n": 3})
+    runs.append_line(folder, {"kind": "Progress", "done": 1, "total": 3, "what": "Counting"})
+    assert jobs.state(folder, kind).words == "Counting: 1 of 3"
+
+
 # What killed processes leave behind
 
 
