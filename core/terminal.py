@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from core import pace
 from core.errors import AppError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -15,6 +16,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EVERY = 10.0  # seconds between two lines of progress where no terminal is
 _told: list[Any] = [0.0, "", ""]  # when a line was last said, of which phase, and the line
+_begun: list[Any] = ["", 0.0, 0]  # the phase, when it began, and how much was done then
 
 
 class BadArgument(Exception):
@@ -26,8 +28,14 @@ def say(text: str) -> None:
 
 
 def progress(done: int, total: int, what: str) -> None:
-    """One line that is written over on a terminal; in a file or a pipe a line now and then, at each new phase and at its end."""
-    text = f"{what}: {done:,} of {total:,}"
+    """One line that is written over on a terminal; in a file or a pipe a line now and then, at each new phase and at its end.
+
+    Its words are those of the pages.
+    """
+    if what != _begun[0] or done < _begun[2]:
+        _begun[:] = what, time.monotonic(), done
+    _, since, before = _begun
+    text = pace.words(what, done, total, pace.seconds_left(done - before, time.monotonic() - since, total - done))
     if sys.stderr.isatty():
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
         return

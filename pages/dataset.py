@@ -180,9 +180,8 @@ def watch(import_id: str) -> None:
         if state.status != "running":
             st.rerun()
         with st.container(border=True, key="import-progress"):
-            what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
-            target = f"{frame.plain(imports.title(state))} into **{frame.plain(state.job['dataset_name'])}**"
-            st.progress(state.share, f"Importing {target}. {what}")
+            what = imports.heading(imports.title(state), state.job["dataset_name"])
+            st.progress(state.share, f"**{frame.plain(what)}** {frame.plain(state.words)}")
             if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
                 imports.stop(import_id)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from core import pace
 from core.catalog import networks, params
 from core.data import dataset
 from core.label import embed
@@ -44,7 +45,7 @@ def what_will_happen(current: Dataset, values: dict[str, Any], preset: str) -> N
             config = params.run_config(values)
             estimate = train.estimate(current.id, config, found.count("train"))
             if estimate is not None:
-                st.markdown(f"It takes **{plan.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")
+                st.markdown(f"It takes **{pace.duration(estimate.seconds)}** on this machine at most, judged by {estimate.by}.")
             else:
                 st.caption("How long it takes is known after its first run, or once its speed is measured under Network.")
             seen = plan.pictures(current.id)

@@ -23,7 +23,7 @@ TORCH = ("torch", "torchvision", "timm", "captum", "efficientnet_lite0_pytorch_m
 # From the bottom to the top; each may import what stands before it. Every folder of core that is not named here is a story.
 GROUND, PLATFORM, STORY, ABOVE = "ground", ("catalog", "runs", "data"), "stories", ("share", "api", "__main__")
 OUTSIDE = {  # a library, and the one place that may use it
-    ("sqlalchemy", "sqlite3", "alembic"): "core.data",
+    ("sqlalchemy", "sqlite3", "pysqlite3", "alembic"): "core.data",
     ("PIL",): "core.data.images",
     ("subprocess", "multiprocessing"): "core.runs.launch",
     TORCH: "core.ml",

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core import terminal
-from core.data import store
+from core import pace, terminal
+from core.data import imports, sources, store
 from core.evaluate import evaluate
 from core.runs import runs
 from core.settings import settings
@@ -186,3 +187,22 @@ def test_progress_on_a_terminal_is_one_line_that_ends(capsys: pytest.CaptureFixt
     terminal.progress_ended()
     said = capsys.readouterr().err
     assert said.count("\r") == 4 and said.count("\n") == 1 and said.endswith("photos: 3 of 3\x1b[K\n")
+
+
+def test_an_import_in_a_terminal_says_the_words_of_the_page_and_the_time_that_is_left(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    now = iter(float(n) for n in range(0, 1000, 20))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    said: list[str] = []
+
+    def progress(done: int, total: int, what: str) -> None:
+        said.append(pace.words(what, done, total))
+        terminal.progress(done, total, what)
+
+    imports.import_now("digits", sources.named("sample"), "me", progress)
+    shown = capsys.readouterr().err.replace("\x1b[K", "").split("\r")[1:]
+    assert [line.partition(", about")[0] for line in shown] == said
+    assert said[0] == "Reading the list of images" and said[-1] == "Reading images: 1,797 of 1,797"
+    assert any(" left" in line for line in shown) and " left" not in shown[-1]

@@ -22,7 +22,7 @@ from core.types import Architecture, Preprocess, RunConfig
 
 CATALOGUE = Path(__file__).parent / "networks.csv"
 COLUMNS = (
-    "name", "family", "parameters", "input_size", "any_shape", "multiple", "smallest", "head", "cam_layer", "resize", "mean", "std",
+    "name", "family", "parameters", "per_class", "input_size", "any_shape", "multiple", "smallest", "head", "cam_layer", "resize", "mean", "std",
     "weights", "url", "licence", "source", "left_out",
 )  # fmt: skip
 MAP_SIDE = 16  # pixels: convolutions of large pictures are pooled to this side, or the next layer would have 10^9 weights
@@ -205,6 +205,7 @@ class Facts:
     multiple: int  # of which a side must be a multiple; 0: the input size and no other
     url: str  # of the weights
     licence: str  # of the weights, where it is known
+    per_class: int  # parameters of the head for each class
 
 
 @lru_cache(maxsize=1)
@@ -256,7 +257,9 @@ def facts(arch: Architecture) -> Facts | None:
     row = catalogue().get(arch.factory)
     if row is None or row["left_out"]:
         return None
-    return Facts(row["family"], arch.factory.partition(":")[0], int(row["smallest"]), int(row["multiple"]), row["url"], row["licence"])
+    library = arch.factory.partition(":")[0]
+    sides = int(row["smallest"]), int(row["multiple"])
+    return Facts(row["family"], library, *sides, row["url"], row["licence"], int(row["per_class"]))
 
 
 def architecture(name: str) -> Architecture:
@@ -389,8 +392,11 @@ def problem(config: RunConfig, sizes: Sequence[tuple[int, int, int]], classes: i
 
 
 def parameters(arch: Architecture, channels: int, side: int, classes: int) -> int | None:
-    """Of the networks for any size, by their formula; of all others with 1,000 classes. None where neither is known."""
-    return arch.formula(channels, side, classes) if arch.formula else arch.parameters
+    """With a head for this many classes: of the networks for any size by their formula. None where it is not known."""
+    if arch.formula:
+        return arch.formula(channels, side, classes)
+    known = facts(arch)
+    return arch.parameters - (1000 - classes) * known.per_class if arch.parameters and known else None
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -411,6 +417,11 @@ def weights_folder() -> Path:
     """Where torch.hub keeps what it has downloaded."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "hub" / "checkpoints"
+
+
+def download_bytes(arch: Architecture) -> int:
+    """About how large the file of the pretrained weights is: four bytes for each parameter, with the classes it was trained on."""
+    return 4 * (arch.parameters or 0)
 
 
 def weights_here(arch: Architecture) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.data import imports, sources, store
 from core.settings import settings
-from core.terminal import BadArgument, Verbs, progress, progress_ended
+from core.terminal import BadArgument, Verbs, progress, progress_ended, say
 
 JOBS = (imports.IMPORT,)
 
@@ -31,6 +31,7 @@ def find_dataset(name: str) -> int:
 
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+    say(imports.heading(source.shown(), args.name))
     done = imports.import_now(args.name, source, settings().user, progress)
     progress_ended()
     return done.as_dict()

@@ -51,11 +51,14 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
     """The dataset if there is one, the report, and whether the import was stopped before its end."""
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
+    for folder in (settings().images, settings().downloads):  # what an import that was killed was writing
+        jobs.remove_left(folder)
     try:
+        progress(0, 0, "Reading the list of images")
         opened = open_source(source, dataset_name, progress)  # a source that cannot be read leaves no empty dataset behind
         try:
             with _one_import(dataset_name, progress):
-                _bring_in(dataset_name, opened, source.shown(), by, report, progress)
+                _bring_in(dataset_name, opened, by, report, progress)
         finally:
             report.skipped += opened.skipped
             report.understood += opened.understood
@@ -65,7 +68,7 @@ def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> t
     return found.id if found else None, report, was_stopped
 
 
-def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportReport, progress: Progress) -> None:
+def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> None:
     with _target(name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
@@ -77,7 +80,7 @@ def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportRepo
         def tell(more: int) -> None:
             nonlocal done
             done += more
-            progress(min(done, opened.total), opened.total, title)
+            progress(min(done, opened.total), opened.total, "Reading images")
 
         waiting: _Chunk | None = None  # decoded by the pool while the chunk after it is read
         for chunk in _chunks(opened.entries):
@@ -401,7 +404,6 @@ def start(source: Source, dataset_name: str, by: str) -> str:
 
 
 def _work(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    progress(0, 0, "Reading the list of images")
     source = Source.from_dict(job["source"])
     dataset_id, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress)
     if len(report.skipped) > MAX_REPORTED:
@@ -432,6 +434,11 @@ def report(state: jobs.State) -> ImportReport | None:
 def title(state: jobs.State) -> str:
     """Of what is imported, for people."""
     return Source.from_dict(state.job["source"]).shown()
+
+
+def heading(title: str, dataset_name: str) -> str:
+    """What stands before the progress, on the page and in the terminal."""
+    return f"Importing {title} into “{dataset_name}”."
 
 
 def stop(import_id: str) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from core.data import uploads
-from core.runs import launch, runs
+from core.runs import jobs, launch
 from core.settings import settings
-
-DAY = 24 * 3600  # seconds after which what bears no process in its name belongs to nobody
 
 
 def remove() -> None:
@@ -20,13 +15,13 @@ def remove() -> None:
     for folder, inside, names in os.walk(settings().home):
         for name in inside + names:
             path = Path(folder, name)
-            if path.suffix in (".tmp", ".part", ".progress", ".stop") and _left(path):
-                _remove(path)
+            if path.suffix in (".tmp", ".part", ".progress", ".stop") and jobs.left(path):
+                jobs.remove(path)
         # What lies in the inbox is people's own.
         inside[:] = [name for name in inside if not name.endswith(".tmp") and Path(folder, name) not in settings().roots]
     for path in settings().runs.glob("*"):
-        if _is_shell(path) and _old(path):
-            _remove(path)
+        if _is_shell(path) and jobs.old(path):
+            jobs.remove(path)
     remove_uploads()
 
 
@@ -36,25 +31,6 @@ def remove_uploads() -> None:
     uploads.remove_old_batches(" ".join(path.read_text(encoding="utf-8") for path in going if launch.launcher.alive(path.parent)))
 
 
-def _left(path: Path) -> bool:
-    """Whether nobody uses the file; one of an earlier Loupe does not say whose it is."""
-    pid = runs.maker(path)
-    with suppress(FileNotFoundError):  # it was in use
-        return _old(path) if pid is None else not launch.lives(pid, path.stat().st_mtime)
-    return False
-
-
 def _is_shell(folder: Path) -> bool:
     """Whether a run's folder holds no more than the beginning of a run: it was killed while it was made."""
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= {"dataset.csv"}
-
-
-def _old(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime > DAY
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -148,26 +149,47 @@ submissions = sa.Table(
 )
 sa.Index("queue", submissions.c.dataset_id, submissions.c.verdict)
 
-# SQLite 3.7.0 to 3.51.2 can lose committed rows in WAL mode when two processes write at once;
-# the fix was carried back to 3.44.6 and 3.50.7.
-WAL_IS_SAFE = (
-    sqlite3.sqlite_version_info >= (3, 51, 3)
-    or (3, 50, 7) <= sqlite3.sqlite_version_info < (3, 51)
-    or (3, 44, 6) <= sqlite3.sqlite_version_info < (3, 45)
-)
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """SQLite 3.7.0 to 3.51.2 can lose committed rows in WAL mode when two processes write at once.
+
+    The fix was carried back to 3.44.6 and 3.50.7.
+    """
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def library() -> Any:
+    """Python's own sqlite3 where it is safe in WAL mode, else pysqlite3's if that is installed and safe.
+
+    All connections of a process are of one of them: a second SQLite that closes the same file would drop the locks of the first.
+    """
+    if not wal_is_safe(sqlite3.sqlite_version_info):
+        with suppress(ImportError):
+            from pysqlite3 import dbapi2  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+            if wal_is_safe(dbapi2.sqlite_version_info):
+                return dbapi2
+    return sqlite3
+
+
+# Threads of one process queue here: those that wait in SQLite sleep and try again, and whoever sleeps longest is passed by all others.
+_turn = threading.Lock()
 
 
 @lru_cache(maxsize=1)
 def engine() -> sa.Engine:
-    made = sa.create_engine(settings().database_url)
+    url = sa.make_url(settings().database_url)
+    used = library()
+    made = sa.create_engine(url, **({"module": used} if url.get_dialect().name == "sqlite" else {}))
     if made.dialect.name == "sqlite":
+        journal = "WAL" if wal_is_safe(used.sqlite_version_info) else "DELETE"  # the default, safe in any version
 
         @sa.event.listens_for(made, "connect")
         def pragmas(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # transactions are begun below, not guessed by the driver
             for pragma in (
                 "busy_timeout=30000",
-                f"journal_mode={'WAL' if WAL_IS_SAFE else 'DELETE'}",
+                f"journal_mode={journal}",
                 "synchronous=FULL",
                 "foreign_keys=ON",
             ):
@@ -228,7 +250,9 @@ def reading() -> Iterator[sa.Connection]:
 @contextmanager
 def writing() -> Iterator[sa.Connection]:
     """One transaction that takes the write lock at its start: it waits its turn instead of failing half-way."""
-    with engine().connect().execution_options(write=True) as connection, connection.begin():
+    made = engine()
+    turn = _turn if made.dialect.name == "sqlite" else nullcontext()
+    with turn, made.connect().execution_options(write=True) as connection, connection.begin():
         yield connection
 
 

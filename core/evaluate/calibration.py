@@ -43,6 +43,25 @@ class Calibration:
     by_chance: float  # the error that as many images would show on average if every confidence were true
     loss: float  # mean cross-entropy, nats
 
+    @property
+    def sure(self) -> float:
+        """Mean confidence."""
+        return sum(b.confidence * b.n for b in self.bins if b.n) / self.n
+
+    @property
+    def accuracy(self) -> Interval:
+        found = wilson(sum(b.right for b in self.bins), self.n)
+        assert found is not None  # there is no calibration without images
+        return found
+
+    @property
+    def gap(self) -> Interval:
+        """Mean confidence less accuracy, above 0 where the answers are too sure; the interval is that of the accuracy (Wilson 1927).
+
+        A bootstrap would draw from few images without a mistake that there never is one.
+        """
+        return Interval(self.sure - self.accuracy.value, self.sure - self.accuracy.high, self.sure - self.accuracy.low)
+
 
 @dataclass(frozen=True)
 class Temperature:

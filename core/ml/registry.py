@@ -60,6 +60,7 @@ def facts(name: str) -> dict[str, Any]:
         "head": head,
         "cam_layer": cam_layer(order),
         "parameters": sum(p.numel() for p in model.parameters()) + (1000 - CLASSES) * (width + (last.bias is not None)),
+        "per_class": width + (last.bias is not None),
         "any_shape": int(any_shape),
         "multiple": multiple if any_shape else 0,
         "smallest": smallest(model, side, multiple) if any_shape else side,

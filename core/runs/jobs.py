@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from core import pace
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -25,6 +27,7 @@ Line = dict[str, Any]
 Status = Literal["running", "done", "stopped", "failed", "lost"]
 ENDS: dict[str, Status] = {"Done": "done", "Stopped": "stopped", "Failed": "failed"}  # by the kind of the last line
 EVERY = 0.25  # seconds between two lines of progress
+DAY = 24 * 3600  # seconds after which a temporary file that bears no process in its name belongs to nobody
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class State:
     what: str = ""
     message: str = ""
     hint: str = ""
+    seconds_left: float | None = None  # of what it is doing now
+
+    @property
+    def words(self) -> str:
+        return pace.words(self.what or "Starting", self.done, self.total, self.seconds_left)
 
     @property
     def share(self) -> float:
@@ -60,6 +68,7 @@ class State:
 def start(parent: Path, kind: Kind, job: Line) -> str:
     """Launches `python -m core job FOLDER` on a new folder in parent and returns the folder's name."""
     with _lock(parent):
+        remove_left(parent)
         return _start(parent, kind, job)
 
 
@@ -102,7 +111,7 @@ def run(folder: Path, kind: Kind) -> None:
             raise Stopped
         if what != said or time.monotonic() - last >= EVERY:
             last, said = time.monotonic(), what
-            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what})
+            runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what, "at": time.time()})
 
     try:
         end = {"kind": "Done", **kind.work(folder, runs.read_json(folder / "job.json"), progress)}
@@ -134,6 +143,7 @@ def _fold(folder: Path, kind: Kind) -> State:
     latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
     early = {"stopped": "was stopped", "lost": "ended without a word"}.get(status)
     total = latest.get("total", 0)
+    stopping = status == "running" and runs.stop_requested(folder)
     return State(
         folder.name,
         kind,
@@ -142,10 +152,25 @@ def _fold(folder: Path, kind: Kind) -> State:
         end,
         done=total if status == "done" else latest.get("done", 0),
         total=total,
-        what="Stopping" if status == "running" and runs.stop_requested(folder) else latest.get("what", ""),
+        what="Stopping" if stopping else latest.get("what", ""),
         message=f"The {kind.noun} {early}." if early else end.get("message", ""),
         hint=kind.after if early else end.get("hint", ""),
+        seconds_left=_left(lines) if status == "running" and not stopping else None,
     )
+
+
+def _left(lines: list[Line]) -> float | None:
+    """Seconds that what the job is doing now still takes, judged by all of it so far."""
+    told = [line for line in lines if line["kind"] == "Progress" and "at" in line]
+    if not told:
+        return None
+    last = told[-1]
+    first = last
+    for line in reversed(told):
+        if line["what"] != last["what"]:
+            break
+        first = line
+    return pace.seconds_left(last["done"] - first["done"], last["at"] - first["at"], last["total"] - last["done"])
 
 
 def find(parent: Path, job_id: str, noun: str) -> Path:
@@ -193,3 +218,33 @@ def remove_old(parent: Path, seconds: float) -> None:
     for path in parent.glob("[!.]*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+# What killed processes leave behind ---------------------------------------------------------------
+
+
+def remove_left(parent: Path, of: str = "") -> None:
+    """Removes temporary files and folders in parent, and one folder below, whose process is gone; only those of a file, if it is named."""
+    pattern = f".{glob.escape(of)}.[0-9]*.tmp" if of else ".*.tmp"
+    for path in (*parent.glob(pattern), *(() if of else parent.glob(f"*/{pattern}"))):
+        if left(path):
+            remove(path)
+
+
+def left(path: Path) -> bool:
+    """Whether nobody uses the temporary file; one of an earlier Loupe does not say whose it is."""
+    pid = runs.maker(path)
+    with suppress(FileNotFoundError):  # it was in use
+        return old(path) if pid is None else not launch.lives(pid, path.stat().st_mtime)
+    return False
+
+
+def old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > DAY
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -62,6 +62,7 @@ def export_now(run_id: str, out: Path, progress: Progress = silent) -> Exported:
         raise Invalid(f"The folder {out.parent} does not exist.", "Make it first, or choose another one.")
     if out.is_dir():
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
+    jobs.remove_left(out.parent, of=out.name)
     with _full_disk_told(out), _scratch() as made:
         work = _Export(path, made, progress)
         work.collect()

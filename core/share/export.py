@@ -51,6 +51,7 @@ def export_now(
     if out.is_dir():
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
     work = _Export(dataset, FORMATS[format], originals, run_id, progress)
+    jobs.remove_left(out.parent, of=out.name)
     try:
         runs.write_atomically(out, work.write)
         work.report.bytes = out.stat().st_size

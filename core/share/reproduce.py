@@ -14,6 +14,7 @@ from core.data import imports, sources, store
 from core.data.sources import Source
 from core.errors import AppError, Invalid
 from core.evaluate import evaluate
+from core.runs import openings
 from core.train import train
 from core.types import Evaluation, Progress
 
@@ -33,7 +34,7 @@ def reproduce(folders: Mapping[str, Path], only: Sequence[str], by: str, progres
 def _row(preset: Preset, folders: Mapping[str, Path], by: str, progress: Progress) -> dict[str, Any]:
     row: dict[str, Any] = {"preset": preset.name, "published": preset.published, "ours": None, "n": None, "seconds": None}
     if not preset.data:
-        weights = ", and pretrained weights from the network" if preset.needs_weights else ""
+        weights = ", and pretrained weights from the internet" if preset.needs_weights else ""
         return row | {"note": f"It needs images of one’s own{weights}. {preset.note}"}
     try:
         dataset_id = _dataset(preset.data, folders, by, progress)
@@ -77,4 +78,6 @@ def _trained(dataset_id: int, preset: Preset, changes: Mapping[str, Any], by: st
         time.sleep(0.2)
     if state.status != "succeeded":
         raise AppError(f"The training ended as {state.status}. {state.message}")
+    if preset.split == "test":
+        openings.record(run.id, by)
     return state, evaluate.evaluate(run.id, preset.split, today=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from core import pace
 from core.catalog import networks
 from core.data import store
 from core.data.store import Filter
@@ -255,7 +256,7 @@ def _effort(found: Plan, config: RunConfig, seconds: float | None) -> Iterator[G
         text = "With one image in a batch, batch normalisation has no mean to take: a network that has such layers stops or learns nothing."
         yield Guard(text, "Take several images in a batch.", "Use batch size 8", {"batch_size": 8})
     if seconds is not None and seconds > HOUR:
-        text = f"The network may take {duration(seconds)} with {n:,} training images on this machine."
+        text = f"The network may take {pace.duration(seconds)} with {n:,} training images on this machine."
         if config.pretrained and not config.freeze:
             yield Guard(text, "With a frozen backbone every image passes through it only once.", "Freeze the backbone", {"freeze": True})
         else:
@@ -276,15 +277,6 @@ def duplicates(groups: int | None, new: int = 0) -> Guard | None:
             f"{new:,} images came after Loupe looked for near duplicates.", "Let it look at them, too.", "Look for near duplicates"
         )
     return None
-
-
-def duration(seconds: float) -> str:
-    """Roughly: nobody can promise more."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {seconds / HOUR:.1f} h"
 
 
 def names(found: Sequence[str]) -> str:

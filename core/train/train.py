@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 from core.catalog import networks, params
 from core.data import store
 from core.errors import Conflict, Invalid, NotFound
-from core.runs import launch, runs
+from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.train import plan, speed, watch
 from core.types import EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, now
@@ -207,6 +207,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     if changes:
         runs.write_json(path / "config.json", asdict(replace(run, config=params.run_config({**asdict(run.config), **changes}))))
     runs.clear_requests(path)
+    jobs.remove_left(path)
     runs.append(path, Preparing("Going on", 0, 1, now()))
     launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
     return runs.load(path)

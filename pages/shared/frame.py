@@ -341,8 +341,7 @@ def _bars(drawn: set[str]) -> None:
             st.progress(one.progress, f":material/model_training: {text}")
         for job in incoming[:3]:
             if job.id != st.session_state.get("import"):  # one's own has a larger bar on the Dataset page
-                done = f"{job.done:,} of {job.total:,}" if job.total else "starting"
-                st.progress(job.share, f":material/photo_library: Import into {plain(job.job['dataset_name'])}: {done}")
+                st.progress(job.share, f":material/photo_library: Import into {plain(job.job['dataset_name'])}: {plain(job.words)}")
         for look in looks[:3]:
             if st.session_state.get("shown") != "Label":  # there it has a larger bar
                 name = next((d.name for d in store.list_datasets() if d.id == look.job["dataset_id"]), "a deleted dataset")

@@ -10,15 +10,22 @@ from core.types import Dataset, Run
 from pages.shared import frame
 
 OPENED = "test-opened"  # in the session: the runs whose test set it has opened
+COUNTED = "test-counted"  # in the session: those and the runs whose test accuracy it was shown without having asked for the images
 
 
 def open_test(*runs: Run) -> None:
     """Opens the test set of the runs for this session."""
-    held: set[str] = st.session_state.setdefault(OPENED, set())
     for run in runs:
-        if run.id not in held:
-            openings.record(run.id, frame.user())
-            held.add(run.id)
+        count(run)
+        st.session_state.setdefault(OPENED, set()).add(run.id)
+
+
+def count(run: Run) -> None:
+    """Writes down that this session sees the run's test accuracy, once."""
+    counted: set[str] = st.session_state.setdefault(COUNTED, set())
+    if run.id not in counted:
+        openings.record(run.id, frame.user())
+        counted.add(run.id)
 
 
 def gate(current: Dataset, run: Run) -> bool:

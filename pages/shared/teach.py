@@ -110,8 +110,7 @@ def watch(current: Dataset) -> None:
         if state is None or state.status != "running":
             st.rerun()
         with st.container(border=True, key="embedding-progress", horizontal=True, vertical_alignment="center"):
-            what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
-            st.progress(state.share, what, width="stretch")
+            st.progress(state.share, frame.plain(state.words), width="stretch")
             if st.button("Stop", icon=":material/stop_circle:", help="What is done stays: the next time goes on from there."):
                 embed.stop(current.id)
                 st.session_state.pop(AFTER, None)

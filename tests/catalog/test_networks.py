@@ -80,6 +80,15 @@ def test_the_parameters_of_networks_for_any_size_follow_their_formula(arch: Arch
     assert networks.parameters(arch, channels, side, 7) == sum(p.numel() for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "timm:mobilenetv3_small_050"])
+def test_parameters_are_counted_with_a_head_for_the_classes_that_are_learned(name: str) -> None:
+    arch = networks.architecture(name)
+    net = model.on_meta(lambda: model.create(arch, 10, plain(3, 224)))
+    assert networks.parameters(arch, 3, 224, 10) == sum(p.numel() for p in net.parameters())
+    assert networks.parameters(arch, 3, 224, 1000) == arch.parameters
+    assert name != "timm:mobilenetv3_small_050" or networks.parameters(arch, 3, 224, 10) == 578_474
+
+
 # The catalogue ------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from core.evaluate import evaluate
 from core.ml import infer
 from core.ml.similarity import NEVER_SEEN, Similarity
 from core.names import FASHION
-from core.runs import runs
+from core.runs import openings, runs
 from core.settings import settings
 from core.train import train
 from core.types import ClassMetrics, Evaluation, Interval, SnapshotRow
@@ -158,6 +158,7 @@ def test_reproduce_trains_on_idx_files_and_says_why_a_figure_is_missing(home: Pa
     assert by_architecture.keys() == {"similarity_l1", "similarity_l2"}  # L2 stands in the note
     run = by_architecture["similarity_l1"]
     assert (run.preset, run.classes) == ("similarity", ("3", "7"))
+    assert all(openings.times([one.id]) == 1 for one in by_architecture.values())  # the printed figures are of test images
 
     # the same from the stored originals, by hand
     snapshot = runs.snapshot_rows(runs.folder(run.id))

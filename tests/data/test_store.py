@@ -7,12 +7,16 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
 from core.data import classes, dataset, events, labels, schema, store
 from core.errors import Conflict, Invalid, NotFound
@@ -48,14 +52,40 @@ def cats(home: Path) -> Dataset:
 
 
 def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path) -> None:
-    affected = (3, 7, 0) <= sqlite3.sqlite_version_info < (3, 51, 3)
-    repaired = sqlite3.sqlite_version_info[:2] in ((3, 44), (3, 50)) and schema.WAL_IS_SAFE
+    version = schema.library().sqlite_version_info
+    affected = (3, 7, 0) <= version < (3, 51, 3)
+    repaired = version[:2] in ((3, 44), (3, 50)) and schema.wal_is_safe(version)
     with schema.reading() as c:
         pragma = {
             name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     expected = "delete" if affected and not repaired else "wal"
     assert pragma == {"journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "journal"),
+    [
+        ((3, 40, 1), (3, 53, 4), "wal"),
+        ((3, 53, 0), (3, 53, 4), "wal"),
+        ((3, 40, 1), (3, 51, 1), "delete"),
+        ((3, 40, 1), None, "delete"),
+        ((3, 44, 6), None, "wal"),
+    ],
+)
+def test_pysqlite3_is_used_only_where_pythons_own_sqlite_is_not_safe_in_wal_and_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch, own: tuple[int, ...], other: tuple[int, ...] | None, journal: str
+) -> None:
+    """With Python's library under both names, of pretended versions: their numbers decide, and the journal follows."""
+    fake = {name: vars(sqlite3) | {"sqlite_version_info": version} for name, version in (("own", own), ("other", other))}
+    monkeypatch.setattr(schema, "sqlite3", SimpleNamespace(**fake["own"]))
+    package = SimpleNamespace(dbapi2=SimpleNamespace(**fake["other"])) if other else None
+    monkeypatch.setitem(sys.modules, "pysqlite3", package)
+    schema.engine.cache_clear()
+    with schema.reading() as c:
+        assert c.exec_driver_sql("PRAGMA journal_mode").scalar() == journal
+    used = schema.engine().dialect.dbapi
+    assert used is not None and used.sqlite_version_info == (other if other and journal == "wal" and own == (3, 40, 1) else own)  # type: ignore[attr-defined]
 
 
 def test_a_transaction_that_fails_leaves_nothing(cats: Dataset) -> None:
@@ -287,3 +317,19 @@ def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: 
 def test_the_database_lies_in_the_home(home: Path) -> None:
     store.create_dataset("d")
     assert settings().home == home.resolve() and (home / "loupe.db").is_file()
+
+
+def test_writers_of_one_process_wait_in_a_queue_and_none_sleeps_in_sqlite(cats: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no patience in SQLite a writer that met another one there would fail at once."""
+    schema.engine.cache_clear()
+    sa.event.listen(schema.engine(), "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
+    schema.engine().dispose()
+
+    def write(n: int) -> None:
+        with schema.writing() as c:
+            time.sleep(0.005)
+            events.append(c, cats.id, [events.Change(f"{n % 10:016x}", "dog", "cat")], f"person {n}", "manual")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(24)))
+    assert sum(len(labels.history(cats.id, f"{n:016x}")) for n in range(10)) >= 24

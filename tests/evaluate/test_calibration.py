@@ -10,7 +10,8 @@ from sklearn import metrics
 
 from core.errors import Invalid
 from core.evaluate import calibration, evaluate
-from core.types import Evaluation, Split
+from core.types import Evaluation, Interval, Split
+from pages.parts.evaluate.calibration import gap_words
 from tests.evaluate.made import CASES, adversarial, run_of, softmax
 
 
@@ -25,6 +26,16 @@ def answered(temperature: float, n: int = 3000, seed: int = 0) -> tuple[np.ndarr
     logits = rng.normal(0, 1.5, (n, 4))
     truth = (rng.random(n)[:, None] > softmax(logits).cumsum(1)).sum(1).clip(0, 3)
     return truth, softmax(logits * temperature)
+
+
+def reliable(sure: np.ndarray, right: np.ndarray) -> calibration.Calibration:
+    """Of answers with these confidences, right or not."""
+    which = calibration.bin_of(sure)
+    bins = tuple(
+        calibration.Bin(i / 15, (i + 1) / 15, int(b.sum()), int(right[b].sum()), float(sure[b].mean()) if b.any() else float("nan"))
+        for i, b in enumerate(which == k for k in range(15))
+    )
+    return calibration.Calibration(len(sure), 1.0, bins, Interval(0, 0, 0), 0.0, 0.0)
 
 
 @pytest.mark.parametrize("case", [*CASES, "one class known"])
@@ -131,3 +142,24 @@ def test_images_without_valid_probabilities_are_left_out(home: Path) -> None:
 def test_without_any_valid_probability_calibration_is_undefined(home: Path) -> None:
     truth, shares = adversarial("random")
     assert calibration.calibration(judged(truth, np.full_like(shares, np.nan), answers=truth)) is None
+
+
+def test_the_interval_of_being_too_sure_holds_the_true_gap_and_few_images_show_none(home: Path) -> None:
+    rng, held, by = np.random.default_rng(0), 0, 0.05
+    for _ in range(400):
+        sure = rng.uniform(0.6, 1, 60)
+        right = rng.random(60) < sure - by
+        found = reliable(sure, right).gap
+        assert found.value == pytest.approx(sure.mean() - right.mean())
+        held += found.low <= by <= found.high
+    assert held >= 380  # 95 % of 400
+    few = reliable(np.full(5, 0.9), np.ones(5, bool)).gap
+    assert few.low < 0 < few.high and "which may be chance" in gap_words(few, 5) and "n = 5" in gap_words(few, 5)
+
+
+def test_the_words_of_the_gap_name_its_way_its_interval_and_its_n() -> None:
+    assert gap_words(Interval(0.042, 0.01, 0.075), 1234) == "4.2 points too sure (95 % interval 1.0 to 7.5, n = 1,234)"
+    assert gap_words(Interval(-0.042, -0.075, -0.01), 50) == "4.2 points too unsure (95 % interval 1.0 to 7.5, n = 50)"
+    assert gap_words(Interval(-0.019, -0.05, 0.012), 341) == (
+        "1.9 points apart, which may be chance (95 % interval 5.0 points too unsure to 1.2 too sure, n = 341)"
+    )

@@ -133,3 +133,16 @@ def test_explain_shows_no_mistake_on_test_images_before_somebody_asks(trained_co
     assert not app.exception and "Test data are for the end" in said(app) and openings.times([trained_copy.run_id]) == 0
     next(b for b in app.button if b.label == "Open the test set").click().run()
     assert not app.exception and "Test data are for the end" not in said(app) and openings.times([trained_copy.run_id]) == 1
+
+
+def test_the_test_accuracy_beside_a_presets_figure_is_an_opening_once_a_session_and_opens_no_images(trained_copy: Trained) -> None:
+    config = runs.folder(trained_copy.run_id) / "config.json"
+    runs.write_json(config, {**runs.read_json(config), "preset": "dense_mnist"})
+    app = opened("train", dataset=trained_copy.dataset.name, run=trained_copy.run_id)
+    assert not app.exception and "This run: " in said(app) and "test set opened once" in said(app)
+    app = app.run().switch_page("evaluate.py").run()
+    assert not app.exception and openings.times([trained_copy.run_id]) == 1
+    next(c for c in elements(app, "button_group") if "test" in c.options).set_value("test").run()
+    assert "Test data are for the end" in said(app)  # its images were not asked for
+    next(b for b in app.button if b.label == "Open the test set").click().run()
+    assert sum(matrix(app)["counts"]) == len(images(trained_copy, "test")) and openings.times([trained_copy.run_id]) == 1

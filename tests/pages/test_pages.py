@@ -272,3 +272,21 @@ def test_the_tour_says_so_when_the_pictures_it_judged_carry_no_label_any_more(tr
     labels.apply(trained_copy.dataset.id, {image.id: image.label_seq for image in found}, None, "tester")
     app.run()
     assert not app.exception and "carry no label any more" in words(app)
+
+
+def test_a_network_is_said_as_it_will_be_trained_with_its_download_only_where_one_is_needed(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    app = opened("train", dataset=small.name)
+
+    def line(title: str) -> str:
+        return next(o for r in app.radio for one in r.options if (o := str(one).replace("\\", "")).startswith(title))
+
+    assert "11.2 million parameters · 224 × 224 · a download of about 47 MB, once" in line("ResNet-18")
+    next(r for r in app.radio if str(r.key).startswith("network-")).set_value("resnet18").run()
+    next(t for t in app.toggle if str(t.key).endswith("resnet18-pretrained")).set_value(False).run()
+    next(n for n in app.number_input if str(n.key).endswith("-image_size")).set_value(96).run()
+    assert not app.exception and "11.2 million parameters · 96 × 96 · from random weights" in line("ResNet-18")
+    assert "a download of about 531 MB, once" in line("VGG-11")  # nobody chose that it begins anew
+    assert next(r for r in app.radio if str(r.key).startswith("network-")).value == "resnet18"

@@ -172,6 +172,31 @@ def test_a_job_of_an_earlier_loupe_is_shown_as_it_was(home: Path) -> None:
     assert export.report(state) == export.ExportReport(24, 1000) and export.address(state) == f"/export/{state.id}/csv.zip"
 
 
+def test_a_job_says_how_long_the_rest_of_what_it_does_now_takes(tmp_path: Path, process: Process) -> None:
+    kind = counting(up_to)
+    folder = tmp_path / jobs.start(tmp_path, kind, {"n": 3})
+
+    def after(**line: object) -> str:
+        runs.append_line(folder, {"kind": "Progress", "total": 1000, **line})
+        return jobs.state(folder, kind).words
+
+    assert jobs.state(folder, kind).words == "Starting"
+    assert after(done=0, total=0, what="Reading the list of images", at=0.0) == "Reading the list of images"
+    assert after(done=100, what="Reading images", at=50.0) == "Reading images: 100 of 1,000"  # the list took long, that says nothing
+    assert after(done=110, what="Reading images", at=51.0) == "Reading images: 110 of 1,000"  # one second is too short to judge by
+    assert after(done=400, what="Reading images", at=80.0) == "Reading images: 400 of 1,000, about 60 s left"
+    assert after(done=1000, what="Reading images", at=140.0) == "Reading images: 1,000 of 1,000"
+    runs.request_stop(folder)
+    assert after(done=1000, what="Reading images", at=141.0) == "Stopping: 1,000 of 1,000"
+
+
+def test_a_job_that_an_earlier_loupe_began_says_no_time(tmp_path: Path, process: Process) -> None:
+    kind = counting(up_to)
+    folder = tmp_path / jobs.start(tmp_path, kind, {"n": 3})
+    runs.append_line(folder, {"kind": "Progress", "done": 1, "total": 3, "what": "Counting"})
+    assert jobs.state(folder, kind).words == "Counting: 1 of 3"
+
+
 # What killed processes leave behind
 
 
@@ -263,7 +288,7 @@ def test_what_people_put_into_the_inbox_stays_whatever_it_is_called(home: Path) 
 
 
 def test_a_run_that_was_killed_while_it_was_made_goes_after_a_day_and_others_never_do(home: Path) -> None:
-    long_ago = time.time() - 2 * leftovers.DAY
+    long_ago = time.time() - 2 * jobs.DAY
     for name, files in {
         "shell": ["dataset.csv"],
         "fresh": ["dataset.csv"],
@@ -293,3 +318,31 @@ def test_uploads_of_closed_tabs_go_when_somebody_imports_but_not_under_an_import
     process.kill(going)
     leftovers.remove()
     assert not reading.exists() and fresh.exists()
+
+
+def of_dead_and_living(folder: Path, name: str) -> tuple[Path, Path]:
+    """A temporary file of a process that is gone, and one of this process, as writing that file makes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / f".{name}.{gone()}.7.tmp", folder / f".{name}.{os.getpid()}.7.tmp"
+    for path in made:
+        path.touch()
+    return made
+
+
+def test_an_import_started_again_cleans_what_a_killed_one_left_beside_originals(home: Path, tmp_path: Path) -> None:
+    dead, living = of_dead_and_living(settings().images / "ab", "ab12.png")
+    download, _ = of_dead_and_living(settings().downloads / "MNIST", "train.gz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Invalid):
+        imports.import_now("empty", sources.at(tmp_path / "empty"), "me")
+    assert not dead.exists() and not download.exists() and living.exists()
+
+
+def test_an_export_started_again_cleans_the_zip_that_a_killed_one_left(small: Dataset, process: Process, tmp_path: Path) -> None:
+    dead, living = of_dead_and_living(settings().exports / "20260101-000000-abcdef", "export.zip")
+    export.start(small.id, "csv", "me")
+    assert not dead.exists() and living.exists()
+    dead, living = of_dead_and_living(tmp_path, "x[1].zip")
+    other, _ = of_dead_and_living(tmp_path, "y.zip")
+    export.export_now(small.id, "csv", tmp_path / "x[1].zip")
+    assert not dead.exists() and living.exists() and other.exists()  # another's file in a folder of people is left alone

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
+from core import pace
 from core.catalog import params, schedule
 from core.data import labels, schema, store
 from core.errors import Invalid
@@ -227,7 +228,7 @@ def test_counting_on_shows_other_images_of_every_class(trained: Trained) -> None
 
 
 def test_a_rough_duration_is_said_in_seconds_minutes_or_hours() -> None:
-    assert [plan.duration(s) for s in (0.2, 42, 600, 9000)] == ["about 1 s", "about 42 s", "about 10 min", "about 2.5 h"]
+    assert [pace.duration(s) for s in (0.2, 42, 600, 9000)] == ["about 1 s", "about 42 s", "about 10 min", "about 2.5 h"]
 
 
 def test_one_image_in_a_batch_is_warned_about_before_start_with_its_remedy() -> None:

@@ -388,7 +388,11 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(small: Dataset) ->
     runs.append(folder, Started("cpu", 1, 1, 1, 1, now()))
     runs.append(folder, EpochEnd(1, 1, 9.0, 0.0, 9.0, 0.0, 0.1, 1.0, 1, 1.0, now()))
     assert train.state(folder.name).status == "lost"
+    left = folder / ".last.pt.4000000.7.tmp"  # the number of no process: Linux counts to 4,194,304, and seldom so far
+    left.touch()
+    os.utime(left, (1_000_000_000, 1_000_000_000))  # and whoever has it began later
     train.resume(folder.name)
+    assert not left.exists()
     state = train.wait(folder.name)
     assert state.status == "succeeded" and state.best is not None and state.best.val_loss != 9.0
 

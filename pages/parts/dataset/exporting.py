@@ -70,8 +70,7 @@ def _watch(export_id: str) -> None:
     state = export.state(export_id)
     if state.status != "running":
         st.rerun()
-    words = f"{state.what}: {state.done:,} of {state.total:,}" if state.total else "Starting"
-    st.progress(state.share, words)
+    st.progress(state.share, frame.plain(state.words))
     if st.button("Stop the export", icon=":material/stop_circle:", help="Nothing of it is kept."):
         export.stop(export_id)
 

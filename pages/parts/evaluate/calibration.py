@@ -8,7 +8,7 @@ import streamlit as st
 from core.errors import Invalid
 from core.evaluate import calibration as numbers
 from core.evaluate import evaluate
-from core.types import Evaluation, Run
+from core.types import Evaluation, Interval, Run
 from pages.parts.evaluate import cell
 from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, reliability
@@ -93,12 +93,9 @@ def _diagram(e: Evaluation, shown: numbers.Calibration) -> None:
 
 
 def _says(found: numbers.Calibration) -> None:
-    right = sum(b.right for b in found.bins) / found.n
-    sure = sum(b.confidence * b.n for b in found.bins if b.n) / found.n
-    gap = sure - right
-    way = "about as often right as it is sure" if abs(gap) < 0.005 else f"{100 * abs(gap):.1f} points too {'sure' if gap > 0 else 'unsure'}"
     st.markdown(
-        f"{'With the temperature: on' if found.temperature != 1 else 'On'} average **{sure:.1%} sure** and **{right:.1%} right**: {way}.\n\n"
+        f"{'With the temperature: on' if found.temperature != 1 else 'On'} average **{found.sure:.1%} sure** and **{found.accuracy.value:.1%} right**: "
+        f"{gap_words(found.gap, found.n)}.\n\n"
         f"**Expected calibration error {100 * found.error.value:.1f} points** (95 % interval {100 * found.error.low:.1f} to "
         f"{100 * found.error.high:.1f}), n = {found.n:,}.",
     )
@@ -106,6 +103,18 @@ def _says(found: numbers.Calibration) -> None:
         "The mean distance between the bars and the dotted line, each bar counted by its images (15 bars, Guo et al. 2017). Even if every "
         f"confidence were true, chance alone would show about {100 * found.by_chance:.1f} points with {found.n:,} images."
     )
+
+
+def gap_words(gap: Interval, n: int) -> str:
+    """How much too sure or unsure the answers are on average, with the interval; whether that may be chance."""
+    if gap.low <= 0 <= gap.high:
+        return (
+            f"{100 * abs(gap.value):.1f} points apart, which may be chance (95 % interval {-100 * gap.low:.1f} points too unsure to "
+            f"{100 * gap.high:.1f} too sure, n = {n:,})"
+        )
+    low, high = sorted((abs(gap.low), abs(gap.high)))
+    way = "sure" if gap.value > 0 else "unsure"
+    return f"{100 * abs(gap.value):.1f} points too {way} (95 % interval {100 * low:.1f} to {100 * high:.1f}, n = {n:,})"
 
 
 def _temperature(run: Run, e: Evaluation, found: numbers.Temperature) -> None:

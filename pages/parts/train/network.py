@@ -11,7 +11,7 @@ from core.catalog import layers, networks, params
 from core.catalog.params import OPTION_TITLES, PARAMS
 from core.errors import Invalid
 from core.train import anatomy, plan, speed, train
-from core.types import Architecture, Dataset, Layer
+from core.types import Architecture, Dataset, Layer, RunConfig
 from pages.parts.train.drawing import builder, drawing
 from pages.shared import form, frame
 
@@ -26,9 +26,10 @@ def choose(current: Dataset, start: Values, key: str) -> Values:
     seen = pictures.sizes if pictures else ()
     size = st.session_state.get(f"{key}-image_size", start.get("image_size", 0))
     speeds = speed.known()
+    classes = len(st.session_state.get(f"{key}-classes") or start.get("classes") or plan.plan(current.id).classes)
     with st.expander("Network", expanded=True, icon=":material/hub:", key=f"{key}-network"):
-        values: Values = {"architecture": _named(current, start, key, seen, speeds)}
-        _search(key)
+        values: Values = {"architecture": _named(current, classes, start, key, seen, size, speeds)}
+        _search(key, classes)
         arch = networks.architecture(values["architecture"])
         st.caption(_about(arch))
         if arch.weights:
@@ -37,12 +38,12 @@ def choose(current: Dataset, start: Values, key: str) -> Values:
             values |= _build(current, start, key, seen, size)
         else:
             with frame.told():
-                _look_inside(current, values, key, seen, size)
+                _look_inside(classes, values, key, seen, size)
         _speed(arch, speeds, key)
     return values
 
 
-def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[str, speed.Speed]) -> str:
+def _named(current: Dataset, classes: int, start: Values, key: str, seen: Any, size: int, speeds: dict[str, speed.Speed]) -> str:
     """The eight names, and below them what was found by search or stood in the run that is cloned."""
     chosen, found = f"network-{key}", f"found-{key}"
     if chosen not in st.session_state:
@@ -54,11 +55,7 @@ def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[st
     if st.session_state[chosen] not in names:
         st.session_state[chosen] = names[0]
     shown = [networks.architecture(name) for name in names]
-    how = {a.name: networks.preprocess_for(params.run_config({"architecture": a.name}), seen) for a in shown}
-    lines = {
-        a.name: f"{frame.plain(a.title)}\u2002:gray[{_facts(a, how[a.name].channels, how[a.name].crop, len(current.classes), speeds)}]"
-        for a in shown
-    }
+    lines = {a.name: f"{frame.plain(a.title)}\u2002:gray[{_facts(a, _begins(a, start, key, size), seen, classes, speeds)}]" for a in shown}
     return str(
         st.radio(
             PARAMS["architecture"].title,
@@ -71,28 +68,40 @@ def _named(current: Dataset, start: Values, key: str, seen: Any, speeds: dict[st
     )
 
 
-def _facts(arch: Architecture, channels: int, side: int, classes: int, speeds: dict[str, speed.Speed]) -> str:
-    """One line: parameters, input size, speed on this machine, weights."""
+def _begins(arch: Architecture, start: Values, key: str, size: int) -> RunConfig:
+    """The network as the form stands: from random weights where they were chosen for it, and at the image size if it takes that."""
+    given = start if networks.find(start.get("architecture", "")) == arch else {}
+    pretrained = bool(arch.weights) and st.session_state.get(f"{key}-{arch.name}-pretrained", given.get("pretrained", True))
+    values: Values = {"architecture": arch.name, **({} if pretrained else {"pretrained": False, "freeze": False})}
+    try:
+        return params.run_config({**values, "image_size": size})
+    except Invalid:
+        return params.run_config(values)
+
+
+def _facts(arch: Architecture, config: RunConfig, seen: Any, classes: int, speeds: dict[str, speed.Speed]) -> str:
+    """One line: parameters with this dataset's classes, input size, speed on this machine, weights."""
     if arch.name == OWN:
         return "row by row"
-    facts = []
-    if (count := networks.parameters(arch, channels, side, classes)) is not None:
+    how, facts = networks.preprocess_for(config, seen), []
+    if (count := networks.parameters(arch, how.channels, how.crop, classes)) is not None:
         facts.append(f"{amount(count)} parameters")
-    facts.append(f"{arch.input_size or side} × {arch.input_size or side}")
+    facts.append(f"{how.crop} × {how.crop}")
     if arch.name in speeds:
-        one, shown = speeds[arch.name], arch.input_size or side
-        facts.append(f"about {_rate(one.images_per_s)} images/s here{f' at {one.side} × {one.side}' if one.side != shown else ''}")
-    if weights := _where(arch):
-        facts.append(weights)
+        one = speeds[arch.name]
+        facts.append(f"about {_rate(one.images_per_s)} images/s here{f' at {one.side} × {one.side}' if one.side != how.crop else ''}")
+    if arch.weights:
+        facts.append(where(arch) if config.pretrained else "from random weights")
     return " · ".join(facts)
 
 
-def _where(arch: Architecture) -> str:
-    if not arch.weights:
-        return ""
+def where(arch: Architecture) -> str:
+    """Where the pretrained weights are, or what it takes to have them."""
     if arch.weights == "embedded":
         return "weights installed"
-    return "weights downloaded" if networks.weights_here(arch) else "needs the network once"
+    return (
+        "weights downloaded" if networks.weights_here(arch) else f"a download of about {networks.download_bytes(arch) / 1e6:,.0f} MB, once"
+    )
 
 
 def _about(arch: Architecture) -> str:
@@ -117,7 +126,7 @@ def _rate(images_per_s: float) -> str:
 # Search -------------------------------------------------------------------------------------------
 
 
-def _search(key: str) -> None:
+def _search(key: str, classes: int) -> None:
     total = networks.search("")[1]
     text = st.text_input(
         f"Search all {total:,} networks of torchvision and timm",
@@ -134,7 +143,7 @@ def _search(key: str) -> None:
             st.caption("No network has this name. Try a part of it, such as resnet or vit.")
         for arch in found:
             st.button(
-                f"{frame.plain(arch.title)}\u2002:gray[{' · '.join(_line(arch))}]",
+                f"{frame.plain(arch.title)}\u2002:gray[{' · '.join(_line(arch, classes))}]",
                 key=f"{key}-take-{arch.name}",
                 type="tertiary",
                 on_click=_take,
@@ -144,11 +153,12 @@ def _search(key: str) -> None:
             st.pagination(-(-count // PAGE), key=f"search-page-{key}-{text}")
 
 
-def _line(arch: Architecture) -> list[str]:
+def _line(arch: Architecture, classes: int) -> list[str]:
     library = arch.factory.partition(":")[0]
     size = [f"{arch.input_size} × {arch.input_size}"] if arch.input_size else []
-    count = [amount(arch.parameters)] if arch.parameters else []
-    return [library if library in ("timm", "torchvision") else "of Loupe", *count, *size, _where(arch) or "no pretrained weights"]
+    count = [amount(networks.parameters(arch, 3, arch.input_size or 0, classes) or 0)] if arch.parameters else []
+    weights = where(arch) if arch.weights else "no pretrained weights"
+    return [library if library in ("timm", "torchvision") else "of Loupe", *count, *size, weights]
 
 
 def _take(key: str, name: str) -> None:
@@ -191,16 +201,16 @@ def _weights(arch: Architecture, start: Values, key: str) -> Values:
 # A look inside ------------------------------------------------------------------------------------
 
 
-def _look_inside(current: Dataset, values: Values, key: str, seen: Any, size: int) -> None:
+def _look_inside(classes: int, values: Values, key: str, seen: Any, size: int) -> None:
     """The network as a drawing and a table, as soon as the model worker has taken it apart."""
     try:
         config = params.run_config({**values, "image_size": size})
     except Invalid:
         config = params.run_config(values)  # what is wrong with the size is said beside the button that starts
-    future = anatomy.ask(config, seen, len(current.classes))
+    future = anatomy.ask(config, seen, classes)
     with st.container(key=f"{key}-inside"):
         if not anatomy.done(future, 0.3):
-            _waiting(config, seen, len(current.classes))
+            _waiting(config, seen, classes)
             return
         found = anatomy.answer(future)
         learn = "" if found.trained == found.parameters else f", of which {found.trained:,} learn"

@@ -11,8 +11,9 @@ from core.catalog.presets import Preset
 from core.evaluate import evaluate
 from core.train import plan, train
 from core.types import Dataset
+from pages.parts.train import network
 from pages.parts.train.watch import start
-from pages.shared import form, frame
+from pages.shared import form, frame, openings
 
 IN_A_ROW = 3
 MANY = 1_000_000  # looks at an image, where nothing is known of the network's speed
@@ -60,9 +61,10 @@ def _card(current: Dataset, preset: Preset, fit: presets.Fit, seen: plan.Picture
         st.markdown(f"**{preset.title}**  \n{preset.sentence}")
         facts = [f":material/flag: Published: {preset.published_text}", FITS[fit]]
         if preset.needs_weights:
-            here = networks.weights_here(networks.architecture(preset.settings["architecture"]))
+            arch = networks.architecture(preset.settings["architecture"])
+            here = networks.weights_here(arch)
             facts.append(
-                ":material/download_done: Its weights are here" if here else ":material/cloud_download: Needs weights from the network"
+                ":material/download_done: Its weights are here" if here else f":material/cloud_download: Needs {network.where(arch)}"
             )
         st.caption("  \n".join(facts), help=preset.note)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -116,7 +118,10 @@ def reached(state: train.RunState) -> None:
         if changed and changed not in variants:
             names = ", ".join(params.PARAMS[name].title.lower() for name in changed)
             line += f" Changed from the preset: {names}."
+        if preset.split == "test":
+            openings.count(state.run)
         st.markdown(f":material/flag: **{preset.title}.** {frame.plain(line)}", help=preset.note)
+        openings.chip(state.run)
 
 
 # Sketches: the picture on the left, what comes after it, the answer on the right -------------------------
