@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import classes, images, labels, leftovers, originals, store
+from core.data import alike, classes, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import checked_name, name_problem
@@ -164,6 +164,9 @@ class _Import:
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
+    def __post_init__(self) -> None:
+        self.alike = alike.Alike(self.dataset.id)
+
     def read(self, entries: list[Entry]) -> _Chunk:
         """Reads and hashes the chunk, leaves out what the dataset has, and has the rest decoded."""
         chunk = _Chunk(len(entries))
@@ -228,8 +231,9 @@ class _Import:
                 raise Invalid("The disk is full.", "Make room and import again: what was added stays, the rest follows.") from None
             raise
         at = now()
+        splits = self.splits(good)
         rows = [
-            _image(self.dataset, self.splits_given, p.entry.split, p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
+            _image(self.dataset, self.splits_given, splits[p.id], p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
@@ -239,6 +243,19 @@ class _Import:
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
         self.predictions(chunk.read)
         tell(chunk.size - told)
+
+    def splits(self, good: list[tuple[_Picture, images.Examined]]) -> dict[str, Split | None]:
+        """The split that the source gives each picture; where Loupe draws it, a near copy comes to what it is a copy of."""
+        near = self.alike.add([p.id for p, _ in good], [e.thumb for _, e in good])
+        found = {p.id: p.entry.split for p, _ in good}
+        if self.splits_given:
+            return found
+        here = store.splits(self.dataset.id, [other for others in near.values() for other in others])
+        for p, _ in good:
+            if found[p.id] is None:
+                copied = next((other for other in near.get(p.id, ()) if other in here or other in found), None)
+                found[p.id] = split_of(p.id) if copied is None else here.get(copied) or found[copied]
+        return found
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""
@@ -297,7 +314,7 @@ def _image(
 
 
 def split_of(image_id: str) -> Split:
-    """Train or test by the picture itself: the same for ever, whatever else the dataset holds."""
+    """Train or test by the picture itself, whatever else the dataset holds; near copies of one that is there go where it is."""
     return "test" if int(image_id[:8], 16) % 100 < TEST_SHARE else "train"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
 from core.catalog import networks
-from core.data import store
+from core.data import alike, store
 from core.data.store import Filter
 from core.errors import Invalid
 from core.runs import launch
@@ -70,7 +71,9 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
             images[split][label] = n  # type: ignore[index]
     if not any(images.values()):
         raise Invalid("No image of this dataset carries a label.", "Label some images on the Label page first.")
-    if not images["validation"]:
+    if not images["validation"] and (groups := alike.groups(dataset_id)):
+        images |= _drawn(dataset_id, len(groups), tuple(sorted(images["train"].items())))
+    elif not images["validation"]:
         images["validation"] = {name: held for name, n in images["train"].items() if (held := store.held_out(n))}
         for name, held in images["validation"].items():
             images["train"][name] -= held
@@ -83,10 +86,23 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
     return Plan(tuple(c for c in dataset.classes if any(c in held for held in images.values())), images)
 
 
+@lru_cache(maxsize=32)
+def _drawn(dataset_id: int, _groups: int, _images: tuple[tuple[str, int], ...]) -> dict[Split, dict[str, int]]:
+    """Where near copies stay together no formula counts the images: among 100,000 it takes a second, and the page is drawn often."""
+    rows = store.snapshot(dataset_id, VALIDATION_SEED, groups=alike.groups(dataset_id)).rows
+    drawn: dict[Split, dict[str, int]] = {"train": {}, "validation": {}}
+    for row in rows:
+        if row.split in drawn:
+            drawn[row.split][row.label] = drawn[row.split].get(row.label, 0) + 1
+    return drawn
+
+
 def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
     """The images of a run, frozen; Invalid if it cannot learn from them."""
+    if not any(split == "validation" and label is not None for split, label, _ in store.counts(dataset_id)):
+        alike.look(dataset_id)
     check(plan(dataset_id, config.classes), config, pictures(dataset_id))
-    return store.snapshot(dataset_id, VALIDATION_SEED, config.classes)
+    return store.snapshot(dataset_id, VALIDATION_SEED, config.classes, alike.groups(dataset_id))
 
 
 def check(found: Plan, config: RunConfig, seen: Pictures | None = None) -> None:
