@@ -122,6 +122,7 @@ class ImportReport:
     added: int = 0
     duplicates: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    understood: list[str] = field(default_factory=list)  # what was taken for what: splits, wrapping folders, tables
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -241,6 +242,7 @@ class Preprocess:
     std: tuple[float, ...]
     rectangles: bool = False  # a rectangle of the square's area, close to the picture's own shape, in place of the square
     srgb: bool = False  # colours are converted by the file's profile; runs of an older Loupe, which do not say it, took them as they are
+    bits: int = 16  # that hold the grey values of the set's 16-bit pictures: 12 of many cameras
 
 
 @dataclass(frozen=True)

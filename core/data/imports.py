@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import alike, classes, images, labels, leftovers, originals, store
+from core.data import alike, classes, depth, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import checked_name, name_problem
@@ -88,6 +88,7 @@ def _bring_in(name: str, opened: Opened, title: str, by: str, report: ImportRepo
         if waiting:
             work.write(waiting, tell)
         work.show_examples(opened.described)
+        work.same_depth()
         tell(opened.total)
 
 
@@ -165,6 +166,8 @@ class _Import:
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
     def __post_init__(self) -> None:
+        self.bits = depth.of(self.dataset.id)
+        self.deep = 0  # 16-bit pictures of this import
         self.alike = alike.Alike(self.dataset.id)
 
     def read(self, entries: list[Entry]) -> _Chunk:
@@ -241,6 +244,9 @@ class _Import:
         self.report.added += added
         self.report.duplicates += len(rows) - added
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
+        deep = {p.id: e.bits for p, e in good if e.bits}
+        depth.add(self.dataset.id, deep)
+        self.deep += len(deep)
         self.predictions(chunk.read)
         tell(chunk.size - told)
 
@@ -256,6 +262,16 @@ class _Import:
                 copied = next((other for other in near.get(p.id, ()) if other in here or other in found), None)
                 found[p.id] = split_of(p.id) if copied is None else here.get(copied) or found[copied]
         return found
+
+    def same_depth(self) -> None:
+        """Scales the thumbnails of 16-bit pictures alike, now that all are known, and says how."""
+        if self.deep:
+            bits = depth.of(self.dataset.id)
+            depth.same_thumbnails(self.dataset.id, self.bits)
+            self.report.understood.append(
+                f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
+                f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
+            )
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""
@@ -437,7 +453,7 @@ def report(state: jobs.State) -> ImportReport | None:
     if "report" not in state.end:
         return None
     found = state.end["report"]
-    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]])
+    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]], found.get("understood", []))
 
 
 def title(state: jobs.State) -> str:

@@ -229,6 +229,12 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
         return {row.id: row.split for query in queries for row in c.execute(query)}
 
 
+def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> None:
+    with writing() as c:
+        where = (images.c.dataset_id == dataset_id, images.c.id == image_id)
+        c.execute(images.update().where(*where).values(thumb_offset=offset, thumb_size=size))
+
+
 # Imported predictions -------------------------------------------------------------------------------
 
 

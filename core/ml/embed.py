@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
+from core.data import depth
 from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.devices import device_lock, pick_device
@@ -111,7 +112,7 @@ def look(
     """The readable images, and the backbone's (N, F) features of them, each of length 1."""
     tiny = float(np.median([max(one.width, one.height) for one in listed])) <= TINY
     config = params.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
-    preprocess = preprocess_for(config, [])
+    preprocess = replace(preprocess_for(config, []), bits=depth.of(dataset_id))
     rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
     pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)
     torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses

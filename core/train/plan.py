@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from core.catalog import networks
-from core.data import alike, store
+from core.data import alike, depth, store
 from core.data.store import Filter
 from core.errors import Invalid
 from core.runs import launch
@@ -267,8 +267,11 @@ def _effort(found: Plan, config: RunConfig, seconds: float | None) -> Iterator[G
         size = 1 << max(1, (n // 8).bit_length() - 1)
         text = f"A batch of {config.batch_size:,} is more than the {n:,} training images: the weights change only once in an epoch."
         yield Guard(text, "Take a smaller batch.", f"Use batch size {size}", {"batch_size": size})
-    if config.batch_size == 1 and n > 1:
-        text = "With one image in a batch, batch normalisation has no mean to take: a network that has such layers stops or learns nothing."
+    if config.batch_size == 1 and networks.learns_batch_norm(config):
+        text = (
+            "With one image in a batch, batch normalisation takes its mean from that image alone: the network learns badly, "
+            "and the run stops where one number is left of the picture."
+        )
         yield Guard(text, "Take several images in a batch.", "Use batch size 8", {"batch_size": 8})
     if seconds is not None and seconds > HOUR:
         text = f"The network may take {duration(seconds)} with {n:,} training images on this machine."
@@ -325,4 +328,4 @@ def variants(dataset_id: int, config: RunConfig, file: str, other: str, seed: in
     """Nine pictures training might make of the image, three by three, as a PNG; the other one is what it is mixed with."""
     seen = pictures(dataset_id)
     one, two = (str(settings().images / name) for name in (file, other))
-    return launch.ask(preview.variants, config, seen.sizes if seen else (), one, two, seed)
+    return launch.ask(preview.variants, config, seen.sizes if seen else (), one, two, seed, depth.of(dataset_id))
