@@ -242,6 +242,7 @@ class Preprocess:
     std: tuple[float, ...]
     rectangles: bool = False  # a rectangle of the square's area, close to the picture's own shape, in place of the square
     srgb: bool = False  # colours are converted by the file's profile; runs of an older Loupe, which do not say it, took them as they are
+    bits: int = 16  # that hold the grey values of the set's 16-bit pictures: 12 of many cameras
 
 
 @dataclass(frozen=True)

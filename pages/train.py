@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import pace
 from core.catalog import networks, params
-from core.data import dataset
+from core.data import alike, dataset
 from core.label import embed
 from core.train import plan, train
 from core.types import SPLITS, Dataset
@@ -84,7 +84,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         return
     looked = embed.latest(current.id)
     images, _ = dataset.totals(current.id)
-    groups = None if looked is None else _crossing(current.id, looked.id, images)
+    groups = _crossing(current.id, looked.id if looked else "", images) or (None if looked is None else 0)
     new = 0 if looked is None else images - len(looked.ids) - len(looked.unreadable)
     if found := plan.duplicates(groups, max(0, new)):
         _warn(found, "orange" if groups else "gray")
@@ -102,8 +102,11 @@ def _warn(guard: plan.Guard, color: str = "orange") -> None:
 
 @st.cache_data(max_entries=100, show_spinner=False)
 def _crossing(dataset_id: int, embedding: str, images: int) -> int:
-    """Counted anew for a new embedding or new images: among 100,000 images it takes half a second, and the page is drawn often."""
-    return embed.crossing(dataset_id)
+    """Counted anew for a new embedding or new images: among 100,000 images it takes half a second, and the page is drawn often.
+
+    Import compares small grey pictures, the embedding what is seen in them, too: either may find what the other does not.
+    """
+    return max(embed.crossing(dataset_id), alike.crossing(dataset_id))
 
 
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:

@@ -23,7 +23,7 @@ from core.types import Architecture, Preprocess, RunConfig
 CATALOGUE = Path(__file__).parent / "networks.csv"
 COLUMNS = (
     "name", "family", "parameters", "per_class", "input_size", "any_shape", "multiple", "smallest", "head", "cam_layer", "resize", "mean", "std",
-    "weights", "url", "licence", "source", "left_out",
+    "weights", "url", "licence", "source", "left_out", "batch_norm",
 )  # fmt: skip
 MAP_SIDE = 16  # pixels: convolutions of large pictures are pooled to this side, or the next layer would have 10^9 weights
 LEAST = 32  # pixels: smaller pictures are enlarged for a network made for photographs
@@ -260,6 +260,15 @@ def facts(arch: Architecture) -> Facts | None:
     library = arch.factory.partition(":")[0]
     sides = int(row["smallest"]), int(row["multiple"])
     return Facts(row["family"], library, *sides, row["url"], row["licence"], int(row["per_class"]))
+
+
+def learns_batch_norm(config: RunConfig) -> bool:
+    """Whether the run trains layers of batch normalisation; in a frozen backbone they keep what they know."""
+    arch = of(config)
+    if arch.factory.startswith("own"):
+        return any(layer.kind == "normalisation" for layer in config.layers)
+    frozen = config.freeze and not config.unfreeze_after
+    return not frozen and catalogue().get(arch.factory, {}).get("batch_norm") == "1"
 
 
 def architecture(name: str) -> Architecture:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import classes, images, labels, leftovers, originals, store
+from core.data import alike, classes, depth, images, labels, leftovers, originals, store
 from core.data.sources import Entry, Opened, Source, natural, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import MAX_CLASS, checked_name, name_problem
@@ -91,6 +91,7 @@ def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress
         if waiting:
             work.write(waiting, tell)
         work.show_examples(opened.described)
+        work.same_depth()
         tell(opened.total)
 
 
@@ -169,6 +170,11 @@ class _Import:
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
 
+    def __post_init__(self) -> None:
+        self.bits = depth.of(self.dataset.id)
+        self.deep = 0  # 16-bit pictures of this import
+        self.alike = alike.Alike(self.dataset.id)
+
     def read(self, entries: list[Entry]) -> _Chunk:
         """Reads and hashes the chunk, leaves out what the dataset has, and has the rest decoded."""
         chunk = _Chunk(len(entries))
@@ -241,8 +247,9 @@ class _Import:
                 raise Invalid("The disk is full.", "Make room and import again: what was added stays, the rest follows.") from None
             raise
         at = now()
+        splits = self.splits(good)
         rows = [
-            _image(self.dataset, self.splits_given, p.entry.split, p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
+            _image(self.dataset, self.splits_given, splits[p.id], p.entry.name, p.entry.label, e, len(p.data), at, offset, p.entry.flagged)
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
@@ -250,8 +257,34 @@ class _Import:
         self.report.added += added
         self.report.duplicates += len(rows) - added
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
+        deep = {p.id: e.bits for p, e in good if e.bits}
+        depth.add(self.dataset.id, deep)
+        self.deep += len(deep)
         self.predictions(chunk.read)
         tell(chunk.size - told)
+
+    def splits(self, good: list[tuple[_Picture, images.Examined]]) -> dict[str, Split | None]:
+        """The split that the source gives each picture; where Loupe draws it, a near copy comes to what it is a copy of."""
+        near = self.alike.add([p.id for p, _ in good], [e.thumb for _, e in good])
+        found = {p.id: p.entry.split for p, _ in good}
+        if self.splits_given:
+            return found
+        here = store.splits(self.dataset.id, [other for others in near.values() for other in others])
+        for p, _ in good:
+            if found[p.id] is None:
+                copied = next((other for other in near.get(p.id, ()) if other in here or other in found), None)
+                found[p.id] = split_of(p.id) if copied is None else here.get(copied) or found[copied]
+        return found
+
+    def same_depth(self) -> None:
+        """Scales the thumbnails of 16-bit pictures alike, now that all are known, and says how."""
+        if self.deep:
+            bits = depth.of(self.dataset.id)
+            depth.same_thumbnails(self.dataset.id, self.bits)
+            self.report.understood.append(
+                f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
+                f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
+            )
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""
@@ -310,7 +343,7 @@ def _image(
 
 
 def split_of(image_id: str) -> Split:
-    """Train or test by the picture itself: the same for ever, whatever else the dataset holds."""
+    """Train or test by the picture itself, whatever else the dataset holds; near copies of one that is there go where it is."""
     return "test" if int(image_id[:8], 16) % 100 < TEST_SHARE else "train"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,20 @@ def carried(dataset_id: int) -> dict[str, Carried]:
         return {row[0]: Carried(*row[1:]) for row in c.execute(query).all()}
 
 
+def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
+    """The split of each of the ids that the dataset has."""
+    i = images.c
+    with reading() as c:
+        queries = [select(i.id, i.split).where(i.dataset_id == dataset_id, i.id.in_(part)) for part in parts(ids)]
+        return {row.id: row.split for query in queries for row in c.execute(query)}
+
+
+def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> None:
+    with writing() as c:
+        where = (images.c.dataset_id == dataset_id, images.c.id == image_id)
+        c.execute(images.update().where(*where).values(thumb_offset=offset, thumb_size=size))
+
+
 # Imported predictions -------------------------------------------------------------------------------
 
 
@@ -260,11 +275,12 @@ def held_out(images: int) -> int:
     return max(1, round(images * VALIDATION_SHARE)) if images > 1 else 0
 
 
-def snapshot(dataset_id: int, seed: int, only: Sequence[str] = ()) -> Snapshot:
+def snapshot(dataset_id: int, seed: int, only: Sequence[str] = (), groups: Mapping[str, str] | None = None) -> Snapshot:
     """Today's labelled images, frozen; only: those of these classes, each in the split it has among all.
 
     Where no split is named validation, each class gives 15 % of its training images (at least one of two),
     chosen by a hash of seed and image id: stratified, repeatable, and hardly moved by new images. Test is never used.
+    groups: of near copies, by image id; a group stays whole, so the share is met as nearly as the groups allow.
     """
     with reading() as c:
         names = classes.live(c, dataset_id)
@@ -276,18 +292,42 @@ def snapshot(dataset_id: int, seed: int, only: Sequence[str] = ()) -> Snapshot:
         found = c.execute(query).all()
     splits: dict[str, Split] = {row.id: row.split for row in found}
     if "validation" not in splits.values():
-        per_class: dict[str, list[str]] = {}
-        for row in found:
-            if row.split == "train":
-                per_class.setdefault(row.label, []).append(row.id)
-        for ids in per_class.values():
-            ids.sort(key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
-            splits.update({i: "validation" for i in ids[: held_out(len(ids))]})
+        training = {row.id: row.label for row in found if row.split == "train"}
+        splits.update(dict.fromkeys(_drawn(training, seed, groups or {}), "validation"))
     found = [row for row in found if not only or row.label in only]
     used = {row.label for row in found}
     rows = tuple(SnapshotRow(r.id, f"{r.id[:2]}/{r.id}.{r.ext}", r.label, splits[r.id]) for r in found)
     digest = hashlib.sha256(json.dumps([(r.image_id, r.label, r.split) for r in rows]).encode()).hexdigest()[:16]
     return Snapshot(digest, tuple(n for n in names if n in used), rows)
+
+
+def _drawn(training: dict[str, str], seed: int, groups: Mapping[str, str]) -> list[str]:
+    """The ids that become validation images, of {id: label}; what is in one group is drawn together or not at all."""
+    units: dict[str, list[str]] = {}
+    for i in training:  # in the order of the ids: a unit is called by its first
+        units.setdefault(groups.get(i, i), []).append(i)
+    order = sorted(units.values(), key=lambda ids: hashlib.sha256(f"{seed}:{ids[0]}".encode()).digest())
+    has = Counter(training.values())
+    wanted = {label: held_out(n) for label, n in has.items()}
+    taken: Counter[str] = Counter()
+    drawn: list[str] = []
+
+    def take(ids: list[str], of: Counter[str]) -> None:
+        taken.update(of)
+        drawn.extend(ids)
+
+    late = []
+    for ids in order:
+        of = Counter(training[i] for i in ids)
+        if all(taken[label] + n / 2 < wanted[label] for label, n in of.items()):  # nearer to the share with it than without
+            take(ids, of)
+        else:
+            late.append((ids, of))
+    for ids, of in sorted(late, key=lambda unit: len(unit[0])):  # a class of large groups alone has given none
+        needed = any(wanted[label] and not taken[label] for label in of)
+        if needed and all(taken[label] + n < has[label] for label, n in of.items()):
+            take(ids, of)
+    return drawn
 
 
 # Submissions --------------------------------------------------------------------------------------

@@ -29,8 +29,20 @@ ORDERS: dict[str, Order] = {
     "margin": Order("Least certain: margin", "First the images whose two likeliest classes are nearly as likely.", "lesson"),
     "least-confidence": Order("Least certain: confidence", "First the images whose likeliest class is the least likely.", "lesson"),
     "surest": Order("Surest first", "First the images whose answer is the most certain: quick to check.", "lesson"),
-    "likely-wrong": Order("Labels likely wrong", "Only labelled images whose label the others contradict, the worst first.", "lesson"),
-    "near-duplicates": Order("Near duplicates", "Only images that are nearly the same as another one, group by group.", "embedding"),
+    "likely-wrong": Order(
+        "Labels likely wrong",
+        "Only labelled images whose label the others contradict, the worst first: what was learned without an image’s own label holds "
+        "another class likelier (confident learning). Of labels changed on purpose about four in five were found; of those named up to "
+        "one in five is right after all.",
+        "lesson",
+    ),
+    "near-duplicates": Order(
+        "Near duplicates",
+        "Only images that are nearly the same as another one, group by group: the network sees them alike (cosine above 0.8), and their "
+        "small grey pictures correlate by 0.9 or more. Copies that were smaller, cut, brighter or JPEG were all found; mirrored or turned "
+        "ones are not, and of very similar pictures a few are no copies.",
+        "embedding",
+    ),
     "darkest": Order("Darkest first", "First the images that are darkest on average.", "embedding"),
     "brightest": Order("Brightest first", "First the images that are brightest on average.", "embedding"),
     "blurred": Order("Most blurred first", "First the images with the least detail.", "embedding"),

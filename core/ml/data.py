@@ -150,7 +150,7 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
                     cache.append(list(read), np.stack(list(read.values())) if read else np.empty(0))
                 progress(min(start + CHUNK, len(missing)), len(missing))
 
-    name = f"{dataset_id}-{'srgb' if how.srgb else 'pixels'}-{how.channels}x"
+    name = f"{dataset_id}-{'srgb' if how.srgb else 'pixels'}{how.bits if how.bits < 16 else ''}-{how.channels}x"
     names = {(h, w): f"{name}{h}by{w}" if how.rectangles else f"{name}{how.resize}x{how.crop}" for h, w in images.shapes(how)}
     caches = {shape: RowCache(cache_folder, name, (how.channels, *shape), "uint8") for shape, name in names.items()}
     where = found(caches)

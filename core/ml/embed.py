@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
+from core.data import depth
+from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
 from core.ml.data import Pixels, RowCache, pixel_rows
 from core.ml.devices import device_lock, pick_device
 from core.ml.features import run_once
@@ -36,7 +38,6 @@ DIMENSIONS = 128  # keep 86 % of the squared length of cats and dogs, 96 % of di
 MAP_FITTED = 5000  # images t-SNE arranges: 8 s on two cores; the others are placed among them
 NEIGHBOURS = 5
 CLUSTERED = 20_000  # images at most that k-means and HDBSCAN learn from at once: HDBSCAN takes 1 s for them, half a minute for 100,000
-GREY = 16  # pixels: the side of the small grey picture near duplicates are compared by
 BLOCK = 2048  # rows of a block of a matrix product
 SEED = 0
 
@@ -111,7 +112,7 @@ def look(
     """The readable images, and the backbone's (N, F) features of them, each of length 1."""
     tiny = float(np.median([max(one.width, one.height) for one in listed])) <= TINY
     config = params.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
-    preprocess = preprocess_for(config, [])
+    preprocess = replace(preprocess_for(config, []), bits=depth.of(dataset_id))
     rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
     pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)
     torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
@@ -209,12 +210,6 @@ def flat_map(reduced: np.ndarray, ids: list[str]) -> np.ndarray:
 # by more than 0.93, those of different pictures by less than 0.87. Both together found every copy and no false one.
 
 ALIKE = 0.8  # cosine; it keeps apart what only has the same outline
-SAME_PIXELS = 0.9  # correlation, at least
-# Handwritten digits fill the same few pixels: different ones correlate by up to 0.996. So the bound also lies this many
-# standard deviations (of Fisher's z) above what is usual among the dataset's own pairs: 0.989 there, 16 pairs of 1.6 million.
-UNUSUAL = 6.0
-ENOUGH = 30  # images from which the dataset's own pairs say what is usual
-SAME_BRIGHTNESS = 0.15  # of 1
 
 
 def near_duplicates(reduced: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -247,18 +242,6 @@ def near_duplicates(reduced: np.ndarray, measured: np.ndarray) -> np.ndarray:
     number = np.where(sizes > 1, np.cumsum(sizes > 1) - 1, -1)
     groups: np.ndarray = number[parts].astype(np.int32)
     return groups
-
-
-def usual_bound(grey: np.ndarray) -> float:
-    """The correlation from which two small grey pictures of this dataset are the same."""
-    if len(grey) < ENOUGH:
-        return SAME_PIXELS
-    drawn = np.random.default_rng(SEED).integers(0, len(grey), (2, 200_000))
-    a, b = drawn[:, drawn[0] != drawn[1]]
-    z = np.concatenate([(grey[i] * grey[j]).sum(1) for i, j in zip(np.array_split(a, 20), np.array_split(b, 20), strict=True)])
-    z = np.arctanh(z.clip(-0.99999, 0.99999))
-    middle, high = np.quantile(z, (0.5, 0.95))  # not the very highest: those may be duplicates
-    return max(SAME_PIXELS, float(np.tanh(middle + UNUSUAL * (high - middle) / 1.645)))
 
 
 # Clusters -----------------------------------------------------------------------------------------

@@ -117,9 +117,9 @@ def received(run_folder: str, file: str) -> dict[str, Any]:
     return _received(loaded(run_folder).preprocess, file)
 
 
-def received_untrained(config: RunConfig, sample: list[SnapshotRow], file: str) -> dict[str, Any]:
+def received_untrained(config: RunConfig, sample: list[SnapshotRow], bits: int, file: str) -> dict[str, Any]:
     """The same for a network not trained yet; where mean and std are not the network's own, they are measured on the sample."""
-    preprocess = preprocess_for(config, sample_sizes(sample))
+    preprocess = replace(preprocess_for(config, sample_sizes(sample)), bits=bits)
     if measured(config):
         squares = replace(preprocess, rectangles=False)  # of one shape
         arrays = np.stack([read(str(settings().images / row.path), squares) for row in sample])

@@ -13,6 +13,7 @@ from torch import nn
 from core.catalog import networks
 from core.catalog.networks import measured, preprocess_for
 from core.catalog.params import augmented
+from core.data import depth
 from core.errors import Invalid, Stopped
 from core.ml import data, features
 from core.ml.augment import Augment
@@ -83,9 +84,10 @@ def read(folder: Path, run: Run) -> tuple[Pixels, dict[Split, np.ndarray], Prepr
     """The run's images as pixels, where those of each split are among them, and how they are fed: measured where it has to be."""
     rows = runs.snapshot_rows(folder)
     check(rows_of_training=sum(row.split == "train" for row in rows))
-    preprocess = preprocess_for(run.config, data.sample_sizes(rows))
+    preprocess = replace(preprocess_for(run.config, data.sample_sizes(rows)), bits=depth.of(run.dataset_id))
     if runs.checkpoint(folder).exists():  # resumed: it goes on with the pixels it has begun with
-        preprocess = replace(preprocess, srgb=load(folder).preprocess.srgb)
+        began = load(folder).preprocess
+        preprocess = replace(preprocess, srgb=began.srgb, bits=began.bits)
     pixels = data.pixel_rows(settings().cache, run.dataset_id, preprocess, rows, Report(folder, "Reading images"))
     places = {s: np.array([i for i, row in enumerate(pixels.rows) if row.split == s], np.int64) for s in SPLITS}
     train = places["train"]

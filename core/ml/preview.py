@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ SIDE = 120  # pixels, at least, that one of the nine has on the page
 GAP = 4
 
 
-def variants(config: RunConfig, sizes: Sequence[tuple[int, int, int]], file: str, other: str, seed: int) -> bytes:
+def variants(config: RunConfig, sizes: Sequence[tuple[int, int, int]], file: str, other: str, seed: int, bits: int) -> bytes:
     """Nine draws of the augmentation as one PNG, three by three; sizes: (width, height, channels) of some training images."""
-    preprocess = preprocess_for(config, sizes)
+    preprocess = replace(preprocess_for(config, sizes), bits=bits)
     picture, mate = (torch.from_numpy(read(path, preprocess).copy()) for path in (file, other))
     if mate.shape != picture.shape:  # in training only pictures of one shape meet
         mate = F.interpolate(mate[None].float(), list(picture.shape[1:]))[0].to(torch.uint8)

@@ -18,6 +18,7 @@ import timm
 import torch
 import torchvision.models
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from core.catalog.networks import CATALOGUE, COLUMNS
 from core.data.images import MULTIPLE
@@ -64,6 +65,7 @@ def facts(name: str) -> dict[str, Any]:
         "any_shape": int(any_shape),
         "multiple": multiple if any_shape else 0,
         "smallest": smallest(model, side, multiple) if any_shape else side,
+        "batch_norm": "1" if any(isinstance(m, _BatchNorm) for m in model.modules()) else "",
     }
     set_module(model, head, nn.Identity())
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog import params
-from core.data import store
+from core.data import depth, store
 from core.errors import Invalid
 from core.runs import launch, runs
 from core.runs.remote import infer
@@ -53,7 +53,7 @@ def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:
     path = str(settings().images / file)
     kind, _, name = network.rpartition(":")
     if kind:
-        return launch.ask(infer.received_untrained, *_untrained(name, dataset_id), path)
+        return launch.ask(infer.received_untrained, *_untrained(name, dataset_id), depth.of(dataset_id), path)
     return launch.ask(infer.received, str(runs.trained(name)), path)
 
 

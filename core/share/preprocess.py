@@ -34,7 +34,7 @@ def upright(file: str | Path, how: dict[str, Any] | None = None) -> Image.Image:
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):  # 16 bits per pixel become 8
         values = np.asarray(picture, np.float64)
         if picture.mode != "F" and values.min() >= 0 and values.max() <= 65535:
-            values = values / 257
+            values = (values / (((1 << how.get("bits", 16)) - 1) / 255)).clip(0, 255)  # 12 bits of many cameras: 4095 is white
         else:  # other numbers are stretched over their own range
             low, high = np.nanmin(values), np.nanmax(values)
             values = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.catalog import params
-from core.data import sources, unpacker
+from core.data import images, sources, unpacker
 from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
@@ -272,7 +272,7 @@ def _preprocess(archive: RunZip) -> Preprocess:
     except ValueError as e:
         raise archive.wrong("preprocessing.json", str(e)) from None
     sizes_fit = how.channels in (1, 3) and 1 <= how.crop <= MAX_SIDE and 1 <= how.resize <= 2 * MAX_SIDE
-    if not sizes_fit or not len(how.mean) == len(how.std) == how.channels or not all(s > 0 for s in how.std):
+    if not sizes_fit or how.bits not in images.BITS or not len(how.mean) == len(how.std) == how.channels or not all(s > 0 for s in how.std):
         raise archive.wrong("preprocessing.json", "its numbers are not those of a picture")
     return how
 

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from core.catalog import params
 from core.data import images, imports, originals, sources, store
 from core.data.formats.known import FORMATS
-from core.share import export
+from core.runs import runs
+from core.share import archive, export, unpack
+from core.types import Preprocess
 
 
 def photo(seed: int, secret: bool) -> bytes:
@@ -74,3 +77,22 @@ def test_a_false_id_hides_no_picture_and_replaces_none(made: int, tmp_path: Path
     after = {i.id: i for i in store.all_images(made)}
     assert images.image_id(files[name]) in after and all(after[i] == one for i, one in before.items())
     assert originals.here(made, [victim.id]) == {victim.id: victim.id}
+
+
+def test_a_run_whose_zip_knows_the_originals_is_given_the_datasets_own_copies(made: int, tmp_path: Path) -> None:
+    """Rows and predictions alike; where an original itself is there it stays."""
+    export.export_now(made, "folders", tmp_path / "a.zip")
+    imports.import_now("copy", sources.at(tmp_path / "a.zip"), "me")
+    copy = store.find_dataset("copy")
+    assert copy is not None
+    before = store.snapshot(made, 0)
+    told = tuple(runs.PredictionRow(r.image_id, r.split, r.label, r.label, 0.5, (0.5, 0.5)) for r in before.rows)
+    run = runs.new("A", store.get_dataset(made), params.run_config({"architecture": "linear"}), before, "me")
+    found = unpack.Found("a.zip", run, before.rows, (), told, Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3), None)
+    here = {i.id: i.path for i in store.all_images(copy.id)}
+    assert not {r.image_id for r in before.rows} <= here.keys()  # stripping has changed ids
+    changed = archive._with_copies(found, copy.id)
+    assert {r.image_id: r.path for r in changed.rows} == here
+    assert changed.predictions is not None and [p.image_id for p in changed.predictions] == [r.image_id for r in changed.rows]
+    assert [(r.label, r.split) for r in changed.rows] == [(r.label, r.split) for r in before.rows]
+    assert archive._with_copies(found, made) is found

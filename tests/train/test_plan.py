@@ -231,11 +231,28 @@ def test_a_rough_duration_is_said_in_seconds_minutes_or_hours() -> None:
     assert [pace.duration(s) for s in (0.2, 42, 600, 9000)] == ["about 1 s", "about 42 s", "about 10 min", "about 2.5 h"]
 
 
-def test_one_image_in_a_batch_is_warned_about_before_start_with_its_remedy() -> None:
-    guards = [g for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=1)) if "batch normalisation" in g.message]
-    assert len(guards) == 1 and guards[0].values == {"batch_size": 8}
-    assert not any("batch normalisation" in g.message for g in said(planned({"cat": 50, "dog": 50}), config(batch_size=2)))
-
-
 def test_a_setting_that_is_left_to_loupe_is_said_to_be_automatic_and_not_0() -> None:
     assert (params.words("image_size", 0), params.words("image_size", 96), params.words("seed", 0)) == ("automatic", "96", "0")
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"architecture": "resnet18", "pretrained": True, "freeze": False}, True),
+        ({"architecture": "resnet18", "pretrained": True, "freeze": True}, False),
+        ({"architecture": "resnet18", "pretrained": True, "freeze": True, "unfreeze_after": 2, "epochs": 4}, True),
+        ({"architecture": "timm:resnet50", "pretrained": True, "freeze": False}, True),
+        ({"architecture": "vgg11", "pretrained": True, "freeze": False}, False),
+        ({"architecture": "torchvision:convnext_tiny", "pretrained": True, "freeze": False}, False),
+        ({"architecture": "convnet"}, False),
+        ({"architecture": "own", "layers": [{"kind": "normalisation"}, {"kind": "dense", "size": 8}]}, True),
+        ({"architecture": "own", "layers": [{"kind": "dense", "size": 8}]}, False),
+    ],
+)
+def test_one_image_in_a_batch_is_warned_about_where_batch_normalisation_is_trained(values: dict[str, Any], warned: bool) -> None:
+    def found(size: int) -> list[Guard]:
+        chosen = params.run_config({**values, "batch_size": size})
+        return [g for g in said(planned({"cat": 50, "dog": 50}), chosen) if "batch normalisation" in g.message]
+
+    assert [g.values for g in found(1)] == ([{"batch_size": 8}] if warned else [])
+    assert found(2) == []
