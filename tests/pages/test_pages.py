@@ -272,3 +272,18 @@ def test_the_tour_says_so_when_the_pictures_it_judged_carry_no_label_any_more(tr
     labels.apply(trained_copy.dataset.id, {image.id: image.label_seq for image in found}, None, "tester")
     app.run()
     assert not app.exception and "carry no label any more" in words(app)
+
+
+def test_a_hundred_labels_in_a_row_are_one_line_of_the_history_which_opens_into_them(home: Path, small: Dataset) -> None:
+    for number, image_id in enumerate(i.id for i in store.browse(small.id, store.Filter(), 0, 6)):
+        seq = store.get_image(small.id, image_id).label_seq
+        labels.apply(small.id, {image_id: seq}, "red", "Ann", f"click-{number}")
+    app = opened("dataset", dataset=small.name, view="History")
+    assert not app.exception and not app.error, words(app)
+    assert [b.label for b in app.button].count("Show") == 2  # Ann's row and the import
+    assert "6 labels given" in words(app)
+    assert any(e.proto.body.startswith('<div class="strip"><img') for e in elements(app, "html"))
+    next(b for b in app.button if b.label == "Show").click().run()
+    assert [b.label for b in app.button].count("Take back") == 1 + 6 and words(app).count("1 image → red") == 6
+    next(b for b in app.button if b.label == "Take all back").click().run()
+    assert "6 images have what they had before." in str([t.value for t in app.toast])
