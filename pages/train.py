@@ -76,7 +76,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         if guard.values:
             st.button(guard.title, icon=":material/build:", key=f"guard-{number}", on_click=form.change, args=(values, guard.values))
         elif guard.page and st.button(guard.title, icon=":material/arrow_forward:", key=f"guard-{number}"):
-            st.switch_page(guard.page)
+            st.switch_page(guard.page, query_params={"view": "Add images"} if guard.page == "dataset.py" else None)
     looking = embed.state(current.id)
     if looking is not None and looking.status == "running":
         st.markdown(":gray[:material/visibility: Loupe is looking for near duplicates now.]")

@@ -97,6 +97,13 @@ class Embedding:
     group: np.ndarray  # (N,) int32: near duplicates share a number; -1: none
     unreadable: frozenset[str]  # ids of images that were left out
 
+    def groups(self) -> list[list[str]]:
+        """The ids of each group of near duplicates."""
+        found: dict[int, list[str]] = {}
+        for i in np.flatnonzero(self.group >= 0).tolist():
+            found.setdefault(int(self.group[i]), []).append(str(self.ids[i]))
+        return list(found.values())
+
 
 def latest(dataset_id: int) -> Embedding | None:
     """The newest finished embedding."""

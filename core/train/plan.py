@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from core.catalog import networks
-from core.data import store
+from core.data import splits, store
 from core.data.store import Filter
 from core.errors import Invalid
 from core.runs import launch
@@ -33,6 +33,7 @@ class Plan:
 
     classes: tuple[str, ...]
     images: Mapping[Split, Mapping[str, int]]  # of classes that have any
+    next_images: str = ""  # in a sentence: what becomes of images that are added to this dataset
 
     def count(self, split: Split) -> int:
         return sum(self.images[split].values())
@@ -80,7 +81,7 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
     if len(train) < 2:
         found = f"the only class with training images is “{next(iter(train))}”" if train else "no training image carries a label"
         raise Invalid(f"A classifier needs at least two classes; {found}.", "Add images of another class, or label some.")
-    return Plan(tuple(c for c in dataset.classes if any(c in held for held in images.values())), images)
+    return Plan(tuple(c for c in dataset.classes if any(c in held for held in images.values())), images, splits.next_images(dataset))
 
 
 def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
@@ -166,8 +167,8 @@ def _splits(found: Plan) -> Iterator[Guard]:
     if not found.images["test"]:
         yield Guard(
             "There are no test images: the only figure will be that of the validation images, which had a say in the training.",
-            "Import some into a folder “test”, or add more images: about one in seven joins the test images.",
-            "Add images",
+            f"{found.next_images} Draw a test split now, or import images into a folder “test”.".strip(),
+            "Draw a test split",
             page="dataset.py",
         )
     for split, held in found.images.items():

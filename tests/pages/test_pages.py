@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.data import classes, dataset, labels, store, uploads
 from core.errors import AppError
@@ -287,3 +288,44 @@ def test_a_hundred_labels_in_a_row_are_one_line_of_the_history_which_opens_into_
     assert [b.label for b in app.button].count("Take back") == 1 + 6 and words(app).count("1 image → red") == 6
     next(b for b in app.button if b.label == "Take all back").click().run()
     assert "6 images have what they had before." in str([t.value for t in app.toast])
+
+
+def test_the_import_says_what_becomes_of_the_next_images_and_draws_a_test_split(
+    home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    from core.data import imports, sources
+
+    squares(tmp_path / "in" / "train", 20)
+    imports.import_now("given", sources.at(tmp_path / "in"), "tester")
+    train = opened("train", dataset="given")
+    assert "about one in seven" not in words(train) and "Images added next join training" in words(train)
+    next(b for b in train.button if b.label == "Draw a test split").click().run()
+    assert train.title[0].value == "Dataset" and "60 training, 0 validation, 0 test images" in words(train)
+    app = opened("dataset", dataset="given", view="Add images")
+    next(b for b in app.button if b.label == "Draw a test split now").click().run()
+    assert "about 15 in 100 join the test" in words(app) and " 0 test images" not in words(app)
+    next(b for b in app.button if b.label == "Keep all later images as training").click().run()
+    assert "Images added next join training" in words(app) and not app.exception
+
+
+def test_a_drawer_tells_facts_and_history_first_and_asks_no_network_until_it_is_opened(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(detail.predict, "received", lambda *a: asked.append(a[0]))
+    image = store.browse(small.id, store.Filter(), 0, 1)[0]
+    app = AppTest.from_function(_in_a_drawer, args=(small.id, image.id)).run()
+    assert not app.exception and not asked
+    shown = "\n".join(str(getattr(e, "value", "")) or str(getattr(e, "proto", "")) for e in app.main)
+    assert "by hand" not in shown and "import" in shown
+    assert [e.label for e in app.expander] == ["What the network receives"]
+
+
+def _in_a_drawer(dataset_id: int, image_id: str) -> None:
+    from core.data import store
+    from pages.shared import detail
+
+    current, image = store.get_dataset(dataset_id), store.get_image(dataset_id, image_id)
+    detail._facts(current, image)
+    detail._timeline(current, image)
+    detail._received(current, image)
