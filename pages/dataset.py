@@ -152,7 +152,8 @@ def add_images(current: Dataset | None) -> None:
                 start_form("server", sources.at(imports.allowed_folder(str(choice))), PurePath(choice).stem)
         else:
             st.caption(
-                "These folders are empty. Put a folder of images into one of them, or name others in LOUPE_ROOTS, then reload the page."
+                "These folders are empty. Put a folder of images into one of them, then reload the page.",
+                help="Whoever runs Loupe can name other folders in LOUPE_ROOTS.",
             )
     with ready, st.container(border=True, height="stretch"):
         st.markdown("**A ready-made set**  \nThe sample is on this machine; the others are downloaded once.")
@@ -173,7 +174,7 @@ def unused(name: str) -> str:
 
 def next_images(current: Dataset) -> None:
     """What becomes of the images that are added next, and the choice."""
-    n = {split: store.count(current.id, Filter(split=split)) for split in SPLITS}
+    n: dict[str, int] = {split: store.count(current.id, Filter(split=split)) for split in SPLITS}
     if not sum(n.values()):
         return
     with st.container(border=True, key="next-images"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,26 @@ from pages.parts.train import archive, learning, network, presets, similarity
 from pages.parts.train.runs import comparison, picked, table
 from pages.parts.train.watch import panel, start
 from pages.shared import form, frame
+
+
+def first_run(current: Dataset) -> None:
+    """For whoever trains here for the first time: one sentence and one button; everything that can be set stands behind *Settings*."""
+    with frame.told():
+        found, seen = plan.plan(current.id), plan.pictures(current.id)
+        values, why = plan.recommended(found, seen)
+        config = params.run_config(values)
+        plan.check(found, config, seen)
+        with st.container(border=True, key="recommended"):
+            estimate = train.estimate(current.id, config, found.count("train"))
+            time = f" It takes **{plan.duration(estimate.seconds)}** on this machine at most." if estimate else ""
+            st.markdown(f"{summary(found, asdict(config))}{time}")
+            st.caption(frame.plain(" ".join(why)))
+            if form.pressed("Train this network", type="primary", icon=":material/play_arrow:", key="start-recommended"):
+                start(current.id, values, "")
+    with st.expander(
+        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}"
+    ):
+        settings_form(current, first=True)
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:
@@ -127,5 +148,5 @@ with frame.page("Train", "A network looks at the labelled images again and again
         with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
             settings_form(current)
     else:
-        settings_form(current, first=not found)
+        settings_form(current) if found else first_run(current)
     archive.import_expander(current)

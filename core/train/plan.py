@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from core.catalog import networks
+from core.catalog import networks, params
 from core.data import splits, store
 from core.data.store import Filter
 from core.errors import Invalid
@@ -115,6 +115,28 @@ def suggested(found: Pictures | None) -> str:
     if found is None or found.long > SMALL:
         return "efficientnet_lite0"
     return "convnet" if found.channels == 1 else "cnn3"
+
+
+def recommended(found: Plan, seen: Pictures | None) -> tuple[dict[str, Any], list[str]]:
+    """Network and settings to start with on these images, and why, in sentences."""
+    name = suggested(seen)
+    values: dict[str, Any] = {"architecture": name}
+    arch = networks.architecture(name)
+    if seen is None or seen.long > SMALL:
+        size = "" if seen is None else f" of about {seen.long:.0f} × {seen.short:.0f} pixels"
+        why = [f"These are photos{size}: {arch.title} has learned from a million photos already, so that only its last layer has to learn."]
+    else:
+        colour = "grey" if seen.channels == 1 else "coloured"
+        why = [
+            f"These are small {colour} pictures of about {seen.long:.0f} × {seen.short:.0f} pixels: {arch.title} takes them as they are."
+        ]
+    for _ in range(5):  # each remedy can be a reason for another
+        mended = next((g for g in guards(found, params.run_config(values), seen, None) if g.values and "classes" not in g.values), None)
+        if mended is None or mended.values.items() <= values.items():
+            break
+        values |= mended.values
+        why.append(f"{mended.message} {mended.remedy}")
+    return values, why
 
 
 # Guards -----------------------------------------------------------------------------------------------

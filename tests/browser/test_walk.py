@@ -77,6 +77,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
     # Look at one image
     page.locator(".cell").first.dblclick()
+    expect(page.get_by_role("dialog").get_by_text("History", exact=True)).to_be_visible()
+    page.get_by_text("What the network receives").click()
     expect(page.get_by_text(re.compile("A tensor of shape"))).to_be_visible()
     expect(page.get_by_text("1 × 8 × 8")).to_be_visible()
     expect(page.get_by_text("Pixel values 0 to 255 (n = 64)")).to_be_visible()
@@ -84,6 +86,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
     # Train; the curve grows without a reload and keeps the zoom
     go(page, "Train")
+    expect(page.get_by_role("button", name="Train this network")).to_be_visible()
+    page.get_by_text("Settings", exact=True).click()
     set_number(page, "Epochs", 60)
     set_number(page, "Early stopping patience (epochs)", 0)
     page.get_by_role("button", name="Start training").click()
@@ -160,9 +164,9 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
 def test_stop_keeps_the_best_weights_and_a_restart_does_not_disturb_a_run(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/train?dataset=digits")
-    page.get_by_text("Train another network").or_(page.get_by_role("button", name="Start training")).first.wait_for()
-    if not page.get_by_role("button", name="Start training").is_visible():
-        page.get_by_text("Train another network").click()
+    behind = page.get_by_text("Train another network").or_(page.get_by_text("Settings", exact=True)).first
+    behind.wait_for()
+    behind.click()
     set_number(page, "Epochs", 900)
     set_number(page, "Early stopping patience (epochs)", 0)
     page.get_by_role("button", name="Start training").click()

@@ -329,3 +329,18 @@ def _in_a_drawer(dataset_id: int, image_id: str) -> None:
     detail._facts(current, image)
     detail._timeline(current, image)
     detail._received(current, image)
+
+
+def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button(
+    home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, object]] = []
+    monkeypatch.setattr("core.train.train.start", lambda dataset_id, values, by, preset="": started.append(dict(values)))
+    app = opened("train", dataset=small.name)
+    assert "learns 3 classes from **" in words(app) and "These are small coloured pictures" in words(app)
+    settings_of = next(e for e in app.expander if e.label == "Settings")
+    assert not settings_of.proto.expanded and "Start training" in [b.label for b in settings_of.button]
+    outside = [w for w in words(app).split() if w in ("nats", "LOUPE_ROOTS", "images/s")]
+    assert not outside
+    next(b for b in app.button if b.label == "Train this network").click().run()
+    assert started and started[0]["architecture"] == "cnn3"
