@@ -231,7 +231,9 @@ def watch(import_id: str) -> None:
         if state.status != "running":
             st.rerun()
         with st.container(border=True, key="import-progress"):
-            what = frame.plain(state.what or "Starting") + (f": {state.done:,} of {state.total:,}" if state.total else "")
+            what = frame.plain(state.what or "Starting") + (
+                f": {state.done:,} of {state.total:,}{frame.left(state)}" if state.total else ""
+            )
             target = f"{frame.plain(imports.title(state))} into **{frame.plain(state.job['dataset_name'])}**"
             st.progress(state.share, f"Importing {target}. {what}")
             if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):

@@ -112,7 +112,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
             st.session_state["label-order"], st.session_state["label-show-4"] = "near-duplicates", "all"  # fields of that page
             st.switch_page(found.page)
         elif not found.page and st.button(found.title, icon=":material/visibility:", key="guard-look"):
-            embed.start(current.id, frame.user())
+            embed.start(current.id, frame.user(), arranged=False)
             st.rerun()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from core.metrics import TOO_FEW
 from core.review import review
 from core.runs import jobs
 from core.settings import settings
-from core.train import train
+from core.train import plan, train
 from core.types import Dataset, Interval, Run
 from pages.shared import glossary
 from pages.shared.component import ASSETS
@@ -252,6 +253,15 @@ def _doing(one: train.RunState) -> str:
     return one.message or f"epoch {one.epoch} of {one.epochs}{left}"
 
 
+def left(job: jobs.State) -> str:
+    """How long this phase of a job still takes, by its pace since this page first saw it; "" until that says something."""
+    now, key = time.monotonic(), f"pace-{job.id}-{job.what}"
+    since, done = st.session_state.setdefault(key, (now, job.done))
+    if now - since < 3 or job.done <= done or job.done >= job.total:
+        return ""
+    return f", {plan.duration((job.total - job.done) * (now - since) / (job.done - done))} left"
+
+
 @st.fragment(run_every=2)
 def _bars(drawn: set[str]) -> None:
     """One thin bar per run, import or embedding in progress, on every page; the page is drawn anew when one begins or ends."""
@@ -280,7 +290,7 @@ def run_picker(current: Dataset) -> Run | None:
     if not usable:
         empty(
             "No trained network yet",
-            "Train one first; it takes less than a minute on small pictures.",
+            "Train one first: the Train page recommends a network for your images.",
             "Train a network",
             "train.py",
             ":material/model_training:",

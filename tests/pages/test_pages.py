@@ -232,11 +232,11 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    monkeypatch.setattr(embed, "start", lambda dataset_id, by: started.append(dataset_id))
+    monkeypatch.setattr(embed, "start", lambda dataset_id, by, arranged: started.append((dataset_id, arranged)))
     app = opened("train", dataset=trained_copy.dataset.name)
     assert "is not checked yet" in words(app)
     next(b for b in app.button if b.label == "Look for near duplicates").click().run()
-    assert started == [trained_copy.dataset.id]
+    assert started == [(trained_copy.dataset.id, False)]  # nobody has asked for a map
 
     images = store.all_images(trained_copy.dataset.id)
     pair = [next(i for i in images if i.split == split) for split in ("train", "test")]
