@@ -36,8 +36,10 @@ def browse(current: Dataset) -> None:
     if total == 0:
         st.info("This dataset holds no images yet. Choose *Add images* above.", icon=":material/photo_library:")
         return
-    with st.expander("Class balance", expanded=total > 0, icon=":material/bar_chart:"):
-        st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
+    balance = st.expander("Class balance", icon=":material/bar_chart:", key="balance-open", on_change="rerun")
+    if balance.open:  # closed, it leaves the first screen to the pictures, and the library of charts is not loaded
+        with balance:
+            st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
     if not current.classes:
         with st.container(border=True, key="no-classes"):
             st.markdown(

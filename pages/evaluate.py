@@ -176,7 +176,7 @@ def matrix_view(current: Dataset, e: Evaluation) -> None:
     """The matrix, and beside it the worst confusions or the images of what was clicked."""
     many = len(e.classes) > MANY
     one = cell.chosen(e)
-    slots = st.columns([2, 3] if many else [3, 2], gap="medium")
+    slots = st.container(key="matrix-beside").columns([2, 3] if many else [3, 2], gap="medium")
     with slots[1 if many else 0]:
         clicked = matrix(e, key=f"matrix-{e.run_id}-{e.split}", chosen=one.cell if one else None)
         if clicked:

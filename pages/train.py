@@ -127,6 +127,13 @@ def _crossing(dataset_id: int, embedding: str, images: int) -> int:
     return embed.crossing(dataset_id)
 
 
+def another(current: Dataset, shown: train.RunState, cloned: bool) -> None:
+    with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
+        if cloned:
+            st.caption(f":material/content_copy: The form holds the settings of {frame.plain(shown.run.name)}.")
+        settings_form(current)
+
+
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:
     current = frame.need_dataset(current)
     found = train.list_runs(current.id)
@@ -141,12 +148,14 @@ with frame.page("Train", "A network looks at the labelled images again and again
             settings_form(current)
     elif shown is not None:
         st.session_state["watched"] = shown.run.id  # it stays in view when it ends
+        cloned = st.session_state.get("cloned") == shown.run.id
+        if cloned:  # where the click was, and not a screen or two below it
+            another(current, shown, cloned)
         panel(shown)
         presets.reached(shown)
         similarity.means(current, shown)
-        cloned = st.session_state.get("cloned") == shown.run.id
-        with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
-            settings_form(current)
+        if not cloned:
+            another(current, shown, cloned)
     else:
         settings_form(current) if found else first_run(current)
     archive.import_expander(current)

@@ -344,3 +344,24 @@ def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button
     assert not outside
     next(b for b in app.button if b.label == "Train this network").click().run()
     assert started and started[0]["architecture"] == "cnn3"
+
+
+def test_a_cloned_runs_form_stands_above_the_run_and_says_whose_settings_it_holds(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name, run=trained.run_id)
+    next(b for b in app.button if b.label == "Clone with changes").click().run()
+    form = next(e for e in app.expander if e.label == "Train another network")
+    assert form.proto.expanded and "The form holds the settings of" in form.caption[0].value
+    labels_of = [b.label for b in app.button]
+    assert labels_of.index("Start training") < labels_of.index("Clone with changes")
+    assert not app.toast
+
+
+def test_the_first_screen_of_a_dataset_belongs_to_its_pictures(small: Dataset) -> None:
+    app = opened("dataset", dataset=small.name)
+    assert not next(e for e in app.expander if e.label == "Class balance").proto.expanded
+    assert not app.get("plotly_chart") and app.get("bidi_component")
+
+
+def test_a_run_is_followed_by_its_accuracy_where_only_two_columns_have_room(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name)
+    assert list(app.dataframe[0].value.columns)[:2] == ["run", "right"]
