@@ -109,6 +109,8 @@ class Act:
     mixed: bool  # the images did not all get the same label
     standing: int  # images that nothing has changed since
     operation: str | None
+    acts: int = 1  # more: a row of acts by one person, told as one
+    began: str = ""  # of such a row; at is its end
 
 
 @dataclass(frozen=True)

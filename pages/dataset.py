@@ -1,21 +1,22 @@
 """Bring images in, browse and label them."""
 
+from itertools import count
 from pathlib import PurePath
 
 import pandas as pd
 import streamlit as st
 
-from core.data import dataset, imports, labels, sources, store, uploads
+from core.data import dataset, imports, labels, sources, splits, store, uploads
 from core.data.store import Filter
 from core.runs import jobs
 from core.settings import settings
-from core.types import Dataset
+from core.types import SPLITS, Dataset
 from pages.parts.dataset.exporting import export_popover
 from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.figures import class_counts
-from pages.shared.history import history_view, spoken
+from pages.shared.history import history_view, say, spoken
 from pages.shared.upload import upload
 
 PER_PAGE = 60
@@ -34,8 +35,10 @@ def browse(current: Dataset) -> None:
     if total == 0:
         st.info("This dataset holds no images yet. Choose *Add images* above.", icon=":material/photo_library:")
         return
-    with st.expander("Class balance", expanded=total > 0, icon=":material/bar_chart:"):
-        st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
+    balance = st.expander("Class balance", icon=":material/bar_chart:", key="balance-open", on_change="rerun")
+    if balance.open:  # closed, it leaves the first screen to the pictures, and the library of charts is not loaded
+        with balance:
+            st.plotly_chart(class_counts(counts, current.classes), key="balance", config={"displayModeBar": False})
     if not current.classes:
         with st.container(border=True, key="no-classes"):
             st.markdown(
@@ -112,6 +115,8 @@ def counted(title: str, options: dict[str, str], current: Dataset, width: int, h
 def add_images(current: Dataset | None) -> None:
     if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
         st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
+    if current is not None:
+        next_images(current)
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
@@ -130,7 +135,11 @@ def add_images(current: Dataset | None) -> None:
         if sent:
             with frame.told():
                 source = sources.uploaded(uploads.files(sent["upload"]))
-                named = PurePath(source.title).stem if source.kind != "uploads" or current is None else current.name
+                named = sources.named_after(source)
+                if named is None:
+                    named = current.name if current is not None else "my images"
+                elif source.kind == "uploads":  # IDX files: another set than the one that happens to be open
+                    named = unused(named)
                 start_form("own", source, named)
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
@@ -143,7 +152,8 @@ def add_images(current: Dataset | None) -> None:
                 start_form("server", sources.at(imports.allowed_folder(str(choice))), PurePath(choice).stem)
         else:
             st.caption(
-                "These folders are empty. Put a folder of images into one of them, or name others in LOUPE_ROOTS, then reload the page."
+                "These folders are empty. Put a folder of images into one of them, then reload the page.",
+                help="Whoever runs Loupe can name other folders in LOUPE_ROOTS.",
             )
     with ready, st.container(border=True, height="stretch"):
         st.markdown("**A ready-made set**  \nThe sample is on this machine; the others are downloaded once.")
@@ -155,6 +165,46 @@ def add_images(current: Dataset | None) -> None:
         }
         ready_set = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
         start_form("ready", sources.named(ready_set), "digits" if ready_set == "sample" else ready_set)
+
+
+def unused(name: str) -> str:
+    """The name, or with a number the first that no dataset has."""
+    return next(n for n in (name, *(f"{name} {i}" for i in count(2))) if store.find_dataset(n) is None)
+
+
+def next_images(current: Dataset) -> None:
+    """What becomes of the images that are added next, and the choice."""
+    n: dict[str, int] = {split: store.count(current.id, Filter(split=split)) for split in SPLITS}
+    if not sum(n.values()):
+        return
+    with st.container(border=True, key="next-images"):
+        have = ", ".join(
+            f"{n[split]:,} {title}" for split, title in (("train", "training"), ("validation", "validation"), ("test", "test"))
+        )
+        st.markdown(f"**{frame.plain(current.name)}** has {have} images. {splits.next_images(current)}")
+        with st.container(horizontal=True):
+            if not n["test"]:
+                st.button(
+                    "Draw a test split now", icon=":material/call_split:", key="draw-test", on_click=draw_test, args=(current,),
+                    help="Once and for ever, by the pictures themselves: about 15 in 100 training images are kept aside, and of those that "
+                    "come later as many. Near copies stay together. Networks trained before have learned from "
+                    "them: train anew.",
+                )  # fmt: skip
+            if not current.splits_given:
+                st.button(
+                    "Keep all later images as training", icon=":material/school:", key="keep-training", on_click=keep_training,
+                    args=(current,), help="The test images stay what they are.",
+                )  # fmt: skip
+
+
+def draw_test(current: Dataset) -> None:
+    with frame.told():
+        say(f"{splits.draw_test(current.id):,} images are test images now.", ":material/call_split:")
+
+
+def keep_training(current: Dataset) -> None:
+    splits.keep_training(current.id)
+    say("Images that come later join training.", ":material/school:")
 
 
 def start_form(key: str, source: sources.Source, name: str) -> None:

@@ -79,12 +79,12 @@ def headline(current: Dataset, e: Evaluation) -> None:
     if e.n >= TOO_FEW:
         small = [f"balanced accuracy {percent(e.balanced_accuracy)}", f"macro F1 {percent(e.macro_f1)}"]
         if e.loss is not None:
-            small.append(f"cross-entropy loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f}) nats")
+            small.append(f"cross-entropy loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})")
         small += [f"top-{k} accuracy {percent(share)}" for k, share in e.top_k.items() if k in (2, 5)]
         st.caption(
             "  ·  ".join(small),
             help="Balanced accuracy: the mean recall of all classes, so that large classes count no more than small ones. Macro F1: the mean "
-            "of the classes' F1, which joins precision and recall. Cross-entropy: how little the network believed in the true labels, 0 at best. "
+            "of the classes' F1, which joins precision and recall. Cross-entropy: how little the network believed in the true labels, 0 at best, in nats. "
             "Top-2 accuracy: the share of images whose label is among the two likeliest answers. In brackets the 95 % intervals.",
         )
 
@@ -176,7 +176,7 @@ def matrix_view(current: Dataset, e: Evaluation) -> None:
     """The matrix, and beside it the worst confusions or the images of what was clicked."""
     many = len(e.classes) > MANY
     one = cell.chosen(e)
-    slots = st.columns([2, 3] if many else [3, 2], gap="medium")
+    slots = st.container(key="matrix-beside").columns([2, 3] if many else [3, 2], gap="medium")
     with slots[1 if many else 0]:
         clicked = matrix(e, key=f"matrix-{e.run_id}-{e.split}", chosen=one.cell if one else None)
         if clicked:

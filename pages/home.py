@@ -1,14 +1,16 @@
-"""What Loupe is, what is there, what waits, and Show me: a trained network in under a minute."""
+"""What Loupe is, what is there, what waits, and Show me: a network trained while you watch."""
 
 import streamlit as st
 
+from core import pace
+from core.catalog import params
 from core.data import dataset, imports, sources, store
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.metrics import wilson
 from core.review import predict, review
 from core.settings import settings
-from core.train import train
+from core.train import plan, train
 from core.types import Dataset, Prediction
 from pages.shared import frame, thumbs
 from pages.shared.board import board
@@ -30,6 +32,18 @@ def four_pictures() -> None:
         with column, st.container(border=True, height="stretch"):
             st.image(str(frame.ASSETS / f"step-{name}.svg"), width="stretch", alt=title)
             st.markdown(f"**{title}**  \n{text}")
+
+
+def tour_time() -> str:
+    """How long it takes where that was measured on this machine; nothing is promised for another."""
+    found = store.find_dataset(SAMPLE)
+    if found is None or not dataset.totals(found.id)[1]:
+        return ""
+    try:
+        estimate = train.estimate(found.id, params.run_config(TOUR), plan.plan(found.id).count("train"))
+    except AppError:  # its labels were taken away
+        return ""
+    return f", in {pace.duration(estimate.seconds)} on this machine" if estimate else ""
 
 
 def start_tour() -> None:
@@ -189,7 +203,7 @@ def next_step(current: Dataset) -> None:
             "Show me",
             icon=":material/play_circle:",
             key="show-me",
-            help="Trains a small network on the sample while you watch, in well under a minute.",
+            help=f"Trains a small network on the sample while you watch{tour_time()}.",
         ):
             start_tour()
             st.rerun()
@@ -246,7 +260,7 @@ with frame.page(
             if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
                 st.switch_page("dataset.py", query_params=frame.IMPORT)
         st.caption(
-            "*Show me* trains a small network on 1,797 handwritten digits, in well under a minute, and shows what it learned. Nothing is downloaded."
+            f"*Show me* trains a small network on 1,797 handwritten digits{tour_time()}, and shows what it learned. Nothing is downloaded."
         )
         if current is not None:
             overview()

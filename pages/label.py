@@ -252,8 +252,10 @@ def guided(current: Dataset) -> list[dict[str, object]]:
 
 def map_view(current: Dataset) -> None:
     found = embed.latest(current.id)
-    if found is None:
-        embedding_needed(current, "The map lays out all images so that similar ones lie together; no label is needed for it.")
+    if found is None or not found.arranged:
+        embedding_needed(
+            current, "The map lays out all images so that similar ones lie together; no label is needed for it.", arranged=True
+        )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         colours = [c for c in COLOURS if c != "predicted" or teach.answers(current.id) is not None]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
 
 from core import pace
 from core.catalog import networks, params
-from core.data import alike, dataset
+from core.data import dataset, splits
 from core.label import embed
 from core.train import plan, train
 from core.types import SPLITS, Dataset
@@ -16,6 +17,26 @@ from pages.parts.train import archive, learning, network, presets, similarity
 from pages.parts.train.runs import comparison, picked, table
 from pages.parts.train.watch import panel, start
 from pages.shared import form, frame
+
+
+def first_run(current: Dataset) -> None:
+    """For whoever trains here for the first time: one sentence and one button; everything that can be set stands behind *Settings*."""
+    with frame.told():
+        found, seen = plan.plan(current.id), plan.pictures(current.id)
+        values, why = plan.recommended(found, seen)
+        config = params.run_config(values)
+        plan.check(found, config, seen)
+        with st.container(border=True, key="recommended"):
+            estimate = train.estimate(current.id, config, found.count("train"))
+            time = f" It takes **{pace.duration(estimate.seconds)}** on this machine at most." if estimate else ""
+            st.markdown(f"{summary(found, asdict(config))}{time}")
+            st.caption(frame.plain(" ".join(why)))
+            if form.pressed("Train this network", type="primary", icon=":material/play_arrow:", key="start-recommended"):
+                start(current.id, values, "")
+    with st.expander(
+        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}"
+    ):
+        settings_form(current, first=True)
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:
@@ -77,7 +98,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         if guard.values:
             st.button(guard.title, icon=":material/build:", key=f"guard-{number}", on_click=form.change, args=(values, guard.values))
         elif guard.page and st.button(guard.title, icon=":material/arrow_forward:", key=f"guard-{number}"):
-            st.switch_page(guard.page)
+            st.switch_page(guard.page, query_params={"view": "Add images"} if guard.page == "dataset.py" else None)
     looking = embed.state(current.id)
     if looking is not None and looking.status == "running":
         st.markdown(":gray[:material/visibility: Loupe is looking for near duplicates now.]")
@@ -91,7 +112,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
             st.switch_page(found.page, query_params={"order": "near-duplicates", "show": "all"})
         elif not found.page and st.button(found.title, icon=":material/visibility:", key="guard-look"):
-            embed.start(current.id, frame.user())
+            embed.start(current.id, frame.user(), arranged=False)
             st.rerun()
 
 
@@ -106,7 +127,14 @@ def _crossing(dataset_id: int, embedding: str, images: int) -> int:
 
     Import compares small grey pictures, the embedding what is seen in them, too: either may find what the other does not.
     """
-    return max(embed.crossing(dataset_id), alike.crossing(dataset_id))
+    return max(embed.crossing(dataset_id), splits.crossing(dataset_id))
+
+
+def another(current: Dataset, shown: train.RunState, cloned: bool) -> None:
+    with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
+        if cloned:
+            st.caption(f":material/content_copy: The form holds the settings of {frame.plain(shown.run.name)}.")
+        settings_form(current)
 
 
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:
@@ -123,12 +151,14 @@ with frame.page("Train", "A network looks at the labelled images again and again
             settings_form(current)
     elif shown is not None:
         st.session_state["watched"] = shown.run.id  # it stays in view when it ends
+        cloned = st.session_state.get("cloned") == shown.run.id
+        if cloned:  # where the click was, and not a screen or two below it
+            another(current, shown, cloned)
         panel(shown)
         presets.reached(shown)
         similarity.means(current, shown)
-        cloned = st.session_state.get("cloned") == shown.run.id
-        with st.expander("Train another network", icon=":material/add:", expanded=cloned, key=f"another-{shown.run.id}-{cloned}"):
-            settings_form(current)
+        if not cloned:
+            another(current, shown, cloned)
     else:
-        settings_form(current, first=not found)
+        settings_form(current) if found else first_run(current)
     archive.import_expander(current)

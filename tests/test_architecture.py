@@ -132,9 +132,13 @@ def test_neither_folders_nor_modules_import_each_other_in_a_circle() -> None:
     assert circle(ARROWS) == []
 
 
+PICTURES = ("core.data.images", "core.data.depth", "core.data.alike")  # files beside the database
+
+
 def test_the_ml_folder_knows_the_catalog_the_run_folder_and_pictures_and_no_database() -> None:
     below = [(a, b) for a, b in ARROWS if folder(a) == "ml" and folder(b) not in ("ml", GROUND, "catalog")]
-    assert {b for _, b in below} <= {"core.runs.runs", "core.data.images"}
+    assert {b for _, b in below} <= {"core.runs.runs", *PICTURES}
+    assert not [(a, b) for a, b in ARROWS if a in PICTURES and within(b, "core.data.schema", "core.data.store")]
 
 
 def test_nothing_outside_the_ml_folder_imports_it_with_itself() -> None:

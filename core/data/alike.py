@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from core.data import images, store
-from core.errors import NotFound
+from core.data import images
 from core.settings import settings
 
 # Measured on 24 photos with five copies each (cut by up to 4 %, brighter by up to 4 %, JPEG): copies correlate by 0.93 and more,
@@ -156,21 +155,6 @@ def _appending(path: Path, row: int) -> Iterator[io.BufferedWriter]:
         yield f
 
 
-def look(dataset_id: int) -> None:
-    """Takes in the images that nobody has compared yet: those of an import by an older Loupe, and those of Review."""
-    known = Alike(dataset_id)
-    missing = [i for i in store.all_images(dataset_id) if i.id not in known.seen]
-    pack = images.ThumbPack(settings().thumbs, dataset_id)
-    for start in range(0, len(missing), BLOCK):
-        read: dict[str, bytes] = {}
-        for one in missing[start : start + BLOCK]:
-            try:
-                read[one.id] = pack.read(one.thumb_offset, one.thumb_size)
-            except NotFound:
-                continue
-        known.add(list(read), list(read.values()))
-
-
 def groups(dataset_id: int) -> Mapping[str, str]:
     """The group of each image that has a near copy, as far as they were compared."""
     path = _paths(dataset_id)[1]
@@ -194,14 +178,3 @@ def _groups(path: Path, _size: int) -> Mapping[str, str]:
             first.setdefault(other, other)
             first[root(one)] = root(other)
     return {i: root(i) for i in first}
-
-
-def crossing(dataset_id: int) -> int:
-    """How many groups of near copies lie in more than one split."""
-    group = groups(dataset_id)
-    splits: dict[str, set[str]] = {}
-    if group:
-        for i, one in store.carried(dataset_id).items():
-            if i in group:
-                splits.setdefault(group[i], set()).add(one.split)
-    return sum(len(found) > 1 for found in splits.values())

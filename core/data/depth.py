@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.data import images, store
-from core.errors import AppError
 from core.settings import settings
 
 _LINE = re.compile("([0-9a-f]{16}) (8|10|12|14|16)")
@@ -36,16 +34,3 @@ def add(dataset_id: int, found: Mapping[str, int]) -> None:
     if found:
         with open(_path(dataset_id), "a", encoding="ascii") as f:
             f.write("\n" + "".join(f"{image_id} {bits}\n" for image_id, bits in found.items()))
-
-
-def same_thumbnails(dataset_id: int, before: int) -> None:
-    """Makes anew the thumbnails that were scaled by other bits than the dataset's; before: how many these were before the import."""
-    known, bits = each(dataset_id), of(dataset_id)
-    pack = images.ThumbPack(settings().thumbs, dataset_id)
-    for image in store.get_images(dataset_id, [i for i, own in known.items() if own != bits or before != bits]):
-        try:
-            thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=bits))
-        except AppError:
-            continue  # its file is gone: it keeps the thumbnail it has
-        (offset,) = pack.append([thumb])
-        store.set_thumbnail(dataset_id, image.id, offset, len(thumb))

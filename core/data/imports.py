@@ -277,14 +277,22 @@ class _Import:
         return found
 
     def same_depth(self) -> None:
-        """Scales the thumbnails of 16-bit pictures alike, now that all are known, and says how."""
-        if self.deep:
-            bits = depth.of(self.dataset.id)
-            depth.same_thumbnails(self.dataset.id, self.bits)
-            self.report.understood.append(
-                f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
-                f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
-            )
+        """Makes anew the thumbnails of 16-bit pictures that were scaled otherwise than the dataset now is, and says how it is."""
+        if not self.deep:
+            return
+        known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
+        pack = images.ThumbPack(settings().thumbs, self.dataset.id)
+        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits]):
+            try:
+                thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=bits))
+            except AppError:
+                continue  # its file is gone: it keeps the thumbnail it has
+            (offset,) = pack.append([thumb])
+            store.set_thumbnail(self.dataset.id, image.id, offset, len(thumb))
+        self.report.understood.append(
+            f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
+            f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
+        )
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""

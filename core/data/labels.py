@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
+IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
+LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
 
 
 @dataclass(frozen=True)
@@ -239,23 +242,57 @@ def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[
 
     One operation, or one person at one moment, is one act.
     """
+    query = _acts(dataset_id, which)
+    with reading() as c:
+        total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+        found = c.execute(query.order_by(sa.desc("last")).offset((max(1, page) - 1) * per_page).limit(per_page))
+        return [Act(*row) for row in found], total
+
+
+def told(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[list[Act], int]:
+    """As acts, but four and more acts of one person in a row are one: given by hand for the same reason, without a pause of half an hour."""
+    rows: list[list[Any]] = []
+    of: dict[str, list[Any]] = {}  # everybody's latest row: others who work at the same time do not end it
+    with reading() as c:
+        for act in c.execute(_acts(dataset_id, which).order_by("last")):  # bare rows: at 100,000 acts, Acts would take as long as the query
+            row = of.get(act.by)
+            if row and act.source in IN_A_ROW and row[-1].source == act.source and _minutes(row[-1].at, act.at) <= PAUSE:
+                row.append(act)
+            else:
+                of[act.by] = [act]
+                rows.append(of[act.by])
+    lines = [line for row in rows for line in ([row] if len(row) >= LEAST else [[act] for act in row])]
+    lines.sort(key=lambda line: -line[-1].last)
+    return [_told(line) for line in lines[(max(1, page) - 1) * per_page :][:per_page]], len(lines)
+
+
+def _minutes(since: str, until: str) -> float:
+    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds() / 60
+
+
+def _told(line: Sequence[Any]) -> Act:
+    if len(line) == 1:
+        return Act(*line[0])
+    last = line[-1]
+    mixed = any(act.mixed for act in line) or len({act.label for act in line}) > 1
+    counted = {"images": sum(act.images for act in line), "standing": sum(act.standing for act in line)}
+    return replace(Act(*last), first=line[0].first, mixed=mixed, operation=None, acts=len(line), began=line[0].at, **counted)
+
+
+def _acts(dataset_id: int, which: Which) -> sa.Select[Any]:
+    """The columns of Act, one row for each."""
     e = label_events.c
     labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
-    seqs = (func.min(e.seq), func.max(e.seq).label("last"))
     stands = sa.or_(images.c.label_seq == e.seq, sa.and_(images.c.given_seq == e.seq, events.gives()))
     carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, stands)
-    facts = (e.source, func.max(e.note), func.max(e.label), func.count(), labels > 1, func.count(images.c.id), e.operation)
-    query = (
-        select(*seqs, e.by, func.max(e.at), *facts)
+    what = (e.source, func.max(e.note).label("note"), func.max(e.label).label("label"), func.count().label("images"))
+    return (
+        select(func.min(e.seq).label("first"), func.max(e.seq).label("last"), e.by, func.max(e.at).label("at"), *what)
+        .add_columns((labels > 1).label("mixed"), func.count(images.c.id).label("standing"), e.operation)
         .select_from(label_events.outerjoin(images, carried))
         .where(*which.where(dataset_id))
         .group_by(e.by, e.source, e.operation, sa.case((e.operation.is_(None), e.at)))
     )
-    with reading() as c:
-        total = c.execute(select(func.count()).select_from(query.subquery())).scalar_one()
-        return [
-            Act(*row) for row in c.execute(query.order_by(sa.desc("last")).offset((max(1, page) - 1) * per_page).limit(per_page))
-        ], total
 
 
 def which(act: Act) -> Which:
@@ -269,6 +306,14 @@ def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
     with reading() as c:
         query = select(e.image_id).where(*which(act).where(dataset_id)).group_by(e.image_id).order_by(func.min(e.seq)).limit(limit)
         return list(c.execute(query).scalars())
+
+
+def some_of(dataset_id: int, act: Act, limit: int) -> list[str]:
+    """The ids of its last images, newest first, without reading an act of 50,000 to its end."""
+    e = label_events.c
+    with reading() as c:
+        found = c.execute(select(e.image_id).where(*which(act).where(dataset_id)).order_by(e.seq.desc()).limit(3 * limit)).scalars()
+        return list(dict.fromkeys(found))[:limit]
 
 
 def people(dataset_id: int) -> list[str]:

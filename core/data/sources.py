@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,8 @@ LAYOUTS = (
 )
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IDX_IMAGES = re.compile(r"images.*idx3", re.IGNORECASE)
+_IDX_END = re.compile(r"[-_.]?idx[13][-_.]ubyte(\.gz)?$", re.I)
+_IDX_NAME = re.compile(r"(?:(?:^|[-_.])(?:train|t10k|test))?[-_.]?(?:images|labels)[-_.]?idx[13][-_.]ubyte(?:\.gz)?$", re.I)
 TORCHVISION = ("MNIST", "FashionMNIST", "CIFAR10")
 
 
@@ -108,6 +110,17 @@ def uploaded(files: list[tuple[Path, str]]) -> Source:
     paths, names = tuple(str(path) for path, _ in files), tuple(name for _, name in files)
     kind: Kind = _kind(names[0]) if len(files) == 1 else "uploads"
     return Source(kind, paths, names[0] if len(files) == 1 else "my images", names)
+
+
+def named_after(source: Source) -> str | None:
+    """The dataset's name that files say themselves: that of a zip or table, of IDX files what their names share; None for loose images."""
+    if source.kind != "uploads":
+        return PurePath(source.title).stem
+    idx = [PurePath(name).name for name in source.names if _IDX_NAME.search(name)]
+    if not idx:
+        return None
+    rest = {_IDX_NAME.sub("", name).strip("-_. ") for name in idx}
+    return next(iter(rest)) if len(rest) == 1 and "" not in rest else _IDX_END.sub("", idx[0]).strip("-_. ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,22 @@ def remove_if_empty(dataset_id: int) -> None:
 def set_splits_given(dataset_id: int) -> None:
     with writing() as c:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=True))
+
+
+def draw_test(dataset_id: int, drawn: Callable[[str], bool]) -> int:
+    """Moves the training images whose id is drawn into the test split, as one act; from then on no split is given. Conflict if there
+    are test images, or none is drawn."""
+    i = images.c
+    with writing() as c:
+        if c.execute(select(i.id).where(i.dataset_id == dataset_id, i.split == "test").limit(1)).first():
+            raise Conflict("There are test images in this dataset already.", "They stay what they are; nothing was drawn.")
+        moved = [one for one in c.execute(select(i.id).where(i.dataset_id == dataset_id, i.split == "train")).scalars() if drawn(one)]
+        if not moved:
+            raise Conflict("None of the training images would be drawn: there are too few.", "Add more images first.")
+        for part in parts(moved):
+            c.execute(images.update().where(i.dataset_id == dataset_id, i.id.in_(part)).values(split="test"))
+        c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=False))
+    return len(moved)
 
 
 # Images -------------------------------------------------------------------------------------------

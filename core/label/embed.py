@@ -26,21 +26,24 @@ RESULT = "embedding.npz"
 # Embedding in the background: a folder and a command line, as imports and exports have them ---------
 
 
-def start(dataset_id: int, by: str) -> str:
-    """Starts an embedding that outlives the page and the server, and returns its id; that of the running one if there is one."""
+def start(dataset_id: int, by: str, arranged: bool = True) -> str:
+    """Starts an embedding that outlives the page and the server, and returns its id; that of the running one if there is one.
+
+    arranged: with the map. Who does not ask for it need not wait: of 600 photos on two cores it is the larger part of the second look.
+    """
     dataset = store.get_dataset(dataset_id)
     if dataset.deleted_at:
         raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
     if not sum(n for _, _, n in store.counts(dataset_id)):
         raise Invalid(f"The dataset “{dataset.name}” holds no images.", "Add images first.")
-    return jobs.start_one(home(dataset_id), EMBED, {"dataset_id": dataset_id, "by": by}, RESULT)
+    return jobs.start_one(home(dataset_id), EMBED, {"dataset_id": dataset_id, "by": by, "arranged": arranged}, RESULT)
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
     from core.ml.embed import embed
 
     write_list(folder, job["dataset_id"])
-    embedded, unreadable = embed(folder, job["dataset_id"], progress)
+    embedded, unreadable = embed(folder, job["dataset_id"], progress, job.get("arranged", True))
     return {"images": embedded, "unreadable": unreadable}
 
 
@@ -96,6 +99,7 @@ class Embedding:
     oddness: np.ndarray  # (N,) float32: how many times a side is twice, or half, the usual one
     group: np.ndarray  # (N,) int32: near duplicates share a number; -1: none
     unreadable: frozenset[str]  # ids of images that were left out
+    arranged: bool = True  # xy is a map, and not only the two main axes
 
 
 def latest(dataset_id: int) -> Embedding | None:
@@ -112,7 +116,8 @@ def _newest(dataset_id: int) -> Path | None:
 def _embedding(path: Path, mtime_ns: int) -> Embedding:
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("ids", "xy", "brightness", "sharpness", "oddness", "group")}
-        return Embedding(id=path.parent.name, unreadable=frozenset(stored["unreadable"].tolist()), **arrays)
+        arranged = "arranged" not in stored or bool(stored["arranged"])  # before there was a choice it was always
+        return Embedding(id=path.parent.name, unreadable=frozenset(stored["unreadable"].tolist()), arranged=arranged, **arrays)
 
 
 def missing(dataset_id: int) -> int:
@@ -129,6 +134,8 @@ def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
     if not 2 <= size <= 1000:
         raise Invalid(f"The size of clusters is {size}.", "Use a whole number from 2 to 1000.")
     path = needed(dataset_id)
+    if method == "hdbscan" and not _embedding(path, path.stat().st_mtime_ns).arranged:
+        raise Invalid("HDBSCAN finds groups on the map, which is not arranged yet.", "Open the map on the Label page, or take k-means.")
     return _clusters(path, path.stat().st_mtime_ns, method, size)
 
 

@@ -53,9 +53,10 @@ class Listed:
     height: int
 
 
-def embed(folder: Path, dataset_id: int, progress: Progress) -> tuple[int, int]:
+def embed(folder: Path, dataset_id: int, progress: Progress, arranged: bool = True) -> tuple[int, int]:
     """Embeds the images of images.csv into embedding.npz; returns how many were, and how many could not be read.
 
+    Without arranging, the map is left at the two main axes, which cost nothing.
     Pixels and features are cached as they come: what was done before a stop is not done again.
     """
 
@@ -65,14 +66,14 @@ def embed(folder: Path, dataset_id: int, progress: Progress) -> tuple[int, int]:
     listed = read_list(folder)
     pixels, features = look(dataset_id, list(listed.values()), step("Reading images"), step("Looking at images"))
     ids = [row.image_id for row in pixels.rows]
-    arrange = step("Arranging the map")
+    arrange = step("Arranging the map" if arranged else "Looking for near duplicates")
     arrange(0, 3)
     measured = measures(dataset_id, pixels, ids)
     reduced = reduce(features)
     arrange(1, 3)
     group = near_duplicates(reduced, measured)
     arrange(2, 3)
-    xy = flat_map(reduced, ids)
+    xy = flat_map(reduced, ids) if arranged else between_0_and_1(reduced[:, :2] if reduced.shape[1] > 1 else np.repeat(reduced, 2, 1))
     sizes = np.array([(listed[i].width, listed[i].height) for i in ids], float)
     read = set(ids)
     arrays = {
@@ -83,6 +84,7 @@ def embed(folder: Path, dataset_id: int, progress: Progress) -> tuple[int, int]:
         "sharpness": measured[:, 1],
         "oddness": np.abs(np.log2(sizes / np.median(sizes, axis=0))).max(1).astype(np.float32),
         "group": group,
+        "arranged": np.array(arranged),
         "unreadable": np.array([i for i in listed if i not in read], "<U16"),
     }
     arrange(3, 3)
@@ -200,6 +202,10 @@ def flat_map(reduced: np.ndarray, ids: list[str]) -> np.ndarray:
         near = np.argpartition(squared, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
         # The median, for a mean lies between clusters: five neighbours are of an image's class in 74 % of digits, not 64 %.
         xy[some] = np.median(start[near], axis=1)
+    return between_0_and_1(xy)
+
+
+def between_0_and_1(xy: np.ndarray) -> np.ndarray:
     low, high = xy.min(0), xy.max(0)
     return np.where(high > low, (xy - low) / np.where(high > low, high - low, 1), 0.5).astype(np.float32)
 

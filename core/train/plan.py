@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from core import pace
-from core.catalog import networks
-from core.data import alike, depth, store
+from core.catalog import networks, params
+from core.data import alike, depth, splits, store
 from core.data.store import Filter
 from core.errors import Invalid
 from core.runs import launch
@@ -35,6 +35,7 @@ class Plan:
 
     classes: tuple[str, ...]
     images: Mapping[Split, Mapping[str, int]]  # of classes that have any
+    next_images: str = ""  # in a sentence: what becomes of images that are added to this dataset
 
     def count(self, split: Split) -> int:
         return sum(self.images[split].values())
@@ -84,7 +85,7 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
     if len(train) < 2:
         found = f"the only class with training images is “{next(iter(train))}”" if train else "no training image carries a label"
         raise Invalid(f"A classifier needs at least two classes; {found}.", "Add images of another class, or label some.")
-    return Plan(tuple(c for c in dataset.classes if any(c in held for held in images.values())), images)
+    return Plan(tuple(c for c in dataset.classes if any(c in held for held in images.values())), images, splits.next_images(dataset))
 
 
 @lru_cache(maxsize=32)
@@ -101,7 +102,7 @@ def _drawn(dataset_id: int, _groups: int, _images: tuple[tuple[str, int], ...]) 
 def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
     """The images of a run, frozen; Invalid if it cannot learn from them."""
     if not any(split == "validation" and label is not None for split, label, _ in store.counts(dataset_id)):
-        alike.look(dataset_id)
+        splits.compare(dataset_id)
     check(plan(dataset_id, config.classes), config, pictures(dataset_id))
     return store.snapshot(dataset_id, VALIDATION_SEED, config.classes, alike.groups(dataset_id))
 
@@ -131,6 +132,28 @@ def suggested(found: Pictures | None) -> str:
     if found is None or found.long > SMALL:
         return "efficientnet_lite0"
     return "convnet" if found.channels == 1 else "cnn3"
+
+
+def recommended(found: Plan, seen: Pictures | None) -> tuple[dict[str, Any], list[str]]:
+    """Network and settings to start with on these images, and why, in sentences."""
+    name = suggested(seen)
+    values: dict[str, Any] = {"architecture": name}
+    arch = networks.architecture(name)
+    if seen is None or seen.long > SMALL:
+        size = "" if seen is None else f" of about {seen.long:.0f} × {seen.short:.0f} pixels"
+        why = [f"These are photos{size}: {arch.title} has learned from a million photos already, so that only its last layer has to learn."]
+    else:
+        colour = "grey" if seen.channels == 1 else "coloured"
+        why = [
+            f"These are small {colour} pictures of about {seen.long:.0f} × {seen.short:.0f} pixels: {arch.title} takes them as they are."
+        ]
+    for _ in range(5):  # each remedy can be a reason for another
+        mended = next((g for g in guards(found, params.run_config(values), seen, None) if g.values and "classes" not in g.values), None)
+        if mended is None or mended.values.items() <= values.items():
+            break
+        values |= mended.values
+        why.append(f"{mended.message} {mended.remedy}")
+    return values, why
 
 
 # Guards -----------------------------------------------------------------------------------------------
@@ -183,8 +206,8 @@ def _splits(found: Plan) -> Iterator[Guard]:
     if not found.images["test"]:
         yield Guard(
             "There are no test images: the only figure will be that of the validation images, which had a say in the training.",
-            "Import some into a folder “test”, or add more images: about one in seven joins the test images.",
-            "Add images",
+            f"{found.next_images} Draw a test split now, or import images into a folder “test”.".strip(),
+            "Draw a test split",
             page="dataset.py",
         )
     for split, held in found.images.items():

@@ -7,16 +7,17 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from core.catalog import schedule
+from core.catalog import params, schedule
 from core.errors import Invalid
 from core.metrics import TOO_FEW, wilson
 from core.runs import launch, runs
-from core.types import Answers, Ended, EpochEnd, Event, Preparing, Queued, Resumed, Run, RunStatus, Started, Step
+from core.types import Answers, Ended, EpochEnd, Event, Preparing, Queued, Resumed, Run, RunConfig, RunStatus, Started, Step
 
 MOST_COURSES = 64  # kept, of all who watch; each is a list of epochs, which it shares with the one that it came from
 FAR_APART = 0.05  # of training accuracy over the upper end of validation's interval
@@ -35,8 +36,10 @@ class Course:
     step: Step | None = None
     ends: list[EpochEnd] = field(default_factory=list)
     at: float = 0.0  # epochs
+    spent: dict[str, float] = field(default_factory=dict)  # seconds by phase, in the order in which they began
 
     def add(self, event: Event) -> None:
+        self._spend(event)
         self.last = event
         if isinstance(event, Started):
             self.started = event
@@ -49,6 +52,18 @@ class Course:
         elif isinstance(event, EpochEnd):
             self.ends.append(event)
             self.at = event.epoch
+
+    def _spend(self, event: Event) -> None:
+        """The time since the event before belongs to the phase that this one told of; what lies before going on was a pause."""
+
+        def going_on(one: Event) -> bool:
+            return isinstance(one, Resumed) or (isinstance(one, Preparing) and one.what == "Going on")
+
+        if self.last is None or self.ended or going_on(event) or isinstance(self.last, Queued):
+            return
+        what = "learning" if not isinstance(self.last, Preparing) or going_on(self.last) else self.last.what.lower() or "preparing"
+        passed = datetime.fromisoformat(event.at) - datetime.fromisoformat(self.last.at)
+        self.spent[what] = self.spent.get(what, 0.0) + max(0.0, passed.total_seconds())
 
     def _epochs(self, step: int, unknown: int) -> float:
         """Counted from the last whole epoch on: after a pause the batches may have another size."""
@@ -111,7 +126,7 @@ def follow(run_id: str, after: int, most: int, answers: bool) -> dict[str, Any]:
     run = runs.load(folder)
     lines, offset = runs.read_lines(folder, after, most, skip="" if answers else "Answers")
     before = _until(folder, after, most)
-    now = replace(before, ends=list(before.ends))
+    now = replace(before, ends=list(before.ends), spent=dict(before.spent))
     new = added(now, (runs.event(line) for line in lines), run.classes)
     _keep(folder, offset, now)
     more = offset - after >= most
@@ -233,7 +248,7 @@ def commonest(folder: Path) -> float | None:
 def stands(run: Run, now: Course, status: RunStatus, guessing: float | None) -> dict[str, Any]:
     """How the run stands: what is happening and the facts beside it, the share that is done (0..1), and what the curves mean."""
     epochs = (now.started.epochs if now.started else 0) or run.config.epochs
-    what, facts = headline(now, status, epochs)
+    what, facts = headline(now, status, epochs, run.config)
     return {
         "status": status,
         "active": status in runs.ACTIVE,
@@ -254,14 +269,14 @@ def _done(now: Course, epochs: int) -> float:
     return min(1.0, now.at / epochs)
 
 
-def headline(now: Course, status: RunStatus, epochs: int) -> tuple[str, list[str]]:
+def headline(now: Course, status: RunStatus, epochs: int, config: RunConfig) -> tuple[str, list[str]]:
     """What is happening, and facts beside it."""
     last, whole = now.last, now.end.epoch if now.end else 0
     if isinstance(last, Ended):
         after = ENDED.get(last.outcome)
-        return f"{after} {duration(last.seconds)}" if after else "The training failed", facts(now, False)
+        return f"{after} {duration(last.seconds)}" if after else "The training failed", afterwards(now)
     if status == "lost":
-        return f"Cut off in epoch {min(epochs, whole + 1)}" if whole else "Cut off", facts(now, False)
+        return f"Cut off in epoch {min(epochs, whole + 1)}" if whole else "Cut off", afterwards(now)
     if last is None:
         return "Starting", []
     if isinstance(last, Queued):
@@ -270,19 +285,27 @@ def headline(now: Course, status: RunStatus, epochs: int) -> tuple[str, list[str
     if isinstance(last, Preparing):
         return last.what or "Preparing", [f"{last.done:,} of {last.total:,}"] if last.total > 1 else []
     begun = now.step.epoch if now.step else 0
-    return f"Epoch {min(epochs, max(begun, whole + 1))} of {epochs}", facts(now, True)
+    kept = config.pretrained and config.freeze and not params.augmented(config)
+    return f"Epoch {min(epochs, max(begun, whole + 1))} of {epochs}", facts(now, kept)
 
 
-def facts(now: Course, running: bool) -> list[str]:
+def facts(now: Course, kept: bool) -> list[str]:
+    """Beside a run that learns; kept: the layers that do not learn were run once, so that the speed is that of the last one alone."""
     found = [device(now.started.device)] if now.started else []
     speed = now.step.images_per_s if now.step else now.end.images_per_s if now.end else 0
     if speed:
-        found.append(f"{round(speed):,} images/s")
+        found.append(f"{round(speed):,} images/s{' by their kept features' if kept else ''}")
     if now.step and now.step.memory_mb:
         found.append(f"{memory(now.step.memory_mb)} of memory")
-    if running and now.step and now.step.seconds_left is not None:
+    if now.step and now.step.seconds_left is not None:
         found.append(f"about {duration(now.step.seconds_left)} left")
     return found
+
+
+def afterwards(now: Course) -> list[str]:
+    """Beside a run that has ended: where its time went; its speed stands in the curve."""
+    found = [device(now.started.device)] if now.started else []
+    return found + [f"{what} {duration(seconds)}" for what, seconds in now.spent.items() if seconds >= 1]
 
 
 def sentences(run: Run, now: Course, status: RunStatus, epochs: int, guessing: float | None) -> list[str]:

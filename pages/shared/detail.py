@@ -1,4 +1,4 @@
-"""One image in a drawer: picture, label and its history, file facts, and what a network receives of it."""
+"""One image in a drawer: picture, label, facts, why it is in its split, its labels through time; at the end what a network receives of it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks
-from core.data import classes, labels, store
+from core.data import classes, labels, splits, store
 from core.data.labels import LabelResult
 from core.errors import AppError, Conflict
 from core.review import predict
 from core.train import train
-from core.types import Dataset, Image
+from core.types import Dataset, Image, LabelEvent
 from pages.shared import frame, times
 from pages.shared.figures import base
 from pages.shared.history import WHY, change
 
+LATEST = 5  # events that are seen at once
 WINDOW = 12  # pixels a side, as many as stay readable as numbers
 
 
@@ -62,7 +63,7 @@ def _drawer(current: Dataset, image_id: str) -> None:
                     st.switch_page("explain.py", query_params={"image": image.id} | run)
         with right:
             _label(current, image)
-            _facts(image)
+            _facts(current, image)
         _timeline(current, image)
         _received(current, image)
 
@@ -141,25 +142,32 @@ def _example(current: Dataset, image: Image) -> None:
 
 def _timeline(current: Dataset, image: Image) -> None:
     """What happened to the image, newest first."""
-    with st.expander("History", icon=":material/history:", key=f"history-{image.id}"):
-        events = labels.history(current.id, image.id)
-        if not events:
-            st.caption("It has never been labelled.")
-        for event in events:
-            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"event-{event.seq}"):
-                note = f" ({frame.plain(event.note)})" if event.note else ""
-                why = WHY.get(event.source, frame.plain(event.source))
-                st.markdown(
-                    f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {times.when(event.at)}]]",
-                    width="stretch",
-                )
-                st.button(
-                    "Go back to before this",
-                    icon=":material/undo:",
-                    type="tertiary",
-                    key=f"go-back-{event.seq}",
-                    on_click=lambda event=event: _act(image, lambda: labels.go_back(current.id, image, event, frame.user())),
-                )
+    st.markdown("**History**")
+    events = labels.history(current.id, image.id)
+    if not events:
+        st.caption("It has never been labelled.")
+    for event in events[:LATEST]:
+        _event(current, image, event)
+    if older := events[LATEST:]:
+        with st.expander(f"{len(older):,} older", key=f"older-{image.id}"):
+            for event in older:
+                _event(current, image, event)
+
+
+def _event(current: Dataset, image: Image, event: LabelEvent) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"event-{event.seq}"):
+        note = f" ({frame.plain(event.note)})" if event.note else ""
+        why = WHY.get(event.source, frame.plain(event.source))
+        st.markdown(
+            f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {times.when(event.at)}]]", width="stretch"
+        )
+        st.button(
+            "Go back to before this",
+            icon=":material/undo:",
+            type="tertiary",
+            key=f"go-back-{event.seq}",
+            on_click=lambda: _act(image, lambda: labels.go_back(current.id, image, event, frame.user())),
+        )
 
 
 def already(image: Image) -> str:
@@ -168,13 +176,13 @@ def already(image: Image) -> str:
     return f"In the dataset already: a {image.split} image, {label}."
 
 
-def _facts(image: Image) -> None:
+def _facts(current: Dataset, image: Image) -> None:
     st.markdown("**File**")
     rows = {
         "name": image.source,
         "size": f"{image.width} × {image.height} pixels, {'grey' if image.channels == 1 else 'colour'}",
         "file": f"{image.size_bytes:,} bytes, {image.ext}",
-        "split": image.split,
+        "split": f"{image.split}. {splits.why(current, image)}",
         "added": times.when(image.added_at),
         "id": image.id,
     }
@@ -184,7 +192,14 @@ def _facts(image: Image) -> None:
 
 def _received(current: Dataset, image: Image) -> None:
     """What the network gets: through a trained run's own preprocessing, or that of a network not trained yet."""
-    st.markdown("**What the network receives**")
+    inside = st.expander("What the network receives", icon=":material/memory:", key="received-open", on_change="rerun")
+    if not inside.open:  # the model worker is not asked for what nobody looks at
+        return
+    with inside:
+        _tensor(current, image)
+
+
+def _tensor(current: Dataset, image: Image) -> None:
     options = network_options(current)
     choice = st.selectbox(
         "Network", list(options), format_func=options.__getitem__, key="received-by", label_visibility="collapsed", filter_mode=None

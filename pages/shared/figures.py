@@ -136,7 +136,7 @@ def curves(
     legend = {"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"}  # below: six names would cover the title on a narrow screen
     figure.update_layout(showlegend=True, hovermode="closest", legend=legend, margin={"b": 84})
     figure.update_xaxes(title="epoch" if over == "epochs" else "seconds of training", rangemode="tozero")
-    figure.update_yaxes(title="loss (cross-entropy, nats)" if what == "loss" else "accuracy (share of images right)")
+    figure.update_yaxes(title="loss (cross-entropy)" if what == "loss" else "accuracy (share of images right)")
     if what == "accuracy":
         figure.update_yaxes(tickformat=".0%")
     else:
@@ -188,7 +188,7 @@ def rate_curve(found: Curve) -> go.Figure:
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title="learning rate", type="log", dtick=2, exponentformat="power")
     figure.update_yaxes(
-        title="loss (cross-entropy, nats)", range=[low - 0.15 * (high - low), high + 0.4 * (high - low)]
+        title="loss (cross-entropy)", range=[low - 0.15 * (high - low), high + 0.4 * (high - low)]
     )  # where it bursts is cut off
     return figure
 

@@ -355,7 +355,7 @@ def run_picker(current: Dataset) -> Run | None:
     if not usable:
         empty(
             "No trained network yet",
-            "Train one first; it takes less than a minute on small pictures.",
+            "Train one first: the Train page recommends a network for your images.",
             "Train a network",
             "train.py",
             ":material/model_training:",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import secrets
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
 
 import streamlit as st
 
+from core.api import signing
 from core.data import labels, store
 from core.data.labels import Which
 from core.types import Act, Dataset, LabelEvent
@@ -15,6 +17,7 @@ from pages.shared import frame, thumbs, times
 
 PER_PAGE = 20
 SHOWN = 24  # images of an act
+STRIP = 12  # small pictures beside it
 WHY = {
     "import": "import",
     "manual": "by hand",
@@ -49,6 +52,10 @@ def images(n: int) -> str:
 
 
 def _what(act: Act) -> str:
+    if act.acts > 1:
+        what = {"flag": "images flagged", "unflag": "flags removed"}.get(act.source, "labels given")
+        given = "" if act.source in ("flag", "unflag") else f" → {'several classes' if act.mixed else said(act.label)}"
+        return f"{act.images:,} {what}{given}"
     if act.source in ("flag", "unflag"):
         return f"{images(act.images)} {'flagged' if act.source == 'flag' else 'no longer flagged'}"
     if act.mixed:
@@ -91,21 +98,21 @@ def history_view(current: Dataset) -> str | None:
     which, period = _filters(current)
     pages_key = f"acts-{current.id}-{which.by}-{period}"
     number = frame.page_number(pages_key)
-    acts, total = labels.acts(current.id, which, number, PER_PAGE)
+    acts, total = labels.told(current.id, which, number, PER_PAGE)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
         number = st.session_state[pages_key] = pages
-        acts, total = labels.acts(current.id, which, number, PER_PAGE)
+        acts, total = labels.told(current.id, which, number, PER_PAGE)
     if not acts:
         st.info("Nothing was done to the labels here.", icon=":material/history:")
         return None
     opened = None
     with st.container(key="acts", gap=None):
         for act in acts:
-            opened = _act(current, act) or opened
+            opened = (_row if act.acts > 1 else _act)(current, act) or opened
     with st.container(horizontal=True, vertical_alignment="center", key="acts-pager"):
         st.caption(
-            f"{total:,} act{'s' if total != 1 else ''}, {PER_PAGE} a page. Taking back is an act too, and can be taken back.",
+            f"{total:,} {'entries' if total != 1 else 'entry'}, {PER_PAGE} a page. Taking back is an act too, and can be taken back.",
             width="content",
         )
         if pages > 1:
@@ -158,35 +165,71 @@ def _spoken(period: str, since: datetime | None, until: datetime | None) -> str:
     return {"All": "", "Last hour": " in the last hour", "Today": " today", "Last 7 days": " in the last 7 days"}[period]
 
 
+def _row(current: Dataset, act: Act) -> str | None:
+    """Many acts in a row as one line, which opens into them."""
+    key = f"acts-of-{act.last}"
+    open_key = "row-shown"
+    shown = st.session_state.get(open_key) == act.last
+    _line(current, act, f"row-{key}", shown, open_key)
+    if not shown:
+        return None
+    with st.container(key="acts-in-row", gap=None):
+        number = int(st.session_state.get(key) or 1)
+        acts, total = labels.acts(current.id, labels.which(act), number, PER_PAGE)
+        opened = [_act(current, one) for one in acts]
+        if total > PER_PAGE:
+            st.pagination(-(-total // PER_PAGE), key=key)
+    return next((one for one in opened if one), None)
+
+
 def _act(current: Dataset, act: Act) -> str | None:
     shown = st.session_state.get("act-shown") == act.last
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-act-{act.last}"):
+    _line(current, act, f"row-act-{act.last}", shown, "act-shown")
+    return _images(current, act) if shown else None
+
+
+def _line(current: Dataset, act: Act, key: str, shown: bool, open_key: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=key):
         text = f"**{_what(act)}**  ·  {_why(act)}"
         if act.standing < act.images:
             text += f"  ·  :gray[{'all' if not act.standing else f'{act.images - act.standing:,}'} changed since]"
-        st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {times.when(act.at)}]]", width="stretch")
+        st.markdown(f"{text}  \n:small[:gray[{frame.plain(act.by)}, {_time(act)}]]", width="stretch")
+        _strip(current, act)
         with st.container(horizontal=True, width="content"):
             st.button(
                 "Hide" if shown else "Show",
                 icon=":material/visibility_off:" if shown else ":material/visibility:",
                 type="tertiary",
-                key=f"show-{act.last}",
+                key=f"show-{key}",
                 on_click=_show,
-                args=(None if shown else act.last,),
+                args=(open_key, None if shown else act.last),
             )
             if act.standing:  # gone after the first of two clicks: there is nothing left to take back
                 help = "Its images go back to what they carried before; those changed since stay."
-                if st.button("Take back", icon=":material/undo:", type="tertiary", key=f"back-{act.last}", help=help):
+                title = "Take back" if act.acts == 1 else "Take all back"
+                if st.button(title, icon=":material/undo:", type="tertiary", key=f"back-{key}", help=help):
                     with frame.told():
                         if monotonic() - st.session_state.get("undone-at", 0.0) < 1:
                             st.rerun()  # a second click, which fell on the row that has moved here
                         st.session_state["undone-at"] = monotonic()
                         _undo(current, labels.which(act), secrets.token_hex(16))
-    return _images(current, act) if shown else None
 
 
-def _show(last: int | None) -> None:
-    st.session_state["act-shown"] = last
+def _time(act: Act) -> str:
+    began, ended = times.when(act.began or act.at), times.when(act.at)
+    return ended if began == ended else f"{began} to {ended}"
+
+
+def _strip(current: Dataset, act: Act) -> None:
+    """Some of its pictures, small."""
+    found = store.get_images(current.id, labels.some_of(current.id, act, STRIP))
+    pictures = "".join(f'<img class="small-picture" src="{html.escape(signing.thumb_url(i))}" alt="">' for i in found)
+    if pictures:
+        st.html(f'<div class="strip">{pictures}</div>', width=STRIP * 43 if act.acts > 1 else 3 * 43)
+
+
+def _show(open_key: str, last: int | None) -> None:
+    st.session_state[open_key] = last
 
 
 def _images(current: Dataset, act: Act) -> str | None:

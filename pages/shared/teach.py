@@ -19,17 +19,21 @@ ERROR = "teach-error"
 LAST = "last-all"  # the last act on many images: (dataset, operation, what is said of it)
 
 
-def embedding_needed(current: Dataset, why: str) -> None:
-    """Says what is missing and offers to look at all images once."""
+def embedding_needed(current: Dataset, why: str, arranged: bool = False) -> None:
+    """Says what is missing and offers to look at all images once; arranged: and to arrange the map."""
     running = embed.state(current.id)
     if running is not None and running.status == "running":
         st.info(f"{why} Loupe is looking at the images now; see above.", icon=":material/hourglass_top:")
         return
     with st.container(border=True, key="embedding-needed"):
         st.markdown(f"{why} Loupe looks at every image once with a network that comes with it; nothing leaves this machine.")
-        if st.button("Look at all images", type="primary", icon=":material/visibility:"):
+        if st.button(
+            "Arrange the map" if arranged and embed.latest(current.id) else "Look at all images",
+            type="primary",
+            icon=":material/visibility:",
+        ):
             with frame.told():
-                embed.start(current.id, frame.user())
+                embed.start(current.id, frame.user(), arranged)
                 st.rerun()
 
 
@@ -38,7 +42,7 @@ def teach_button(current: Dataset) -> None:
     state = embed.state(current.id)
     busy = state is not None and state.status == "running"
     pressed = st.button(
-        "Teach me", icon=":material/school:", key="teach-me", disabled=busy, help="A small model learns from the labels given so far, in seconds."
+        "Teach me", icon=":material/school:", key="teach-me", disabled=busy, help="A small model learns from the labels given so far. Images that Loupe has not looked at yet it looks at first."
     )  # fmt: skip
     wanted = st.session_state.get(AFTER) == current.id and not busy
     if pressed or wanted:
@@ -49,7 +53,7 @@ def teach_button(current: Dataset) -> None:
             unseen = embed.latest(current.id) is None or embed.missing(current.id)
             if unseen and not wanted:
                 st.session_state[AFTER] = current.id
-                embed.start(current.id, frame.user())
+                embed.start(current.id, frame.user(), arranged=False)
                 st.rerun()
             with st.spinner("Learning …"):
                 teach.teach(current.id, frame.user())
@@ -82,7 +86,7 @@ def teach_line(current: Dataset) -> None:
 def _said(lessons: list[teach.Lesson]) -> str:
     if not lessons:
         return (
-            "Label about 20 images, then press **Teach me**: a small model learns from them in seconds, "
+            "Label about 20 images, then press **Teach me**: a small model learns from them, "
             "shows first what it is least sure of, finds labels that may be wrong, and offers its surest answers."
         )
     last = lessons[-1]

@@ -13,6 +13,7 @@ BUSY = 20_000  # ms; the page asks the model worker, and the machine may be busy
 
 def test_a_network_is_found_and_looked_into_and_ones_own_is_built_mended_and_started(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/train?dataset=digits")
+    page.get_by_text("Settings", exact=True).click()
     search = page.get_by_role("textbox", name=re.compile("^Search all 1,[0-9]{3} networks"))
     search.fill("resnet10t")
     search.press("Enter")

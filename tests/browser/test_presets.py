@@ -14,7 +14,7 @@ def card(page: Page, server: Server, name: str) -> Locator:
     one = page.locator(f".st-key-preset-{name}")
     one.wait_for(state="attached", timeout=90_000)
     page.locator(".stApp[data-test-script-state=notRunning]").wait_for(timeout=90_000)
-    for title in ("Train another network", "Presets"):
+    for title in ("Train another network", "Settings", "Presets"):
         if not one.is_visible() and page.get_by_text(title, exact=True).first.is_visible():
             page.get_by_text(title, exact=True).first.click()
             page.wait_for_timeout(500)  # it opens

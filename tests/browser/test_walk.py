@@ -45,6 +45,15 @@ def set_number(page: Page, label: str, value: int) -> None:
     page.wait_for_timeout(600)
 
 
+def open_form(page: Page) -> None:
+    """The fields of the Train page: behind Settings before the first run, behind another title beside a run."""
+    start = page.get_by_role("button", name="Start training")
+    behind = page.get_by_text("Train another network").or_(page.get_by_text("Settings", exact=True))
+    start.or_(behind).first.wait_for()
+    if not start.is_visible():
+        behind.first.click()
+
+
 def click_cell(page: Page, row: int, column: int) -> None:
     top = page.locator(".matrix .top[data-cell]")
     box, lies = top.bounding_box(), top.evaluate("e => ({ ...e.dataset })")
@@ -77,6 +86,8 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
     # Look at one image
     page.locator(".cell").first.dblclick()
+    expect(page.get_by_role("dialog").get_by_text("History", exact=True)).to_be_visible()
+    page.get_by_text("What the network receives").click()
     expect(page.get_by_text(re.compile("A tensor of shape"))).to_be_visible()
     expect(page.get_by_text("1 × 8 × 8")).to_be_visible()
     expect(page.get_by_text("Pixel values 0 to 255 (n = 64)")).to_be_visible()
@@ -84,6 +95,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
     # Train; the curve grows without a reload and keeps the zoom
     go(page, "Train")
+    open_form(page)
     set_number(page, "Epochs", 60)
     set_number(page, "Early stopping patience (epochs)", 0)
     page.get_by_role("button", name="Start training").click()
@@ -160,9 +172,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
 
 def test_stop_keeps_the_best_weights_and_a_restart_does_not_disturb_a_run(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/train?dataset=digits")
-    page.get_by_text("Train another network").or_(page.get_by_role("button", name="Start training")).first.wait_for()
-    if not page.get_by_role("button", name="Start training").is_visible():
-        page.get_by_text("Train another network").click()
+    open_form(page)
     set_number(page, "Epochs", 900)
     set_number(page, "Early stopping patience (epochs)", 0)
     page.get_by_role("button", name="Start training").click()

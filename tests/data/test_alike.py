@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageEnhance, ImageOps
 
 from core.catalog import params
-from core.data import alike, imports, store
+from core.data import alike, imports, splits, store
 from core.data.sources import Source
 from core.train import plan
 from core.types import SPLITS, Dataset
@@ -38,11 +38,11 @@ def imported(folder: Path, name: str) -> Dataset:
     return found
 
 
-def sides(dataset: Dataset, splits: dict[str, str]) -> dict[str, set[str]]:
+def sides(dataset: Dataset, split: dict[str, str]) -> dict[str, set[str]]:
     """The splits that each photo's copies lie in."""
     found = defaultdict(set)
     for image in store.all_images(dataset.id):
-        found[image.source.rpartition("/")[2].partition(".")[0]].add(splits[image.id])
+        found[image.source.rpartition("/")[2].partition(".")[0]].add(split[image.id])
     return found
 
 
@@ -59,7 +59,7 @@ def made(home: Path, tmp_path: Path) -> Dataset:
 
 def test_copies_of_one_photo_lie_on_one_side_of_the_validation_that_is_drawn(made: Dataset) -> None:
     found = sides(made, drawn(made))
-    assert all(len(splits) == 1 for splits in found.values())
+    assert all(len(one) == 1 for one in found.values())
     assert {"train", "validation", "test"} == set().union(*found.values())
 
 
@@ -73,7 +73,18 @@ def test_the_test_images_that_an_import_draws_are_no_copies_of_training_images(h
     copies(tmp_path / "in", 12)
     made = imported(tmp_path / "in", "copies")
     found = sides(made, {i.id: i.split for i in store.all_images(made.id)})
-    assert all(len(splits) == 1 for splits in found.values()) and alike.crossing(made.id) == 0
+    assert all(len(one) == 1 for one in found.values()) and splits.crossing(made.id) == 0
+
+
+def test_a_test_split_that_is_drawn_later_takes_groups_whole(home: Path, tmp_path: Path) -> None:
+    copies(tmp_path / "in" / "train", 24)
+    given = imported(tmp_path / "in", "given")
+    assert store.count(given.id, store.Filter(split="train")) == 120
+    assert splits.draw_test(given.id) > 0
+    found = sides(given, {i.id: i.split for i in store.all_images(given.id)})
+    assert {"test"} in found.values() and all(len(one) == 1 for one in found.values())
+    moved = next(i for i in store.all_images(given.id) if i.split == "test" and imports.split_of(i.id) == "train")
+    assert "near duplicates" in splits.why(store.get_dataset(given.id), moved)
 
 
 def test_a_copy_that_comes_with_a_later_import_goes_where_the_first_is(home: Path, tmp_path: Path) -> None:
@@ -91,7 +102,7 @@ def test_groups_that_cross_the_sources_own_splits_are_counted(home: Path, tmp_pa
     copies(tmp_path / "in" / "test", 2)  # the first two of the same photos
     for path in (tmp_path / "in" / "test").rglob("*.0.jpg"):
         path.unlink()
-    assert alike.crossing(imported(tmp_path / "in", "copies").id) == 2
+    assert splits.crossing(imported(tmp_path / "in", "copies").id) == 2
 
 
 def test_a_dataset_that_an_older_loupe_imported_is_compared_before_its_first_run(made: Dataset) -> None:

@@ -382,3 +382,18 @@ def test_uploaded_files_are_read_by_the_names_they_came_with(tmp_path: Path) -> 
     assert [(e.name, e.label) for e in open_source(both).entries] == [("IMG (1).png", "cat")]
     with pytest.raises(Invalid, match=r"labels\.csv names no image.*is not there"):
         open_source(sources.uploaded([(tmp_path / "2.file", "labels.csv")]))
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"], "train-images"),
+        (["emnist-letters-train-images-idx3-ubyte", "emnist-letters-train-labels-idx1-ubyte"], "emnist-letters"),
+        (["kmnist-t10k-images-idx3-ubyte.gz", "kmnist-train-images-idx3-ubyte.gz"], "kmnist"),
+        (["signs_images.idx3-ubyte"], "signs"),
+        (["holiday.zip"], "holiday"),
+        (["one.png", "two.png"], None),
+    ],
+)
+def test_an_upload_says_the_name_of_its_dataset(tmp_path: Path, names: list[str], wanted: str | None) -> None:
+    assert sources.named_after(sources.uploaded([(tmp_path / str(i), name) for i, name in enumerate(names)])) == wanted

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
@@ -24,7 +25,7 @@ from torch import nn
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import classes, imports, labels, sources, store
+from core.data import alike, classes, imports, labels, sources, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid, Stopped
 from core.label import embed, orders, teach
@@ -36,7 +37,7 @@ from core.ml.data import RowCache
 from core.ml.model import build, set_module
 from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.types import Dataset, Preprocess, Split
+from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
 from tests.conftest import ROOT, forget, move_in, share_exports
@@ -277,6 +278,33 @@ def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Data
     store.set_deleted(small.id, True)
     with pytest.raises(AppError, match="was deleted"):
         embed.start(small.id, "me")
+
+
+def test_who_has_not_asked_for_the_map_does_not_wait_for_it(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [i.id for i in store.all_images(small.id)]
+    features = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
+    pixels = SimpleNamespace(rows=[SimpleNamespace(image_id=i) for i in ids])
+    monkeypatch.setattr(ml, "look", lambda *_: (pixels, features / np.linalg.norm(features, axis=1, keepdims=True)))
+    monkeypatch.setattr(ml, "measures", lambda *_: np.random.default_rng(1).normal(size=(len(ids), 2 + alike.GREY**2)).astype(np.float32))
+    maps: list[int] = []
+
+    def flat_map(reduced: np.ndarray, ids: list[str]) -> np.ndarray:
+        maps.append(len(ids))
+        return np.zeros((len(ids), 2), np.float32)
+
+    monkeypatch.setattr(ml, "flat_map", flat_map)
+    for name, arranged in (("20260101-000000-aaaaaa", False), ("20260101-000001-bbbbbb", True)):
+        folder = embed.home(small.id) / name
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(json.dumps({"dataset_id": small.id, "by": "me", "at": "2026-01-01T00:00:00.000+00:00"}))
+        embed.write_list(folder, small.id)
+        ml.embed(folder, small.id, silent, arranged)
+        found = embed.latest(small.id)
+        assert found is not None and found.id == name and found.arranged is arranged and found.xy.shape == (len(ids), 2)
+        assert ((found.xy >= 0) & (found.xy <= 1)).all() and maps == [len(ids)] * arranged
+        if not arranged:
+            with pytest.raises(Invalid, match="not arranged yet"):
+                embed.clusters(small.id, "hdbscan", 5)
 
 
 def test_what_t_sne_does_not_arrange_lies_beside_its_likes(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:

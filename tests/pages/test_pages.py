@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.data import classes, dataset, labels, store, uploads
 from core.errors import AppError
@@ -231,11 +232,11 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    monkeypatch.setattr(embed, "start", lambda dataset_id, by: started.append(dataset_id))
+    monkeypatch.setattr(embed, "start", lambda dataset_id, by, arranged: started.append((dataset_id, arranged)))
     app = opened("train", dataset=trained_copy.dataset.name)
     assert "is not checked yet" in words(app)
     next(b for b in app.button if b.label == "Look for near duplicates").click().run()
-    assert started == [trained_copy.dataset.id]
+    assert started == [(trained_copy.dataset.id, False)]  # nobody has asked for a map
 
     images = store.all_images(trained_copy.dataset.id)
     pair = [next(i for i in images if i.split == split) for split in ("train", "test")]
@@ -290,3 +291,95 @@ def test_a_network_is_said_as_it_will_be_trained_with_its_download_only_where_on
     assert not app.exception and "11.2 million parameters · 96 × 96 · from random weights" in line("ResNet-18")
     assert "a download of about 531 MB, once" in line("VGG-11")  # nobody chose that it begins anew
     assert next(r for r in app.radio if str(r.key).startswith("network-")).value == "resnet18"
+
+
+def test_a_hundred_labels_in_a_row_are_one_line_of_the_history_which_opens_into_them(home: Path, small: Dataset) -> None:
+    for number, image_id in enumerate(i.id for i in store.browse(small.id, store.Filter(), 0, 6)):
+        seq = store.get_image(small.id, image_id).label_seq
+        labels.apply(small.id, {image_id: seq}, "red", "Ann", f"click-{number}")
+    app = opened("dataset", dataset=small.name, view="History")
+    assert not app.exception and not app.error, words(app)
+    assert [b.label for b in app.button].count("Show") == 2  # Ann's row and the import
+    assert "6 labels given" in words(app)
+    assert any(e.proto.body.startswith('<div class="strip"><img') for e in elements(app, "html"))
+    next(b for b in app.button if b.label == "Show").click().run()
+    assert [b.label for b in app.button].count("Take back") == 1 + 6 and words(app).count("1 image → red") == 6
+    next(b for b in app.button if b.label == "Take all back").click().run()
+    assert "6 images have what they had before." in str([t.value for t in app.toast])
+
+
+def test_the_import_says_what_becomes_of_the_next_images_and_draws_a_test_split(
+    home: Path, squares: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
+    from core.data import imports, sources
+
+    squares(tmp_path / "in" / "train", 20)
+    imports.import_now("given", sources.at(tmp_path / "in"), "tester")
+    train = opened("train", dataset="given")
+    assert "about one in seven" not in words(train) and "Images added next join training" in words(train)
+    next(b for b in train.button if b.label == "Draw a test split").click().run()
+    assert train.title[0].value == "Dataset" and "60 training, 0 validation, 0 test images" in words(train)
+    app = opened("dataset", dataset="given", view="Add images")
+    next(b for b in app.button if b.label == "Draw a test split now").click().run()
+    assert "about 15 in 100 join the test" in words(app) and " 0 test images" not in words(app)
+    next(b for b in app.button if b.label == "Keep all later images as training").click().run()
+    assert "Images added next join training" in words(app) and not app.exception
+
+
+def test_a_drawer_tells_facts_and_history_first_and_asks_no_network_until_it_is_opened(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(detail.predict, "received", lambda *a: asked.append(a[0]))
+    image = store.browse(small.id, store.Filter(), 0, 1)[0]
+    app = AppTest.from_function(_in_a_drawer, args=(small.id, image.id)).run()
+    assert not app.exception and not asked
+    shown = "\n".join(str(getattr(e, "value", "")) or str(getattr(e, "proto", "")) for e in app.main)
+    assert "by hand" not in shown and "import" in shown
+    assert [e.label for e in app.expander] == ["What the network receives"]
+
+
+def _in_a_drawer(dataset_id: int, image_id: str) -> None:
+    from core.data import store
+    from pages.shared import detail
+
+    current, image = store.get_dataset(dataset_id), store.get_image(dataset_id, image_id)
+    detail._facts(current, image)
+    detail._timeline(current, image)
+    detail._received(current, image)
+
+
+def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button(
+    home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, object]] = []
+    monkeypatch.setattr("core.train.train.start", lambda dataset_id, values, by, preset="": started.append(dict(values)))
+    app = opened("train", dataset=small.name)
+    assert "learns 3 classes from **" in words(app) and "These are small coloured pictures" in words(app)
+    settings_of = next(e for e in app.expander if e.label == "Settings")
+    assert not settings_of.proto.expanded and "Start training" in [b.label for b in settings_of.button]
+    outside = [w for w in words(app).split() if w in ("nats", "LOUPE_ROOTS", "images/s")]
+    assert not outside
+    next(b for b in app.button if b.label == "Train this network").click().run()
+    assert started and started[0]["architecture"] == "cnn3"
+
+
+def test_a_cloned_runs_form_stands_above_the_run_and_says_whose_settings_it_holds(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name, run=trained.run_id)
+    next(b for b in app.button if b.label == "Clone with changes").click().run()
+    form = next(e for e in app.expander if e.label == "Train another network")
+    assert form.proto.expanded and "The form holds the settings of" in form.caption[0].value
+    labels_of = [b.label for b in app.button]
+    assert labels_of.index("Start training") < labels_of.index("Clone with changes")
+    assert not app.toast
+
+
+def test_the_first_screen_of_a_dataset_belongs_to_its_pictures(small: Dataset) -> None:
+    app = opened("dataset", dataset=small.name)
+    assert not next(e for e in app.expander if e.label == "Class balance").proto.expanded
+    assert not app.get("plotly_chart") and app.get("bidi_component")
+
+
+def test_a_run_is_followed_by_its_accuracy_where_only_two_columns_have_room(trained: Trained) -> None:
+    app = opened("train", dataset=trained.dataset.name)
+    assert list(app.dataframe[0].value.columns)[:2] == ["run", "right"]

@@ -256,3 +256,24 @@ def test_one_image_in_a_batch_is_warned_about_where_batch_normalisation_is_train
 
     assert [g.values for g in found(1)] == ([{"batch_size": 8}] if warned else [])
     assert found(2) == []
+
+
+# What is recommended
+
+
+@pytest.mark.parametrize(
+    ("seen", "network", "because"),
+    [(DIGITS, "convnet", "small grey pictures"), (PHOTOS, "efficientnet_lite0", "photos of about 640 × 480"), (None, "efficientnet_lite0", "photos")],
+)  # fmt: skip
+def test_a_newcomer_is_recommended_a_network_for_these_images_and_told_why(seen: Pictures | None, network: str, because: str) -> None:
+    values, why = plan.recommended(planned({"cat": 400, "dog": 500}), seen)
+    assert values == {"architecture": network} and because in why[0]
+
+
+def test_what_is_recommended_heeds_rare_classes_and_few_images() -> None:
+    found = planned({"cat": 900, "dog": 12})
+    values, why = plan.recommended(found, PHOTOS)
+    assert values["balance"] == "weights" and "rare classes are learned worse" in " ".join(why)
+    few = planned({"cat": 10, "dog": 10})
+    values, _ = plan.recommended(few, PHOTOS)
+    assert values["batch_size"] <= 20 and not [g for g in said(few, config(**values), PHOTOS) if g.values]

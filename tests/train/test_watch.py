@@ -231,6 +231,34 @@ def test_a_run_says_what_happens_and_what_that_means(event: Event, what: str, fa
     assert (said["what"], ", ".join(said["facts"]), said["words"]) == (what, facts, words.format(right))
 
 
+def at(second: int) -> str:
+    return f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000+00:00"
+
+
+def test_a_run_that_has_ended_says_where_its_time_went_and_no_speed() -> None:
+    events: list[Event] = [
+        Queued("cpu", at(0)),
+        Preparing("Reading images", 0, 10, at(50)),
+        Preparing("Reading images", 9, 10, at(80)),
+        Preparing("Running the backbone", 0, 10, at(90)),
+        replace(STARTED, at=at(330)),
+        step(1, 1, at=at(331)),
+        Ended("paused", 1, "", 285.0, at(335)),
+        Preparing("Going on", 0, 1, at(1000)),
+        Ended("succeeded", 1, "", 288.0, at(1003)),
+    ]
+    now = watch.course(events)
+    facts = watch.stands(RUN, now, "succeeded", None)["facts"]
+    assert facts == ["CPU", "reading images 40 s", "running the backbone 4 min", "learning 8 s"]
+
+
+def test_a_speed_by_kept_features_says_so() -> None:
+    now = watch.course([STARTED, step(1, 1)])
+    frozen = replace(RUN, config=replace(CONFIG, pretrained=True, freeze=True))
+    assert "100 images/s by their kept features" in watch.stands(frozen, now, "running", None)["facts"]
+    assert "100 images/s" in watch.stands(replace(RUN, config=replace(CONFIG, freeze=False)), now, "running", None)["facts"]
+
+
 def course_of(*ends: EpochEnd) -> watch.Course:
     return watch.course([STARTED, *(e for one in ends for e in (step(one.epoch, one.step), one))])
 

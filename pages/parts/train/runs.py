@@ -151,10 +151,10 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
         key=key,
         placeholder="",
         column_config={
-            "run": st.column_config.TextColumn("Run", pinned=True),
+            "run": st.column_config.TextColumn("Run", pinned=True, width=150),
             "status": st.column_config.TextColumn("Status", width=120),  # fits “queued, place 1”
             "right": st.column_config.NumberColumn(
-                "Validation accuracy", format="%.1f%%", help="The share of validation images that the best epoch got right."
+                "Validation accuracy", format="%.1f%%", width=140, help="The share of validation images that the best epoch got right."
             ),
             "interval": st.column_config.TextColumn(
                 "95 % interval, n",
@@ -184,10 +184,10 @@ def _row(s: train.RunState, settings: list[str]) -> dict[str, Any]:
     size = compare.weights_bytes(s.run.id)
     enough = right is not None and n >= TOO_FEW
     return {
-        "run": s.run.name,
-        "status": status(s),
+        "run": s.run.name,  # a phone shows this column and the next
         "right": 100 * right.value if right and enough else None,
         "interval": f"{right.low:.1%} to {right.high:.1%}, n = {n:,}" if right and enough else share(right, n),
+        "status": status(s),
         "loss": s.best.val_loss if s.best else None,
         "network": _network(s.run.config),
         **{f"setting {name}": _cell(name, getattr(s.run.config, name)) for name in settings},

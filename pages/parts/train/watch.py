@@ -93,7 +93,7 @@ def buttons(state: train.RunState) -> None:
         )  # fmt: skip
     st.button(
         "Clone with changes", icon=":material/content_copy:", key="clone", on_click=act, args=(clone, run),
-        help="Opens the form below with its settings.",
+        help="Opens the form with its settings.",
     )  # fmt: skip
     note_and_tags(state)
     if not state.active and state.best is not None:
@@ -124,7 +124,6 @@ def go_on(run: Run, changes: Mapping[str, Any] | None = None) -> None:
 def clone(run: Run) -> None:
     form.fill({"architecture": run.config.architecture, **{name: asdict(run.config)[name] for name in unusual(run)}})
     st.session_state["cloned"] = run.id
-    st.toast(f"The form below holds the settings of {frame.plain(run.name)}.", icon=":material/content_copy:")
 
 
 def unusual(run: Run) -> list[str]:
