@@ -20,7 +20,8 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from core.data import alike, classes, depth, images, labels, leftovers, originals, store
-from core.data.sources import Entry, Opened, Source, natural, open_source
+from core.data.sources import Entry, Opened, Source, open_source
+from core.data.trees import natural
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, launch, runs

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import importlib
 import io
-import os
 import posixpath
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -24,8 +21,9 @@ from core.data import tables
 from core.data.formats import folders, known, spreadsheet
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
-from core.data.tables import ABOUT, About, Count, Guess, Row, clean
-from core.data.unpacker import METHODS, Unpacker, check_sizes, count_entries, method
+from core.data.tables import ABOUT, Count, Guess, Row, clean
+from core.data.trees import File, Tree, folder_tree, is_junk, natural, zip_tree
+from core.data.unpacker import Unpacker
 from core.errors import Invalid
 from core.names import FASHION
 from core.settings import settings
@@ -33,17 +31,15 @@ from core.types import Class, LabelEvent, Progress, Skipped, Split, silent
 
 Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "uploads"]
 
-MAX_ENTRIES = 200_000
 MAX_ENTRY_BYTES = 50_000_000
 MAX_IDX_BYTES = 2_000_000_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ABOUT_BYTES = 50_000_000
 MAX_TOLD = 1_000  # rows of tables that are named one by one in a report
 
-JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # hidden files (.DS_Store) go by their dot
 LAYOUTS = (
     "A folder or zip may hold <class>/image files, train|validation|test/<class>/image files, images without labels, "
-    f"images with a table ({', '.join(one.title for one in FORMATS.values() if one.suffix)}; a CSV or JSONL table has the columns image "
+    f"images with a table ({', '.join(one.title for one in (*FORMATS.values(), *known.READERS) if one.suffix)}; a CSV or JSONL table has the columns image "
     "and label), or IDX files as MNIST has them. "
     f"Allowed images are {ALLOWED}."
 )
@@ -168,197 +164,37 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
     if source.kind == "zip" or (len(source.paths) == 1 and _shown_names(source)[0].lower().endswith(".zip")):
         return _recognise(zip_tree(first, source.names[0] if source.names else first.name), hint)
     if first.is_dir():
-        return _recognise(_folder_tree(first, source.roots), hint)
+        return _recognise(folder_tree(first, source.roots), hint)
     if not first.exists():
         raise Invalid(f"{source.shown()} does not exist.", "It may have been moved or deleted.")
     if source.kind == "manifest" and len(source.paths) == 1:
-        tree = _upload_tree(source) if source.names else _folder_tree(first.parent, source.roots)
+        tree = _upload_tree(source) if source.names else folder_tree(first.parent, source.roots)
         manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
         _take_about(tree)
         return _manifest(tree, [(manifest, _table(tree, manifest))])
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
-        tree = _folder_tree(first.parent, source.roots)
+        tree = folder_tree(first.parent, source.roots)
         tree.files = [f for f in tree.files if "/" not in f.name]
         return _idx(tree, hint)
     return _recognise(_upload_tree(source), hint)
-
-
-# Trees: names and how to read them ----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class File:
-    name: str  # relative, with forward slashes; for people and for the layout, never a path to write to
-    size: int
-    path: Path | None = None
-    info: zipfile.ZipInfo | None = None
-
-
-@dataclass
-class Tree:
-    title: str
-    files: list[File]
-    skipped: list[Skipped] = field(default_factory=list)
-    understood: list[str] = field(default_factory=list)
-    archive: Path | None = None
-    about: About = field(default_factory=About)
-    base: str = ""  # the folder in which it lies
-
-    def read(self, file: File, limit: int) -> bytes:
-        """The whole file; Invalid if it is larger than the limit."""
-        if file.size > limit:
-            raise Invalid(f"{file.name} has {file.size / 1e6:,.0f} MB.", f"Up to {limit / 1e6:,.0f} MB are allowed.")
-        if file.path is not None:
-            return _read_path(file)
-        assert self.archive is not None and file.info is not None
-        with zipfile.ZipFile(self.archive) as archive:
-            return Unpacker(archive, self.title).read(file.info, limit)
-
-
-def _read_path(file: File) -> bytes:
-    assert file.path is not None
-    try:
-        return file.path.read_bytes()
-    except OSError as e:
-        raise Invalid(f"{file.name} cannot be read: {e.strerror}.", "Check the file and its permissions.") from None
-
-
-def _is_junk(name: str) -> bool:
-    return any((part.startswith(".") and part not in (".", "..")) or part.lower() in JUNK for part in name.split("/"))
 
 
 def _shown_names(source: Source) -> list[str]:
     return list(source.names) if len(source.names) == len(source.paths) else [Path(p).name for p in source.paths]
 
 
-def _folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
-    allowed = [Path(r).resolve() for r in roots]
-    tree, seen = Tree(clean(folder.name), []), set[tuple[int, int]]()
-
-    def outside(entry: os.DirEntry[str]) -> bool:
-        real = Path(entry.path).resolve()
-        return bool(allowed) and entry.is_symlink() and not any(real.is_relative_to(r) for r in allowed)
-
-    def walk(at: Path, prefix: str) -> None:
-        info = at.stat()
-        if (info.st_dev, info.st_ino) in seen:  # a link back up, or the same folder twice
-            return
-        seen.add((info.st_dev, info.st_ino))
-        with os.scandir(at) as found:
-            entries = sorted(found, key=lambda e: natural(e.name))
-        for entry in entries:
-            name = clean(prefix + entry.name)
-            if _is_junk(clean(entry.name)):
-                continue
-            try:
-                if outside(entry):
-                    tree.skipped.append(Skipped(name, "it is a link to a place outside the folders that may be imported"))
-                elif entry.is_dir():
-                    walk(Path(entry.path), f"{name}/")
-                elif entry.is_file():
-                    tree.files.append(File(name, entry.stat().st_size, Path(entry.path)))
-                else:
-                    tree.skipped.append(Skipped(name, "it is not a file, or a link to nowhere"))
-            except OSError as e:
-                tree.skipped.append(Skipped(name, f"it cannot be read: {e.strerror}"))
-
-    try:
-        walk(folder, "")
-    except OSError as e:
-        raise Invalid(f"The folder {folder} cannot be read: {e.strerror}.", "Check the path and its permissions.") from None
-    return tree
-
-
 def _upload_tree(source: Source) -> Tree:
     tree = Tree(source.shown(), [])
     for path, name in zip(source.paths, _shown_names(source), strict=True):
         shown = clean(posixpath.basename(name.replace("\\", "/")))
-        if not _is_junk(shown):
+        if not is_junk(shown):
             if not Path(path).is_file():
                 raise Invalid(f"{shown} does not exist.", "It may have been moved or deleted.")
             tree.files.append(File(shown, Path(path).stat().st_size, Path(path)))
     return tree
 
 
-# Zips: read entry by entry, never extracted; the names in them are labels, never paths --------------
-
-
-def _entry_name(info: zipfile.ZipInfo) -> str:
-    name = info.orig_filename
-    if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")  # as Windows writes it; then checked as ever
-
-
-def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
-    """Why this entry is not read, or None."""
-    if "\0" in name:
-        return "its name holds a zero byte"
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "its name is an absolute path"
-    if ".." in name.split("/"):
-        return "its name points outside the zip"
-    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
-    if kind not in (0, stat.S_IFREG):
-        return "it is a link" if kind == stat.S_IFLNK else "it is not a file"
-    if info.flag_bits & 1:
-        return "it is encrypted"
-    if name.lower().endswith(".zip"):
-        return "it is a zip inside the zip; import it on its own"
-    return None
-
-
-def zip_tree(path: Path, title: str) -> Tree:
-    """What the zip holds, by name; Invalid, with its title, if it cannot be read or was made to fill a disk."""
-    try:
-        with open(path, "rb") as f:
-            if count_entries(f) > MAX_ENTRIES:
-                raise Invalid(f"{title} holds more than {MAX_ENTRIES:,} files.", "Split it into several zips.")
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            start_dir = archive.start_dir
-    except FileNotFoundError:
-        raise Invalid(f"{title} does not exist.", "It may have been moved or deleted.") from None
-    except (zipfile.BadZipFile, OSError, struct.error, ValueError, NotImplementedError):
-        raise Invalid(
-            f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
-        ) from None
-    _check_methods(infos, title)
-    check_sizes(infos, start_dir, title)
-    tree = Tree(clean(title), [], archive=path)
-    for info in infos:
-        name = _entry_name(info)
-        shown = clean(name)
-        if name.endswith("/") or _is_junk(shown):
-            continue
-        if reason := _refused(name, info):
-            tree.skipped.append(Skipped(shown, reason))
-        else:
-            tree.files.append(File(posixpath.normpath(shown), info.file_size, info=info))
-    return tree
-
-
-def _check_methods(infos: list[zipfile.ZipInfo], title: str) -> None:
-    """Invalid where files are packed with a method that is not read: said once of the zip, and not of each of its files."""
-    unread = [i for i in infos if i.compress_type not in METHODS and not i.flag_bits & 1 and not _is_junk(clean(_entry_name(i)))]
-    if unread:
-        how = " and ".join(sorted({method(i) for i in unread}))
-        some = f"{len(unread):,} of its files are" if len(unread) > 1 else f"{clean(_entry_name(unread[0]))} is"
-        raise Invalid(
-            f"{title} is not imported: {some} packed with {how}, which Loupe does not read.",
-            f"Unpack it and pack it again with {METHODS[8]}, in 7-Zip as “zip” with the method {METHODS[8]}; "
-            "Windows takes Deflate64 for more than 2 GB, so make several zips there. Or import the unpacked folder.",
-        )
-
-
 # Layouts ------------------------------------------------------------------------------------------
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key by which 2 comes before 10."""
-    parts = re.split(r"([0-9]+)", text.casefold())
-    return [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p]
 
 
 def _recognise(tree: Tree, hint: str) -> Opened:
@@ -478,6 +314,8 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
     for file in here:
         try:
             found.append((file, _table(tree, file)))
+        except tables.Refused:
+            raise
         except Invalid as e:
             unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
             if not file.name.lower().endswith(".json"):  # many other things are written as JSON
@@ -514,6 +352,8 @@ def _table(tree: Tree, file: File) -> list[Row]:
         try:
             skipped: list[Skipped] = []
             rows = one.read(file.name, text, beside, skipped)
+        except tables.Refused:
+            raise
         except Invalid as e:
             problem = problem if tried else e
             continue
@@ -702,7 +542,7 @@ def _torchvision(source: Source, progress: Progress) -> Opened:
     what = f"Downloading {source.shown()}, bytes"
     folder: Path = ml.download(name, settings().downloads, lambda got, size, file: progress(got, size, what))
     if name != "CIFAR10":
-        return _idx(_folder_tree(folder), name)
+        return _idx(folder_tree(folder), name)
 
     def entries() -> Iterator[Entry]:
         for file, pixels, label, split in ml.cifar10_arrays(folder):

@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -29,6 +29,11 @@ MAX_CLASSES = 10_000
 MAX_WORD, MAX_TEXT = 200, 2000  # characters of a name and of a note in an event or a prediction
 
 CALLED = "(called "  # begins what an event's note says about a class that has another name by now
+
+
+class Refused(Invalid):
+    """A table that is one of the format and still not read: no other format is asked, and nothing is imported without it."""
+
 
 Guess = tuple[str, str, float | None]  # model, label, score
 
@@ -56,18 +61,25 @@ Carried = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Format:
-    """One way in which a dataset leaves, as a zip of its images and texts, and comes back."""
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One way in which a table of labels comes in."""
 
     title: str
-    sentence: str  # for the page
-    can: frozenset[Carried]  # what comes back; nothing else of past and guesses is handed to write
-    write: Callable[[Sequence[Row], Sequence[str]], dict[str, str]]  # the images and the classes' names -> texts by name of the file
     # A table's name and text, the names of the files beside it, what is left out -> its images; Invalid if it is none of this format.
     read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Reader):
+    """One way in which a dataset leaves, as a zip of its images and texts, and comes back."""
+
+    sentence: str  # for the page
+    can: frozenset[Carried]  # what comes back; nothing else of past and guesses is handed to write
+    write: Callable[[Sequence[Row], Sequence[str]], dict[str, str]]  # the images and the classes' names -> texts by name of the file
     own_facts: bool = True  # it tells each image's name and flag; otherwise loupe.json does
+    split_folders: bool = False  # images lie in folders of their split, each with a table of its own; otherwise all in one
 
 
 _ENCODINGS = ["cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949"]  # of Windows, by how usual they are
@@ -149,6 +161,15 @@ def from_columns(name: str, records: Sequence[tuple[int, Mapping[str, Any]]]) ->
         label = clean(as_text(r.get("label"))) or None
         rows.append(Row(f"line {n}", as_text(r.get(image)), label, *given, flagged=is_yes(r.get("flagged"))))
     return rows
+
+
+def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The images of each folder, "" or ending with a slash, by their names in it; with one table in each, tools find its split."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        folder, slash, name = row.image.rpartition("/")
+        found.setdefault(folder + slash, []).append(replace(row, image=name))
+    return found
 
 
 def as_text(value: object) -> str:

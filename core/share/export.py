@@ -102,7 +102,7 @@ class _Export:
                 except Invalid as e:
                     self.report.skipped.append(Skipped(image.source, str(e)))
                     continue
-                name = names.of(image, class_folders=not self.format.suffix)
+                name = names.of(image, self.format)
                 archive.writestr(_entry(name, image.added_at), data)
                 written.append((image, name))
                 if (original := copies.get(image.id, image.id)) != images.image_id(data):
@@ -179,12 +179,12 @@ class _Names:
         self.last: dict[str, int] = {}  # a hundred thousand images may share one name
         self.folders: dict[str, str] = {}
 
-    def of(self, image: Image, class_folders: bool) -> str:
+    def of(self, image: Image, format: Format) -> str:
         name = safe_name(image.source.replace("\\", "/").rpartition("/")[2], image.id)
         if Path(name).suffix[1:].lower() not in images.EXTENSIONS:
             name = f"{name}.{image.ext}"
-        if not class_folders:
-            return self.unique(f"images/{name}")
+        if format.suffix:
+            return self.unique(f"{image.split if format.split_folders else 'images'}/{name}")
         # An image directly in its split's folder is one without a label, here and in every import.
         return self.unique(f"{image.split}/{name}" if image.label is None else f"{image.split}/{self.folder(image.label)}/{name}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.catalog import params
-from core.data import images, sources, unpacker
+from core.data import images, trees, unpacker
 from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
@@ -67,7 +67,7 @@ class RunZip:
     def __init__(self, path: Path, title: str) -> None:
         self.title = title
         try:
-            tree = sources.zip_tree(path, title)
+            tree = trees.zip_tree(path, title)
         except Invalid as e:
             raise Invalid(e.message, AGAIN) from None
         bases = sorted((f.name.removesuffix("config.json") for f in tree.files if re.fullmatch("([^/]+/)?config.json", f.name)), key=len)

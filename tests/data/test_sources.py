@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.data import sources
+from core.data import sources, trees
 from core.data.sources import Source, at, named, open_source
 from core.errors import Invalid, Stopped
 from core.settings import settings
@@ -182,7 +182,7 @@ def test_overlapping_entries_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_of_too_many_files_is_refused_before_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(trees, "MAX_ENTRIES", 3)
     with pytest.raises(Invalid, match="more than 3 files"):
         found(zip_of(tmp_path / "a.zip", *(f"cat/{i}.png" for i in range(4))))
 

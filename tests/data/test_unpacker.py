@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from core.data import imports, sources, unpacker
+from core.data import imports, sources, trees, unpacker
 from core.errors import Invalid
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
@@ -87,7 +87,7 @@ def test_a_method_that_is_not_read_is_said_once_of_the_zip_with_the_remedy(tmp_p
             data[at + offset : at + offset + 2] = struct.pack("<H", method)
     path.write_bytes(data)
     with pytest.raises(Invalid, match=rf"a\.zip is not imported: 3 of its files are packed with {name}") as refused:
-        sources.zip_tree(path, "a.zip")
+        trees.zip_tree(path, "a.zip")
     assert "7-Zip" in refused.value.hint
 
 

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def members(path: Path) -> dict[str, bytes]:
         return {name: z.read(name) for name in z.namelist()}
 
 
+def told(path: Path) -> list[dict[str, Any]]:
+    """The lines of all tables of an export as JSONL, with the history unpacked."""
+    tables = [data for name, data in members(path).items() if name.endswith("metadata.jsonl")]
+    lines = [json.loads(line) for data in tables for line in data.splitlines()]
+    return [line | {"history": json.loads(line["history"])} for line in lines]
+
+
 @pytest.fixture
 def changed(small: Dataset) -> Dataset:
     """The squares after some work: relabelled, unlabelled, a new class, and splits of all three kinds."""
@@ -121,7 +129,7 @@ def test_who_labelled_and_when_comes_back_in_the_note_and_survives_a_second_trip
 
 def test_jsonl_tells_the_whole_history_oldest_first(changed: Dataset, tmp_path: Path) -> None:
     export.export_now(changed.id, "jsonl", tmp_path / "out.zip")
-    lines = [json.loads(line) for line in members(tmp_path / "out.zip")["metadata.jsonl"].splitlines()]
+    lines = told(tmp_path / "out.zip")
     (line,) = [line for line in lines if line["label"] == "train"]
     assert [(e["label"], e["by"], e["previous"]) for e in line["history"]] == [("blue", "tester", None), ("train", "Ann", "blue")]
     unlabelled = [line for line in lines if line["label"] is None]
@@ -596,8 +604,8 @@ def test_originals_leave_untouched_when_they_are_asked_for(home: Path, tmp_path:
     add(made, "holiday/beach.jpg", data, "sea")
     export.export_now(made.id, "csv", tmp_path / "plain.zip")
     export.export_now(made.id, "csv", tmp_path / "originals.zip", originals=True)
-    assert members(tmp_path / "originals.zip")["images/beach.jpg"] == data
-    plain = members(tmp_path / "plain.zip")["images/beach.jpg"]
+    assert members(tmp_path / "originals.zip")[f"{all_of(made)[0].split}/beach.jpg"] == data
+    plain = members(tmp_path / "plain.zip")[f"{all_of(made)[0].split}/beach.jpg"]
     assert b"SecretCamera" not in plain and Pillow.open(io.BytesIO(plain)).size == (24, 40)
 
 
@@ -638,8 +646,8 @@ def test_cells_that_a_spreadsheet_would_compute_are_disarmed_and_come_back(home:
     made = store.create_dataset("formulas")
     add(made, "x.png", encoded(noise(1)), label)
     export.export_now(made.id, "csv", tmp_path / "out.zip")
-    header, row = csv.reader(io.StringIO(members(tmp_path / "out.zip")["metadata.csv"].decode(), newline=""))
-    assert header == ["file_name", "label", "split", "flagged", "source"] and row[0] == "images/x.png"
+    header, row = csv.reader(io.StringIO(members(tmp_path / "out.zip")[f"{all_of(made)[0].split}/metadata.csv"].decode(), newline=""))
+    assert header == ["file_name", "label", "split", "flagged", "source"] and row[0] == "x.png" and row[3] == "false"
     assert not row[1].startswith(("=", "+", "-", "@", "\t", "\r"))
     assert [i.label for i in all_of(back(tmp_path / "out.zip", "again")[0])] == [label]
 
@@ -729,7 +737,7 @@ def test_labels_given_during_an_export_are_not_told_half(small: Dataset, tmp_pat
             give(small, "green", first)
 
     export.export_now(small.id, "jsonl", tmp_path / "out.zip", meanwhile)
-    lines = [json.loads(line) for line in members(tmp_path / "out.zip")["metadata.jsonl"].splitlines()]
+    lines = told(tmp_path / "out.zip")
     assert all(line["history"][-1]["label"] == line["label"] for line in lines)
     assert store.get_image(small.id, first.id).label == "green"
 

@@ -13,7 +13,7 @@ from core.types import Skipped
 
 
 def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
-    return {"metadata.jsonl": "".join(map(_line, rows))}
+    return {f"{folder}metadata.jsonl": "".join(map(_line, inside)) for folder, inside in tables.by_folder(rows).items()}
 
 
 def _line(row: Row) -> str:
@@ -21,7 +21,9 @@ def _line(row: Row) -> str:
     events = [{"label": e.label, "source": e.source, "by": e.by, "at": e.at, "note": e.note, "previous": e.previous} for e in row.past]
     guesses = [{"model": model, "label": label, "score": score} for model, label, score in row.guesses]
     record = {"file_name": row.image, "label": row.label, "split": row.split, "flagged": row.flagged, "source": row.source}
-    return json.dumps(record | {"history": events, "predictions": guesses}, ensure_ascii=False) + "\n"
+    # As JSON within JSON: lists that are empty in one split and not in another are columns of two types to tools that load both.
+    lists = {key: json.dumps(value, ensure_ascii=False) for key, value in (("history", events), ("predictions", guesses))}
+    return json.dumps(record | lists, ensure_ascii=False) + "\n"
 
 
 def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> list[Row]:
@@ -56,8 +58,17 @@ def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int
         if not isinstance(record, dict):
             skipped.append(Skipped(f"{name}, line {number}", "it is not a JSON object"))
             continue
-        yield number, {k.strip().lower(): v for k, v in record.items()}
+        record = {k.strip().lower(): v for k, v in record.items()}
+        yield number, record | {key: _unpacked(record[key]) for key in ("history", "predictions") if key in record}
     again.tell(name, skipped, "they say what an earlier line says", "{} lines")
+
+
+def _unpacked(value: object) -> object:
+    """A list as it is, or as JSON in a text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
 
 
 def _note(record: dict[str, Any]) -> str:
@@ -76,4 +87,5 @@ FORMAT = Format(
     write=write,
     read=read,
     suffix=".jsonl",
+    split_folders=True,
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core.data import tables
+from core.data.formats import label_studio
 from core.data.tables import Count, Format, Row
 from core.errors import Invalid
 from core.types import Skipped
@@ -29,15 +30,22 @@ def _uncell(text: str) -> str:
 
 
 def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
+    return {f"{folder}metadata.csv": _table(inside) for folder, inside in tables.by_folder(rows).items()}
+
+
+def _table(rows: Sequence[Row]) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(["file_name", "label", "split", "flagged", "source"])
-    writer.writerows([cell(r.image), cell(r.label or ""), r.split, "yes" if r.flagged else "", cell(r.source)] for r in rows)
-    return {"metadata.csv": out.getvalue()}
+    writer.writerows([cell(r.image), cell(r.label or ""), r.split, "true" if r.flagged else "false", cell(r.source)] for r in rows)
+    return out.getvalue()
 
 
 def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> list[Row]:
-    return tables.from_columns(name, list(_records(name, text, skipped)))
+    records = list(_records(name, text, skipped))
+    if records and records[0][1].keys() >= label_studio.MINIMAL:
+        return label_studio.minimal(name, ((f"line {n}", record) for n, record in records), files, skipped)
+    return tables.from_columns(name, records)
 
 
 def separator(text: str) -> str:
@@ -76,4 +84,5 @@ FORMAT = Format(
     write=write,
     read=read,
     suffix=".csv",
+    split_folders=True,
 )
