@@ -20,6 +20,8 @@ const ROOMY = 72; // px, the largest side of a cell that is not zoomed
 const FEW_ROOMY = 140; // of up to four classes
 const LARGEST = 88; // px, of a cell that is zoomed
 const READABLE = 34; // px; a matrix of such cells needs no zoom
+const LEAST = 8; // px, the smallest letters of a number
+const NUMBERED = 15; // px; a smaller cell holds no number of two digits
 const BLOCKY = 5; // device pixels; smaller cells are written into a buffer of pixels, where none can vanish
 const AXIS = 20; // px for the words “actual” and “predicted”
 const LABEL = 12; // px, the letters of class names
@@ -235,7 +237,7 @@ class View {
     brush.font = this.font(LABEL, 600);
     if (this.widest === null) this.widest = this.order.reduce((most, i) => Math.max(most, brush.measureText(this.counts.classes[i]).width), 0);
     const { widest } = this;
-    const longest = Math.min(widest, Math.max(60, Math.min(150, 0.24 * width)));
+    const longest = Math.min(widest, Math.max(60, Math.min(150, 0.17 * width))); // on a phone the numbers need the room more
     const left = AXIS + Math.ceil(Math.max(18, longest)) + 8;
     const roomy = k <= 4 ? FEW_ROOMY : ROOMY;
     let [head, right] = [AXIS + LABEL + 10, 2];
@@ -243,7 +245,7 @@ class View {
     const slanted = widest > side * this.zoom - 8;
     let name = side * this.zoom - 8; // px that a name may have over its column
     if (slanted) {
-      name = Math.min(widest, 110);
+      name = Math.min(widest, Math.max(60, Math.min(110, 0.17 * width)));
       const up = Math.ceil(name * SLANT) + 10;
       [head, right] = [AXIS + up, Math.min(up, 64)];
       side = Math.min(roomy, (width - left - right) / k, (most - head) / k);
@@ -416,8 +418,8 @@ class View {
     for (let i = Math.max(firstX, firstY); i < Math.min(k, Math.max(firstX, firstY) + seen); i++) {
       brush.fillRect(left + (i - this.x) * cell + gap, head + (i - this.y) * cell + gap, cell - 2 * gap, cell - 2 * gap);
     }
-    const size = Math.min(15, Math.floor(cell * 0.36));
-    const numbers = size >= 8;
+    const numbers = cell >= NUMBERED;
+    const size = Math.max(LEAST, Math.min(15, Math.floor(cell * 0.36)));
     brush.textAlign = "center";
     brush.textBaseline = "middle";
     for (let i = 0; i < counts.length; i++) {
@@ -428,9 +430,9 @@ class View {
       brush.fillRect(px + gap, py + gap, cell - 2 * gap, cell - 2 * gap);
       if (!numbers) continue;
       const text = this.show === "share" ? percent(counts[i] / this.counts.actual[rows[i]]) : number(counts[i]);
-      for (let letters = size; letters >= 8; letters--) {
+      for (let letters = size; letters >= LEAST; letters--) {
         brush.font = this.font(letters, rows[i] === columns[i] ? 400 : 600);
-        if (brush.measureText(text).width > cell - 5) continue;
+        if (brush.measureText(text).width > cell - (letters > LEAST ? 5 : 2)) continue;
         brush.fillStyle = css(this.colors.ink);
         brush.fillText(text, px + cell / 2, py + cell / 2 + 0.5);
         break;
