@@ -145,7 +145,7 @@ def add_images(current: Dataset | None) -> None:
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
         folders = imports.folders_under_roots()
         roots = "\n".join(str(r) for r in settings().roots)
-        st.code(roots, language=None)
+        st.code(roots, language=None, wrap_lines=True)
         if folders:
             choice = st.selectbox("Folder or file", folders, format_func=str, key="server-folder", index=None, placeholder="Choose")
             if choice:

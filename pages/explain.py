@@ -173,7 +173,7 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
 # The chosen picture -------------------------------------------------------------------------------
 
 
-@st.cache_data(max_entries=500, show_spinner=False)
+@st.cache_data(max_entries=500, show_spinner="Asking the network; after a start it is loaded first …")
 def answered(run_id: str, weights: str, path: Path, name: str) -> Prediction:
     """Kept for the same weights: the page is drawn again whenever a map comes, and the model worker may be busy."""
     answer = predict.predict(run_id, [path], [name])[0]

@@ -131,7 +131,7 @@ class View {
     const act = (name, title, path, work) => el("button", { type: "button", class: "tool", title, "aria-label": title, onclick: work }, icon(path), ...(name ? [name] : []));
     this.undoButton = act("Undo", "Undo (Ctrl+Z)", ICONS.undo, () => this.travel("undos", "redos"));
     this.redoButton = act("", "Redo (Ctrl+Shift+Z)", ICONS.redo, () => this.travel("redos", "undos"));
-    this.clearButton = act("Clear", "Bring the whole picture back", ICONS.remove, () => this.clear());
+    this.clearButton = act("Clear", "Clear: bring the whole picture back", ICONS.remove, () => this.clear());
     this.canvas = el("canvas", { tabindex: "0", role: "application", "aria-roledescription": "painting" });
     this.stage = el("div", { class: "stage" }, this.canvas);
     this.facts = el("div", { class: "facts" });

@@ -291,8 +291,8 @@ class View {
     if (item.note) words.push(item.note);
     if (item.split) words.push(item.split);
     const role = this.editable ? "option" : "button";
-    // Who speaks to the computer says what is seen: that is a part of a button's name.
-    const seen = role === "button" ? [p.chip.hidden ? "" : answer, label, p.split.textContent, sub].filter(Boolean).join(" ") : "";
+    // Who speaks to the computer says what is seen: that is a part of the name.
+    const seen = [p.chip.hidden ? "" : answer, label, p.split.textContent, sub].filter(Boolean).join(" ");
     const name = [...words, seen].filter(Boolean).join(", ");
     if (p.name !== name) p.cell.setAttribute("aria-label", (p.name = name));
     if (p.role !== role) p.cell.setAttribute("role", (p.role = role));

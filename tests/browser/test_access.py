@@ -1,11 +1,15 @@
-"""axe-core looks at every page, in the light and in the dark: what it finds that is ours is a fault."""
+"""axe-core looks at every page, in the light and in the dark, and keys alone reach all that can be pressed: what is ours is a fault."""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import ROOT, Server
 
@@ -15,11 +19,15 @@ PAGES = (
     "dataset",
     "dataset?view=Classes",
     "dataset?view=History",
+    "dataset?view=Add+images",
     "label",
     "label?view=One+at+a+time",
+    "label?view=Map",
     "train",
     "evaluate",
+    "evaluate?view=thresholds",
     "explain",
+    "explain?part=erase",
     "predict",
     "review",
 )
@@ -30,6 +38,58 @@ LOOK = """async ([script, left_out]) => {
   const found = await axe.run({ exclude: left_out.map((one) => [one]) }, { resultTypes: ["violations"] });
   return found.violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.html.slice(0, 160)} ${v.id === "color-contrast" ? n.failureSummary : ""}`));
 }"""
+# What stands on the page to be pressed, without what the arrow keys choose within a group, or has a second way to it (tabindex -1);
+# where the focus is; and what has it without looking otherwise than before. A table draws the frame of its cell itself.
+KEYS = """() => {
+  const known = new Map();
+  const numbered = (one) => known.get(one) ?? (known.set(one, known.size), known.size - 1);
+  const looks = (one) => {
+    const all = [];
+    for (let at = one, up = 0; at && up < 8; at = at.parentElement ?? at.getRootNode().host, up++) {
+      const { outlineStyle, outlineWidth, boxShadow, borderColor, textDecorationLine } = getComputedStyle(at);
+      all.push(outlineStyle, outlineWidth, boxShadow, borderColor, textDecorationLine);
+    }
+    return all.join();
+  };
+  const pressable = (root) =>
+    [...root.querySelectorAll("*")].flatMap((one) => {
+      const inner = one.shadowRoot ? pressable(one.shadowRoot) : [];
+      const pressed = one.matches("button, a[href], input, select, textarea, summary, canvas[tabindex], [role=button], [role=tab], [role=slider]");
+      const grouped = one.disabled || one.tabIndex < 0 || one.matches("[role=radio], [type=radio]");
+      const hidden = !one.checkVisibility({ visibilityProperty: true }) || one.closest("[aria-hidden=true], [inert]") || one.getBoundingClientRect().width < 2;
+      return pressed && !grouped && !hidden ? [one, ...inner] : inner;
+    });
+  const before = new Map(pressable(document).map((one) => [one, looks(one)]));
+  window.keys = {
+    pressable: () => pressable(document).map((one) => [numbered(one), one.outerHTML.slice(0, 160)]),
+    focused: async () => {
+      await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+      let one = document.activeElement;
+      while (one?.shadowRoot?.activeElement) one = one.shadowRoot.activeElement;
+      if (!one || one === document.body) return [-1, ""];
+      return [numbered(one), before.get(one) === looks(one) && !one.matches("canvas") ? one.outerHTML.slice(0, 160) : ""];
+    },
+  };
+}"""
+MOST_STOPS = 300
+
+
+def walked(page: Page) -> list[str]:
+    """What Tab does not reach, and where its focus is not seen; within a table it goes from cell to cell."""
+    page.add_style_tag(content="* { transition: none !important }")  # a border that fades in is not seen yet
+    page.evaluate(KEYS)
+    reached, first = set[int](), -1
+    problems = []
+    for _ in range(MOST_STOPS):
+        page.keyboard.press("Tab")
+        at, unseen = page.evaluate("keys.focused()")
+        if unseen:
+            problems.append(f"focus not seen: {unseen}")
+        if at == first:
+            break
+        first = at if first < 0 else first  # -1: at the end of the page, or what had the focus was drawn anew
+        reached.add(at)
+    return problems + [f"not reached by keys: {html}" for number, html in page.evaluate("keys.pressable()") if number not in reached]
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +98,43 @@ def trained(server: Server) -> Server:
     return server
 
 
+def opened_drawer(page: Page) -> None:
+    page.locator(".cell").first.dblclick()
+    expect(page.get_by_role("dialog").get_by_text("What the network receives")).to_be_visible()
+
+
+def asked_about_a_picture(page: Page) -> None:
+    picture = io.BytesIO()
+    Image.new("L", (8, 8), 90).save(picture, "PNG")
+    page.locator("input[type=file]").set_input_files([{"name": "grey.png", "mimeType": "image/png", "buffer": picture.getvalue()}])
+    expect(page.get_by_role("button", name="Send all 1 to review").or_(page.get_by_role("button", name="Send it to review"))).to_be_visible()
+
+
+ACTS: dict[str, Callable[[Page], None]] = {"dataset": opened_drawer, "predict": asked_about_a_picture}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out_of_a_page(trained: Server, browser: Browser, scheme: Any) -> None:
     if not AXE.exists():
         pytest.skip("axe-core is not there: npm ci")
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
-    found = {}
+    page.set_default_timeout(30_000)
+    found: dict[str, list[str]] = {}
+
+    def looked_at(name: str) -> None:
+        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+        found[name] = page.evaluate(LOOK, [AXE.read_text(encoding="utf-8"), STREAMLIT])
+
     for address in PAGES:
         page.goto(f"{trained.url}/{address}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
-        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-        expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
-        if problems := page.evaluate(LOOK, [AXE.read_text(encoding="utf-8"), STREAMLIT]):
-            found[address] = problems
+        looked_at(address)
+        found[address] += walked(page)
+        if address in ACTS:
+            ACTS[address](page)
+            looked_at(f"{address}, {ACTS[address].__name__}")
     context.close()
-    assert not found, "\n".join(f"{address}: {one}" for address, problems in found.items() for one in problems)
+    problems = [f"{name}: {one}" for name, all_of_it in found.items() for one in all_of_it]
+    assert not problems, "\n".join(problems)

@@ -91,6 +91,6 @@ def test_painting_over_what_decides_changes_the_answer_and_undo_brings_it_back(p
         page.keyboard.press(key)
     expect(page.locator('.erase[data-answered="erased"]')).to_be_visible()
     expect(facts).not_to_contain_text("nothing erased")
-    page.get_by_role("button", name="Bring the whole picture back").click()
+    page.get_by_role("button", name="Clear: bring the whole picture back").click()
     expect(headline).to_have_text(whole)
     assert len(asked) < 12 and all("fill=" in url for url in asked)
