@@ -129,7 +129,7 @@ def add_images(current: Dataset | None) -> None:
             accept="",
             multiple=True,
             label="Drop files here",
-            hint="A zip, images, a table with labels (CSV, JSONL, Label Studio's JSON) with its images, or IDX files",
+            hint="A zip, images, a table of labels (CSV, JSONL, Label Studio's, COCO's) with its images, or IDX files",
             max_mb=settings().max_upload_mb,
         )
         if sent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -107,7 +106,9 @@ def asked_about_a_picture(page: Page) -> None:
     picture = io.BytesIO()
     Image.new("L", (8, 8), 90).save(picture, "PNG")
     page.locator("input[type=file]").set_input_files([{"name": "grey.png", "mimeType": "image/png", "buffer": picture.getvalue()}])
-    expect(page.get_by_role("button", name="Send all 1 to review").or_(page.get_by_role("button", name="Send it to review"))).to_be_visible()
+    expect(
+        page.get_by_role("button", name="Send all 1 to review").or_(page.get_by_role("button", name="Send it to review"))
+    ).to_be_visible()
 
 
 ACTS: dict[str, Callable[[Page], None]] = {"dataset": opened_drawer, "predict": asked_about_a_picture}
