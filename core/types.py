@@ -219,6 +219,7 @@ class Method:
     params: tuple[Param, ...] = ()  # of the kinds int, float and choice; a choice without options takes those of the network
     problem: Callable[[Mapping[str, Any]], str] = _no_problem  # what is wrong with settings that are each allowed; "" if nothing
     passes: Callable[[Mapping[str, Any], int, int], int] = _one_pass  # through the network, about: of settings, height and width
+    passes_at_most: bool = False  # it may take fewer: as many as its sum needs
     gradient: bool = True  # asks for slopes; else it tries out changed pictures
     batched: bool = False  # receives several pictures together; else one at a time
     sums_to: Literal["change", "score"] | None = (

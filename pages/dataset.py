@@ -232,8 +232,10 @@ def watch(import_id: str) -> None:
         with st.container(border=True, key="import-progress"):
             what = imports.heading(imports.title(state), state.job["dataset_name"])
             st.progress(state.share, f"**{frame.plain(what)}** {frame.plain(state.words)}")
-            if st.button("Stop the import", icon=":material/stop_circle:", help="What is imported already stays."):
-                imports.stop(import_id)
+            help = "What is imported already stays."
+            st.button(
+                "Stop the import", icon=":material/stop_circle:", key="import-stop", help=help, on_click=imports.stop, args=(import_id,)
+            )
 
 
 def arrived(state: jobs.State) -> None:

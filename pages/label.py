@@ -262,7 +262,7 @@ def map_view(current: Dataset) -> None:
         colour = st.segmented_control(
             "Colour", colours, default="cluster", required=True, format_func=COLOURS.__getitem__, key=f"colour-{len(colours)}"
         )
-        clusters = None
+        clusters, sure = None, ""
         if colour == "cluster":
             method = st.selectbox(
                 "Clustering", ["k-means", "hdbscan"], key="cluster-method", width=150, filter_mode=None,
@@ -278,6 +278,9 @@ def map_view(current: Dataset) -> None:
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size)).tolist()
+                sure = embed.sureness(current.id, str(method), int(size))
+    if sure:
+        st.caption(sure)
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=colour, clusters=clusters, dataset_id=current.id,
         version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}",
@@ -394,4 +397,6 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
                 "Take the label away from the copies in one of the splits; without a label an image is not used.",
                 icon=":material/content_copy:",
             )  # fmt: skip
+        if said := orders.sureness(current.id, order):
+            st.caption(said)
         (grid if view == "Grid" else one_at_a_time)(current, show, order, want)

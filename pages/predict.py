@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import store, uploads
+from core.data import uploads
 from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import predict, review
@@ -141,7 +141,7 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
                 )
             page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
             shown = good[(page - 1) * 20 : page * 20]
-            have = {one.id: one for one in store.get_images(current.id, [upload.id for upload, _ in shown])}
+            have = review.there(current.id, [upload.id for upload, _ in shown])
             for upload, answer in shown:
                 bars(run, upload, answer, have.get(upload.id))
             with st.expander("As a table", icon=":material/table:"):

@@ -214,6 +214,28 @@ print(json.dumps({name: name in sys.modules for name in ("torch", "torchvision",
     assert loaded == {"torch": False, "torchvision": False, "timm": False, "captum": False, "pandas": True, "core.review.review": True}
 
 
+def lost_presses(tree: ast.AST) -> Iterator[str]:
+    """Buttons asked with `if` that stop something, or stand in a fragment with a timer: the timer's own run may begin first."""
+
+    def asked(node: ast.AST) -> Iterator[ast.Call]:
+        for branch in ast.walk(node):
+            if isinstance(branch, ast.If | ast.IfExp | ast.Assign | ast.NamedExpr):
+                tested = branch.test if isinstance(branch, ast.If | ast.IfExp) else branch.value
+                calls = (c for c in ast.walk(tested) if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute))
+                yield from (c for c in calls if c.func.attr.endswith("button"))  # type: ignore[attr-defined]
+
+    timed = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and any("run_every" in ast.unparse(d) for d in n.decorator_list)]
+    yield from (f"line {call.lineno}" for node in timed for call in asked(node))
+    yield from (f"line {call.lineno}" for call in asked(tree) if any("Stop" in ast.unparse(a) for a in call.args[:1]))
+
+
+def test_no_press_of_a_button_is_lost_to_a_timer() -> None:
+    lost = {name: found for name, tree in TREES.items() if within(name, "pages") and (found := list(lost_presses(tree)))}
+    assert not lost, "give the button on_click instead: a callback comes before the next run of the fragment"
+    timed = "@st.fragment(run_every=1)\ndef watch():\n    if st.button('Close'):\n        close()"
+    assert list(lost_presses(ast.parse(timed))) and list(lost_presses(ast.parse("if a.button(f'Stop {b}'): c()")))
+
+
 def test_the_running_server_answers_and_has_no_torch_in_its_memory(home: Path, free_port: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(free_port)]
     address = f"http://127.0.0.1:{free_port}"

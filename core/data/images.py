@@ -42,6 +42,7 @@ EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif
 HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
+SMALL, ENLARGED = 128, 512  # pixels, longer side: up to which a page shows a picture enlarged, and to about what
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {
     **{name: {"quality": 95} for name in ("JPEG", "WEBP", "HEIF", "AVIF")},
@@ -79,6 +80,22 @@ def image_id(data: bytes) -> str:
 def array_id(pixels: np.ndarray) -> str:
     """The id of a picture that has no file: (H, W) or (H, W, 3) uint8."""
     return image_id(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+
+
+def array_ids(source: Path | bytes) -> list[str]:
+    """The ids that arrays with the pixels of this file have: grey and in colour, and as small as before picture_file() enlarged it."""
+    shown = np.asarray(open_picture(source))
+    high, wide = shown.shape[:2]
+    factors = [k for k in range(ENLARGED // SMALL, ENLARGED + 1) if high % k == wide % k == 0 and ENLARGED // (max(high, wide) // k) == k]
+    small = [(shown[::k, ::k], k) for k in factors]
+    found = [shown, *(one for one, k in small if (one.repeat(k, 0).repeat(k, 1) == shown).all())]
+    ids = [array_id(one) for one in found]
+    for one in found:
+        if one.ndim == 2:
+            ids.append(array_id(one[..., None].repeat(3, 2)))
+        elif (one == one[..., :1]).all():
+            ids.append(array_id(one[..., 0]))
+    return ids
 
 
 def open_picture(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Pillow.Image:
@@ -265,10 +282,10 @@ def picture_file(path: Path, max_side: int = 2048) -> tuple[bytes, str]:
     picture = open_picture(path)
     picture.thumbnail((max_side, max_side), Pillow.Resampling.BICUBIC)
     out = io.BytesIO()
-    if max(picture.size) <= 128:  # enlarged here, pixel by pixel: a browser would blur it
-        factor = 512 // max(picture.size)
+    if max(picture.size) <= SMALL:  # enlarged here, pixel by pixel: a browser would blur it
+        factor = ENLARGED // max(picture.size)
         picture = picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.NEAREST)
-    if max(picture.size) <= 512:
+    if max(picture.size) <= ENLARGED:
         picture.save(out, "PNG", compress_level=1)
         return out.getvalue(), "image/png"
     picture.save(out, "JPEG", quality=90)

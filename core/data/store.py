@@ -419,9 +419,10 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
                 events.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
 
 
-def reopen(submission_id: int, by: str) -> None:
+def reopen(submission_id: int, by: str, image_id: str) -> None:
     """Takes a decision back: the submission waits again, and what it added to the dataset is taken out again.
 
+    image_id: of the image that the decision was about, which need not be the picture's own.
     The label events stay: the image's history says that it was given a label and lost it.
     """
     s, i, e = submissions.c, images.c, label_events.c
@@ -432,10 +433,10 @@ def reopen(submission_id: int, by: str) -> None:
         c.execute(submissions.update().where(s.id == submission_id).values(verdict=None, label=None, decided_by=None, decided_at=None))
         if row.verdict == "rejected":
             return
-        here = (i.dataset_id == row.dataset_id, i.id == row.image_id)
+        here = (i.dataset_id == row.dataset_id, i.id == image_id)
         gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
         last = c.execute(gave).first()
         if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
-            labels.give_back(c, row.dataset_id, row.image_id, last.seq, by, "decision taken back")
+            labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back")
             if last.note == _decision(submission_id, True):
                 c.execute(images.delete().where(*here))

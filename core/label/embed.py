@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ CLUSTERINGS: dict[str, tuple[str, str]] = {  # title, and what size means
     "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
 }
 RESULT = "embedding.npz"
+APART, PARTLY_APART = 0.5, 0.25  # silhouette (Kaufman and Rousseeuw 1990)
 
 
 # Embedding in the background: a folder and a command line, as imports and exports have them ---------
@@ -142,6 +144,27 @@ def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
     return launch.ask(remote.embed.clusters, str(path.parent), method, size)
+
+
+def sureness(dataset_id: int, method: str, size: int) -> str:
+    """How the clusters were found and how clear they are, in a sentence."""
+    found, path = clusters(dataset_id, method, size), needed(dataset_id)
+    facts = _sureness(path, path.stat().st_mtime_ns, method, size)
+    groups, inside = len(np.unique(found[found >= 0])), int((found >= 0).sum())
+    how = "k-means on what the network sees" if method == "k-means" else "HDBSCAN on the map"
+    said = f"{how}: {inside:,} of {len(found):,} images in {groups:,} cluster{'s' * (groups != 1)}."
+    if (clear := facts["silhouette"]) is None:
+        return f"{said} How sure they are cannot be said of so few."
+    word = "clearly apart" if clear >= APART else "partly apart" if clear >= PARTLY_APART else "run into one another"
+    said += f" They {'are ' * (clear >= PARTLY_APART)}{word}: silhouette {clear:.2f} (1 apart, 0 no border; n = {facts['n']:,})"
+    if facts["agreement"] is None:
+        return f"{said}."
+    return f"{said}; found anew from another beginning they agree by {facts['agreement']:.2f} (adjusted Rand index, 1 the same)."
+
+
+@lru_cache(maxsize=16)
+def _sureness(path: Path, mtime_ns: int, method: str, size: int) -> dict[str, Any]:
+    return launch.ask(remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size))
 
 
 def needed(dataset_id: int) -> Path:

@@ -16,6 +16,7 @@ from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
 from sklearn.manifold import TSNE
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from core.catalog import networks, params
@@ -38,6 +39,7 @@ DIMENSIONS = 128  # keep 86 % of the squared length of cats and dogs, 96 % of di
 MAP_FITTED = 5000  # images t-SNE arranges: 8 s on two cores; the others are placed among them
 NEIGHBOURS = 5
 CLUSTERED = 20_000  # images at most that k-means and HDBSCAN learn from at once: HDBSCAN takes 1 s for them, half a minute for 100,000
+COMPARED = 2000  # images at most by which clusters are judged: half a second
 BLOCK = 2048  # rows of a block of a matrix product
 SEED = 0
 
@@ -251,6 +253,26 @@ def near_duplicates(reduced: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 # Clusters -----------------------------------------------------------------------------------------
+
+
+def sureness(folder: str, method: str, found: np.ndarray) -> dict[str, Any]:
+    """How clear the clusters are, of at most COMPARED images that are in one: n, silhouette (Rousseeuw 1987), and agreement.
+
+    agreement: adjusted Rand index (Hubert and Arabie 1985) with k-means of those images from another beginning; None for HDBSCAN,
+    which has no beginning. Both are None where fewer than two clusters, or no image more than clusters, can be compared.
+    """
+    with np.load(Path(folder) / "embedding.npz") as stored:
+        ids, x = stored["ids"], stored["reduced" if method == "k-means" else "xy"]
+    some = [i for i in np.argsort(ids).tolist() if found[i] >= 0][:COMPARED]
+    names, number = found[some], len(np.unique(found[some]))
+    if not 2 <= number < len(some):
+        return {"n": len(some), "silhouette": None, "agreement": None}
+    again = KMeans(number, n_init=10, random_state=SEED + 1).fit_predict(x[some]) if method == "k-means" else None
+    return {
+        "n": len(some),
+        "silhouette": float(silhouette_score(x[some], names)),
+        "agreement": None if again is None else float(adjusted_rand_score(names, again)),
+    }
 
 
 def clusters(folder: str, method: str, size: int) -> np.ndarray:

@@ -107,6 +107,11 @@ def facts(path: str) -> dict[str, Any]:
     return asdict(images.examine(Path(path).read_bytes()))
 
 
+def array_ids(path: str) -> list[str]:
+    """As of images.array_ids, of an uploaded picture; Invalid if it cannot be read."""
+    return images.array_ids(Path(path))
+
+
 def picture(path: str) -> tuple[bytes, str]:
     """An uploaded picture for the browser and its media type; Invalid if it cannot be read."""
     return images.picture_file(Path(path))

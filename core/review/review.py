@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
-from core.data import events, images, store, uploads
+from core.data import events, images, originals, store, uploads
 from core.data.imports import add_upload
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.runs import launch, runs
 from core.runs.remote import infer
 from core.types import Dataset, Image, Prediction, Submission
 
-__all__ = ["decide", "decided", "known", "picture", "queue", "queue_length", "reopen", "submit"]
+__all__ = ["decide", "decided", "known", "picture", "queue", "queue_length", "reopen", "submit", "there"]
 
 queue_length = store.queue_length
 
@@ -58,13 +60,33 @@ def picture(submission: Submission) -> Path:
 
 def known(submission: Submission) -> Image | None:
     """The image of the dataset that the picture is, if it is one already."""
-    return next(iter(store.get_images(submission.dataset_id, [submission.image_id])), None)
+    return there(submission.dataset_id, [submission.image_id]).get(submission.image_id)
+
+
+def there(dataset_id: int, upload_ids: Sequence[str]) -> dict[str, Image]:
+    """The image of the dataset that each of the uploads is, by its bytes, or by its pixels where the image came without a file."""
+    same = originals.here(dataset_id, list(upload_ids))
+    for upload_id in upload_ids:
+        if upload_id not in same and (found := store.known_images(dataset_id, _array_ids(upload_id))):
+            same[upload_id] = next(iter(found))
+    here = {one.id: one for one in store.get_images(dataset_id, list(set(same.values())))}
+    return {upload_id: here[image_id] for upload_id, image_id in same.items()}
+
+
+@lru_cache(maxsize=1000)
+def _array_ids(upload_id: str) -> tuple[str, ...]:
+    try:
+        return tuple(launch.ask(infer.array_ids, str(uploads.find(upload_id).path)))
+    except (Invalid, NotFound):  # who decides on it, or asks a network, is told
+        return ()
 
 
 def reopen(submission_id: int, by: str) -> None:
     """Takes a decision back; the prediction waits again and its picture leaves the dataset."""
-    _dataset_of(store.get_submission(submission_id))
-    store.reopen(submission_id, by)
+    submission = store.get_submission(submission_id)
+    _dataset_of(submission)
+    have = known(submission)
+    store.reopen(submission_id, by, submission.image_id if have is None else have.id)
 
 
 def _labelled(image: Image) -> str:
@@ -100,6 +122,9 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, sure: b
             f"{submission.name} is a test image of {dataset.name}, and {_labelled(have)}.",
             "Its label decides how runs are measured: say that you are sure, and choose its class again.",
         )
+    if have is not None:
+        store.decide(submission_id, verdict, label, by, have)
+        return
     file = picture(submission)
     try:
         examined = images.Examined(**launch.ask(infer.facts, str(file)))

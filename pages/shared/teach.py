@@ -115,9 +115,13 @@ def watch(current: Dataset) -> None:
             st.rerun()
         with st.container(border=True, key="embedding-progress", horizontal=True, vertical_alignment="center"):
             st.progress(state.share, frame.plain(state.words), width="stretch")
-            if st.button("Stop", icon=":material/stop_circle:", help="What is done stays: the next time goes on from there."):
-                embed.stop(current.id)
-                st.session_state.pop(AFTER, None)
+            help = "What is done stays: the next time goes on from there."
+            st.button("Stop", icon=":material/stop_circle:", key="embedding-stop", help=help, on_click=_stop, args=(current.id,))
+
+
+def _stop(dataset_id: int) -> None:
+    embed.stop(dataset_id)
+    st.session_state.pop(AFTER, None)
 
 
 def label_many(current: Dataset, ids: Sequence[str], name: str, source: str, over: bool = False, *, new: bool = False) -> int:

@@ -131,7 +131,7 @@ def test_what_a_map_costs_is_known_beforehand_once_the_machine_has_made_one(unex
     assert explain.cost(run_id, "occlusion", {"window": 4, "stride": 2}).passes == 1 + 9
     assert explain.cost(run_id, "kernel_shap").passes == 200
     with pytest.raises(Invalid, match="steps"):
-        explain.cost(run_id, "integrated_gradients", {"steps": 0})
+        explain.cost(run_id, "integrated_gradients", {"steps": 600})
 
 
 def test_the_oldest_maps_go_when_there_are_too_many(unexplained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

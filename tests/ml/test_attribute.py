@@ -104,6 +104,45 @@ def test_pictures_together_get_the_maps_that_each_gets_alone(built: Callable[[st
             assert together.map[i].sum() == pytest.approx(together.change[i] + together.delta[i], abs=1e-4)
 
 
+class Rough(nn.Module):
+    """A score that shakes near the mean picture and is straight elsewhere, as of a normalised network; how high, the last times."""
+
+    def __init__(self, height: float) -> None:
+        super().__init__()
+        self.height, self.asked = height, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked += len(x)
+        light = x.mean((1, 2, 3)) / 0.02
+        score = light + self.height * torch.sin(200 * light) * torch.exp(-20 * light.abs())
+        return torch.stack([score, -score], 1)
+
+
+def test_integrated_gradients_adds_up_by_itself_where_even_steps_do_not_and_says_so_where_nothing_does() -> None:
+    plain, x = network("plain", 24), torch.full((1, 3, 24, 24), 0.02)
+    found = replace(plain, model=Rough(2.0))
+    even = attribute.maps(found, x, "integrated_gradients", [0], {"steps": 32})
+    found.model.asked = 0  # type: ignore[assignment]
+    got = attribute.maps(found, x, "integrated_gradients", [0])
+    assert even.delta is not None and got.delta is not None and got.change is not None
+    assert abs(even.delta[0]) > 0.2 * got.change[0] and abs(got.delta[0]) < 0.03 * got.change[0]
+    most = methods.passes("integrated_gradients", {"steps": 0}, 24, 24)
+    assert found.model.asked < most  # type: ignore[operator]
+    assert methods.METHODS["integrated_gradients"].passes_at_most
+    said: list[tuple[int, int]] = []
+    wild = replace(plain, model=Rough(1e6))
+    attribute.maps(wild, x, "integrated_gradients", [0], tick=lambda done, total: said.append((done, total)))
+    assert said[-1] == (most, most) and max(done for done, _ in said[:-1]) < most and len(said) > 5
+    assert wild.model.asked <= most + 4  # type: ignore[operator]  # and what the change in score and the memory ask
+
+
+@pytest.mark.parametrize("kind", ["mean", "black", "blur"])
+@pytest.mark.parametrize("name", ["plain", "efficientnet_lite0"])
+def test_integrated_gradients_adds_up_by_itself_on_networks(built: Callable[[str], LoadedModel], name: str, kind: str) -> None:
+    got = attribute.maps(built(name), pictures(1, SIDES[name]), "integrated_gradients", [1], {"baseline": kind})
+    assert got.delta is not None and got.change is not None and abs(got.delta[0]) <= 0.025 * abs(got.change[0])
+
+
 # Copies -------------------------------------------------------------------------------------------
 
 

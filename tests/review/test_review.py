@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,43 @@ def known_picture(small: Dataset, split: str) -> tuple[Image, Submission]:
     known = store.browse(small.id, store.Filter(label="red", split=split), 0, 1)[0]
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
     return known, queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_picture_without_a_file_is_known_by_its_pixels_grey_or_in_colour_as_saved_from_an_export_or_the_page(
+    home: Path, tmp_path: Path, colours: bool
+) -> None:
+    (settings().runs / RUN).mkdir(parents=True)
+    found, grey = store.create_dataset("digits"), np.random.default_rng(1).integers(0, 256, (8, 6), np.uint8)
+    array = grey[..., None].repeat(3, 2) if colours else grey
+    there = imports.add_upload(found, tmp_path / "one", "one", replace_id(tmp_path / "one", array))
+    classes.ensure(found.id, ["red", "blue"])
+    labels.add_images(found.id, [replace(there, label="red", split="test")], "tester", "import")
+    stored = settings().images / there.path
+    page, _ = images.picture_file(stored)
+    assert Pillow.open(io.BytesIO(page)).size == (384, 512)
+    other = images.png(grey if colours else grey[..., None].repeat(3, 2))
+    for i, data in enumerate((stored.read_bytes(), other, page)):
+        kept = uploads.keep(f"{i}.png", data)
+        assert kept.id != there.id and review.there(found.id, [kept.id])[kept.id].id == there.id
+        one = queued(found, Prediction(f"{i}.png", kept.id, ("blue", "red"), (0.6, 0.4)))
+        with pytest.raises(Invalid, match="is a test image of digits, and is labelled “red”"):
+            review.decide(one.id, "corrected", "blue", "Mo")
+        review.decide(one.id, "accepted", None, "Mo")
+        assert dataset.totals(found.id) == (1, 1) and store.get_image(found.id, there.id).label == "red"
+    review.reopen(one.id, "Mo")
+    review.decide(one.id, "corrected", "blue", "Mo", sure=True)
+    assert store.get_image(found.id, there.id).label == "blue"
+    review.reopen(one.id, "Mo")
+    assert store.get_image(found.id, there.id).label == "red" and dataset.totals(found.id) == (1, 1)
+    strange = uploads.keep("other.png", images.png(255 - grey))
+    assert review.there(found.id, [strange.id]) == {}
+
+
+def replace_id(file: Path, array: np.ndarray) -> images.Examined:
+    """What an import keeps of an array, whose PNG is written into the file."""
+    file.write_bytes(images.png(array))
+    return replace(images.examine(file.read_bytes()), id=images.array_id(array))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

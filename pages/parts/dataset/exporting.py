@@ -71,8 +71,8 @@ def _watch(export_id: str) -> None:
     if state.status != "running":
         st.rerun()
     st.progress(state.share, frame.plain(state.words))
-    if st.button("Stop the export", icon=":material/stop_circle:", help="Nothing of it is kept."):
-        export.stop(export_id)
+    help = "Nothing of it is kept."
+    st.button("Stop the export", icon=":material/stop_circle:", key="export-stop", help=help, on_click=export.stop, args=(export_id,))
 
 
 def _done(state: jobs.State, done: export.ExportReport, chosen: str) -> None:

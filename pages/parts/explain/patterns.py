@@ -137,8 +137,7 @@ def _watch(run_id: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center", key="patterns-watch"):
             done = f": {state.done:,} of {state.total:,}" if state.total else " …"
             st.progress(state.share, f"{frame.plain(state.what or 'Starting')}{done}", width="stretch")
-            if st.button("Stop", icon=":material/stop_circle:", key="patterns-stop"):
-                many.stop(run_id)
+            st.button("Stop", icon=":material/stop_circle:", key="patterns-stop", on_click=many.stop, args=(run_id,))
 
 
 # What it found ------------------------------------------------------------------------------------

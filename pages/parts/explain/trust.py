@@ -139,9 +139,12 @@ def _progress(pending: Mapping[str, explain.Asked], key: str) -> None:
                     done, total = explain.progress(one)
                     share = done / total if total else 0.0
                     st.progress(min(1.0, share), f"{methods.method(m).title}: {f'{share:.0%}' if total else 'waiting for its turn'}")
-            if st.button("Stop", icon=":material/stop_circle:", key=f"{key}-stop"):
-                for one in pending.values():
-                    explain.stop(one)
+            st.button("Stop", icon=":material/stop_circle:", key=f"{key}-stop", on_click=_stop, args=(list(pending.values()),))
+
+
+def _stop(pending: Sequence[explain.Asked]) -> None:
+    for one in pending:
+        explain.stop(one)
 
 
 def _table(outcomes: Sequence[checks.Trust]) -> None:

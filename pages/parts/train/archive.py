@@ -36,8 +36,14 @@ def _watch(job_id: str) -> None:
             st.rerun()
         words = f"{state.what}, {state.done:,} of {state.total:,}" if state.total > 3 else state.what
         st.progress(state.share, words or "Starting")
-        if st.button(f"Stop the {state.kind.noun}", icon=":material/stop_circle:", key=f"stop-{job_id}", help="Nothing of it is kept."):
-            archive.stop(job_id)
+        st.button(
+            f"Stop the {state.kind.noun}",
+            icon=":material/stop_circle:",
+            key=f"stop-{job_id}",
+            help="Nothing of it is kept.",
+            on_click=archive.stop,
+            args=(job_id,),
+        )
 
 
 def _failed(state: jobs.State) -> None:

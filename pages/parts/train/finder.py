@@ -61,8 +61,7 @@ def _progress(find_id: str) -> None:
                 else "Starting"
             )
             st.progress(min(1.0, found.done / finder.steps(found.config)), f"Finding a learning rate: {what}", width="stretch")
-            if st.button("Stop", icon=":material/stop_circle:", key="find-stop"):
-                finder.stop(find_id)
+            st.button("Stop", icon=":material/stop_circle:", key="find-stop", on_click=finder.stop, args=(find_id,))
 
 
 def _outcome(found: finder.Find, place: str) -> None:
