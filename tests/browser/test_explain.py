@@ -60,7 +60,7 @@ def test_a_mistake_is_explained_row_by_row_and_only_what_changes_is_asked_again(
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
     page.goto(f"{server.url}/explain?dataset=digits&run={runs['convnet'].name}")
     line = page.locator(".st-key-explain-answer")
-    expect(line).to_contain_text("They disagree")
+    expect(line).to_contain_text("They disagree", timeout=60_000)  # the network may have to be loaded first
     expect(page).to_have_url(re.compile(r"[?&]image=[0-9a-f]{16}"))
     expect(row(page, "Grad-CAM").locator(".map").first).to_be_visible()
     columns = row(page, "Grad-CAM").locator(".map").count()
