@@ -36,9 +36,15 @@ class Tree:
     files: list[File]
     skipped: list[Skipped] = field(default_factory=list)
     understood: list[str] = field(default_factory=list)
+    guessed: list[str] = field(default_factory=list)  # those of them that might be otherwise
     archive: Path | None = None
     about: About = field(default_factory=About)
     base: str = ""  # the folder in which it lies
+
+    def guess(self, text: str) -> None:
+        """Something was taken for something, and might be otherwise."""
+        self.understood.append(text)
+        self.guessed.append(text)
 
     def read(self, file: File, limit: int) -> bytes:
         """The whole file; Invalid if it is larger than the limit."""
