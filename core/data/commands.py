@@ -17,6 +17,7 @@ def add(verbs: Verbs) -> None:
     p = verbs.add_parser("import", help="import a folder, a zip, IDX files, a manifest, or a set by name")
     p.add_argument("path", help=f"a path, or one of: {', '.join(sources.NAMED)}")
     p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
+    p.add_argument("--look", action="store_true", help="only say what it would be taken for, and store nothing")
     p.set_defaults(verb=import_)
 
 
@@ -29,9 +30,18 @@ def find_dataset(name: str) -> int:
     return found.id
 
 
+def guessed(sentences: list[str]) -> None:
+    progress_ended()
+    say("\n".join(f"Guessed: {one}." for one in sentences))
+
+
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+    if args.look:
+        seen = imports.look(args.name, source, progress)
+        progress_ended()
+        return seen.as_dict()
     say(imports.heading(source.shown(), args.name))
-    done = imports.import_now(args.name, source, settings().user, progress)
+    done = imports.import_now(args.name, source, settings().user, progress, guessed)
     progress_ended()
     return done.as_dict()

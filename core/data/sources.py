@@ -512,7 +512,9 @@ def _idx(tree: Tree, hint: str) -> Opened:
     fashion = "fashion" in hint.lower() and present[-1] < 10
     names = {n: FASHION[n] if fashion else str(n) for n in present}
     if fashion:
-        tree.guess("The numbers are taken for the ten classes of Fashion-MNIST, as a name here says “fashion”: 0 is T-shirt, 9 is Ankle boot")
+        tree.guess(
+            "The numbers are taken for the ten classes of Fashion-MNIST, as a name here says “fashion”: 0 is T-shirt, 9 is Ankle boot"
+        )
 
     def entries(wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
         for stem, pictures, numbers, split in parts:
