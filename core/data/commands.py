@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.data import imports, sources, store
+from core.data.zip_names import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
 
@@ -18,6 +20,13 @@ def add(verbs: Verbs) -> None:
     p.add_argument("path", help=f"a path, or one of: {', '.join(sources.NAMED)}")
     p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
     p.add_argument("--look", action="store_true", help="only say what it would be taken for, and store nothing")
+    p.add_argument(
+        "--names-in",
+        default="",
+        metavar="ENCODING",
+        choices=list(ENCODINGS),
+        help=f"how the names in a zip are written that do not say it: {', '.join(ENCODINGS)}",
+    )
     p.set_defaults(verb=import_)
 
 
@@ -37,6 +46,7 @@ def guessed(sentences: list[str]) -> None:
 
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+    source = replace(source, names_in=args.names_in)
     if args.look:
         seen = imports.look(args.name, source, progress)
         progress_ended()

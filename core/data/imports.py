@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -475,7 +475,7 @@ def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) 
                 allowed_folder(path)
         roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
         paths = tuple(str(Path(p).resolve()) for p in source.paths)
-        source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
+        source = replace(source, paths=paths, title=source.title or source.shown(), roots=roots)
     leftovers.remove_uploads()  # a server may run for months
     leftovers.remove_sights()
     return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by, "seen": list(seen)})
@@ -524,12 +524,16 @@ def first_sight(state: jobs.State) -> Sight | None:
     return Sight.from_dict(runs.read_json(path)) if state.end.get("sight") and path.exists() else None
 
 
-def go_on(import_id: str, by: str) -> str:
-    """Starts the import again whose guesses somebody has seen; returns its new id."""
+def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
+    """Starts the import again whose guesses somebody has seen, or looks again with another encoding of a zip's names; the new id."""
     at = state(import_id)
     if (seen := first_sight(at)) is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
-    started = start(Source.from_dict(at.job["source"]), at.job["dataset_name"], by, seen.guessed)
+    source = Source.from_dict(at.job["source"])
+    if names_in is None:
+        started = start(source, at.job["dataset_name"], by, seen.guessed)
+    else:
+        started = start(replace(source, names_in=names_in), at.job["dataset_name"], by)
     jobs.remove(_folder(import_id))
     return started
 

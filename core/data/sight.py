@@ -35,6 +35,7 @@ class Sight:
     understood: list[str]  # what was clear
     classes: list[ClassSeen]  # as they will be ordered, images without a label last
     skipped: list[Skipped]
+    readings: dict[str, str] = field(default_factory=dict)  # encoding -> the unclear names of a zip; the one that was taken is first
     joins: str = ""  # the split that images of no split join; "": Loupe draws it
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Sight:
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Sight:
         classes, skipped = [ClassSeen(**one) for one in value["classes"]], [Skipped(**one) for one in value["skipped"]]
-        return Sight(value["guessed"], value["understood"], classes, skipped, value["joins"])
+        return Sight(value["guessed"], value["understood"], classes, skipped, value["readings"], value["joins"])
 
 
 def of(opened: Opened, joins: str, examine: Callable[[Entry], Examined | str], progress: Progress) -> Sight:
@@ -76,7 +77,9 @@ def of(opened: Opened, joins: str, examine: Callable[[Entry], Examined | str], p
     for one in seen.values():
         one.images = {split: one.images[split] for split in (*SPLITS, "") if split in one.images}
     clear = [text for text in opened.understood if text not in opened.guessed]
-    return Sight(opened.guessed, clear, sorted(seen.values(), key=lambda one: one.name is None), [*opened.skipped, *unread], joins)
+    return Sight(
+        opened.guessed, clear, sorted(seen.values(), key=lambda one: one.name is None), [*opened.skipped, *unread], opened.readings, joins
+    )
 
 
 def address(thumb: bytes) -> str:

@@ -60,13 +60,15 @@ class Source:
     title: str = ""  # what people call it
     names: tuple[str, ...] = ()  # the uploaded files' own names, where paths are generated ones
     roots: tuple[str, ...] = ()  # when given, no link to a place outside these is followed
+    names_in: str = ""  # the encoding of a zip's names that do not say it; "": guessed
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Source:
-        return Source(value["kind"], tuple(value["paths"]), value["title"], tuple(value["names"]), tuple(value["roots"]))
+        known = (value["kind"], tuple(value["paths"]), value["title"], tuple(value["names"]), tuple(value["roots"]))
+        return Source(*known, value.get("names_in", ""))
 
     def shown(self) -> str:
         return self.title or ", ".join(Path(p).name for p in self.paths) or self.kind
@@ -150,6 +152,7 @@ class Opened:
     guessed: list[str] = field(default_factory=list)  # those of them that might be otherwise: shown before anything is stored
     # All entries once more, with their picture only where it is wanted.
     glance: Callable[[Callable[[Entry], bool]], Iterator[Entry]] = lambda wanted: iter(())
+    readings: dict[str, str] = field(default_factory=dict)  # encoding -> how the unclear names of a zip would read
 
 
 def open_source(source: Source, name: str = "", progress: Progress = silent) -> Opened:
@@ -166,7 +169,10 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
     hint = " ".join((name, source.title, *source.paths, *source.names))
     first = Path(source.paths[0])
     if source.kind == "zip" or (len(source.paths) == 1 and _shown_names(source)[0].lower().endswith(".zip")):
-        return _recognise(zip_tree(first, source.names[0] if source.names else first.name), hint)
+        tree = zip_tree(first, source.names[0] if source.names else first.name, source.names_in)
+        opened = _recognise(tree, hint)
+        opened.readings = tree.readings
+        return opened
     if first.is_dir():
         return _recognise(folder_tree(first, source.roots), hint)
     if not first.exists():

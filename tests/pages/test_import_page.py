@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data import imports, sources, store
+from tests.cases.packed import packed
 from tests.data.opened import folder_of
 from tests.pages.app import elements, opened, words
 
@@ -34,6 +35,16 @@ def test_an_import_that_guesses_asks_first_and_goes_on_when_told(asking: str) ->
     press(app, "Import")
     assert "Import finished" in words(app) and "4 added" in words(app)
     assert store.find_dataset("pets") is not None and "Is this right" not in words(app) and "import" not in app.query_params
+
+
+def test_names_that_were_guessed_wrong_are_read_otherwise_by_a_choice(home: Path, in_this_process: None) -> None:
+    (home / "inbox").mkdir()
+    made = packed(home / "inbox" / "a.zip", ("猫/1.png", "cp932"), ("犬/2.png", "cp932"))
+    app = opened("dataset", view="Add images", **{"import": imports.start(sources.at(made), "pets", "Ann")})
+    (box,) = [b for b in app.selectbox if b.label == "The names read right as"]
+    assert "猫, 犬  ·  Japanese (cp932)" in box.options and box.value == "cp932"
+    box.select("gb18030").run()
+    assert not app.exception and "Is this right" in words(app) and "gb18030" in words(app) and store.list_datasets() == []
 
 
 def test_an_import_that_guesses_is_declined_and_leaves_nothing(asking: str) -> None:

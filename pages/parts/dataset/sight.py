@@ -8,6 +8,7 @@ import streamlit as st
 
 from core.data import imports, store
 from core.data.sight import CLASSES, ClassSeen, Sight
+from core.data.zip_names import ENCODINGS
 from core.runs import jobs
 from core.types import SPLITS, Skipped
 from pages.shared import frame
@@ -24,6 +25,8 @@ def sight(state: jobs.State, seen: Sight) -> None:
         st.markdown("**Loupe had to guess**\n" + "\n".join(f"- {frame.plain(one)}" for one in seen.guessed))
         if seen.understood:
             st.markdown("**This was clear**\n" + "\n".join(f"- {frame.plain(one)}" for one in seen.understood))
+        if len(seen.readings) > 1:
+            _encoding(state, seen)
         with st.container(horizontal=True):
             if st.button("Import", type="primary", icon=":material/download:", key="sight-import"):
                 with frame.told():
@@ -45,6 +48,20 @@ def sight(state: jobs.State, seen: Sight) -> None:
         if seen.skipped:
             with st.expander(f"{len(seen.skipped):,} passed over, with the reason", icon=":material/block:"):
                 skipped(seen.skipped)
+
+
+def _encoding(state: jobs.State, seen: Sight) -> None:
+    """Another encoding of the names, and how they would read."""
+    taken, key = next(iter(seen.readings)), f"names-in-{state.id}"
+
+    def changed() -> None:
+        with frame.told():
+            shown(imports.go_on(state.id, frame.user(), st.session_state[key]))
+
+    def title(encoding: str) -> str:
+        return f"{seen.readings[encoding]}  ·  {ENCODINGS[encoding]} ({encoding})"
+
+    st.selectbox("The names read right as", list(seen.readings), list(seen.readings).index(taken), title, key=key, on_change=changed)
 
 
 def skipped(found: list[Skipped]) -> None:
