@@ -7,11 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from core.data import dataset, imports, labels, sources, splits, store, uploads
+from core.data.late import Later
 from core.data.store import Filter
 from core.runs import jobs
 from core.settings import settings
 from core.types import SPLITS, Dataset
 from pages.parts.dataset.exporting import export_popover
+from pages.parts.dataset.late import late_labels
 from pages.parts.dataset.sight import shown, sight, skipped
 from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
@@ -215,7 +217,7 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
         name,
         max_chars=80,
         key=f"name-{key}-{name}",
-        help="A new name makes a new dataset; an existing one gets the images added.",
+        help="A new name makes a new dataset; an existing one gets the images added, and is offered labels for those that it has.",
     )
     if st.button("Import", type="primary" if key == "own" else "secondary", key=f"import-{key}", icon=":material/download:"):
         with frame.told():
@@ -245,17 +247,20 @@ def followed() -> bool:
     import_id = st.query_params.get("import") or st.session_state.get("import")
     if not import_id:
         return False
+    begun_here = st.session_state.get("import") == import_id
     shown(None)  # where there is none of this id any more
     state = imports.state(import_id)
-    seen = imports.first_sight(state)
-    shown(import_id, ended=state.status != "running" and not seen)
-    if state.status == "running":
+    running, seen, came = state.status == "running", imports.first_sight(state), imports.later(state)
+    shown(import_id, ended=not running and seen is None and came is None)
+    if running:
         watch(import_id)
     elif seen:
         sight(state, seen)
     else:
+        if not begun_here:  # its images are no news
+            st.session_state["arrived"] = state.id
         arrived(state)
-        report(state)
+        report(state, came)
     return seen is not None
 
 
@@ -269,7 +274,7 @@ def arrived(state: jobs.State) -> None:
         st.rerun()
 
 
-def report(state: jobs.State) -> None:
+def report(state: jobs.State, came: Later | None) -> None:
     """What the import did, until somebody closes it."""
     done = imports.report(state)
     with st.container(border=True, key="import-report"):
@@ -286,6 +291,8 @@ def report(state: jobs.State) -> None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
         if done is not None and done.understood:
             st.markdown("\n".join(f"- {frame.plain(one)}" for one in done.understood))
+        if came is not None:
+            late_labels(state, came)
         if done is not None and done.skipped:
             with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):
                 skipped(done.skipped)

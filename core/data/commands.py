@@ -27,6 +27,7 @@ def add(verbs: Verbs) -> None:
         choices=list(ENCODINGS),
         help=f"how the names in a zip are written that do not say it: {', '.join(ENCODINGS)}",
     )
+    p.add_argument("--give-labels", action="store_true", help="give its labels to images that are there without one")
     p.set_defaults(verb=import_)
 
 
@@ -52,6 +53,8 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
         progress_ended()
         return seen.as_dict()
     say(imports.heading(source.shown(), args.name))
-    done = imports.import_now(args.name, source, settings().user, progress, guessed)
+    done = imports.import_now(args.name, source, settings().user, progress, guessed, args.give_labels)
     progress_ended()
+    if done.offered > done.given:
+        say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()

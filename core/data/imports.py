@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import alike, classes, depth, images, labels, leftovers, originals, sight, store, uploads
+from core.data import alike, classes, depth, images, labels, late, leftovers, originals, sight, store, uploads
+from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
 from core.data.trees import natural
@@ -37,17 +38,24 @@ DECODER_BYTES = 4 << 30  # address space of a decoder process
 TEST_SHARE = 15  # percent
 MAX_REPORTED = 1_000  # skipped files listed in a background import's report
 SIGHT = "sight.json"  # in the folder of an import that waits for an answer
+LATE = "labels.json"  # in the folder of an import that brought labels for images which are there
 LATEST = 20  # imports that are looked at for whether they go on
 
 # Import -------------------------------------------------------------------------------------------
 
 
 def import_now(
-    dataset_name: str, source: Source, by: str, progress: Progress = silent, guessed: Callable[[list[str]], None] | None = None
+    dataset_name: str,
+    source: Source,
+    by: str,
+    progress: Progress = silent,
+    guessed: Callable[[list[str]], None] | None = None,
+    give_labels: bool = False,
 ) -> ImportReport:
     """Adds the source's images to the dataset, which is made if there is none; what is there already is not added again.
 
     Where progress raises Stopped it ends early, and keeps and reports what it has stored. guessed is told what was guessed, first.
+    give_labels: to images that are there without one.
     """
     try:
         opened = _open(dataset_name, source, progress)
@@ -55,7 +63,10 @@ def import_now(
         return ImportReport()
     if opened.guessed and guessed:
         guessed(opened.guessed)
-    return _import(dataset_name, opened, by, progress)[1]
+    dataset_id, report, _, came = _import(dataset_name, opened, by, progress)
+    if give_labels and dataset_id is not None and came:
+        report.given = late.give(dataset_id, {i: one for i, one in came.items() if one[0] is None}, by, source.shown())
+    return report
 
 
 def look(dataset_name: str, source: Source, progress: Progress = silent) -> Sight:
@@ -85,23 +96,25 @@ def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
         return sight.of(opened, "train" if opened.splits_given or (here and here.splits_given) else "", examine, progress)
 
 
-def _import(dataset_name: str, opened: Opened, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool]:
-    """The dataset if there is one, the report, and whether the import was stopped before its end."""
+def _import(dataset_name: str, opened: Opened, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool, Late]:
+    """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there."""
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
+    came: Late = {}
     try:
         with _one_import(dataset_name, progress):
-            _bring_in(dataset_name, opened, by, report, progress)
+            came = _bring_in(dataset_name, opened, by, report, progress)
     except Stopped:
         was_stopped = True
     finally:
         report.skipped += opened.skipped
         report.understood += opened.understood
     found = store.find_dataset(dataset_name)
-    return found.id if found else None, report, was_stopped
+    return found.id if found else None, report, was_stopped, came
 
 
-def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> None:
+def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> Late:
+    """Returns the labels that came for images which are there with another one, or none."""
     with _target(name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
@@ -126,6 +139,10 @@ def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress
         work.show_examples(opened.described)
         work.same_depth()
         tell(opened.total)
+        found = {image_id: one for image_id, one in work.late.items() if one[0] != one[1] and image_id not in work.refused}
+        report.offered = sum(label is None for label, _ in found.values())
+        report.differ = len(found) - report.offered
+        return found
 
 
 @contextmanager
@@ -202,6 +219,7 @@ class _Import:
     refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
+    late: Late = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bits = depth.of(self.dataset.id)
@@ -240,13 +258,15 @@ class _Import:
         return chunk
 
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
-        if picture.entry.label is None or picture.entry.label == label:
+        given = picture.entry.label
+        said = None if given is None or (first is not None and label is not None) else self.late.setdefault(picture.id, (label, given))
+        if given is None or given == label or (label is None and said == (None, given)):
             self.report.duplicates += 1
             if first is not None:
                 self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
             first = first or store.get_image(self.dataset.id, picture.id).source
-            has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
+            has = f"is “{said[1]}” by this source, too" if said and label is None else f"is labelled “{label}”; kept that label"
             self.skip(picture.entry.name, f"same picture as {first}, which {has}")
 
     def skip(self, name: str, why: AppError | str) -> None:
@@ -488,7 +508,9 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         found.skipped = _some(found.skipped)
         runs.write_json(folder / SIGHT, asdict(found))
         return {"sight": True}
-    dataset_id, report, was_stopped = _import(job["dataset_name"], opened, job["by"], progress)
+    dataset_id, report, was_stopped, came = _import(job["dataset_name"], opened, job["by"], progress)
+    if came:
+        runs.write_json(folder / LATE, came)
     report.skipped = _some(report.skipped)
     return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset_id}
 
@@ -515,7 +537,7 @@ def report(state: jobs.State) -> ImportReport | None:
     if "report" not in state.end:
         return None
     found = state.end["report"]
-    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]], found.get("understood", []))
+    return ImportReport(**{**found, "skipped": [Skipped(**s) for s in found["skipped"]]})
 
 
 def first_sight(state: jobs.State) -> Sight | None:
@@ -543,6 +565,17 @@ def decline(import_id: str) -> None:
     source = Source.from_dict(state(import_id).job["source"])
     jobs.remove(_folder(import_id))
     uploads.remove(source.paths)
+
+
+def later(state: jobs.State) -> Later | None:
+    """The labels that came with it for images which were there already, as they stand today."""
+    path, dataset_id = settings().imports / state.id / LATE, state.end.get("dataset_id")
+    return late.of(dataset_id, runs.read_json(path)) if dataset_id is not None and path.exists() else None
+
+
+def give_labels(state: jobs.State, wanted: Late, by: str) -> int:
+    """Gives the images those of later(), as one act, where they still carry what was seen; returns how many changed."""
+    return late.give(state.end["dataset_id"], wanted, by, title(state))
 
 
 def title(state: jobs.State) -> str:

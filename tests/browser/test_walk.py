@@ -253,6 +253,22 @@ def test_an_upload_that_has_to_be_guessed_is_shown_before_it_is_stored_and_found
     expect(page.get_by_text("2 added, 0 there already, 0 skipped")).to_be_visible(timeout=60_000)
     expect(page.locator(".cell")).to_have_count(2)
 
+    # The same pictures with other labels: shown, and replaced by a second click
+    with zipfile.ZipFile(archive) as z, zipfile.ZipFile(tmp_path / "later.zip", "w") as later:
+        later.writestr("two/1.png", z.read("training_set/training_set/one/1.png"))
+        later.writestr("two/2.png", z.read("training_set/training_set/two/1.png"))
+    page.goto(f"{server.url}/dataset?dataset=guessed&view=Add+images")
+    page.locator("input.input").set_input_files(tmp_path / "later.zip")
+    page.locator(".st-key-import-own button").wait_for()
+    page.get_by_role("textbox", name="Into dataset").first.fill("guessed")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(600)
+    page.locator(".st-key-import-own button").click()
+    page.get_by_role("button", name="Replace this label …").click(timeout=60_000)
+    page.get_by_role("dialog").get_by_role("button", name="Replace", exact=True).click()
+    expect(page.get_by_text("1 image labelled anew")).to_be_visible()
+    expect(page.get_by_text("another label here")).to_have_count(0)
+
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

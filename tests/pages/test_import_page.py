@@ -59,3 +59,24 @@ def test_an_import_that_is_gone_is_said_and_the_page_goes_on(home: Path) -> None
     assert "does not exist any more" in words(app) and "From your computer" in words(app)
     app.run()
     assert not app.error
+
+
+def test_labels_that_come_later_are_given_by_one_click_and_what_differs_is_asked_again(home: Path, in_this_process: None) -> None:
+    folder = folder_of(home / "inbox" / "set", "cat/1.png", "cat/2.png", "2.png")
+    assert imports.import_now("pets", sources.at(home / "inbox" / "set"), "Ann").added == 3
+    found = store.find_dataset("pets")
+    assert found is not None
+    by_name = {image.source: image for image in store.all_images(found.id)}
+    for name, to in (("2.png", "dog"), ("cat/2.png", "dog")):
+        (folder / to).mkdir(exist_ok=True)
+        (folder / name).rename(folder / to / name.replace("/", "-"))
+    app = opened("dataset", view="Add images", **{"import": imports.start(sources.at(folder), "pets", "Bob")})
+    assert "1 image that is here without a label has one in this source**: dog 1." in words(app)
+    assert "1 image carries another label here than in this source" in words(app) and "import" in app.query_params
+    press(app, "Give this label")
+    assert store.get_image(found.id, by_name["2.png"].id).label == "dog" and "without a label" not in words(app)
+    press(app, "Replace this label …")
+    assert store.get_image(found.id, by_name["cat/2.png"].id).label == "cat"
+    assert "1 image of **pets** gets the label of" in words(app) and "Replace" in [b.label for b in app.button]
+    app.run()
+    assert "import" in app.query_params and not app.exception and not app.error
