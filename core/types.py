@@ -125,6 +125,9 @@ class ImportReport:
     duplicates: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     understood: list[str] = field(default_factory=list)  # what was taken for what: splits, wrapping folders, tables
+    offered: int = 0  # images that were here without a label, and have one in the source
+    given: int = 0  # of them, that got it
+    differ: int = 0  # images that were here with another label than in the source, and keep it
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

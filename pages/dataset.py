@@ -7,11 +7,14 @@ import pandas as pd
 import streamlit as st
 
 from core.data import dataset, imports, labels, sources, splits, store, uploads
+from core.data.late import Later
 from core.data.store import Filter
 from core.runs import jobs
 from core.settings import settings
 from core.types import SPLITS, Dataset
 from pages.parts.dataset.exporting import export_popover
+from pages.parts.dataset.late import late_labels
+from pages.parts.dataset.sight import shown, sight, skipped
 from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
@@ -123,7 +126,7 @@ def add_images(current: Dataset | None) -> None:
         st.markdown("**From your computer**  \nA zip of folders, single images, or MNIST's IDX files.")
         st.code(LAYOUT, language=None)
         sent = upload(
-            key="batch",
+            key=f"batch-{st.session_state.get('uploads', 0)}",
             url="/api/upload",
             token=frame.token(),
             accept="",
@@ -214,11 +217,11 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
         name,
         max_chars=80,
         key=f"name-{key}-{name}",
-        help="A new name makes a new dataset; an existing one gets the images added.",
+        help="A new name makes a new dataset; an existing one gets the images added, and is offered labels for those that it has.",
     )
     if st.button("Import", type="primary" if key == "own" else "secondary", key=f"import-{key}", icon=":material/download:"):
         with frame.told():
-            st.session_state["import"] = imports.start(source, chosen or "", frame.user())
+            shown(imports.start(source, chosen or "", frame.user()))
             st.rerun()
 
 
@@ -238,6 +241,31 @@ def watch(import_id: str) -> None:
             )
 
 
+def followed() -> bool:
+    """The import that was started here, or that the URL names: as it goes on, what it had to guess, or what it did.
+
+    Whether it asks something, and no other import should be begun beside it.
+    """
+    import_id = st.query_params.get("import") or st.session_state.get("import")
+    if not import_id:
+        return False
+    begun_here = st.session_state.get("import") == import_id
+    shown(None)  # where there is none of this id any more
+    state = imports.state(import_id)
+    running, seen, came = state.status == "running", imports.first_sight(state), imports.later(state)
+    shown(import_id, ended=not running and seen is None and came is None)
+    if running:
+        watch(import_id)
+    elif seen:
+        sight(state, seen)
+    else:
+        if not begun_here:  # its images are no news
+            st.session_state["arrived"] = state.id
+        arrived(state)
+        report(state, came)
+    return seen is not None
+
+
 def arrived(state: jobs.State) -> None:
     """Once, when an import of this session has ended: shows what came in."""
     done, name = imports.report(state), state.job["dataset_name"]
@@ -248,7 +276,7 @@ def arrived(state: jobs.State) -> None:
         st.rerun()
 
 
-def report(state: jobs.State) -> None:
+def report(state: jobs.State, came: Later | None) -> None:
     """What the import did, until somebody closes it."""
     done = imports.report(state)
     with st.container(border=True, key="import-report"):
@@ -259,22 +287,17 @@ def report(state: jobs.State) -> None:
                 numbers = f"{done.added:,} added, {done.duplicates:,} there already, {len(done.skipped):,} skipped"
                 st.markdown(f"**{word}**: {frame.plain(state.job['dataset_name'])}, {numbers}.", width="stretch")
             if st.button("Close", icon=":material/close:", type="tertiary"):
-                del st.session_state["import"]
+                shown(None)
                 st.rerun()
         if done is None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
         if done is not None and done.understood:
             st.markdown("\n".join(f"- {frame.plain(one)}" for one in done.understood))
+        if came is not None:
+            late_labels(state, came)
         if done is not None and done.skipped:
             with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):
-                st.dataframe(
-                    [{"file": s.name, "reason": s.reason} for s in done.skipped],
-                    hide_index=True,
-                    column_config={
-                        "file": st.column_config.TextColumn("File"),
-                        "reason": st.column_config.TextColumn("Why", width="large"),
-                    },
-                )
+                skipped(done.skipped)
 
 
 def more(current: Dataset) -> None:
@@ -302,15 +325,12 @@ def restore() -> None:
 
 with frame.page("Dataset", "The images a network learns from: bring them in, look at them, say what they show.") as current:
     spoken()
-    if import_id := st.session_state.get("import"):
-        state = imports.state(import_id)
-        if state.status == "running":
-            watch(import_id)
-        else:
-            arrived(state)
-            report(state)
+    asked = False
+    with frame.told():
+        asked = followed()
     if current is None:
-        add_images(None)
+        if not asked:
+            add_images(None)
         restore()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -323,6 +343,6 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
             classes_view(current)
         elif view == "History":
             drawer(current, history_view(current), "history")
-        else:
+        elif not asked:
             add_images(current)
             restore()

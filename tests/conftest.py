@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 
 from core.__main__ import main
 from core.data import classes, imports, labels, schema, sources, store
-from core.runs import launch
+from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
 from tests.forking import ForkLauncher
@@ -110,6 +110,23 @@ def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
     shutil.copy(no_rows, tmp_path / "home" / "loupe.db")
     yield tmp_path / "home"
     forget()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A background import is over when it has been started."""
+
+    class Here:
+        def start(self, folder: Path, command: list[str]) -> None:
+            assert command[1:] == ["-m", "core", "job", str(folder)]
+            jobs.run(folder, imports.IMPORT)
+
+        def alive(self, folder: Path) -> bool:
+            return False
+
+        def kill(self, folder: Path) -> None: ...
+
+    monkeypatch.setattr(launch, "launcher", Here())
 
 
 @pytest.fixture

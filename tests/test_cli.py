@@ -20,6 +20,7 @@ from core.runs import runs
 from core.settings import settings
 from core.train import train
 from core.types import Dataset
+from tests.data.opened import folder_of
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -57,7 +58,10 @@ def test_a_folder_is_imported_and_its_network_trained_and_evaluated(
     (folder / "red" / "broken.png").write_bytes((folder / "red" / "red-0.png").read_bytes()[:60])
     (folder / "red" / "again.png").write_bytes((folder / "red" / "red-0.png").read_bytes())
     report = core("import", folder, "--name", "squares")
-    assert report.keys() == {"added", "duplicates", "skipped", "understood"} and (report["added"], report["duplicates"]) == (24, 1)
+    assert report.keys() == {"added", "duplicates", "skipped", "understood", "offered", "given", "differ"} and (
+        report["added"],
+        report["duplicates"],
+    ) == (24, 1)
     assert [s.keys() for s in report["skipped"]] == [{"name", "reason"}] and "broken.png" in report["skipped"][0]["name"]
     assert core("import", folder, "--name", "squares")["added"] == 0
 
@@ -187,6 +191,26 @@ def test_progress_on_a_terminal_is_one_line_that_ends(capsys: pytest.CaptureFixt
     terminal.progress_ended()
     said = capsys.readouterr().err
     assert said.count("\r") == 4 and said.count("\n") == 1 and said.endswith("photos: 3 of 3\x1b[K\n")
+
+
+def test_what_an_import_guesses_is_said_before_it_goes_on_and_a_look_stores_nothing(
+    home: Path, tmp_path: Path, command: Command, core: Core
+) -> None:
+    folder = folder_of(tmp_path / "pets", "train_set/cat/1.png", "train_set/dog/2.png", "test/cat/3.png")
+    seen = core("import", folder, "--name", "pets", "--look")
+    assert seen["classes"] == [{"name": "cat", "images": {"train": 1, "test": 1}}, {"name": "dog", "images": {"train": 1}}]
+    assert seen["guessed"] == ["“train_set” was taken for the train split (2 images)"] and store.list_datasets() == []
+    done = command("import", str(folder), "--name", "pets")
+    assert json.loads(done.stdout)["added"] == 3
+    assert done.stderr.index(f"Guessed: {seen['guessed'][0]}.") < done.stderr.index("Reading images: 3 of 3")
+
+
+def test_labels_that_come_later_are_offered_and_given_by_a_flag(home: Path, tmp_path: Path, command: Command, core: Core) -> None:
+    core("import", folder_of(tmp_path / "bare", "1.png", "2.png"), "--name", "pets")
+    folder = folder_of(tmp_path / "later", "cat/1.png", "dog/2.png")
+    done = command("import", str(folder), "--name", "pets")
+    assert (json.loads(done.stdout)["offered"], json.loads(done.stdout)["given"]) == (2, 0) and "--give-labels" in done.stderr
+    assert core("import", folder, "--name", "pets", "--give-labels")["given"] == 2
 
 
 def test_an_import_in_a_terminal_says_the_words_of_the_page_and_the_time_that_is_left(

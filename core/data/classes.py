@@ -105,6 +105,18 @@ def resolve(c: sa.Connection, dataset_id: int, label: str) -> str:
     return name
 
 
+def today(dataset_id: int, labels: Iterable[str]) -> dict[str, str]:
+    """What each word means today; a word that means nothing is itself."""
+    found: dict[str, str] = {}
+    with reading() as c:
+        for label in labels:
+            try:
+                found[label] = resolve(c, dataset_id, label)
+            except NotFound:
+                found[label] = label
+    return found
+
+
 def known_or_added(c: sa.Connection, dataset_id: int, label: str) -> str:
     """What the word means today; a word never heard of becomes a class."""
     try:

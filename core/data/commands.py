@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.data import imports, sources, store
+from core.data.zip_names import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
 
@@ -17,6 +19,15 @@ def add(verbs: Verbs) -> None:
     p = verbs.add_parser("import", help="import a folder, a zip, IDX files, a manifest, or a set by name")
     p.add_argument("path", help=f"a path, or one of: {', '.join(sources.NAMED)}")
     p.add_argument("--name", required=True, help="the dataset; it is made if there is none of that name")
+    p.add_argument("--look", action="store_true", help="only say what it would be taken for, and store nothing")
+    p.add_argument(
+        "--names-in",
+        default="",
+        metavar="ENCODING",
+        choices=list(ENCODINGS),
+        help=f"how the names in a zip are written that do not say it: {', '.join(ENCODINGS)}",
+    )
+    p.add_argument("--give-labels", action="store_true", help="give its labels to images that are there without one")
     p.set_defaults(verb=import_)
 
 
@@ -29,9 +40,21 @@ def find_dataset(name: str) -> int:
     return found.id
 
 
+def guessed(sentences: list[str]) -> None:
+    progress_ended()
+    say("\n".join(f"Guessed: {one}." for one in sentences))
+
+
 def import_(args: argparse.Namespace) -> dict[str, Any]:
     source = sources.named(args.path) if args.path in sources.NAMED else sources.at(Path(args.path))
+    source = replace(source, names_in=args.names_in)
+    if args.look:
+        seen = imports.look(args.name, source, progress)
+        progress_ended()
+        return seen.as_dict()
     say(imports.heading(source.shown(), args.name))
-    done = imports.import_now(args.name, source, settings().user, progress)
+    done = imports.import_now(args.name, source, settings().user, progress, guessed, args.give_labels)
     progress_ended()
+    if done.offered > done.given:
+        say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()

@@ -7,10 +7,10 @@ import hashlib
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core.data import alike, classes, depth, images, labels, leftovers, originals, store
+from core.data import alike, classes, depth, images, labels, late, leftovers, originals, sight, store, uploads
+from core.data.late import Late, Later
+from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
 from core.data.trees import natural
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
@@ -35,41 +37,84 @@ SECONDS_PER_IMAGE = 20
 DECODER_BYTES = 4 << 30  # address space of a decoder process
 TEST_SHARE = 15  # percent
 MAX_REPORTED = 1_000  # skipped files listed in a background import's report
+SIGHT = "sight.json"  # in the folder of an import that waits for an answer
+LATE = "labels.json"  # in the folder of an import that brought labels for images which are there
 LATEST = 20  # imports that are looked at for whether they go on
 
 # Import -------------------------------------------------------------------------------------------
 
 
-def import_now(dataset_name: str, source: Source, by: str, progress: Progress = silent) -> ImportReport:
+def import_now(
+    dataset_name: str,
+    source: Source,
+    by: str,
+    progress: Progress = silent,
+    guessed: Callable[[list[str]], None] | None = None,
+    give_labels: bool = False,
+) -> ImportReport:
     """Adds the source's images to the dataset, which is made if there is none; what is there already is not added again.
 
-    Where progress raises Stopped it ends early, and keeps and reports what it has stored.
+    Where progress raises Stopped it ends early, and keeps and reports what it has stored. guessed is told what was guessed, first.
+    give_labels: to images that are there without one.
     """
-    return _import(dataset_name, source, by, progress)[1]
+    try:
+        opened = _open(dataset_name, source, progress)
+    except Stopped:
+        return ImportReport()
+    if opened.guessed and guessed:
+        guessed(opened.guessed)
+    dataset_id, report, _, came = _import(dataset_name, opened, by, progress)
+    if give_labels and dataset_id is not None and came:
+        report.given = late.give(dataset_id, {i: one for i, one in came.items() if one[0] is None}, by, source.shown())
+    return report
 
 
-def _import(dataset_name: str, source: Source, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool]:
-    """The dataset if there is one, the report, and whether the import was stopped before its end."""
-    dataset_name = checked_name(dataset_name, "dataset")
-    report, was_stopped = ImportReport(), False
+def look(dataset_name: str, source: Source, progress: Progress = silent) -> Sight:
+    """What an import would take the source for; stores nothing."""
+    return _look(dataset_name, _open(dataset_name, source, progress), progress)
+
+
+def _open(dataset_name: str, source: Source, progress: Progress) -> Opened:
+    name = checked_name(dataset_name, "dataset")
     for folder in (settings().images, settings().downloads):  # what an import that was killed was writing
         jobs.remove_left(folder)
+    progress(0, 0, "Reading the list of images")
+    return open_source(source, name, progress)  # a source that cannot be read leaves no empty dataset behind
+
+
+def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
+    here = store.find_dataset(dataset_name)
+    with _Decoders() as decoders:
+
+        def examine(entry: Entry) -> images.Examined | str:
+            try:
+                picture = _read(entry)
+            except Invalid as e:
+                return str(e)
+            return picture.examined or next(iter(decoders.results(decoders.submit([picture.data]), [picture.data])))
+
+        return sight.of(opened, "train" if opened.splits_given or (here and here.splits_given) else "", examine, progress)
+
+
+def _import(dataset_name: str, opened: Opened, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool, Late]:
+    """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there."""
+    dataset_name = checked_name(dataset_name, "dataset")
+    report, was_stopped = ImportReport(), False
+    came: Late = {}
     try:
-        progress(0, 0, "Reading the list of images")
-        opened = open_source(source, dataset_name, progress)  # a source that cannot be read leaves no empty dataset behind
-        try:
-            with _one_import(dataset_name, progress):
-                _bring_in(dataset_name, opened, by, report, progress)
-        finally:
-            report.skipped += opened.skipped
-            report.understood += opened.understood
+        with _one_import(dataset_name, progress):
+            came = _bring_in(dataset_name, opened, by, report, progress)
     except Stopped:
         was_stopped = True
+    finally:
+        report.skipped += opened.skipped
+        report.understood += opened.understood
     found = store.find_dataset(dataset_name)
-    return found.id if found else None, report, was_stopped
+    return found.id if found else None, report, was_stopped, came
 
 
-def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> None:
+def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> Late:
+    """Returns the labels that came for images which are there with another one, or none."""
     with _target(name) as dataset, _Decoders() as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
@@ -94,6 +139,10 @@ def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress
         work.show_examples(opened.described)
         work.same_depth()
         tell(opened.total)
+        found = {image_id: one for image_id, one in work.late.items() if one[0] != one[1] and image_id not in work.refused}
+        report.offered = sum(label is None for label, _ in found.values())
+        report.differ = len(found) - report.offered
+        return found
 
 
 @contextmanager
@@ -170,6 +219,7 @@ class _Import:
     refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
     operation: str = field(default_factory=lambda: secrets.token_hex(16))  # all its chunks are one act
     examples: list[tuple[str, str, bool]] = field(default_factory=list)  # class, image id, accepted
+    late: Late = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bits = depth.of(self.dataset.id)
@@ -208,13 +258,15 @@ class _Import:
         return chunk
 
     def duplicate(self, picture: _Picture, first: str | None, label: str | None) -> None:
-        if picture.entry.label is None or picture.entry.label == label:
+        given = picture.entry.label
+        said = None if given is None or (first is not None and label is not None) else self.late.setdefault(picture.id, (label, given))
+        if given is None or given == label or (label is None and said == (None, given)):
             self.report.duplicates += 1
             if first is not None:
                 self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
             first = first or store.get_image(self.dataset.id, picture.id).source
-            has = "has no label; it stays unlabelled" if label is None else f"is labelled “{label}”; kept that label"
+            has = f"is “{said[1]}” by this source, too" if said and label is None else f"is labelled “{label}”; kept that label"
             self.skip(picture.entry.name, f"same picture as {first}, which {has}")
 
     def skip(self, name: str, why: AppError | str) -> None:
@@ -430,8 +482,11 @@ class _Decoders:
 # Background import --------------------------------------------------------------------------------
 
 
-def start(source: Source, dataset_name: str, by: str) -> str:
-    """Starts an import that outlives the page and the server; reads only below the allowed folders and the uploads."""
+def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) -> str:
+    """Starts an import that outlives the page and the server; reads only below the allowed folders and the uploads.
+
+    Where something has to be guessed that is not among what somebody has seen, it ends with a first sight and stores nothing.
+    """
     name = checked_name(dataset_name, "dataset")
     if source.kind not in ("sample", "torchvision"):
         uploads = settings().uploads.resolve()
@@ -440,18 +495,30 @@ def start(source: Source, dataset_name: str, by: str) -> str:
                 allowed_folder(path)
         roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
         paths = tuple(str(Path(p).resolve()) for p in source.paths)
-        source = Source(source.kind, paths, source.title or source.shown(), source.names, roots)
+        source = replace(source, paths=paths, title=source.title or source.shown(), roots=roots)
     leftovers.remove_uploads()  # a server may run for months
-    return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by})
+    leftovers.remove_sights()
+    return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by, "seen": list(seen)})
 
 
-def _work(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    source = Source.from_dict(job["source"])
-    dataset_id, report, was_stopped = _import(job["dataset_name"], source, job["by"], progress)
-    if len(report.skipped) > MAX_REPORTED:
-        more = Skipped("and more", f"{len(report.skipped) - MAX_REPORTED:,} further files were skipped")
-        report.skipped = [*report.skipped[:MAX_REPORTED], more]
+def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
+    opened = _open(job["dataset_name"], Source.from_dict(job["source"]), progress)
+    if not set(opened.guessed) <= set(job.get("seen", ())):
+        found = _look(job["dataset_name"], opened, progress)
+        found.skipped = _some(found.skipped)
+        runs.write_json(folder / SIGHT, asdict(found))
+        return {"sight": True}
+    dataset_id, report, was_stopped, came = _import(job["dataset_name"], opened, job["by"], progress)
+    if came:
+        runs.write_json(folder / LATE, came)
+    report.skipped = _some(report.skipped)
     return {"kind": "Stopped" if was_stopped else "Done", "report": report.as_dict(), "dataset_id": dataset_id}
+
+
+def _some(skipped: list[Skipped]) -> list[Skipped]:
+    if len(skipped) <= MAX_REPORTED:
+        return skipped
+    return [*skipped[:MAX_REPORTED], Skipped("and more", f"{len(skipped) - MAX_REPORTED:,} further files were skipped")]
 
 
 IMPORT = jobs.Kind("import", "import", "What it added is kept: import again to add the rest.", _work)
@@ -470,7 +537,45 @@ def report(state: jobs.State) -> ImportReport | None:
     if "report" not in state.end:
         return None
     found = state.end["report"]
-    return ImportReport(found["added"], found["duplicates"], [Skipped(**s) for s in found["skipped"]], found.get("understood", []))
+    return ImportReport(**{**found, "skipped": [Skipped(**s) for s in found["skipped"]]})
+
+
+def first_sight(state: jobs.State) -> Sight | None:
+    """What an import saw that stored nothing, as it had to guess and waits for an answer: go_on or decline."""
+    path = settings().imports / state.id / SIGHT
+    return Sight.from_dict(runs.read_json(path)) if state.end.get("sight") and path.exists() else None
+
+
+def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
+    """Starts the import again whose guesses somebody has seen, or looks again with another encoding of a zip's names; the new id."""
+    at = state(import_id)
+    if (seen := first_sight(at)) is None:
+        raise NotFound("This import does not wait for an answer any more.", "Start it again.")
+    source = Source.from_dict(at.job["source"])
+    if names_in is None:
+        started = start(source, at.job["dataset_name"], by, seen.guessed)
+    else:
+        started = start(replace(source, names_in=names_in), at.job["dataset_name"], by)
+    jobs.remove(_folder(import_id))
+    return started
+
+
+def decline(import_id: str) -> None:
+    """Removes the import that waits for an answer, and the files that were uploaded for it."""
+    source = Source.from_dict(state(import_id).job["source"])
+    jobs.remove(_folder(import_id))
+    uploads.remove(source.paths)
+
+
+def later(state: jobs.State) -> Later | None:
+    """The labels that came with it for images which were there already, as they stand today."""
+    path, dataset_id = settings().imports / state.id / LATE, state.end.get("dataset_id")
+    return late.of(dataset_id, runs.read_json(path)) if dataset_id is not None and path.exists() else None
+
+
+def give_labels(state: jobs.State, wanted: Late, by: str) -> int:
+    """Gives the images those of later(), as one act, where they still carry what was seen; returns how many changed."""
+    return late.give(state.end["dataset_id"], wanted, by, title(state))
 
 
 def title(state: jobs.State) -> str:

@@ -137,6 +137,20 @@ def apply_to_all(dataset_id: int, ids: Sequence[str], label: str | None, by: str
     return changed
 
 
+def give_each(dataset_id: int, wanted: Mapping[str, tuple[str | None, str]], by: str, operation: str, source: str, note: str = "") -> int:
+    """Gives each image a label of its own, however many, as one act: image id -> (what it carried when it was seen, label).
+
+    Whatever carries something else by now keeps it. Returns how many changed.
+    """
+    with writing() as c:
+        events.alive(c, dataset_id)
+        words = {label: classes.known_or_added(c, dataset_id, label) for label in dict.fromkeys(label for _, label in wanted.values())}
+        found = [one for part in parts(list(wanted)) for one in _current(c, dataset_id, images.c.id.in_(part))]
+        fitting = [one for one in found if one.label == wanted[one.id][0] and one.label != words[wanted[one.id][1]]]
+        changes = [events.Change(one.id, words[wanted[one.id][1]], one.label) for one in fitting]
+        return len(events.append(c, dataset_id, changes, by, source, operation, note))
+
+
 def add_images(
     dataset_id: int,
     new: Sequence[Image],

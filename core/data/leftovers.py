@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from core.data import uploads
@@ -23,12 +24,20 @@ def remove() -> None:
         if _is_shell(path) and jobs.old(path):
             jobs.remove(path)
     remove_uploads()
+    remove_sights()
 
 
 def remove_uploads() -> None:
     """Those of tabs that were closed long ago, unless an import that goes on reads them: their ids stand in its job.json."""
     going = [path for parent in (settings().imports, settings().archives) for path in parent.glob("[!.]*/job.json")]
     uploads.remove_old_batches(" ".join(path.read_text(encoding="utf-8") for path in going if launch.launcher.alive(path.parent)))
+
+
+def remove_sights() -> None:
+    """Those of imports that nobody has answered for as long as uploads are kept."""
+    for path in settings().imports.glob("[!.]*/sight.json"):
+        if time.time() - path.stat().st_mtime > uploads.KEEP_BATCHES:
+            jobs.remove(path.parent)
 
 
 def _is_shell(folder: Path) -> bool:

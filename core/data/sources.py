@@ -10,8 +10,9 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -59,13 +60,15 @@ class Source:
     title: str = ""  # what people call it
     names: tuple[str, ...] = ()  # the uploaded files' own names, where paths are generated ones
     roots: tuple[str, ...] = ()  # when given, no link to a place outside these is followed
+    names_in: str = ""  # the encoding of a zip's names that do not say it; "": guessed
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Source:
-        return Source(value["kind"], tuple(value["paths"]), value["title"], tuple(value["names"]), tuple(value["roots"]))
+        known = (value["kind"], tuple(value["paths"]), value["title"], tuple(value["names"]), tuple(value["roots"]))
+        return Source(*known, value.get("names_in", ""))
 
     def shown(self) -> str:
         return self.title or ", ".join(Path(p).name for p in self.paths) or self.kind
@@ -146,6 +149,10 @@ class Opened:
     classes: tuple[str, ...] = ()  # in the order people expect: 0, 1, 2, … 10
     described: tuple[Class, ...] = ()  # what an export of Loupe says about classes, in their order; without their examples
     understood: list[str] = field(default_factory=list)  # what was taken for what: sentences for people
+    guessed: list[str] = field(default_factory=list)  # those of them that might be otherwise: shown before anything is stored
+    # All entries once more, with their picture only where it is wanted.
+    glance: Callable[[Callable[[Entry], bool]], Iterator[Entry]] = lambda wanted: iter(())
+    readings: dict[str, str] = field(default_factory=dict)  # encoding -> how the unclear names of a zip would read
 
 
 def open_source(source: Source, name: str = "", progress: Progress = silent) -> Opened:
@@ -162,7 +169,10 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
     hint = " ".join((name, source.title, *source.paths, *source.names))
     first = Path(source.paths[0])
     if source.kind == "zip" or (len(source.paths) == 1 and _shown_names(source)[0].lower().endswith(".zip")):
-        return _recognise(zip_tree(first, source.names[0] if source.names else first.name), hint)
+        tree = zip_tree(first, source.names[0] if source.names else first.name, source.names_in)
+        opened = _recognise(tree, hint)
+        opened.readings = tree.readings
+        return opened
     if first.is_dir():
         return _recognise(folder_tree(first, source.roots), hint)
     if not first.exists():
@@ -242,7 +252,10 @@ def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
     for file in pictures:
         files.setdefault(file.name, []).append(file)
     rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
-    tree.understood += said
+    if refused:
+        said[f"A table was not read, so the labels are the names of the folders: {refused[0].message}"] = True
+    for sentence, guess in said.items():
+        (tree.guess if guess else tree.understood.append)(sentence)
     rows = [replace(row, label=tree.about.folders.get(row.label, row.label)) if row.label else row for row in rows]
     if refused and not any(row.label for row in rows):
         raise refused[0]
@@ -275,18 +288,26 @@ def _opened(tree: Tree, found: list[tuple[File, Row]]) -> Opened:
         rows.append((file, replace(entry, past=row.past, guesses=row.guesses, shows=shows.get(file.name, ()), original=original)))
     labels = sorted({entry.label for _, entry in rows if entry.label is not None}, key=natural)
     given = any(entry.split is not None for _, entry in rows) and about.splits_given is not False
-    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes, tree.understood)
+    glance = partial(_entries, tree, rows)
+    return Opened(_entries(tree, rows), len(rows), given, tree.skipped, tuple(labels), about.classes, tree.understood, tree.guessed, glance)
 
 
-def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
+def _all(entry: Entry) -> bool:
+    return True
+
+
+def _entries(tree: Tree, rows: list[tuple[File, Entry]], wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
     if tree.archive is None:
         for file, entry in rows:
-            yield replace(entry, path=file.path)
+            yield replace(entry, path=file.path) if wanted(entry) else entry
         return
     with zipfile.ZipFile(tree.archive) as archive:
         unpacker = Unpacker(archive, tree.title)
         for file, entry in rows:
             assert file.info is not None
+            if not wanted(entry):
+                yield entry
+                continue
             try:
                 if file.size > MAX_ENTRY_BYTES:
                     raise ValueError(f"it has {file.size / 1e6:.0f} MB; up to {MAX_ENTRY_BYTES / 1e6:.0f} MB are allowed")
@@ -358,14 +379,18 @@ def _table(tree: Tree, file: File) -> list[Row]:
             problem = problem if tried else e
             continue
         tree.skipped.extend(skipped)
-        between = ""
+        between, taken = "", _split_of_table(file)
         if one is FORMATS["csv"]:
             between = f", columns separated by {_BETWEEN[spreadsheet.separator(text)]}"
-        tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows")
+        said = f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows"
+        said += f", taken for the {taken} split" if taken and not all(row.split for row in rows) else ""
+        sure = encoding in SURE and (not taken or folders.CLEAR & set(re.split("[/.]", file.name.casefold())[-3:]))
+        (tree.understood.append if sure else tree.guess)(said)
         return rows
     raise problem
 
 
+SURE = frozenset({"UTF-8", "UTF-16", "UTF-32"})  # encodings that the bytes themselves tell; others are guessed by the letters
 _BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -373,6 +398,7 @@ class _Paths:
     """Finds the file that a path of any system means, by the longest common tail; only among the files of the tree."""
 
     def __init__(self, files: Iterable[File]) -> None:
+        self.by_tail = Count()  # paths that name a file only by their last parts
         self.exact: dict[str, File] = {}
         self.by_base: dict[str, list[File]] = {}
         for file in files:
@@ -392,7 +418,11 @@ class _Paths:
         given = posixpath.join(base, path.lstrip("/")).casefold().split("/")[::-1]
         tails = [_common(given, f.name.casefold().split("/")[::-1]) for f in near]
         best = [f for f, tail in zip(near, tails, strict=True) if tail == max(tails)]
-        return best[0] if len(best) == 1 else f"{image} may be {best[0].name} or {best[1].name}"
+        if len(best) > 1:
+            return f"{image} may be {best[0].name} or {best[1].name}"
+        if not f"/{best[0].name}".endswith(f"/{path}"):
+            self.by_tail.add(f"{image} is {best[0].name}")
+        return best[0]
 
 
 def _common(one: list[str], other: list[str]) -> int:
@@ -436,6 +466,9 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
     if not rows:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
         raise Invalid(f"{first} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
+    if (tails := paths.by_tail).n:
+        one = "one path is" if tails.n == 1 else f"{tails.n:,} paths are"
+        tree.guess(f"{one} not there as {first} writes {'it' if tails.n == 1 else 'them'}, and matched by the last parts: {tails.first}")
     named = {f.name for f, _ in rows.values()}
     unnamed = [f.name for f in tree.files if _extension(f.name) in EXTENSIONS and f.name not in named]
     if unnamed:
@@ -473,6 +506,9 @@ def _idx(tree: Tree, hint: str) -> Opened:
             if word in base:
                 split = means  # type: ignore[assignment]
                 break
+        shape = " × ".join(map(str, pictures.shape[1:]))
+        taken = f"taken for the {split} split" if split else "of no split"
+        tree.understood.append(f"{files[key].name} and {files[labels_key].name}: {len(numbers):,} images of {shape}, {taken}")
         parts.append((base.partition("images")[0].strip("-_") or "image", pictures, numbers, split))
         used |= {key, labels_key}
     tree.skipped.extend(Skipped(f.name, "it is no part of an IDX pair") for f in tree.files if _idx_key(f.name) not in used)
@@ -481,14 +517,19 @@ def _idx(tree: Tree, hint: str) -> Opened:
         raise Invalid(f"{tree.title} holds no images.", LAYOUTS)
     fashion = "fashion" in hint.lower() and present[-1] < 10
     names = {n: FASHION[n] if fashion else str(n) for n in present}
+    if fashion:
+        tree.guess(
+            "The numbers are taken for the ten classes of Fashion-MNIST, as a name here says “fashion”: 0 is T-shirt, 9 is Ankle boot"
+        )
 
-    def entries() -> Iterator[Entry]:
+    def entries(wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
         for stem, pictures, numbers, split in parts:
             for i, (pixels, number) in enumerate(zip(pictures, numbers.tolist(), strict=True), 1):
-                yield Entry(f"{stem}-{i:05d}.png", names[number], split, array=pixels)
+                entry = Entry(f"{stem}-{i:05d}.png", names[number], split)
+                yield replace(entry, array=pixels) if wanted(entry) else entry
 
-    total = sum(len(numbers) for _, _, numbers, _ in parts)
-    return Opened(entries(), total, all(split is not None for *_, split in parts), tree.skipped, tuple(names.values()))
+    total, given = sum(len(numbers) for _, _, numbers, _ in parts), all(split is not None for *_, split in parts)
+    return Opened(entries(), total, given, tree.skipped, tuple(names.values()), (), tree.understood, tree.guessed, entries)
 
 
 def _read_idx(tree: Tree, file: File, dims: Literal[1, 3]) -> np.ndarray:
@@ -542,7 +583,9 @@ def _torchvision(source: Source, progress: Progress) -> Opened:
     what = f"Downloading {source.shown()}, bytes"
     folder: Path = ml.download(name, settings().downloads, lambda got, size, file: progress(got, size, what))
     if name != "CIFAR10":
-        return _idx(folder_tree(folder), name)
+        opened = _idx(folder_tree(folder), name)
+        opened.guessed.clear()  # whoever asks for a set by its name knows what its numbers mean
+        return opened
 
     def entries() -> Iterator[Entry]:
         for file, pixels, label, split in ml.cifar10_arrays(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 import re
@@ -13,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.data import zip_names
 from core.data.tables import About, clean
 from core.data.unpacker import METHODS, Unpacker, check_sizes, count_entries, method
 from core.errors import Invalid
@@ -36,9 +36,16 @@ class Tree:
     files: list[File]
     skipped: list[Skipped] = field(default_factory=list)
     understood: list[str] = field(default_factory=list)
+    guessed: list[str] = field(default_factory=list)  # those of them that might be otherwise
+    readings: dict[str, str] = field(default_factory=dict)  # encoding -> the names of a zip that do not say theirs
     archive: Path | None = None
     about: About = field(default_factory=About)
     base: str = ""  # the folder in which it lies
+
+    def guess(self, text: str) -> None:
+        """Something was taken for something, and might be otherwise."""
+        self.understood.append(text)
+        self.guessed.append(text)
 
     def read(self, file: File, limit: int) -> bytes:
         """The whole file; Invalid if it is larger than the limit."""
@@ -110,14 +117,6 @@ def folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
 # Zips: read entry by entry, never extracted; the names in them are labels, never paths --------------
 
 
-def _entry_name(info: zipfile.ZipInfo) -> str:
-    name = info.orig_filename
-    if not info.flag_bits & 0x800:  # many tools write UTF-8 without saying so; zipfile reads it as cp437 then
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")  # as Windows writes it; then checked as ever
-
-
 def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
     """Why this entry is not read, or None."""
     if "\0" in name:
@@ -136,8 +135,11 @@ def _refused(name: str, info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def zip_tree(path: Path, title: str) -> Tree:
-    """What the zip holds, by name; Invalid, with its title, if it cannot be read or was made to fill a disk."""
+def zip_tree(path: Path, title: str, names_in: str = "") -> Tree:
+    """What the zip holds, by name; Invalid, with its title, if it cannot be read or was made to fill a disk.
+
+    names_in: the encoding of the names that do not say it; "": it is guessed.
+    """
     try:
         with open(path, "rb") as f:
             if count_entries(f) > MAX_ENTRIES:
@@ -151,11 +153,15 @@ def zip_tree(path: Path, title: str) -> Tree:
         raise Invalid(
             f"{title} cannot be read: it is not a zip file, or it was cut off.", "Upload it again, or pack the images into a new zip."
         ) from None
-    _check_methods(infos, title)
+    found = zip_names.read(infos, names_in)
+    names = [name.replace("\\", "/") for name in found.all]  # as Windows writes it; then checked as ever
+    _check_methods(infos, names, title)
     check_sizes(infos, start_dir, title)
     tree = Tree(clean(title), [], archive=path)
-    for info in infos:
-        name = _entry_name(info)
+    if found.encoding:
+        tree.guess(clean(found.said()))
+        tree.readings = {encoding: clean(text) for encoding, text in found.readings().items()}
+    for info, name in zip(infos, names, strict=True):
         shown = clean(name)
         if name.endswith("/") or is_junk(shown):
             continue
@@ -166,12 +172,16 @@ def zip_tree(path: Path, title: str) -> Tree:
     return tree
 
 
-def _check_methods(infos: list[zipfile.ZipInfo], title: str) -> None:
+def _check_methods(infos: list[zipfile.ZipInfo], names: list[str], title: str) -> None:
     """Invalid where files are packed with a method that is not read: said once of the zip, and not of each of its files."""
-    unread = [i for i in infos if i.compress_type not in METHODS and not i.flag_bits & 1 and not is_junk(clean(_entry_name(i)))]
+    unread = [
+        (i, clean(name))
+        for i, name in zip(infos, names, strict=True)
+        if i.compress_type not in METHODS and not i.flag_bits & 1 and not is_junk(clean(name))
+    ]
     if unread:
-        how = " and ".join(sorted({method(i) for i in unread}))
-        some = f"{len(unread):,} of its files are" if len(unread) > 1 else f"{clean(_entry_name(unread[0]))} is"
+        how = " and ".join(sorted({method(i) for i, _ in unread}))
+        some = f"{len(unread):,} of its files are" if len(unread) > 1 else f"{unread[0][1]} is"
         raise Invalid(
             f"{title} is not imported: {some} packed with {how}, which Loupe does not read.",
             f"Unpack it and pack it again with {METHODS[8]}, in 7-Zip as “zip” with the method {METHODS[8]}; "

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -97,6 +97,14 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     finally:
         part.unlink(missing_ok=True)
     return size
+
+
+def remove(paths: Sequence[str]) -> None:
+    """Removes the batches that the files were uploaded with; files that lie elsewhere stay."""
+    batches = (settings().uploads / "batches").resolve()
+    for folder in {Path(path).resolve().parent for path in paths}:
+        if folder.parent == batches:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_old_batches(in_use: str = "") -> None:

@@ -227,6 +227,49 @@ def test_a_zip_is_uploaded_imported_and_its_bad_files_are_named(server: Server, 
     expect(page).to_have_url(re.compile("dataset=shapes"))
 
 
+def test_an_upload_that_has_to_be_guessed_is_shown_before_it_is_stored_and_found_after_a_reload(
+    server: Server, page: Page, tmp_path: Path
+) -> None:
+    archive = tmp_path / "guessed.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for i, name in enumerate(("one", "two")):
+            out = io.BytesIO()
+            Image.new("RGB", (20, 20), (i * 90, 40, 90)).save(out, "PNG")
+            z.writestr(f"training_set/training_set/{name}/1.png", out.getvalue())
+    page.goto(f"{server.url}/dataset?view=Add+images")
+    page.locator("input.input").set_input_files(archive)
+    page.locator(".st-key-import-own button").click()
+    question = page.get_by_role("heading", name="Is this right? Nothing is stored yet")
+    expect(question).to_be_visible(timeout=60_000)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    expect(question).to_be_visible()
+    pictures = page.locator(".sight-table img")
+    expect(pictures).to_have_count(2)
+    assert pictures.evaluate_all("all => all.every(one => one.complete && one.naturalWidth === 20)")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    snap(page, "sight", tmp_path)
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_text("2 added, 0 there already, 0 skipped")).to_be_visible(timeout=60_000)
+    expect(page.locator(".cell")).to_have_count(2)
+
+    # The same pictures with other labels: shown, and replaced by a second click
+    with zipfile.ZipFile(archive) as z, zipfile.ZipFile(tmp_path / "later.zip", "w") as later:
+        later.writestr("two/1.png", z.read("training_set/training_set/one/1.png"))
+        later.writestr("two/2.png", z.read("training_set/training_set/two/1.png"))
+    page.goto(f"{server.url}/dataset?dataset=guessed&view=Add+images")
+    page.locator("input.input").set_input_files(tmp_path / "later.zip")
+    page.locator(".st-key-import-own button").wait_for()
+    page.get_by_role("textbox", name="Into dataset").first.fill("guessed")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(600)
+    page.locator(".st-key-import-own button").click()
+    page.get_by_role("button", name="Replace this label …").click(timeout=60_000)
+    page.get_by_role("dialog").get_by_role("button", name="Replace", exact=True).click()
+    expect(page.get_by_text("1 image labelled anew")).to_be_visible()
+    expect(page.get_by_text("another label here")).to_have_count(0)
+
+
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, scheme: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from core.data.imports import import_now
 from core.data.sources import Source, at, named
 from core.data.store import Filter
 from core.errors import Invalid, NotFound, Stopped
-from core.runs import jobs, launch, runs
+from core.runs import launch, runs
 from core.settings import settings
 from core.types import Image, ImportReport
 
@@ -404,21 +404,6 @@ def test_a_bad_class_name_skips_the_image_with_the_reason(tmp_path: Path) -> Non
 
 def inbox(name: str = "set", n: int = 12) -> Path:
     return folder_of(settings().home / "inbox" / name, n)
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Here:
-        def start(self, folder: Path, command: list[str]) -> None:
-            assert command[1:] == ["-m", "core", "job", str(folder)]
-            jobs.run(folder, imports.IMPORT)
-
-        def alive(self, folder: Path) -> bool:
-            return False
-
-        def kill(self, folder: Path) -> None: ...
-
-    monkeypatch.setattr(launch, "launcher", Here())
 
 
 def test_a_background_import_reports_its_progress_and_its_end(in_this_process: None) -> None:

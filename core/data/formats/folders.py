@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from core.data.tables import Format, Row, split_in, split_of
 from core.types import Skipped, Split
 
+CLEAR = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})  # names that only splits have
+
 
 def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
     return {}  # where the images lie says it all
@@ -18,21 +20,29 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
     return arranged(files, skipped)[0]
 
 
-def arranged(files: Sequence[str], skipped: list[Skipped]) -> tuple[list[Row], list[str]]:
-    """The images by where they lie, and what was made of the folders: sentences for people."""
+def arranged(files: Sequence[str], skipped: list[Skipped]) -> tuple[list[Row], dict[str, bool]]:
+    """The images by where they lie, and what was made of the folders: sentences for people -> whether it had to be guessed."""
     paths = [[part.strip() for part in file.split("/")] for file in files]
-    said: list[str] = []
+    said: dict[str, bool] = {}
     if depth := _wrappers(paths):
         peeled = max((parts[:depth] for parts in paths), key=len)
-        said.append(f"“{'/'.join(peeled)}” only wraps the others and names no class")
         paths = [parts[min(depth, len(parts) - 1) :] for parts in paths]  # pictures right in a wrapping folder carry no label
+        tops = {parts[0] for parts in paths if len(parts) > 1}
+        usual = depth == 1 and (len(tops) > 1 or tops <= CLEAR)  # as one packs a folder: there is no other way to read it
+        said[f"“{'/'.join(peeled)}” only wraps the others and names no class"] = not usual
     splits = _splits(paths)
     for folder, taken in splits.items():
         inside = [parts[1:] for parts in paths if parts[0] == folder and len(parts) > 1]
-        said.append(f"“{folder}” was taken for the {taken} split ({len(inside):,} images)")
+        said[f"“{folder}” was taken for the {taken} split ({len(inside):,} images)"] = folder.casefold() not in CLEAR
+    for folder in sorted({parts[0] for parts in paths if len(parts) > 1} - splits.keys()):
+        if splits:
+            said[f"“{folder}” is left out: the folders beside it are splits"] = True
+        elif split_of(folder):
+            said[f"“{folder}” was taken for a class: the folders beside it are no splits"] = True
 
     wrapped = {folder: _repeats(paths, folder) for folder in splits}
-    said.extend(f"“{'/'.join(path)}” only wraps the others and names no class" for path in wrapped.values() if path)
+    said |= {f"“{'/'.join(path)}” only wraps the others and names no class": True for path in wrapped.values() if path}
+    below = ""
     rows: list[Row] = []
     for file, parts in zip(files, paths, strict=True):
         split: Split | None = None
@@ -43,6 +53,9 @@ def arranged(files: Sequence[str], skipped: list[Skipped]) -> tuple[list[Row], l
             split, peel = splits[parts[0]], max(1, len(wrapped[parts[0]]))
             parts = parts[min(peel, len(parts) - 1) :]
         rows.append(Row(file, file, parts[0] if len(parts) > 1 else None, split or ""))
+        below = below or (f"{parts[0]}/{parts[1]}" if len(parts) > 2 else "")
+    if below:
+        said[f"Folders below a class name no class of their own: “{below}” is “{below.partition('/')[0]}”"] = True
     return rows, said
 
 
