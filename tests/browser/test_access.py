@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser.conftest import ROOT, Server
 
@@ -105,7 +105,7 @@ def opened_drawer(page: Page) -> None:
 def asked_about_a_picture(page: Page) -> None:
     picture = io.BytesIO()
     Image.new("L", (8, 8), 90).save(picture, "PNG")
-    page.locator("input[type=file]").set_input_files([{"name": "grey.png", "mimeType": "image/png", "buffer": picture.getvalue()}])
+    page.locator("input[type=file]").set_input_files(FilePayload(name="grey.png", mimeType="image/png", buffer=picture.getvalue()))
     expect(
         page.get_by_role("button", name="Send all 1 to review").or_(page.get_by_role("button", name="Send it to review"))
     ).to_be_visible()
