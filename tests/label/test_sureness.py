@@ -33,7 +33,7 @@ def test_clusters_that_lie_apart_are_surer_than_a_cloud_that_was_cut(tmp_path: P
 
 def test_the_sentence_of_clusters_follows_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "embedding.npz").touch()
-    facts = {"n": 3, "silhouette": 0.6, "agreement": 0.9}
+    facts: dict[str, float | None] = {"n": 3, "silhouette": 0.6, "agreement": 0.9}
     monkeypatch.setattr(embed, "clusters", lambda *_: np.array([0, 0, 1, -1]))
     monkeypatch.setattr(embed, "needed", lambda _: tmp_path / "embedding.npz")
     monkeypatch.setattr(embed, "_sureness", lambda *_: facts)

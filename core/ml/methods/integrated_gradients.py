@@ -63,7 +63,7 @@ def until_it_adds_up(batch: Batch) -> Tensor:
     places, scores, slopes = torch.empty(0), torch.empty(0, dtype=torch.float64), torch.empty(0, 1, *way.shape[2:])
     fresh = torch.linspace(0, 1, FIRST)
     while True:
-        for some in fresh.split(batch.internal_batch_size):
+        for some in torch.split(fresh, batch.internal_batch_size):
             points = (start + some.view(-1, 1, 1, 1) * way).requires_grad_()
             answers = batch.forward(points)[:, batch.target]
             (gradient,) = torch.autograd.grad(answers.sum(), points)
