@@ -87,7 +87,7 @@ def sureness(dataset_id: int, name: str) -> str:
         if lessons and (share := lessons[-1].accuracy) is not None:
             how = "validation images" if lessons[-1].how == "validation" else "images, by cross-validation"
             said += f" That model is right on {share.value:.0%} of {lessons[-1].n:,} labelled {how} ({share.low:.0%} to {share.high:.0%})."
-        return f"{said} Where labels were changed on purpose, about four in five of those named were wrong."
+        return f"{said} Where labels were changed on purpose, three to four in five of those named were wrong."
     if name == "near-duplicates" and (found := embed.latest(dataset_id)) is not None:
         groups = len(np.unique(found.group[found.group >= 0]))
         early = alike.groups(dataset_id)

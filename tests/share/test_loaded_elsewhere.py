@@ -63,9 +63,10 @@ def test_torchvision_reads_class_folders_of_each_split(mixed: Dataset, tmp_path:
 
 @pytest.mark.parametrize("format", ["csv", "jsonl"])
 def test_hugging_faces_image_folder_finds_the_splits(mixed: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    datasets = pytest.importorskip("datasets")
+    for name, value in (("HF_HUB_OFFLINE", "1"), ("HF_DATASETS_OFFLINE", "1"), ("HF_HOME", str(tmp_path / "cache"))):
+        monkeypatch.setenv(name, value)
+    import datasets  # two seconds, and it reads these settings once
+
     out = unpacked(mixed, format, tmp_path)
     found = datasets.load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
     assert set(found) == set(SPLITS)
