@@ -567,11 +567,12 @@ def _sample() -> Opened:
     digits = load_digits()
     pictures = (digits.images * (255 / 16)).round().astype(np.uint8)
 
-    def entries() -> Iterator[Entry]:
+    def entries(wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
         for i, (pixels, number) in enumerate(zip(pictures, digits.target.tolist(), strict=True), 1):
-            yield Entry(f"digit-{i:04d}.png", str(number), array=pixels)
+            entry = Entry(f"digit-{i:04d}.png", str(number))
+            yield replace(entry, array=pixels) if wanted(entry) else entry
 
-    return Opened(entries(), len(pictures), False, [], tuple(str(n) for n in range(10)))
+    return Opened(entries(), len(pictures), False, [], tuple(str(n) for n in range(10)), glance=entries)
 
 
 def _torchvision(source: Source, progress: Progress) -> Opened:
@@ -587,8 +588,9 @@ def _torchvision(source: Source, progress: Progress) -> Opened:
         opened.guessed.clear()  # whoever asks for a set by its name knows what its numbers mean
         return opened
 
-    def entries() -> Iterator[Entry]:
+    def entries(wanted: Callable[[Entry], bool] = _all) -> Iterator[Entry]:
         for file, pixels, label, split in ml.cifar10_arrays(folder):
-            yield Entry(file, label, split, array=pixels)
+            entry = Entry(file, label, split)
+            yield replace(entry, array=pixels) if wanted(entry) else entry
 
-    return Opened(entries(), 60_000, True, [], CIFAR10)
+    return Opened(entries(), 60_000, True, [], CIFAR10, glance=entries)

@@ -94,6 +94,12 @@ def test_idx_files_say_what_they_were_taken_for(tmp_path: Path, name: str, guess
     assert [len(one.pictures) for one in seen.classes] == [1, 1] and all(one.images == {"train": 1} for one in seen.classes)
 
 
+def test_a_built_in_set_can_be_looked_at_too(home: Path) -> None:
+    seen = imports.look("digits", sources.named("sample"))
+    assert [one.name for one in seen.classes] == [str(n) for n in range(10)] and sum(one.total for one in seen.classes) == 1797
+    assert all(len(one.pictures) == sight.PICTURES for one in seen.classes) and not seen.guessed
+
+
 def waiting(home: Path, *names: str) -> str:
     """An import of these files from the inbox, which has ended with a sight."""
     import_id = imports.start(at(folder_of(home / "inbox" / "set", *names)), "pets", "Ann")

@@ -61,7 +61,9 @@ def _encoding(state: jobs.State, seen: Sight) -> None:
     def title(encoding: str) -> str:
         return f"{seen.readings[encoding]}  ·  {ENCODINGS[encoding]} ({encoding})"
 
-    st.selectbox("The names read right as", list(seen.readings), list(seen.readings).index(taken), title, key=key, on_change=changed)
+    st.selectbox(
+        "The names read right as", list(seen.readings), list(seen.readings).index(taken), title, key=key, on_change=changed, width=460
+    )
 
 
 def skipped(found: list[Skipped]) -> None:
