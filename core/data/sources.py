@@ -171,7 +171,7 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
         tree = _upload_tree(source) if source.names else folder_tree(first.parent, source.roots)
         manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
         _take_about(tree)
-        return _manifest(tree, [(manifest, _table(tree, manifest))])
+        return _manifest(tree, [_table(tree, manifest)])
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = folder_tree(first.parent, source.roots)
         tree.files = [f for f in tree.files if "/" not in f.name]
@@ -298,10 +298,15 @@ def _entries(tree: Tree, rows: list[tuple[File, Entry]]) -> Iterator[Entry]:
 # Tables of labels ---------------------------------------------------------------------------------
 
 
-Tables = list[tuple[File, list[Row]]]
+@dataclass
+class Table:
+    file: File
+    base: str  # the folder to which its paths are relative: its own, or the nearest around it that holds images
+    rows: list[Row]
+    missing: Count  # further rows whose files are not there; of a million, rows would take a gigabyte
 
 
-def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
+def _find_tables(tree: Tree, refused: list[Invalid]) -> list[Table]:
     """The table beside the images, or one for each split; what cannot be read as one is said first, and added to refused."""
     candidates = [f for f in tree.files if known.for_table(f.name)]
     here = [f for f in candidates if "/" not in f.name]
@@ -309,23 +314,27 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
         here = [f for f in candidates if f.name.count("/") == 1]
     if not here:
         here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
-    found: Tables = []
+    if not any(_may_be_table(tree, f) for f in here):  # in a folder of tables beside those of images
+        here += [f for f in candidates if f not in here and not _pictures_in(tree, posixpath.dirname(f.name) + "/")]
+    found: list[Table] = []
     unread: list[Skipped] = []
     for file in here:
+        if not _may_be_table(tree, file):
+            continue
         try:
-            found.append((file, _table(tree, file)))
+            found.append(_table(tree, file))
         except tables.Refused:
             raise
         except Invalid as e:
             unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
-            if not file.name.lower().endswith(".json"):  # many other things are written as JSON
+            if not file.name.lower().endswith(".json") or _NAMES_PICTURE.search(_start(tree, file)):  # much else is written as JSON
                 refused.append(e)
     tree.skipped[:0] = unread
     unreadable = {one.name for one in unread}
     tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
-    splits = [_split_of_table(file) for file, _ in found]
+    splits = [_split_of_table(one.file) for one in found]
     if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
-        names = ", ".join(f.name for f, _ in found)
+        names = ", ".join(one.file.name for one in found)
         raise Invalid(
             f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder, or one for each split."
         )
@@ -334,39 +343,67 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
     return found
 
 
+_NAMES_PICTURE = re.compile(f'[.](?:{"|".join(sorted(EXTENSIONS))})["?]', re.I)
+_ABOUT_TABLES = frozenset({"label", "labels", "metadata", "meta", "annotation", "annotations", "instances", "list"})
+
+
+def _start(tree: Tree, file: File) -> str:
+    """The file's text, or none."""
+    try:
+        return tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))[0]
+    except (Invalid, ValueError):
+        return ""
+
+
+def _may_be_table(tree: Tree, file: File) -> bool:
+    """Most texts called .txt are none."""
+    return not file.name.lower().endswith(".txt") or spreadsheet.looks_like_one(_start(tree, file))
+
+
+def _pictures_in(tree: Tree, base: str) -> bool:
+    return any(f.name.startswith(base) and _extension(f.name) in EXTENSIONS for f in tree.files)
+
+
 def _split_of_table(file: File) -> Split | None:
     folder, name = posixpath.split(file.name)
-    return tables.split_of(posixpath.splitext(name)[0]) or tables.split_of(posixpath.basename(folder))
+    split, rest = tables.split_in(posixpath.splitext(name)[0])
+    return split if split and set(rest.split()) <= _ABOUT_TABLES else tables.split_of(posixpath.basename(folder))
 
 
-def _table(tree: Tree, file: File) -> list[Row]:
+def _table(tree: Tree, file: File) -> Table:
     """The rows of a table; Invalid if it cannot be read or is none."""
     try:
         text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
         raise Invalid(f"{file.name} cannot be read: {e}.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
-    base = posixpath.join(posixpath.dirname(file.name), "")
+    folder = posixpath.dirname(file.name)
+    while folder and not _pictures_in(tree, folder + "/"):
+        folder = posixpath.dirname(folder)
+    base = posixpath.join(folder, "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
+    bases = {posixpath.basename(name).casefold() for name in beside}
     problem = Invalid(f"{file.name} is no table of labels.", LAYOUTS)
     for tried, one in enumerate(known.for_table(file.name)):
         try:
             skipped: list[Skipped] = []
-            rows = one.read(file.name, text, beside, skipped)
+            total, told, rows, missing = 0, 0, list[Row](), Count()
+            for row in one.read(file.name, text, beside, skipped):
+                total += 1
+                there = clean(re.split(r"[/\\]", row.image)[-1]).casefold() in bases
+                told += not there
+                if there or told <= MAX_TOLD:
+                    rows.append(row)
+                else:
+                    missing.add(row.where)
         except tables.Refused:
             raise
         except Invalid as e:
             problem = problem if tried else e
             continue
         tree.skipped.extend(skipped)
-        between = ""
-        if one is FORMATS["csv"]:
-            between = f", columns separated by {_BETWEEN[spreadsheet.separator(text)]}"
-        tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows")
-        return rows
+        tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows")
+        return Table(file, folder, rows, missing)
     raise problem
-
-
-_BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class _Paths:
@@ -399,11 +436,12 @@ def _common(one: list[str], other: list[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _manifest(tree: Tree, found: Tables) -> Opened:
+def _manifest(tree: Tree, found: Sequence[Table]) -> Opened:
     paths = _Paths(tree.files)
     rows: dict[int, tuple[File, Row]] = {}  # by id of the file: a zip may hold two of one name
     told, more, again, differ = 0, Count(), Count(), Count()
-    first = found[0][0].name
+    first = found[0].file.name
+    by_folder = _splits_by_folder(tree, found)
 
     def skip(name: str, why: str) -> None:
         nonlocal told
@@ -413,10 +451,10 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
         else:
             more.add(name)
 
-    for table, listed in found:
-        base, split = posixpath.dirname(table.name), _split_of_table(table)
+    for one in found:
+        table, base, split = one.file, one.base, _split_of_table(one.file)
         known_paths: dict[str, File | str] = {}  # a table of a million rows may name few files
-        for row in listed:
+        for row in one.rows:
             file = known_paths.get(row.image)
             if file is None:
                 file = known_paths[row.image] = paths.find(base, clean(row.image))
@@ -429,7 +467,8 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
             elif (before := rows.get(id(file))) is not None:
                 (again if (before[1].label, before[1].split) == (row.label, row.split or before[1].split) else differ).add(row.where)
             else:
-                rows[id(file)] = (file, row if row.split or split is None else replace(row, split=split))
+                rows[id(file)] = (file, row if row.split else replace(row, split=split or by_folder.get(file.name, "")))
+        more.n, more.first = more.n + one.missing.n, more.first or one.missing.first
     again.tell(first, tree.skipped, "they name an image that an earlier row names", "{} rows")
     differ.tell(first, tree.skipped, "they say something else of an image than an earlier row, which is kept", "{} rows")
     more.tell(first, tree.skipped, "passed over for reasons such as the above", "{} further rows")
@@ -441,6 +480,17 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
     if unnamed:
         tree.skipped.append(Skipped(first, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
     return _opened(tree, list(rows.values()))
+
+
+def _splits_by_folder(tree: Tree, found: Sequence[Table]) -> dict[str, str]:
+    """By name of the image, where no table says of any."""
+    if any(_split_of_table(one.file) or any(row.split for row in one.rows) for one in found):
+        return {}
+    rows, said = folders.arranged([f.name for f in tree.files if _extension(f.name) in EXTENSIONS], [])
+    splits = {row.image: row.split for row in rows if row.split}
+    if splits:
+        tree.understood += said
+    return splits
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -67,8 +67,9 @@ class Reader:
 
     title: str
     # A table's name and text, the names of the files beside it, what is left out -> its images; Invalid if it is none of this format.
-    read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
+    read: Callable[[str, str, Sequence[str], list[Skipped]], Iterable[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
+    says: Callable[[str], str] = lambda text: ""  # how a table's text was read, to follow the format's title in the report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,21 +147,42 @@ def split_of(text: str) -> Split | None:
     return None if rest else split
 
 
-def from_columns(name: str, records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Row]:
-    """Of lines, numbered, whose columns are called as in CSV and JSONL; Invalid if they have no image or no label."""
-    columns = {key for _, record in records for key in record}
-    image = "image" if "image" in columns else "file_name"
-    if image not in columns or "label" not in columns:
+IMAGE = ("image", "file_name", "filename", "image_name", "image_path", "path", "file_path", "filepath", "file")  # the first there is
+LABEL = ("label", "class", "class_name", "category", "target")
+
+
+def column(name: str) -> str:
+    """A column's name as these are compared: in small letters, words joined by _."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def taken(columns: Iterable[str]) -> tuple[str | None, str | None]:
+    """Which of the columns hold image and label."""
+    there = set(columns)
+    return next((c for c in IMAGE if c in there), None), next((c for c in LABEL if c in there), None)
+
+
+def taken_in_words(columns: Iterable[str]) -> str:
+    image, label = taken(columns)
+    return f"images by the column “{image}”, labels by “{label}”" if image and label else ""
+
+
+def from_columns(name: str, records: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Row]:
+    """Of lines, numbered, whose columns are called as in CSV and JSONL; Invalid, at the end, if none has an image or none a label."""
+    columns: dict[str, None] = {}
+    image = label = None
+    for n, r in records:
+        if not columns.keys() >= r.keys():
+            columns |= dict.fromkeys(r)
+            image, label = taken(columns)
+        given = (as_text(r.get("split")), as_text(r.get("source")))
+        called = clean(as_text(r.get(label))) or None if label else None
+        yield Row(f"line {n}", as_text(r.get(image)) if image else "", called, *given, flagged=is_yes(r.get("flagged")))
+    if image is None or label is None:
         raise Invalid(
-            f"{name} has not the columns image (or file_name) and label.",
+            f"{name} has not the columns image (or {', '.join(IMAGE[1:5])}, {IMAGE[-1]}) and label (or {', '.join(LABEL[1:])}).",
             f"It has: {', '.join(sorted(columns)[:20]) or 'none'}. Rename the columns; a column split is optional.",
         )
-    rows = []
-    for n, r in records:
-        given = (as_text(r.get("split")), as_text(r.get("source")))
-        label = clean(as_text(r.get("label"))) or None
-        rows.append(Row(f"line {n}", as_text(r.get(image)), label, *given, flagged=is_yes(r.get("flagged"))))
-    return rows
 
 
 def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
