@@ -303,7 +303,10 @@ class Table:
     file: File
     base: str  # the folder to which its paths are relative: its own, or the nearest around it that holds images
     rows: list[Row]
-    missing: Count  # further rows whose files are not there; of a million, rows would take a gigabyte
+    # Of further rows the number alone, as those of a million would take 600 MB:
+    missing: Count  # their files are not there
+    again: Count  # they repeat the first row that names their image
+    differ: Count  # or do not agree with it
 
 
 def _find_tables(tree: Tree, refused: list[Invalid]) -> list[Table]:
@@ -386,10 +389,17 @@ def _table(tree: Tree, file: File) -> Table:
     for tried, one in enumerate(known.for_table(file.name)):
         try:
             skipped: list[Skipped] = []
-            total, told, rows, missing = 0, 0, list[Row](), Count()
+            total, told, rows, firsts = 0, 0, list[Row](), dict[str, Row]()
+            missing, again, differ = Count(), Count(), Count()
             for row in one.read(file.name, text, beside, skipped):
                 total += 1
-                there = clean(re.split(r"[/\\]", row.image)[-1]).casefold() in bases
+                if (before := firsts.get(row.image)) is not None:
+                    agrees = (row.label, row.split or before.split) == (before.label, before.split)
+                    (again if agrees else differ).add(row.where)
+                    continue
+                there = clean(row.image.replace("\\", "/").rpartition("/")[2]).casefold() in bases
+                if there and (not row.split or tables.split_of(row.split)):
+                    firsts[row.image] = row
                 told += not there
                 if there or told <= MAX_TOLD:
                     rows.append(row)
@@ -402,7 +412,7 @@ def _table(tree: Tree, file: File) -> Table:
             continue
         tree.skipped.extend(skipped)
         tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows")
-        return Table(file, folder, rows, missing)
+        return Table(file, folder, rows, missing, again, differ)
     raise problem
 
 
@@ -468,7 +478,8 @@ def _manifest(tree: Tree, found: Sequence[Table]) -> Opened:
                 (again if (before[1].label, before[1].split) == (row.label, row.split or before[1].split) else differ).add(row.where)
             else:
                 rows[id(file)] = (file, row if row.split else replace(row, split=split or by_folder.get(file.name, "")))
-        more.n, more.first = more.n + one.missing.n, more.first or one.missing.first
+        for count, further in ((more, one.missing), (again, one.again), (differ, one.differ)):
+            count.n, count.first = count.n + further.n, count.first or further.first
     again.tell(first, tree.skipped, "they name an image that an earlier row names", "{} rows")
     differ.tell(first, tree.skipped, "they say something else of an image than an earlier row, which is kept", "{} rows")
     more.tell(first, tree.skipped, "passed over for reasons such as the above", "{} further rows")

@@ -172,12 +172,13 @@ def from_columns(name: str, records: Iterable[tuple[int, Mapping[str, Any]]]) ->
     columns: dict[str, None] = {}
     image = label = None
     for n, r in records:
-        if not columns.keys() >= r.keys():
+        if any(key not in columns for key in r):
             columns |= dict.fromkeys(r)
             image, label = taken(columns)
-        given = (as_text(r.get("split")), as_text(r.get("source")))
         called = clean(as_text(r.get(label))) or None if label else None
-        yield Row(f"line {n}", as_text(r.get(image)) if image else "", called, *given, flagged=is_yes(r.get("flagged")))
+        flagged = "flagged" in r and is_yes(r["flagged"])
+        named = as_text(r.get(image)) if image else ""
+        yield Row(f"line {n}", named, called, as_text(r.get("split", "")), as_text(r.get("source", "")), flagged=flagged)
     if image is None or label is None:
         raise Invalid(
             f"{name} has not the columns image (or {', '.join(IMAGE[1:5])}, {IMAGE[-1]}) and label (or {', '.join(LABEL[1:])}).",
@@ -195,7 +196,9 @@ def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def as_text(value: object) -> str:
-    return str(value).strip() if isinstance(value, str | int | float) else ""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int | float) else ""
 
 
 def clean(text: str, keep: str = "") -> str:

@@ -33,10 +33,13 @@ def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> 
 
     def records() -> Iterator[tuple[int, dict[str, Any]]]:
         nonlocal now
-        for n, now in _records(name, text, skipped):
+        for n, now in _records(name, text, skipped):  # noqa: UP028, as now is read below
             yield n, now
 
     for row in tables.from_columns(name, records()):
+        if "history" not in now and "predictions" not in now:
+            yield row
+            continue
         try:
             past = tables.past(now.get("history"), row.label)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):

@@ -29,7 +29,7 @@ def cell(text: str) -> str:
 
 
 def _uncell(text: str) -> str:
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+    return text[1:] if text[:1] == "'" and FORMULA.match(text) else text
 
 
 def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int
 
     def lines() -> Iterator[str]:
         nonlocal line
-        for line in io.StringIO(text, newline=None):  # whose lines end with \n, whatever ends those of the text
+        for line in io.StringIO(text, newline=None):  # noqa: UP028, as line is read elsewhere; they end with \n, whatever ends the text's
             yield line
 
     between = _head(text)[1]
