@@ -34,6 +34,7 @@ Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "upl
 MAX_ENTRY_BYTES = 50_000_000
 MAX_IDX_BYTES = 2_000_000_000
 MAX_MANIFEST_BYTES = 200_000_000
+MAX_JSON_BYTES = 100_000_000  # of a table that is parsed whole, for which it takes about eight times as much memory
 MAX_ABOUT_BYTES = 50_000_000
 MAX_TOLD = 1_000  # rows of tables that are named one by one in a report
 
@@ -375,6 +376,11 @@ def _split_of_table(file: File) -> Split | None:
 
 def _table(tree: Tree, file: File) -> Table:
     """The rows of a table; Invalid if it cannot be read or is none."""
+    if file.name.lower().endswith(".json") and file.size > MAX_JSON_BYTES:
+        raise tables.Refused(
+            f"{file.name} has {file.size / 1e6:,.0f} MB; as JSON is read whole, up to {MAX_JSON_BYTES / 1e6:,.0f} MB are allowed.",
+            "Export it as CSV or JSONL, or in several parts with the images of each in a folder of its own.",
+        )
     try:
         text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
@@ -410,7 +416,10 @@ def _table(tree: Tree, file: File) -> Table:
         except Invalid as e:
             problem = problem if tried else e
             continue
-        tree.skipped.extend(skipped)
+        tree.skipped.extend(skipped[:MAX_TOLD])
+        if further := skipped[MAX_TOLD:]:
+            why = "passed over for reasons such as the above"
+            tree.skipped.append(Skipped(file.name, f"{len(further):,} further rows: {why} (first: {further[0].name})"))
         tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows")
         return Table(file, folder, rows, missing, again, differ)
     raise problem

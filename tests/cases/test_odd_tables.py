@@ -135,3 +135,28 @@ def test_columns_are_known_by_their_usual_names_and_said(tmp_path: Path, image: 
     assert rows(tmp_path) == {"1.png": ("cat", None)}
     named = [name.lower().replace(" ", "_") for name in (image, label)]
     assert f"images by the column “{named[0]}”, labels by “{named[1]}”" in found(tmp_path)[0].understood[0]
+
+
+def test_a_json_that_is_too_large_to_parse_whole_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path, "1.png")
+    (tmp_path / "tasks.json").write_text(json.dumps([{"data": {"image": "1.png"}}]), encoding="utf-8")
+    assert rows(tmp_path) == {"1.png": (None, None)}
+    monkeypatch.setattr("core.data.sources.MAX_JSON_BYTES", 10)
+    with pytest.raises(Invalid, match=r"tasks\.json .*read whole.*") as refused:
+        found(tmp_path)
+    assert "CSV or JSONL" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["tasks.json", "labels.csv", "labels.jsonl"])
+def test_a_report_names_a_thousand_missing_files_and_counts_the_others(tmp_path: Path, name: str) -> None:
+    folder_of(tmp_path, "1.png")
+    given = ["1.png", *(f"gone-{n}.png" for n in range(1_200))]
+    made = {
+        "tasks.json": json.dumps([{"data": {"image": image}} for image in given]),
+        "labels.csv": "image,label\n" + "".join(f"{image},a\n" for image in given),
+        "labels.jsonl": "".join(json.dumps({"image": image, "label": "a"}) + "\n" for image in given),
+    }
+    (tmp_path / name).write_text(made[name], encoding="utf-8")
+    opened, entries = found(tmp_path)
+    assert len(entries) == 1 and len(opened.skipped) == 1_001
+    assert opened.skipped[-1].reason.startswith("200 further rows")

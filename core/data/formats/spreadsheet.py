@@ -74,10 +74,13 @@ _OPENED = "a quote is opened and not closed in that line"
 def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The lines below the header, numbered, each once; Invalid where a quote would swallow the lines after it."""
     line = ""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
 
     def lines() -> Iterator[str]:
         nonlocal line
-        for line in io.StringIO(text, newline=None):  # noqa: UP028, as line is read elsewhere; they end with \n, whatever ends the text's
+        for found in re.finditer("[^\n]*\n|[^\n]+", text):  # a StringIO takes four bytes a character
+            line = found[0]
             yield line
 
     between = _head(text)[1]
