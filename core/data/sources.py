@@ -421,6 +421,12 @@ def _table(tree: Tree, file: File) -> Table:
             why = "passed over for reasons such as the above"
             tree.skipped.append(Skipped(file.name, f"{len(further):,} further rows: {why} (first: {further[0].name})"))
         tree.understood.append(f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows")
+        if not encoding.startswith("UTF") and not text.isascii():
+            example = next(line for line in text.splitlines() if not line.isascii())[:100]
+            tree.understood.append(
+                f"{file.name} does not say how its letters are encoded: {encoding} is a guess, by which a line reads “{clean(example)}”. "
+                "If that is wrong, save it as UTF-8 and import it again"
+            )
         return Table(file, folder, rows, missing, again, differ)
     raise problem
 

@@ -160,3 +160,12 @@ def test_a_report_names_a_thousand_missing_files_and_counts_the_others(tmp_path:
     opened, entries = found(tmp_path)
     assert len(entries) == 1 and len(opened.skipped) == 1_001
     assert opened.skipped[-1].reason.startswith("200 further rows")
+
+
+@pytest.mark.parametrize(("encoding", "guess"), [("cp1251", True), ("koi8-r", True), ("utf-8", False), ("utf-16", False)])
+def test_a_guessed_encoding_is_said_to_be_a_guess_with_a_line_as_it_reads(tmp_path: Path, encoding: str, guess: bool) -> None:
+    folder_of(tmp_path, "1.png")
+    (tmp_path / "labels.csv").write_bytes("image,label\n1.png,кошка домашняя\n".encode(encoding))
+    label = rows(tmp_path)["1.png"][0]
+    said = [one for one in found(tmp_path)[0].understood if "is a guess" in one]
+    assert len(said) == guess and all(f"1.png,{label}" in one and "UTF-8" in one for one in said)
