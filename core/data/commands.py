@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data import imports, sources, store
-from core.data.zip_names import ENCODINGS
+from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
 

@@ -35,6 +35,7 @@ Kind = Literal["folder", "zip", "idx", "manifest", "sample", "torchvision", "upl
 MAX_ENTRY_BYTES = 50_000_000
 MAX_IDX_BYTES = 2_000_000_000
 MAX_MANIFEST_BYTES = 200_000_000
+MAX_JSON_BYTES = 100_000_000  # of a table that is parsed whole, for which it takes about eight times as much memory
 MAX_ABOUT_BYTES = 50_000_000
 MAX_TOLD = 1_000  # rows of tables that are named one by one in a report
 
@@ -181,7 +182,7 @@ def open_source(source: Source, name: str = "", progress: Progress = silent) -> 
         tree = _upload_tree(source) if source.names else folder_tree(first.parent, source.roots)
         manifest = File(clean(_shown_names(source)[0]), first.stat().st_size, first)
         _take_about(tree)
-        return _manifest(tree, [(manifest, _table(tree, manifest))])
+        return _manifest(tree, [_table(tree, manifest)])
     if source.kind == "idx" and len(source.paths) == 1:  # its labels lie beside it
         tree = folder_tree(first.parent, source.roots)
         tree.files = [f for f in tree.files if "/" not in f.name]
@@ -319,10 +320,18 @@ def _entries(tree: Tree, rows: list[tuple[File, Entry]], wanted: Callable[[Entry
 # Tables of labels ---------------------------------------------------------------------------------
 
 
-Tables = list[tuple[File, list[Row]]]
+@dataclass
+class Table:
+    file: File
+    base: str  # the folder to which its paths are relative: its own, or the nearest around it that holds images
+    rows: list[Row]
+    # Of further rows the number alone, as those of a million would take 600 MB:
+    missing: Count  # their files are not there
+    again: Count  # they repeat the first row that names their image
+    differ: Count  # or do not agree with it
 
 
-def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
+def _find_tables(tree: Tree, refused: list[Invalid]) -> list[Table]:
     """The table beside the images, or one for each split; what cannot be read as one is said first, and added to refused."""
     candidates = [f for f in tree.files if known.for_table(f.name)]
     here = [f for f in candidates if "/" not in f.name]
@@ -330,23 +339,27 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
         here = [f for f in candidates if f.name.count("/") == 1]
     if not here:
         here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
-    found: Tables = []
+    if not any(_may_be_table(tree, f) for f in here):  # in a folder of tables beside those of images
+        here += [f for f in candidates if f not in here and not _pictures_in(tree, posixpath.dirname(f.name) + "/")]
+    found: list[Table] = []
     unread: list[Skipped] = []
     for file in here:
+        if not _may_be_table(tree, file):
+            continue
         try:
-            found.append((file, _table(tree, file)))
+            found.append(_table(tree, file))
         except tables.Refused:
             raise
         except Invalid as e:
             unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
-            if not file.name.lower().endswith(".json"):  # many other things are written as JSON
+            if not file.name.lower().endswith(".json") or _NAMES_PICTURE.search(_start(tree, file)):  # much else is written as JSON
                 refused.append(e)
     tree.skipped[:0] = unread
     unreadable = {one.name for one in unread}
     tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
-    splits = [_split_of_table(file) for file, _ in found]
+    splits = [_split_of_table(one.file) for one in found]
     if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
-        names = ", ".join(f.name for f, _ in found)
+        names = ", ".join(one.file.name for one in found)
         raise Invalid(
             f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder, or one for each split."
         )
@@ -355,43 +368,92 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> Tables:
     return found
 
 
+_NAMES_PICTURE = re.compile(f'[.](?:{"|".join(sorted(EXTENSIONS))})["?]', re.I)
+_ABOUT_TABLES = frozenset({"label", "labels", "metadata", "meta", "annotation", "annotations", "instances", "list"})
+
+
+def _start(tree: Tree, file: File) -> str:
+    """The file's text, or none."""
+    try:
+        return tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))[0]
+    except (Invalid, ValueError):
+        return ""
+
+
+def _may_be_table(tree: Tree, file: File) -> bool:
+    """Most texts called .txt are none."""
+    return not file.name.lower().endswith(".txt") or spreadsheet.looks_like_one(_start(tree, file))
+
+
+def _pictures_in(tree: Tree, base: str) -> bool:
+    return any(f.name.startswith(base) and _extension(f.name) in EXTENSIONS for f in tree.files)
+
+
 def _split_of_table(file: File) -> Split | None:
     folder, name = posixpath.split(file.name)
-    return tables.split_of(posixpath.splitext(name)[0]) or tables.split_of(posixpath.basename(folder))
+    split, rest = tables.split_in(posixpath.splitext(name)[0])
+    return split if split and set(rest.split()) <= _ABOUT_TABLES else tables.split_of(posixpath.basename(folder))
 
 
-def _table(tree: Tree, file: File) -> list[Row]:
+def _table(tree: Tree, file: File) -> Table:
     """The rows of a table; Invalid if it cannot be read or is none."""
+    if file.name.lower().endswith(".json") and file.size > MAX_JSON_BYTES:
+        raise tables.Refused(
+            f"{file.name} has {file.size / 1e6:,.0f} MB; as JSON is read whole, up to {MAX_JSON_BYTES / 1e6:,.0f} MB are allowed.",
+            "Export it as CSV or JSONL, or in several parts with the images of each in a folder of its own.",
+        )
     try:
         text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
         raise Invalid(f"{file.name} cannot be read: {e}.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
-    base = posixpath.join(posixpath.dirname(file.name), "")
+    folder = posixpath.dirname(file.name)
+    while folder and not _pictures_in(tree, folder + "/"):
+        folder = posixpath.dirname(folder)
+    base = posixpath.join(folder, "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]
+    bases = {posixpath.basename(name).casefold() for name in beside}
     problem = Invalid(f"{file.name} is no table of labels.", LAYOUTS)
     for tried, one in enumerate(known.for_table(file.name)):
         try:
             skipped: list[Skipped] = []
-            rows = one.read(file.name, text, beside, skipped)
+            total, told, rows, firsts = 0, 0, list[Row](), dict[str, Row]()
+            missing, again, differ = Count(), Count(), Count()
+            for row in one.read(file.name, text, beside, skipped):
+                total += 1
+                if (before := firsts.get(row.image)) is not None:
+                    agrees = (row.label, row.split or before.split) == (before.label, before.split)
+                    (again if agrees else differ).add(row.where)
+                    continue
+                there = clean(row.image.replace("\\", "/").rpartition("/")[2]).casefold() in bases
+                if there and (not row.split or tables.split_of(row.split)):
+                    firsts[row.image] = row
+                told += not there
+                if there or told <= MAX_TOLD:
+                    rows.append(row)
+                else:
+                    missing.add(row.where)
         except tables.Refused:
             raise
         except Invalid as e:
             problem = problem if tried else e
             continue
-        tree.skipped.extend(skipped)
-        between, taken = "", _split_of_table(file)
-        if one is FORMATS["csv"]:
-            between = f", columns separated by {_BETWEEN[spreadsheet.separator(text)]}"
-        said = f"{file.name} was read as a table of labels ({one.title}, {encoding}{between}): {len(rows):,} rows"
+        tree.skipped.extend(skipped[:MAX_TOLD])
+        if further := skipped[MAX_TOLD:]:
+            why = "passed over for reasons such as the above"
+            tree.skipped.append(Skipped(file.name, f"{len(further):,} further rows: {why} (first: {further[0].name})"))
+        taken = _split_of_table(file)
+        said = f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows"
         said += f", taken for the {taken} split" if taken and not all(row.split for row in rows) else ""
-        sure = encoding in SURE and (not taken or folders.CLEAR & set(re.split("[/.]", file.name.casefold())[-3:]))
-        (tree.understood.append if sure else tree.guess)(said)
-        return rows
+        usual = not taken or folders.CLEAR & set(re.split("[/._-]", file.name.casefold())[-4:])
+        (tree.understood.append if usual else tree.guess)(said)
+        if encoding not in tables.SURE and not text.isascii():
+            example = next(line for line in text.splitlines() if not line.isascii())[:100]
+            tree.guess(
+                f"{file.name} does not say how its letters are encoded: {encoding} is a guess, by which a line reads “{clean(example)}”. "
+                "If that is wrong, save it as UTF-8 and import it again"
+            )
+        return Table(file, folder, rows, missing, again, differ)
     raise problem
-
-
-SURE = frozenset({"UTF-8", "UTF-16", "UTF-32"})  # encodings that the bytes themselves tell; others are guessed by the letters
-_BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class _Paths:
@@ -429,11 +491,12 @@ def _common(one: list[str], other: list[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _manifest(tree: Tree, found: Tables) -> Opened:
+def _manifest(tree: Tree, found: Sequence[Table]) -> Opened:
     paths = _Paths(tree.files)
     rows: dict[int, tuple[File, Row]] = {}  # by id of the file: a zip may hold two of one name
     told, more, again, differ = 0, Count(), Count(), Count()
-    first = found[0][0].name
+    first = found[0].file.name
+    by_folder = _splits_by_folder(tree, found)
 
     def skip(name: str, why: str) -> None:
         nonlocal told
@@ -443,10 +506,10 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
         else:
             more.add(name)
 
-    for table, listed in found:
-        base, split = posixpath.dirname(table.name), _split_of_table(table)
+    for one in found:
+        table, base, split = one.file, one.base, _split_of_table(one.file)
         known_paths: dict[str, File | str] = {}  # a table of a million rows may name few files
-        for row in listed:
+        for row in one.rows:
             file = known_paths.get(row.image)
             if file is None:
                 file = known_paths[row.image] = paths.find(base, clean(row.image))
@@ -459,7 +522,9 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
             elif (before := rows.get(id(file))) is not None:
                 (again if (before[1].label, before[1].split) == (row.label, row.split or before[1].split) else differ).add(row.where)
             else:
-                rows[id(file)] = (file, row if row.split or split is None else replace(row, split=split))
+                rows[id(file)] = (file, row if row.split else replace(row, split=split or by_folder.get(file.name, "")))
+        for count, further in ((more, one.missing), (again, one.again), (differ, one.differ)):
+            count.n, count.first = count.n + further.n, count.first or further.first
     again.tell(first, tree.skipped, "they name an image that an earlier row names", "{} rows")
     differ.tell(first, tree.skipped, "they say something else of an image than an earlier row, which is kept", "{} rows")
     more.tell(first, tree.skipped, "passed over for reasons such as the above", "{} further rows")
@@ -467,13 +532,27 @@ def _manifest(tree: Tree, found: Tables) -> Opened:
         why = f" {tree.skipped[0].name}: {tree.skipped[0].reason}." if tree.skipped else ""
         raise Invalid(f"{first} names no image that can be imported.{why}", "Its paths are relative to the table itself.")
     if (tails := paths.by_tail).n:
-        one = "one path is" if tails.n == 1 else f"{tails.n:,} paths are"
-        tree.guess(f"{one} not there as {first} writes {'it' if tails.n == 1 else 'them'}, and matched by the last parts: {tails.first}")
+        paths_are = "one path is" if tails.n == 1 else f"{tails.n:,} paths are"
+        tree.guess(
+            f"{paths_are} not there as {first} writes {'it' if tails.n == 1 else 'them'}, and matched by the last parts: {tails.first}"
+        )
     named = {f.name for f, _ in rows.values()}
     unnamed = [f.name for f in tree.files if _extension(f.name) in EXTENSIONS and f.name not in named]
     if unnamed:
         tree.skipped.append(Skipped(first, f"{len(unnamed)} images are not used, for example {min(unnamed)}"))
     return _opened(tree, list(rows.values()))
+
+
+def _splits_by_folder(tree: Tree, found: Sequence[Table]) -> dict[str, str]:
+    """By name of the image, where no table says of any."""
+    if any(_split_of_table(one.file) or any(row.split for row in one.rows) for one in found):
+        return {}
+    rows, said = folders.arranged([f.name for f in tree.files if _extension(f.name) in EXTENSIONS], [])
+    splits = {row.image: row.split for row in rows if row.split}
+    if splits:
+        for sentence, guess in said.items():
+            (tree.guess if guess else tree.understood.append)(sentence)
+    return splits
 
 
 # IDX: the format of MNIST, http://yann.lecun.com/exdb/mnist ------------------------------------------

@@ -6,11 +6,12 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from core.data import encodings
 from core.errors import Invalid
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
 from core.types import Class, LabelEvent, Skipped, Split
@@ -67,8 +68,9 @@ class Reader:
 
     title: str
     # A table's name and text, the names of the files beside it, what is left out -> its images; Invalid if it is none of this format.
-    read: Callable[[str, str, Sequence[str], list[Skipped]], list[Row]]
+    read: Callable[[str, str, Sequence[str], list[Skipped]], Iterable[Row]]
     suffix: str = ""  # of the table; without one, images lie in folders of their split and class
+    says: Callable[[str], str] = lambda text: ""  # how a table's text was read, to follow the format's title in the report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +84,9 @@ class Format(Reader):
     split_folders: bool = False  # images lie in folders of their split, each with a table of its own; otherwise all in one
 
 
-_ENCODINGS = ["cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949"]  # of Windows, by how usual they are
-_LATIN = ("cp1252", "cp1250", "cp1254")
-_SAMPLE = 100_000  # bytes from which an encoding is guessed
+SURE = frozenset({"UTF-8", "UTF-16", "UTF-32"})  # encodings that the bytes themselves tell; others are guessed by the letters
+_SAMPLE = 500  # different words by which one is guessed
+_WORD = 100  # bytes of one
 
 
 def decoded(data: bytes) -> tuple[str, str]:
@@ -99,33 +101,29 @@ def decoded(data: bytes) -> tuple[str, str]:
     marked = next((encoding for mark, encoding in marks if data.startswith(mark)), None)
     if marked is None and data[:400].count(0) > len(data[:400]) // 4:
         marked = "utf-16-le" if data[1:400:2].count(0) > data[:400:2].count(0) else "utf-16-be"
-    for encoding in (marked,) if marked else ("utf-8", *_guessed(data)):
+    tried = [marked] if marked else ["utf-8"]
+    for encoding in tried:
         try:
             text = data.decode(encoding)
         except (UnicodeError, LookupError):
+            if encoding == "utf-8":
+                tried += _guessed(data)
             continue
         if "\0" not in text:
-            return text, {"utf-8-sig": "UTF-8", "utf-8": "UTF-8"}.get(encoding, encoding.replace("utf", "UTF"))
+            return text, {"utf-8-sig": "UTF-8", "utf-8": "UTF-8"}.get(encoding, re.sub("utf-(16|32).*", r"UTF-\1", encoding))
     raise ValueError("it is text in no encoding that Loupe knows")
 
 
 def _guessed(data: bytes) -> list[str]:
     # Words that are ASCII say nothing of the encoding; the others are few in a large table.
-    words = dict.fromkeys(word for word in re.split(rb"[\s,;|\"]+", data) if not word.isascii())
-    telling = b" ".join(words)[:_SAMPLE]
-    return [found] if (found := encoding_of(telling)) else []
-
-
-def encoding_of(words: bytes) -> str | None:
-    """The likeliest encoding of words that are neither ASCII nor UTF-8."""
-    from charset_normalizer import from_bytes  # few tables need it, and every start would wait for it
-
-    # Words without any letter of ASCII are of another alphabet.
-    asked = _ENCODINGS if re.search(rb"[A-Za-z]", words) else [one for one in _ENCODINGS if one not in _LATIN]
-    found = list(from_bytes(words, cp_isolation=asked))
-    if found and found[0].encoding in _LATIN:  # no other is as usual, and none differs where both read well
-        found.sort(key=lambda one: (one.chaos, one.encoding != "cp1252"))
-    return found[0].encoding if found else None
+    words: dict[bytes, None] = {}
+    for found in re.finditer(rb"[\x80-\xff][^\s,;|\"/]*", data):
+        begun = re.split(rb"[\s,;|\"/]", data[max(0, found.start() - _WORD) : found.start()])[-1]
+        words[begun + found[0][:_WORD]] = None
+        if len(words) == _SAMPLE:
+            break
+    likely = encodings.likeliest(list(words), among=encodings.WINDOWS, otherwise="")
+    return [likely] if likely else []
 
 
 def split_in(text: str) -> tuple[Split | None, str]:
@@ -146,21 +144,43 @@ def split_of(text: str) -> Split | None:
     return None if rest else split
 
 
-def from_columns(name: str, records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Row]:
-    """Of lines, numbered, whose columns are called as in CSV and JSONL; Invalid if they have no image or no label."""
-    columns = {key for _, record in records for key in record}
-    image = "image" if "image" in columns else "file_name"
-    if image not in columns or "label" not in columns:
+IMAGE = ("image", "file_name", "filename", "image_name", "image_path", "path", "file_path", "filepath", "file")  # the first there is
+LABEL = ("label", "class", "class_name", "category", "target")
+
+
+def column(name: str) -> str:
+    """A column's name as these are compared: in small letters, words joined by _."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def taken(columns: Iterable[str]) -> tuple[str | None, str | None]:
+    """Which of the columns hold image and label."""
+    there = set(columns)
+    return next((c for c in IMAGE if c in there), None), next((c for c in LABEL if c in there), None)
+
+
+def taken_in_words(columns: Iterable[str]) -> str:
+    image, label = taken(columns)
+    return f"images by the column “{image}”, labels by “{label}”" if image and label else ""
+
+
+def from_columns(name: str, records: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Row]:
+    """Of lines, numbered, whose columns are called as in CSV and JSONL; Invalid, at the end, if none has an image or none a label."""
+    columns: dict[str, None] = {}
+    image = label = None
+    for n, r in records:
+        if any(key not in columns for key in r):
+            columns |= dict.fromkeys(r)
+            image, label = taken(columns)
+        called = clean(as_text(r.get(label))) or None if label else None
+        flagged = "flagged" in r and is_yes(r["flagged"])
+        named = as_text(r.get(image)) if image else ""
+        yield Row(f"line {n}", named, called, as_text(r.get("split", "")), as_text(r.get("source", "")), flagged=flagged)
+    if image is None or label is None:
         raise Invalid(
-            f"{name} has not the columns image (or file_name) and label.",
+            f"{name} has not the columns image (or {', '.join(IMAGE[1:5])}, {IMAGE[-1]}) and label (or {', '.join(LABEL[1:])}).",
             f"It has: {', '.join(sorted(columns)[:20]) or 'none'}. Rename the columns; a column split is optional.",
         )
-    rows = []
-    for n, r in records:
-        given = (as_text(r.get("split")), as_text(r.get("source")))
-        label = clean(as_text(r.get("label"))) or None
-        rows.append(Row(f"line {n}", as_text(r.get(image)), label, *given, flagged=is_yes(r.get("flagged"))))
-    return rows
 
 
 def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -173,7 +193,9 @@ def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def as_text(value: object) -> str:
-    return str(value).strip() if isinstance(value, str | int | float) else ""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int | float) else ""
 
 
 def clean(text: str, keep: str = "") -> str:

@@ -31,7 +31,7 @@ def test_a_table_is_read_in_any_encoding_and_with_any_separator(tmp_path: Path, 
     text = f"image{separator}label\r\n1.png{separator}{label}\r\n2.png{separator}{label}\r\n"
     (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
     assert rows(tmp_path) == {"1.png": (label, None), "2.png": (label, None)}
-    (said,) = found(tmp_path)[0].understood
+    said = found(tmp_path)[0].understood[0]
     assert said.startswith("labels.csv was read as a table of labels (CSV, ") and said.endswith(": 2 rows")
 
 

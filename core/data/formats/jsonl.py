@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,31 +27,39 @@ def _line(row: Row) -> str:
     return json.dumps(record | lists, ensure_ascii=False) + "\n"
 
 
-def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> list[Row]:
-    records = list(_records(name, text, skipped))
-    rows, broken, wrong = [], Count(), Count()
-    for row, (n, record) in zip(tables.from_columns(name, records), records, strict=True):
+def read(name: str, text: str, files: Sequence[str], skipped: list[Skipped]) -> Iterator[Row]:
+    broken, wrong = Count(), Count()
+    now: dict[str, Any] = {}
+
+    def records() -> Iterator[tuple[int, dict[str, Any]]]:
+        nonlocal now
+        for n, now in _records(name, text, skipped):  # noqa: UP028, as now is read below
+            yield n, now
+
+    for row in tables.from_columns(name, records()):
+        if "history" not in now and "predictions" not in now:
+            yield row
+            continue
         try:
-            past = tables.past(record.get("history"), row.label)
+            past = tables.past(now.get("history"), row.label)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             past = ()
-            broken.add(f"line {n}")
-        guesses = tables.guesses(record.get("predictions"), "model", lambda one: [tables.as_text(one.get("label"))], f"line {n}", wrong)
-        rows.append(replace(row, note=_note(record), past=past, guesses=guesses))
+            broken.add(row.where)
+        guesses = tables.guesses(now.get("predictions"), "model", lambda one: [tables.as_text(one.get("label"))], row.where, wrong)
+        yield replace(row, note=_note(now), past=past, guesses=guesses)
     broken.tell(name, skipped, "the history does not hold together; kept what its last event says", "in {} lines")
     wrong.tell(name, skipped, tables.WRONG_GUESS, "{} predictions")
-    return rows
 
 
 def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int, dict[str, Any]]]:
-    seen, again = set[str](), Count()
-    for number, line in enumerate(text.split("\n"), 1):
+    seen, again = set[int](), Count()  # hashes: a million lines would take as much again
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if not line.strip():
             continue
-        if line in seen:
+        if (key := hash(line)) in seen:
             again.add(f"line {number}")
             continue
-        seen.add(line)
+        seen.add(key)
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -58,9 +67,15 @@ def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int
         if not isinstance(record, dict):
             skipped.append(Skipped(f"{name}, line {number}", "it is not a JSON object"))
             continue
-        record = {k.strip().lower(): v for k, v in record.items()}
+        record = {tables.column(k): v for k, v in record.items()}
         yield number, record | {key: _unpacked(record[key]) for key in ("history", "predictions") if key in record}
     again.tell(name, skipped, "they say what an earlier line says", "{} lines")
+
+
+def _says(text: str) -> str:
+    first = next(_records("", text[:100_000].lstrip().split("\n")[0], []), (0, {}))[1]
+    columns = tables.taken_in_words(first)
+    return f", {columns}" if columns else ""
 
 
 def _unpacked(value: object) -> object:
@@ -87,5 +102,6 @@ FORMAT = Format(
     write=write,
     read=read,
     suffix=".jsonl",
+    says=_says,
     split_folders=True,
 )

@@ -11,7 +11,7 @@ FORMATS: dict[str, Format] = {
     "jsonl": jsonl.FORMAT,
     "label-studio": label_studio.FORMAT,
 }
-READERS = (coco.READER,)  # tables of others that Loupe does not write
+READERS = (coco.READER, *spreadsheet.READERS)  # tables of others that Loupe does not write
 
 
 def for_table(name: str) -> Sequence[Reader]:

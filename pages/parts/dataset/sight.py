@@ -7,8 +7,8 @@ import html
 import streamlit as st
 
 from core.data import imports, store
+from core.data.encodings import ENCODINGS
 from core.data.sight import CLASSES, ClassSeen, Sight
-from core.data.zip_names import ENCODINGS
 from core.runs import jobs
 from core.types import SPLITS, Skipped
 from pages.shared import frame
