@@ -11,7 +11,7 @@ from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import predict, review
 from core.types import Dataset, Image, Prediction, Run
-from pages.shared import frame
+from pages.shared import animation, frame
 from pages.shared.detail import already
 
 BATCH = 8  # pictures per question, so that results appear as they come
@@ -56,7 +56,7 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
 
 def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
     """One picture with its top-k bars, and what the dataset knows of it already."""
-    url = signing.upload_url(upload.path)
+    url = signing.upload_url(upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:9em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
@@ -74,11 +74,16 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             st.markdown(f"{frame.plain(upload.name)}{mark}")
             if have is not None:
                 st.caption(already(have))
+            if answer.frames:
+                animation.note(answer)
             st.html(rows)
+            if answer.frames:
+                animation.strip(answer, upload.path)
         if st.button(
             "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
         ):
-            st.session_state["explain"] = ("upload", upload.id, upload.name)
+            asked = predict.keep_frame(upload, answer.frame) if answer.frames else upload
+            st.session_state["explain"] = ("upload", asked.id, asked.name)
             st.session_state["explain-source"] = "own"
             st.switch_page("explain.py", query_params={"run": run.id})
 
@@ -90,6 +95,7 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
         label, p = a.top(1)[0]
         rows.append(
             {"file": a.file, "predicted": label, "probability": p, "unsure": p < predict.UNSURE}
+            | ({"frame": a.frame} if any(a.frames for a in answers) else {})
             | {f"p({c})": p for c, p in zip(a.classes, a.probabilities, strict=True)}
         )
     return pd.DataFrame(rows)
