@@ -64,28 +64,29 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
         f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
         for label, p in answer.top(5)
     )
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"result-{upload.id}"):
-        st.html(
-            f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
-            width=110,
-        )
-        with st.container():
-            mark = " :orange-badge[:material/help: unsure]" if unsure else ""
-            st.markdown(f"{frame.plain(upload.name)}{mark}")
-            if have is not None:
-                st.caption(already(have))
-            if answer.frames:
-                animation.note(answer)
-            st.html(rows)
-            if answer.frames:
-                animation.strip(answer, upload.path)
-        if st.button(
-            "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
-        ):
-            asked = predict.keep_frame(upload, answer.frame) if answer.frames else upload
-            st.session_state["explain"] = ("upload", asked.id, asked.name)
-            st.session_state["explain-source"] = "own"
-            st.switch_page("explain.py", query_params={"run": run.id})
+    with st.container(border=True, key=f"result-{upload.id}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.html(
+                f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
+                width=110,
+            )
+            with st.container():
+                mark = " :orange-badge[:material/help: unsure]" if unsure else ""
+                st.markdown(f"{frame.plain(upload.name)}{mark}")
+                if have is not None:
+                    st.caption(already(have))
+                if answer.frames:
+                    animation.note(answer)
+                st.html(rows)
+            if st.button(
+                "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
+            ):
+                asked = predict.keep_frame(upload, answer.frame) if answer.frames else upload
+                st.session_state["explain"] = ("upload", asked.id, asked.name)
+                st.session_state["explain-source"] = "own"
+                st.switch_page("explain.py", query_params={"run": run.id})
+        if answer.frames:
+            animation.strip(answer, upload.path)
 
 
 def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
