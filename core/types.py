@@ -562,11 +562,20 @@ RunStatus = Literal["pending", "queued", "running", "paused", "succeeded", "stop
 
 
 @dataclass(frozen=True)
+class FrameAnswer:
+    number: int  # from 1, as people count
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Prediction:
     file: str
     image_id: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    frames: tuple[FrameAnswer, ...] = ()  # of a picture of several frames those that were judged
+    frame: int = 1  # whose answer it is
+    note: str = ""  # which frame counts and why, in sentences
 
     def top(self, k: int = 3) -> list[tuple[str, float]]:
         ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])

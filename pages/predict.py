@@ -11,7 +11,7 @@ from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import predict, review
 from core.types import Dataset, Image, Prediction, Run
-from pages.shared import frame
+from pages.shared import animation, frame
 from pages.shared.detail import already
 
 BATCH = 8  # pictures per question, so that results appear as they come
@@ -56,7 +56,7 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
 
 def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
     """One picture with its top-k bars, and what the dataset knows of it already."""
-    url = signing.upload_url(upload.path)
+    url = signing.upload_url(upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:9em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
@@ -64,23 +64,29 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
         f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
         for label, p in answer.top(5)
     )
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"result-{upload.id}"):
-        st.html(
-            f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
-            width=110,
-        )
-        with st.container():
-            mark = " :orange-badge[:material/help: unsure]" if unsure else ""
-            st.markdown(f"{frame.plain(upload.name)}{mark}")
-            if have is not None:
-                st.caption(already(have))
-            st.html(rows)
-        if st.button(
-            "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
-        ):
-            st.session_state["explain"] = ("upload", upload.id, upload.name)
-            st.session_state["explain-source"] = "own"
-            st.switch_page("explain.py", query_params={"run": run.id})
+    with st.container(border=True, key=f"result-{upload.id}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.html(
+                f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
+                width=110,
+            )
+            with st.container():
+                mark = " :orange-badge[:material/help: unsure]" if unsure else ""
+                st.markdown(f"{frame.plain(upload.name)}{mark}")
+                if have is not None:
+                    st.caption(already(have))
+                if answer.frames:
+                    animation.note(answer)
+                st.html(rows)
+            if st.button(
+                "Why", key=f"why-{upload.id}", icon=":material/frame_inspect:", help="Shows which parts of this picture made the answer."
+            ):
+                asked = predict.keep_frame(upload, answer.frame) if answer.frames else upload
+                st.session_state["explain"] = ("upload", asked.id, asked.name)
+                st.session_state["explain-source"] = "own"
+                st.switch_page("explain.py", query_params={"run": run.id})
+        if answer.frames:
+            animation.strip(answer, upload.path)
 
 
 def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
@@ -90,6 +96,7 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
         label, p = a.top(1)[0]
         rows.append(
             {"file": a.file, "predicted": label, "probability": p, "unsure": p < predict.UNSURE}
+            | ({"frame": a.frame} if any(a.frames for a in answers) else {})
             | {f"p({c})": p for c, p in zip(a.classes, a.probabilities, strict=True)}
         )
     return pd.DataFrame(rows)

@@ -7,8 +7,8 @@ import streamlit as st
 from core.api import signing
 from core.errors import AppError, Conflict
 from core.review import review
-from core.types import Dataset, Submission
-from pages.shared import frame, thumbs
+from core.types import Dataset, Prediction, Submission
+from pages.shared import animation, frame, thumbs
 from pages.shared.detail import already, picture
 
 
@@ -66,7 +66,27 @@ def one(current: Dataset, submission: Submission, waiting: int) -> None:
             )  # fmt: skip
             st.button("Later", icon=":material/schedule:", shortcut="l", key=f"later-{submission.id}", on_click=later, args=(submission,))
     with left, st.container(key="blurred-one" if blur else "clear-one"), frame.guarded("review"):
-        picture(signing.upload_url(review.picture(submission)), "the picture to decide on", "56vh")
+        file = review.picture(submission)
+        shown = frames(submission)
+        picture(signing.upload_url(file, shown.frame if shown else 1), "the picture to decide on", "56vh")
+        if shown:
+            if hide:
+                st.caption(f":material/burst_mode: {len(shown.frames):,} frames were judged; this is frame {shown.frame:,}.")
+            else:
+                animation.note(shown)
+            if (label := shown.top(1)[0][0]) != review.sent(submission) and not hide:
+                st.warning(f"It was sent with the answer of its first frame alone; of all frames, **{frame.plain(label)}** counts.")
+            st.caption("If it joins the dataset, its first frame is what is learned from.")
+            animation.strip(shown, file, hide)
+
+
+def frames(submission: Submission) -> Prediction | None:
+    """The frames of an animated picture with their answers; none where they cannot be asked any more, as when the run was deleted."""
+    try:
+        return review.frames(submission)
+    except AppError as e:
+        st.caption(frame.plain(f"Its frames cannot be judged: {e.message} {e.hint}"))
+        return None
 
 
 def later(submission: Submission) -> None:

@@ -33,6 +33,7 @@ from core.types import SPLITS
 
 FOREVER = {"Cache-Control": f"private, max-age={signing.DAY}, immutable", "X-Content-Type-Options": "nosniff"}
 MAX_INT = (1 << 31) - 1  # what every database holds
+ALL = 0  # in place of a frame, which are counted from 1
 MAX_JSON = 1_000_000  # bytes
 MAX_MASK = 200_000  # bytes: one bit for each of 1024 × 1024 pixels, and some more for rectangles
 MOST_EVENTS = 500_000  # bytes folded for one answer: a long run's thousands of lines come in parts
@@ -62,18 +63,18 @@ async def thumb(request: Request) -> Response:
 
 
 @lru_cache(maxsize=64)
-def _picture(path: Path, foreign: bool) -> tuple[bytes, str]:
+def _picture(path: Path, foreign: bool, frame: int) -> tuple[bytes, str]:
     """Files of strangers are decoded in the model worker, which may die; those of a dataset have been decoded before."""
     if not foreign:
         return images.picture_file(path)
     if not os.path.isfile(path):  # False, too, for a name that no file can have
         raise NotFound("This picture is not stored any more.", "Upload it again.")
-    return launch.ask(infer.picture, str(path))
+    return (launch.ask(infer.contact_sheet, str(path)), "image/jpeg") if frame == ALL else launch.ask(infer.picture, str(path), frame - 1)
 
 
-async def _serve_picture(request: Request, folder: Path, foreign: bool) -> Response:
+async def _serve_picture(request: Request, folder: Path, foreign: bool, frame: int = 1) -> Response:
     signing.check(request)
-    data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"], foreign)
+    data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"], foreign, frame)
     return Response(data, media_type=media_type, headers=FOREVER)
 
 
@@ -82,7 +83,11 @@ async def picture(request: Request) -> Response:
 
 
 async def uploaded(request: Request) -> Response:
-    return await _serve_picture(request, uploads.pictures(), foreign=True)
+    return await _serve_picture(request, uploads.pictures(), foreign=True, frame=request.path_params.get("frame", 1))
+
+
+async def uploaded_frames(request: Request) -> Response:
+    return await _serve_picture(request, uploads.pictures(), foreign=True, frame=ALL)
 
 
 async def _body(request: Request, most: int, too_large: str) -> bytes:
@@ -263,6 +268,8 @@ ROUTES = [
     Route("/thumb/{dataset:int}/{offset:int}-{size:int}", thumb),
     Route("/picture/{shard}/{name}", picture),
     Route("/uploaded/{name}", uploaded),
+    Route("/uploaded/{name}/frames", uploaded_frames),
+    Route("/uploaded/{name}/{frame:int}", uploaded),
     Route("/api/label", apply_label, methods=["POST"]),
     Route("/api/changes", changes),
     Route("/api/map/{dataset:int}", map_points),

@@ -93,5 +93,11 @@ def erase_url(run_id: str, file: Path) -> str:
     return signed(f"/api/erase/{run_id}/{file.relative_to(settings().home)}")
 
 
-def upload_url(path: Path) -> str:
-    return signed(f"/uploaded/{path.name}")
+def upload_url(path: Path, frame: int = 1) -> str:
+    """A picture that somebody brought; of one that has several frames the one of that number, from 1."""
+    return signed(f"/uploaded/{path.name}" if frame == 1 else f"/uploaded/{path.name}/{frame}")
+
+
+def frames_url(path: Path) -> str:
+    """All judged frames of such a picture on one contact sheet."""
+    return signed(f"/uploaded/{path.name}/frames")

@@ -43,6 +43,12 @@ HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, whic
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
 SMALL, ENLARGED = 128, 512  # pixels, longer side: up to which a page shows a picture enlarged, and to about what
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "TIFF", "HEIF", "AVIF"})  # may have frames or pages; the second of an MPO is a photo's helper
+APART = frozenset({"TIFF", "HEIF"})  # a frame is decoded without those before it
+MAX_FRAMES = 64  # of one picture that are judged
+MAX_FRAMES_THERE = 20_000  # that one picture may have
+FRAME_PIXELS = 1_000_000_000  # decoded for the frames of one picture; about 10 s
+SHEET_SIDE, SHEET_ROW = 128, 8  # pixels a frame on a contact sheet, frames in a row
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {
     **{name: {"quality": 95} for name in ("JPEG", "WEBP", "HEIF", "AVIF")},
@@ -71,6 +77,7 @@ class Examined:
     channels: int
     thumb: bytes
     bits: int = 0  # that the grey values of a 16-bit picture take; 0: it is none
+    animated: bool = False  # has further frames or pages, of which nothing is kept
 
 
 def image_id(data: bytes) -> str:
@@ -112,6 +119,78 @@ def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
     return pixels(open_picture(source, how.srgb, how.bits), how)
 
 
+def is_animated(source: Path | bytes) -> bool:
+    """Whether it has more than one frame or page; nothing is decoded."""
+    with _reading(source) as picture:
+        return _animated(picture)
+
+
+def _animated(picture: Pillow.Image) -> bool:
+    return picture.format in ANIMATED and bool(getattr(picture, "is_animated", False))
+
+
+def judged(total: int) -> list[int]:
+    """Which of so many frames are judged, from 0: all, or MAX_FRAMES evenly spaced with the first and the last."""
+    last = MAX_FRAMES - 1
+    return list(range(total)) if total <= MAX_FRAMES else [i * (total - 1) // last for i in range(MAX_FRAMES)]
+
+
+def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[tuple[int, int, Pillow.Image]]:
+    """Of each frame to be judged its number from 0, how many there are, and the frame as open_picture gives it; a still has one.
+
+    One frame is in memory at a time. Invalid where one cannot be read: what cannot be judged is not passed over.
+    """
+    number, total = 0, 1
+    try:
+        with _reading(source) as picture:
+            if not _animated(picture):
+                _halve(picture)
+                picture.load()
+                yield 0, 1, _plain(ImageOps.exif_transpose(picture), srgb, bits)
+                return
+            total, left = _frames(picture), FRAME_PIXELS
+            for number in judged(total):
+                left = _go_to(picture, number, left)
+                yield number, total, _plain(ImageOps.exif_transpose(picture), srgb, bits)
+    except Invalid as e:
+        if number == 0:
+            raise
+        raise Invalid(f"Frame {number + 1:,} of {total:,}: {e.message}", e.hint) from None
+
+
+def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, int, np.ndarray]]:
+    """frames() as read() gives a picture."""
+    return ((number, total, pixels(frame, how)) for number, total, frame in frames(source, how.srgb, how.bits))
+
+
+def _frames(picture: Pillow.Image) -> int:
+    """How many frames it has; Invalid if to reach the last would take too long."""
+    total, (width, height) = int(getattr(picture, "n_frames", 1)), picture.size
+    decoded = min(total, MAX_FRAMES) if picture.format in APART else total
+    if total > MAX_FRAMES_THERE or decoded * width * height > FRAME_PIXELS:
+        raise _too_many(f"The picture has {total:,} frames of {width:,} × {height:,} pixels.")
+    return total
+
+
+def _too_many(what: str) -> Invalid:
+    return Invalid(
+        what,
+        f"Up to {MAX_FRAMES_THERE:,} frames and {FRAME_PIXELS // 1_000_000:,} million pixels in all are allowed: make it smaller or cut it.",
+    )
+
+
+def _go_to(picture: Pillow.Image, number: int, left: int) -> int:
+    """Decodes a frame and returns how many of the pixels are left that may be decoded; pages of a TIFF differ in size."""
+    picture.seek(number)
+    width, height = picture.size
+    _check_size(width, height)
+    left -= width * height
+    if left < 0:
+        raise _too_many("The frames are too large together.")
+    picture.load()
+    return left
+
+
 def _open(source: Path | bytes, srgb: bool = True, bits: int = 0) -> tuple[Pillow.Image, str]:
     with _reading(source) as picture:
         _halve(picture)
@@ -139,12 +218,7 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
         warnings.simplefilter("ignore")
         try:
             with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=OPENED) as picture:
-                width, height = picture.size
-                if width * height > settings().max_megapixels * 1_000_000:
-                    raise Invalid(
-                        f"The picture has {width} × {height} pixels.",
-                        f"Up to {settings().max_megapixels} million are allowed; LOUPE_MAX_MEGAPIXELS sets it.",
-                    )
+                _check_size(*picture.size)
                 yield picture
         except Invalid:
             raise
@@ -154,6 +228,14 @@ def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
             # Pillow raises all of these on damaged files.
             reason = "it ends too early" if "truncated" in str(e).lower() else "its contents are damaged"
             raise Invalid(f"The image cannot be read: {reason}.", "Open and save it again in an image program.") from None
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > settings().max_megapixels * 1_000_000:
+        raise Invalid(
+            f"The picture has {width} × {height} pixels.",
+            f"Up to {settings().max_megapixels} million are allowed; LOUPE_MAX_MEGAPIXELS sets it.",
+        )
 
 
 def _size(path: Path) -> int:
@@ -238,9 +320,9 @@ def examine(data: bytes) -> Examined:
             width, height = height, width
         opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
         opened.load()
-        bits = bits_of(opened)
+        bits, animated = bits_of(opened), _animated(opened)
         picture = _plain(ImageOps.exif_transpose(opened), srgb=True)
-    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture), bits)
+    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture), bits, animated)
 
 
 def thumbnail(picture: Pillow.Image) -> bytes:
@@ -277,9 +359,35 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def picture_file(path: Path, max_side: int = 2048) -> tuple[bytes, str]:
-    """A picture for the browser and its media type: upright, without metadata, never larger than asked."""
-    picture = open_picture(path)
+def frame(source: Path | bytes, number: int) -> Pillow.Image:
+    """One frame, counted from 0, as open_picture gives the first; Invalid if there is none of that number."""
+    with _reading(source) as picture:
+        if not 0 <= number < (_frames(picture) if _animated(picture) else 1):
+            raise Invalid(f"The picture has no frame {number + 1:,}.", "Reload the page.")
+        _halve(picture)
+        _go_to(picture, number, FRAME_PIXELS)
+        return _plain(ImageOps.exif_transpose(picture), srgb=True)
+
+
+def contact_sheet(path: Path) -> bytes:
+    """The frames that are judged as one JPEG: cells of SHEET_SIDE, SHEET_ROW in a row, each frame whole in the middle of its own."""
+    sheet: Pillow.Image | None = None
+    for i, (_, total, picture) in enumerate(frames(path)):
+        if sheet is None:
+            n = len(judged(total))
+            sheet = Pillow.new("RGB", (min(n, SHEET_ROW) * SHEET_SIDE, -(-n // SHEET_ROW) * SHEET_SIDE), "white")
+        small = ImageOps.contain(picture.convert("RGB"), (SHEET_SIDE, SHEET_SIDE))
+        left, top = (i % SHEET_ROW) * SHEET_SIDE, (i // SHEET_ROW) * SHEET_SIDE
+        sheet.paste(small, (left + (SHEET_SIDE - small.width) // 2, top + (SHEET_SIDE - small.height) // 2))
+    assert sheet is not None  # frames() gives one or raises
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
+def picture_file(path: Path, number: int = 0, max_side: int = 2048) -> tuple[bytes, str]:
+    """A frame of a picture, from 0, for the browser and its media type: upright, without metadata, never larger than asked."""
+    picture = frame(path, number) if number else open_picture(path)
     picture.thumbnail((max_side, max_side), Pillow.Resampling.BICUBIC)
     out = io.BytesIO()
     if max(picture.size) <= SMALL:  # enlarged here, pixel by pixel: a browser would blur it

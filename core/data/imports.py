@@ -138,6 +138,7 @@ def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress
             work.write(waiting, tell)
         work.show_examples(opened.described)
         work.same_depth()
+        work.say_animated()
         tell(opened.total)
         found = {image_id: one for image_id, one in work.late.items() if one[0] != one[1] and image_id not in work.refused}
         report.offered = sum(label is None for label, _ in found.values())
@@ -224,6 +225,7 @@ class _Import:
     def __post_init__(self) -> None:
         self.bits = depth.of(self.dataset.id)
         self.deep = 0  # 16-bit pictures of this import
+        self.animated: list[str] = []  # names
         self.alike = alike.Alike(self.dataset.id)
 
     def read(self, entries: list[Entry]) -> _Chunk:
@@ -313,6 +315,7 @@ class _Import:
         deep = {p.id: e.bits for p, e in good if e.bits}
         depth.add(self.dataset.id, deep)
         self.deep += len(deep)
+        self.animated += [p.entry.name for p, e in good if e.animated]
         self.predictions(chunk.read)
         tell(chunk.size - told)
 
@@ -346,6 +349,12 @@ class _Import:
             f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
             f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
         )
+
+    def say_animated(self) -> None:
+        if n := len(self.animated):
+            names = ", ".join(self.animated[:3]) + (" …" if n > 3 else "")
+            what = "animated pictures or of several pages" if n > 1 else "animated picture or of several pages"
+            self.report.understood.append(f"{n:,} {what}: {'their' if n > 1 else 'its'} first frame is what is learned from ({names}).")
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""

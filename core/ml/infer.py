@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,21 @@ def _loaded(run_folder: str, mtime_ns: int) -> LoadedModel:
     return found
 
 
+def _pictures(rows: list[dict[str, Any]], preprocess: Preprocess) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """What is judged, one picture in memory at a time, and where its answer belongs; a file that cannot be read gets error and hint."""
+    for row in rows:
+        try:
+            for number, total, array in images.read_frames(Path(row["file"]), preprocess):
+                if total == 1:
+                    yield row, array
+                else:
+                    row["total"] = total
+                    row.setdefault("frames", []).append(frame := {"number": number + 1})
+                    yield frame, array
+        except AppError as e:
+            row |= {"error": e.message, "hint": e.hint}
+
+
 def read(file: str, preprocess: Preprocess) -> np.ndarray:
     """(C, S, S) uint8, as in training."""
     return images.read(Path(file), preprocess)
@@ -64,26 +81,17 @@ def probabilities(logits: Tensor) -> list[list[float]]:
 
 
 def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
-    """One row per file, in order: its probabilities, or error and hint."""
+    """One row per file, in order: its probabilities, or total and frames (number from 1, probabilities), or error and hint."""
     found = loaded(run_folder)
-    answers: list[dict[str, Any]] = []
-    for start in range(0, len(files), BATCH):
-        rows: list[dict[str, Any]] = [{"file": file} for file in files[start : start + BATCH]]
-        arrays = []
-        for row in rows:
-            try:
-                arrays.append(read(row["file"], found.preprocess))
-            except AppError as e:
-                row |= {"error": e.message, "hint": e.hint}
-        if arrays:
-            good = [row for row in rows if "error" not in row]
-            for shape in dict.fromkeys(a.shape for a in arrays):  # one, unless pictures keep their own
-                some = [(row, a) for row, a in zip(good, arrays, strict=True) if a.shape == shape]
-                with torch.inference_mode():
-                    answered = probabilities(found.model(normalised([a for _, a in some], found.preprocess)))
-                for (row, _), answer in zip(some, answered, strict=True):
-                    row["probabilities"] = answer
-        answers += rows
+    answers: list[dict[str, Any]] = [{"file": file} for file in files]
+    pictures = _pictures(answers, found.preprocess)
+    while batch := list(islice(pictures, BATCH)):
+        for shape in dict.fromkeys(a.shape for _, a in batch):  # one, unless pictures keep their own
+            some = [(row, a) for row, a in batch if a.shape == shape]
+            with torch.inference_mode():
+                answered = probabilities(found.model(normalised([a for _, a in some], found.preprocess)))
+            for (row, _), answer in zip(some, answered, strict=True):
+                row["probabilities"] = answer
     return answers
 
 
@@ -112,9 +120,24 @@ def array_ids(path: str) -> list[str]:
     return images.array_ids(Path(path))
 
 
-def picture(path: str) -> tuple[bytes, str]:
-    """An uploaded picture for the browser and its media type; Invalid if it cannot be read."""
-    return images.picture_file(Path(path))
+def picture(path: str, number: int = 0) -> tuple[bytes, str]:
+    """A frame, from 0, of an uploaded picture for the browser and its media type; Invalid if it cannot be read."""
+    return images.picture_file(Path(path), number)
+
+
+def is_animated(path: str) -> bool:
+    """Whether an uploaded picture has further frames or pages; Invalid if it cannot be read."""
+    return images.is_animated(Path(path))
+
+
+def frame(path: str, number: int) -> bytes:
+    """A frame, from 0, of an uploaded picture as a PNG of its own; Invalid if it cannot be read."""
+    return images.png(np.asarray(images.frame(Path(path), number)))
+
+
+def contact_sheet(path: str) -> bytes:
+    """The judged frames of an uploaded picture as one JPEG; Invalid if they cannot be read."""
+    return images.contact_sheet(Path(path))
 
 
 def received(run_folder: str, file: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from core.data import images
 from core.errors import Invalid
 from core.review import predict
 from core.terminal import Verbs, say
+from core.types import Prediction
 
 
 def add(verbs: Verbs) -> None:
@@ -24,11 +25,18 @@ def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:
     failures = [a for a in answers if isinstance(a, predict.Failure)]
     for failure in failures:
         say(f"{failure.file}: {failure.message} {failure.hint}")
+    for answer in answers:
+        if isinstance(answer, Prediction) and answer.note:
+            say(f"{answer.file}: {answer.note}")
     if len(failures) == len(answers):
         raise Invalid("None of the files could be predicted.", f"Allowed are {images.ALLOWED}.")
     return [
         {"file": a.file, "error": a.message}
         if isinstance(a, predict.Failure)
-        else {"file": a.file, "top": [{"label": label, "probability": p} for label, p in a.top(5)]}
+        else {
+            "file": a.file,
+            **({"frame": a.frame, "note": a.note} if a.frames else {}),
+            "top": [{"label": label, "probability": p} for label, p in a.top(5)],
+        }
         for a in answers
     ]

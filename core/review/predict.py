@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.catalog import params
-from core.data import depth, store
+from core.data import depth, store, uploads
 from core.errors import Invalid
+from core.review import animation
 from core.runs import launch, runs
 from core.runs.remote import infer
 from core.settings import settings
-from core.types import SPLITS, Prediction, RunConfig, SnapshotRow
+from core.types import SPLITS, FrameAnswer, Prediction, RunConfig, SnapshotRow
 
 UNSURE = 0.8  # a lower top probability is marked unsure
 
@@ -33,19 +35,30 @@ def ask(run_id: str, files: list[Path]) -> Future[Any]:
 
 
 def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Prediction | Failure]:
-    classes = runs.load(runs.folder(run_id)).classes
+    classes, trained = runs.load(runs.folder(run_id)).classes, None
     found: list[Prediction | Failure] = []
     for name, row in zip(names, launch.result(future), strict=True):
         if "error" in row:
             found.append(Failure(name, row["error"], row["hint"]))
-        else:
-            found.append(Prediction(name, Path(row["file"]).stem, classes, tuple(row["probabilities"])))
+            continue
+        answer = Prediction(name, Path(row["file"]).stem, classes, tuple(row.get("probabilities", ())))
+        if "frames" in row:
+            trained = trained or Counter(r.label for r in runs.snapshot_rows(runs.folder(run_id)) if r.split == "train")
+            frames = [FrameAnswer(one["number"], tuple(one["probabilities"])) for one in row["frames"]]
+            answer = animation.judged(answer, frames, row["total"], trained)
+        found.append(answer)
     return found
 
 
 def predict(run_id: str, files: list[Path], names: list[str] | None = None) -> list[Prediction | Failure]:
     """One answer per file, in order."""
     return answers(run_id, names or [str(f) for f in files], ask(run_id, files))
+
+
+def keep_frame(upload: uploads.Upload, number: int) -> uploads.Upload:
+    """A frame, from 1, kept as a picture of its own, so that it can be asked about like any other."""
+    data = launch.ask(infer.frame, str(upload.path), number - 1)
+    return replace(uploads.keep("frame.png", data), name=f"{upload.name}, frame {number:,}")
 
 
 def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:

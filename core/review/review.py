@@ -10,11 +10,12 @@ from pathlib import Path
 from core.data import events, images, originals, store, uploads
 from core.data.imports import add_upload
 from core.errors import Invalid, NotFound
+from core.review import predict
 from core.runs import launch, runs
 from core.runs.remote import infer
 from core.types import Dataset, Image, Prediction, Submission
 
-__all__ = ["decide", "decided", "known", "picture", "queue", "queue_length", "reopen", "submit", "there"]
+__all__ = ["decide", "decided", "frames", "known", "picture", "queue", "queue_length", "reopen", "sent", "submit", "there"]
 
 queue_length = store.queue_length
 
@@ -56,6 +57,27 @@ def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
 
 def picture(submission: Submission) -> Path:
     return uploads.find(submission.image_id).path
+
+
+@lru_cache(maxsize=256)  # a picture and a run stay what they are
+def _frames(run_id: str, image_id: str) -> Prediction | None:
+    upload = uploads.find(image_id)
+    if not launch.ask(infer.is_animated, str(upload.path)):  # by what it holds: a GIF may be called .jpg
+        return None
+    (answer,) = predict.predict(run_id, [upload.path])
+    if isinstance(answer, predict.Failure):
+        raise Invalid(answer.message, answer.hint)
+    return answer
+
+
+def frames(submission: Submission) -> Prediction | None:
+    """Every judged frame of a picture that has several, asked again: the same frame counts as when it was sent. None for a still."""
+    return _frames(submission.run_id, submission.image_id)
+
+
+def sent(submission: Submission) -> str:
+    """The answer that it was sent with, by the name that the run has for it."""
+    return store.get_submission(submission.id).predicted
 
 
 def known(submission: Submission) -> Image | None:
