@@ -160,7 +160,12 @@ def known_shape(func: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, A
         return (*x.shape[:-1], weight.shape[0]) if fits else None
     if func is F.scaled_dot_product_attention and len(args) == 2 and kwargs.get("attn_mask") is None and not kwargs.get("enable_gqa"):
         key, value = args
-        fits = x.ndim == 4 and x.shape[:2] == key.shape[:2] == value.shape[:2] and x.shape[3] == key.shape[3] and key.shape[2] == value.shape[2]
+        fits = (
+            x.ndim == 4
+            and x.shape[:2] == key.shape[:2] == value.shape[:2]
+            and x.shape[3] == key.shape[3]
+            and key.shape[2] == value.shape[2]
+        )
         return (*x.shape[:3], value.shape[3]) if fits else None
     if func is F.interpolate and x.ndim == 4 and not args:
         size = kwargs.get("size")
