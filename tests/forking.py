@@ -11,6 +11,8 @@ import functools
 import importlib
 import json
 import os
+import pickle
+import queue
 import runpy
 import select
 import signal
@@ -18,16 +20,34 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import psutil
+from loky.process_executor import BrokenProcessPool
 
-from core.runs.launch import ROOT, LocalLauncher
+from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.runs.runs import write_json
 
-PRELOADED = ("torch", "torchvision", "timm", "pandas", "core.__main__", "core.ml.worker", "core.ml.finder", "core.ml.speed")
+PRELOADED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "core.__main__",
+    "core.ml.worker",
+    "core.ml.finder",
+    "core.ml.speed",
+    "core.ml.infer",
+    "core.ml.attribute",
+)
 PID = 8  # bytes
 ADDRESS = "LOUPE_TEST_FORKS"  # the environment variable with the path of the server's socket
 
@@ -69,6 +89,69 @@ def fork(argv: list[str], log: Path, errors: Path | None = None, tree: Path = RO
     asked = {"argv": argv, "log": str(log), "errors": str(errors or log), "tree": str(tree), "env": {**os.environ, ADDRESS: address}}
     connection.sendall(json.dumps(asked).encode() + b"\n")
     return Forked(int(connection.recv(PID, socket.MSG_WAITALL)), connection)
+
+
+class ForkedWorker:
+    """A model worker that is forked: loky's executor of one process, as far as core.runs.launch asks for it."""
+
+    def __init__(self, slow: bool) -> None:
+        with Listener(family="AF_UNIX") as door:
+            self._process = fork(["-c", f"from tests.forking import answer; answer({door.address!r}, {slow})"], Path(os.devnull))
+            self._line = door.accept()
+        self._calls: queue.SimpleQueue[tuple[Future[Any], bytes]] = queue.SimpleQueue()
+        self._broken = False
+        threading.Thread(target=self._send, daemon=True).start()
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, cloudpickle.dumps((function, args, kwargs))))
+        if self._broken:
+            self._refuse()
+        return future
+
+    def _send(self) -> None:
+        while True:
+            future, call = self._calls.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                self._line.send_bytes(call)
+                good, value = pickle.loads(self._line.recv_bytes())
+            except (EOFError, OSError):
+                self._broken = True
+                future.set_exception(BrokenProcessPool("The worker ended."))
+                self._refuse()
+                return
+            if good:
+                future.set_result(value)
+            else:
+                future.set_exception(value)
+
+    def _refuse(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                future, _ = self._calls.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(BrokenProcessPool("The worker ended."))
+
+    def shutdown(self, wait: bool, kill_workers: bool) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+
+
+def answer(address: str, slow: bool) -> None:
+    """What a forked worker does: one call after the other, until nobody is there to ask."""
+    if slow:
+        os.nice(NICE)
+    line = Client(address)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            function, args, kwargs = pickle.loads(line.recv_bytes())
+            try:
+                said = cloudpickle.dumps((True, function(*args, **kwargs)))
+            except Exception as e:
+                said = cloudpickle.dumps((False, e))
+            line.send_bytes(said)
 
 
 class ForkLauncher(LocalLauncher):
