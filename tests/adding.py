@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
+from tests.forking import fork
 
 PARTS = ("app.py", "pyproject.toml", "README.md", ".streamlit", "core", "pages", "assets", "docs", "tests")
 PLACE = r"^ *`(?P<path>[\w./]+)`(?:$|, (?:(?P<end>at the end)|before `(?P<before>[^\n]+)`):$)"
@@ -64,17 +66,28 @@ def replace_once(path: Path, old: str, new: str) -> None:
     path.write_text(before.replace(old, new), encoding="utf-8")
 
 
-def python(tree: Path, *args: str) -> str:
-    """What python printed in the copy, which had to end well."""
+def fresh(tree: Path, *args: str) -> str:
+    """What a python that starts from nothing printed in the copy; it had to end well."""
     env = {**os.environ, "PYTHONPATH": str(tree)}
     done = subprocess.run([sys.executable, *args], cwd=tree, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def python(tree: Path, *args: str) -> str:
+    """The same by a python that has imported PyTorch already, and nothing of ours."""
+    out, errors = (Path(tempfile.mkstemp(dir=tree.parent)[1]) for _ in range(2))
+    status = fork(list(args), out, errors, tree).wait(280)
+    assert status == 0, out.read_text() + errors.read_text()
+    return out.read_text()
+
+
 VERBS = """
 import contextlib, io, json, sys
 from core.__main__ import main
+from core.runs import launch
+from tests.forking import ForkLauncher
+launch.launcher = ForkLauncher()
 said = []
 for verb in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out:

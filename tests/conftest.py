@@ -27,7 +27,7 @@ from core.data import classes, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
-from tests.forking import ForkLauncher
+from tests.forking import ForkedWorker, ForkLauncher
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
@@ -86,8 +86,21 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         share_exports(home, tmp_path_factory)
         patch.setenv("LOUPE_HOME", str(home))
         patch.setattr(launch, "launcher", ForkLauncher())
+        patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "_Decoders", SharedDecoders)
         yield
+
+
+START_WORKER = launch._start_worker
+
+
+@pytest.fixture
+def real_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Model workers as the app has them: for what is claimed about these processes themselves."""
+    launch.close()
+    monkeypatch.setattr(launch, "_start_worker", START_WORKER)
+    yield
+    launch.close()
 
 
 @pytest.fixture(scope="session")

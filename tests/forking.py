@@ -1,4 +1,4 @@
-"""Starts what the launcher starts by forking a process that has imported PyTorch already: 0.1 s instead of 4 s for each run of a test.
+"""Forks from one process that has imported PyTorch already: 0.1 s instead of 4 s for each python that a test starts.
 
 What runs is a process of its own all the same, with its own session, log, pid and end; that the real launcher does the same from
 nothing is tested in tests/runs/test_launch.py, and every browser test uses it.
@@ -7,48 +7,167 @@ nothing is tested in tests/runs/test_launch.py, and every browser test uses it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
+import pickle
+import queue
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import psutil
+from loky.process_executor import BrokenProcessPool
 
-from core.runs.launch import ROOT, LocalLauncher
+from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.runs.runs import write_json
 
-PRELOADED = ("torch", "torchvision", "timm", "pandas", "core.__main__", "core.ml.worker", "core.ml.finder", "core.ml.speed")
+PRELOADED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "core.__main__",
+    "core.ml.worker",
+    "core.ml.finder",
+    "core.ml.speed",
+    "core.ml.infer",
+    "core.ml.attribute",
+)
+PID = 8  # bytes
+ADDRESS = "LOUPE_TEST_FORKS"  # the environment variable with the path of the server's socket
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A process that was forked; it says its exit status over the connection, and nothing if it was killed."""
+
+    pid: int
+    connection: socket.socket
+
+    def wait(self, seconds: float | None = None) -> int:
+        self.connection.settimeout(seconds)
+        return int(self.connection.recv(8) or -signal.SIGKILL)
+
+
+@functools.cache
+def server() -> str:
+    """Where this test process's forking process listens; started at its first need, it ends with this process."""
+    path = str(Path(tempfile.mkdtemp(prefix="loupe-forks-")) / "socket")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    ours, theirs = socket.socketpair()
+    fds = [listener.fileno(), theirs.fileno()]
+    subprocess.Popen([sys.executable, "-m", "tests.forking", *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
+    ends_with_us.append(ours)
+    return path
+
+
+ends_with_us: list[socket.socket] = []
+
+
+def fork(argv: list[str], log: Path, errors: Path | None = None, tree: Path = ROOT) -> Forked:
+    """What `python argv…` does in the tree, with -m or -c; it prints to the end of the log, and errors into another file if one is named."""
+    connection = socket.socket(socket.AF_UNIX)
+    address = os.environ.get(ADDRESS) or server()
+    connection.connect(address)
+    asked = {"argv": argv, "log": str(log), "errors": str(errors or log), "tree": str(tree), "env": {**os.environ, ADDRESS: address}}
+    connection.sendall(json.dumps(asked).encode() + b"\n")
+    return Forked(int(connection.recv(PID, socket.MSG_WAITALL)), connection)
+
+
+class ForkedWorker:
+    """A model worker that is forked: loky's executor of one process, as far as core.runs.launch asks for it."""
+
+    def __init__(self, slow: bool) -> None:
+        with Listener(family="AF_UNIX") as door:
+            self._process = fork(["-c", f"from tests.forking import answer; answer({door.address!r}, {slow})"], Path(os.devnull))
+            self._line = door.accept()
+        self._calls: queue.SimpleQueue[tuple[Future[Any], bytes]] = queue.SimpleQueue()
+        self._broken = False
+        threading.Thread(target=self._send, daemon=True).start()
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, cloudpickle.dumps((function, args, kwargs))))
+        if self._broken:
+            self._refuse()
+        return future
+
+    def _send(self) -> None:
+        while True:
+            future, call = self._calls.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                self._line.send_bytes(call)
+                good, value = pickle.loads(self._line.recv_bytes())
+            except (EOFError, OSError):
+                self._broken = True
+                future.set_exception(BrokenProcessPool("The worker ended."))
+                self._refuse()
+                return
+            if good:
+                future.set_result(value)
+            else:
+                future.set_exception(value)
+
+    def _refuse(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                future, _ = self._calls.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(BrokenProcessPool("The worker ended."))
+
+    def shutdown(self, wait: bool, kill_workers: bool) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+
+
+def answer(address: str, slow: bool) -> None:
+    """What a forked worker does: one call after the other, until nobody is there to ask."""
+    if slow:
+        os.nice(NICE)
+    line = Client(address)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            function, args, kwargs = pickle.loads(line.recv_bytes())
+            try:
+                said = cloudpickle.dumps((True, function(*args, **kwargs)))
+            except Exception as e:
+                said = cloudpickle.dumps((False, e))
+            line.send_bytes(said)
 
 
 class ForkLauncher(LocalLauncher):
-    """One forking process per test process, started at its first need."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._socket: socket.socket | None = None
+    """What the launcher does, by forking."""
 
     def start(self, folder: Path, command: list[str]) -> None:
         if command[:2] != [sys.executable, "-m"]:
             super().start(folder, command)
             return
-        if self._socket is None:
-            self._socket, theirs = socket.socketpair()
-            server = [sys.executable, "-m", "tests.forking", str(theirs.fileno())]
-            subprocess.Popen(server, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-            theirs.close()
-        self._socket.sendall(json.dumps({"argv": command[2:], "log": str(folder / "worker.log"), "env": dict(os.environ)}).encode() + b"\n")
-        pid = int(self._socket.recv(32))
+        started = fork(command[1:], folder / "worker.log")
+        started.connection.close()
         self._children.pop(folder, None)
-        started = 0.0
+        since = 0.0
         with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended already
-            started = psutil.Process(pid).create_time()
-        write_json(folder / "handle.json", {"pid": pid, "started": started})
+            since = psutil.Process(started.pid).create_time()
+        write_json(folder / "handle.json", {"pid": started.pid, "started": since})
 
 
 def reap(*_: object) -> None:
@@ -58,36 +177,46 @@ def reap(*_: object) -> None:
             pass
 
 
-def serve(connection: socket.socket) -> None:
-    """Forks one child for each line until the other side is closed."""
+def serve(listener: socket.socket, life: socket.socket) -> None:
+    """Forks one child for each connection until the other side of life is closed."""
     for module in PRELOADED:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, reap)
-    for line in connection.makefile("rb"):
-        asked = json.loads(line)
-        if pid := os.fork():
-            connection.sendall(str(pid).encode())
-            continue
-        become(connection, **asked)
+    while life not in select.select([listener, life], [], [])[0]:
+        connection = listener.accept()[0]
+        asked = json.loads(connection.makefile("rb").readline())
+        if not os.fork():
+            listener.close()
+            life.close()
+            connection.sendall(f"{os.getpid():{PID}}".encode())
+            become(connection, **asked)
+        connection.close()
 
 
-def become(connection: socket.socket, argv: list[str], log: str, env: dict[str, str]) -> None:
-    """What python -m does, in this child."""
+def become(connection: socket.socket, argv: list[str], log: str, errors: str, tree: str, env: dict[str, str]) -> None:
+    """What python does with these arguments, in this child."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.close()
         os.setsid()
         os.environ.clear()
         os.environ.update(env, PYTHONUNBUFFERED="1")
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.argv = argv
-        sys.modules.pop(argv[0], None)
-        if argv[0] == "core":
-            sys.modules.pop("core.__main__", None)
-        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+        for fd, file in ((1, log), (2, errors)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), fd)
+        if tree != str(ROOT):
+            os.chdir(tree)
+            sys.path[:] = [tree, *(p for p in sys.path if p not in ("", str(ROOT)))]
+            for name in [n for n in sys.modules if n.partition(".")[0] in ("core", "pages", "tests")]:
+                del sys.modules[name]
+        kind, what, *rest = argv
+        sys.argv = [kind if kind == "-c" else what, *rest]
+        if kind == "-c":
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.modules.pop(what, None)
+            if what == "core":
+                sys.modules.pop("core.__main__", None)
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)
@@ -96,8 +225,10 @@ def become(connection: socket.socket, argv: list[str], log: str, env: dict[str, 
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            connection.sendall(str(status).encode())
         os._exit(status)
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:]))

@@ -11,7 +11,7 @@ import pytest
 
 from core.data import store
 from core.types import Dataset
-from tests.adding import copied, core, follow, python
+from tests.adding import copied, core, follow, fresh, python
 
 Squares = Callable[[Path, int], Path]
 
@@ -81,7 +81,7 @@ def test_a_network_and_a_setting_by_the_recipes_train_evaluate_and_predict(
 def test_a_method_by_the_recipe_explains_a_picture(tree: Path, home: Path, squares: Squares, tmp_path: Path) -> None:
     pictures, out = squares(tmp_path / "squares", 8), tmp_path / "map.png"
     assert follow("An attribution method", tree) == ["core/ml/methods/rise.py"]
-    assert json.loads(python(tree, "-c", METHODS)) == ["rise", "RISE", False]
+    assert json.loads(fresh(tree, "-c", METHODS)) == ["rise", "RISE", False]
     _, done = core(
         tree,
         ["import", str(pictures), "--name", "squares"],

@@ -126,7 +126,10 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 class Shapes(TorchFunctionMode):
-    """Leaves out, on the meta device, what changes no shape: a normalisation takes 34 ms there, so ResNet-152 takes a tenth of the time."""
+    """Leaves out, on the meta device, what changes no shape: a normalisation takes 34 ms there, so ResNet-152 takes a tenth of the time.
+
+    What is dearest besides, its shape is known beforehand: a linear layer takes 1 ms there, attention 4, and a change of size 16.
+    """
 
     NORMS = (F.batch_norm, F.layer_norm, F.group_norm, F.rms_norm)
     ACTIVATIONS = (F.gelu, F.relu, F.hardtanh, F.hardswish, F.hardsigmoid)
@@ -138,7 +141,36 @@ class Shapes(TorchFunctionMode):
                 return args[0]
             if func in self.NORMS or func in self.ACTIVATIONS:
                 return torch.empty_like(args[0])
+            if (shape := known_shape(func, args[0], args[1:], kwargs or {})) is not None:
+                return args[0].new_empty(shape)
         return func(*args, **(kwargs or {}))
+
+
+def known_shape(func: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    """Of what the call gives, where it cannot fail and keeps x's type; else None, and PyTorch has to say it."""
+    others = [other for other in args if isinstance(other, Tensor)]
+    if not x.is_floating_point() or any(not other.is_meta or other.dtype != x.dtype for other in others):
+        return None
+    if func in (Tensor.add, Tensor.sub, Tensor.mul):
+        simple = len(args) == 1 and not kwargs and (isinstance(args[0], int | float) or (others and others[0].shape == x.shape))
+        return tuple(x.shape) if simple else None
+    if func is F.linear:
+        weight = args[0] if args else kwargs["weight"]
+        fits = x.ndim > 1 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]
+        return (*x.shape[:-1], weight.shape[0]) if fits else None
+    if func is F.scaled_dot_product_attention and len(args) == 2 and kwargs.get("attn_mask") is None and not kwargs.get("enable_gqa"):
+        key, value = args
+        fits = (
+            x.ndim == 4
+            and x.shape[:2] == key.shape[:2] == value.shape[:2]
+            and x.shape[3] == key.shape[3]
+            and key.shape[2] == value.shape[2]
+        )
+        return (*x.shape[:3], value.shape[3]) if fits else None
+    if func is F.interpolate and x.ndim == 4 and not args:
+        size = kwargs.get("size")
+        return (*x.shape[:2], *size) if isinstance(size, tuple | list) and len(size) == 2 and all(s > 0 for s in size) else None
+    return None
 
 
 def shapes(model: nn.Module, x: Tensor) -> Any:

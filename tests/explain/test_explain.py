@@ -74,7 +74,7 @@ def test_a_map_is_computed_once_for_the_same_picture_class_settings_and_weights(
     assert not [p for p in first.path.parent.iterdir() if p.suffix not in (".npz", ".json")]  # nothing of the questions is left
 
 
-def test_two_who_ask_at_once_get_their_own_maps_and_each_can_stop_their_own(unexplained: Trained) -> None:
+def test_two_who_ask_at_once_get_their_own_maps_and_each_can_stop_their_own(real_workers: None, unexplained: Trained) -> None:
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
     long = {"samples": 5000, "superpixels": 8}
     one = explain.ask(run_id, file, "kernel_shap", "1", long)

@@ -34,6 +34,7 @@ from core.ml import attribute, data, devices, download, features, fit, infer, mo
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, SnapshotRow, Split, Started, Step
+from tests.forking import Forked, fork
 from tests.ml.made import ended, files_of, make_run, squares
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +62,8 @@ def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
     return tuple(rows)
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "core.ml.worker", str(folder)], cwd=ROOT, env=env)
+def start(folder: Path) -> Forked:
+    return fork(["-m", "core.ml.worker", str(folder)], folder / "worker.log")
 
 
 def wait_for(folder: Path, kind: type[Event], seconds: float = 120) -> None:  # type: ignore[valid-type]
@@ -263,7 +263,7 @@ def test_a_stopped_run_keeps_its_best_weights_and_predictions(home: Path, how: s
     process = start(folder)
     wait_for(folder, EpochEnd)
     if how == "SIGTERM":
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
     else:
         runs.request_stop(folder)
     assert process.wait(60) == 0

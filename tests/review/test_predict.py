@@ -61,7 +61,7 @@ def test_a_run_that_is_not_there_or_has_no_weights_yet_is_refused_in_words(train
         predict.predict(trained_copy.run_id, [file])
 
 
-def test_when_the_model_worker_is_killed_the_caller_hears_it_and_the_next_call_works(trained: Trained) -> None:
+def test_when_the_model_worker_is_killed_the_caller_hears_it_and_the_next_call_works(real_workers: None, trained: Trained) -> None:
     file = next(iter(pictures(trained).values()))
     (before,) = predict.predict(trained.run_id, [file])
     worker = psutil.Process(launch.ask(os.getpid))

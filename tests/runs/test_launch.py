@@ -65,7 +65,7 @@ def test_a_process_that_has_the_pid_of_one_that_ended_is_not_taken_for_it(tmp_pa
     assert not one.alive(tmp_path)
 
 
-def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(trained: Trained) -> None:
+def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(real_workers: None, trained: Trained) -> None:
     first = launch.ask(os.getpid)
     found: list[int] = []
     for _ in range(2):
