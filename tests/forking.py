@@ -6,6 +6,7 @@ nothing is tested in tests/runs/test_launch.py, and every browser test uses it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -15,6 +16,7 @@ import pickle
 import queue
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -67,7 +69,9 @@ class Forked:
 @functools.cache
 def server() -> str:
     """Where this test process's forking process listens; started at its first need, it ends with this process."""
-    path = str(Path(tempfile.mkdtemp(prefix="loupe-forks-")) / "socket")
+    folder = tempfile.mkdtemp(prefix="loupe-forks-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = str(Path(folder) / "socket")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
