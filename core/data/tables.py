@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 from core.data import encodings
@@ -148,6 +149,7 @@ IMAGE = ("image", "file_name", "filename", "image_name", "image_path", "path", "
 LABEL = ("label", "class", "class_name", "category", "target")
 
 
+@lru_cache(maxsize=1000)  # a million lines of JSON have the same few
 def column(name: str) -> str:
     """A column's name as these are compared: in small letters, words joined by _."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
