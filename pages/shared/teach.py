@@ -14,6 +14,7 @@ from core.types import Dataset
 from pages.shared import frame
 from pages.shared.figures import learning_curve
 
+ASKED = "teach-asked"  # in the session: the dataset for which Teach me was pressed
 AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
 ERROR = "teach-error"
 LAST = "last-all"  # the last act on many images: (dataset, operation, what is said of it)
@@ -41,9 +42,10 @@ def teach_button(current: Dataset) -> None:
     """Teaches the model; looks at the images first where it has to."""
     state = embed.state(current.id)
     busy = state is not None and state.status == "running"
-    pressed = st.button(
-        "Teach me", icon=":material/school:", key="teach-me", disabled=busy, help="A small model learns from the labels given so far. Images that Loupe has not looked at yet it looks at first."
+    st.button(
+        "Teach me", icon=":material/school:", key="teach-me", disabled=busy, on_click=_asked, args=(current.id,), help="A small model learns from the labels given so far. Images that Loupe has not looked at yet it looks at first."
     )  # fmt: skip
+    pressed = st.session_state.pop(ASKED, None) == current.id  # kept by a callback: a page that is drawn anew just then does not lose it
     wanted = st.session_state.get(AFTER) == current.id and not busy
     if pressed or wanted:
         st.session_state.pop(AFTER, None)
@@ -62,6 +64,10 @@ def teach_button(current: Dataset) -> None:
             st.rerun()
         except AppError as e:
             st.session_state[ERROR] = e  # said below, where there is room
+
+
+def _asked(dataset_id: int) -> None:
+    st.session_state[ASKED] = dataset_id
 
 
 def teach_line(current: Dataset) -> None:
