@@ -255,8 +255,7 @@ def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
     rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
     if refused:
         said[f"A table was not read, so the labels are the names of the folders: {refused[0].message}"] = True
-    for sentence, guess in said.items():
-        (tree.guess if guess else tree.understood.append)(sentence)
+    tree.tell(said)
     rows = [replace(row, label=tree.about.folders.get(row.label, row.label)) if row.label else row for row in rows]
     if refused and not any(row.label for row in rows):
         raise refused[0]
@@ -445,7 +444,7 @@ def _table(tree: Tree, file: File) -> Table:
         said = f"{file.name} was read as a table of labels ({one.title}, {encoding}{one.says(text)}): {total:,} rows"
         said += f", taken for the {taken} split" if taken and not all(row.split for row in rows) else ""
         usual = not taken or folders.CLEAR & set(re.split("[/._-]", file.name.casefold())[-4:])
-        (tree.understood.append if usual else tree.guess)(said)
+        tree.tell({said: not usual})
         if encoding not in tables.SURE and not text.isascii():
             example = next(line for line in text.splitlines() if not line.isascii())[:100]
             tree.guess(
@@ -550,8 +549,7 @@ def _splits_by_folder(tree: Tree, found: Sequence[Table]) -> dict[str, str]:
     rows, said = folders.arranged([f.name for f in tree.files if _extension(f.name) in EXTENSIONS], [])
     splits = {row.image: row.split for row in rows if row.split}
     if splits:
-        for sentence, guess in said.items():
-            (tree.guess if guess else tree.understood.append)(sentence)
+        tree.tell(said)
     return splits
 
 

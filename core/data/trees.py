@@ -8,7 +8,7 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,11 @@ class Tree:
         """Something was taken for something, and might be otherwise."""
         self.understood.append(text)
         self.guessed.append(text)
+
+    def tell(self, said: Mapping[str, bool]) -> None:
+        """Sentences -> whether it had to be guessed."""
+        for sentence, guess in said.items():
+            (self.guess if guess else self.understood.append)(sentence)
 
     def read(self, file: File, limit: int) -> bytes:
         """The whole file; Invalid if it is larger than the limit."""
