@@ -21,6 +21,10 @@ class NotFound(AppError):
     """A dataset, image, run or submission that does not exist (any more)."""
 
 
+class Forbidden(AppError):
+    """The role of who asks does not allow it; the hint names those that do."""
+
+
 class Conflict(AppError):
     """Somebody else changed it first, or it exists already."""
 

@@ -21,7 +21,7 @@ from starlette.staticfiles import NotModifiedResponse
 from core.api import signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
-from core.errors import AppError, Conflict, NotFound
+from core.errors import AppError, Conflict, Forbidden, NotFound
 from core.evaluate import evaluate
 from core.label import embed, teach
 from core.runs import launch, remote, runs
@@ -254,7 +254,7 @@ def _error(status: int, message: str, hint: str = "") -> Response:
 
 async def app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    status = 404 if isinstance(error, NotFound) else 409 if isinstance(error, Conflict) else 422
+    status = next((code for kind, code in ((NotFound, 404), (Conflict, 409), (Forbidden, 403)) if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
 
 
