@@ -611,24 +611,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Submission:
-    id: int
-    dataset_id: int
-    run_id: str
-    image_id: str
-    ext: str
-    name: str
-    by: str
-    at: str
-    predicted: str
-    probability: float
-    probabilities: dict[str, float]
-    verdict: Literal["accepted", "corrected", "rejected"] | None = None
-    label: str | None = None
-    decided_by: str | None = None
-    decided_at: str | None = None
-
+Band = Literal["pass", "ask", "block"]
 
 @dataclass(frozen=True)
 class ClassMetrics:

@@ -5,14 +5,15 @@ import html
 import streamlit as st
 
 from core.api import signing
+from core.data.queue import Submission, Verdict
 from core.errors import AppError, Conflict
 from core.review import review
-from core.types import Dataset, Prediction, Submission
+from core.types import Dataset, Prediction
 from pages.shared import animation, frame, thumbs
 from pages.shared.detail import already, picture
 
 
-def decide(submission: Submission, verdict: str, label: str | None, sure: bool = False) -> None:
+def decide(submission: Submission, verdict: Verdict, label: str | None, sure: bool = False) -> None:
     try:
         have = review.known(submission)
         review.decide(submission.id, verdict, label, frame.user(), sure)

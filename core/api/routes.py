@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
-from core.api import signing
+from core.api import review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, Forbidden, NotFound
@@ -282,4 +282,5 @@ ROUTES = [
     Route("/vendor/plotly.min.js", plotly_js),
     Route("/assets/{folder}/{name}", asset),
     Route("/api/terms", terms),
+    *review.ROUTES,
 ]

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from core.errors import AppError
 from core.settings import settings
 
+Id = TypeVar("Id", str, int)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 meta = sa.MetaData()
@@ -146,8 +147,98 @@ submissions = sa.Table(
     sa.Column("label", sa.String),
     sa.Column("decided_by", sa.String),
     sa.Column("decided_at", sa.String),
+    # Where it stands: predicted, passed, blocked, waiting, second, lead, appeal, audit, known, decided. Verdict and label above are final.
+    sa.Column("state", sa.String, nullable=False, server_default="waiting"),
+    sa.Column("source", sa.String, nullable=False, server_default=""),
+    sa.Column("risk", sa.Float, nullable=False, server_default="0"),  # the highest probability of a class that its policy blocks
+    sa.Column("band", sa.String),  # pass, ask or block, as its policy said when it came
+    sa.Column("policy_id", sa.Integer),
+    sa.Column("basket", sa.String),  # waiting, accepted or refused, once it is decided under a policy
+    sa.Column("known", sa.String),  # the answer of a picture that is mixed in to measure people
 )
 sa.Index("queue", submissions.c.dataset_id, submissions.c.verdict)
+sa.Index("by_certainty", submissions.c.dataset_id, submissions.c.state, submissions.c.probability, submissions.c.id)
+sa.Index("by_risk", submissions.c.dataset_id, submissions.c.state, submissions.c.risk, submissions.c.probability)
+sa.Index("by_age", submissions.c.dataset_id, submissions.c.state, submissions.c.at, submissions.c.id)
+sa.Index("by_picture", submissions.c.dataset_id, submissions.c.image_id)
+# What every run that was asked says of a picture; that of the run it was sent with stands in submissions, too.
+answers = sa.Table(
+    "answers",
+    meta,
+    sa.Column("submission_id", sa.ForeignKey("submissions.id"), primary_key=True),
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("predicted", sa.String, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("probabilities", sa.String, nullable=False),  # JSON
+    sa.Column("at", sa.String, nullable=False),
+)
+# Only ever appended; one that was taken back says so.
+decisions = sa.Table(
+    "decisions",
+    meta,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.Integer, nullable=False),
+    sa.Column("submission_id", sa.ForeignKey("submissions.id"), nullable=False),
+    sa.Column("stage", sa.String, nullable=False),  # the state that the picture was in
+    sa.Column("verdict", sa.String, nullable=False),  # accepted, corrected, rejected, escalated
+    sa.Column("label", sa.String),
+    sa.Column("predicted", sa.String, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("policy_id", sa.Integer),
+    sa.Column("hint", sa.Boolean, nullable=False, server_default=sa.true()),  # whether the network's answer was shown
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("seconds", sa.Float),  # from the picture being shown to the key
+    sa.Column("note", sa.String, nullable=False, server_default=""),
+    sa.Column("reason", sa.String, nullable=False, server_default=""),
+    sa.Column("operation", sa.String, unique=True),  # the client's id of the act: the same act is stored once
+    sa.Column("undone_at", sa.String),
+    sa.Column("undone_by", sa.String),
+    sqlite_autoincrement=True,
+)
+sa.Index("decisions_of_one", decisions.c.submission_id, decisions.c.by)
+sa.Index("decisions_by_time", decisions.c.dataset_id, decisions.c.at)
+sa.Index("decisions_by_person", decisions.c.dataset_id, decisions.c.by, decisions.c.seq)
+review_claims = sa.Table(
+    "review_claims",
+    meta,
+    sa.Column("submission_id", sa.ForeignKey("submissions.id"), primary_key=True),
+    sa.Column("dataset_id", sa.Integer, nullable=False),
+    sa.Column("session", sa.String, nullable=False),
+    sa.Column("person", sa.String, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+sa.Index("claims_of_session", review_claims.c.dataset_id, review_claims.c.session)
+review_skips = sa.Table(
+    "review_skips",
+    meta,
+    sa.Column("submission_id", sa.ForeignKey("submissions.id"), primary_key=True),
+    sa.Column("person", sa.String, primary_key=True),
+)
+# Never changed once written; which one is active, or runs in the shadow, follows from its events.
+policies = sa.Table(
+    "policies",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("rules", sa.String, nullable=False),  # JSON
+)
+policy_events = sa.Table(
+    "policy_events",
+    meta,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.Integer, nullable=False),
+    sa.Column("policy_id", sa.ForeignKey("policies.id"), nullable=False),
+    sa.Column("kind", sa.String, nullable=False),  # active, shadow, off
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sqlite_autoincrement=True,
+)
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -256,7 +347,7 @@ def writing() -> Iterator[sa.Connection]:
         yield connection
 
 
-def parts(ids: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+def parts(ids: Sequence[Id], size: int = 500) -> Iterator[Sequence[Id]]:
     """Chunks below SQLite's limit on bound variables."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

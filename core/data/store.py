@@ -1,4 +1,4 @@
-"""Datasets, images, snapshots and submissions as rows; labels, classes and claims have modules of their own."""
+"""Datasets, images and snapshots as rows; labels, classes, claims and the queue of Review have modules of their own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import classes, events, labels, schema
-from core.data.events import Change
+from core.data import classes, schema
 from core.data.schema import (
     class_events,
     datasets,
     images,
-    label_events,
     parts,
     predictions,
     reading,
@@ -26,7 +24,7 @@ from core.data.schema import (
     writing,
 )
 from core.errors import Conflict, NotFound
-from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, Submission, now
+from core.types import Dataset, Image, Snapshot, SnapshotRow, Split, now
 
 # Datasets -----------------------------------------------------------------------------------------
 
@@ -344,99 +342,3 @@ def _drawn(training: dict[str, str], seed: int, groups: Mapping[str, str]) -> li
         if needed and all(taken[label] + n < has[label] for label, n in of.items()):
             take(ids, of)
     return drawn
-
-
-# Submissions --------------------------------------------------------------------------------------
-
-
-def _submission(row: Any) -> Submission:
-    values = dict(row._mapping)
-    values["probabilities"] = json.loads(values["probabilities"])
-    return Submission(**values)
-
-
-def add_submission(values: Mapping[str, Any]) -> int | None:
-    """Queues a prediction; None if the same picture and run wait already (a double click)."""
-    s = submissions.c
-    with writing() as c:
-        same = [s.dataset_id == values["dataset_id"], s.image_id == values["image_id"], s.run_id == values["run_id"], s.verdict.is_(None)]
-        if c.execute(select(s.id).where(*same)).first():
-            return None
-        row = {**values, "probabilities": json.dumps(values["probabilities"]), "at": now()}
-        return int(c.execute(submissions.insert().values(**row).returning(s.id)).scalar_one())
-
-
-def queue(dataset_id: int, decided: bool = False, limit: int = 100) -> list[Submission]:
-    """What waits, least certain first; or what was decided, newest first."""
-    s = submissions.c
-    query = select(submissions).where(s.dataset_id == dataset_id)
-    if decided:
-        query = query.where(s.verdict.is_not(None)).order_by(s.decided_at.desc())
-    else:
-        query = query.where(s.verdict.is_(None)).order_by(s.probability, s.id)
-    with reading() as c:
-        return [_submission(row) for row in c.execute(query.limit(limit))]
-
-
-def queue_length(dataset_id: int) -> int:
-    with reading() as c:
-        waiting = (submissions.c.dataset_id == dataset_id, submissions.c.verdict.is_(None))
-        return c.execute(select(func.count()).select_from(submissions).where(*waiting)).scalar_one()
-
-
-def get_submission(submission_id: int) -> Submission:
-    with reading() as c:
-        row = c.execute(select(submissions).where(submissions.c.id == submission_id)).first()
-    if row is None:
-        raise NotFound("This prediction is not in the queue.", "Reload the page.")
-    return _submission(row)
-
-
-def _decision(submission_id: int, added: bool) -> str:
-    """The note of a decision's event: by it reopen knows its own event, and whether the image came with it."""
-    return f"review {submission_id}{', picture added' if added else ''}"
-
-
-def decide(submission_id: int, verdict: str, label: str | None, by: str, image: Image | None) -> None:
-    """Sets the verdict once and, with it, adds the image and its label to the dataset, in one transaction."""
-    s = submissions.c
-    with writing() as c:
-        open_ = submissions.update().where(s.id == submission_id, s.verdict.is_(None))
-        changed = c.execute(open_.values(verdict=verdict, label=label, decided_by=by, decided_at=now()))
-        if changed.rowcount == 0:
-            raise Conflict("This prediction was decided already.", "The next one is shown.")
-        if image is not None:
-            have = c.execute(
-                select(images.c.label, images.c.label_seq).where(images.c.dataset_id == image.dataset_id, images.c.id == image.id)
-            ).first()
-            if have is None:
-                c.execute(images.insert().values(labels.bare(image)))
-            if label is not None:
-                label = classes.known_or_added(c, image.dataset_id, label)
-            kept = have is not None and have.label is not None and verdict == "accepted"  # an answer never changes a label
-            if not kept and (have is None or have.label != label):
-                change = Change(image.id, label, have.label if have else None)
-                events.append(c, image.dataset_id, [change], by, "review", note=_decision(submission_id, added=have is None))
-
-
-def reopen(submission_id: int, by: str, image_id: str) -> None:
-    """Takes a decision back: the submission waits again, and what it added to the dataset is taken out again.
-
-    image_id: of the image that the decision was about, which need not be the picture's own.
-    The label events stay: the image's history says that it was given a label and lost it.
-    """
-    s, i, e = submissions.c, images.c, label_events.c
-    with writing() as c:
-        row = c.execute(select(submissions).where(s.id == submission_id, s.verdict.is_not(None))).first()
-        if row is None:
-            raise Conflict("This prediction waits in the queue already.", "It is shown when its turn comes.")
-        c.execute(submissions.update().where(s.id == submission_id).values(verdict=None, label=None, decided_by=None, decided_at=None))
-        if row.verdict == "rejected":
-            return
-        here = (i.dataset_id == row.dataset_id, i.id == image_id)
-        gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
-        last = c.execute(gave).first()
-        if last and last.note in (_decision(submission_id, False), _decision(submission_id, True)):  # nobody has changed it since
-            labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back")
-            if last.note == _decision(submission_id, True):
-                c.execute(images.delete().where(*here))

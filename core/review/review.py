@@ -3,56 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from core.data import events, images, originals, store, uploads
+from core import roles
+from core.data import events, images, originals, policies, store, uploads
+from core.data import queue as items
 from core.data.imports import add_upload
-from core.errors import Invalid, NotFound
-from core.review import predict
+from core.data.policies import Policy
+from core.data.queue import Submission, Verdict
+from core.errors import AppError, Conflict, Invalid, NotFound
+from core.review import policy, predict
 from core.runs import launch, runs
 from core.runs.remote import infer
-from core.types import Dataset, Image, Prediction, Submission
+from core.settings import settings
+from core.types import Dataset, Image, Prediction
 
-__all__ = ["decide", "decided", "frames", "known", "picture", "queue", "queue_length", "reopen", "sent", "submit", "there"]
-
-queue_length = store.queue_length
+queue_length = items.queue_length
 
 
-def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str) -> bool:
-    """Queues an upload and its prediction; False if the same picture and run wait already."""
+# What comes in ------------------------------------------------------------------------------------
+
+
+def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: str = "upload", again: bool = False) -> bool:
+    """Queues an upload and its prediction; False if it waits already, or was decided and is not to be asked again."""
     runs.folder(run_id)
+    row = _row(dataset_id, run_id, prediction, by, source)
+    if (acting := policy.active(dataset_id)) and acting.run_id == run_id:
+        routed = policy.route(acting, policy.rules(acting), prediction)
+        row |= {"policy_id": acting.id, "risk": routed.risk, "band": routed.band}
+    return items.add([row], again) == ["new"]
+
+
+def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: str, source: str) -> dict[str, int]:
+    """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
+    roles.allow("ask", dataset_id)
+    acting = policy.active(dataset_id)
+    said = policy.rules(acting) if acting and acting.run_id == run_id else None
+    rows, found = [], dict[str, int]()
+    for one in predictions:
+        row = _row(dataset_id, run_id, one, by, source) | {"state": "predicted"}
+        if acting and said:
+            routed = policy.route(acting, said, one)
+            row |= {"state": routed.state, "policy_id": acting.id, "risk": routed.risk, "band": routed.band}
+        rows.append(row)
+    for row, what in zip(rows, items.add(rows), strict=True):
+        state = str(row["state"]) if what == "new" else what
+        found[state] = found.get(state, 0) + 1
+    return found
+
+
+def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: str) -> dict[str, object]:
     upload = uploads.find(prediction.image_id, prediction.file)
     label, probability = prediction.top(1)[0]
-    values = {
+    return {
         "dataset_id": dataset_id,
         "run_id": run_id,
         "image_id": upload.id,
         "ext": upload.path.suffix.lstrip("."),
         "name": prediction.file,
         "by": by,
+        "source": source,
         "predicted": label,
         "probability": probability,
         "probabilities": dict(zip(prediction.classes, prediction.probabilities, strict=True)),
     }
-    return store.add_submission(values) is not None
+
+
+# What is there ------------------------------------------------------------------------------------
 
 
 def queue(dataset_id: int) -> list[Submission]:
     """What waits, least certain first; classes bear their names of today."""
-    return [_today(one) for one in store.queue(dataset_id)]
+    return [today(one) for one in items.queue(dataset_id)]
 
 
-def _today(submission: Submission) -> Submission:
+def today(submission: Submission) -> Submission:
+    """The same with the names that its classes bear today."""
     words = events.names(submission.dataset_id)
     named = {words.since(name, submission.at): p for name, p in submission.probabilities.items()}
-    return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named)
+    label = submission.label and words.since(submission.label, submission.decided_at or submission.at)
+    return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named, label=label)
 
 
 def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
     """What was decided, newest first."""
-    return store.queue(dataset_id, decided=True, limit=limit)
+    return items.queue(dataset_id, decided=True, limit=limit)
 
 
 def picture(submission: Submission) -> Path:
@@ -77,7 +115,7 @@ def frames(submission: Submission) -> Prediction | None:
 
 def sent(submission: Submission) -> str:
     """The answer that it was sent with, by the name that the run has for it."""
-    return store.get_submission(submission.id).predicted
+    return items.get(submission.id).predicted
 
 
 def known(submission: Submission) -> Image | None:
@@ -103,12 +141,31 @@ def _array_ids(upload_id: str) -> tuple[str, ...]:
         return ()
 
 
-def reopen(submission_id: int, by: str) -> None:
-    """Takes a decision back; the prediction waits again and its picture leaves the dataset."""
-    submission = store.get_submission(submission_id)
-    _dataset_of(submission)
-    have = known(submission)
-    store.reopen(submission_id, by, submission.image_id if have is None else have.id)
+# Dealing out --------------------------------------------------------------------------------------
+
+
+def deal(dataset_id: int, want: items.Deal, count: int, keep: Sequence[int] = ()) -> list[Submission]:
+    """The next for a session, as the active policy mixes them; see core.data.queue.deal."""
+    person = roles.allow("decide", dataset_id)
+    want = replace(want, lead=person.may("lead", dataset_id))
+    if acting := policy.active(dataset_id):
+        said = policy.rules(acting)
+        overdue = (datetime.now(UTC) - timedelta(hours=said.overdue_hours)).isoformat(timespec="milliseconds")
+        want = replace(want, overdue=overdue, benign=said.benign, known=round(1 / said.known) if said.known else 0)
+    return [today(one) for one in items.deal(dataset_id, want, count, keep)]
+
+
+def is_blind(submission: Submission) -> bool:
+    """Whether whoever decides is not shown the network's answer: second opinions, and the share that its policy draws."""
+    if submission.state in ("second", "known", "appeal"):
+        return True
+    if submission.policy_id is None:
+        return False
+    drawn = policies.get(submission.policy_id)
+    return "blind" in policy.arms_of(drawn, policy.rules(drawn), submission.image_id)
+
+
+# Deciding -----------------------------------------------------------------------------------------
 
 
 def _labelled(image: Image) -> str:
@@ -122,34 +179,152 @@ def _dataset_of(submission: Submission) -> Dataset:
     return dataset
 
 
-def decide(submission_id: int, verdict: str, label: str | None, by: str, sure: bool = False) -> None:
-    """Accepts (the predicted class), corrects (to a class that a person chose) or rejects, once.
+def _policy(submission: Submission) -> Policy | None:
+    return None if submission.policy_id is None else policies.get(submission.policy_id)
 
-    An accepted or corrected picture joins the dataset with its label; a rejected one never does. One that the dataset has
-    with a label keeps it when an answer is accepted; the label of a test image changes only when somebody is sure.
+
+def decide(
+    submission_id: int,
+    verdict: Verdict,
+    label: str | None,
+    by: str,
+    sure: bool = False,
+    *,
+    session: str = "",
+    operation: str | None = None,
+    hint: bool = True,
+    seconds: float | None = None,
+    note: str = "",
+    reason: str = "",
+) -> items.Decided:
+    """Accepts (the predicted class), corrects (to a class that a person chose), rejects or escalates, once.
+
+    Without a policy an accepted or corrected picture joins the dataset with its label at once; under one it waits in the basket until a
+    lead accepts it. A rejected one never joins. One that the dataset has with a label keeps it when an answer is accepted; the label
+    of a test image changes only when somebody is sure.
     """
-    submission = _today(store.get_submission(submission_id))
+    submission = today(items.get(submission_id))
     dataset = _dataset_of(submission)
-    if verdict == "rejected":
-        store.decide(submission_id, verdict, None, by, None)
-        return
+    roles.allow("lead" if submission.state == "lead" else "decide", dataset.id)
+    if verdict not in ("accepted", "corrected", "rejected", "escalated"):
+        raise Invalid(f"“{verdict}” is no decision.", "Accept the answer, choose a class, say that none fits, or escalate.")
+    acting = _policy(submission)
+    drawn = policy.arms_of(acting, policy.rules(acting), submission.image_id) if acting else frozenset()
+    act = items.Act(
+        by, verdict, None, session, operation, hint, seconds, note.strip()[:2000], reason.strip()[:200],
+        seconded="second" in drawn, basket=acting is not None, reserved=submission.state in ("audit", "known") or not hint,
+    )  # fmt: skip
+    if verdict in ("rejected", "escalated"):
+        return items.decide(submission_id, act, None)
     if verdict == "accepted":
         label = submission.predicted
-    if verdict not in ("accepted", "corrected") or label not in {*dataset.classes, submission.predicted}:
+    if label not in {*dataset.classes, submission.predicted}:
         raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
     have = known(submission)
+    labelled = have is not None and have.label is not None
+    if verdict == "corrected" and label == submission.predicted and not labelled:
+        verdict = "accepted"
+    act = replace(act, verdict=verdict, label=label)
+    if act.basket or submission.state == "known":
+        return items.decide(submission_id, act, None)
+    if submission.verdict is None:
+        _may_change(dataset, submission, have, label, verdict, sure)
+    if submission.state not in (*items.OURS, "known"):  # refused there, with who decided it
+        return items.decide(submission_id, act, have)
+    return items.decide(submission_id, act, have or _as_image(dataset, submission))
+
+
+def _may_change(dataset: Dataset, submission: Submission, have: Image | None, label: str | None, verdict: str, sure: bool) -> None:
     keeps = have is not None and have.label is not None and verdict == "accepted"
-    if have is not None and have.split == "test" and have.label != label and not keeps and not sure and submission.verdict is None:
+    if have is not None and have.split == "test" and have.label != label and not keeps and not sure:
         raise Invalid(
             f"{submission.name} is a test image of {dataset.name}, and {_labelled(have)}.",
             "Its label decides how runs are measured: say that you are sure, and choose its class again.",
         )
-    if have is not None:
-        store.decide(submission_id, verdict, label, by, have)
-        return
+
+
+def _as_image(dataset: Dataset, submission: Submission) -> Image:
     file = picture(submission)
     try:
         examined = images.Examined(**launch.ask(infer.facts, str(file)))
     except Invalid as problem:
         raise Invalid(f"{submission.name}: {problem.message}", problem.hint) from None
-    store.decide(submission_id, verdict, label, by, add_upload(dataset, file, submission.name, examined))
+    return add_upload(dataset, file, submission.name, examined)
+
+
+def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
+    """Takes the last decision on a picture back: one's own, or as a lead anybody's; it waits again and leaves the dataset."""
+    submission = items.get(submission_id)
+    _dataset_of(submission)
+    standing = [one for one in items.decisions_of(submission_id) if one.undone_at is None]
+    if standing and standing[-1].by != by:
+        roles.allow("lead", submission.dataset_id)
+    have = known(submission)
+    items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)
+
+
+def undo(dataset_id: int, by: str) -> Submission:
+    """Takes back what a person decided last, whatever others have done since; returns the picture that waits again."""
+    roles.allow("decide", dataset_id)
+    last = items.last_of(dataset_id, by)
+    if last is None:
+        raise Conflict(
+            "You have decided nothing here that could be taken back.", "The last decisions stand below, each with its own button."
+        )
+    reopen(last.submission_id, by, last.seq)
+    return today(items.get(last.submission_id))
+
+
+def appeal(submission_id: int, by: str, note: str) -> None:
+    """Asks somebody who has not decided it to look at a decided picture again."""
+    submission = items.get(submission_id)
+    roles.allow("lead", submission.dataset_id)
+    if not note.strip():
+        raise Invalid("An appeal needs a reason.", "Say in a sentence what speaks against the decision.")
+    items.appeal(submission_id, by, note.strip()[:2000])
+
+
+# The basket ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of pictures that a lead let into the dataset."""
+
+    joined: int
+    refused: tuple[tuple[str, str], ...]  # (name, why) of those that stay in the basket
+
+
+def accept(ids: Sequence[int], by: str) -> Accepted:
+    """Lets decided pictures join the dataset, where the next run learns from them; a test image's label never changes by it."""
+    joined, refused = 0, list[tuple[str, str]]()
+    for submission in map(items.get, ids):
+        roles.allow("lead", submission.dataset_id)
+        dataset, one = _dataset_of(submission), today(submission)
+        try:
+            have = known(one)
+            _may_change(dataset, one, have, one.label, one.verdict or "", sure=False)
+            items.accept(one.id, have or _as_image(dataset, one), by)
+            joined += 1
+        except AppError as problem:
+            refused.append((one.name, problem.message))
+    return Accepted(joined, tuple(refused))
+
+
+def refuse(ids: Sequence[int]) -> int:
+    """Decided pictures that are not learned from."""
+    for dataset_id in {items.get(one).dataset_id for one in ids}:
+        roles.allow("lead", dataset_id)
+    return items.refuse(ids)
+
+
+def mix_in(dataset_id: int, known_images: Sequence[Image], run_id: str, by: str) -> int:
+    """Makes labelled images of the dataset questions whose answer is known; returns how many are new. They never change a label."""
+    roles.allow("lead", dataset_id)
+    rows = []
+    for image in known_images:
+        upload = uploads.keep(f"known.{image.ext}", (settings().images / image.path).read_bytes())
+        answer = predict.predict(run_id, [upload.path], [image.source])[0]
+        if isinstance(answer, Prediction):
+            rows.append(_row(dataset_id, run_id, answer, by, "known") | {"state": "known", "known": image.label})
+    return items.add(rows).count("new")

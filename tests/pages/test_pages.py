@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import classes, dataset, labels, store, uploads
+from core.data import classes, dataset, labels, queue, store, uploads
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
@@ -109,12 +109,12 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     send.click().run()
     send = next(b for b in app.button if b.label == "Send all 1 to review")
     send.click().run()
-    assert store.queue_length(trained_copy.dataset.id) == 1
+    assert queue.queue_length(trained_copy.dataset.id) == 1
     review = opened("review", dataset=trained_copy.dataset.name)
     next(b for b in review.button if b.label.startswith("Accept")).click().run()
-    assert store.queue_length(trained_copy.dataset.id) == 0
+    assert queue.queue_length(trained_copy.dataset.id) == 0
     next(b for b in review.button if b.label == "Undo the last").click().run()
-    assert store.queue_length(trained_copy.dataset.id) == 1
+    assert queue.queue_length(trained_copy.dataset.id) == 1
 
 
 def test_a_predicted_picture_is_explained_at_a_click(trained: Trained) -> None:

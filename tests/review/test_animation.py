@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.api import signing
 from core.api.routes import ROUTES
-from core.data import store, uploads
+from core.data import queue, uploads
 from core.review import animation, predict, review
 from core.runs import launch, runs
 from core.types import FrameAnswer, Prediction
@@ -133,7 +133,7 @@ def test_predict_and_review_show_the_frame_that_counts_and_all_others(trained_co
     assert strip(page).count('class="frame-picture"') == len(answer.frames)
 
     assert review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "Ann")
-    (waiting,) = store.queue(trained_copy.dataset.id)
+    (waiting,) = queue.queue(trained_copy.dataset.id)
     assert waiting.predicted == answer.top(1)[0][0]
     page = opened("review", dataset=trained_copy.dataset.name)
     assert not page.exception and not page.error and "that answer counts" in words(page) and shows(page, address)

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image as Pillow
 
 from core.data import classes, dataset, images, imports, labels, store, uploads
+from core.data.queue import Submission
 from core.errors import Conflict, Invalid, NotFound
 from core.review import review
 from core.runs import runs
 from core.settings import settings
-from core.types import Dataset, Image, Prediction, Submission
+from core.types import Dataset, Image, Prediction
 
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
@@ -283,8 +284,9 @@ def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: 
     prediction = upload()
     first = queued(small, prediction)
     review.decide(first.id, "accepted", None, "Mo")
+    assert not review.submit(small.id, other_run, prediction, "Ann") and review.queue(small.id) == []  # it was decided
     for verdict, label in (("accepted", None), ("corrected", "red")):
-        assert review.submit(small.id, other_run, prediction, "Ann")
+        assert review.submit(small.id, other_run, prediction, "Ann", again=True)
         (second,) = review.queue(small.id)
         review.decide(second.id, verdict, label, "Mo", sure=True)
         review.reopen(second.id, "Mo")

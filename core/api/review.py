@@ -1,0 +1,264 @@
+"""The routes of Review: pictures are dealt out, decided, skipped and taken back without drawing the page anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core import roles
+from core.api import signing
+from core.data import queue
+from core.data.queue import Submission
+from core.errors import AppError, NotFound
+from core.review import animation, policy, review
+from core.runs import runs
+from core.types import SPLITS
+
+MAX_BODY = 100_000  # bytes
+MOST = 60  # pictures dealt out at once
+MAX_INT = (1 << 31) - 1
+
+
+class Asked:
+    """The fields of a request's JSON; what is missing or of another kind is refused with its name."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        value = self.body.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INT:
+            raise HTTPException(400, f"The field “{name}” must be a whole number.")
+        return value
+
+    def text(self, name: str, default: str | None = None, most: int = 2000) -> str:
+        value = self.body.get(name, default)
+        if not isinstance(value, str) or len(value) > most:
+            raise HTTPException(400, f"The field “{name}” must be a text of up to {most:,} characters.")
+        return value
+
+    def maybe(self, name: str, most: int = 200) -> str | None:
+        return None if self.body.get(name) is None else self.text(name, most=most)
+
+    def numbers(self, name: str) -> list[int]:
+        value = self.body.get(name, [])
+        if not isinstance(value, list) or len(value) > 1000 or not all(type(one) is int and 0 <= one <= MAX_INT for one in value):
+            raise HTTPException(400, f"The field “{name}” must be a list of numbers.")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.body.get(name, [])
+        if not isinstance(value, list) or len(value) > 1000 or not all(isinstance(one, str) and len(one) <= 200 for one in value):
+            raise HTTPException(400, f"The field “{name}” must be a list of texts.")
+        return tuple(value)
+
+
+async def _asked(request: Request) -> tuple[str, Asked]:
+    """Who asks, and what."""
+    who, data = signing.user(request), bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise HTTPException(413, "The request is too large.")
+    try:
+        body = json.loads(data)
+        json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise HTTPException(400, "The request is not in the expected form.")
+    return who, Asked(body)
+
+
+async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:
+    return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args)), headers={"Cache-Control": "no-store"})
+
+
+def shown(one: Submission) -> dict[str, Any]:
+    """A picture as the page gets it; without the network's answer where it is decided blind."""
+    blind = review.is_blind(one)
+    upload = review.picture(one)
+    top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:5]
+    return {
+        "id": one.id,
+        "name": one.name,
+        "url": signing.upload_url(upload),
+        "stage": "waiting" if one.state in ("known", "second", "audit") else one.state,  # nobody is told what measures them
+        "blind": blind,
+        "predicted": None if blind else one.predicted,
+        "top": [] if blind else [[name, p] for name, p in top],
+        "band": None if blind else one.band,
+        "run": one.run_id,
+        "by": one.by,
+        "at": one.at,
+        "source": one.source,
+    }
+
+
+def _deal(who: str, asked: Asked) -> dict[str, Any]:
+    dataset_id, session, order = asked.whole("dataset_id"), asked.text("session", most=64), asked.text("order", "mixed")
+    if order not in ("mixed", "uncertain", "risky", "oldest"):
+        raise HTTPException(400, "The field “order” must be mixed, uncertain, risky or oldest.")
+    want = queue.Deal(session, who, True, order, asked.maybe("predicted"), asked.maybe("source"), asked.texts("without"))  # type: ignore[arg-type]
+    found, gone = [], []
+    for one in review.deal(dataset_id, want, min(MOST, asked.whole("count", 20)), asked.numbers("keep")):
+        try:
+            found.append(shown(one))
+        except NotFound:  # its file was removed by hand: it stays in the queue and is told, not shown
+            gone.append(one.name)
+    active = policy.active(dataset_id)
+    return {
+        "items": found,
+        "gone": gone,
+        "seconds": queue.CLAIM_SECONDS,
+        "policy": active.name if active else None,
+        "reasons": {name: list(some) for name, some in policy.rules(active).reasons.items()} if active else {},
+        **_counts(dataset_id, session, who),
+    }
+
+
+def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
+    states = queue.counts(dataset_id)
+    mine = roles.current().may("lead", dataset_id)
+    waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN))
+    return {
+        "waiting": waiting,
+        "lead": states.get("lead", 0) if mine else 0,
+        "others": queue.held_by_others(dataset_id, session),
+        "skipped": queue.skipped(dataset_id, who),
+    }
+
+
+async def deal(request: Request) -> Response:
+    """Body: dataset_id, session, count, keep [ids], order, predicted, source, without [classes]; answer: items and counts."""
+    return await _answer(_deal, *await _asked(request))
+
+
+def _decide(who: str, asked: Asked) -> dict[str, Any]:
+    seconds = asked.body.get("seconds")
+    done = review.decide(
+        asked.whole("id"), asked.text("verdict"), asked.maybe("label"), who, bool(asked.body.get("sure")),  # type: ignore[arg-type]
+        session=asked.text("session", most=64), operation=asked.text("operation", most=64), hint=bool(asked.body.get("hint", True)),
+        seconds=float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 86400 else None,
+        note=asked.text("note", ""), reason=asked.text("reason", "", most=200),
+    )  # fmt: skip
+    return {"seq": done.seq, "state": done.state, "label": done.label}
+
+
+async def decide(request: Request) -> Response:
+    """Body: operation, id, session, verdict, label, hint, seconds, note, reason, sure; answer: seq, state, label. The same operation is stored once."""
+    return await _answer(_decide, *await _asked(request))
+
+
+def _undo(who: str, asked: Asked) -> dict[str, Any]:
+    dataset_id, session = asked.whole("dataset_id"), asked.text("session", most=64)
+    one = review.undo(dataset_id, who)
+    queue.unskip(dataset_id, who, one.id)
+    queue.claim(one.id, session, who)
+    return {"item": shown(review.today(queue.get(one.id))), **_counts(dataset_id, session, who)}
+
+
+async def undo(request: Request) -> Response:
+    """Body: dataset_id, session; takes one's own last decision back and answers with its picture, held for the session."""
+    return await _answer(_undo, *await _asked(request))
+
+
+def _claims(who: str, asked: Asked) -> dict[str, Any]:
+    dataset_id, session, act = asked.whole("dataset_id"), asked.text("session", most=64), asked.text("act")
+    roles.allow("decide", dataset_id)
+    if act == "renew":
+        return {"ids": queue.renew(dataset_id, session, asked.numbers("ids")), **_counts(dataset_id, session, who)}
+    if act == "release":
+        queue.release(dataset_id, session)
+    elif act == "hold":
+        return {"seconds": queue.hold(asked.whole("id"), session)}
+    elif act == "skip":
+        queue.skip(asked.whole("id"), session, who)
+    elif act == "unskip":
+        return {"skipped": queue.unskip(dataset_id, who)}
+    else:
+        raise HTTPException(400, "The field “act” must be renew, release, hold, skip or unskip.")
+    return {}
+
+
+async def claims(request: Request) -> Response:
+    """Body: dataset_id, session, act (renew with ids, release, hold, skip with id, unskip)."""
+    return await _answer(_claims, *await _asked(request))
+
+
+def _about(submission_id: int) -> dict[str, Any]:
+    one = review.today(queue.get(submission_id))
+    roles.allow("decide", one.dataset_id)
+    blind = review.is_blind(one)
+    have = review.known(one)
+    found: dict[str, Any] = {
+        "id": one.id,
+        "have": None if have is None else {"label": None if blind else have.label, "split": have.split, "known": have.split in SPLITS},
+        "answers": [],
+        "earlier": [],
+        "frames": None,
+    }
+    if one.state == "known":
+        found["have"] = None  # that it is there would give its answer away
+    if one.state in ("lead", "appeal"):
+        told = [d for d in queue.decisions_of(one.id) if d.undone_at is None]
+        found["earlier"] = [
+            {"verdict": d.verdict, "label": d.label, "by": d.by, "at": d.at, "note": d.note}
+            for d in told
+            if one.state == "lead" or d.verdict == "appealed"  # an appeal is decided without what was said before
+        ]
+    if not blind:
+        names = {run: runs.load(runs.folder(run)).name for run, _, _ in queue.answers_of([one.id]).get(one.id, []) if _is_there(run)}
+        found["answers"] = [
+            {"run": names.get(run, "a deleted run"), "predicted": label, "probability": p}
+            for run, label, p in queue.answers_of([one.id]).get(one.id, [])
+        ]
+        try:
+            frames = review.frames(one)
+        except AppError as problem:
+            found["frames"] = {"note": f"Its frames cannot be judged: {problem.message}", "url": None, "sheet": None, "answers": []}
+        else:
+            if frames:
+                told_frames = [[frame.number, *animation.top(frames, frame)] for frame in frames.frames]
+                file = review.picture(one)
+                found["frames"] = {
+                    "note": frames.note,
+                    "url": signing.upload_url(file, frames.frame),
+                    "sheet": signing.frames_url(file),
+                    "answers": told_frames,
+                }
+    return found
+
+
+def _is_there(run_id: str) -> bool:
+    try:
+        runs.folder(run_id)
+    except NotFound:
+        return False
+    return True
+
+
+async def about(request: Request) -> Response:
+    """What is worth knowing of one picture beside itself: whether the dataset has it, other runs' answers, frames, what others said."""
+    signing.user(request)
+    number: int = request.path_params["id"]
+    if number > MAX_INT:
+        raise NotFound("This prediction is not in the queue.", "Reload the page.")
+    return await _answer(_about, number)
+
+
+ROUTES = [
+    Route("/api/review/deal", deal, methods=["POST"]),
+    Route("/api/review/decide", decide, methods=["POST"]),
+    Route("/api/review/undo", undo, methods=["POST"]),
+    Route("/api/review/claims", claims, methods=["POST"]),
+    Route("/api/review/about/{id:int}", about),
+]

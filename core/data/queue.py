@@ -1,0 +1,622 @@
+"""What waits in Review and what was decided, as rows: items, claims, decisions as events, the basket."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core.data import classes, events, labels
+from core.data.events import Change
+from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
+from core.errors import Conflict, Invalid, NotFound
+from core.types import Band, Image, now
+
+State = Literal["predicted", "passed", "blocked", "waiting", "second", "lead", "appeal", "audit", "known", "decided"]
+Verdict = Literal["accepted", "corrected", "rejected", "escalated", "appealed"]
+
+CLAIM_SECONDS = 120.0  # the page renews while it is in focus
+HOLD_SECONDS = 1800.0  # of a picture that somebody asked to keep
+OPEN: tuple[State, ...] = ("waiting", "second", "appeal", "audit")  # what anybody who decides is dealt
+OURS: tuple[State, ...] = ("lead", *OPEN)  # and what a lead is
+FINAL = ("accepted", "corrected", "rejected")
+
+Order = Literal["mixed", "uncertain", "risky", "oldest"]
+Added = Literal["new", "waits", "decided"]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A picture that was predicted and is not in a dataset yet; its answer is that of the run it was sent with, its verdict final."""
+
+    id: int
+    dataset_id: int
+    run_id: str
+    image_id: str
+    ext: str
+    name: str
+    by: str
+    at: str
+    predicted: str
+    probability: float
+    probabilities: dict[str, float]
+    verdict: Literal["accepted", "corrected", "rejected"] | None = None
+    label: str | None = None
+    decided_by: str | None = None
+    decided_at: str | None = None
+    state: State = "waiting"
+    source: str = ""  # how it came: upload, zip, folder, camera, api
+    risk: float = 0.0  # the highest probability of a class that its policy blocks
+    band: Band | None = None  # as its policy said when it came
+    policy_id: int | None = None
+    basket: Literal["waiting", "accepted", "refused"] | None = None
+    known: str | None = None  # the answer of a picture that is mixed in to measure people
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one person said of one picture in Review; one that was taken back says so."""
+
+    seq: int
+    dataset_id: int
+    submission_id: int
+    stage: State  # the state that the picture was in
+    verdict: Verdict
+    label: str | None
+    predicted: str
+    run_id: str
+    policy_id: int | None
+    hint: bool  # whether the network's answer was shown
+    by: str
+    at: str
+    seconds: float | None = None  # from the picture being shown to the key
+    note: str = ""
+    reason: str = ""
+    operation: str | None = None
+    undone_at: str | None = None
+    undone_by: str | None = None
+
+
+def _submission(row: Any) -> Submission:
+    values = dict(row._mapping)
+    values["probabilities"] = json.loads(values["probabilities"])
+    return Submission(**values)
+
+
+# What comes in ------------------------------------------------------------------------------------
+
+
+def add(rows: Sequence[Mapping[str, Any]], again: bool = False) -> list[Added]:
+    """Stores predicted pictures, each once for its dataset; what another run says of one that is there is kept beside.
+
+    rows: of the table, probabilities as a mapping. again: one that was decided waits again.
+    """
+    s, found = submissions.c, list[Added]()
+    with writing() as c:
+        for given in rows:
+            row = {"at": now(), "state": "waiting", **given, "probabilities": json.dumps(given["probabilities"])}
+            same = (s.dataset_id == row["dataset_id"], s.image_id == row["image_id"])
+            there = c.execute(select(s.id, s.state, s.verdict).where(*same).order_by(s.id.desc()).limit(1)).first()
+            if there is None or (again and there.state not in OURS):
+                there = None
+                number = c.execute(submissions.insert().values(**row).returning(s.id)).scalar_one()
+            else:
+                number = there.id
+                if there.state == "predicted" and row["state"] != "predicted":
+                    fresh = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at")}
+                    c.execute(submissions.update().where(s.id == number).values(**fresh))
+                    there = None
+            answer = {k: row[k] for k in ("run_id", "predicted", "probability", "probabilities", "at")}
+            c.execute(answers.delete().where(answers.c.submission_id == number, answers.c.run_id == row["run_id"]))
+            c.execute(answers.insert().values(submission_id=number, **answer))
+            found.append("new" if there is None else "decided" if there.state == "decided" else "waits")
+    return found
+
+
+def answers_of(ids: Sequence[int]) -> dict[int, list[tuple[str, str, float]]]:
+    """Per item, what every run that was asked says: (run, predicted, probability), the last asked first."""
+    found: dict[int, list[tuple[str, str, float]]] = {}
+    with reading() as c:
+        for part in parts(list(ids)):
+            a = answers.c
+            for row in c.execute(select(answers).where(a.submission_id.in_(part)).order_by(a.at.desc())):
+                found.setdefault(row.submission_id, []).append((row.run_id, row.predicted, row.probability))
+    return found
+
+
+# What is there ------------------------------------------------------------------------------------
+
+
+def queue(dataset_id: int, decided: bool = False, limit: int = 100) -> list[Submission]:
+    """What waits, least certain first; or what was decided, newest first."""
+    s = submissions.c
+    query = select(submissions).where(s.dataset_id == dataset_id)
+    if decided:
+        query = query.where(s.state == "decided").order_by(s.decided_at.desc())
+    else:
+        query = query.where(s.state.in_(OURS)).order_by(s.probability, s.id)
+    with reading() as c:
+        return [_submission(row) for row in c.execute(query.limit(limit))]
+
+
+def counts(dataset_id: int) -> dict[State, int]:
+    s = submissions.c
+    with reading() as c:
+        found = c.execute(select(s.state, func.count()).where(s.dataset_id == dataset_id).group_by(s.state))
+        return {state: n for state, n in found}
+
+
+def queue_length(dataset_id: int) -> int:
+    """How many wait for a person."""
+    return sum(n for state, n in counts(dataset_id).items() if state in OURS)
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which items; None or empty means any."""
+
+    states: tuple[State, ...] = ()
+    text: str = ""  # part of the name, or the beginning of the hash
+    predicted: str | None = None
+    source: str | None = None
+    run_id: str | None = None
+    basket: str | None = None
+    decided_by: str | None = None
+
+    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
+        s = submissions.c
+        found: list[sa.ColumnElement[bool]] = [s.dataset_id == dataset_id]
+        for column, wanted in (("predicted", self.predicted), ("source", self.source), ("run_id", self.run_id), ("basket", self.basket)):
+            if wanted is not None:
+                found.append(s[column] == wanted)
+        if self.decided_by is not None:
+            found.append(s.decided_by == self.decided_by)
+        if self.states:
+            found.append(s.state.in_(self.states))
+        if self.text:
+            part = self.text.strip().lower()
+            found.append(sa.or_(func.lower(s.name).contains(part, autoescape=True), s.image_id.startswith(part, autoescape=True)))
+        return found
+
+
+SORTS: Mapping[str, tuple[Any, ...]] = {
+    "newest": (submissions.c.at.desc(), submissions.c.id.desc()),
+    "oldest": (submissions.c.at, submissions.c.id),
+    "least certain": (submissions.c.probability, submissions.c.id),
+    "most certain": (submissions.c.probability.desc(), submissions.c.id),
+    "riskiest": (submissions.c.risk.desc(), submissions.c.id),
+    "name": (submissions.c.name, submissions.c.id),
+    "decided last": (submissions.c.decided_at.desc(), submissions.c.id),
+}
+
+
+def browse(dataset_id: int, which: Which, sort: str = "newest", offset: int = 0, limit: int = 50) -> list[Submission]:
+    with reading() as c:
+        query = select(submissions).where(*which.where(dataset_id)).order_by(*SORTS[sort]).offset(offset).limit(limit)
+        return [_submission(row) for row in c.execute(query)]
+
+
+def count(dataset_id: int, which: Which) -> int:
+    with reading() as c:
+        return c.execute(select(func.count()).select_from(submissions).where(*which.where(dataset_id))).scalar_one()
+
+
+def get(submission_id: int) -> Submission:
+    with reading() as c:
+        row = c.execute(select(submissions).where(submissions.c.id == submission_id)).first()
+    if row is None:
+        raise NotFound("This prediction is not in the queue.", "Reload the page.")
+    return _submission(row)
+
+
+# Dealing out --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deal:
+    """Who is dealt what: classes whose pictures a person does not want are left out, what needs a lead is for a lead."""
+
+    session: str
+    person: str
+    lead: bool = True
+    order: Order = "mixed"
+    predicted: str | None = None
+    source: str | None = None
+    without: tuple[str, ...] = ()
+    overdue: str | None = None  # UTC, ISO 8601: what came before goes first
+    benign: int = 0  # one in so many is what is least risky; 0: none is mixed in
+    known: int = 0  # one in so many is a picture whose answer is known; 0: none
+
+
+def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> list[Submission]:
+    """The next for this session, held for it from now on; of what it held before, only keep stays its own.
+
+    Nobody is dealt what somebody else holds, what they skipped, or what they have decided at another stage.
+    """
+    at, s, d = time.time(), submissions.c, decisions.c
+    with writing() as c:
+        c.execute(review_claims.delete().where(review_claims.c.until < at))
+        mine = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == want.session)
+        c.execute(review_claims.delete().where(*mine, review_claims.c.submission_id.not_in(list(keep)), ~review_claims.c.held))
+        free = [
+            s.dataset_id == dataset_id,
+            ~select(review_claims.c.submission_id).where(review_claims.c.submission_id == s.id).exists(),
+            ~select(review_skips.c.person).where(review_skips.c.submission_id == s.id, review_skips.c.person == want.person).exists(),
+            ~select(d.seq).where(d.submission_id == s.id, d.by == want.person, d.undone_at.is_(None), d.verdict.in_(FINAL)).exists(),
+        ]
+        if want.predicted is not None:
+            free.append(s.predicted == want.predicted)
+        if want.source is not None:
+            free.append(s.source == want.source)
+        if want.without:
+            free.append(s.predicted.not_in(want.without))
+        found: dict[int, Any] = {}
+
+        def take(n: int, states: Sequence[State], *order: Any, where: Sequence[Any] = ()) -> None:
+            # One state after another, so that each is read from its index in order: with IN, all that wait would be sorted.
+            rows: list[Any] = []
+            for state in states:
+                query = select(submissions).where(*free, s.state == state, s.id.not_in(list(found)), *where).order_by(*order).limit(n)
+                rows += c.execute(query).all()
+            found.update({row.id: row for row in rows[: max(0, n)]})
+
+        if want.lead:
+            take(count, ("lead",), s.at, s.id)
+        take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
+        rest = count - len(found)
+        if want.known and rest:
+            take(max(1, rest // want.known), ("known",), s.image_id)
+        if want.order == "mixed":
+            if want.overdue:
+                take(count - len(found), ("waiting",), s.at, s.id, where=[s.at < want.overdue])
+            rest = count - len(found)
+            if want.benign and rest > 1:
+                take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc())
+        orders: dict[str, tuple[Any, ...]] = {"risky": (s.risk.desc(), s.probability), "oldest": (s.at, s.id)}
+        take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)))
+        rows = list(found.values())
+        if rows:
+            values = {"dataset_id": dataset_id, "session": want.session, "person": want.person, "until": at + CLAIM_SECONDS}
+            c.execute(review_claims.insert(), [{"submission_id": row.id, **values} for row in rows])
+    return [_submission(row) for row in rows]
+
+
+def claim(submission_id: int, session: str, person: str) -> None:
+    """Holds one for the session, if nobody else does."""
+    k, at = review_claims.c, time.time()
+    with writing() as c:
+        c.execute(review_claims.delete().where(k.submission_id == submission_id, sa.or_(k.until < at, k.session == session)))
+        if other := c.execute(select(k.person).where(k.submission_id == submission_id)).scalar():
+            raise Conflict(f"{other} has this picture on the screen.", "It is dealt out again when its turn comes.")
+        dataset_id = c.execute(select(submissions.c.dataset_id).where(submissions.c.id == submission_id)).scalar_one()
+        values = {"dataset_id": dataset_id, "session": session, "person": person, "until": at + CLAIM_SECONDS}
+        c.execute(review_claims.insert().values(submission_id=submission_id, **values))
+
+
+def held(dataset_id: int, session: str) -> dict[int, float]:
+    """Seconds that each claim of the session has left."""
+    k, at = review_claims.c, time.time()
+    with reading() as c:
+        rows = c.execute(select(k.submission_id, k.until).where(k.dataset_id == dataset_id, k.session == session, k.until >= at))
+        return {row.submission_id: row.until - at for row in rows}
+
+
+def held_by_others(dataset_id: int, session: str) -> int:
+    k = review_claims.c
+    with reading() as c:
+        theirs = (k.dataset_id == dataset_id, k.session != session, k.until >= time.time())
+        return c.execute(select(func.count()).select_from(review_claims).where(*theirs)).scalar_one()
+
+
+def renew(dataset_id: int, session: str, ids: Sequence[int]) -> list[int]:
+    """Holds for another while what is still the session's own; returns which that is."""
+    k, at = review_claims.c, time.time()
+    with writing() as c:
+        mine = (k.dataset_id == dataset_id, k.session == session, k.submission_id.in_(list(ids)), k.until >= at)
+        c.execute(review_claims.update().where(*mine, ~k.held).values(until=at + CLAIM_SECONDS))
+        return list(c.execute(select(k.submission_id).where(*mine)).scalars())
+
+
+def hold(submission_id: int, session: str) -> float:
+    """Keeps a claim for longer, for whoever has to look something up; returns the seconds."""
+    k, at = review_claims.c, time.time()
+    with writing() as c:
+        mine = (k.submission_id == submission_id, k.session == session, k.until >= at)
+        if c.execute(review_claims.update().where(*mine).values(until=at + HOLD_SECONDS, held=True)).rowcount == 0:
+            raise Conflict("This picture is not yours any more: its time ran out.", "It is dealt out again when its turn comes.")
+    return HOLD_SECONDS
+
+
+def release(dataset_id: int, session: str, submission_id: int | None = None) -> None:
+    """Gives back what was dealt out to the session, or one of it."""
+    k = review_claims.c
+    with writing() as c:
+        one = (k.submission_id == submission_id,) if submission_id is not None else ()
+        c.execute(review_claims.delete().where(k.dataset_id == dataset_id, k.session == session, *one))
+
+
+def skip(submission_id: int, session: str, person: str) -> None:
+    """The person does not get it again; somebody else does."""
+    k, w = review_claims.c, review_skips.c
+    with writing() as c:
+        if c.execute(select(w.person).where(w.submission_id == submission_id, w.person == person)).first() is None:
+            c.execute(review_skips.insert().values(submission_id=submission_id, person=person))
+        c.execute(review_claims.delete().where(k.submission_id == submission_id, k.session == session))
+
+
+def unskip(dataset_id: int, person: str, submission_id: int | None = None) -> int:
+    """Deals out again to the person what they skipped, all of it or one; returns how many that were."""
+    w, s = review_skips.c, submissions.c
+    here = select(s.id).where(s.dataset_id == dataset_id, *([s.id == submission_id] if submission_id is not None else []))
+    with writing() as c:
+        return c.execute(review_skips.delete().where(w.person == person, w.submission_id.in_(here))).rowcount
+
+
+def skipped(dataset_id: int, person: str) -> int:
+    """How many that wait were skipped by the person."""
+    w, s = review_skips.c, submissions.c
+    with reading() as c:
+        both = review_skips.join(submissions, s.id == w.submission_id)
+        mine = (s.dataset_id == dataset_id, w.person == person, s.state.in_(OURS))
+        return c.execute(select(func.count()).select_from(both).where(*mine)).scalar_one()
+
+
+# Deciding -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What became of a decision: the state after it and the seq by which it can be taken back."""
+
+    seq: int
+    state: State
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a person says of a picture, and what it depends on."""
+
+    by: str
+    verdict: Verdict
+    label: str | None = None
+    session: str = ""  # whose claim it must be, if somebody holds it
+    operation: str | None = None
+    hint: bool = True
+    seconds: float | None = None
+    note: str = ""
+    reason: str = ""
+    seconded: bool = False  # somebody else is asked, too
+    basket: bool = False  # it waits for a lead before it joins the dataset
+    reserved: bool = False  # it never does: it measures people or what slipped through
+
+
+def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
+    """Stores a decision once and, where it is final and nobody is to be asked, adds the image and its label, in one transaction."""
+    s, d, k = submissions.c, decisions.c, review_claims.c
+    with writing() as c:
+        if act.operation is not None and (same := c.execute(select(decisions).where(d.operation == act.operation)).first()):
+            state = c.execute(select(s.state).where(s.id == same.submission_id)).scalar_one()
+            return Decided(same.seq, state, same.label)
+        row = c.execute(select(submissions).where(s.id == submission_id)).first()
+        if row is None:
+            raise NotFound("This prediction is not in the queue any more.", "The next one is shown.")
+        if row.state not in (*OURS, "known"):
+            by = f" by {row.decided_by}" if row.decided_by else ""
+            raise Conflict(
+                f"{row.name} was decided already{by}{_words(row.verdict, row.label)}.", "Nothing was stored. The next one is shown."
+            )
+        claim = c.execute(select(k.person, k.session).where(k.submission_id == submission_id, k.until >= time.time())).first()
+        if claim is not None and claim.session != act.session:
+            raise Conflict(f"{claim.person} has {row.name} on the screen.", "Nothing was stored. The next one is shown.")
+        before = c.execute(select(decisions).where(d.submission_id == row.id, d.undone_at.is_(None)).order_by(d.seq)).all()
+        if any(one.by == act.by and one.verdict in FINAL for one in before):  # who escalated it may still decide, as a lead
+            raise Conflict(f"You have decided on {row.name} before.", "Somebody else has to look at it now.")
+        label = act.label
+        if label is not None:
+            label = classes.known_or_added(c, row.dataset_id, label)
+        state = _next(row.state, act, label, before)
+        values = {
+            **{name: getattr(act, name) for name in ("verdict", "hint", "by", "seconds", "note", "reason", "operation")},
+            **{name: row._mapping[name] for name in ("dataset_id", "predicted", "run_id", "policy_id")},
+        }
+        made = decisions.insert().values(submission_id=row.id, stage=row.state, label=label, at=now(), **values)
+        seq = c.execute(made.returning(d.seq)).scalar_one()
+        if state == "decided":
+            if row.state == "appeal" and (row.basket is None or row.basket == "accepted") and row.verdict in ("accepted", "corrected"):
+                _leave(c, row, act.by, image.id if image is not None else row.image_id)
+            basket = "waiting" if act.basket and not act.reserved and act.verdict != "rejected" else None
+            if basket is None and not act.basket and image is not None:
+                _join(c, row.id, image, act.verdict, label, act.by)
+            final = {"verdict": act.verdict, "label": label, "decided_by": act.by, "decided_at": now(), "basket": basket}
+            c.execute(submissions.update().where(s.id == row.id).values(state=state, **final))
+        elif state != row.state:
+            c.execute(submissions.update().where(s.id == row.id).values(state=state))
+        c.execute(review_claims.delete().where(k.submission_id == row.id))
+    return Decided(seq, state, label)
+
+
+def _words(verdict: str | None, label: str | None) -> str:
+    return f": {label}" if label else ": none of the classes" if verdict == "rejected" else ""
+
+
+def _next(state: State, act: Act, label: str | None, before: Sequence[Any]) -> State:
+    """The state after a decision: where two differ, and where somebody escalates, a lead decides."""
+    if state == "known":
+        return "known"
+    if act.verdict == "escalated":
+        return "lead"
+    if state == "waiting" and act.seconded:
+        return "second"
+    if state == "second":
+        first = [one for one in before if one.verdict in FINAL][-1]
+        same = first.label == label and (first.verdict == "rejected") == (act.verdict == "rejected")
+        return "decided" if same else "lead"
+    return "decided"
+
+
+def _note(submission_id: int, added: bool) -> str:
+    """The note of a decision's event: by it the event is known again, and whether the image came with it."""
+    return f"review {submission_id}{', picture added' if added else ''}"
+
+
+def _join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> None:
+    """Adds the image, if it is new, and its label; an accepted answer never changes a label that is there."""
+    here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
+    have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
+    if have is None:
+        c.execute(images.insert().values(labels.bare(image)))
+    kept = have is not None and have.label is not None and verdict == "accepted"
+    if not kept and (have is None or have.label != label):
+        change = Change(image.id, label, have.label if have else None)
+        events.append(c, image.dataset_id, [change], by, "review", note=_note(submission_id, added=have is None))
+
+
+def _leave(c: sa.Connection, row: Any, by: str, image_id: str) -> None:
+    """Takes out of the dataset what a decision put there, where nobody has changed it since; the label events stay."""
+    i, e = images.c, label_events.c
+    here = (i.dataset_id == row.dataset_id, i.id == image_id)
+    gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
+    last = c.execute(gave).first()
+    if last and last.note in (_note(row.id, False), _note(row.id, True)):
+        labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back")
+        if last.note == _note(row.id, True):
+            c.execute(images.delete().where(*here))
+
+
+def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None) -> None:
+    """Takes the last decision on an item back: it waits where it waited before, and what joined the dataset with it leaves.
+
+    image_id: of the image that the decision was about, which need not be the picture's own. seq: the decision meant; Conflict if
+    another one came after it.
+    """
+    s, d = submissions.c, decisions.c
+    with writing() as c:
+        row = c.execute(select(submissions).where(s.id == submission_id)).one()
+        standing = c.execute(select(decisions).where(d.submission_id == row.id, d.undone_at.is_(None)).order_by(d.seq.desc())).all()
+        if not standing:
+            raise Conflict("This prediction waits in the queue already.", "It is shown when its turn comes.")
+        last = standing[0]
+        if seq is not None and last.seq != seq:
+            raise Conflict(f"{last.by} has decided on {row.name} since.", "Your decision stays in its history.")
+        c.execute(decisions.update().where(d.seq == last.seq).values(undone_at=now(), undone_by=by))
+        if last.stage == "known":
+            return
+        if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):
+            _leave(c, row, by, image_id)
+        final: dict[str, Any] = {"verdict": None, "label": None, "decided_by": None, "decided_at": None, "basket": None}
+        if last.stage == "appeal":  # what was appealed stands until it is decided
+            earlier = next(one for one in standing[1:] if one.verdict in FINAL)
+            final |= {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
+        c.execute(submissions.update().where(s.id == row.id).values(state=last.stage, **final))
+
+
+def appeal(submission_id: int, by: str, note: str) -> None:
+    """A decided item waits again, for somebody who has not decided it; what it is stands until then."""
+    s = submissions.c
+    with writing() as c:
+        row = c.execute(select(submissions).where(s.id == submission_id)).first()
+        if row is None or row.state != "decided":
+            raise Conflict("Only what was decided can be appealed.", "Reload the page.")
+        values = {name: row._mapping[name] for name in ("dataset_id", "predicted", "run_id", "policy_id")}
+        c.execute(
+            decisions.insert().values(submission_id=row.id, stage="decided", verdict="appealed", by=by, at=now(), note=note, **values)
+        )
+        c.execute(submissions.update().where(s.id == submission_id).values(state="appeal"))
+
+
+# The events ---------------------------------------------------------------------------------------
+
+
+def decisions_of(submission_id: int) -> list[Decision]:
+    """All of one item, oldest first, those taken back among them."""
+    d = decisions.c
+    with reading() as c:
+        return [Decision(**row._mapping) for row in c.execute(select(decisions).where(d.submission_id == submission_id).order_by(d.seq))]
+
+
+def all_decisions(
+    dataset_id: int,
+    by: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    standing: bool = True,
+    limit: int | None = None,
+) -> list[tuple[Decision, Submission]]:
+    """Decisions with their items, newest first. since, until: UTC, ISO 8601, the end not included; standing: without those taken back."""
+    d, s = decisions.c, submissions.c
+    where: list[sa.ColumnElement[bool]] = [d.dataset_id == dataset_id, s.id == d.submission_id]
+    if by is not None:
+        where.append(d.by == by)
+    if since is not None:
+        where.append(d.at >= since)
+    if until is not None:
+        where.append(d.at < until)
+    if standing:
+        where.append(d.undone_at.is_(None))
+    names = [column.name for column in d]
+    columns = [*(column.label(f"d_{column.name}") for column in d), *s]
+    with reading() as c:
+        found = []
+        for row in c.execute(select(*columns).where(*where).order_by(d.seq.desc()).limit(limit)):
+            values = dict(row._mapping)
+            decision = Decision(**{name: values.pop(f"d_{name}") for name in names})
+            values["probabilities"] = json.loads(values["probabilities"])
+            found.append((decision, Submission(**values)))
+        return found
+
+
+def last_of(dataset_id: int, person: str) -> Decision | None:
+    """The person's last decision that stands."""
+    d = decisions.c
+    mine = (d.dataset_id == dataset_id, d.by == person, d.undone_at.is_(None), d.verdict != "appealed")
+    with reading() as c:
+        row = c.execute(select(decisions).where(*mine).order_by(d.seq.desc()).limit(1)).first()
+        return None if row is None else Decision(**row._mapping)
+
+
+# The basket ---------------------------------------------------------------------------------------
+
+
+def accept(submission_id: int, image: Image, by: str) -> None:
+    """Lets a decided picture join the dataset with its label."""
+    s = submissions.c
+    with writing() as c:
+        row = c.execute(select(submissions).where(s.id == submission_id, s.state == "decided", s.basket == "waiting")).first()
+        if row is None:
+            raise Conflict("This one does not wait in the basket any more.", "Reload the page.")
+        _join(c, row.id, image, row.verdict, row.label, by)
+        c.execute(submissions.update().where(s.id == row.id).values(basket="accepted"))
+
+
+def refuse(ids: Sequence[int]) -> int:
+    """Decided pictures that are not learned from; returns how many."""
+    s = submissions.c
+    with writing() as c:
+        return sum(
+            c.execute(submissions.update().where(s.id.in_(part), s.basket == "waiting").values(basket="refused")).rowcount
+            for part in parts(list(ids))
+        )
+
+
+def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
+    """Removes what was predicted before a time (UTC, ISO 8601) and waits for nobody; returns how many. Decisions stay with their items."""
+    s = submissions.c
+    if before > now():
+        raise Invalid("The time lies in the future.", "Choose an earlier one.")
+    gone = [s.dataset_id == dataset_id, s.at < before, s.state.in_(("predicted", "passed", "blocked"))]
+    if predicted is not None:
+        gone.append(s.predicted == predicted)
+    gone.append(~select(decisions.c.seq).where(decisions.c.submission_id == s.id).exists())
+    with writing() as c:
+        ids = list(c.execute(select(s.id).where(*gone)).scalars())
+        for part in parts(ids):
+            for table in (answers, review_skips, review_claims):
+                c.execute(table.delete().where(table.c.submission_id.in_(part)))
+            c.execute(submissions.delete().where(s.id.in_(part)))
+    return len(ids)
