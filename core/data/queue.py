@@ -24,6 +24,7 @@ CLAIM_SECONDS = 120.0  # the page renews while it is in focus
 HOLD_SECONDS = 1800.0  # of a picture that somebody asked to keep
 OPEN: tuple[State, ...] = ("waiting", "second", "appeal", "audit")  # what anybody who decides is dealt
 OURS: tuple[State, ...] = ("lead", *OPEN)  # and what a lead is
+DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0}  # of what a row may lack
 FINAL = ("accepted", "corrected", "rejected")
 
 Order = Literal["mixed", "uncertain", "risky", "oldest"]
@@ -96,25 +97,46 @@ def add(rows: Sequence[Mapping[str, Any]], again: bool = False) -> list[Added]:
 
     rows: of the table, probabilities as a mapping. again: one that was decided waits again.
     """
-    s, found = submissions.c, list[Added]()
+    s, found, at = submissions.c, list[Added](), now()
+    given = [{"at": at, "state": "waiting", **row, "probabilities": json.dumps(row["probabilities"])} for row in rows]
+    fresh: dict[tuple[int, str], dict[str, Any]] = {}  # to be inserted at once
+    said: list[tuple[tuple[int, str], dict[str, Any]]] = []
     with writing() as c:
-        for given in rows:
-            row = {"at": now(), "state": "waiting", **given, "probabilities": json.dumps(given["probabilities"])}
-            same = (s.dataset_id == row["dataset_id"], s.image_id == row["image_id"])
-            there = c.execute(select(s.id, s.state, s.verdict).where(*same).order_by(s.id.desc()).limit(1)).first()
-            if there is None or (again and there.state not in OURS):
-                there = None
-                number = c.execute(submissions.insert().values(**row).returning(s.id)).scalar_one()
+        there: dict[tuple[int, str], Any] = {}
+        for dataset_id in {row["dataset_id"] for row in given}:
+            for part in parts([row["image_id"] for row in given if row["dataset_id"] == dataset_id]):
+                same = select(s.id, s.image_id, s.state).where(s.dataset_id == dataset_id, s.image_id.in_(part))
+                there.update({(dataset_id, one.image_id): one for one in c.execute(same.order_by(s.id))})
+        for row in given:
+            key = (row["dataset_id"], row["image_id"])
+            said.append((key, {name: row[name] for name in ("run_id", "predicted", "probability", "probabilities", "at")}))
+            one = there.get(key)
+            if key in fresh:
+                found.append("waits")
+            elif one is None or (again and one.state not in OURS):
+                fresh[key] = row
+                found.append("new")
+            elif one.state == "predicted" and row["state"] != "predicted":
+                moved = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at")}
+                c.execute(submissions.update().where(s.id == one.id).values(**moved))
+                found.append("new")
             else:
-                number = there.id
-                if there.state == "predicted" and row["state"] != "predicted":
-                    fresh = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at")}
-                    c.execute(submissions.update().where(s.id == number).values(**fresh))
-                    there = None
-            answer = {k: row[k] for k in ("run_id", "predicted", "probability", "probabilities", "at")}
-            c.execute(answers.delete().where(answers.c.submission_id == number, answers.c.run_id == row["run_id"]))
-            c.execute(answers.insert().values(submission_id=number, **answer))
-            found.append("new" if there is None else "decided" if there.state == "decided" else "waits")
+                found.append("decided" if one.state == "decided" else "waits")
+        numbers = {key: one.id for key, one in there.items()}
+        columns = sorted({name for row in fresh.values() for name in row})
+        if fresh:
+            last = c.execute(select(func.coalesce(func.max(s.id), 0))).scalar_one()
+            c.execute(submissions.insert(), [{name: row.get(name, DEFAULTS.get(name)) for name in columns} for row in fresh.values()])
+            made = c.execute(select(s.id, s.dataset_id, s.image_id).where(s.id > last))
+            numbers |= {(one.dataset_id, one.image_id): one.id for one in made}
+        told = {(numbers[key], answer["run_id"]): {"submission_id": numbers[key], **answer} for key, answer in said}
+        a = answers.c
+        if there:
+            for run_id in {run for _, run in told}:
+                for number in parts([n for n, run in told if run == run_id]):
+                    c.execute(answers.delete().where(a.run_id == run_id, a.submission_id.in_(number)))
+        if told:
+            c.execute(answers.insert(), list(told.values()))
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import dataset, images, labels, policies, queue, store, uploads
+from core.data import dataset, images, labels, policies, queue, schema, store, uploads
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
 from core.review import bands, policy, review
@@ -148,8 +148,8 @@ def test_harmless_pictures_are_mixed_in_and_overdue_ones_come_first(small: Datas
     assert {one.risk for one in dealt[:2]} == set(least), "two of six are the least risky"
     queue.release(small.id, "page")
     old = dealt[-1].id
-    with queue.writing() as c:
-        c.execute(queue.submissions.update().where(queue.submissions.c.id == old).values(at="2026-01-01T00:00:00.000+00:00"))
+    with schema.writing() as c:
+        c.execute(schema.submissions.update().where(schema.submissions.c.id == old).values(at="2026-01-01T00:00:00.000+00:00"))
     assert next(iter(review.deal(small.id, Deal("page", "Ann"), 6))).id == old
 
 
