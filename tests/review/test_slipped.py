@@ -81,6 +81,10 @@ def test_what_was_audited_whole_is_known() -> None:
     assert slipped([Stratum("all", 40, 40, 3)]) == Slipped(0.075, 0.075, 0.075, 40, 3, 40, (Stratum("all", 40, 40, 3),), ())
     made = slipped([Stratum("low", 100, 99, 0), Stratum("high", 100, 100, 20)])
     assert made is not None and made.low == made.value == 0.1 < made.high <= 0.105  # one picture is left
+    half = slipped([Stratum("all", 100, 50, 0)])
+    assert half is not None and 0.05 <= half.high < 0.06  # 5 wrong ones escape half an audit in 1 of 36, 6 in 1 of 75
+    most = slipped([Stratum("all", 100, 90, 20)])
+    assert most is not None and most.low == 0.2  # those found are wrong
     assert slipped([]) is None and slipped([Stratum("low", 0, 0, 0)]) is None
 
 
