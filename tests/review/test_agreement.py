@@ -92,6 +92,6 @@ def test_what_is_undefined_is_none_and_never_zero() -> None:
 
 
 def test_a_thousand_draws_of_ten_thousand_items_take_no_more_than_two_seconds() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     agreement(table([[4000, 100, 20], [140, 4000, 10], [20, 10, 1700]]))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
