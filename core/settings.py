@@ -52,6 +52,10 @@ class Settings:
         return self.home / "archives"
 
     @property
+    def answers(self) -> Path:
+        return self.home / "answers"
+
+    @property
     def embeddings(self) -> Path:
         return self.home / "embeddings"
 

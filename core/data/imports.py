@@ -497,17 +497,23 @@ def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) 
     Where something has to be guessed that is not among what somebody has seen, it ends with a first sight and stores nothing.
     """
     name = checked_name(dataset_name, "dataset")
-    if source.kind not in ("sample", "torchvision"):
-        uploads = settings().uploads.resolve()
-        for path in source.paths:
-            if not Path(path).resolve().is_relative_to(uploads):
-                allowed_folder(path)
-        roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
-        paths = tuple(str(Path(p).resolve()) for p in source.paths)
-        source = replace(source, paths=paths, title=source.title or source.shown(), roots=roots)
+    source = confined(source)
     leftovers.remove_uploads()  # a server may run for months
     leftovers.remove_sights()
     return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by, "seen": list(seen)})
+
+
+def confined(source: Source) -> Source:
+    """The source with its links resolved, read only below the allowed folders and the uploads; Invalid where it lies elsewhere."""
+    if source.kind in ("sample", "torchvision"):
+        return source
+    uploads = settings().uploads.resolve()
+    for path in source.paths:
+        if not Path(path).resolve().is_relative_to(uploads):
+            allowed_folder(path)
+    roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
+    paths = tuple(str(Path(p).resolve()) for p in source.paths)
+    return replace(source, paths=paths, title=source.title or source.shown(), roots=roots)
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:

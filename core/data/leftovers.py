@@ -28,8 +28,8 @@ def remove() -> None:
 
 
 def remove_uploads() -> None:
-    """Those of tabs that were closed long ago, unless an import that goes on reads them: their ids stand in its job.json."""
-    going = [path for parent in (settings().imports, settings().archives) for path in parent.glob("[!.]*/job.json")]
+    """Those of tabs that were closed long ago, unless a job that goes on reads them: their ids stand in its job.json."""
+    going = [path for parent in (settings().imports, settings().archives, settings().answers) for path in parent.glob("[!.]*/job.json")]
     uploads.remove_old_batches(" ".join(path.read_text(encoding="utf-8") for path in going if launch.launcher.alive(path.parent)))
 
 

@@ -151,6 +151,16 @@ def answers_of(ids: Sequence[int]) -> dict[int, list[tuple[str, str, float]]]:
     return found
 
 
+def answered(dataset_id: int, run_id: str, image_ids: Sequence[str]) -> set[str]:
+    """Those of the pictures that the run has answered."""
+    s, a, found = submissions.c, answers.c, set[str]()
+    with reading() as c:
+        for part in parts(list(image_ids)):
+            both = select(s.image_id).where(s.dataset_id == dataset_id, s.image_id.in_(part), a.submission_id == s.id, a.run_id == run_id)
+            found |= set(c.execute(both).scalars())
+    return found
+
+
 # What is there ------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import islice
@@ -85,14 +86,25 @@ def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
     found = loaded(run_folder)
     answers: list[dict[str, Any]] = [{"file": file} for file in files]
     pictures = _pictures(answers, found.preprocess)
-    while batch := list(islice(pictures, BATCH)):
-        for shape in dict.fromkeys(a.shape for _, a in batch):  # one, unless pictures keep their own
-            some = [(row, a) for row, a in batch if a.shape == shape]
-            with torch.inference_mode():
-                answered = probabilities(found.model(normalised([a for _, a in some], found.preprocess)))
-            for (row, _), answer in zip(some, answered, strict=True):
-                row["probabilities"] = answer
+
+    def read_some() -> list[tuple[dict[str, Any], np.ndarray]]:
+        return list(islice(pictures, BATCH))
+
+    with ThreadPoolExecutor(1) as reader:  # the next ones are decoded while the network is at work
+        coming = reader.submit(read_some)
+        while batch := coming.result():
+            coming = reader.submit(read_some)
+            _answer(found, batch)
     return answers
+
+
+def _answer(found: LoadedModel, batch: list[tuple[dict[str, Any], np.ndarray]]) -> None:
+    for shape in dict.fromkeys(a.shape for _, a in batch):  # one, unless pictures keep their own
+        some = [(row, a) for row, a in batch if a.shape == shape]
+        with torch.inference_mode():
+            answered = probabilities(found.model(normalised([a for _, a in some], found.preprocess)))
+        for (row, _), answer in zip(some, answered, strict=True):
+            row["probabilities"] = answer
 
 
 def mean_images(run_folder: str) -> list[np.ndarray | None]:

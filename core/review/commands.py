@@ -8,9 +8,11 @@ from typing import Any
 
 from core.data import images
 from core.errors import Invalid
-from core.review import predict
+from core.review import batch, predict
 from core.terminal import Verbs, say
 from core.types import Prediction
+
+JOBS = (batch.PREDICT,)
 
 
 def add(verbs: Verbs) -> None:
