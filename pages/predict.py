@@ -6,11 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from core.api import signing
-from core.data import uploads
+from core.data import sources, uploads
 from core.data.images import EXTENSIONS
 from core.errors import AppError
-from core.review import predict, review
+from core.review import batch, predict, review
+from core.train import train
 from core.types import Dataset, Image, Prediction, Run
+from pages.parts.predict import answers, many
 from pages.shared import animation, frame
 from pages.shared.detail import already
 
@@ -59,7 +61,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
     url = signing.upload_url(upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
-        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:9em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
+        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:min(9em, 30vw);overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
         f'<span style="flex:1;background:rgba(128,140,140,.18);border-radius:4px;height:.85em"><span style="display:block;width:{p:.1%};height:100%;border-radius:4px;background:#0f8f83"></span></span>'
         f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
         for label, p in answer.top(5)
@@ -109,48 +111,108 @@ def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
 
 
+def camera() -> list:
+    """A picture from the camera, if somebody takes one."""
+    with st.popover("Camera", icon=":material/photo_camera:"):
+        taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+    return [taken] if taken is not None else []
+
+
+def unzip(files: list, current: Dataset, run: Run) -> list:
+    """The pictures; a zip among the files is asked about in the background."""
+    pictures = []
+    for file in files:
+        if not file.name.lower().endswith(".zip"):
+            pictures.append(file)
+        elif file.file_id not in (seen := st.session_state.setdefault("zips", set())):
+            seen.add(file.file_id)
+            with frame.told():
+                source = sources.uploaded([uploads.put(file.name, file.getvalue())])
+                batch.start(current.id, [run.id], source, frame.user(), "zip")
+                st.toast(f"{frame.plain(file.name)} is asked about in the background: see *Many pictures*.", icon=":material/folder_zip:")
+    return pictures
+
+
+def ask_now(current: Dataset, run: Run) -> None:
+    files = st.file_uploader(
+        "Pictures", type=sorted((*EXTENSIONS, "zip")), accept_multiple_files=True, key="pictures",
+        help="They stay on this host and join no dataset until somebody accepts them in Review.",
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        taken = camera()
+        blur = st.toggle("Blur pictures", key="blur", bind="query-params", help="Shows them only vaguely.")
+    kept, refused = brought(unzip([*(files or []), *taken], current, run))
+    if not kept:
+        st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
+    elif not files and not taken:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("The pictures you brought last.", width="content")
+            if st.button("Clear", icon=":material/close:", type="tertiary"):
+                st.session_state.pop("brought")
+                st.rerun()
+    for failure in refused:
+        tell(failure)
+    answers = ask(run, list(kept.values())) if kept else []
+    with frame.told():
+        keep(current, run, answers)
+    good = [(u, a) for u, a in zip(kept.values(), answers, strict=True) if isinstance(a, Prediction)]
+    for failure in (a for a in answers if isinstance(a, predict.Failure)):
+        tell(failure)
+    if not good:
+        return
+    found = table(run, [a for _, a in good])
+    unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        everything = [a for _, a in good]
+        st.button(
+            f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
+        )  # fmt: skip
+        st.button(
+            f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
+            help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
+        )  # fmt: skip
+        st.download_button("CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore")
+    page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
+    shown = good[(page - 1) * 20 : page * 20]
+    have = review.there(current.id, [upload.id for upload, _ in shown])
+    with st.container(key="blurred-results" if blur else "clear-results"):
+        for upload, answer in shown:
+            bars(run, upload, answer, have.get(upload.id))
+    with st.expander("As a table", icon=":material/table:"):
+        share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+        st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})
+
+
+def tell(failure: predict.Failure) -> None:
+    st.warning(
+        f"**{frame.plain(failure.file)}**: {frame.plain(failure.message)} {frame.plain(failure.hint)}", icon=":material/broken_image:"
+    )
+
+
+def keep(current: Dataset, run: Run, answers: list[Prediction | predict.Failure]) -> None:
+    """Keeps what was answered, once in this session, so that a reload loses nothing."""
+    told: set = st.session_state.setdefault("kept-answers", set())
+    fresh = [a for a in answers if isinstance(a, Prediction) and (current.id, run.id, a.image_id) not in told]
+    if fresh:
+        review.keep(current.id, run.id, fresh, frame.user(), "upload")
+        told.update((current.id, run.id, a.image_id) for a in fresh)
+
+
+VIEWS = {"ask": ":material/bolt: Ask now", "many": ":material/folder_zip: Many pictures", "all": ":material/list: All answers"}
+
 with frame.page("Predict", "Ask a trained network about pictures it has never seen.") as current:
     current = frame.need_dataset(current)
+    if error := st.session_state.pop("predict-error", None):
+        frame.show(error)
+    if words := st.session_state.pop("predict-told", ""):
+        st.toast(words, icon=":material/auto_delete:")
     if run := frame.run_picker(current):
-        files = st.file_uploader(
-            "Pictures", type=sorted(EXTENSIONS), accept_multiple_files=True, key="pictures",
-            help="They stay on this host and join no dataset until somebody accepts them in Review.",
-        )  # fmt: skip
-        kept, refused = brought(files or [])
-        if not kept:
-            st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
-        elif not files:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("The pictures you brought last.", width="content")
-                if st.button("Clear", icon=":material/close:", type="tertiary"):
-                    st.session_state.pop("brought")
-                    st.rerun()
-        answers = ask(run, list(kept.values())) if kept else []
-        good = [(u, a) for u, a in zip(kept.values(), answers, strict=True) if isinstance(a, Prediction)]
-        for failure in (*refused, *(a for a in answers if isinstance(a, predict.Failure))):
-            st.warning(
-                f"**{frame.plain(failure.file)}**: {frame.plain(failure.message)} {frame.plain(failure.hint)}",
-                icon=":material/broken_image:",
-            )
-        if good:
-            found = table(run, [a for _, a in good])
-            unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
-            with st.container(horizontal=True, vertical_alignment="center"):
-                everything = [a for _, a in good]
-                st.button(
-                    f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
-                )  # fmt: skip
-                st.button(
-                    f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
-                )  # fmt: skip
-                st.download_button(
-                    "CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore"
-                )
-            page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
-            shown = good[(page - 1) * 20 : page * 20]
-            have = review.there(current.id, [upload.id for upload, _ in shown])
-            for upload, answer in shown:
-                bars(run, upload, answer, have.get(upload.id))
-            with st.expander("As a table", icon=":material/table:"):
-                share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-                st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})
+        runs = [one.run for one in train.usable(current.id)]
+        view = frame.url_view("view", VIEWS, key="predict-view")
+        if view == "many":
+            many.show(current, run, [one for one in runs if one.id != run.id])
+        elif view == "all":
+            with frame.told():
+                answers.show(current, runs)
+        else:
+            ask_now(current, run)

@@ -99,6 +99,16 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     return size
 
 
+def put(name: str, data: bytes) -> tuple[Path, str]:
+    """Stores one file as a batch of its own; where it lies and what it is called."""
+    folder = batch(str(uuid.uuid4()))
+    folder.mkdir(parents=True)
+    key = images.image_id(name.encode())
+    images.store_original(folder, f"{key}.name", name.encode())
+    images.store_original(folder, f"{key}.file", data)
+    return folder / f"{key}.file", name
+
+
 def remove(paths: Sequence[str]) -> None:
     """Removes the batches that the files were uploaded with; files that lie elsewhere stay."""
     batches = (settings().uploads / "batches").resolve()

@@ -1,0 +1,154 @@
+"""Everything that was predicted: found, sorted, sent to review, taken out as CSV or JSONL, and removed when it is old."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import streamlit as st
+
+from core import roles
+from core.api import signing
+from core.data import images, queue
+from core.data.queue import State, Submission, Which
+from core.errors import AppError
+from core.review import predict, review
+from core.types import Dataset, Prediction, Run
+from pages.shared import frame, times
+
+PER_PAGE = 24
+MOST = 100_000  # rows of a CSV
+STATES: dict[str, tuple[str, tuple[State, ...]]] = {
+    "any": ("Any", ()),
+    "predicted": ("Answered, sent to nobody", ("predicted",)),
+    "waiting": ("Wait for a person", queue.OURS),
+    "passed": ("Passed", ("passed",)),
+    "blocked": ("Blocked", ("blocked",)),
+    "decided": ("Decided", ("decided",)),
+}
+SAID = {
+    "predicted": "answered", "passed": "passed", "blocked": "blocked", "waiting": "waits for a person", "second": "waits for a person",
+    "audit": "waits for a person", "lead": "waits for a lead", "appeal": "appealed", "known": "known answer", "decided": "decided",
+}  # fmt: skip
+
+
+def show(current: Dataset, runs: Sequence[Run]) -> None:
+    """The page of all answers, by the filters in its URL."""
+    names = {one.id: one.name for one in runs}
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
+        text = st.text_input("Name or hash", key="q", bind="query-params", icon=":material/search:", placeholder="part of the name")
+        state = frame.url_choice("state", "State", list(STATES), "any", lambda name: STATES[name][0])
+        label = frame.url_choice("answer", "Answer", ["", *current.classes], "", lambda name: name or "Any")
+        sort = frame.url_choice("sort", "Order", list(queue.SORTS), "newest", str.capitalize)
+        which_run = frame.url_choice("by", "Network", ["", *names], "", lambda one: names.get(one, "Any"))
+    found = st.file_uploader(
+        "Or drop a picture to find it again", key="find-picture", help="It is found by its bytes: the very same file. Nothing is stored."
+    )
+    blur = st.toggle("Blur pictures", key="blur", bind="query-params")
+    which = Which(STATES[state][1], text or "", label or None, None, which_run or None)
+    if found is not None:
+        which = Which(text=images.image_id(found.getvalue()))
+    n = queue.count(current.id, which)
+    if not n:
+        words = "Nothing was predicted here yet." if which == Which() else "Nothing fits these filters."
+        st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
+        return
+    key = f"answers-{which}-{sort}"
+    pages = -(-n // PER_PAGE)
+    number = min(frame.page_number(key), pages)
+    rows = [review.today(one) for one in queue.browse(current.id, which, sort, (number - 1) * PER_PAGE, PER_PAGE)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{n:,}** picture{'s' if n != 1 else ''}", width="stretch")
+        unsent = [one for one in rows if one.state == "predicted"]
+        st.button(
+            f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
+            on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
+        )  # fmt: skip
+        for kind, write in (("CSV", as_csv), ("JSONL", as_jsonl)):
+            st.download_button(
+                kind, partial(write, current, which, sort), f"{current.name}-predictions.{kind.lower()}",
+                "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
+            )  # fmt: skip
+        if roles.current().may("admin", current.id) and st.button("Remove old ones", icon=":material/auto_delete:", key="remove-old"):
+            _remove(current)
+    with st.container(key="blurred-answers" if blur else "clear-answers"):
+        others = queue.answers_of([one.id for one in rows])
+        st.html(f'<ul class="answers">{"".join(card(one, others.get(one.id, []), names) for one in rows)}</ul>')
+    if pages > 1:
+        frame.pager(pages, key)
+
+
+def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[str, str]) -> str:
+    """One picture with its top-k bars, where it stands, and what other networks say if they disagree."""
+    esc = html.escape
+    try:
+        picture = f'<img src="{esc(signing.upload_url(review.picture(one)))}" alt="{esc(one.name)}" loading="lazy">'
+    except AppError:
+        picture = '<span class="gone">not stored any more</span>'
+    top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:3]
+    bars = "".join(f'<li><span>{esc(name)}</span><i><b style="width:{p:.1%}"></b></i><small>{p:.1%}</small></li>' for name, p in top)
+    said = SAID[one.state]
+    if one.state == "decided":
+        said = f"decided: {one.label or 'none of the classes'}, by {one.decided_by}"
+    differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
+    told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
+    unsure = '<em title="The likeliest class has less than 80 %.">unsure</em>' if one.probability < predict.UNSURE else ""
+    return (
+        f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'
+        f"<p>{esc(said)} {unsure}<br><small>{esc(names.get(one.run_id, 'a deleted run'))} · {esc(times.when(one.at))}</small></p>{told}</div></li>"
+    )
+
+
+def send(current: Dataset, some: Sequence[Submission]) -> None:
+    sent = sum(
+        review.submit(current.id, one.run_id, Prediction(one.name, one.image_id, tuple(one.probabilities), tuple(one.probabilities.values())), frame.user(), one.source)
+        for one in some
+    )  # fmt: skip
+    st.toast(f"{sent:,} sent to review.", icon=":material/rate_review:")
+
+
+def _rows(current: Dataset, which: Which, sort: str) -> list[dict[str, object]]:
+    found = [review.today(one) for one in queue.browse(current.id, which, sort, 0, MOST)]
+    return [
+        {
+            "file": one.name, "id": one.image_id, "run": one.run_id, "predicted": one.predicted, "probability": one.probability,
+            "band": one.band or "", "state": one.state, "decision": one.label or "", "at": one.at,
+            **{f"p({name})": p for name, p in one.probabilities.items()},
+        }
+        for one in found
+    ]  # fmt: skip
+
+
+def as_csv(current: Dataset, which: Which, sort: str) -> str:
+    """One line per picture; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    rows = _rows(current, which, sort)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, restval="")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v for k, v in row.items()})
+    return out.getvalue()
+
+
+def as_jsonl(current: Dataset, which: Which, sort: str) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(current, which, sort))
+
+
+@st.dialog("Remove old predictions")
+def _remove(current: Dataset) -> None:
+    days = st.number_input("Older than … days", 1, 3650, 90)
+    label = st.selectbox("Answered as", ["", *current.classes], format_func=lambda name: name or "any class")
+    before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
+    st.markdown("Removed is what waits for nobody and was never decided. This cannot be undone; the datasets keep their images.")
+    if st.button("Remove them", type="primary", icon=":material/delete_forever:"):
+        with frame.told():
+            roles.allow("admin", current.id)
+            n = queue.remove(current.id, before, label or None)
+            st.session_state["predict-told"] = f"{n:,} predictions were removed."
+            st.rerun()
