@@ -40,14 +40,11 @@ def start(dataset_id: int, run_ids: Sequence[str], source: Source, by: str, how:
         runs.trained(run_id)
     if watch and source.kind != "folder":
         raise Invalid("Only a folder can be watched.", "Choose a folder on the server.")
-    job = {
-        "dataset_id": dataset_id,
-        "runs": list(run_ids),
-        "source": imports.confined(source).as_dict(),
-        "by": by,
-        "how": how,
-        "watch": watch,
-    }
+    asked = {"dataset_id": dataset_id, "runs": list(run_ids), "source": json.loads(json.dumps(imports.confined(source).as_dict()))}
+    for one in running():
+        if all(one.job[name] == value for name, value in asked.items()):  # a second click
+            return one.id
+    job = {**asked, "by": by, "how": how, "watch": watch}
     return jobs.start(settings().answers, PREDICT, job)
 
 
@@ -69,6 +66,8 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         nonlocal done
         kept: dict[str, uploads.Upload] = {}
         pictures = _kept(entries, note, kept)
+        if not done:
+            progress(0, max(1, expected), "Loading the network")
         for number, run_id in enumerate(job["runs"]):
             for found, n in _answered(run_id, pictures, job["dataset_id"], note):
                 came = review.keep(job["dataset_id"], run_id, found, job["by"], job["how"])

@@ -139,6 +139,17 @@ def test_a_watched_folder_answers_what_comes_until_it_is_stopped(
     assert {one.name for one in queue.browse(trained_copy.dataset.id, queue.Which(source="watched"))} == {"a.png", "b.png"}
 
 
+def test_a_second_click_starts_nothing_more(trained_copy: Trained, tmp_path: Path, nothing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = in_the_inbox(zipped(trained_copy, tmp_path / "new.zip", 5, 0))
+    monkeypatch.setattr(Nothing, "alive", lambda _self, folder: not (folder / "events.jsonl").exists())
+    monkeypatch.setattr(Nothing, "start", lambda _self, folder, _command: runs.write_json(folder / "handle.json", {}))
+    want = (trained_copy.dataset.id, [trained_copy.run_id], sources.at(path), "Ann", "folder")
+    first = batch.start(*want)
+    assert batch.start(*want) == first and len(jobs.folders(settings().answers)) == 1
+    work(first)
+    assert batch.start(*want) != first
+
+
 def test_only_folders_that_are_allowed_are_read(trained_copy: Trained, tmp_path: Path, nothing: None) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(Invalid, match="is not below a folder"):
