@@ -46,10 +46,12 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
         label = frame.url_choice("answer", "Answer", ["", *current.classes], "", lambda name: name or "Any")
         sort = frame.url_choice("sort", "Order", list(queue.SORTS), "newest", str.capitalize)
         which_run = frame.url_choice("by", "Network", ["", *names], "", lambda one: names.get(one, "Any"))
-    found = st.file_uploader(
-        "Or drop a picture to find it again", key="find-picture", help="It is found by its bytes: the very same file. Nothing is stored."
-    )
-    blur = st.toggle("Blur pictures", key="blur", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Find by picture", icon=":material/image_search:"):
+            found = st.file_uploader(
+                "Drop a picture to find it again", key="find-picture", help="By its bytes: the very same file. Nothing is stored."
+            )
+        blur = st.toggle("Blur pictures", key="blur", bind="query-params")
     which = Which(STATES[state][1], text or "", label or None, None, which_run or None)
     if found is not None:
         which = Which(text=images.image_id(found.getvalue()))
