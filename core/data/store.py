@@ -96,7 +96,7 @@ def remove_if_empty(dataset_id: int) -> None:
         for table in (images, submissions):
             if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
                 return
-        for table in (schema.classes, class_events):
+        for table in (schema.classes, class_events, schema.dataset_roles):
             c.execute(table.delete().where(table.c.dataset_id == dataset_id))
         c.execute(datasets.delete().where(datasets.c.id == dataset_id))
 
