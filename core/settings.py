@@ -43,6 +43,7 @@ class Settings:
     proxies: tuple[str, ...] = ()  # LOUPE_PROXIES: addresses whose header is believed
     header: str = ""  # LOUPE_SIGN_IN_HEADER: in which such a proxy names the person
     oidc: Oidc | None = None
+    url: str = ""  # LOUPE_URL: where people reach Loupe; default: as the browser says
 
     @property
     def images(self) -> Path:
@@ -123,6 +124,7 @@ def _sign_in() -> dict[str, Any]:
     return {
         "sign_in": ways,
         "session_days": _whole("LOUPE_SESSION_DAYS", "7", "days"),
+        "url": get("LOUPE_URL", "").rstrip("/"),
         "role_of_new": get("LOUPE_ROLE_OF_NEW", ""),
         "proxies": proxies,
         "header": get("LOUPE_SIGN_IN_HEADER") or "X-Forwarded-User",

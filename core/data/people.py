@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from core.data.schema import dataset_roles, links, people, reading, sessions, writing, wrong_passwords
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, Forbidden, NotFound
 from core.types import now
 
+ENDED = "An admin has ended your access to this Loupe."
 FORGOTTEN = 24 * 3600.0  # seconds after which wrong passwords do not count any more
 
 
@@ -65,12 +66,14 @@ def find(name: str) -> Account | None:
         return None if row is None else _account(c, row)
 
 
-def add(name: str, role: str | None, way: str, subject: str | None = None) -> Account:
-    """Somebody who was removed comes back as a new person, with nothing but the name; Conflict where somebody has it."""
+def add(name: str, role: str | None, way: str, subject: str | None = None, back: bool = True) -> Account:
+    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it."""
     with writing() as c:
         row = c.execute(select(people).where(people.c.name == name)).first()
         if row is not None and row.removed_at is None:
             raise Conflict(f"There is a “{name}” already.", "Choose another name, or change that person's role.")
+        if row is not None and not back:
+            raise Forbidden(ENDED)
         values = {"role": role, "way": way, "subject": subject, "password": None, "created_at": now(), "removed_at": None}
         if row is None:
             made = c.execute(people.insert().values(name=name, **values).returning(people)).one()
@@ -83,7 +86,9 @@ def add(name: str, role: str | None, way: str, subject: str | None = None) -> Ac
 def known_by(subject: str, name: str) -> Account | None:
     """The person of a provider's subject; one whom an admin has named for this way becomes that person the first time."""
     with writing() as c:
-        row = c.execute(select(people).where(people.c.subject == subject, people.c.removed_at.is_(None))).first()
+        row = c.execute(select(people).where(people.c.subject == subject)).first()
+        if row is not None and row.removed_at:
+            raise Forbidden(ENDED)
         if row is None:
             waiting = (people.c.name == name, people.c.way == "oidc", people.c.subject.is_(None), people.c.removed_at.is_(None))
             row = c.execute(people.update().where(*waiting).values(subject=subject).returning(people)).first()
@@ -118,7 +123,7 @@ def remove(name: str) -> None:
         person_id = _here(c, name).id
         for table in (sessions, links, dataset_roles):
             c.execute(table.delete().where(table.c.person_id == person_id))
-        gone = {"removed_at": now(), "password": None, "subject": None, "role": None}
+        gone = {"removed_at": now(), "password": None, "role": None}
         c.execute(people.update().where(people.c.id == person_id).values(gone))
 
 

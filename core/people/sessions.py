@@ -61,6 +61,12 @@ def named_by_proxy(name: str) -> str:
     return f"header {quote(name)}"
 
 
+def remembered(named: str) -> Person | None:
+    """The same without asking the database; None where it is not known or not recent."""
+    at, person = _remembered.get(named, (0.0, None))
+    return person if time.monotonic() - at < RECENT else None
+
+
 def who(named: str, fresh: bool = False) -> Person | None:
     """The person that the gate has named, if the session holds still; not fresh: as it was within the last second."""
     with _lock:
@@ -90,7 +96,7 @@ def _of_header(value: str) -> Person | None:
     if "header" not in settings().sign_in:
         return None
     name = unquote(value)
-    account = people.find(name) or newcomer(name, lambda role: people.add(name, role, "header"))
+    account = people.find(name) or newcomer(name, lambda role: people.add(name, role, "header", back=False))
     if account.way != "header":
         raise Conflict(f"“{name}” signs in another way here.", "An admin can remove that person, or choose another name.")
     return _person(account, f"header {value}")
