@@ -10,7 +10,7 @@ import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from core.api import gate, routes
+from core.api import gate, routes, sign_in
 from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
@@ -29,10 +29,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     launch.close()
 
 
+gate.check_address(st.get_option("server.address"))
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=routes.ROUTES,
+    routes=[*sign_in.ROUTES, *routes.ROUTES],
     middleware=[Middleware(gate.Gate)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
-from core.errors import Forbidden
+from core.errors import Forbidden, NotFound
 from core.settings import settings
 
 Role = Literal["viewer", "labeller", "moderator", "trainer", "admin"]
@@ -43,18 +44,32 @@ class Person:
     name: str
     role: Role | None
     datasets: Mapping[int, Role | None] = field(default_factory=dict)
+    session: str = ""  # what the tokens and addresses that are handed out to it are good for; "" without sign-in
 
     def may(self, verb: str, dataset_id: int | None = None) -> bool:
         role = self.role if dataset_id is None else self.datasets.get(dataset_id, self.role)
         return role in MAY[verb][1]
 
+    def may_somewhere(self, verb: str) -> bool:
+        """Everywhere, or in a dataset at least."""
+        return any(role in MAY[verb][1] for role in (self.role, *self.datasets.values()))
+
 
 _acting: ContextVar[Person | None] = ContextVar("person", default=None)
+_found: list[Callable[[bool], Person | None]] = []  # how a server finds out who acts where nobody has said it
 
 
-def current() -> Person:
-    """Who acts in this thread or task; without sign-in that is one local person, who may do everything."""
-    return _acting.get() or Person(settings().user, "admin")
+def current(fresh: bool = False) -> Person:
+    """Who acts in this thread or task; without sign-in that is one local person, who may do everything.
+
+    fresh: with the roles of this moment, for what changes something; else they may be a second old.
+    """
+    if person := _acting.get():
+        return person
+    for find in _found:
+        if person := find(fresh):
+            return person
+    return Person(settings().user, "admin")
 
 
 @contextmanager
@@ -66,10 +81,53 @@ def acting(person: Person) -> Iterator[None]:
         _acting.reset(token)
 
 
+def found_by(find: Callable[[bool], Person | None]) -> None:
+    """Lets a server say who acts in threads that it did not begin itself; asked whether the roles must be of this moment."""
+    _found[:] = [find]
+
+
 def allow(verb: str, dataset_id: int | None = None) -> Person:
-    """Who acts, if that person may do it; Forbidden says who may."""
-    person = current()
+    """Who acts, if that person may do it; Forbidden says who may. What somebody may not see does not exist: NotFound."""
+    person = current(fresh=verb != "see")
     if not person.may(verb, dataset_id):
-        words, roles = MAY[verb]
-        raise Forbidden(f"{person.name} may not {words}.", f"That is for: {', '.join(roles)}. An admin gives roles.")
+        if dataset_id is not None and not person.may("see", dataset_id):
+            raise NotFound("This dataset does not exist.", "Choose another one in the sidebar.")
+        raise refusal(person, verb)
     return person
+
+
+def allow_somewhere(verb: str) -> Person:
+    """The same for what belongs to no dataset yet: who may do it in one dataset may."""
+    person = current(fresh=verb != "see")
+    if not person.may_somewhere(verb):
+        raise refusal(person, verb)
+    return person
+
+
+def refusal(person: Person, verb: str) -> Forbidden:
+    words, roles = MAY[verb]
+    return Forbidden(f"{person.name} may not {words}.", f"That is for: {', '.join(roles)}. An admin gives roles.")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def needs(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a function whose first argument is a dataset's id: only who may do this there gets further."""
+    return checked(verb, allow)
+
+
+def checked(verb: str, check: Callable[[str, Any], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """check: gets the verb and the function's first argument, before anything is done."""
+
+    def around(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            check(verb, args[0] if args else next(iter(kwargs.values())))
+            return function(*args, **kwargs)
+
+        asked.verb = verb  # type: ignore[attr-defined]
+        return asked
+
+    return around

@@ -7,9 +7,24 @@ import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from core.errors import AppError
+
+WAYS = ("accounts", "oidc", "header")  # to sign in
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """The provider of OpenID Connect."""
+
+    issuer: str  # LOUPE_OIDC_ISSUER: its address, under which /.well-known/openid-configuration lies
+    client_id: str  # LOUPE_OIDC_CLIENT_ID
+    client_secret: str  # LOUPE_OIDC_CLIENT_SECRET
+    name_claim: str  # LOUPE_OIDC_NAME_CLAIM: what people are called here
+    role_claim: str  # LOUPE_OIDC_ROLE_CLAIM: a role, or a list with one; none: an admin gives roles
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,13 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    sign_in: tuple[str, ...] = ()  # LOUPE_SIGN_IN: ways to sign in, comma-separated; none: one local person
+    session_days: int = 7  # LOUPE_SESSION_DAYS: how long a session lasts
+    role_of_new: str = ""  # LOUPE_ROLE_OF_NEW: of people who come by oidc or header for the first time; none: an admin gives one
+    proxies: tuple[str, ...] = ()  # LOUPE_PROXIES: addresses whose header is believed
+    header: str = ""  # LOUPE_SIGN_IN_HEADER: in which such a proxy names the person
+    oidc: Oidc | None = None
+    url: str = ""  # LOUPE_URL: where people reach Loupe; default: as the browser says
 
     @property
     def images(self) -> Path:
@@ -84,7 +106,46 @@ def settings() -> Settings:
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
+        **_sign_in(),
     )
+
+
+def _sign_in() -> dict[str, Any]:
+    ways = _list("LOUPE_SIGN_IN")
+    if unknown := [way for way in ways if way not in WAYS]:
+        raise AppError(f"LOUPE_SIGN_IN names “{unknown[0]}”.", f"Name one or more of: {', '.join(WAYS)}, separated by commas.")
+    needed = {"header": ("LOUPE_PROXIES",), "oidc": ("LOUPE_OIDC_ISSUER", "LOUPE_OIDC_CLIENT_ID", "LOUPE_OIDC_CLIENT_SECRET")}
+    for way in ways:
+        if missing := [name for name in needed.get(way, ()) if not os.environ.get(name)]:
+            raise AppError(f"LOUPE_SIGN_IN names “{way}”, and {' and '.join(missing)} is not set.", "docs/people.md says what it holds.")
+    proxies = _list("LOUPE_PROXIES")
+    for address in proxies:
+        try:
+            ip_address(address)
+        except ValueError:
+            raise AppError(f"LOUPE_PROXIES names “{address}”.", "Give the IP addresses of your proxies, separated by commas.") from None
+    get = os.environ.get
+    return {
+        "sign_in": ways,
+        "session_days": _whole("LOUPE_SESSION_DAYS", "7", "days"),
+        "url": get("LOUPE_URL", "").rstrip("/"),
+        "role_of_new": get("LOUPE_ROLE_OF_NEW", ""),
+        "proxies": proxies,
+        "header": get("LOUPE_SIGN_IN_HEADER") or "X-Forwarded-User",
+        "oidc": Oidc(
+            get("LOUPE_OIDC_ISSUER", "").rstrip("/"),
+            get("LOUPE_OIDC_CLIENT_ID", ""),
+            get("LOUPE_OIDC_CLIENT_SECRET", ""),
+            get("LOUPE_OIDC_NAME_CLAIM") or "preferred_username",
+            get("LOUPE_OIDC_ROLE_CLAIM", ""),
+        )
+        if "oidc" in ways
+        else None,
+    }
+
+
+def _list(name: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in os.environ.get(name, "").split(",") if one.strip())
 
 
 def _whole(name: str, default: str, of: str) -> int:

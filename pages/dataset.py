@@ -47,7 +47,8 @@ def browse(current: Dataset) -> None:
             st.markdown(
                 "**No classes yet.** Name what the pictures can show, one class after another; then labels can be given by click or key."
             )
-            add_class(current)
+            if frame.may("import", current.id):
+                add_class(current)
     want = filters(current, counts)
     key = f"page-{current.id}"
     number = frame.page_number(key)
@@ -64,6 +65,7 @@ def browse(current: Dataset) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
         st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
         frame.pager(pages, key)
+    frame.may("label", current.id)
     drawer(current, event.open, "browse")
 
 
@@ -116,6 +118,8 @@ def counted(title: str, options: dict[str, str], current: Dataset, width: int, h
 
 
 def add_images(current: Dataset | None) -> None:
+    if not frame.may("import", current.id if current else None):
+        return
     if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
         st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
     if current is not None:
@@ -303,6 +307,8 @@ def report(state: jobs.State, came: Later | None) -> None:
 def more(current: Dataset) -> None:
     """The rarer act of deleting the dataset; bound to it, so that a second click hits no other."""
     with st.popover("More", icon=":material/more_horiz:", key=f"more-{current.id}"):
+        if not frame.may("delete", current.id):
+            return
         st.caption("A deleted dataset can be restored; its runs stay.")
         if st.button(f"Delete {frame.plain(current.name)}", icon=":material/delete:", key=f"delete-{current.id}"):
             store.set_deleted(current.id, True)
@@ -311,7 +317,7 @@ def more(current: Dataset) -> None:
 
 
 def restore() -> None:
-    if gone := store.list_datasets(deleted=True):
+    if gone := [one for one in store.list_datasets(deleted=True) if frame.may("delete", one.id, say=False)]:
         with st.expander(f"{len(gone)} deleted dataset{'s' if len(gone) > 1 else ''}", icon=":material/restore_from_trash:"):
             for one in gone:
                 with st.container(horizontal=True, vertical_alignment="center"):

@@ -282,6 +282,7 @@ with frame.page("Explain", "Which parts of a picture speak for an answer, and wh
     with st.container(horizontal=True, vertical_alignment="bottom", key="explain-head"):
         run = frame.run_picker(current)
         view = frame.url_view("view", VIEWS, key="explain-view") if run else ""
+    frame.need("ask", current)
     if run and view == "one":
         one(current, run)
     elif run:

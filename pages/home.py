@@ -199,7 +199,7 @@ def next_step(current: Dataset) -> None:
     with st.container(horizontal=True):
         if st.button(text, type="primary", icon=icon, key="next-step"):
             st.switch_page(target, query_params={} if total else frame.IMPORT)
-        if st.button(
+        if frame.may("train", say=False) and st.button(
             "Show me",
             icon=":material/play_circle:",
             key="show-me",
@@ -253,15 +253,16 @@ with frame.page(
         tour(run_id)
     elif current is None or not train.list_runs():
         four_pictures()
-        with st.container(horizontal=True):
-            if st.button("Show me", type="primary", icon=":material/play_circle:", key="show-me"):
-                start_tour()
-                st.rerun()
-            if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
-                st.switch_page("dataset.py", query_params=frame.IMPORT)
-        st.caption(
-            f"*Show me* trains a small network on 1,797 handwritten digits{tour_time()}, and shows what it learned. Nothing is downloaded."
-        )
+        if frame.may("train"):
+            with st.container(horizontal=True):
+                if st.button("Show me", type="primary", icon=":material/play_circle:", key="show-me"):
+                    start_tour()
+                    st.rerun()
+                if st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
+                    st.switch_page("dataset.py", query_params=frame.IMPORT)
+            st.caption(
+                f"*Show me* trains a small network on 1,797 handwritten digits{tour_time()}, and shows what it learned. Nothing is downloaded."
+            )
         if current is not None:
             overview()
     else:

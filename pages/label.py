@@ -371,11 +371,12 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
     if not dataset.totals(current.id)[0]:
         frame.empty_of_images("No images yet")
         st.stop()
+    frame.need("label", current)
     with st.container(horizontal=True, vertical_alignment="bottom", key="label-bar"):
         view = frame.url_view("view", VIEWS, key="label-view")
         if view != "Map":
             show, want, order = choose()
-            if len(current.classes) > 1:
+            if len(current.classes) > 1 and frame.may("import", current.id, say=False):
                 with st.popover(
                     "Class", icon=":material/add:", help="Adds a class; guidelines, renaming and merging are on the Dataset page."
                 ):
@@ -387,7 +388,8 @@ with frame.page("Label", "Say what the pictures show: by key, many at once, and 
     if view != "Map" and len(current.classes) < 2:
         with st.container(border=True, key="first-classes"):
             st.markdown("**Name what the pictures can show**, one class after another. Or begin with the map, which needs no class.")
-            add_class(current)
+            if frame.may("import", current.id):
+                add_class(current)
     if view == "Map":
         map_view(current)
     elif ready(current, order):

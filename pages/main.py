@@ -2,12 +2,15 @@
 
 import streamlit as st
 
+from core import roles
 from pages.shared import frame
 
 LOGO = str(frame.ASSETS / "logo.svg")
 
 st.set_page_config("Loupe", page_icon=LOGO, layout="wide")
 st.logo(LOGO, size="large")
+roles.found_by(frame.who)  # also for callbacks and fragments, which run without this script
+frame.need_person()
 
 page = st.navigation(
     {

@@ -21,6 +21,8 @@ from pages.shared import form, frame
 
 def first_run(current: Dataset) -> None:
     """For whoever trains here for the first time: one sentence and one button; everything that can be set stands behind *Settings*."""
+    if not frame.may("train", current.id):
+        return
     with frame.told():
         found, seen = plan.plan(current.id), plan.pictures(current.id)
         values, why = plan.recommended(found, seen)
@@ -41,6 +43,8 @@ def first_run(current: Dataset) -> None:
 
 def settings_form(current: Dataset, first: bool = False) -> None:
     """Presets, then three groups of fields on the left, what will happen on the right; first: nothing was trained here yet."""
+    if not frame.may("train", current.id):
+        return
     filled = form.filled()
     key = f"{current.id}-{filled['number']}"
     with frame.told():
@@ -161,4 +165,5 @@ with frame.page("Train", "A network looks at the labelled images again and again
             another(current, shown, cloned)
     else:
         settings_form(current) if found else first_run(current)
-    archive.import_expander(current)
+    if frame.may("import", current.id, say=False):
+        archive.import_expander(current)

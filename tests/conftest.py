@@ -22,6 +22,7 @@ import pytest
 from loky import ProcessPoolExecutor
 from PIL import Image as Pillow
 
+from core import roles
 from core.__main__ import main
 from core.data import classes, imports, labels, schema, sources, store
 from core.runs import jobs, launch
@@ -47,6 +48,7 @@ def forget() -> None:
             for cached in vars(module).values():
                 if isinstance(cached, functools._lru_cache_wrapper):
                     cached.cache_clear()
+    roles._found.clear()
     if streamlit := sys.modules.get("streamlit"):
         streamlit.cache_data.clear()
 

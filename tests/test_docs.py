@@ -44,6 +44,7 @@ NOT_RUN = {
     "python -m ruff": "test_checks.py runs it",
     "python -m mypy": "test_checks.py runs it",
     "python docs/draw_architecture.py": "writes the committed drawing; a test below compares what it draws",
+    "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
     "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",

@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
+from core import roles
 from core.api import review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
@@ -46,6 +47,7 @@ def _dataset(request: Request) -> int:
     number: int = request.path_params["dataset"]
     if number > MAX_INT:
         raise NotFound("This dataset does not exist.", "It may have been deleted. Choose another dataset.")
+    roles.allow("see", number)
     return number
 
 
@@ -131,7 +133,7 @@ async def changes(request: Request) -> Response:
             raise ValueError
     except (KeyError, ValueError):
         raise HTTPException(400, "The request is not in the expected form.") from None
-    if session := query.get("session", "")[:64]:
+    if (session := query.get("session", "")[:64]) and roles.current().may("label", dataset_id):
         for wanted, act in (("renew", claims.renew), ("release", claims.release)):
             if query.get(wanted):
                 await anyio.to_thread.run_sync(act, dataset_id, session)
@@ -190,6 +192,7 @@ async def erase(request: Request) -> Response:
     signing.user(request)
     signing.check(request)
     mask = await _body(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
+    await anyio.to_thread.run_sync(runs.allow, "ask", request.path_params["run"])
     folder, file = runs.trained(request.path_params["run"]), settings().home / request.path_params["file"]
     ask = partial(launch.ask, remote.erase.erase, str(folder), str(file), mask, request.query_params.get("fill", ""))
     found = await anyio.to_thread.run_sync(ask)

@@ -14,6 +14,7 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from core import roles
 from core.errors import AppError
 from core.settings import settings
 from core.types import Image
@@ -53,30 +54,41 @@ def _expiry(days: int) -> int:
     return int(time.time() // DAY) + days
 
 
+def _of_session(text: str) -> str:
+    """What is signed for it: an address or a token is good for the session it was handed out to, and for no other."""
+    session = roles.current().session
+    return f"{text} {session}" if session else text
+
+
 def signed(path: str) -> str:
     """The path with an expiry of one to two days and a signature: an <img> can carry no header."""
     expiry = _expiry(2)
-    return f"{path}?e={expiry}&s={_sign(f'{path}?{expiry}')}"
+    return f"{path}?e={expiry}&s={_sign(_of_session(f'{path}?{expiry}'))}"
+
+
+def local() -> str:
+    """What a browser holds that has opened this installation, where nobody signs in."""
+    return _sign("local")
 
 
 def token(user: str) -> str:
     """What a page hands to its components: they send it back in X-Loupe-Token."""
     name, expiry = user.encode().hex(), _expiry(7)
-    return f"{name}.{expiry}.{_sign(f'{name}.{expiry}')}"
+    return f"{name}.{expiry}.{_sign(_of_session(f'{name}.{expiry}'))}"
 
 
 def user(request: Request) -> str:
     name, _, rest = request.headers.get("x-loupe-token", "").partition(".")
     expiry, _, signature = rest.partition(".")
-    if not _is_signed(f"{name}.{expiry}", signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    if not _is_signed(_of_session(f"{name}.{expiry}"), signature) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(401, "This page has expired. Reload it.")
-    return bytes.fromhex(name).decode()
+    return roles.current().name if settings().sign_in else bytes.fromhex(name).decode()
 
 
 def check(request: Request) -> None:
     expiry = request.query_params.get("e", "")
     given = request.query_params.get("s", "")
-    if not _is_signed(f"{request.url.path}?{expiry}", given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    if not _is_signed(_of_session(f"{request.url.path}?{expiry}"), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(403, "This address has expired. Reload the page.")
 
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
 from core.data.schema import claims, images, parts, reading, writing
 
 CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
 GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: until then nobody else gets it
 
 
+@roles.needs("label")
 def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
     """The first candidates without a label that nobody else holds, held for this session from now on.
 
@@ -41,6 +43,7 @@ def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, k
     return mine
 
 
+@roles.needs("label")
 def renew(dataset_id: int, session: str) -> None:
     """Holds what was dealt out to the session for another while."""
     with writing() as c:
@@ -48,12 +51,14 @@ def renew(dataset_id: int, session: str) -> None:
         c.execute(claims.update().where(*mine).values(until=time.time() + CLAIM_SECONDS))
 
 
+@roles.needs("label")
 def release(dataset_id: int, session: str) -> None:
     """Gives back what was dealt out to the session."""
     with writing() as c:
         c.execute(claims.delete().where(claims.c.dataset_id == dataset_id, claims.c.session == session))
 
 
+@roles.needs("see")
 def held_by_others(dataset_id: int, session: str) -> int:
     """How many images without a label are dealt out to others at the moment."""
     here = claims.join(images, sa.and_(images.c.dataset_id == claims.c.dataset_id, images.c.id == claims.c.image_id))

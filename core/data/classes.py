@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
 from core.data import events
 from core.data.schema import class_events, classes, examples, images, label_events, predictions, reading, writing
 from core.errors import Conflict, Invalid, NotFound
@@ -22,6 +23,7 @@ def live(c: sa.Connection, dataset_id: int) -> dict[str, int]:
     return {name: position for name, position in c.execute(query)}
 
 
+@roles.needs("see")
 def of(dataset_id: int) -> list[Class]:
     """All classes in their order, retired ones last."""
     with reading() as c:
@@ -36,6 +38,7 @@ def of(dataset_id: int) -> list[Class]:
     return sorted(found, key=lambda one: one.retired_at is not None)
 
 
+@roles.needs("import")
 def ensure(dataset_id: int, names: Iterable[str]) -> None:
     """Appends the classes that are new, in the order given; retired ones are offered again."""
     with writing() as c:
@@ -54,6 +57,7 @@ def ensure_in(c: sa.Connection, dataset_id: int, names: Iterable[str], by: str =
     bring_back(c, dataset_id, {row.name for row in rows if row.retired_at} & set(wanted), by)
 
 
+@roles.needs("import")
 def adopt(dataset_id: int, found: Sequence[Class]) -> None:
     """Appends the classes that are new with their guideline, retired ones as such; those that are here stay as they are."""
     with writing() as c:
@@ -105,6 +109,7 @@ def resolve(c: sa.Connection, dataset_id: int, label: str) -> str:
     return name
 
 
+@roles.needs("see")
 def today(dataset_id: int, labels: Iterable[str]) -> dict[str, str]:
     """What each word means today; a word that means nothing is itself."""
     found: dict[str, str] = {}
@@ -128,6 +133,7 @@ def known_or_added(c: sa.Connection, dataset_id: int, label: str) -> str:
     return label
 
 
+@roles.needs("import")
 def add(dataset_id: int, name: str) -> str:
     """Adds the class and returns its name as stored."""
     name = checked_name(name, "class")
@@ -140,6 +146,7 @@ def add(dataset_id: int, name: str) -> str:
     return name
 
 
+@roles.needs("import")
 def rename(dataset_id: int, old: str, new: str, by: str) -> str:
     """Gives the class another name and returns it as stored; its images follow, the events keep the words of their day."""
     new = checked_name(new, "class")
@@ -162,11 +169,13 @@ def rename(dataset_id: int, old: str, new: str, by: str) -> str:
     return new
 
 
+@roles.needs("import")
 def merge(dataset_id: int, name: str, into: str, by: str, operation: str | None = None) -> int:
     """Moves all images of a class into another and retires it; returns how many moved."""
     return _retire(dataset_id, name, into, by, operation)
 
 
+@roles.needs("import")
 def retire(dataset_id: int, name: str, by: str, operation: str | None = None) -> int:
     """Offers the class no more; returns how many images lost their label by it."""
     return _retire(dataset_id, name, None, by, operation)
@@ -201,6 +210,7 @@ def _retire(dataset_id: int, name: str, into: str | None, by: str, operation: st
         return len(given)
 
 
+@roles.needs("import")
 def restore(dataset_id: int, name: str, by: str) -> int:
     """Offers a retired class again, and gives it back to the images that nobody has labelled since; returns how many."""
     with writing() as c:
@@ -214,6 +224,7 @@ def restore(dataset_id: int, name: str, by: str) -> int:
         return len(back)
 
 
+@roles.needs("see")
 def restorable(dataset_id: int) -> dict[str, int]:
     """How many images restore would give back, by class."""
     with reading() as c:
@@ -227,6 +238,7 @@ def _lost(dataset_id: int, *columns: Any) -> sa.Select[Any]:
     return select(*columns).select_from(here).where(images.c.dataset_id == dataset_id, label_events.c.source.in_(("retire", "merge")))
 
 
+@roles.needs("import")
 def order(dataset_id: int, names: Sequence[str]) -> None:
     """Puts the classes in this order; those not named keep theirs, behind."""
     with writing() as c:
@@ -237,6 +249,7 @@ def order(dataset_id: int, names: Sequence[str]) -> None:
             c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(position=position))
 
 
+@roles.needs("import")
 def describe(dataset_id: int, name: str, guideline: str, seen: str | None = None) -> None:
     """Sets the guideline, what belongs to the class and what does not, if it is still the one seen."""
     guideline = guideline.strip()
@@ -252,6 +265,7 @@ def describe(dataset_id: int, name: str, guideline: str, seen: str | None = None
         c.execute(classes.update().where(*where).values(guideline=guideline))
 
 
+@roles.needs("import")
 def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None) -> None:
     """Makes the image an accepted or rejected example of the class; None takes it away."""
     one = next((known for known in of(dataset_id) if known.name == name), None)
@@ -269,6 +283,7 @@ def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None
             c.execute(examples.insert().values({**values, "accepted": accepted}))
 
 
+@roles.needs("import")
 def add_examples(dataset_id: int, rows: Sequence[tuple[str, str, bool]]) -> None:
     """Stores (class, image id, accepted) of classes that have no examples yet."""
     unique = {(name, image_id): accepted for name, image_id, accepted in rows}

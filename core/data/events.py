@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
 from core.data.schema import class_events, datasets, images, label_events, reading
 from core.errors import NotFound
 from core.types import now
@@ -93,6 +94,7 @@ def alive(c: sa.Connection, dataset_id: int) -> None:
         raise NotFound("This dataset was deleted.", "Restore it on the Dataset page, or choose another one.")
 
 
+@roles.needs("see")
 def names(dataset_id: int) -> Names:
     """What classes were called, as of now."""
     with reading() as c:

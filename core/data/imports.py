@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
+from core import roles
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, sight, store, uploads
 from core.data.late import Late, Later
 from core.data.sight import Sight
@@ -57,6 +58,7 @@ def import_now(
     Where progress raises Stopped it ends early, and keeps and reports what it has stored. guessed is told what was guessed, first.
     give_labels: to images that are there without one.
     """
+    allow(dataset_name)
     try:
         opened = _open(dataset_name, source, progress)
     except Stopped:
@@ -71,6 +73,7 @@ def import_now(
 
 def look(dataset_name: str, source: Source, progress: Progress = silent) -> Sight:
     """What an import would take the source for; stores nothing."""
+    allow(dataset_name)
     return _look(dataset_name, _open(dataset_name, source, progress), progress)
 
 
@@ -488,6 +491,14 @@ class _Decoders:
             return [f"Decoding it crashed, or took more than {SECONDS_PER_IMAGE} s or {DECODER_BYTES >> 30} GB of memory."]
 
 
+def allow(dataset_name: str) -> None:
+    """Forbidden for who may not bring images into the dataset, or may make none where there is none of that name."""
+    dataset_id = store.id_of(dataset_name)
+    if dataset_id is not None and not roles.current().may("see", dataset_id):
+        raise Conflict(f"The name “{dataset_name}” is taken.", "Choose another name.")
+    roles.allow("import", dataset_id)
+
+
 # Background import --------------------------------------------------------------------------------
 
 
@@ -497,6 +508,7 @@ def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) 
     Where something has to be guessed that is not among what somebody has seen, it ends with a first sight and stores nothing.
     """
     name = checked_name(dataset_name, "dataset")
+    allow(name)
     source = confined(source)
     leftovers.remove_uploads()  # a server may run for months
     leftovers.remove_sights()
@@ -540,7 +552,16 @@ IMPORT = jobs.Kind("import", "import", "What it added is kept: import again to a
 
 
 def _folder(import_id: str) -> Path:
-    return jobs.find(settings().imports, import_id, "import")
+    folder = jobs.find(settings().imports, import_id, "import")
+    if not _seen(runs.read_json(folder / "job.json")):
+        raise NotFound("This import does not exist any more.", "Start it again.")
+    return folder
+
+
+def _seen(job: jobs.Line) -> bool:
+    """Whether who acts may see the dataset; what is to become one is seen by who may make one."""
+    dataset_id = store.id_of(job["dataset_name"])
+    return roles.current().may("import" if dataset_id is None else "see", dataset_id)
 
 
 def state(import_id: str) -> jobs.State:
@@ -577,6 +598,7 @@ def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
 
 def decline(import_id: str) -> None:
     """Removes the import that waits for an answer, and the files that were uploaded for it."""
+    allow(state(import_id).job["dataset_name"])
     source = Source.from_dict(state(import_id).job["source"])
     jobs.remove(_folder(import_id))
     uploads.remove(source.paths)
@@ -605,12 +627,13 @@ def heading(title: str, dataset_name: str) -> str:
 
 def stop(import_id: str) -> None:
     """Asks the import to end; what is committed stays."""
+    allow(state(import_id).job["dataset_name"])
     runs.request_stop(_folder(import_id))
 
 
 def running() -> list[jobs.State]:
     """The latest imports that go on, newest first."""
-    return jobs.running(sorted(settings().imports.glob("[0-9]*"))[-LATEST:], IMPORT)
+    return [one for one in jobs.running(sorted(settings().imports.glob("[0-9]*"))[-LATEST:], IMPORT) if _seen(one.job)]
 
 
 def lost(dataset_name: str) -> jobs.State | None:
@@ -624,6 +647,7 @@ def lost(dataset_name: str) -> jobs.State | None:
 
 def allowed_folder(text: str) -> Path:
     """The folder, zip or table that was typed, links resolved; Invalid unless it lies below an allowed folder."""
+    roles.allow_somewhere("import")
     roots = [root.resolve() for root in settings().roots]
     try:
         path = Path(text.strip()).resolve()
@@ -640,6 +664,7 @@ def allowed_folder(text: str) -> Path:
 
 def folders_under_roots() -> list[Path]:
     """Folders and zips of the first and second level below the allowed folders, to choose from."""
+    roles.allow_somewhere("import")
     found: set[Path] = set()
     for root in settings().roots:
         for path in (*root.glob("*"), *root.glob("*/*")):

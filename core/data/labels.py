@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
 from core.data import classes, events
 from core.data.schema import images, label_events, parts, reading, writing
 from core.errors import Conflict, Invalid, NotFound
@@ -65,6 +66,7 @@ class Which:
         return conditions
 
 
+@roles.needs("label")
 def apply(
     dataset_id: int,
     seen: Mapping[str, int],
@@ -84,6 +86,7 @@ def apply(
     return replace(done, label=stored, notice=notice)
 
 
+@roles.needs("label")
 def flag(dataset_id: int, seen: Mapping[str, int], flagged: bool, by: str, operation: str | None = None) -> LabelResult:
     """Flags the images for another look, or takes the flag away, where their version is still the one seen."""
     _check(seen, operation)
@@ -125,6 +128,7 @@ def _write(
     )
 
 
+@roles.needs("label")
 def apply_to_all(dataset_id: int, ids: Sequence[str], label: str | None, by: str, operation: str, source: str, over: bool = False) -> int:
     """Gives the label to all the images, however many; those labelled already keep theirs unless over; returns how many changed."""
     changed = 0
@@ -137,6 +141,7 @@ def apply_to_all(dataset_id: int, ids: Sequence[str], label: str | None, by: str
     return changed
 
 
+@roles.needs("label")
 def give_each(dataset_id: int, wanted: Mapping[str, tuple[str | None, str]], by: str, operation: str, source: str, note: str = "") -> int:
     """Gives each image a label of its own, however many, as one act: image id -> (what it carried when it was seen, label).
 
@@ -151,6 +156,7 @@ def give_each(dataset_id: int, wanted: Mapping[str, tuple[str | None, str]], by:
         return len(events.append(c, dataset_id, changes, by, source, operation, note))
 
 
+@roles.needs("import")
 def add_images(
     dataset_id: int,
     new: Sequence[Image],
@@ -209,6 +215,7 @@ def _current(c: sa.Connection, dataset_id: int, *conditions: Any, limit: int | N
     return [Current(*row) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def changes(dataset_id: int, after: int, limit: int = 1000) -> tuple[int, list[Current]]:
     """The dataset's newest seq, and what images carry that were labelled or flagged after a seq, oldest first."""
     with reading() as c:
@@ -217,6 +224,7 @@ def changes(dataset_id: int, after: int, limit: int = 1000) -> tuple[int, list[C
     return newest, found
 
 
+@roles.needs("see")
 def flagged(dataset_id: int) -> dict[str | None, int]:
     """How many images are flagged, by their label."""
     with reading() as c:
@@ -224,6 +232,7 @@ def flagged(dataset_id: int) -> dict[str | None, int]:
         return {name: n for name, n in c.execute(query.group_by(images.c.label))}
 
 
+@roles.needs("see")
 def sources(dataset_id: int) -> dict[str, str]:
     """Where the label of each labelled image came from, by image id; a flag that came after changes nothing."""
     here = images.join(label_events, label_events.c.seq == images.c.given_seq)
@@ -238,6 +247,7 @@ def _events(*conditions: Any) -> sa.Select[Any]:
     return select(e.seq, e.image_id, e.label, e.source, e.by, e.at, e.note, e.previous).where(*conditions).order_by(e.seq)
 
 
+@roles.needs("see")
 def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
     """The image's label events, newest first."""
     with reading() as c:
@@ -245,12 +255,14 @@ def history(dataset_id: int, image_id: str) -> list[LabelEvent]:
         return [LabelEvent(**row._mapping) for row in found][::-1]
 
 
+@roles.needs("see")
 def all_events(dataset_id: int) -> list[LabelEvent]:
     """The label events of all images, oldest first."""
     with reading() as c:
         return [LabelEvent(**row._mapping) for row in c.execute(_events(label_events.c.dataset_id == dataset_id))]
 
 
+@roles.needs("see")
 def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[list[Act], int]:
     """One page (from 1) of what was done, newest first, and how many acts there are.
 
@@ -263,6 +275,7 @@ def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[
         return [Act(*row) for row in found], total
 
 
+@roles.needs("see")
 def told(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[list[Act], int]:
     """As acts, but four and more acts of one person in a row are one: given by hand for the same reason, without a pause of half an hour."""
     rows: list[list[Any]] = []
@@ -314,6 +327,7 @@ def which(act: Act) -> Which:
     return Which(by=act.by, first=act.first, last=act.last, operation=act.operation)
 
 
+@roles.needs("see")
 def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
     """The ids of the act's images, the first ones."""
     e = label_events.c
@@ -322,6 +336,7 @@ def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
         return list(c.execute(query).scalars())
 
 
+@roles.needs("see")
 def some_of(dataset_id: int, act: Act, limit: int) -> list[str]:
     """The ids of its last images, newest first, without reading an act of 50,000 to its end."""
     e = label_events.c
@@ -330,6 +345,7 @@ def some_of(dataset_id: int, act: Act, limit: int) -> list[str]:
         return list(dict.fromkeys(found))[:limit]
 
 
+@roles.needs("see")
 def people(dataset_id: int) -> list[str]:
     """Everybody who has given a label, in the order of the alphabet."""
     with reading() as c:
@@ -337,11 +353,17 @@ def people(dataset_id: int) -> list[str]:
         return list(c.execute(query).scalars())
 
 
-def undo(dataset_id: int, which: Which, by: str, operation: str | None = None, dry: bool = False) -> Undone:
+@roles.needs("label")
+def undo(dataset_id: int, which: Which, by: str, operation: str | None = None) -> Undone:
     """Takes the events back where nothing came after them: every image goes back to what it carried before.
 
-    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. dry: only counts.
+    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back.
     """
+    return _undo(dataset_id, which, by, operation, dry=False)
+
+
+def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bool) -> Undone:
+    """dry: only counts."""
     e = label_events.c
     touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
     wanted = sa.and_(*which.where(dataset_id)).label("wanted")
@@ -394,11 +416,13 @@ def _flag_after(trail: Sequence[Any]) -> bool:
     return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None), False)
 
 
+@roles.needs("see")
 def count_undo(dataset_id: int, which: Which) -> Undone:
     """What undo would do."""
-    return undo(dataset_id, which, "", dry=True)
+    return _undo(dataset_id, which, "", None, dry=True)
 
 
+@roles.needs("label")
 def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelResult:
     """Gives the image what it carried before the event, whatever came after it; Conflict if it has changed since it was seen."""
     image_id, seen, seq = image.id, image.label_seq, event.seq

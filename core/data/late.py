@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from core import roles
 from core.data import classes, labels, store
 from core.types import Dataset
 
@@ -20,6 +21,7 @@ class Later:
     differ: Late  # the image has another one
 
 
+@roles.needs("see")
 def of(dataset_id: int, late: Late) -> Later | None:
     """None where there is nothing to give and nothing that differs."""
     dataset = store.get_dataset(dataset_id)
@@ -33,6 +35,7 @@ def of(dataset_id: int, late: Late) -> Later | None:
     return Later(dataset, give, differ) if found else None
 
 
+@roles.needs("import")
 def give(dataset_id: int, wanted: Late, by: str, origin: str) -> int:
     """Gives the images these labels, as one act, where they still carry what was seen; returns how many changed."""
     return labels.give_each(dataset_id, wanted, by, secrets.token_hex(16), "import", f"labels of {origin}")

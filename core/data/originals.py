@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from core import roles
 from core.data import images, store
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -20,6 +21,7 @@ def _path(dataset_id: int) -> Path:
     return settings().thumbs / f"{dataset_id}.originals"
 
 
+@roles.needs("see")
 def of(dataset_id: int) -> dict[str, str]:
     """The image of the dataset that stands for each original."""
     try:
@@ -33,6 +35,7 @@ def of(dataset_id: int) -> dict[str, str]:
     return found
 
 
+@roles.needs("import")
 def claim(dataset_id: int, claimed: Mapping[str, str]) -> None:
     """Adds {original: image}; whoever came first stays."""
     if claimed:
@@ -40,6 +43,7 @@ def claim(dataset_id: int, claimed: Mapping[str, str]) -> None:
             f.write("\n" + "".join(f"{original} {image_id}\n" for original, image_id in claimed.items()))
 
 
+@roles.needs("see")
 def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
     """Whether the bytes are what an export makes of that image of the dataset."""
     try:
@@ -49,6 +53,7 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
         return False
 
 
+@roles.needs("see")
 def here(dataset_id: int, ids: list[str]) -> dict[str, str]:
     """The image of the dataset for each of the ids that it has, itself or a copy."""
     found = {i: i for i in store.known_images(dataset_id, ids)}

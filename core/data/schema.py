@@ -239,6 +239,53 @@ policy_events = sa.Table(
     sa.Column("at", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
+# Who signs in. Somebody removed keeps the row: the name stands beside what was done, and is nobody else's.
+people = sa.Table(
+    "people",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("role", sa.String),  # None: no access but where dataset_roles gives one
+    sa.Column("way", sa.String, nullable=False),  # to sign in: accounts, oidc or header
+    sa.Column("subject", sa.String, unique=True),  # of OpenID Connect: issuer and sub
+    sa.Column("password", sa.String),  # Argon2
+    sa.Column("created_at", sa.String, nullable=False),
+    sa.Column("removed_at", sa.String),
+)
+dataset_roles = sa.Table(
+    "dataset_roles",
+    meta,
+    sa.Column("person_id", sa.ForeignKey("people.id"), primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("role", sa.String),  # None: no access there
+)
+# Keys are SHA-256 of what the browser or the link holds: who reads the database can sign in with neither.
+sessions = sa.Table(
+    "sessions",
+    meta,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("person_id", sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("way", sa.String, nullable=False),
+    sa.Column("browser", sa.String, nullable=False),
+    sa.Column("begun_at", sa.String, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+)
+sa.Index("sessions_of", sessions.c.person_id)
+links = sa.Table(
+    "links",
+    meta,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("person_id", sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+)
+# In a row, by the name that was typed, whether there is such a person or not.
+wrong_passwords = sa.Table(
+    "wrong_passwords",
+    meta,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("last", sa.Float, nullable=False),  # seconds since 1970
+)
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import roles
 from core.data import alike, images, store
 from core.data.imports import TEST_SHARE, split_of
 from core.errors import NotFound
@@ -25,6 +26,7 @@ def next_images(dataset: Dataset) -> str:
     return f"Of the images added next about {TEST_SHARE} in 100 join the test, drawn by the picture itself; the others join training."
 
 
+@roles.needs("import")
 def draw_test(dataset_id: int) -> int:
     """Moves training images into the test split by their hashes, near copies together, and lets later ones be drawn so too; how many moved.
 
@@ -38,6 +40,7 @@ def draw_test(dataset_id: int) -> int:
     return store.draw_test(dataset_id, lambda i: split_of(leads[group[i]] if i in group else i) == "test")
 
 
+@roles.needs("import")
 def keep_training(dataset_id: int) -> None:
     """Lets images that come without a split join training."""
     store.set_splits_given(dataset_id)
@@ -46,6 +49,7 @@ def keep_training(dataset_id: int) -> None:
 # Near copies
 
 
+@roles.needs("see")
 def compare(dataset_id: int) -> None:
     """Takes in the images that nobody has compared yet: those of an import by an older Loupe, and those of Review."""
     known = alike.Alike(dataset_id)
@@ -61,6 +65,7 @@ def compare(dataset_id: int) -> None:
         known.add(list(read), list(read.values()))
 
 
+@roles.needs("see")
 def crossing(dataset_id: int) -> int:
     """How many groups of near copies lie in more than one split."""
     group = alike.groups(dataset_id)

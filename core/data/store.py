@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
 from core.data import classes, schema
 from core.data.schema import (
     class_events,
@@ -35,6 +36,7 @@ def _dataset(connection: sa.Connection, row: Any) -> Dataset:
 
 
 def create_dataset(name: str) -> Dataset:
+    roles.allow("import")
     with writing() as c:
         if c.execute(select(datasets.c.id).where(datasets.c.name == name, datasets.c.deleted_at.is_(None))).first():
             raise Conflict(f"A dataset called “{name}” exists already.", "Choose another name, or add the images to that one.")
@@ -43,11 +45,15 @@ def create_dataset(name: str) -> Dataset:
 
 
 def list_datasets(deleted: bool = False) -> list[Dataset]:
+    """Those that who acts may see, by name."""
+    person = roles.current()
     with reading() as c:
         gone = datasets.c.deleted_at.is_not(None) if deleted else datasets.c.deleted_at.is_(None)
-        return [_dataset(c, row) for row in c.execute(select(datasets).where(gone).order_by(datasets.c.name)).all()]
+        found = c.execute(select(datasets).where(gone).order_by(datasets.c.name)).all()
+        return [_dataset(c, row) for row in found if person.may("see", row.id)]
 
 
+@roles.needs("see")
 def get_dataset(dataset_id: int) -> Dataset:
     """The dataset, deleted or not; deleted_at says which."""
     with reading() as c:
@@ -57,12 +63,20 @@ def get_dataset(dataset_id: int) -> Dataset:
         return _dataset(c, row)
 
 
+def id_of(name: str) -> int | None:
+    """Of the dataset of this name, whoever asks: names are unique among all."""
+    with reading() as c:
+        return c.execute(select(datasets.c.id).where(datasets.c.name == name, datasets.c.deleted_at.is_(None))).scalar()
+
+
 def find_dataset(name: str) -> Dataset | None:
+    """None, too, for one that who acts may not see."""
     with reading() as c:
         row = c.execute(select(datasets).where(datasets.c.name == name, datasets.c.deleted_at.is_(None))).first()
-        return None if row is None else _dataset(c, row)
+        return None if row is None or not roles.current().may("see", row.id) else _dataset(c, row)
 
 
+@roles.needs("delete")
 def set_deleted(dataset_id: int, deleted: bool) -> None:
     with writing() as c:
         row = c.execute(select(datasets).where(datasets.c.id == dataset_id)).one()
@@ -73,22 +87,25 @@ def set_deleted(dataset_id: int, deleted: bool) -> None:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(deleted_at=now() if deleted else None))
 
 
+@roles.needs("import")
 def remove_if_empty(dataset_id: int) -> None:
     """Removes a dataset for good that holds no image and no submission."""
     with writing() as c:
         for table in (images, submissions):
             if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
                 return
-        for table in (schema.classes, class_events):
+        for table in (schema.classes, class_events, schema.dataset_roles):
             c.execute(table.delete().where(table.c.dataset_id == dataset_id))
         c.execute(datasets.delete().where(datasets.c.id == dataset_id))
 
 
+@roles.needs("import")
 def set_splits_given(dataset_id: int) -> None:
     with writing() as c:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=True))
 
 
+@roles.needs("import")
 def draw_test(dataset_id: int, drawn: Callable[[str], bool]) -> int:
     """Moves the training images whose id is drawn into the test split, as one act; from then on no split is given. Conflict if there
     are test images, or none is drawn."""
@@ -108,6 +125,7 @@ def draw_test(dataset_id: int, drawn: Callable[[str], bool]) -> int:
 # Images -------------------------------------------------------------------------------------------
 
 
+@roles.needs("see")
 def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     """Today's label of those of the ids that the dataset has already."""
     found: dict[str, str | None] = {}
@@ -147,12 +165,14 @@ def _image(row: Any) -> Image:
     return Image(**row._mapping)
 
 
+@roles.needs("see")
 def browse(dataset_id: int, want: Filter, offset: int, limit: int) -> list[Image]:
     with reading() as c:
         query = select(images).where(*want.where(dataset_id)).order_by(images.c.added_at, images.c.id).offset(offset).limit(limit)
         return [_image(row) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def all_images(dataset_id: int) -> list[Image]:
     """Every image of the dataset, as of one moment."""
     with reading() as c:
@@ -160,6 +180,7 @@ def all_images(dataset_id: int) -> list[Image]:
         return [_image(row) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def some(dataset_id: int, split: str, limit: int) -> list[Image]:
     """Images of a split in the order of their hashes: a repeatable random sample."""
     with reading() as c:
@@ -167,11 +188,13 @@ def some(dataset_id: int, split: str, limit: int) -> list[Image]:
         return [_image(row) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def count(dataset_id: int, want: Filter) -> int:
     with reading() as c:
         return c.execute(select(func.count()).select_from(images).where(*want.where(dataset_id))).scalar_one()
 
 
+@roles.needs("see")
 def counts(dataset_id: int) -> list[tuple[str, str | None, int]]:
     """(split, label, images), from the index alone."""
     with reading() as c:
@@ -183,6 +206,7 @@ def counts(dataset_id: int) -> list[tuple[str, str | None, int]]:
         return [(split, label, n) for split, label, n in c.execute(query)]
 
 
+@roles.needs("see")
 def get_image(dataset_id: int, image_id: str) -> Image:
     with reading() as c:
         row = c.execute(select(images).where(images.c.dataset_id == dataset_id, images.c.id == image_id)).first()
@@ -191,6 +215,7 @@ def get_image(dataset_id: int, image_id: str) -> Image:
     return _image(row)
 
 
+@roles.needs("see")
 def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
     """The images that exist, in the order asked for."""
     found: dict[str, Image] = {}
@@ -201,6 +226,7 @@ def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
     return [found[i] for i in ids if i in found]
 
 
+@roles.needs("see")
 def current_labels(dataset_id: int) -> dict[str, str | None]:
     """Today's label of every image."""
     with reading() as c:
@@ -208,6 +234,7 @@ def current_labels(dataset_id: int) -> dict[str, str | None]:
     return {row[0]: row[1] for row in found}
 
 
+@roles.needs("see")
 def version(dataset_id: int) -> tuple[int, int, str]:
     """Another one as soon as an image comes, goes, or carries something else: (newest seq, images, newest image's time)."""
     i = images.c
@@ -227,6 +254,7 @@ class Carried:
     seq: int
 
 
+@roles.needs("see")
 def carried(dataset_id: int) -> dict[str, Carried]:
     """What every image carries today, in the order in which they came."""
     i = images.c
@@ -235,6 +263,7 @@ def carried(dataset_id: int) -> dict[str, Carried]:
         return {row[0]: Carried(*row[1:]) for row in c.execute(query).all()}
 
 
+@roles.needs("see")
 def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
     """The split of each of the ids that the dataset has."""
     i = images.c
@@ -243,6 +272,7 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
         return {row.id: row.split for query in queries for row in c.execute(query)}
 
 
+@roles.needs("import")
 def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> None:
     with writing() as c:
         where = (images.c.dataset_id == dataset_id, images.c.id == image_id)
@@ -252,6 +282,7 @@ def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> Non
 # Imported predictions -------------------------------------------------------------------------------
 
 
+@roles.needs("import")
 def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float | None]]) -> None:
     """Stores (image_id, model, label, score); a model's earlier prediction on the same image is replaced."""
     if not rows:
@@ -270,6 +301,7 @@ def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float |
         )
 
 
+@roles.needs("see")
 def imported_predictions(dataset_id: int, ids: Sequence[str] | None = None) -> list[tuple[str, str, str, float | None]]:
     """(image_id, model, label, score), of all images or of those few."""
     p = predictions.c
@@ -289,6 +321,7 @@ def held_out(images: int) -> int:
     return max(1, round(images * VALIDATION_SHARE)) if images > 1 else 0
 
 
+@roles.needs("see")
 def snapshot(dataset_id: int, seed: int, only: Sequence[str] = (), groups: Mapping[str, str] | None = None) -> Snapshot:
     """Today's labelled images, frozen; only: those of these classes, each in the split it has among all.
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from core import roles
 from core.data import images
 from core.errors import Invalid, NotFound
 from core.runs import runs
@@ -76,6 +77,7 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
 
     The client's name lies beside the file and is never used as a path; a second file of that name replaces the first.
     """
+    roles.allow_somewhere("import")
     folder, limit = batch(batch_id), settings().max_upload_mb * 1024**2  # as the browser counts
     name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
     key = images.image_id(name.encode())

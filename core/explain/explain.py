@@ -61,6 +61,7 @@ def supported(run_id: str) -> dict[str, str]:
     return {name: why[name] for name in methods.METHODS}
 
 
+@runs.needs("see")
 def method_params(run_id: str, method: str) -> tuple[Param, ...]:
     """The settings of a method, with the layers of the run's network to choose from."""
     facts = methods.method(method)
@@ -108,6 +109,7 @@ def _network(path: Path) -> dict[str, Any]:
 # Maps ---------------------------------------------------------------------------------------------
 
 
+@runs.needs("ask")
 def ask(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Asked:
     """Queues one map in the slow worker, unless it is stored; read it with answer(). No target: the likeliest class."""
     path = runs.trained(run_id)
@@ -120,6 +122,7 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
     return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked)
 
 
+@runs.needs("ask")
 def question(
     run_id: str, file: Path, answer: Callable[..., None], method: str, target: int | None, checked: dict[str, Any], *more: Any
 ) -> Asked:
@@ -135,6 +138,7 @@ def question(
     return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 
+@runs.needs("see")
 def place(run_id: str, file: Path, *asked: Any) -> Path:
     """Where the answer to a question about a picture is stored, once it is."""
     try:
@@ -182,6 +186,7 @@ def wait(asked: Asked) -> dict[str, Any]:
         raise NotFound("This map is not stored any more.", "Ask for it again.") from None
 
 
+@runs.needs("ask")
 def explain(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Attribution:
     return answer(ask(run_id, file, method, target, settings))
 

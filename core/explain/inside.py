@@ -87,6 +87,7 @@ def _weights(path: Path) -> int:
     return runs.checkpoint(path).stat().st_mtime_ns
 
 
+@runs.needs("ask")
 def feature_maps(run_id: str, file: Path, output: Output, first: int = 0, count: int = PAGE) -> FeatureMaps:
     path = runs.trained(run_id)
     found = launch.ask(remote.inside.feature_maps, str(path), str(file), output.name, output.call, first, count)
@@ -145,6 +146,7 @@ def compared(run_id: str) -> bool:
     return _stored(runs.trained(run_id)).exists()
 
 
+@runs.needs("ask")
 def compare(run_id: str) -> Future[Any]:
     """Queues the comparison in the slow worker; it makes itself, once, what neighbours() needs."""
     path = runs.trained(run_id)
@@ -170,6 +172,7 @@ def _progress(stored: Path) -> Path:
     return stored.with_name(f"{stored.stem}-{os.getpid()}-0.progress")  # of this process and its workers
 
 
+@runs.needs("ask")
 def neighbours(run_id: str, file: Path, image_id: str = "", count: int = NEAREST) -> Neighbours:
     """The training images nearest to a picture, which is left out itself; NotFound before they were compared."""
     path = runs.trained(run_id)

@@ -116,6 +116,7 @@ def seen(run_id: str, split: str, classes: Sequence[str], each: int) -> int:
     return sum(min(each, known.get(name, 0)) for name in classes)
 
 
+@runs.needs("ask")
 def start(
     run_id: str,
     by: str,
@@ -182,6 +183,7 @@ def state(run_id: str) -> jobs.State | None:
     return jobs.newest(runs.patterns_folder(runs.folder(run_id)), PATTERNS)
 
 
+@runs.needs("ask")
 def stop(run_id: str) -> None:
     for path in jobs.folders(runs.patterns_folder(runs.folder(run_id)))[-1:]:
         runs.request_stop(path)

@@ -144,6 +144,7 @@ def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None, ho
     return Cost(maps * one.passes + forward, known)
 
 
+@runs.needs("ask")
 def ask(
     run_id: str,
     file: Path,

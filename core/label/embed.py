@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core import roles
 from core.data import store
 from core.data.store import Carried
 from core.errors import Invalid, NotFound
@@ -28,6 +29,7 @@ APART, PARTLY_APART = 0.5, 0.25  # silhouette (Kaufman and Rousseeuw 1990)
 # Embedding in the background: a folder and a command line, as imports and exports have them ---------
 
 
+@roles.needs("label")
 def start(dataset_id: int, by: str, arranged: bool = True) -> str:
     """Starts an embedding that outlives the page and the server, and returns its id; that of the running one if there is one.
 
@@ -58,6 +60,7 @@ def write_list(folder: Path, dataset_id: int) -> None:
         csv.writer(f).writerows((i.id, i.path, i.split, i.width, i.height) for i in store.all_images(dataset_id))
 
 
+@roles.needs("see")
 def state(dataset_id: int) -> jobs.State | None:
     """The dataset's newest embedding, finished or not."""
     found = jobs.newest(home(dataset_id), EMBED)
@@ -71,6 +74,7 @@ def state(dataset_id: int) -> jobs.State | None:
     return replace(found, message=f"{what} left out.", hint="Their files are damaged or gone: import them again.")
 
 
+@roles.needs("label")
 def stop(dataset_id: int) -> None:
     """Asks the running embedding to end; what it has looked at is kept."""
     for folder in jobs.folders(home(dataset_id))[-1:]:
@@ -78,8 +82,9 @@ def stop(dataset_id: int) -> None:
 
 
 def running() -> list[jobs.State]:
-    """The embeddings of all datasets that are being made."""
-    return jobs.running((path.parent for path in settings().embeddings.glob("*/[!.]*/handle.json")), EMBED)
+    """The embeddings that are being made, of all datasets that who acts may see."""
+    found = jobs.running((path.parent for path in settings().embeddings.glob("*/[!.]*/handle.json")), EMBED)
+    return [one for one in found if roles.current().may("see", one.job["dataset_id"])]
 
 
 def home(dataset_id: int) -> Path:
@@ -104,6 +109,7 @@ class Embedding:
     arranged: bool = True  # xy is a map, and not only the two main axes
 
 
+@roles.needs("see")
 def latest(dataset_id: int) -> Embedding | None:
     """The newest finished embedding."""
     path = _newest(dataset_id)
@@ -122,6 +128,7 @@ def _embedding(path: Path, mtime_ns: int) -> Embedding:
         return Embedding(id=path.parent.name, unreadable=frozenset(stored["unreadable"].tolist()), arranged=arranged, **arrays)
 
 
+@roles.needs("see")
 def missing(dataset_id: int) -> int:
     """How many readable images came after the newest finished embedding."""
     found = latest(dataset_id)
@@ -129,6 +136,7 @@ def missing(dataset_id: int) -> int:
     return len(here) if found is None else len(here - set(found.ids.tolist()) - found.unreadable)
 
 
+@roles.needs("see")
 def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
     """The cluster of each image of the newest embedding, the largest is 0; -1: in none. The model worker computes it once."""
     if method not in CLUSTERINGS:
@@ -146,6 +154,7 @@ def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
     return launch.ask(remote.embed.clusters, str(path.parent), method, size)
 
 
+@roles.needs("see")
 def sureness(dataset_id: int, method: str, size: int) -> str:
     """How the clusters were found and how clear they are, in a sentence."""
     found, path = clusters(dataset_id, method, size), needed(dataset_id)
@@ -167,6 +176,7 @@ def _sureness(path: Path, mtime_ns: int, method: str, size: int) -> dict[str, An
     return launch.ask(remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size))
 
 
+@roles.needs("see")
 def needed(dataset_id: int) -> Path:
     path = _newest(dataset_id)
     if path is None:
@@ -174,6 +184,7 @@ def needed(dataset_id: int) -> Path:
     return path
 
 
+@roles.needs("see")
 def crossing(dataset_id: int) -> int:
     """How many groups of near duplicates lie in more than one split: test images that training has seen, almost."""
     found = latest(dataset_id)

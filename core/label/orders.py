@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from core import roles
 from core.data import alike, store
 from core.data.store import Carried, Filter
 from core.errors import Invalid
@@ -56,6 +57,7 @@ class Ordered:
     notes: dict[str, str]  # a short sentence by image id, where there is something to say
 
 
+@roles.needs("see")
 def order(dataset_id: int, name: str, want: Filter) -> Ordered:
     """The wanted images in an order of ORDERS; what has no place in it comes last, as it came."""
     if name not in ORDERS:
@@ -75,6 +77,7 @@ def order(dataset_id: int, name: str, want: Filter) -> Ordered:
     return Ordered(wanted, {})
 
 
+@roles.needs("see")
 def sureness(dataset_id: int, name: str) -> str:
     """How what an order names was found, of how many, and how sure that is; "" for an order that names nothing."""
     if name == "likely-wrong" and (taught := teach.answers(dataset_id)) is not None:

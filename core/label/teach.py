@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from core import roles
 from core.data import events, labels, store
 from core.label import embed
 from core.metrics import wilson
@@ -41,6 +42,7 @@ class Lesson:
         return wilson(self.correct, self.n)
 
 
+@roles.needs("label")
 def teach(dataset_id: int, by: str) -> Lesson:
     """Learns from today's labels and answers for every image of the newest embedding; Invalid if there are too few labels.
 
@@ -68,11 +70,13 @@ def teach(dataset_id: int, by: str) -> Lesson:
         return lesson
 
 
+@roles.needs("see")
 def lessons(dataset_id: int) -> list[Lesson]:
     """Every lesson of the dataset, oldest first; a new embedding does not end the list."""
     return [Lesson(**line) for line in runs.read_lines(embed.home(dataset_id))[0]]
 
 
+@roles.needs("see")
 def answers(dataset_id: int) -> pd.DataFrame | None:
     """The last lesson's answers: image_id, predicted, confidence, entropy, margin, label, own, issue.
 
@@ -108,6 +112,7 @@ def _answers_path(dataset_id: int) -> Path:
     return embed.home(dataset_id) / "answers.npz"
 
 
+@roles.needs("see")
 def suggest(dataset_id: int, least: float, label: str | None = None) -> dict[str, list[str]]:
     """Unlabelled images by the class the head is at least this confident of, surest first; a label asks for that class alone.
 
@@ -127,6 +132,7 @@ def suggest(dataset_id: int, least: float, label: str | None = None) -> dict[str
     return suggested
 
 
+@roles.needs("see")
 def imported_predictions(dataset_id: int, ids: Sequence[str]) -> pd.DataFrame:
     """The likeliest prediction that came with an import for each of the images: image_id, predicted, confidence (may be NaN)."""
     rows = [(image_id, name, score) for image_id, _, name, score in store.imported_predictions(dataset_id, ids)]

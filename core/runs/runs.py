@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from core import roles
 from core.errors import Invalid, NotFound
 from core.settings import settings
 from core.types import (
@@ -210,11 +211,34 @@ MAX_ID = 100  # bytes: no run has a longer one, and a file system refuses it wit
 
 
 def folder(run_id: str) -> Path:
-    """The run's folder; NotFound for anything that is not the plain id of a run."""
+    """The run's folder; NotFound for anything that is not the plain id of a run, and for a run of a dataset that who acts may not see."""
     path = settings().runs / run_id
     if len(run_id.encode(errors="replace")) > MAX_ID or run_id in ("", "..") or path.parent != settings().runs or not path.is_dir():
-        raise NotFound(f"There is no run “{run_id[:MAX_ID]}”.", "It may have been deleted. Choose another run.")
+        raise _no_run(run_id)
+    person = roles.current()
+    if (person.datasets or not person.may("see")) and not person.may("see", load(path).dataset_id):
+        raise _no_run(run_id)
     return path
+
+
+def _no_run(run_id: str) -> NotFound:
+    return NotFound(f"There is no run “{run_id[:MAX_ID]}”.", "It may have been deleted. Choose another run.")
+
+
+def allow(verb: str, run_id: str) -> roles.Person:
+    """Who acts, if that person may do it with this run; NotFound and Forbidden say why not."""
+    path = folder(run_id)
+    person = roles.current(fresh=True)
+    return person if person.may(verb) and not person.datasets else roles.allow(verb, load(path).dataset_id)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def needs(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a function whose first argument is a run's id: only who may do this in its dataset gets further."""
+    return roles.checked(verb, allow)
 
 
 def trained(run_id: str) -> Path:

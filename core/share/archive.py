@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.data import classes, originals, store
+from core import roles
+from core.data import classes, imports, originals, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -55,6 +56,7 @@ class Exported:
         return card.parity_words(self.parity, self.without_onnx)
 
 
+@runs.needs("export")
 def export_now(run_id: str, out: Path, progress: Progress = silent) -> Exported:
     """Writes the run into a zip, whole or not at all; the same run gives the same bytes."""
     path = _exportable(run_id)
@@ -223,9 +225,11 @@ class Looked:
 
 def look(path: Path, title: str = "") -> Looked:
     """Reads all of a zip but the weights, in a process of its own; Invalid names the file in it that is missing or wrong."""
+    roles.allow_somewhere("import")
     title = title or path.name
     try:
-        return launch.ask_apart(_look, path, title)
+        found = launch.ask_apart(_look, path, title)
+        return replace(found, here=tuple(one for one in found.here if roles.current().may("see", one[0].id)))
     except MemoryError:
         raise Invalid(f"Reading {title} took too much memory or time.", unpack.AGAIN) from None
 
@@ -260,6 +264,7 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
     looked = _looked(found)
     _refuse_twin(found.run)
     name = _target_name(looked, dataset_name)
+    imports.allow(name)
     with _full_disk_told(settings().runs), _scratch() as made:
         target = store.find_dataset(name)
         run = replace(found.run, id=_free_id(found.run.id), dataset_name=name, dataset_id=target.id if target else 0)
@@ -379,6 +384,7 @@ def _images_here(path: Path, dataset_id: int, _size: int) -> tuple[int, int]:
 # In the background: a folder and a command line --------------------------------------------------------
 
 
+@runs.needs("export")
 def start_export(run_id: str, by: str) -> str:
     """Starts an export that outlives the page and the server; its zip is kept for a day."""
     name = re.sub(r"[^0-9A-Za-z]+", "-", runs.load(_exportable(run_id)).name).strip("-") or "run"
@@ -387,6 +393,7 @@ def start_export(run_id: str, by: str) -> str:
 
 def start_import(path: Path, title: str, dataset_name: str, by: str) -> str:
     """Starts the import of a zip that was uploaded."""
+    imports.allow(dataset_name)
     if not path.resolve().is_relative_to(settings().uploads.resolve()):
         raise Invalid(f"{title} was not uploaded.", "Upload it first.")
     return _start(IMPORT, {"zip": str(path), "file": title, "dataset_name": checked_name(dataset_name, "dataset"), "by": by})
@@ -414,7 +421,13 @@ def _zip(folder: Path) -> Path:
 
 
 def _folder(job_id: str) -> Path:
-    return jobs.find(settings().archives, job_id, "export or import")
+    folder = jobs.find(settings().archives, job_id, "export or import")
+    job = runs.read_json(folder / "job.json")
+    if "run_id" in job:
+        runs.allow("export", job["run_id"])
+    else:
+        imports.allow(job["dataset_name"])
+    return folder
 
 
 def state(job_id: str) -> jobs.State:
@@ -444,7 +457,10 @@ def stop(job_id: str) -> None:
 
 def latest_export(run_id: str) -> jobs.State | None:
     """The run's newest export that goes on, was killed, or whose zip is still here."""
+    runs.allow("export", run_id)
     for folder in jobs.recent(settings().archives, KEEP):
+        if runs.read_json(folder / "job.json").get("run_id") != run_id:
+            continue
         found = state(folder.name)
         if found.job.get("run_id") == run_id and found.status in ("running", "lost", "done"):
             return found

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from core import roles
 from core.data import classes, events, images, labels, originals, store, tables, unpacker
 from core.data.formats.known import FORMATS
 from core.data.tables import About, Format, Guess, Row
@@ -32,6 +33,7 @@ class ExportReport:
     skipped: list[Skipped] = field(default_factory=list)  # images whose file is gone or damaged
 
 
+@roles.needs("export")
 def export_now(
     dataset_id: int,
     format: str,
@@ -229,6 +231,7 @@ def _entry(name: str, at: str) -> zipfile.ZipInfo:
 # Background export: a folder and a command line, as imports and runs have them -----------------------
 
 
+@roles.needs("export")
 def start(dataset_id: int, kind: str, by: str, originals: bool = False, run_id: str | None = None) -> str:
     """Starts an export that outlives the page and the server; its zip is kept for two days."""
     dataset = _checked(dataset_id, kind, run_id)
@@ -250,7 +253,9 @@ def _zip(folder: Path) -> Path:
 
 
 def _folder(export_id: str) -> Path:
-    return jobs.find(settings().exports, export_id, "export")
+    folder = jobs.find(settings().exports, export_id, "export")
+    roles.allow("export", runs.read_json(folder / "job.json")["dataset_id"])
+    return folder
 
 
 def state(export_id: str) -> jobs.State:
@@ -275,6 +280,7 @@ def stop(export_id: str) -> None:
     runs.request_stop(_folder(export_id))
 
 
+@roles.needs("export")
 def unseen(dataset_id: int) -> jobs.State | None:
     """The dataset's newest export if it is still being written, or was killed."""
     for folder in jobs.recent(settings().exports, KEEP):
@@ -292,6 +298,7 @@ def download(export_id: str, name: str) -> tuple[Path, str]:
     return path, found.job["file"]
 
 
+@roles.needs("export")
 def runs_with_predictions(dataset_id: int) -> list[Run]:
     """The dataset's runs whose predictions an export can add, newest first."""
     found = sorted(settings().runs.glob("*/predictions.csv"), reverse=True)

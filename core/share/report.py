@@ -34,6 +34,7 @@ PREFERRED = ("grad_cam", "integrated_gradients", "saliency", "occlusion")
 TRAIN, VALIDATION = "#8a97a0", "#0f8f83"
 
 
+@runs.needs("export")
 def start(run_id: str, test: bool, by: str) -> str:
     """Starts a report that outlives the page and the server, and returns its id; that of the running one if there is one."""
     return jobs.start_one(_home(run_id), REPORT, {"run_id": run_id, "test": test, "by": by})
@@ -62,6 +63,7 @@ def state(run_id: str) -> jobs.State | None:
     return jobs.newest(_home(run_id), REPORT)
 
 
+@runs.needs("export")
 def stop(run_id: str) -> None:
     """Asks the report to end; nothing of it is kept."""
     for folder in jobs.folders(_home(run_id))[-1:]:
@@ -76,6 +78,7 @@ def page(run_id: str, job_id: str) -> bytes:
         raise NotFound("This report is not there.", "Make it again.") from None
 
 
+@runs.needs("export")
 def make(run_id: str, splits: Sequence[str], by: str, progress: Progress = silent) -> str:
     """The whole page, with everything inside it; the maps of the worst mistakes take the longest, a second or so each."""
     path = runs.folder(run_id)

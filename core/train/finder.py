@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import roles
 from core.catalog import params
 from core.data import store
 from core.errors import NotFound
@@ -51,6 +52,7 @@ def steps(config: RunConfig) -> int:
     return max(STEPS, min(MOST_STEPS, IMAGES // config.batch_size))
 
 
+@roles.needs("train")
 def start(dataset_id: int, values: Mapping[str, Any], by: str) -> str:
     """Starts a trial with the settings of a run and returns its id; its learning rate does not matter.
 
@@ -83,6 +85,7 @@ def _folder(find_id: str) -> Path:
     path = _home() / find_id
     if not runs.ID.fullmatch(find_id) or not path.is_dir():
         raise NotFound("This trial does not exist any more.", "Find a learning rate again.")
+    roles.allow("see", runs.load(path).dataset_id)
     return path
 
 
@@ -105,4 +108,6 @@ def state(find_id: str) -> Find:
 
 
 def stop(find_id: str) -> None:
-    runs.request_stop(_folder(find_id))
+    path = _folder(find_id)
+    roles.allow("train", runs.load(path).dataset_id)
+    runs.request_stop(path)

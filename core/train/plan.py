@@ -8,7 +8,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from core import pace
+from core import pace, roles
 from core.catalog import networks, params
 from core.data import alike, depth, splits, store
 from core.data.store import Filter
@@ -62,6 +62,7 @@ class Pictures:
     sizes: tuple[tuple[int, int, int], ...]  # (width, height, channels) of the sample
 
 
+@roles.needs("see")
 def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
     """Counted in the database's index, so that it costs milliseconds at 100,000 images; Invalid if nothing can be learned."""
     dataset = store.get_dataset(dataset_id)
@@ -99,6 +100,7 @@ def _drawn(dataset_id: int, _groups: int, _images: tuple[tuple[str, int], ...]) 
     return drawn
 
 
+@roles.needs("see")
 def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
     """The images of a run, frozen; Invalid if it cannot learn from them."""
     if not any(split == "validation" and label is not None for split, label, _ in store.counts(dataset_id)):
@@ -118,6 +120,7 @@ def check(found: Plan, config: RunConfig, seen: Pictures | None = None) -> None:
         raise Invalid(problem)
 
 
+@roles.needs("see")
 def pictures(dataset_id: int) -> Pictures | None:
     """None where there is no training image."""
     sizes = tuple((i.width, i.height, i.channels) for i in store.some(dataset_id, "train", 255))
@@ -331,6 +334,7 @@ def names(found: Sequence[str]) -> str:
 # Nine variants ----------------------------------------------------------------------------------------
 
 
+@roles.needs("see")
 def example(dataset_id: int, found: Plan, number: int) -> Image | None:
     """A training image; counting on goes through the classes, and through the images of each."""
     held = found.images["train"]
@@ -339,6 +343,7 @@ def example(dataset_id: int, found: Plan, number: int) -> Image | None:
     return chosen[0] if chosen else None
 
 
+@roles.needs("see")
 def variants(dataset_id: int, config: RunConfig, file: str, other: str, seed: int) -> bytes:
     """Nine pictures training might make of the image, three by three, as a PNG; the other one is what it is mixed with."""
     seen = pictures(dataset_id)

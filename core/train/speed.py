@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from core import roles
 from core.catalog import networks
 from core.errors import Conflict
 from core.runs import launch, runs
@@ -39,6 +40,7 @@ def measurable() -> list[str]:
 
 def measure(names: Sequence[str]) -> None:
     """Starts measuring in a process of its own, which waits for its turn on the device; Conflict while one is going on."""
+    roles.allow_somewhere("train")
     for name in names:
         networks.architecture(name)
     folder = _folder()

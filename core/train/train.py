@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
+from core import roles
 from core.catalog import networks, params
 from core.data import store
 from core.errors import Conflict, Invalid, NotFound
@@ -62,6 +63,7 @@ def _one_at_a_time(act: Callable[P, Run]) -> Callable[P, Run]:
     return waits
 
 
+@roles.needs("train")
 @_one_at_a_time
 def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "") -> Run:
     """Freezes a snapshot, makes the run's folder and launches its worker."""
@@ -144,7 +146,7 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
 
 
 def list_runs(dataset_id: int | None = None) -> list[RunState]:
-    """Runs, newest first, but for those whose folder is damaged."""
+    """Runs of what who acts may see, newest first, but for those whose folder is damaged."""
     found = []
     for path in sorted(settings().runs.glob("*/config.json"), reverse=True):
         try:
@@ -162,17 +164,20 @@ def _log_once(message: str) -> None:
     logging.getLogger(__name__).warning(message)
 
 
+@roles.needs("see")
 def usable(dataset_id: int) -> list[RunState]:
     """Runs with a checkpoint, newest first; those that were cut off before they wrote predictions come last."""
     found = [r for r in list_runs(dataset_id) if runs.checkpoint(runs.folder(r.run.id)).exists() and not r.active]
     return sorted(found, key=lambda r: not runs.predictions_path(runs.folder(r.run.id)).exists())
 
 
+@runs.needs("train")
 def stop(run_id: str) -> None:
     """Asks the run to stop after its current step; its best weights are kept."""
     runs.request_stop(runs.folder(run_id))
 
 
+@runs.needs("train")
 def pause(run_id: str) -> None:
     """Asks the run to end after its current step in such a way that it can go on later, as if nothing had been."""
     runs.request_pause(runs.folder(run_id))
@@ -182,6 +187,7 @@ def pausing(run_id: str) -> bool:
     return runs.pause_requested(runs.folder(run_id))
 
 
+@runs.needs("train")
 @_one_at_a_time
 def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     """Lets a run go on from its last checkpoint, with another batch size if asked; other changes start a new run.
@@ -213,6 +219,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
     return runs.load(path)
 
 
+@runs.needs("train")
 def annotate(run_id: str, note: str, tags: Sequence[str]) -> None:
     """Writes a note and tags beside the run; Invalid if they are too long."""
     kept = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
@@ -240,6 +247,7 @@ def log_tail(run_id: str, lines: int = 20) -> str:
     return runs.log_tail(runs.folder(run_id), lines)
 
 
+@runs.needs("delete")
 def delete(run_id: str) -> None:
     """Moves the run's folder to the bin; restore() brings it back."""
     path = runs.folder(run_id)
@@ -254,6 +262,7 @@ def restore(run_id: str) -> None:
     source = settings().home / "bin" / run_id
     if run_id in ("", "..") or source.parent != settings().home / "bin" or not source.is_dir():
         raise NotFound(f"The run “{run_id}” is not in the bin.")
+    roles.allow("delete", runs.load(source).dataset_id)
     shutil.move(source, settings().runs / run_id)
 
 
@@ -267,6 +276,7 @@ START_SECONDS = 5.0  # of the process, until the first image is read
 FORWARD = 1 / 3  # of the work of a step, of which going back is twice as much
 
 
+@roles.needs("see")
 def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None:
     """How long a run of so many training images will take at most, judged by the last finished one that did the same work with each
     image, else by the measured speed of its network; None without either."""
@@ -287,6 +297,7 @@ def estimate(dataset_id: int, config: RunConfig, images: int) -> Estimate | None
     return Estimate(START_SECONDS + images * each * (config.epochs - frozen + forward), "the measured speed of this network")
 
 
+@roles.needs("see")
 def suggested(dataset_id: int) -> str:
     """The network to start with on this dataset."""
     return plan.suggested(plan.pictures(dataset_id))

@@ -33,7 +33,9 @@ def add_class(current: Dataset) -> None:
 def classes_view(current: Dataset) -> None:
     found = classes.of(current.id)
     offered, retired = [c for c in found if not c.retired_at], [c for c in found if c.retired_at]
-    add_class(current)
+    edits = frame.may("import", current.id)
+    if edits:
+        add_class(current)
     _gone(current, offered)
     if not offered:
         st.info("No classes yet. Name what the pictures can show, one class after another.", icon=":material/sell:")
@@ -45,17 +47,18 @@ def classes_view(current: Dataset) -> None:
     with st.container(key="classes", gap=None):
         for i, one in enumerate(offered):
             n = int(counts.get(one.name, 0))
-            edited = st.session_state.get(EDITED) == one.name
+            edited = edits and st.session_state.get(EDITED) == one.name
             with st.container(horizontal=True, gap="xsmall", key=f"row-class-{i}"):
                 st.html(
                     _words(one, drawn[one.name]["color"], drawn[one.name]["key"], n, flagged.get(one.name, 0), {} if edited else pictures)
                 )
-                with st.container(horizontal=True, width="content"):
-                    _move(current, offered, i)
-                    _edit(one.name, edited)
+                if edits:
+                    with st.container(horizontal=True, width="content"):
+                        _move(current, offered, i)
+                        _edit(one.name, edited)
             if edited:
                 _editor(current, one, [c.name for c in offered if c is not one], n, pictures)
-    if retired:
+    if retired and edits:
         _retired(current, retired)
 
 

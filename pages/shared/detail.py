@@ -71,6 +71,9 @@ def _drawer(current: Dataset, image_id: str) -> None:
 def _label(current: Dataset, image: Image) -> None:
     """What the image carries; every act is bound to the image as it was seen, so that nobody's change is overwritten unseen."""
     st.markdown("**Label**")
+    if not frame.may("label", current.id):
+        st.markdown(frame.plain(image.label) if image.label is not None else "none")
+        return
     if error := st.session_state.pop("drawer-error", None):
         frame.show(error)
     key = f"label-{image.id}-{image.label_seq}"
@@ -117,7 +120,7 @@ def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
 
 def _example(current: Dataset, image: Image) -> None:
     found = {c.name: c for c in classes.of(current.id) if not c.retired_at}
-    if not found:
+    if not found or not frame.may("import", current.id, say=False):
         return
     with st.popover("Example of …", icon=":material/bookmark:"):
         names = list(found)
@@ -161,13 +164,14 @@ def _event(current: Dataset, image: Image, event: LabelEvent) -> None:
         st.markdown(
             f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {times.when(event.at)}]]", width="stretch"
         )
-        st.button(
-            "Go back to before this",
-            icon=":material/undo:",
-            type="tertiary",
-            key=f"go-back-{event.seq}",
-            on_click=lambda: _act(image, lambda: labels.go_back(current.id, image, event, frame.user())),
-        )
+        if frame.may("label", current.id, say=False):
+            st.button(
+                "Go back to before this",
+                icon=":material/undo:",
+                type="tertiary",
+                key=f"go-back-{event.seq}",
+                on_click=lambda: _act(image, lambda: labels.go_back(current.id, image, event, frame.user())),
+            )
 
 
 def already(image: Image) -> str:

@@ -12,11 +12,14 @@ from urllib.parse import unquote
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from core import roles
 from core.api import signing
+from core.api.gate import ACTING
 from core.data import dataset, imports, store
 from core.errors import AppError
 from core.label import embed
 from core.metrics import TOO_FEW
+from core.people import sessions
 from core.review import review
 from core.runs import jobs
 from core.settings import settings
@@ -34,17 +37,31 @@ PAGED = "paged"  # the list that was shown last, page by page
 log = logging.getLogger("loupe")
 
 
+NOBODY = roles.Person("Somebody who is not signed in", None)
+
+
+def who(fresh: bool) -> roles.Person | None:
+    """Who a script runs for, from what the gate has told of its WebSocket; asked anew at every click, as roles may be taken away."""
+    if not settings().sign_in:
+        return None
+    return sessions.who(st.context.headers.get(ACTING) or "", fresh) or NOBODY
+
+
 def user() -> str:
-    """The name written beside what this session does; a browser keeps it in a cookie once it was given."""
+    """The name written beside what this session does: of who signed in; else a browser keeps it in a cookie once it was given."""
+    if settings().sign_in:
+        return roles.current().name
     return _given() or (settings().user if settings().user_given else _login()) or UNNAMED
 
 
 def named() -> bool:
     """Whether somebody has given this name, here or in the settings; else it is that of the machine's login."""
-    return bool(_given()) or settings().user_given
+    return bool(settings().sign_in or _given()) or settings().user_given
 
 
 def _given() -> str:
+    if settings().sign_in:
+        return ""
     return str(st.session_state.get("user") or unquote(st.context.cookies.get("loupe_user", ""))[:40].strip())
 
 
@@ -197,7 +214,40 @@ def chosen() -> Dataset | None:
     return store.find_dataset(name) if name else None
 
 
+def may(verb: str, dataset_id: int | None = None, *, say: bool = True) -> bool:
+    """Whether who acts may do it here; where not, the page says who may in place of what it hides, once in each view."""
+    person = roles.current()
+    allowed = person.may(verb, dataset_id)
+    if say and not allowed:
+        refused = roles.refusal(person, verb)
+        st.caption(f":material/lock: {plain(refused.message)} {plain(refused.hint)}")
+    return allowed
+
+
+def need(verb: str, current: Dataset) -> None:
+    """The same for a page that is nothing without it: it ends here."""
+    if not may(verb, current.id):
+        st.stop()
+
+
+def need_person() -> None:
+    """Ends the page of somebody who has been signed out meanwhile, here or elsewhere."""
+    if roles.current() is NOBODY:
+        with guarded("sign-in"):
+            st.html(ASSETS / "common" / "style.css")
+            st.header("You are not signed in any more", anchor=False)
+            st.markdown("What you have done is kept. [Sign in](/sign-in) to go on.")
+        st.stop()
+
+
 def who_am_i() -> None:
+    if settings().sign_in:
+        person = roles.current()
+        current = chosen()
+        role = person.datasets.get(current.id, person.role) if current else person.role
+        with st.popover(plain(person.name), icon=":material/person:", type="tertiary"):
+            st.markdown(f"{plain(person.name)}: {role or 'no role here'}. [Your account](/account)")
+        return
     name = user() if named() else _login()
     key = f"name-{name}"  # a name given elsewhere is shown here too
 

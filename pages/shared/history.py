@@ -130,7 +130,11 @@ def _filters(current: Dataset) -> tuple[Which, str]:
         period = st.selectbox("Period", PERIODS, key="acts-period", width=180, filter_mode=None)
         since, until = _period(str(period))
         which = Which(by=by, since=_iso(since) if since else None, until=_iso(until) if until else None)
-        if by is not None and st.button(f"Take back all of {frame.plain(by)} …", icon=":material/undo:", key="take-all"):
+        if (
+            by is not None
+            and frame.may("label", current.id, say=False)
+            and st.button(f"Take back all of {frame.plain(by)} …", icon=":material/undo:", key="take-all")
+        ):
             _take_all(current, which, by, _spoken(str(period), since, until), secrets.token_hex(16))
     return which, f"{period}-{since and since.date()}-{until and until.date()}"
 
@@ -204,7 +208,9 @@ def _line(current: Dataset, act: Act, key: str, shown: bool, open_key: str) -> N
                 on_click=_show,
                 args=(open_key, None if shown else act.last),
             )
-            if act.standing:  # gone after the first of two clicks: there is nothing left to take back
+            if act.standing and frame.may(
+                "label", current.id, say=False
+            ):  # gone after the first of two clicks: there is nothing left to take back
                 help = "Its images go back to what they carried before; those changed since stay."
                 title = "Take back" if act.acts == 1 else "Take all back"
                 if st.button(title, icon=":material/undo:", type="tertiary", key=f"back-{key}", help=help):

@@ -84,6 +84,7 @@ def image_grid(
     """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to; first: the classes
     that lead; words and shown as of grid.
     """
+    editable = editable and frame.may("label", current.id, say=False)
     return grid(
         items(found, rows, split, notes),
         key=key,

@@ -14,9 +14,11 @@ from pages.shared import frame, times
 def export_popover(current: Dataset) -> None:
     """Beside the page's other acts; an export that runs, or was killed, is found again after a reload."""
     chosen = f"export-{current.id}"
-    if chosen not in st.session_state and (found := export.unseen(current.id)):
-        st.session_state[chosen] = found.id
     with st.popover("Export", icon=":material/archive:"), frame.told():
+        if not frame.may("export", current.id):
+            return
+        if chosen not in st.session_state and (found := export.unseen(current.id)):
+            st.session_state[chosen] = found.id
         state = _state(chosen)
         if state is None:
             _form(current, chosen)

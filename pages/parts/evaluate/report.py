@@ -20,6 +20,8 @@ def report_popover(run: Run) -> None:
         if state is not None and state.status == "running":
             _watch(run.id)
             return
+        if not frame.may("export", run.dataset_id):
+            return
         st.markdown(
             "**The run as one page**  \nData, settings, curves, every metric with its interval, the confusion matrix and the worst mistakes "
             "with maps, in one HTML file that needs nothing else. It prints well: “Save as PDF” in the browser's print window makes a PDF "

@@ -240,10 +240,11 @@ def _acts(chosen: list[train.RunState]) -> None:
         what = frame.plain(chosen[0].run.name) if len(chosen) == 1 else f"{len(chosen)} runs"
         going = any(s.active for s in chosen)
         with st.container(horizontal=True, key="runs-acts"):
-            st.button(
-                f"Delete {what}", icon=":material/delete:", key="delete-runs", on_click=_delete, args=(chosen,), disabled=going,
-                help="Stop it first." if going else None,
-            )  # fmt: skip
+            if frame.may("delete", chosen[0].run.dataset_id, say=False):
+                st.button(
+                    f"Delete {what}", icon=":material/delete:", key="delete-runs", on_click=_delete, args=(chosen,), disabled=going,
+                    help="Stop it first." if going else None,
+                )  # fmt: skip
             st.button("Untick", icon=":material/deselect:", key="untick-runs", on_click=_untick, type="tertiary")
     if gone := st.session_state.get("deleted-runs"):
         with st.container(horizontal=True, vertical_alignment="center", key="runs-bin"):

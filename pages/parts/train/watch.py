@@ -75,6 +75,8 @@ def panel(state: train.RunState) -> None:
 
 def buttons(state: train.RunState) -> None:
     run = state.run
+    if not frame.may("train", run.dataset_id, say=False):  # the form below says who may
+        return
     if state.active:
         stopping, pausing = train.stopping(run.id), train.pausing(run.id)
         st.button(
@@ -206,7 +208,7 @@ def failure(state: train.RunState) -> None:
         f"**{'Training failed' if state.status == 'failed' else 'Training was cut off'}.** {frame.plain(state.message)}",
         icon=":material/error:",
     )
-    if state.status == "failed":
+    if state.status == "failed" and frame.may("train", run.dataset_id, say=False):
         st.button(
             remedy(state.remedy),
             type="primary",

@@ -1,0 +1,211 @@
+"""People, their roles, sessions and one-time links, as rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from core.data.schema import dataset_roles, links, people, reading, sessions, writing, wrong_passwords
+from core.errors import Conflict, Forbidden, NotFound
+from core.types import now
+
+ENDED = "An admin has ended your access to this Loupe."
+FORGOTTEN = 24 * 3600.0  # seconds after which wrong passwords do not count any more
+
+
+@dataclass(frozen=True)
+class Account:
+    id: int
+    name: str
+    role: str | None
+    way: str  # to sign in
+    password: str | None  # its hash
+    datasets: Mapping[int, str | None]
+
+
+@dataclass(frozen=True)
+class Session:
+    key: str
+    way: str
+    browser: str
+    begun_at: str
+    until: float
+
+
+def _account(c: sa.Connection, row: Any) -> Account:
+    held = c.execute(select(dataset_roles.c.dataset_id, dataset_roles.c.role).where(dataset_roles.c.person_id == row.id))
+    return Account(row.id, row.name, row.role, row.way, row.password, {dataset_id: role for dataset_id, role in held})
+
+
+def _here(c: sa.Connection, name: str) -> Any:
+    row = c.execute(select(people).where(people.c.name == name, people.c.removed_at.is_(None))).first()
+    if row is None:
+        raise NotFound(f"There is nobody called “{name}” here.", "python -m core user list names everybody.")
+    return row
+
+
+def everybody() -> list[Account]:
+    with reading() as c:
+        rows = c.execute(select(people).where(people.c.removed_at.is_(None)).order_by(people.c.name)).all()
+        return [_account(c, row) for row in rows]
+
+
+def get(name: str) -> Account:
+    with reading() as c:
+        return _account(c, _here(c, name))
+
+
+def find(name: str) -> Account | None:
+    with reading() as c:
+        row = c.execute(select(people).where(people.c.name == name, people.c.removed_at.is_(None))).first()
+        return None if row is None else _account(c, row)
+
+
+def add(name: str, role: str | None, way: str, subject: str | None = None, back: bool = True) -> Account:
+    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it."""
+    with writing() as c:
+        row = c.execute(select(people).where(people.c.name == name)).first()
+        if row is not None and row.removed_at is None:
+            raise Conflict(f"There is a “{name}” already.", "Choose another name, or change that person's role.")
+        if row is not None and not back:
+            raise Forbidden(ENDED)
+        values = {"role": role, "way": way, "subject": subject, "password": None, "created_at": now(), "removed_at": None}
+        if row is None:
+            made = c.execute(people.insert().values(name=name, **values).returning(people)).one()
+        else:
+            c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == row.id))
+            made = c.execute(people.update().where(people.c.id == row.id).values(values).returning(people)).one()
+        return _account(c, made)
+
+
+def known_by(subject: str, name: str) -> Account | None:
+    """The person of a provider's subject; one whom an admin has named for this way becomes that person the first time."""
+    with writing() as c:
+        row = c.execute(select(people).where(people.c.subject == subject)).first()
+        if row is not None and row.removed_at:
+            raise Forbidden(ENDED)
+        if row is None:
+            waiting = (people.c.name == name, people.c.way == "oidc", people.c.subject.is_(None), people.c.removed_at.is_(None))
+            row = c.execute(people.update().where(*waiting).values(subject=subject).returning(people)).first()
+        return None if row is None else _account(c, row)
+
+
+def set_role(name: str, role: str | None) -> None:
+    with writing() as c:
+        c.execute(people.update().where(people.c.id == _here(c, name).id).values(role=role))
+
+
+def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:
+    with writing() as c:
+        where = {"person_id": _here(c, name).id, "dataset_id": dataset_id}
+        _clear_dataset_role(c, **where)
+        c.execute(dataset_roles.insert().values(**where, role=role))
+
+
+def clear_dataset_role(name: str, dataset_id: int) -> None:
+    """Lets the role that the person has everywhere hold there again."""
+    with writing() as c:
+        _clear_dataset_role(c, _here(c, name).id, dataset_id)
+
+
+def _clear_dataset_role(c: sa.Connection, person_id: int, dataset_id: int) -> None:
+    c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == person_id, dataset_roles.c.dataset_id == dataset_id))
+
+
+def remove(name: str) -> None:
+    """The name stays beside what was done; sessions, links, roles and password go."""
+    with writing() as c:
+        person_id = _here(c, name).id
+        for table in (sessions, links, dataset_roles):
+            c.execute(table.delete().where(table.c.person_id == person_id))
+        gone = {"removed_at": now(), "password": None, "role": None}
+        c.execute(people.update().where(people.c.id == person_id).values(gone))
+
+
+# Links and passwords ------------------------------------------------------------------------------
+
+
+def set_link(name: str, key: str, until: float) -> None:
+    """The person's one link: an older one ends."""
+    with writing() as c:
+        person_id = _here(c, name).id
+        c.execute(links.delete().where(sa.or_(links.c.person_id == person_id, links.c.until < time.time())))
+        c.execute(links.insert().values(key=key, person_id=person_id, until=until))
+
+
+def of_link(key: str) -> Account | None:
+    with reading() as c:
+        here = people.join(links, links.c.person_id == people.c.id)
+        row = c.execute(select(people).select_from(here).where(links.c.key == key, links.c.until > time.time())).first()
+        return None if row is None else _account(c, row)
+
+
+def set_password(name: str, password: str, keep: str = "", link: str = "") -> bool:
+    """Ends all sessions but the one to keep; False if a link was given and somebody has used it a moment ago."""
+    with writing() as c:
+        person_id = _here(c, name).id
+        if link and not c.execute(links.delete().where(links.c.key == link, links.c.person_id == person_id)).rowcount:
+            return False
+        c.execute(people.update().where(people.c.id == person_id).values(password=password))
+        c.execute(sessions.delete().where(sessions.c.person_id == person_id, sessions.c.key != keep))
+        c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
+        return True
+
+
+def count_wrong(name: str) -> tuple[int, float]:
+    """How many wrong passwords in a row were given for the name, and when the last one."""
+    with reading() as c:
+        row = c.execute(select(wrong_passwords.c.count, wrong_passwords.c.last).where(wrong_passwords.c.name == name)).first()
+        return (row.count, row.last) if row is not None and row.last > time.time() - FORGOTTEN else (0, 0.0)  # type: ignore[return-value]
+
+
+def add_wrong(name: str) -> None:
+    at = time.time()
+    with writing() as c:
+        c.execute(wrong_passwords.delete().where(wrong_passwords.c.last < at - FORGOTTEN))
+        w = wrong_passwords.c
+        if not c.execute(wrong_passwords.update().where(w.name == name).values(count=w["count"] + 1, last=at)).rowcount:
+            c.execute(wrong_passwords.insert().values(name=name, count=1, last=at))
+
+
+# Sessions -----------------------------------------------------------------------------------------
+
+
+def begin_session(person_id: int, key: str, way: str, browser: str, until: float, name: str = "") -> None:
+    """name: whose wrong passwords are forgotten with it."""
+    with writing() as c:
+        c.execute(sessions.delete().where(sessions.c.until < time.time()))
+        c.execute(sessions.insert().values(key=key, person_id=person_id, way=way, browser=browser, begun_at=now(), until=until))
+        c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
+
+
+def of_session(key: str) -> tuple[Account, str] | None:
+    """Who it is, and by which way that person came."""
+    with reading() as c:
+        here = people.join(sessions, sessions.c.person_id == people.c.id)
+        found = select(people, sessions.c.way.label("came")).select_from(here)
+        row = c.execute(found.where(sessions.c.key == key, sessions.c.until > time.time(), people.c.removed_at.is_(None))).first()
+        return None if row is None else (_account(c, row), row.came)
+
+
+def sessions_of(name: str) -> list[Session]:
+    """Newest first."""
+    with reading() as c:
+        s = sessions.c
+        found = select(s.key, s.way, s.browser, s.begun_at, s.until).where(s.person_id == _here(c, name).id, s.until > time.time())
+        return [Session(*row) for row in c.execute(found.order_by(s.begun_at.desc()))]
+
+
+def end_session(key: str) -> None:
+    with writing() as c:
+        c.execute(sessions.delete().where(sessions.c.key == key))
+
+
+def end_sessions(name: str) -> None:
+    with writing() as c:
+        c.execute(sessions.delete().where(sessions.c.person_id == _here(c, name).id))

@@ -1,0 +1,109 @@
+"""Sessions: who a browser is, from what it holds, with the roles of this moment."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import cast
+from urllib.parse import quote, unquote
+
+from core.data import people
+from core.errors import AppError, Conflict
+from core.people.accounts import checked_role
+from core.roles import Person, Role
+from core.settings import settings
+
+DAY = 24 * 3600
+RECENT = 1.0  # seconds for which a person is remembered: sixty thumbnails at once ask the database once
+MOST = 10_000  # people and sessions that are remembered
+_remembered: dict[str, tuple[float, Person | None]] = {}
+_lock = Lock()
+
+
+def key(token: str) -> str:
+    """What stands in the database in place of the token."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def begin(account: people.Account, way: str, browser: str) -> str:
+    """A new session; its token is for the browser alone."""
+    token = secrets.token_urlsafe(32)
+    until = time.time() + settings().session_days * DAY
+    people.begin_session(account.id, key(token), way, browser[:200], until, account.name)
+    return token
+
+
+def end(session: str) -> None:
+    people.end_session(session)
+    forget()
+
+
+def end_all(name: str) -> None:
+    people.end_sessions(name)
+    forget()
+
+
+def forget() -> None:
+    """Lets what was changed in this process hold at once."""
+    with _lock:
+        _remembered.clear()
+
+
+def named(token: str) -> str:
+    """How the gate tells the pages which session a WebSocket belongs to."""
+    return f"session {key(token)}"
+
+
+def named_by_proxy(name: str) -> str:
+    return f"header {quote(name)}"
+
+
+def remembered(named: str) -> Person | None:
+    """The same without asking the database; None where it is not known or not recent."""
+    at, person = _remembered.get(named, (0.0, None))
+    return person if time.monotonic() - at < RECENT else None
+
+
+def who(named: str, fresh: bool = False) -> Person | None:
+    """The person that the gate has named, if the session holds still; not fresh: as it was within the last second."""
+    with _lock:
+        at, person = _remembered.get(named, (0.0, None))
+    if not fresh and time.monotonic() - at < RECENT:
+        return person
+    kind, _, value = named.partition(" ")
+    find = {"session": _of_session, "header": _of_header}.get(kind)
+    person = find(value) if find else None
+    with _lock:
+        if len(_remembered) >= MOST:
+            _remembered.clear()
+        _remembered[named] = time.monotonic(), person
+    return person
+
+
+def _person(account: people.Account, session: str) -> Person:
+    return Person(account.name, cast(Role | None, account.role), cast(dict[int, Role | None], account.datasets), session)
+
+
+def _of_session(session: str) -> Person | None:
+    found = people.of_session(session)
+    return _person(found[0], session) if found and found[1] in settings().sign_in else None
+
+
+def _of_header(value: str) -> Person | None:
+    if "header" not in settings().sign_in:
+        return None
+    name = unquote(value)
+    account = people.find(name) or newcomer(name, lambda role: people.add(name, role, "header", back=False))
+    if account.way != "header":
+        raise Conflict(f"“{name}” signs in another way here.", "An admin can remove that person, or choose another name.")
+    return _person(account, f"header {value}")
+
+
+def newcomer(name: str, add: Callable[[str | None], people.Account]) -> people.Account:
+    """Somebody whom a proxy or a provider vouches for, and who was never here."""
+    if not name.strip() or len(name) > 80:
+        raise AppError("The name has to have 1 to 80 characters.", "Whoever runs this server can say which one is sent.")
+    return add(checked_role(settings().role_of_new) if settings().role_of_new else None)

@@ -1,0 +1,91 @@
+"""What pages show to people of different roles, and to somebody who was signed out meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import roles
+from core.api import gate
+from core.data import people, store
+from core.people import accounts, sessions
+from core.settings import settings
+from core.types import Dataset
+from tests.pages.app import opened, words
+
+DOES = {  # what stands on a page for who may, by its verb
+    "import": [("dataset", "Import")],
+    "train": [("home", "Show me"), ("train", "Start training")],
+    "label": [("label", "Teach me")],
+    "delete": [("dataset", "Delete squares")],
+}
+ROOT = roles.Person("Root", "admin")  # whoever runs the command line
+PAGES = sorted({page for shown in DOES.values() for page, _ in shown})
+
+
+@pytest.fixture
+def signs_in(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Signs somebody of a role in, as the gate tells the pages; returns the token."""
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    settings.cache_clear()
+
+    def sign_in(role: str) -> str:
+        accounts.add("Ann", role)
+        token = sessions.begin(people.get("Ann"), "accounts", "")
+        told = {gate.ACTING: sessions.named(token)}
+        monkeypatch.setattr(type(st.context), "headers", property(lambda _: told))
+        monkeypatch.setattr(type(st.context), "cookies", property(lambda _: {"loupe_user": "admin"}))
+        return token
+
+    yield sign_in
+    settings.cache_clear()
+
+
+def buttons(app: AppTest) -> set[str]:
+    return {button.label for button in app.button}
+
+
+@pytest.mark.parametrize("role", roles.ROLES)
+def test_pages_hide_what_a_person_may_not_do_and_say_who_may(small: Dataset, signs_in: Callable[[str], str], role: str) -> None:
+    signs_in(role)
+    for page in PAGES:
+        app = opened(page, dataset=small.name, **({"view": "Add images"} if page == "dataset" else {}))
+        assert not app.exception and not app.error, words(app)
+        for verb, shown in DOES.items():
+            for there, label in shown:
+                if there == page:
+                    assert (label in buttons(app)) == (role in roles.MAY[verb][1]), (page, label, sorted(buttons(app)))
+                    if role not in roles.MAY[verb][1]:
+                        assert f"Ann may not {roles.MAY[verb][0]}"[:30] in words(app)
+        assert not [t for t in app.text_input if "name" in t.label.lower() and t.value == "admin"]  # the cookie says nothing
+
+
+def test_a_person_without_a_role_sees_no_dataset(small: Dataset, signs_in: Callable[[str], str]) -> None:
+    signs_in("viewer")
+    accounts.set_role("Ann", None)
+    app = opened("dataset", dataset=small.name)
+    assert not app.exception and f"Delete {small.name}" not in buttons(app) and not app.selectbox
+
+
+def test_somebody_signed_out_meanwhile_is_told_and_shown_nothing(small: Dataset, signs_in: Callable[[str], str]) -> None:
+    token = signs_in("admin")
+    app = opened("dataset", dataset=small.name)
+    assert f"Delete {small.name}" in buttons(app)
+    sessions.end(sessions.key(token))
+    app.run()
+    assert "You are not signed in any more" in words(app) and not app.button and not app.selectbox
+
+
+def test_a_role_taken_away_counts_at_the_next_click(small: Dataset, signs_in: Callable[[str], str]) -> None:
+    signs_in("trainer")
+    app = opened("dataset", dataset=small.name)
+    delete = next(b for b in app.button if b.label == f"Delete {small.name}")
+    with roles.acting(ROOT):
+        accounts.set_role("Ann", "viewer")
+    delete.click().run()
+    assert not app.exception and f"Delete {small.name}" not in buttons(app) and "Ann may not delete" in words(app)
+    with roles.acting(ROOT):
+        assert store.get_dataset(small.id).deleted_at is None

@@ -1,0 +1,226 @@
+"""Local accounts: links that work once, passwords, waits that grow, sessions that end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from core import roles
+from core.data import people, schema, store
+from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound
+from core.people import accounts, sessions
+from core.roles import Person
+from core.settings import settings
+from core.types import Dataset
+
+GOOD = "a sentence with spaces"
+
+
+@pytest.fixture(autouse=True)
+def signed_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Accounts are on, and a password costs a millisecond."""
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    settings.cache_clear()
+    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    yield
+    settings.cache_clear()
+
+
+def ann(role: str = "labeller") -> people.Account:
+    return accounts.set_first_password(accounts.add("Ann", role), GOOD)
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    at = time.time() + seconds
+    monkeypatch.setattr(time, "time", lambda: at)
+
+
+def test_a_link_sets_one_password_and_then_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = accounts.add("Ann", "labeller")
+    with pytest.raises(Forbidden):
+        accounts.check("Ann", "")  # nobody signs in without a password
+    assert accounts.of_link(token).name == "Ann"
+    accounts.set_first_password(token, GOOD)
+    assert accounts.check("Ann", GOOD).role == "labeller"
+    with pytest.raises(NotFound, match="used already, or has expired"):
+        accounts.set_first_password(token, "another sentence")
+    old, new = accounts.new_link("Ann"), accounts.new_link("Ann")
+    with pytest.raises(NotFound):
+        accounts.of_link(old)
+    later(monkeypatch, 25 * 3600)
+    with pytest.raises(NotFound):
+        accounts.of_link(new)
+    with pytest.raises(NotFound):
+        accounts.of_link("half a character \ud800")
+
+
+def test_passwords_and_tokens_stand_nowhere_in_the_database(home: Path) -> None:
+    link = accounts.add("Ann", "labeller")
+    token = sessions.begin(people.get("Ann"), "accounts", "a browser")
+    accounts.set_first_password(accounts.new_link("Ann"), GOOD)
+    schema.engine().dispose()
+    stored = b"".join(path.read_bytes() for path in home.glob("loupe.db*"))
+    assert b"$argon2id$" in stored and not [one for one in (link, token, GOOD) if one.encode() in stored]
+
+
+@pytest.mark.parametrize("password", ["", "too short", "x" * 1001])
+def test_a_password_of_a_wrong_length_is_refused_and_the_link_still_works(password: str) -> None:
+    token = accounts.add("Ann", "labeller")
+    with pytest.raises(Invalid, match="Use 10 to 1,000"):
+        accounts.set_first_password(token, password)
+    assert accounts.of_link(token).name == "Ann"
+
+
+def test_wrong_passwords_slow_down_and_never_lock_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ann()
+    for name in ("Ann", "nobody of this name"):  # the same words: nobody learns who is here
+        for _ in range(5):
+            with pytest.raises(Forbidden, match=r"The name or the password is wrong."):
+                accounts.check(name, "wrong")
+        with pytest.raises(Forbidden, match="too many wrong passwords"):
+            accounts.check(name, GOOD)
+    for _ in range(40):  # however long somebody guesses
+        later(monkeypatch, 61)
+        with pytest.raises(Forbidden, match="is wrong"):
+            accounts.check("Ann", "wrong")
+        assert 0 < accounts.seconds_to_wait("Ann") <= 60
+    later(monkeypatch, -3600)  # a clock that jumps back
+    assert accounts.seconds_to_wait("Ann") <= 60
+    later(monkeypatch, 3600 + 61)
+    sessions.begin(accounts.check("Ann", GOOD), "accounts", "")
+    assert accounts.seconds_to_wait("Ann") == 0 and people.count_wrong("Ann") == (0, 0.0)
+
+
+def test_a_new_password_ends_every_other_session() -> None:
+    made = ann()
+    here, there = (sessions.begin(made, "accounts", browser) for browser in ("Firefox", "Chromium"))
+    assert [one.browser for one in people.sessions_of("Ann")] == ["Chromium", "Firefox"]
+    with pytest.raises(Forbidden):
+        accounts.change_password("Ann", "not the old one", "another sentence", sessions.key(here))
+    accounts.change_password("Ann", GOOD, "another sentence", sessions.key(here))
+    assert sessions.who(sessions.named(here), fresh=True) and not sessions.who(sessions.named(there), fresh=True)
+    accounts.check("Ann", "another sentence")
+    sessions.end_all("Ann")
+    assert sessions.who(sessions.named(here)) is None  # at once, in the process that did it
+
+
+def test_a_session_ends_by_itself_with_its_person_and_with_its_way_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ann()
+    token = sessions.begin(made, "accounts", "")
+    person = sessions.who(sessions.named(token))
+    assert person == Person("Ann", "labeller", {}, sessions.key(token))
+    for forged in ("", "session ", f"session {token}", f"header {made.name}", sessions.named(token[:-1])):
+        assert sessions.who(forged, fresh=True) is None
+    with monkeypatch.context() as patch:
+        patch.setenv("LOUPE_SIGN_IN", "header")
+        patch.setenv("LOUPE_PROXIES", "127.0.0.1")
+        settings.cache_clear()
+        assert sessions.who(sessions.named(token), fresh=True) is None
+    settings.cache_clear()
+    with monkeypatch.context() as patch:
+        later(patch, 8 * 24 * 3600)
+        assert sessions.who(sessions.named(token), fresh=True) is None
+    accounts.remove("Ann")
+    assert sessions.who(sessions.named(token), fresh=True) is None
+
+
+def test_somebody_who_comes_back_gets_nothing_of_what_was(small: Dataset) -> None:
+    ann("admin")
+    people.set_dataset_role("Ann", small.id, "trainer")
+    accounts.remove("Ann")
+    with pytest.raises(Forbidden):
+        accounts.check("Ann", GOOD)
+    with pytest.raises(NotFound):
+        accounts.set_role("Ann", "admin")
+    token = accounts.add("Ann", "viewer")
+    with pytest.raises(Conflict):
+        accounts.add("Ann", "admin")
+    assert accounts.of_link(token).datasets == {} and accounts.of_link(token).role == "viewer"
+    with pytest.raises(Forbidden):
+        accounts.check("Ann", GOOD)
+
+
+def test_roles_of_datasets_count_at_once(small: Dataset) -> None:
+    named = sessions.named(sessions.begin(ann(), "accounts", ""))
+
+    def may(verb: str) -> bool:
+        person = sessions.who(named, fresh=True)
+        return person is not None and person.may(verb, small.id)
+
+    assert may("label")
+    accounts.set_role("Ann", None, small.id)
+    assert not may("see")
+    accounts.set_role("Ann", "trainer", small.id)
+    assert may("train")
+    accounts.clear_dataset_role("Ann", small.id)
+    accounts.set_role("Ann", "viewer")
+    assert may("see") and not may("label")
+    accounts.set_role("Ann", "trainer", small.id)
+    empty = store.create_dataset("empty")
+    accounts.set_role("Ann", "trainer", empty.id)
+    store.remove_if_empty(empty.id)
+    assert set(people.get("Ann").datasets) == {small.id}
+
+
+def test_only_an_admin_gives_roles() -> None:
+    ann()
+    for role in roles.ROLES[:-1]:
+        with roles.acting(Person("Ann", role)):
+            for act in (
+                lambda: accounts.add("Bob", "admin"),
+                lambda: accounts.new_link("Ann"),
+                lambda: accounts.set_role("Ann", "admin"),
+                lambda: accounts.clear_dataset_role("Ann", 1),
+                lambda: accounts.remove("Ann"),
+            ):
+                with pytest.raises(Forbidden, match="give roles"):
+                    act()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 81, "two\nlines", "a\u202eb"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        accounts.add(name, "viewer")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("LOUPE_SIGN_IN", "acounts", "LOUPE_SIGN_IN names “acounts”"),
+        ("LOUPE_SIGN_IN", "accounts,oidc", "LOUPE_OIDC_ISSUER"),
+        ("LOUPE_SIGN_IN", "header", "LOUPE_PROXIES is not set"),
+        ("LOUPE_PROXIES", "proxy.example", "LOUPE_PROXIES names “proxy.example”"),
+        ("LOUPE_SESSION_DAYS", "0", "LOUPE_SESSION_DAYS is “0”"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_is_allowed(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    with pytest.raises(AppError, match=why) as told:
+        settings()
+    assert told.value.hint
+
+
+def test_the_command_line_adds_lists_changes_and_removes(command: Callable[..., subprocess.CompletedProcess[str]], small: Dataset) -> None:
+    done = command("user", "add", "Ann", "--role", "labeller", "--url", "https://loupe.example/")
+    link = json.loads(done.stdout)["link"]
+    assert done.returncode == 0 and link.startswith("https://loupe.example/welcome/") and "It works once" in done.stderr
+    assert accounts.of_link(link.rpartition("/")[2]).name == "Ann"
+    assert command("user", "role", "Ann", "trainer").returncode == 0
+    assert command("user", "role", "Ann", "none", "--dataset", small.name).returncode == 0
+    assert json.loads(command("user", "list").stdout) == [
+        {"name": "Ann", "role": "trainer", "way": "accounts", "datasets": {small.name: None}, "password": False}
+    ]
+    assert command("user", "role", "Ann", "same", "--dataset", small.name).returncode == 0
+    assert command("user", "add", "Ann", "--role", "admin").returncode == 1
+    assert command("user", "add", "Bob", "--role", "king").returncode == 2
+    assert command("user", "role", "Ann", "same").returncode == 2
+    assert "/welcome/" in command("user", "link", "Ann").stdout
+    assert command("user", "remove", "Ann").returncode == 0 and json.loads(command("user", "list").stdout) == []
+    assert command("user", "remove", "Ann").returncode == 1
