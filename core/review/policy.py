@@ -85,7 +85,7 @@ def _named(said: Rules, name: Callable[[str], str]) -> Rules:
     return replace(said, limits=each(said.limits), reasons=each(said.reasons), promises=each(said.promises))
 
 
-def write(dataset_id: int, run_id: str, name: str, said: Rules) -> Policy:
+def write(dataset_id: int, run_id: str, name: str, said: Rules, by: str | None = None) -> Policy:
     """Stores a policy under a name and date; it changes nothing until it is made active. Invalid if run and classes do not fit."""
     person = roles.allow("policy", dataset_id)
     name = name.strip()
@@ -99,7 +99,7 @@ def write(dataset_id: int, run_id: str, name: str, said: Rules) -> Policy:
     if missing := [one for one in said.limits if one not in own.values()]:
         raise Invalid(f"This run has no class “{missing[0]}”.", f"Its classes are: {', '.join(own.values())}.")
     store.get_dataset(dataset_id)
-    return policies.write(dataset_id, run_id, name, as_json(replace(said, salt=said.salt or secrets.token_hex(16))), person.name)
+    return policies.write(dataset_id, run_id, name, as_json(replace(said, salt=said.salt or secrets.token_hex(16))), by or person.name)
 
 
 def names(run: Run) -> dict[str, str]:
@@ -108,13 +108,13 @@ def names(run: Run) -> dict[str, str]:
     return {name: words.since(name, run.created_at) for name in run.classes}
 
 
-def activate(policy_id: int, kind: policies.Kind = "active") -> None:
+def activate(policy_id: int, kind: policies.Kind = "active", by: str | None = None) -> None:
     """From now on pictures are sorted by it (active), or only noted what it would do (shadow), or neither (off)."""
     policy = policies.get(policy_id)
     person = roles.allow("policy", policy.dataset_id)
     if kind != "off":
         runs.folder(policy.run_id)  # NotFound if the run was deleted
-    policies.set_kind(policy_id, kind, person.name)
+    policies.set_kind(policy_id, kind, by or person.name)
 
 
 def _of_kind(dataset_id: int, kind: policies.Kind) -> Policy | None:
