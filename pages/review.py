@@ -9,8 +9,11 @@ from core.data.queue import Submission, Verdict
 from core.errors import AppError, Conflict
 from core.review import review
 from core.types import Dataset, Prediction
+from pages.parts.review import policy
 from pages.shared import animation, frame, thumbs
 from pages.shared.detail import already, picture
+
+VIEWS = {"queue": "Queue", "policy": "Policy"}
 
 
 def decide(submission: Submission, verdict: Verdict, label: str | None, sure: bool = False) -> None:
@@ -135,6 +138,9 @@ def decided(current: Dataset) -> None:
 
 with frame.page("Review", "Decide on predictions: what you accept or correct joins the dataset, what you reject never does.") as current:
     current = frame.need_dataset(current)
+    if frame.url_view("view", VIEWS, key="review-view") == "policy":
+        policy.show(current)
+        st.stop()
     if error := st.session_state.pop("review-error", None):
         frame.show(error)
     waiting = review.queue(current.id)

@@ -120,7 +120,7 @@ def _deal(who: str, asked: Asked) -> dict[str, Any]:
         "gone": gone,
         "seconds": queue.CLAIM_SECONDS,
         "policy": active.name if active else None,
-        "reasons": {name: list(some) for name, some in policy.rules(active).reasons.items()} if active else {},
+        "reasons": {name: list(some) for name, some in policy.today(active).reasons.items()} if active else {},
         **_counts(dataset_id, session, who),
     }
 

@@ -116,9 +116,9 @@ class Names:
                 label = to
         return label
 
-    def since(self, label: str, at: str) -> str:
-        """The same for a word of a time (UTC, ISO 8601) instead of an event."""
+    def since(self, label: str, at: str, until: str | None = None) -> str:
+        """The same for a word of a time (UTC, ISO 8601) instead of an event; until: what it was called then, in place of today."""
         for name, to, _, renamed_at in self.renames:
-            if renamed_at >= at and label == name:
+            if renamed_at >= at and (until is None or renamed_at < until) and label == name:
                 label = to
         return label

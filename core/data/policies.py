@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core.data.schema import policies, policy_events, reading, writing
+from core.data.schema import answers, policies, policy_events, reading, submissions, writing
 from core.errors import NotFound
 from core.types import now
 
@@ -81,3 +81,41 @@ def history(dataset_id: int) -> list[tuple[int, Kind, str, str]]:
     with reading() as c:
         query = select(e.policy_id, e.kind, e.by, e.at).where(e.dataset_id == dataset_id).order_by(e.seq.desc())
         return [(row.policy_id, row.kind, row.by, row.at) for row in c.execute(query)]
+
+
+# What came while one was the shadow ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A picture with what each of some runs said of it, and what a person did."""
+
+    id: int  # of the submission
+    verdict: str | None
+    label: str | None
+    decided_at: str | None
+    probabilities: dict[str, dict[str, float]]  # by run, then by the run's own words for its classes
+
+
+def answered(dataset_id: int, since: str, run_ids: set[str]) -> list[Answered]:
+    """What came since a time (UTC, ISO 8601) and was answered by all of these runs, newest first; known answers are left out."""
+    s, a, found = submissions.c, answers.c, dict[int, Answered]()
+    columns = (s.id, s.verdict, s.label, s.decided_at, a.run_id, a.probabilities)
+    both = submissions.join(answers, a.submission_id == s.id)
+    query = select(*columns).select_from(both).where(*_came(dataset_id, since), a.run_id.in_(run_ids)).order_by(s.id.desc())
+    with reading() as c:
+        for row in c.execute(query):
+            one = found.setdefault(row.id, Answered(row.id, row.verdict, row.label, row.decided_at, {}))
+            one.probabilities[row.run_id] = json.loads(row.probabilities)
+    return [one for one in found.values() if len(one.probabilities) == len(run_ids)]
+
+
+def came(dataset_id: int, since: str) -> int:
+    """How many pictures came since a time (UTC, ISO 8601), known answers left out."""
+    with reading() as c:
+        return c.execute(select(sa.func.count()).select_from(submissions).where(*_came(dataset_id, since))).scalar_one()
+
+
+def _came(dataset_id: int, since: str) -> tuple[sa.ColumnElement[bool], ...]:
+    s = submissions.c
+    return s.dataset_id == dataset_id, s.at >= since, s.state != "known"

@@ -30,25 +30,15 @@ queue_length = items.queue_length
 def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: str = "upload", again: bool = False) -> bool:
     """Queues an upload and its prediction; False if it waits already, or was decided and is not to be asked again."""
     runs.folder(run_id)
-    row = _row(dataset_id, run_id, prediction, by, source)
-    if (acting := policy.active(dataset_id)) and acting.run_id == run_id:
-        routed = policy.route(acting, policy.rules(acting), prediction)
-        row |= {"policy_id": acting.id, "risk": routed.risk, "band": routed.band}
+    row = _row(dataset_id, run_id, prediction, by, source) | policy.sorter(dataset_id, run_id)(prediction) | {"state": "waiting"}
     return items.add([row], again) == ["new"]
 
 
 def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: str, source: str) -> dict[str, int]:
     """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
     roles.allow("ask", dataset_id)
-    acting = policy.active(dataset_id)
-    said = policy.rules(acting) if acting and acting.run_id == run_id else None
-    rows, found = [], dict[str, int]()
-    for one in predictions:
-        row = _row(dataset_id, run_id, one, by, source) | {"state": "predicted"}
-        if acting and said:
-            routed = policy.route(acting, said, one)
-            row |= {"state": routed.state, "policy_id": acting.id, "risk": routed.risk, "band": routed.band}
-        rows.append(row)
+    sort, found = policy.sorter(dataset_id, run_id), dict[str, int]()
+    rows = [_row(dataset_id, run_id, one, by, source) | {"state": "predicted"} | sort(one) for one in predictions]
     for row, what in zip(rows, items.add(rows), strict=True):
         state = str(row["state"]) if what == "new" else what
         found[state] = found.get(state, 0) + 1

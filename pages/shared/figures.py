@@ -298,6 +298,38 @@ def reliability(found: Calibration, color: str, title: str) -> go.Figure:
     return figure
 
 
+BAND_COLORS = {"pass": "#009e73", "ask": "#e69f00", "block": "#d55e00"}
+BAND_WORDS = {"pass": "passes", "ask": "a person is asked", "block": "blocked"}
+
+
+def policy_bands(name: str, own: np.ndarray, others: np.ndarray, lower: float, upper: float | None) -> go.Figure:
+    """The probability of a class of its own images and of all others, with what two thresholds do with it. own, others: (n,)."""
+    edges = np.linspace(0, 1, 41)
+    middles = (edges[1:] + edges[:-1]) / 2
+    figure = base(f"Validation images by the probability of {escape(_short(name))} (n = {len(own) + len(others):,})", 260)
+    for values, words, color, pattern in ((others, "other images", TRAIN, ""), (own, escape(_short(name)), BAND_COLORS["block"], "/")):
+        counts = np.histogram(values[np.isfinite(values)], edges)[0]
+        figure.add_bar(
+            x=middles, y=np.where(counts > 0, counts, np.nan), width=1 / 40, name=f"{words} ({len(values):,})",
+            marker={"color": color, "opacity": 0.75, "pattern": {"shape": pattern, "size": 5, "solidity": 0.35}},
+            hovertemplate=f"%{{x:.3f}}: %{{y:,}} {words}<extra></extra>",
+        )  # fmt: skip
+    ends = {"pass": (0.0, lower), "ask": (lower, 1.0 if upper is None else upper), "block": (1.0 if upper is None else upper, 1.0)}
+    for band, (low, high) in ends.items():
+        if high > low:
+            figure.add_vrect(x0=low, x1=high, fillcolor=BAND_COLORS[band], opacity=0.16, line_width=0, layer="below")
+        if high - low >= 0.12:  # a narrower one has no room for its word
+            figure.add_annotation(x=(low + high) / 2, y=1, yref="paper", yanchor="top", text=BAND_WORDS[band], showarrow=False)
+    for place in (lower, *(() if upper is None else (upper,))):
+        figure.add_vline(x=place, line={"color": TRAIN, "dash": "dash", "width": 1.5})
+    figure.update_layout(barmode="overlay", bargap=0, showlegend=True, legend={"y": -0.36, "yanchor": "top", "x": 0, "xanchor": "left"})
+    figure.update_layout(margin={"b": 84})
+    figure.update_xaxes(title="probability", range=[0, 1])
+    most = max(len(own), len(others), 10)
+    figure.update_yaxes(title="images (logarithmic)", type="log", range=[np.log10(0.6), np.log10(most) + 0.45], dtick=1)
+    return figure
+
+
 def slice_dots(found: Sequence[Slice], overall: float, n: int, split: str) -> go.Figure:
     """Accuracy of each slice with its 95 % interval, in the order given; hollow: fewer images than make an accuracy."""
     names = [f"{i}" for i in range(len(found))]  # two slices may bear one name
