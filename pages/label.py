@@ -6,8 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from core.api import signing
-from core.data import claims, classes, dataset, labels, store
+from core.data import claims, dataset, labels, store
 from core.data.store import Filter
 from core.errors import AppError
 from core.label import embed, orders, teach
@@ -211,7 +210,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
     event = one(
         cells,
         key="one-" + "-".join(map(str, held["sign"])),
-        classes=guided(current),
+        classes=thumbs.guided(current),
         post_url="/api/label",
         changes_url="/api/changes",
         token=frame.token(),
@@ -231,23 +230,6 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
     if not found:  # the component stays, with the last decisions
         nothing_left(current, show, order)
     drawer(current, event.open, "one")
-
-
-def guided(current: Dataset) -> list[dict[str, object]]:
-    """The classes with colour, key, guideline and examples."""
-    known = {c.name: c for c in classes.of(current.id)}
-    shown = {
-        i.id: signing.thumb_url(i) for i in store.get_images(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
-    }
-    return [
-        {
-            **one,
-            "guideline": known[one["name"]].guideline,
-            "accepted": [shown[e] for e in known[one["name"]].accepted if e in shown],
-            "rejected": [shown[e] for e in known[one["name"]].rejected if e in shown],
-        }
-        for one in thumbs.class_list(current)
-    ]
 
 
 def map_view(current: Dataset) -> None:

@@ -1,5 +1,6 @@
 // The outboxes of the page, one for each dataset, whichever view labels.
 
+import "./offline.js";
 import { Outbox } from "./outbox.js";
 import { remember } from "./who.js";
 
@@ -23,13 +24,6 @@ export function outboxOf(dataset) {
 addEventListener("beforeunload", (event) => {
   if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
 });
-// Streamlit's own message about a lost connection lies over the page and swallows the keys. Here they are kept and sent
-// again, and every view says how many wait.
-new MutationObserver(() => {
-  const dialog = document.querySelector('body > [data-testid="stDialog"]');
-  if (!dialog?.textContent?.startsWith("Connection error")) return;
-  /** @type {HTMLElement | null} */ (dialog.querySelector('section [aria-label="Close"]'))?.click();
-}).observe(document.body, { childList: true });
 
 addEventListener("pagehide", () => {
   for (const box of outboxes.values()) box.release();

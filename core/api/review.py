@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from starlette.routing import Route
 from core import roles
 from core.api import signing
 from core.data import queue
+from core.data.decisions import Said
+from core.data.images import SHEET_ROW
 from core.data.queue import Submission
 from core.errors import AppError, NotFound
 from core.review import animation, policy, review
@@ -24,6 +26,7 @@ from core.types import SPLITS
 
 MAX_BODY = 100_000  # bytes
 MOST = 60  # pictures dealt out at once
+LAST = 10  # decisions that a page shows
 MAX_INT = (1 << 31) - 1
 
 
@@ -82,21 +85,24 @@ async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:
     return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args)), headers={"Cache-Control": "no-store"})
 
 
-def shown(one: Submission) -> dict[str, Any]:
-    """A picture as the page gets it; without the network's answer where it is decided blind."""
+def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
+    """A picture as the page gets it; without the network's answer where it is decided blind.
+
+    unstored: classes whose pictures no browser may keep; what is decided blind is kept from it with them, as the address would tell.
+    """
     blind = review.is_blind(one)
     upload = review.picture(one)
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:5]
     return {
         "id": one.id,
         "name": one.name,
-        "url": signing.upload_url(upload),
+        "url": signing.upload_url(upload, stored=not (unstored and (blind or one.predicted in unstored))),
         "stage": "waiting" if one.state in ("known", "second", "audit") else one.state,  # nobody is told what measures them
         "blind": blind,
         "predicted": None if blind else one.predicted,
         "top": [] if blind else [[name, p] for name, p in top],
         "band": None if blind else one.band,
-        "run": one.run_id,
+        "run": _run_name(one.run_id),
         "by": one.by,
         "at": one.at,
         "source": one.source,
@@ -108,10 +114,10 @@ def _deal(who: str, asked: Asked) -> dict[str, Any]:
     if order not in ("mixed", "uncertain", "risky", "oldest"):
         raise HTTPException(400, "The field “order” must be mixed, uncertain, risky or oldest.")
     want = queue.Deal(session, who, True, order, asked.maybe("predicted"), asked.maybe("source"), asked.texts("without"))  # type: ignore[arg-type]
-    found, gone = [], []
+    found, gone, unstored = [], [], asked.texts("unstored")
     for one in review.deal(dataset_id, want, min(MOST, asked.whole("count", 20)), asked.numbers("keep")):
         try:
-            found.append(shown(one))
+            found.append(shown(one, unstored))
         except NotFound:  # its file was removed by hand: it stays in the queue and is told, not shown
             gone.append(one.name)
     active = policy.active(dataset_id)
@@ -138,7 +144,7 @@ def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
 
 
 async def deal(request: Request) -> Response:
-    """Body: dataset_id, session, count, keep [ids], order, predicted, source, without [classes]; answer: items and counts."""
+    """Body: dataset_id, session, count, keep [ids], order, predicted, source, without and unstored [classes]; answer: items and counts."""
     return await _answer(_deal, *await _asked(request))
 
 
@@ -160,14 +166,15 @@ async def decide(request: Request) -> Response:
 
 def _undo(who: str, asked: Asked) -> dict[str, Any]:
     dataset_id, session = asked.whole("dataset_id"), asked.text("session", most=64)
-    one = review.undo(dataset_id, who)
+    seq = None if asked.body.get("seq") is None else asked.whole("seq")
+    one = review.undo(dataset_id, who, seq, asked.maybe("operation", 64))
     queue.unskip(dataset_id, who, one.id)
     queue.claim(one.id, session, who)
-    return {"item": shown(review.today(queue.get(one.id))), **_counts(dataset_id, session, who)}
+    return {"item": shown(review.today(queue.get(one.id)), asked.texts("unstored")), **_counts(dataset_id, session, who)}
 
 
 async def undo(request: Request) -> Response:
-    """Body: dataset_id, session; takes one's own last decision back and answers with its picture, held for the session."""
+    """Body: dataset_id, session, and seq or operation of the decision meant, else one's own last; answer: its picture, held for the session."""
     return await _answer(_undo, *await _asked(request))
 
 
@@ -183,18 +190,44 @@ def _claims(who: str, asked: Asked) -> dict[str, Any]:
     elif act == "skip":
         queue.skip(asked.whole("id"), session, who)
     elif act == "unskip":
-        return {"skipped": queue.unskip(dataset_id, who)}
+        one = None if asked.body.get("id") is None else asked.whole("id")
+        brought = queue.unskip(dataset_id, who, one)
+        if one is not None:
+            queue.claim(one, session, who)
+        return {"unskipped": brought, **_counts(dataset_id, session, who)}
+    elif act == "claim":
+        queue.claim(asked.whole("id"), session, who)
     else:
-        raise HTTPException(400, "The field “act” must be renew, release, hold, skip or unskip.")
+        raise HTTPException(400, "The field “act” must be renew, release, hold, claim, skip or unskip.")
     return {}
 
 
 async def claims(request: Request) -> Response:
-    """Body: dataset_id, session, act (renew with ids, release, hold, skip with id, unskip)."""
+    """Body: dataset_id, session, act (renew with ids, release, hold, claim, skip with id, unskip with or without)."""
     return await _answer(_claims, *await _asked(request))
 
 
-def _about(submission_id: int) -> dict[str, Any]:
+def _last(who: str, asked: Asked) -> dict[str, Any]:
+    dataset_id, unstored = asked.whole("dataset_id"), asked.texts("unstored")
+    leads = roles.current().may("lead", dataset_id)
+    found = []
+    for one, item in review.decisions(dataset_id, Said(standing=True), limit=LAST):
+        try:
+            url = signing.upload_url(review.picture(item), stored=not unstored)
+        except NotFound:
+            url = None
+        row = {"seq": one.seq, "id": item.id, "name": item.name, "url": url, "verdict": one.verdict, "label": one.label, "at": one.at}
+        mine = one.by == who
+        found.append({**row, "by": one.by, "mine": mine, "may": (mine or leads) and one.verdict != "appealed", "operation": one.operation})
+    return {"decisions": found}
+
+
+async def last(request: Request) -> Response:
+    """Body: dataset_id, unstored [classes]; answer: the last decisions that stand, and which of them may be taken back."""
+    return await _answer(_last, *await _asked(request))
+
+
+def _about(submission_id: int, stored: bool) -> dict[str, Any]:
     one = review.today(queue.get(submission_id))
     roles.allow("decide", one.dataset_id)
     blind = review.is_blind(one)
@@ -216,10 +249,8 @@ def _about(submission_id: int) -> dict[str, Any]:
             if one.state == "lead" or d.verdict == "appealed"  # an appeal is decided without what was said before
         ]
     if not blind:
-        names = {run: runs.load(runs.folder(run)).name for run, _, _ in queue.answers_of([one.id]).get(one.id, []) if _is_there(run)}
         found["answers"] = [
-            {"run": names.get(run, "a deleted run"), "predicted": label, "probability": p}
-            for run, label, p in queue.answers_of([one.id]).get(one.id, [])
+            {"run": _run_name(run), "predicted": label, "probability": p} for run, label, p in queue.answers_of([one.id]).get(one.id, [])
         ]
         try:
             frames = review.frames(one)
@@ -231,19 +262,20 @@ def _about(submission_id: int) -> dict[str, Any]:
                 file = review.picture(one)
                 found["frames"] = {
                     "note": frames.note,
-                    "url": signing.upload_url(file, frames.frame),
-                    "sheet": signing.frames_url(file),
+                    "url": signing.upload_url(file, frames.frame, stored),
+                    "sheet": signing.frames_url(file, stored),
+                    "columns": min(len(told_frames), SHEET_ROW),
+                    "counts": frames.frame,
                     "answers": told_frames,
                 }
     return found
 
 
-def _is_there(run_id: str) -> bool:
+def _run_name(run_id: str) -> str:
     try:
-        runs.folder(run_id)
-    except NotFound:
-        return False
-    return True
+        return runs.load(runs.folder(run_id)).name
+    except AppError:
+        return "a deleted run"
 
 
 async def about(request: Request) -> Response:
@@ -252,7 +284,7 @@ async def about(request: Request) -> Response:
     number: int = request.path_params["id"]
     if number > MAX_INT:
         raise NotFound("This prediction is not in the queue.", "Reload the page.")
-    return await _answer(_about, number)
+    return await _answer(_about, number, not request.query_params.get("unstored"))
 
 
 ROUTES = [
@@ -260,5 +292,6 @@ ROUTES = [
     Route("/api/review/decide", decide, methods=["POST"]),
     Route("/api/review/undo", undo, methods=["POST"]),
     Route("/api/review/claims", claims, methods=["POST"]),
+    Route("/api/review/last", last, methods=["POST"]),
     Route("/api/review/about/{id:int}", about),
 ]

@@ -33,6 +33,7 @@ from core.train import watch
 from core.types import SPLITS
 
 FOREVER = {"Cache-Control": f"private, max-age={signing.DAY}, immutable", "X-Content-Type-Options": "nosniff"}
+NEVER = {**FOREVER, "Cache-Control": "no-store"}
 MAX_INT = (1 << 31) - 1  # what every database holds
 ALL = 0  # in place of a frame, which are counted from 1
 MAX_JSON = 1_000_000  # bytes
@@ -77,7 +78,8 @@ def _picture(path: Path, foreign: bool, frame: int) -> tuple[bytes, str]:
 async def _serve_picture(request: Request, folder: Path, foreign: bool, frame: int = 1) -> Response:
     signing.check(request)
     data, media_type = await anyio.to_thread.run_sync(_picture, folder / request.path_params["name"], foreign, frame)
-    return Response(data, media_type=media_type, headers=FOREVER)
+    headers = NEVER if request.url.path.startswith(signing.UNSTORED) else FOREVER
+    return Response(data, media_type=media_type, headers=headers)
 
 
 async def picture(request: Request) -> Response:
@@ -270,9 +272,11 @@ async def http_error(_request: Request, error: Exception) -> Response:
 ROUTES = [
     Route("/thumb/{dataset:int}/{offset:int}-{size:int}", thumb),
     Route("/picture/{shard}/{name}", picture),
-    Route("/uploaded/{name}", uploaded),
-    Route("/uploaded/{name}/frames", uploaded_frames),
-    Route("/uploaded/{name}/{frame:int}", uploaded),
+    *(
+        Route(f"{before}/uploaded/{{name}}{after}", endpoint)
+        for before in ("", signing.UNSTORED)
+        for after, endpoint in (("", uploaded), ("/frames", uploaded_frames), ("/{frame:int}", uploaded))
+    ),
     Route("/api/label", apply_label, methods=["POST"]),
     Route("/api/changes", changes),
     Route("/api/map/{dataset:int}", map_points),

@@ -105,11 +105,14 @@ def erase_url(run_id: str, file: Path) -> str:
     return signed(f"/api/erase/{run_id}/{file.relative_to(settings().home)}")
 
 
-def upload_url(path: Path, frame: int = 1) -> str:
-    """A picture that somebody brought; of one that has several frames the one of that number, from 1."""
-    return signed(f"/uploaded/{path.name}" if frame == 1 else f"/uploaded/{path.name}/{frame}")
+UNSTORED = "/unstored"  # before the address of a picture that a browser must not keep
 
 
-def frames_url(path: Path) -> str:
+def upload_url(path: Path, frame: int = 1, stored: bool = True) -> str:
+    """A picture that somebody brought; of one that has several frames the one of that number, from 1. stored: a browser may keep it."""
+    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}{'' if frame == 1 else f'/{frame}'}")
+
+
+def frames_url(path: Path, stored: bool = True) -> str:
     """All judged frames of such a picture on one contact sheet."""
-    return signed(f"/uploaded/{path.name}/frames")
+    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}/frames")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,14 @@ def counts(dataset_id: int) -> dict[State, int]:
         return {state: n for state, n in found}
 
 
+def sources(dataset_id: int) -> list[str]:
+    """How what waits has come."""
+    s = submissions.c
+    with reading() as c:
+        here = (s.dataset_id == dataset_id, s.state.in_(OURS), s.source != "")
+        return list(c.execute(select(s.source).where(*here).distinct().order_by(s.source)).scalars())
+
+
 def queue_length(dataset_id: int) -> int:
     """How many wait for a person."""
     return sum(n for state, n in counts(dataset_id).items() if state in OURS)
@@ -302,7 +311,8 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
         rest = count - len(found)
         if want.known and rest:
-            take(max(1, rest // want.known), ("known",), s.image_id)
+            over = random.random() * want.known < rest % want.known  # so that small deals keep the share
+            take(rest // want.known + over, ("known",), s.image_id)
         if want.order == "mixed":
             if want.overdue:
                 take(count - len(found), ("waiting",), s.at, s.id, where=[s.at < want.overdue])
@@ -319,14 +329,17 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
 
 
 def claim(submission_id: int, session: str, person: str) -> None:
-    """Holds one for the session, if nobody else does."""
+    """Holds one that waits for the session, if nobody else does."""
     k, at = review_claims.c, time.time()
     with writing() as c:
+        row = c.execute(select(submissions).where(submissions.c.id == submission_id)).first()
+        if row is None or row.state not in (*OURS, "known"):
+            by = f" by {row.decided_by}{_words(row.verdict, row.label)}" if row is not None and row.decided_by else ""
+            raise Conflict(f"{row.name if row else 'This picture'} was decided meanwhile{by}.", "The next one is shown.")
         c.execute(review_claims.delete().where(k.submission_id == submission_id, sa.or_(k.until < at, k.session == session)))
         if other := c.execute(select(k.person).where(k.submission_id == submission_id)).scalar():
             raise Conflict(f"{other} has this picture on the screen.", "It is dealt out again when its turn comes.")
-        dataset_id = c.execute(select(submissions.c.dataset_id).where(submissions.c.id == submission_id)).scalar_one()
-        values = {"dataset_id": dataset_id, "session": session, "person": person, "until": at + CLAIM_SECONDS}
+        values = {"dataset_id": row.dataset_id, "session": session, "person": person, "until": at + CLAIM_SECONDS}
         c.execute(review_claims.insert().values(submission_id=submission_id, **values))
 
 
@@ -591,11 +604,17 @@ def all_decisions(
         where.append(d.at < until)
     if standing:
         where.append(d.undone_at.is_(None))
+    return with_items(where, limit=limit)
+
+
+def with_items(where: Sequence[sa.ColumnElement[bool]], offset: int = 0, limit: int | None = None) -> list[tuple[Decision, Submission]]:
+    """Decisions with their items, newest first."""
+    d, s = decisions.c, submissions.c
     names = [column.name for column in d]
     columns = [*(column.label(f"d_{column.name}") for column in d), *s]
     with reading() as c:
         found = []
-        for row in c.execute(select(*columns).where(*where).order_by(d.seq.desc()).limit(limit)):
+        for row in c.execute(select(*columns).where(*where).order_by(d.seq.desc()).offset(offset).limit(limit)):
             values = dict(row._mapping)
             decision = Decision(**{name: values.pop(f"d_{name}") for name in names})
             values["probabilities"] = json.loads(values["probabilities"])

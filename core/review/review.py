@@ -9,8 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from core import roles
+from core.data import decisions as stored
 from core.data import events, images, originals, policies, store, uploads
 from core.data import queue as items
+from core.data.decisions import Said
 from core.data.imports import add_upload
 from core.data.policies import Policy
 from core.data.queue import Submission, Verdict
@@ -84,7 +86,8 @@ def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
 
 
 def picture(submission: Submission) -> Path:
-    return uploads.find(submission.image_id).path
+    path = uploads.pictures() / f"{submission.image_id}.{submission.ext}"
+    return path if path.exists() else uploads.find(submission.image_id).path
 
 
 @lru_cache(maxsize=256)  # a picture and a run stay what they are
@@ -253,16 +256,34 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)
 
 
-def undo(dataset_id: int, by: str) -> Submission:
-    """Takes back what a person decided last, whatever others have done since; returns the picture that waits again."""
+def undo(dataset_id: int, by: str, seq: int | None = None, operation: str | None = None) -> Submission:
+    """Takes back what a person decided last, or the decision named, once; returns the picture that waits again."""
     roles.allow("decide", dataset_id)
-    last = items.last_of(dataset_id, by)
+    named = seq is not None or operation is not None
+    last = stored.named(dataset_id, seq, operation) if named else items.last_of(dataset_id, by)
     if last is None:
-        raise Conflict(
-            "You have decided nothing here that could be taken back.", "The last decisions stand below, each with its own button."
-        )
-    reopen(last.submission_id, by, last.seq)
+        said = "This decision was not stored" if named else "You have decided nothing here that could be taken back"
+        raise Conflict(f"{said}.", "The last decisions stand below, each with its own button.")
+    if last.undone_at is None:
+        reopen(last.submission_id, by, last.seq)
+    elif last.undone_by != by:
+        raise Conflict(f"{last.undone_by} has taken this decision back already.", "The picture waits, or was decided anew.")
     return today(items.get(last.submission_id))
+
+
+def told(dataset_id: int, which: Said) -> Said:
+    """The same as its reader may see it: what others said of a picture that is still to be judged is for leads alone."""
+    person = roles.allow("see", dataset_id)
+    return which if person.may("lead", dataset_id) else replace(which, reader=person.name)
+
+
+def decisions(dataset_id: int, which: Said, offset: int = 0, limit: int | None = None) -> list[tuple[items.Decision, Submission]]:
+    """What was decided, newest first, as far as the reader may see it; classes bear their names of today."""
+    words = events.names(dataset_id)
+    return [
+        (replace(one, label=one.label and words.since(one.label, one.at)), today(item))
+        for one, item in stored.browse(dataset_id, told(dataset_id, which), offset, limit)
+    ]
 
 
 def appeal(submission_id: int, by: str, note: str) -> None:

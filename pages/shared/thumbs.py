@@ -8,7 +8,7 @@ from math import isnan
 import pandas as pd
 
 from core.api import signing
-from core.data import labels
+from core.data import classes, labels, store
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
@@ -31,6 +31,23 @@ def class_list(current: Dataset, first: Sequence[str] = ()) -> list[dict[str, st
     ]
     leads = {name: i for i, name in enumerate(first)}
     return sorted(found, key=lambda one: leads.get(one["name"], len(leads)))
+
+
+def guided(current: Dataset) -> list[dict[str, object]]:
+    """The classes with colour, key, guideline and examples."""
+    known = {c.name: c for c in classes.of(current.id)}
+    shown = {
+        i.id: signing.thumb_url(i) for i in store.get_images(current.id, [e for c in known.values() for e in (*c.accepted, *c.rejected)])
+    }
+    return [
+        {
+            **one,
+            "guideline": known[one["name"]].guideline,
+            "accepted": [shown[e] for e in known[one["name"]].accepted if e in shown],
+            "rejected": [shown[e] for e in known[one["name"]].rejected if e in shown],
+        }
+        for one in class_list(current)
+    ]
 
 
 def items(

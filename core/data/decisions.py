@@ -1,0 +1,66 @@
+"""What was decided in Review, to be read: by person, verdict, name and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core.data.queue import Decision, Submission, Verdict, Which, with_items
+from core.data.schema import decisions, reading, submissions
+
+
+@dataclass(frozen=True)
+class Said:
+    """Which decisions; None or empty means any."""
+
+    by: str | None = None
+    verdict: Verdict | None = None
+    text: str = ""  # part of the picture's name, or the beginning of its hash
+    standing: bool = False  # without those taken back
+    item: int | None = None
+    reader: str | None = None  # somebody who is no lead: of a picture that is still to be judged they read what they said themselves
+
+    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
+        d, s = decisions.c, submissions.c
+        found: list[sa.ColumnElement[bool]] = [d.dataset_id == dataset_id, s.id == d.submission_id]
+        if self.by is not None:
+            found.append(d.by == self.by)
+        if self.verdict is not None:
+            found.append(d.verdict == self.verdict)
+        if self.text:
+            found += Which(text=self.text).where(dataset_id)
+        if self.item is not None:
+            found.append(d.submission_id == self.item)
+        if self.standing:
+            found.append(d.undone_at.is_(None))
+        if self.reader is not None:
+            found.append(sa.or_(d.by == self.reader, s.state == "decided"))
+        return found
+
+
+def browse(dataset_id: int, which: Said, offset: int = 0, limit: int | None = None) -> list[tuple[Decision, Submission]]:
+    """Decisions with their items, newest first."""
+    return with_items(which.where(dataset_id), offset, limit)
+
+
+def count(dataset_id: int, which: Said) -> int:
+    with reading() as c:
+        return c.execute(select(func.count()).select_from(decisions, submissions).where(*which.where(dataset_id))).scalar_one()
+
+
+def people(dataset_id: int) -> list[str]:
+    """Who has decided anything."""
+    d = decisions.c
+    with reading() as c:
+        return list(c.execute(select(d.by).where(d.dataset_id == dataset_id).distinct().order_by(d.by)).scalars())
+
+
+def named(dataset_id: int, seq: int | None = None, operation: str | None = None) -> Decision | None:
+    """One by its number or by the client's id of the act."""
+    d = decisions.c
+    with reading() as c:
+        one = d.seq == seq if seq is not None else d.operation == operation
+        row = c.execute(select(decisions).where(d.dataset_id == dataset_id, one)).first()
+        return None if row is None else Decision(**row._mapping)
