@@ -223,7 +223,7 @@ def rewritten(home: Path, seq: int, by: str, onwards: bool = False) -> None:
 def test_a_changed_or_missing_entry_is_named(home: Path, small: Dataset, statement: str, broken: int) -> None:
     for name in ("four", "five"):
         store.create_dataset(name)
-    assert audit.verify().words == "All 5 entries are as they were written; no head was written outside the database yet."
+    assert audit.verify().words == "All 5 entries are as they were written, and no head was written outside yet."
     found = tamper(home, statement)
     assert found.broken == broken and f"Entry {broken}" in found.problem
 
@@ -258,7 +258,7 @@ def test_a_copy_of_the_database_with_one_changed_entry_is_caught_and_named_on_th
 def test_a_chain_that_was_rewritten_as_a_whole_is_caught_by_the_head_outside(home: Path, small: Dataset) -> None:
     written = audit.write_head()
     assert written is not None and written.seq == 3 and audit.write_head() is None  # once a day
-    assert "1 head fits that stands outside" in audit.verify().words
+    assert "the head outside the database agrees" in audit.verify().words
     rewritten(home, 2, "nobody", onwards=True)
     found = audit.verify()
     assert found.broken == 3 and "the audit was rewritten" in found.problem
@@ -283,7 +283,7 @@ def test_the_head_is_written_to_the_folder_of_the_setting_and_on_another_day_aga
     monkeypatch.setattr(audit, "now", lambda: "2999-01-01T00:00:00+00:00")
     audit.write_head()
     assert [one.seq for one in audit.heads()] == [3, 4] and (tmp_path / "elsewhere" / audit.HEADS).exists()
-    assert "2 heads fit that stand outside" in audit.verify().words
+    assert "the 2 heads outside the database agree" in audit.verify().words
 
 
 # Searching and taking out
