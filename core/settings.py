@@ -37,6 +37,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
     sign_in: tuple[str, ...] = ()  # LOUPE_SIGN_IN: ways to sign in, comma-separated; none: one local person
     session_days: int = 7  # LOUPE_SESSION_DAYS: how long a session lasts
     role_of_new: str = ""  # LOUPE_ROLE_OF_NEW: of people who come by oidc or header for the first time; none: an admin gives one
@@ -107,6 +108,7 @@ def settings() -> Settings:
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
         **_sign_in(),
+        audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
     )
 
 

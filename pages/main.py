@@ -28,6 +28,11 @@ page = st.navigation(
             st.Page("predict.py", title="Predict", icon=":material/upload_file:", help="Ask a trained network about pictures of your own"),
             st.Page("review.py", title="Review", icon=":material/rate_review:", help="Decide on predictions one by one"),
         ],
+        "Admin": [
+            st.Page("audit.py", title="Audit", icon=":material/fact_check:", help="Who did what, when and on what"),
+        ]
+        if roles.current().may("admin")
+        else [],
     },
     expanded=True,
 )

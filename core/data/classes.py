@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles
-from core.data import events
+from core.data import audit, events
 from core.data.schema import class_events, classes, examples, images, label_events, predictions, reading, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, checked_name
@@ -42,11 +42,12 @@ def of(dataset_id: int) -> list[Class]:
 def ensure(dataset_id: int, names: Iterable[str]) -> None:
     """Appends the classes that are new, in the order given; retired ones are offered again."""
     with writing() as c:
-        ensure_in(c, dataset_id, names)
+        if added := ensure_in(c, dataset_id, names):
+            audit.record(c, "class.add", on={"dataset": dataset_id}, after={"classes": added})
 
 
-def ensure_in(c: sa.Connection, dataset_id: int, names: Iterable[str], by: str = "") -> None:
-    """The same in the caller's transaction."""
+def ensure_in(c: sa.Connection, dataset_id: int, names: Iterable[str], by: str = "") -> list[str]:
+    """The same in the caller's transaction; those that are offered now and were not."""
     rows = c.execute(select(classes.c.name, classes.c.position, classes.c.retired_at).where(classes.c.dataset_id == dataset_id)).all()
     known = {row.name for row in rows}
     end = max((row.position for row in rows), default=-1) + 1
@@ -54,7 +55,9 @@ def ensure_in(c: sa.Connection, dataset_id: int, names: Iterable[str], by: str =
     fresh = [name for name in wanted if name not in known]
     if fresh:
         c.execute(classes.insert(), [{"dataset_id": dataset_id, "name": name, "position": end + i} for i, name in enumerate(fresh)])
-    bring_back(c, dataset_id, {row.name for row in rows if row.retired_at} & set(wanted), by)
+    back = {row.name for row in rows if row.retired_at} & set(wanted)
+    bring_back(c, dataset_id, back, by)
+    return [name for name in wanted if name in back or name not in known]
 
 
 @roles.needs("import")
@@ -69,6 +72,7 @@ def adopt(dataset_id: int, found: Sequence[Class]) -> None:
         ]
         if rows:
             c.execute(classes.insert(), rows)
+            audit.record(c, "class.add", on={"dataset": dataset_id}, after={"classes": [row["name"] for row in rows]})
 
 
 def bring_back(c: sa.Connection, dataset_id: int, names: set[str], by: str) -> None:
@@ -166,6 +170,7 @@ def rename(dataset_id: int, old: str, new: str, by: str) -> str:
         c.execute(examples.update().where(examples.c.dataset_id == dataset_id, examples.c["class"] == old).values({"class": new}))
         c.execute(predictions.update().where(predictions.c.dataset_id == dataset_id, predictions.c.label == old).values(label=new))
         c.execute(images.update().where(images.c.dataset_id == dataset_id, images.c.label == old).values(label=new))
+        audit.record(c, "class.rename", on={"dataset": dataset_id, "class": old}, before={"class": old}, after={"class": new}, by=by)
     return new
 
 
@@ -207,6 +212,8 @@ def _retire(dataset_id: int, name: str, into: str | None, by: str, operation: st
         )
         _tell(c, dataset_id, "retired" if into is None else "merged", name, into, by)
         c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(retired_at=now()))
+        on = {"dataset": dataset_id, "class": name, "images": [x.image_id for x in given]}
+        audit.record(c, "class.retire" if into is None else "class.merge", on=on, before={"class": name}, after={"class": into}, by=by)
         return len(given)
 
 
@@ -221,6 +228,8 @@ def restore(dataset_id: int, name: str, by: str) -> int:
         lost = _lost(dataset_id, images.c.id, images.c.label).where(label_events.c.previous == name)
         back = [events.Change(row.id, name, row.label) for row in c.execute(lost)]
         events.append(c, dataset_id, back, by, "restore", note=f"class {name} brought back")
+        on = {"dataset": dataset_id, "class": name, "images": [x.image_id for x in back]}
+        audit.record(c, "class.restore", on=on, after={"class": name}, by=by)
         return len(back)
 
 
@@ -244,9 +253,11 @@ def order(dataset_id: int, names: Sequence[str]) -> None:
     with writing() as c:
         rows = c.execute(select(classes.c.name).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).scalars()
         known = list(rows)
-        order = [n for n in dict.fromkeys(names) if n in known]
-        for position, name in enumerate([*order, *(n for n in known if n not in order)]):
+        first = [n for n in dict.fromkeys(names) if n in known]
+        order = [*first, *(n for n in known if n not in first)]
+        for position, name in enumerate(order):
             c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == name).values(position=position))
+        audit.record(c, "class.order", on={"dataset": dataset_id}, before={"classes": known}, after={"classes": order})
 
 
 @roles.needs("import")
@@ -263,6 +274,8 @@ def describe(dataset_id: int, name: str, guideline: str, seen: str | None = None
             raise Conflict("Somebody has changed this guideline since.", "Theirs stands above; save again to put yours in its place.")
         where = (classes.c.dataset_id == dataset_id, classes.c.name == name)
         c.execute(classes.update().where(*where).values(guideline=guideline))
+        before, after = {"guideline": row.guideline}, {"guideline": guideline}
+        audit.record(c, "class.describe", on={"dataset": dataset_id, "class": name}, before=before, after=after)
 
 
 @roles.needs("import")
@@ -278,9 +291,13 @@ def set_example(dataset_id: int, name: str, image_id: str, accepted: bool | None
             raise NotFound(f"Image {image_id} is not in this dataset.", "Reload the page.")
         if _row(c, dataset_id, name) is None:
             raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
-        c.execute(examples.delete().where(*(examples.c[key] == value for key, value in values.items())))
+        this = [examples.c[key] == value for key, value in values.items()]
+        was = c.execute(select(examples.c.accepted).where(*this)).scalar()
+        c.execute(examples.delete().where(*this))
         if accepted is not None:
             c.execute(examples.insert().values({**values, "accepted": accepted}))
+        on = {"dataset": dataset_id, "class": name, "images": [image_id]}
+        audit.record(c, "class.example", on=on, before={"accepted": was}, after={"accepted": accepted})
 
 
 @roles.needs("import")
@@ -291,3 +308,5 @@ def add_examples(dataset_id: int, rows: Sequence[tuple[str, str, bool]]) -> None
     with writing() as c:
         if values:
             c.execute(examples.insert(), values)
+            shown = {name: [i for known, i in unique if known == name] for name, _ in unique}
+            audit.record(c, "class.example", on={"dataset": dataset_id}, after={"examples": shown})

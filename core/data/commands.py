@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data import imports, sources, store
+from core.data import audit, imports, sources, store
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -29,6 +29,14 @@ def add(verbs: Verbs) -> None:
     )
     p.add_argument("--give-labels", action="store_true", help="give its labels to images that are there without one")
     p.set_defaults(verb=import_)
+
+    p = verbs.add_parser("audit", help="who did what: look for changes in the chain of entries, or take it out")
+    acts = p.add_subparsers(required=True, metavar="ACT")
+    p = acts.add_parser("verify", help="read the whole chain and name the first entry that is not as it was written")
+    p.set_defaults(verb=verify)
+    p = acts.add_parser("export", help="write all entries as JSON lines, with the head as the last line")
+    p.add_argument("file", type=Path, metavar="FILE.jsonl")
+    p.set_defaults(verb=export_audit)
 
 
 def find_dataset(name: str) -> int:
@@ -58,3 +66,16 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
     if done.offered > done.given:
         say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()
+
+
+def verify(_args: argparse.Namespace) -> dict[str, Any]:
+    found = audit.verify(progress)
+    progress_ended()
+    say(found.words)
+    return {**asdict(found), "status": "failed" if found.problem else "whole"}
+
+
+def export_audit(args: argparse.Namespace) -> dict[str, Any]:
+    head = audit.export(args.file, progress)
+    progress_ended()
+    return {"out": str(args.file), "entries": head.seq if head else 0, "head": head.hash if head else ""}

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles
-from core.data import classes, events
+from core.data import audit, classes, events
 from core.data.schema import images, label_events, parts, reading, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
@@ -93,7 +93,11 @@ def flag(dataset_id: int, seen: Mapping[str, int], flagged: bool, by: str, opera
     with writing() as c:
         events.alive(c, dataset_id)
         source = "flag" if flagged else "unflag"
-        return _write(c, dataset_id, seen, lambda row: events.Change(row.id, row.label, row.label, flagged), by, source, operation)
+
+        def change(row: Current) -> events.Change:
+            return events.Change(row.id, row.label, row.label, flagged)
+
+        return _write(c, dataset_id, seen, change, by, source, operation, kind="flag")
 
 
 def _check(seen: Mapping[str, int], operation: str | None) -> None:
@@ -106,9 +110,20 @@ def _check(seen: Mapping[str, int], operation: str | None) -> None:
 
 
 def _write(
-    c: sa.Connection, dataset_id: int, seen: Mapping[str, int], change: Any, by: str, source: str, operation: str | None, note: str = ""
+    c: sa.Connection,
+    dataset_id: int,
+    seen: Mapping[str, int],
+    change: Any,
+    by: str,
+    source: str,
+    operation: str | None,
+    note: str = "",
+    kind: str = "label",
 ) -> LabelResult:
-    """change(row with id and label) -> events.Change; an operation that was stored before is answered, not stored again."""
+    """change(row with id and label) -> events.Change; an operation that was stored before is answered, not stored again.
+
+    kind: of the audit's entry.
+    """
     done: dict[str, int] = {}
     current: dict[str, Current] = {}
     for part in parts(list(seen)):
@@ -123,9 +138,10 @@ def _write(
     fresh = [i for i in seen if i in current and i not in done]
     fitting = [current[i] for i in fresh if current[i].seq == seen[i]]
     refused = {i: current[i] for i in fresh if current[i].seq != seen[i]}
-    return LabelResult(
-        {**done, **events.append(c, dataset_id, [change(row) for row in fitting], by, source, operation, note)}, refused, missing
-    )
+    changes = [change(row) for row in fitting]
+    seqs = events.append(c, dataset_id, changes, by, source, operation, note)
+    audit.labels(c, kind, dataset_id, changes, by, {row.id: row.flagged for row in fitting}, source=source)
+    return LabelResult({**done, **seqs}, refused, missing)
 
 
 @roles.needs("label")
@@ -153,7 +169,9 @@ def give_each(dataset_id: int, wanted: Mapping[str, tuple[str | None, str]], by:
         found = [one for part in parts(list(wanted)) for one in _current(c, dataset_id, images.c.id.in_(part))]
         fitting = [one for one in found if one.label == wanted[one.id][0] and one.label != words[wanted[one.id][1]]]
         changes = [events.Change(one.id, words[wanted[one.id][1]], one.label) for one in fitting]
-        return len(events.append(c, dataset_id, changes, by, source, operation, note))
+        seqs = events.append(c, dataset_id, changes, by, source, operation, note)
+        audit.labels(c, "label", dataset_id, changes, by, source=source)
+        return len(seqs)
 
 
 @roles.needs("import")
@@ -190,10 +208,10 @@ def add_images(
         ]
         if before:
             c.execute(label_events.insert(), before)
-        carrying = [i for i in fresh if i.label is not None or i.flagged or past.get(i.id)]
-        events.append(
-            c, dataset_id, [events.Change(i.id, i.label, None, i.flagged or None) for i in carrying], by, source, operation, notes=notes
-        )
+        given = [events.Change(i.id, i.label, None, i.flagged or None) for i in fresh]
+        carrying = [change for change, i in zip(given, fresh, strict=True) if i.label is not None or i.flagged or past.get(i.id)]
+        events.append(c, dataset_id, carrying, by, source, operation, notes=notes)
+        audit.labels(c, "import", dataset_id, given, by, dict.fromkeys((i.id for i in fresh), False), source=source)
         return len(fresh)
 
 
@@ -400,6 +418,8 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         if back and not dry:
             classes.bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
             events.append(c, dataset_id, back, by, "undo", operation)
+            carried = {x.image_id: bool(here[x.image_id].flagged) for x in back}
+            audit.labels(c, "label.undo", dataset_id, back, by, carried, source="undo")
     return Undone(len(back), stay)
 
 
@@ -438,13 +458,17 @@ def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelR
         if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
             return LabelResult({})
         operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act
-        done = _write(c, dataset_id, {image_id: seen}, lambda row: events.Change(row.id, label, row.label, flagged), by, "undo", operation)
-        if done.seqs and label is not None:
+        if label is not None:
             classes.bring_back(c, dataset_id, {label}, by)
             classes.ensure_in(c, dataset_id, [label])  # only an imported event may have named it
-    if done.refused:
-        one = done.refused[image_id]
-        raise Conflict(f"{one.by} has changed this image since.", "Look at its history and choose again.")
+
+        def change(row: Current) -> events.Change:
+            return events.Change(row.id, label, row.label, flagged)
+
+        done = _write(c, dataset_id, {image_id: seen}, change, by, "undo", operation, kind="label.undo")
+        if done.refused:
+            one = done.refused[image_id]
+            raise Conflict(f"{one.by} has changed this image since.", "Look at its history and choose again.")
     return done
 
 

@@ -286,6 +286,28 @@ wrong_passwords = sa.Table(
     sa.Column("count", sa.Integer, nullable=False),
     sa.Column("last", sa.Float, nullable=False),  # seconds since 1970
 )
+# Who did what: only core.data.audit adds to it, and triggers of the migration refuse everything else.
+audit = sa.Table(
+    "audit",
+    meta,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # from 1, without a gap
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("entry", sa.Text, nullable=False),  # RFC 8785 JSON: all of it; the columns above are for searching
+    sa.Column("hash", sa.String(64), nullable=False),  # SHA-256 of the entry; the next one names it
+)
+sa.Index("audit_by_person", audit.c.by, audit.c.kind, audit.c.at)
+sa.Index("audit_by_kind", audit.c.kind, audit.c.at)
+sa.Index("audit_by_time", audit.c.at)
+# The images that an entry names, for searching.
+audit_images = sa.Table(
+    "audit_images",
+    meta,
+    sa.Column("seq", sa.Integer, sa.ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    sa.Column("image_id", sa.String(16), primary_key=True),
+)
+sa.Index("audit_by_image", audit_images.c.image_id)
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:

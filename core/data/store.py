@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles
-from core.data import classes, schema
+from core.data import audit, classes, schema
 from core.data.schema import (
     class_events,
     datasets,
@@ -41,6 +41,7 @@ def create_dataset(name: str) -> Dataset:
         if c.execute(select(datasets.c.id).where(datasets.c.name == name, datasets.c.deleted_at.is_(None))).first():
             raise Conflict(f"A dataset called “{name}” exists already.", "Choose another name, or add the images to that one.")
         row = c.execute(datasets.insert().values(name=name, created_at=now(), splits_given=False).returning(datasets)).one()
+        audit.record(c, "dataset.create", on={"dataset": row.id}, after={"name": name})
         return _dataset(c, row)
 
 
@@ -85,6 +86,8 @@ def set_deleted(dataset_id: int, deleted: bool) -> None:
             if c.execute(taken).first():
                 raise Conflict(f"Another dataset is called “{row.name}” by now.", "Delete or rename that one first.")
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(deleted_at=now() if deleted else None))
+        kind, named = "dataset.delete" if deleted else "dataset.restore", {"name": row.name}
+        audit.record(c, kind, on={"dataset": dataset_id}, before=named if deleted else None, after=None if deleted else named)
 
 
 @roles.needs("import")
@@ -96,13 +99,16 @@ def remove_if_empty(dataset_id: int) -> None:
                 return
         for table in (schema.classes, class_events, schema.dataset_roles):
             c.execute(table.delete().where(table.c.dataset_id == dataset_id))
-        c.execute(datasets.delete().where(datasets.c.id == dataset_id))
+        name = c.execute(datasets.delete().where(datasets.c.id == dataset_id).returning(datasets.c.name)).scalar()
+        if name is not None:
+            audit.record(c, "dataset.remove", on={"dataset": dataset_id}, before={"name": name})
 
 
 @roles.needs("import")
 def set_splits_given(dataset_id: int) -> None:
     with writing() as c:
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=True))
+        audit.record(c, "split.keep", on={"dataset": dataset_id})
 
 
 @roles.needs("import")
@@ -119,6 +125,8 @@ def draw_test(dataset_id: int, drawn: Callable[[str], bool]) -> int:
         for part in parts(moved):
             c.execute(images.update().where(i.dataset_id == dataset_id, i.id.in_(part)).values(split="test"))
         c.execute(datasets.update().where(datasets.c.id == dataset_id).values(splits_given=False))
+        on = {"dataset": dataset_id, "images": moved}
+        audit.record(c, "split.draw", on=on, before={"split": "train"}, after={"split": "test"})
     return len(moved)
 
 
@@ -299,6 +307,8 @@ def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float |
                 for (image_id, model), (label, score) in unique.items()
             ],
         )
+        models = sorted({model for _, model in unique})
+        audit.record(c, "import.predictions", on={"dataset": dataset_id}, after={"models": models, "predictions": len(unique)})
 
 
 @roles.needs("see")

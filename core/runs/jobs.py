@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace
+from core import pace, roles
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -113,8 +113,10 @@ def run(folder: Path, kind: Kind) -> None:
             last, said = time.monotonic(), what
             runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what, "at": time.time()})
 
+    job = runs.read_json(folder / "job.json")
     try:
-        end = {"kind": "Done", **kind.work(folder, runs.read_json(folder / "job.json"), progress)}
+        with roles.acting(roles.Person(job.get("by") or roles.current().name, "admin")):  # what somebody was allowed to start
+            end = {"kind": "Done", **kind.work(folder, job, progress)}
     except Stopped:
         end = {"kind": "Stopped"}
     except AppError as e:

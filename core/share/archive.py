@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import roles
-from core.data import classes, imports, originals, store
+from core.data import audit, classes, imports, originals, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -68,7 +68,12 @@ def export_now(run_id: str, out: Path, progress: Progress = silent) -> Exported:
     with _full_disk_told(out), _scratch() as made:
         work = _Export(path, made, progress)
         work.collect()
-        runs.write_atomically(out, work.pack)
+
+        def pack(tmp: Path) -> None:
+            work.pack(tmp)
+            audit.note("run.export", on={"run": run_id}, after={"bytes": tmp.stat().st_size})
+
+        runs.write_atomically(out, pack)
         return Exported(out.stat().st_size, work.without_onnx, work.parity)
 
 
@@ -286,7 +291,8 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
             runs.write_json(made / "run" / "config.json", asdict(replace(run, dataset_id=target.id)))
         settings().runs.mkdir(exist_ok=True)
         try:
-            os.rename(made / "run", settings().runs / run.id)
+            with audit.beside("run.import", on={"run": run.id, "dataset": target.id}, after={"name": run.name}):
+                os.rename(made / "run", settings().runs / run.id)
         except OSError as e:
             if e.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise

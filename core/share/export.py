@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from core import roles
-from core.data import classes, events, images, labels, originals, store, tables, unpacker
+from core.data import audit, classes, events, images, labels, originals, store, tables, unpacker
 from core.data.formats.known import FORMATS
 from core.data.tables import About, Format, Guess, Row
 from core.errors import Invalid, NotFound
@@ -54,8 +54,14 @@ def export_now(
         raise Invalid(f"{out} is a folder.", "Name the zip file that should be written.")
     work = _Export(dataset, FORMATS[format], originals, run_id, progress)
     jobs.remove_left(out.parent, of=out.name)
+
+    def write(tmp: Path) -> None:
+        work.write(tmp)
+        how = {"format": format, "originals": originals, "run": run_id, "images": work.report.images}
+        audit.note("export", on={"dataset": dataset_id}, after=how)  # before the zip has its name: none is there without an entry
+
     try:
-        runs.write_atomically(out, work.write)
+        runs.write_atomically(out, write)
         work.report.bytes = out.stat().st_size
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.catalog import methods, networks, params
-from core.data import store
+from core.data import audit, store
 from core.errors import AppError, NotFound
 from core.evaluate import calibration, compare, evaluate
 from core.evaluate.calibration import Calibration
@@ -96,10 +96,10 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress = silen
     method = next((m for m in PREFERRED if not explain.supported(run_id).get(m, "no")), None) if judged else None
     mistakes = _mistakes(run, judged[0], method, progress) if judged and method else []
     events = runs.events(path, skip="Answers")
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined).get_template(
+    template = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined).get_template(
         "report.html"
     )
-    return page.render(
+    page = template.render(
         run=run,
         network=networks.of(run.config).title,
         made_at=now()[:16].replace("T", " "),
@@ -118,6 +118,8 @@ def make(run_id: str, splits: Sequence[str], by: str, progress: Progress = silen
         method=methods.method(method) if method else None,
         side=mistakes[0]["side"] if mistakes else 0,
     )
+    audit.note("run.report", on={"run": run_id}, after={"splits": list(splits)}, by=by)
+    return page
 
 
 def _warnings(run_id: str) -> list[str]:

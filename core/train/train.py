@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 
 from core import roles
 from core.catalog import networks, params
-from core.data import store
+from core.data import audit, store
 from core.errors import Conflict, Invalid, NotFound
 from core.runs import jobs, launch, runs
 from core.settings import settings
@@ -81,7 +81,8 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "")
     number = 1 + max((int(n) for n in names if n.isascii() and n.isdigit()), default=0)  # runs before this one may be deleted
     run = runs.new(f"{arch.title} {number}", dataset, config, snapshot, by, _code_version(), preset)
     path = settings().runs / run.id
-    runs.create(path, run, snapshot)
+    with audit.beside("run.start", on={"run": run.id, "dataset": dataset_id}, after={"name": run.name, "config": asdict(config)}, by=by):
+        runs.create(path, run, snapshot)
     launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
     return run
 
@@ -174,13 +175,25 @@ def usable(dataset_id: int) -> list[RunState]:
 @runs.needs("train")
 def stop(run_id: str) -> None:
     """Asks the run to stop after its current step; its best weights are kept."""
-    runs.request_stop(runs.folder(run_id))
+    _ask("run.stop", run_id, runs.request_stop)
 
 
 @runs.needs("train")
 def pause(run_id: str) -> None:
     """Asks the run to end after its current step in such a way that it can go on later, as if nothing had been."""
-    runs.request_pause(runs.folder(run_id))
+    _ask("run.pause", run_id, runs.request_pause)
+
+
+def _ask(kind: str, run_id: str, request: Callable[[Path], None]) -> None:
+    """A second click asks for nothing more."""
+    folder, asked = runs.folder(run_id), stopping(run_id) if kind == "run.stop" else pausing(run_id)
+    if not asked:
+        with audit.beside(kind, on={"run": run_id}):
+            request(folder)
+
+
+def _on(run: Run) -> dict[str, Any]:
+    return {"run": run.id, "dataset": run.dataset_id}
 
 
 def pausing(run_id: str) -> bool:
@@ -210,11 +223,12 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
         raise Invalid(f"Only the best weights of {run.name} are here, not what it needs to go on.", "Clone it with changes to train more.")
     if store.get_dataset(run.dataset_id).deleted_at:
         raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")
-    if changes:
-        runs.write_json(path / "config.json", asdict(replace(run, config=params.run_config({**asdict(run.config), **changes}))))
-    runs.clear_requests(path)
-    jobs.remove_left(path)
-    runs.append(path, Preparing("Going on", 0, 1, now()))
+    with audit.beside("run.resume", on=_on(run), after={"config": dict(changes)}):
+        if changes:
+            runs.write_json(path / "config.json", asdict(replace(run, config=params.run_config({**asdict(run.config), **changes}))))
+        runs.clear_requests(path)
+        jobs.remove_left(path)
+        runs.append(path, Preparing("Going on", 0, 1, now()))
     launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
     return runs.load(path)
 
@@ -228,7 +242,10 @@ def annotate(run_id: str, note: str, tags: Sequence[str]) -> None:
             "The note or a tag is too long.",
             f"Up to {runs.MOST_NOTE:,} characters of note, and {runs.MOST_TAGS} tags of {runs.MOST_TAG} characters are kept.",
         )
-    runs.write_json(runs.notes_path(runs.folder(run_id)), {"note": note.strip(), "tags": kept})
+    path = runs.folder(run_id)
+    before, after = runs.read_notes(path), {"note": note.strip(), "tags": kept}
+    with audit.beside("run.describe", on={"run": run_id}, before=before, after=after):
+        runs.write_json(runs.notes_path(path), after)
 
 
 def samples(run_id: str) -> list[str]:
@@ -251,11 +268,13 @@ def log_tail(run_id: str, lines: int = 20) -> str:
 def delete(run_id: str) -> None:
     """Moves the run's folder to the bin; restore() brings it back."""
     path = runs.folder(run_id)
-    if state(run_id).active:
+    current = state(run_id)
+    if current.active:
         raise Conflict("This run is still going on.", "Stop it first.")
     target = settings().home / "bin" / run_id
     target.parent.mkdir(exist_ok=True)
-    shutil.move(path, target)
+    with audit.beside("run.delete", on=_on(current.run), before={"name": current.run.name}):
+        shutil.move(path, target)
 
 
 def restore(run_id: str) -> None:
@@ -263,7 +282,8 @@ def restore(run_id: str) -> None:
     if run_id in ("", "..") or source.parent != settings().home / "bin" or not source.is_dir():
         raise NotFound(f"The run “{run_id}” is not in the bin.")
     roles.allow("delete", runs.load(source).dataset_id)
-    shutil.move(source, settings().runs / run_id)
+    with audit.beside("run.restore", on={"run": run_id}):
+        shutil.move(source, settings().runs / run_id)
 
 
 @dataclass(frozen=True)

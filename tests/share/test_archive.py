@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from core.__main__ import main
 from core.catalog import params
-from core.data import classes, images, imports, labels, store
+from core.data import audit, classes, images, imports, labels, store
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate import evaluate
 from core.metrics import TOO_FEW
@@ -375,6 +375,9 @@ def test_note_and_tags_travel_with_the_run(trained_copy: Trained, tmp_path: Path
     shutil.rmtree(runs.folder(trained_copy.run_id))
     state = train.state(archive.import_now(tmp_path / "a.zip").run_id)
     assert (state.note, state.tags) == ("first\nof all", ("tag", "täg 2"))
+    brought, taken, noted = audit.search(audit.Which(), 1, 3)[0]
+    assert [one.kind for one in (noted, taken, brought)] == ["run.describe", "run.export", "run.import"]
+    assert all(one.on["run"] == trained_copy.run_id for one in (noted, taken, brought))
 
 
 def test_a_damaged_run_beside_it_does_not_keep_one_out(trained_copy: Trained, zipped: Path) -> None:

@@ -1,0 +1,197 @@
+"""Who did what: the audit, for those who may read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import streamlit as st
+
+from core.data import audit, store
+from core.data.audit import Entry, Which
+from core.train import train
+from core.types import Dataset, now
+from pages.shared import frame, thumbs, times
+from pages.shared.detail import drawer
+
+PER_PAGE = 25
+SHOWN = 24  # images of an entry
+SHORT = 60  # characters of a value in a line
+VERDICT, OPEN = "audit-verdict", "audit-open"
+
+
+def chain() -> None:
+    """In one sentence, whether the entries are as they were written, and a button to find out."""
+    last, outside, fits = audit.standing()
+    with st.container(horizontal=True, vertical_alignment="center", key="audit-chain"):
+        if not fits:
+            st.error("**The audit does not go on from the head outside the database.** Verify names the entry.", icon=":material/error:")
+        elif last is None:
+            st.markdown("Nothing has been recorded yet.", width="stretch")
+        else:
+            head = (
+                f"Its head was last written outside the database {times.when(outside.at)}"
+                if outside
+                else "Its head is written outside the database daily"
+            )
+            st.markdown(f":material/link: {last.seq:,} entries, each holding the SHA-256 of the one before. {head}.", width="stretch")
+        if last is not None and st.button("Verify", icon=":material/verified_user:", help="Reads every entry: 20 seconds for a million."):
+            bar = st.progress(0.0, "Verifying")
+            step = [0]
+
+            def tell(done: int, total: int, what: str) -> None:
+                if done - step[0] >= total // 100:
+                    step[0] = done
+                    bar.progress(done / total, what)
+
+            st.session_state[VERDICT] = (audit.verify(tell), now())
+            bar.empty()
+    if VERDICT in st.session_state:
+        found, at = st.session_state[VERDICT]
+        (st.error if found.problem else st.success)(
+            f"{frame.plain(found.words)} Verified {times.when(at)}.", icon=":material/error:" if found.problem else ":material/verified:"
+        )
+
+
+def filters() -> Which:
+    """What is wanted, kept in the URL."""
+    kinds = {"": "Everything"} | {kind: words[0].upper() + words[1:] for kind, words in audit.KINDS.items()}
+    kinds |= {kind: kind for kind in audit.counts()[1] if kind not in kinds}
+    with st.container(horizontal=True, vertical_alignment="bottom", key="audit-filters"):
+        by = st.text_input("Person", key="by", bind="query-params", on_change=frame.first_page, icon=":material/person:", width=170)
+        kind = frame.url_choice("kind", "What was done", list(kinds), "", kinds.__getitem__, width=220)
+        since = st.date_input(f"From ({times.zone_title()})", None, key="from", bind="query-params", on_change=frame.first_page, width=155)
+        until = st.date_input("Until and with", None, key="until", bind="query-params", on_change=frame.first_page, width=155)
+        image = st.text_input(
+            "Image", key="image", bind="query-params", on_change=frame.first_page, icon=":material/image:", width=200,
+            placeholder="its id", help="The id stands among the facts of an image.",
+        )  # fmt: skip
+    last = until + timedelta(days=1) if isinstance(until, date) else None
+    return Which((by or "").strip(), kind, _midnight(since), _midnight(last), (image or "").strip())
+
+
+def _midnight(day: Any) -> str:
+    """The beginning of the viewer's day in UTC; "" without one."""
+    if not isinstance(day, date):
+        return ""
+    return datetime.combine(day, time(), times.zone()).astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def entries(which: Which) -> None:
+    number = frame.page_number(f"audit-{which}")
+    found, total = audit.search(which, number, PER_PAGE)
+    pages = max(1, -(-total // PER_PAGE))
+    if number > pages:
+        number = st.session_state[f"audit-{which}"] = pages
+        found, total = audit.search(which, number, PER_PAGE)
+    if not found:
+        st.info("Nothing of this kind was recorded.", icon=":material/filter_alt_off:")
+        return
+    datasets = {one.id: one for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
+    runs = {one.run.id: one.run.name for one in train.list_runs()}
+    with st.container(key="audit-entries", gap=None):
+        for entry in found:
+            line(entry, datasets.get(entry.on.get("dataset", 0)), runs)
+    with st.container(horizontal=True, vertical_alignment="center", key="audit-pager"):
+        st.caption(f"{total:,} {'entries' if total != 1 else 'entry'}, {PER_PAGE} a page, newest first.", width="content")
+        if pages > 1:
+            frame.pager(pages, f"audit-{which}")
+
+
+def line(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> None:
+    """What was done, by whom, on what, and the ways there."""
+    images, run = entry.on.get("images") or [], entry.on.get("run")
+    shown = st.session_state.get(OPEN) == entry.seq
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-audit-{entry.seq}"):
+        what = "  ·  ".join(frame.plain(one) for one in _on(entry, dataset, runs))
+        st.markdown(
+            f"**{frame.plain(audit.KINDS.get(entry.kind, entry.kind))}**  ·  {what}  \n"
+            f":small[:gray[{entry.seq:,}, {frame.plain(entry.by)}, {times.when(entry.at)}]]",
+            width="stretch",
+        )
+        with st.container(horizontal=True, width="content"):
+            st.button(
+                "Hide" if shown else "Show", icon=":material/visibility_off:" if shown else ":material/visibility:", type="tertiary",
+                key=f"show-{entry.seq}", on_click=_show, args=(None if shown else entry.seq,),
+            )  # fmt: skip
+            live = dataset is not None and not dataset.deleted_at
+            if len(images) == 1 and dataset is not None and live:
+                st.button(
+                    "Image", icon=":material/image:", type="tertiary", key=f"image-{entry.seq}", on_click=_open, args=(dataset, images[0])
+                )
+            if run in runs and st.button("Run", icon=":material/model_training:", type="tertiary", key=f"run-{entry.seq}"):
+                st.switch_page("train.py", query_params={"run": run} | ({"dataset": dataset.name} if dataset and live else {}))
+            if dataset is not None and st.button("Dataset", icon=":material/photo_library:", type="tertiary", key=f"dataset-{entry.seq}"):
+                view = "Classes" if entry.kind.startswith("class.") else "Browse"
+                st.switch_page("dataset.py", query_params={"dataset": dataset.name, "view": view} if live else frame.IMPORT)
+    if shown:
+        details(entry, dataset)
+
+
+def _on(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> list[str]:
+    """What the entry speaks of, and what became of it."""
+    images = entry.on.get("images")
+    told = [f"{len(images):,} image{'' if len(images) == 1 else 's'}"] if images else []
+    if "dataset" in entry.on:
+        name = dataset.name if dataset else f"dataset {entry.on['dataset']}"
+        told.append(name if dataset and not dataset.deleted_at else f"{name} (deleted)")
+    if "run" in entry.on:
+        told.append(runs.get(entry.on["run"], f"{entry.on['run']} (deleted)"))
+    told += [str(value) for key, value in entry.on.items() if key not in ("images", "dataset", "run")]
+    if changed := _changed(entry.before, entry.after):
+        told.append(changed)
+    return told
+
+
+def _changed(before: Any, after: Any) -> str:
+    """label: cat → dog."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        one = after if isinstance(after, dict) else before if isinstance(before, dict) else {}
+        return ", ".join(f"{key}: {_short(value)}" for key, value in one.items() if key != "config")
+    both = [key for key in before if key in after and before[key] != after[key]]
+    return ", ".join(f"{key}: {_short(before[key])} → {_short(after[key])}" for key in both)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_short(one) for one in value) if len(value) <= 3 else "several"
+    text = {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+    return text if len(text) <= SHORT else f"{text[:SHORT]}…"
+
+
+def details(entry: Entry, dataset: Dataset | None) -> None:
+    """The entry as it was written, and its images."""
+    images = list(entry.on.get("images") or [])
+    with st.container(key="audit-details"):
+        if images and dataset is not None:
+            found = store.get_images(dataset.id, images[:SHOWN])
+            if len(images) > len(found):
+                st.caption(f"{len(found)} of {len(images):,} images, as they are now.")
+            if found and (opened := thumbs.image_grid(dataset, found, key="audit-grid", size=80, caption="label").open):
+                _open(dataset, opened)
+        few = {**entry.__dict__, "on": {**entry.on, "images": [*images[:SHOWN], *(["…"] if len(images) > SHOWN else [])]}}
+        st.json({key: _few(value) for key, value in (few if images else entry.__dict__).items()}, expanded=2)
+
+
+def _few(value: Any) -> Any:
+    """Long lists cut: the export holds all of it."""
+    if isinstance(value, dict):
+        return {key: _few(one) for key, one in value.items()}
+    return [*value[:SHOWN], "…"] if isinstance(value, list) and len(value) > SHOWN + 1 else value
+
+
+def _show(seq: int | None) -> None:
+    st.session_state[OPEN] = seq
+
+
+def _open(dataset: Dataset, image_id: str) -> None:
+    st.session_state[frame.DRAWER] = ("audit", dataset.id, image_id)
+
+
+with frame.page("Audit", "Who did what, when, and on what. Nobody can change or remove an entry without being noticed.", writes=False):
+    wanted = filters()
+    chain()
+    entries(wanted)
+    if (held := st.session_state.get(frame.DRAWER)) and held[0] == "audit":
+        drawer(store.get_dataset(held[1]), None, "audit")
