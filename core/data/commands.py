@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.data import imports, sources, store
+from core.data import database, imports, moving, schema, sources, store
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -29,6 +29,10 @@ def add(verbs: Verbs) -> None:
     )
     p.add_argument("--give-labels", action="store_true", help="give its labels to images that are there without one")
     p.set_defaults(verb=import_)
+
+    p = verbs.add_parser("move-database", help="copy every row into an empty database, from SQLite into PostgreSQL or back")
+    p.add_argument("url", metavar="URL", help="its address, such as postgresql://NAME@HOST:5432/DATABASE or sqlite:////FOLDER/loupe.db")
+    p.set_defaults(verb=move_database)
 
 
 def find_dataset(name: str) -> int:
@@ -58,3 +62,11 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
     if done.offered > done.given:
         say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()
+
+
+def move_database(args: argparse.Namespace) -> dict[str, Any]:
+    rows = moving.move(args.url, progress)
+    progress_ended()
+    used = database.shown(schema.engine().url)
+    say(f"Set LOUPE_DATABASE_URL to that address and start Loupe. Images and runs stay in LOUPE_HOME; the database at {used} is as it was.")
+    return {"from": used, "to": database.shown(database.address(args.url)), "rows": rows}
