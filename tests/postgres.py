@@ -44,7 +44,7 @@ class Cluster:
         root = os.geteuid() == 0
         self._as: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if root else {}
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="loupe-postgres-"))
         if root:
             shutil.chown(self.folder, "postgres", "postgres")
@@ -71,11 +71,12 @@ class Cluster:
     def start(self) -> None:
         assert self._programs is not None
         settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *self._settings)
-        args = [self._programs / "postgres", "-D", self.folder / "data", *(word for one in settings for word in ("-c", one))]
+        args = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *(word for one in settings for word in ("-c", one))]
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(args, stdout=log, stderr=log, cwd="/", **self._as)
+            process = subprocess.Popen(args, stdout=log, stderr=log, cwd="/", **self._as)
+        self._process = process
         end = time.monotonic() + 30
-        while time.monotonic() < end and self._process.poll() is None:
+        while time.monotonic() < end and process.poll() is None:
             try:
                 with self.admin():
                     return
