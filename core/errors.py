@@ -29,6 +29,10 @@ class Conflict(AppError):
     """Somebody else changed it first, or it exists already."""
 
 
+class Unavailable(AppError):
+    """The database cannot be used at the moment: the same, sent again, may succeed."""
+
+
 class WorkerFailed(AppError):
     """The model worker process died or could not answer."""
 

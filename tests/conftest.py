@@ -29,6 +29,7 @@ from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
 from tests.forking import ForkedWorker, ForkLauncher
+from tests.postgres import Cluster
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
@@ -37,6 +38,13 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The type checker takes as long as fifty files: a worker that comes to it last would keep the other waiting."""
     items.sort(key=lambda item: item.path.name != "test_checks.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test whose file, or who itself, is marked with databases has a home on each of them."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if mark is not None and "home" in metafunc.fixturenames:
+        metafunc.parametrize("home", mark.args, indirect=True)
 
 
 def forget() -> None:
@@ -116,15 +124,32 @@ def no_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "loupe.db"
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL of this test process; skips where it is not installed."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
 @pytest.fixture
-def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, no_rows: Path) -> Iterator[Path]:
-    """A LOUPE_HOME with nothing in it."""
+def home(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, no_rows: Path
+) -> Iterator[Path]:
+    """A LOUPE_HOME with nothing in it, on SQLite, or on the database that pytest.mark.databases names."""
     move_in(monkeypatch, tmp_path / "home")
     (tmp_path / "home").mkdir()
     share_exports(tmp_path / "home", tmp_path_factory)
-    shutil.copy(no_rows, tmp_path / "home" / "loupe.db")
-    yield tmp_path / "home"
-    forget()
+    if getattr(request, "param", "sqlite") == "sqlite":
+        shutil.copy(no_rows, tmp_path / "home" / "loupe.db")
+        yield tmp_path / "home"
+        forget()
+    else:
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        monkeypatch.setenv("LOUPE_DATABASE_URL", cluster.create("test"))
+        yield tmp_path / "home"
+        forget()
+        cluster.drop("test")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def of(dataset_id: int) -> list[Class]:
     with reading() as c:
         shown: dict[tuple[str, bool], list[str]] = {}
         chosen = select(examples.c["class"], examples.c.image_id, examples.c.accepted).where(examples.c.dataset_id == dataset_id)
+        chosen = chosen.order_by(examples.c.image_id)
         for name, image_id, accepted in c.execute(chosen):
             shown.setdefault((name, accepted), []).append(image_id)
         rows = c.execute(select(classes).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).all()
@@ -204,7 +205,9 @@ def _retire(dataset_id: int, name: str, into: str | None, by: str, operation: st
             into = resolve(c, dataset_id, into)
             if into == name:
                 raise Invalid(f"“{name}” cannot be merged into itself.", "Choose another class.")
-        carried = c.execute(select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.label == name)).scalars()
+        carried = c.execute(
+            select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.label == name).order_by(images.c.id)
+        ).scalars()
         given = [events.Change(i, into, name) for i in carried]
         source = "retire" if into is None else "merge"
         events.append(
@@ -226,7 +229,7 @@ def restore(dataset_id: int, name: str, by: str) -> int:
             raise NotFound(f"There is no class “{name}” any more.", "Reload the page: somebody may have renamed it.")
         bring_back(c, dataset_id, {name}, by)
         lost = _lost(dataset_id, images.c.id, images.c.label).where(label_events.c.previous == name)
-        back = [events.Change(row.id, name, row.label) for row in c.execute(lost)]
+        back = [events.Change(row.id, name, row.label) for row in c.execute(lost.order_by(images.c.id))]
         events.append(c, dataset_id, back, by, "restore", note=f"class {name} brought back")
         on = {"dataset": dataset_id, "class": name, "images": [x.image_id for x in back]}
         audit.record(c, "class.restore", on=on, after={"class": name}, by=by)

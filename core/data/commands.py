@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data import audit, imports, sources, store
+from core.data import audit, database, imports, moving, schema, sources, store
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -37,6 +37,10 @@ def add(verbs: Verbs) -> None:
     p = acts.add_parser("export", help="write all entries as JSON lines, with the head as the last line")
     p.add_argument("file", type=Path, metavar="FILE.jsonl")
     p.set_defaults(verb=export_audit)
+
+    p = verbs.add_parser("move-database", help="copy every row into an empty database, from SQLite into PostgreSQL or back")
+    p.add_argument("url", metavar="URL", help="its address, such as postgresql://NAME@HOST:5432/DATABASE or sqlite:////FOLDER/loupe.db")
+    p.set_defaults(verb=move_database)
 
 
 def find_dataset(name: str) -> int:
@@ -79,3 +83,11 @@ def export_audit(args: argparse.Namespace) -> dict[str, Any]:
     head = audit.export(args.file, progress)
     progress_ended()
     return {"out": str(args.file), "entries": head.seq if head else 0, "head": head.hash if head else ""}
+
+
+def move_database(args: argparse.Namespace) -> dict[str, Any]:
+    rows = moving.move(args.url, progress)
+    progress_ended()
+    used = database.shown(schema.engine().url)
+    say(f"Set LOUPE_DATABASE_URL to that address and start Loupe. Images and runs stay in LOUPE_HOME; the database at {used} is as it was.")
+    return {"from": used, "to": database.shown(database.address(args.url)), "rows": rows}

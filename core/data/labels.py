@@ -227,7 +227,7 @@ def _current(c: sa.Connection, dataset_id: int, *conditions: Any, limit: int | N
         select(images.c.id, images.c.label, images.c.label_seq, func.coalesce(e.c.by, ""), func.coalesce(e.c.at, ""), images.c.flagged)
         .select_from(images.outerjoin(e, e.c.seq == images.c.label_seq))
         .where(images.c.dataset_id == dataset_id, *conditions)
-        .order_by(images.c.label_seq)
+        .order_by(images.c.label_seq, images.c.id)
         .limit(limit)
     )
     return [Current(*row) for row in c.execute(query)]

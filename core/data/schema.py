@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from core.data import database
 from core.errors import AppError
 from core.settings import settings
 
@@ -332,43 +333,75 @@ def library() -> Any:
     return sqlite3
 
 
-# Threads of one process queue here: those that wait in SQLite sleep and try again, and whoever sleeps longest is passed by all others.
+# Threads of one process queue here: those that wait in SQLite sleep and try again, and whoever sleeps longest is passed by all others;
+# those that wait in PostgreSQL would take the connections of those who read.
 _turn = threading.Lock()
 
 
 @lru_cache(maxsize=1)
 def engine() -> sa.Engine:
-    url = sa.make_url(settings().database_url)
-    used = library()
-    made = sa.create_engine(url, **({"module": used} if url.get_dialect().name == "sqlite" else {}))
-    if made.dialect.name == "sqlite":
-        journal = "WAL" if wal_is_safe(used.sqlite_version_info) else "DELETE"  # the default, safe in any version
+    return opened(database.address(settings().database_url))
 
-        @sa.event.listens_for(made, "connect")
-        def pragmas(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-            for pragma in (
-                "busy_timeout=30000",
-                f"journal_mode={journal}",
-                "synchronous=FULL",
-                "foreign_keys=ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
 
-        @sa.event.listens_for(made, "begin")
-        def begin(connection: sa.Connection) -> None:
-            write = connection.get_execution_options().get("write", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
+def opened(url: sa.URL) -> sa.Engine:
+    """The database at the address, brought to today's tables."""
+    made = connected(url)
     try:
-        with made.connect() as connection, connection.begin():
-            current = _is_current(connection)
-        if not current:
-            with made.connect().execution_options(write=True) as connection, connection.begin():
-                _migrate(connection)
+        with database.told(url):
+            with made.connect() as connection, connection.begin():
+                current = _is_current(connection)
+            if not current:
+                with made.connect().execution_options(write=True) as connection, connection.begin():
+                    migrate(connection)
     except BaseException:
         made.dispose()
         raise
+    return made
+
+
+def connected(url: sa.URL) -> sa.Engine:
+    """The database at the address, as it is."""
+    return _sqlite(url) if url.drivername == "sqlite" else _postgresql(url)
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    used = library()
+    made = sa.create_engine(url, module=used)
+    journal = "WAL" if wal_is_safe(used.sqlite_version_info) else "DELETE"  # the default, safe in any version
+
+    @sa.event.listens_for(made, "connect")
+    def pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        for pragma in (
+            "busy_timeout=30000",
+            f"journal_mode={journal}",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(made, "begin")
+    def begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return made
+
+
+def _postgresql(url: sa.URL) -> sa.Engine:
+    """Transactions as SQLite has them: who writes waits for the one before, who reads sees one moment.
+
+    One writer at a time is what makes a lower seq never come after a higher one, and “is it there?” followed by “insert it” right.
+    """
+    made = sa.create_engine(url, **database.options(url))
+
+    @sa.event.listens_for(made, "begin")
+    def begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("write", False):
+            # Each statement after this one sees all that the writer before has stored: PostgreSQL's “read committed”.
+            limit = f"set_config('lock_timeout', '{database.LOCK_SECONDS}s', true)"
+            connection.exec_driver_sql(f"SELECT {limit}, pg_advisory_xact_lock({database.WRITER})")
+
     return made
 
 
@@ -389,7 +422,7 @@ def _is_current(connection: sa.Connection) -> bool:
     return revision == known[-1]
 
 
-def _migrate(connection: sa.Connection) -> None:
+def migrate(connection: sa.Connection) -> None:
     """Runs the migrations that are missing; whoever held the write lock before may have run them already."""
     if _is_current(connection):
         return
@@ -399,11 +432,30 @@ def _migrate(connection: sa.Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     command.upgrade(config, "head")
+    if connection.dialect.name == "postgresql":
+        _by_code_point(connection)
+
+
+def _by_code_point(connection: sa.Connection) -> None:
+    """Gives every text of the tables SQLite's order, in which letters stand by their code point, in place of the order of the server."""
+    quote = connection.dialect.identifier_preparer.quote
+    inspector = sa.inspect(connection)
+    for table in meta.sorted_tables:
+        types = {column["name"]: column["type"] for column in inspector.get_columns(table.name)}
+        texts = [(name, kind) for name, kind in types.items() if isinstance(kind, sa.String) and kind.collation != "C"]
+        for _, kind in texts:
+            kind.collation = "C"
+        changes = [f"ALTER COLUMN {quote(name)} TYPE {kind.compile(connection.dialect)}" for name, kind in texts]
+        if changes:  # in one statement: no row is written anew, but every index of the table is
+            connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} {', '.join(changes)}")
 
 
 @contextmanager
 def reading() -> Iterator[sa.Connection]:
-    with engine().connect() as connection, connection.begin():
+    """One transaction that sees one moment."""
+    made = engine()
+    how = {} if made.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with database.told(made.url), made.connect().execution_options(**how) as connection, connection.begin():
         yield connection
 
 
@@ -411,8 +463,7 @@ def reading() -> Iterator[sa.Connection]:
 def writing() -> Iterator[sa.Connection]:
     """One transaction that takes the write lock at its start: it waits its turn instead of failing half-way."""
     made = engine()
-    turn = _turn if made.dialect.name == "sqlite" else nullcontext()
-    with turn, made.connect().execution_options(write=True) as connection, connection.begin():
+    with _turn, database.told(made.url), made.connect().execution_options(write=True) as connection, connection.begin():
         yield connection
 
 

@@ -210,6 +210,7 @@ def counts(dataset_id: int) -> list[tuple[str, str | None, int]]:
             select(images.c.split, images.c.label, func.count())
             .where(images.c.dataset_id == dataset_id)
             .group_by(images.c.split, images.c.label)
+            .order_by(images.c.split, images.c.label.nulls_first())
         )
         return [(split, label, n) for split, label, n in c.execute(query)]
 

@@ -11,6 +11,8 @@ from core.data import claims, store
 from core.types import Dataset
 from tests.data.acts import give
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_them(
     small: Dataset, monkeypatch: pytest.MonkeyPatch

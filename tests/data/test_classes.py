@@ -11,6 +11,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.types import Class, Dataset
 from tests.data.acts import counts, find, give, ids, live, seen, undo, words
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def test_a_renamed_class_keeps_its_images_place_guideline_and_examples_and_history_keeps_the_words(small: Dataset) -> None:
     one = ids(small, "green")[0]

@@ -15,6 +15,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.types import Class, Dataset
 from tests.data.acts import counts, give, ids, live, pause, seen, trail, undo
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 # Taking back
 
 
@@ -255,6 +257,7 @@ INSERT INTO label_events VALUES (1, 1, 'aaaaaaaaaaaaaaaa', 'cat', 'import', 'Ann
 """
 
 
+@pytest.mark.databases("sqlite")
 def test_a_database_of_the_version_before_opens_with_every_label_and_can_do_what_is_new(home: Path) -> None:
     (home / "loupe.db").unlink()  # today's
     with sqlite3.connect(home / "loupe.db") as old:

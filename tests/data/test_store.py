@@ -23,6 +23,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Snapshot, Split, now
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,6 +53,7 @@ def cats(home: Path) -> Dataset:
 # The database
 
 
+@pytest.mark.databases("sqlite")
 def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path) -> None:
     version = schema.library().sqlite_version_info
     affected = (3, 7, 0) <= version < (3, 51, 3)
@@ -63,6 +66,7 @@ def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path
     assert pragma == {"journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     ("own", "other", "journal"),
     [
@@ -314,11 +318,13 @@ def test_classes_keep_their_order_and_those_without_an_image_are_left_out(home: 
     assert store.snapshot(made.id, 0).classes == ("zebra", "ant")
 
 
+@pytest.mark.databases("sqlite")
 def test_the_database_lies_in_the_home(home: Path) -> None:
     store.create_dataset("d")
     assert settings().home == home.resolve() and (home / "loupe.db").is_file()
 
 
+@pytest.mark.databases("sqlite")
 def test_writers_of_one_process_wait_in_a_queue_and_none_sleeps_in_sqlite(cats: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no patience in SQLite a writer that met another one there would fail at once."""
     schema.engine.cache_clear()

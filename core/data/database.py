@@ -1,0 +1,91 @@
+"""The database's address, and what is said when it cannot be used; nothing here ever shows the password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.errors import AppError, Invalid, Unavailable
+
+KINDS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+WRITTEN = (
+    "It is written postgresql://NAME:PASSWORD@HOST:5432/DATABASE, with %40 for @, %3A for : and %2F for / in the password, "
+    "or sqlite:////FOLDER/loupe.db."
+)
+# A server that is gone without a word is noticed within half a minute, by whoever waits for it and by whoever comes next; ms, the others s.
+PATIENCE = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+LOCK_SECONDS = 30  # as long as SQLite waits
+WRITER = 5_012_006  # the advisory lock of whoever writes
+
+
+def address(text: str) -> sa.URL:
+    """What LOUPE_DATABASE_URL names; AppError for what is no address, another kind of database, or a driver that is missing."""
+    try:
+        url = sa.make_url(text)
+        kind = KINDS.get(url.drivername)
+        cut = "@" in (url.host or "")  # the end of a password
+    except (sa.exc.ArgumentError, ValueError):  # ValueError: the port is no number, but may be a part of the password
+        raise AppError("The address of the database cannot be read.", WRITTEN) from None
+    if cut:
+        raise AppError("The address of the database has more than one @.", WRITTEN)
+    if kind is None:
+        raise AppError(f"Loupe keeps its data in SQLite or PostgreSQL, not in “{url.drivername}”.", WRITTEN)
+    if kind != "sqlite" and find_spec("psycopg") is None:
+        raise AppError("The package psycopg, which speaks to PostgreSQL, is missing.", "Run: pip install -r requirements-postgres.txt")
+    return url.set(drivername=kind)
+
+
+def shown(url: sa.URL) -> str:
+    """The address without name and password."""
+    if url.drivername == "sqlite":
+        return url.database or "memory"
+    return f"{url.host or url.query.get('host') or 'this machine'}:{url.port or 5432}/{url.database or url.username}"
+
+
+def options(url: sa.URL) -> dict[str, Any]:
+    """What create_engine is told for PostgreSQL: a connection that a restart has closed is replaced before it is used."""
+    patience = {key: value for key, value in PATIENCE.items() if key not in url.query}
+    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20, "connect_args": patience}
+
+
+@contextmanager
+def told(url: sa.URL) -> Iterator[None]:
+    """Raises Unavailable with a sentence for what PostgreSQL or the way to it refuses, and Invalid for text that it cannot hold."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as e:
+        if url.drivername == "sqlite":
+            raise
+        raise _unavailable(url, e) from e
+    except sa.exc.DataError as e:
+        if "NUL" not in str(e.orig):
+            raise
+        raise Invalid("A name or a text holds a character of code 0, which cannot be stored.", "Take it out and try again.") from e
+
+
+def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:
+    cause = getattr(error, "orig", None)
+    said, state = str(cause), getattr(cause, "sqlstate", None)  # there is no state while connecting
+    where = shown(url)
+    if isinstance(error, sa.exc.TimeoutError) or state in ("55P03", "53300") or "too many clients" in said:
+        return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
+    if state == "53100":
+        return Unavailable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
+    if "password" in said or "role " in said or "pg_hba" in said:
+        return Unavailable(f"The database at {where} refused the name or the password.", f"Check LOUPE_DATABASE_URL. {WRITTEN}")
+    if "does not exist" in said:
+        return Unavailable(f"PostgreSQL has no database {where}.", "Create it, with createdb for example, or check LOUPE_DATABASE_URL.")
+    return Unavailable(
+        f"The database at {where} cannot be reached, and nothing was stored.",
+        "Try again in a moment. If it stays so, see whether PostgreSQL runs, and check address, name and password in LOUPE_DATABASE_URL.",
+    )
