@@ -9,8 +9,10 @@ from typing import Any
 import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
-from core.api import gate, routes
+from core.api import gate, routes, webhooks
+from core.api.v1.app import app as v1
 from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
@@ -23,16 +25,18 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
     leftovers.remove()
     launch.warm()
+    webhooks.start()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
     yield {}
+    webhooks.stop()
     launch.close()
 
 
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=routes.ROUTES,
+    routes=[Mount("/api/v1", v1), *routes.ROUTES],
     middleware=[Middleware(gate.Gate)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

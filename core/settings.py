@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,9 @@ class Settings:
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
-    user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    webhooks: Mapping[str, str] = field(default_factory=dict)  # LOUPE_WEBHOOKS: where decisions and ended runs are told, name=address
+    webhook_secret: str = ""  # LOUPE_WEBHOOK_SECRET, or the file named by LOUPE_WEBHOOK_SECRET_FILE: signs what is told
+    user_given: bool = False  # whether LOUPE_USER is set; else a page asks for the name, once per browser
 
     @property
     def images(self) -> Path:
@@ -80,7 +83,35 @@ def settings() -> Settings:
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
+        webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
+        webhook_secret=_secret("LOUPE_WEBHOOK_SECRET") if hooks else "",
     )
+
+
+def _webhooks(text: str) -> dict[str, str]:
+    found = {}
+    for pair in filter(None, (one.strip() for one in text.split(","))):
+        name, _, address = pair.partition("=")
+        if not re.fullmatch("[a-z0-9-]{1,40}", name) or not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", address) or name in found:
+            raise AppError(
+                f"LOUPE_WEBHOOKS holds “{pair.partition('?')[0]}”.",
+                "Write a name and an address for each, such as shop=https://shop.example/loupe, separated by commas.",
+            )
+        found[name] = address
+    return found
+
+
+def _secret(name: str) -> str:
+    """From the variable, or from the file that the variable with _FILE names."""
+    text, path = os.environ.get(name, ""), os.environ.get(f"{name}_FILE")
+    if path:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise AppError(f"{name}_FILE names “{path}”, which cannot be read.", "Name a file of text that Loupe may read.") from None
+    if len(text.strip()) < 24:
+        raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
+    return text.strip()
 
 
 def _whole(name: str, default: str, of: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import classes, events, labels, schema
+from core.data import classes, deliveries, events, labels, schema
 from core.data.events import Change
 from core.data.schema import (
     class_events,
@@ -405,6 +405,7 @@ def decide(submission_id: int, verdict: str, label: str | None, by: str, image: 
         changed = c.execute(open_.values(verdict=verdict, label=label, decided_by=by, decided_at=now()))
         if changed.rowcount == 0:
             raise Conflict("This prediction was decided already.", "The next one is shown.")
+        deliveries.of_decision(c, submission_id)
         if image is not None:
             have = c.execute(
                 select(images.c.label, images.c.label_seq).where(images.c.dataset_id == image.dataset_id, images.c.id == image.id)
@@ -431,6 +432,7 @@ def reopen(submission_id: int, by: str, image_id: str) -> None:
         if row is None:
             raise Conflict("This prediction waits in the queue already.", "It is shown when its turn comes.")
         c.execute(submissions.update().where(s.id == submission_id).values(verdict=None, label=None, decided_by=None, decided_at=None))
+        deliveries.of_decision(c, submission_id)
         if row.verdict == "rejected":
             return
         here = (i.dataset_id == row.dataset_id, i.id == image_id)
