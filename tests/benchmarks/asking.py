@@ -1,6 +1,6 @@
 """Predictions over the HTTP API beside core.ml.infer alone: python tests/benchmarks/asking.py [--architecture NAME] [--seconds S].
 
-Single photographs of 640 x 480 pixels; CLIENTS processes' worth of threads ask a real server, one picture each. Beside it the same
+Single photographs of 640 x 480 pixels; CLIENTS threads of one other process ask a real server, one picture each. Beside it the same
 pictures, one at a time and with nobody else, in a process of core.ml.infer. Both are measured in turns, ROUNDS times.
 """
 
@@ -10,38 +10,38 @@ import argparse
 import io
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image as Pillow
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server  # noqa: E402
 
-CLIENTS, ROUNDS, PICTURES = 8, 3, 64
+CLIENTS, ROUNDS, PICTURES = 8, 5, 64
 ALONE = """
-import sys, time, json
+import json, sys, time
 from core.ml import infer
 folder, seconds, *files = sys.argv[1:]
 for file in files[:8]:
     infer.predict(folder, [file])
-start, done = time.perf_counter(), 0
+start, before, done = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - start < float(seconds):
     infer.predict(folder, [files[done % len(files)]])
     done += 1
-print(json.dumps(done / (time.perf_counter() - start)))
+print(json.dumps([done / (time.perf_counter() - start), (time.process_time() - before) / done]))
 """
 CLIENT = """
-import sys, time, json, threading
-import http.client
+import http.client, json, sys, threading, time
 port, token, run, seconds, clients, *files = sys.argv[1:]
 BOUNDARY = "loupe"
 bodies = []
@@ -83,11 +83,11 @@ def photographs(folder: Path) -> list[str]:
     return found
 
 
-def python(code: str, *args: str, home: Path) -> list[float] | float:
+def python(code: str, *args: str, home: Path) -> list[float]:
     env = {**os.environ, "LOUPE_HOME": str(home), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found: list[float] | float = json.loads(done.stdout)
+    found: list[float] = json.loads(done.stdout)
     return found
 
 
@@ -99,6 +99,11 @@ def core(home: Path, *args: str) -> dict[str, str]:
     return found
 
 
+def used(processes: list[psutil.Process]) -> float:
+    """Seconds of CPU so far."""
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--architecture", default="efficientnet_lite0")
@@ -108,31 +113,35 @@ def main() -> None:
         home = Path(folder) / "home"
         files = photographs(Path(folder) / "photographs")
         core(home, "import", str(Path(folder) / "photographs"), "--name", "photographs")
-        one = core(home, "train", "--dataset", "photographs", "--architecture", args.architecture, "--set", "epochs=1", "--wait")
+        run = core(home, "train", "--dataset", "photographs", "--architecture", args.architecture, "--set", "epochs=1", "--wait")["run"]
         token = core(home, "token", "add", "benchmark", "--role", "labeller", "--rate", "1000000/minute")["token"]
         server = Server(home, port := free_port())
         server.start()
-        threading.Event().wait(8)  # the model worker has loaded PyTorch
-        alone, served, median, slow = [], [], [], []
+        time.sleep(8)  # the model worker loads PyTorch
+        alone, served = [], []
         try:
-            python(CLIENT, str(port), token, one["run"], "3", "1", *files, home=home)
+            python(CLIENT, str(port), token, run, "3", "1", *files, home=home)
+            assert server.process is not None
+            serving = psutil.Process(server.process.pid)
+            processes = [serving, *serving.children(recursive=True)]
             for _ in range(ROUNDS):
-                alone.append(python(ALONE, str(home / "runs" / one["run"]), str(args.seconds), *files, home=home))
-                time.sleep(1)
-                each, half, p95 = python(CLIENT, str(port), token, one["run"], str(args.seconds), str(CLIENTS), *files, home=home)  # type: ignore[misc]
-                served.append(each), median.append(half), slow.append(p95)
+                alone.append(python(ALONE, str(home / "runs" / run), str(args.seconds), *files, home=home))
+                before = used(processes)
+                each, half, p95 = python(CLIENT, str(port), token, run, str(args.seconds), str(CLIENTS), *files, home=home)
+                served.append([each, half, p95, (used(processes) - before) / (each * args.seconds)])
         finally:
             server.stop()
-    first, second = statistics.median(alone), statistics.median(served)  # type: ignore[type-var]
+    rate, cost = (statistics.median(one) for one in zip(*alone, strict=True))
+    each, half, p95, paid = (statistics.median(one) for one in zip(*served, strict=True))
+    print(f"{args.architecture}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"core.ml.infer alone: {rate:.1f} images/s, {cost * 1000:.0f} ms of CPU for each")
     print(
-        f"{args.architecture}: core.ml.infer alone {first:.1f} images/s; API with {CLIENTS} clients {second:.1f} images/s: {second / first:.2f}"
-    )  # type: ignore[operator]
-    print(f"a request: median {statistics.median(median) * 1000:.0f} ms, p95 {statistics.median(slow) * 1000:.0f} ms")
+        f"API, {CLIENTS} clients: {each:.1f} images/s, {paid * 1000:.0f} ms of CPU for each; a request takes {half * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms"
+    )
+    print(f"ratio: {each / rate:.2f} by the clock, {cost / paid:.2f} by CPU")
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
