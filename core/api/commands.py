@@ -53,12 +53,9 @@ def revoke(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [_shown(one) for one in tokens.listed() if one.name == args.name]
 
 
-def list_webhooks(args: argparse.Namespace) -> list[dict[str, Any]]:
-    found = deliveries.standing()
-    return [
-        {"name": name, "address": address, **(asdict(found[name]) if name in found else {})}
-        for name, address in settings().webhooks.items()
-    ]
+def list_webhooks(args: argparse.Namespace) -> dict[str, Any]:
+    found, listed = deliveries.standing(), settings().webhooks
+    return {"webhooks": [{"name": name, "address": listed[name], **(asdict(found[name]) if name in found else {})} for name in listed]}
 
 
 def _shown(one: Token) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ from core.review import review
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Ended, Prediction, Snapshot
-from tests.conftest import forget
+from tests.conftest import ROOT, forget
 
+DOCS = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 SECRET = "a secret that is long enough"
 
 
@@ -101,6 +103,25 @@ def test_a_decision_and_its_undoing_are_told_signed_by_the_secret_and_the_time(s
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     wanted = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{wanted}" and abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+
+
+def test_the_check_that_the_docs_show_knows_loupe_from_others_and_today_from_yesterday() -> None:
+    (block,) = [one for one in re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL) if "is_from_loupe" in one]
+    exec(block, shown := {})
+    at = int(time.time())
+    for signed_with, age, body, wanted in (
+        (SECRET, 0, b"{}", True),
+        ("another", 0, b"{}", False),
+        (SECRET, 999, b"{}", False),
+        (SECRET, 0, b"[]", False),
+    ):
+        signed = hmac.new(signed_with.encode(), f"msg_1.{at - age}.{{}}".encode(), hashlib.sha256).digest()
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(at - age),
+            "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        }
+        assert shown["is_from_loupe"](headers, body, SECRET) is wanted
 
 
 def test_what_was_not_taken_is_tried_again_with_growing_waits_and_given_up_at_last(
