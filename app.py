@@ -9,8 +9,10 @@ from typing import Any
 import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
-from core.api import gate, routes, sign_in
+from core.api import gate, routes, sign_in, webhooks
+from core.api.v1.app import app as v1
 from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
@@ -23,9 +25,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
     leftovers.remove()
     launch.warm()
+    webhooks.start()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
     yield {}
+    webhooks.stop()
     launch.close()
 
 
@@ -33,7 +37,7 @@ gate.check_address(st.get_option("server.address"))
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=[*sign_in.ROUTES, *routes.ROUTES],
+    routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES],
     middleware=[Middleware(gate.Gate)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

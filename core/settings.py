@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -45,6 +46,8 @@ class Settings:
     header: str = ""  # LOUPE_SIGN_IN_HEADER: in which such a proxy names the person
     oidc: Oidc | None = None
     url: str = ""  # LOUPE_URL: where people reach Loupe; default: as the browser says
+    webhooks: Mapping[str, str] = field(default_factory=dict)  # LOUPE_WEBHOOKS: where decisions and ended runs are told, name=address
+    webhook_secret: str = ""  # LOUPE_WEBHOOK_SECRET, or the file named by LOUPE_WEBHOOK_SECRET_FILE: signs what is told
 
     @property
     def images(self) -> Path:
@@ -109,6 +112,8 @@ def settings() -> Settings:
         user_given=bool(env.get("LOUPE_USER")),
         **_sign_in(),
         audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
+        webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
+        webhook_secret=_secret("LOUPE_WEBHOOK_SECRET") if hooks else "",
     )
 
 
@@ -148,6 +153,32 @@ def _sign_in() -> dict[str, Any]:
 
 def _list(name: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in os.environ.get(name, "").split(",") if one.strip())
+
+
+def _webhooks(text: str) -> dict[str, str]:
+    found = {}
+    for pair in filter(None, (one.strip() for one in text.split(","))):
+        name, _, address = pair.partition("=")
+        if not re.fullmatch("[a-z0-9-]{1,40}", name) or not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", address) or name in found:
+            raise AppError(
+                f"LOUPE_WEBHOOKS holds “{pair.partition('?')[0]}”.",
+                "Write a name and an address for each, such as shop=https://shop.example/loupe, separated by commas.",
+            )
+        found[name] = address
+    return found
+
+
+def _secret(name: str) -> str:
+    """From the variable, or from the file that the variable with _FILE names."""
+    text, path = os.environ.get(name, ""), os.environ.get(f"{name}_FILE")
+    if path:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise AppError(f"{name}_FILE names “{path}”, which cannot be read.", "Name a file of text that Loupe may read.") from None
+    if len(text.strip()) < 24:
+        raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
+    return text.strip()
 
 
 def _whole(name: str, default: str, of: str) -> int:

@@ -153,12 +153,14 @@ def words(name: str, value: Any) -> str:
 def _checked(param: Param, value: Any) -> tuple[Any, str]:
     """The value in its own type, and the sentence that says what is wrong with it ("" if nothing)."""
     if param.kind == "names":
+        if not isinstance(value, str) and not (isinstance(value, list | tuple) and all(isinstance(n, str) for n in value)):
+            return (), f"{param.title} ({param.name}) must be a list of names."
         names = [n.strip() for n in value.split(",")] if isinstance(value, str) else list(value)
         return tuple(dict.fromkeys(n for n in names if n)), ""
     if param.kind == "layers":
         return _layers(value)
     if param.kind == "choice":
-        if value not in param.options:
+        if not isinstance(value, str) or value not in param.options:
             return value, f"{param.title} ({param.name}) is “{value}”. Choose one of: {', '.join(param.options)}."
         return value, ""
     if param.kind == "bool":

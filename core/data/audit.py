@@ -54,6 +54,16 @@ KINDS: Mapping[str, str] = {
     "run.import": "run brought in",
     "run.export": "run taken out",
     "run.report": "report taken out",
+    "review.decide": "decision in Review",
+    "review.undo": "decision taken back",
+    "review.appeal": "decision appealed",
+    "review.accept": "decision let into training",
+    "review.refuse": "decisions kept out of training",
+    "review.remove": "old predictions removed",
+    "policy.write": "policy written",
+    "policy.active": "policy made active",
+    "policy.shadow": "policy run in the shadow",
+    "policy.off": "policy turned off",
 }
 HEADS = "heads.jsonl"
 LOCK = 7_310_223  # PostgreSQL's advisory lock of the one writer

@@ -7,10 +7,12 @@ import hashlib
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -99,14 +101,16 @@ def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
         return sight.of(opened, "train" if opened.splits_given or (here and here.splits_given) else "", examine, progress)
 
 
-def _import(dataset_name: str, opened: Opened, by: str, progress: Progress) -> tuple[int | None, ImportReport, bool, Late]:
+def _import(
+    dataset_name: str, opened: Opened, by: str, progress: Progress, standing: _Decoders | None = None
+) -> tuple[int | None, ImportReport, bool, Late]:
     """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there."""
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
     came: Late = {}
     try:
         with _one_import(dataset_name, progress):
-            came = _bring_in(dataset_name, opened, by, report, progress)
+            came = _bring_in(dataset_name, opened, by, report, progress, nullcontext(standing) if standing else _Decoders())
     except Stopped:
         was_stopped = True
     finally:
@@ -116,9 +120,11 @@ def _import(dataset_name: str, opened: Opened, by: str, progress: Progress) -> t
     return found.id if found else None, report, was_stopped, came
 
 
-def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress) -> Late:
+def _bring_in(
+    name: str, opened: Opened, by: str, report: ImportReport, progress: Progress, pool: AbstractContextManager[_Decoders]
+) -> Late:
     """Returns the labels that came for images which are there with another one, or none."""
-    with _target(name) as dataset, _Decoders() as decoders:
+    with _target(name) as dataset, pool as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
         classes.adopt(dataset.id, opened.described)
@@ -447,6 +453,8 @@ def _examine(examine: Callable[[bytes], images.Examined], batch: list[bytes], se
 class _Decoders:
     """A pool of decoder processes that is replaced when one of them dies; started only when the first file comes."""
 
+    idle: int | None = None  # seconds without a file after which its processes end
+
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
@@ -471,7 +479,7 @@ class _Decoders:
     def _submit(self, batch: list[bytes]) -> Future[Any]:
         if self._pool is None:
             # loky: the standard spawning pool would run the caller's main script again in every process
-            self._pool = ProcessPoolExecutor(max_workers=os.cpu_count() or 1, initializer=_start_decoder, initargs=(os.getpid(),))
+            self._pool = ProcessPoolExecutor(os.cpu_count() or 1, timeout=self.idle, initializer=_start_decoder, initargs=(os.getpid(),))
         future: Future[Any] = self._pool.submit(_examine, images.examine, batch, SECONDS_PER_IMAGE)
         return future
 
@@ -673,6 +681,29 @@ def folders_under_roots() -> list[Path]:
             if wanted and not hidden and path.resolve().is_relative_to(root.resolve()):
                 found.add(path)
     return sorted(found, key=lambda path: natural(str(path)))[:500]
+
+
+# Pictures that programs send ------------------------------------------------------------------------
+
+_sent = threading.Lock()  # the pool is replaced when one of its processes dies
+
+
+@lru_cache(maxsize=1)
+def _standing() -> _Decoders:
+    """Starting a pool takes longer than most of what is sent at once."""
+    found = _Decoders()
+    found.idle = 60
+    return found
+
+
+def add_sent(dataset_name: str, entries: Sequence[Entry], by: str) -> ImportReport:
+    """Imports pictures that are in memory already; to those that are there without a label it gives the one that came."""
+    with _sent:
+        opened = Opened(iter(entries), len(entries), False, [])
+        dataset_id, report, _, came = _import(dataset_name, opened, by, silent, _standing())
+    if dataset_id is not None and came:
+        report.given = late.give(dataset_id, {i: one for i, one in came.items() if one[0] is None}, by, "API")
+    return report
 
 
 # One image at a time: what people send in for review -------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from core.data import audit
 from core.data.schema import answers, policies, policy_events, reading, submissions, writing
 from core.errors import NotFound
 from core.types import now
@@ -36,7 +37,10 @@ def _policy(row: Any) -> Policy:
 def write(dataset_id: int, run_id: str, name: str, rules: dict[str, Any], by: str) -> Policy:
     values = {"dataset_id": dataset_id, "run_id": run_id, "name": name, "by": by, "at": now(), "rules": json.dumps(rules)}
     with writing() as c:
-        return _policy(c.execute(policies.insert().values(**values).returning(policies)).one())
+        made = _policy(c.execute(policies.insert().values(**values).returning(policies)).one())
+        shown = {key: value for key, value in rules.items() if key != "salt"}
+        audit.record(c, "policy.write", on={"dataset": dataset_id, "run": run_id, "policy": made.id}, after={"name": name, **shown}, by=by)
+    return made
 
 
 def get(policy_id: int) -> Policy:
@@ -62,6 +66,7 @@ def set_kind(policy_id: int, kind: Kind, by: str) -> None:
             for other in [p for p, k in _kinds(c, dataset_id).items() if k == kind and p != policy_id]:
                 c.execute(policy_events.insert().values(dataset_id=dataset_id, policy_id=other, kind="off", by=by, at=now()))
         c.execute(policy_events.insert().values(dataset_id=dataset_id, policy_id=policy_id, kind=kind, by=by, at=now()))
+        audit.record(c, f"policy.{kind}", on={"dataset": dataset_id, "policy": policy_id}, by=by)
 
 
 def _kinds(c: sa.Connection, dataset_id: int) -> dict[int, Kind]:

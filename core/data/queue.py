@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import classes, events, labels
+from core.data import audit, classes, deliveries, events, labels
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
 from core.errors import Conflict, Invalid, NotFound
@@ -480,10 +480,18 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
                 _join(c, row.id, image, act.verdict, label, act.by)
             final = {"verdict": act.verdict, "label": label, "decided_by": act.by, "decided_at": now(), "basket": basket}
             c.execute(submissions.update().where(s.id == row.id).values(state=state, **final))
+            deliveries.of_decision(c, row.id)
         elif state != row.state:
             c.execute(submissions.update().where(s.id == row.id).values(state=state))
         c.execute(review_claims.delete().where(k.submission_id == row.id))
+        told = {"verdict": act.verdict, "label": label, "state": state, "note": act.note, "reason": act.reason}
+        audit.record(c, "review.decide", on=_on(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
     return Decided(seq, state, label)
+
+
+def _on(row: Any) -> dict[str, Any]:
+    """What an entry of the audit speaks of."""
+    return {"dataset": row.dataset_id, "images": [row.image_id], "submission": row.id}
 
 
 def _words(verdict: str | None, label: str | None) -> str:
@@ -550,7 +558,9 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
         if seq is not None and last.seq != seq:
             raise Conflict(f"{last.by} has decided on {row.name} since.", "Your decision stays in its history.")
         c.execute(decisions.update().where(d.seq == last.seq).values(undone_at=now(), undone_by=by))
+        told = {"verdict": last.verdict, "label": last.label, "by": last.by}
         if last.stage == "known":
+            audit.record(c, "review.undo", on=_on(row), before=told, by=by)
             return
         if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):
             _leave(c, row, by, image_id)
@@ -559,6 +569,9 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
             earlier = next(one for one in standing[1:] if one.verdict in FINAL)
             final |= {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
         c.execute(submissions.update().where(s.id == row.id).values(state=last.stage, **final))
+        if row.state == "decided":
+            deliveries.of_decision(c, row.id)
+        audit.record(c, "review.undo", on=_on(row), before=told, after={"state": last.stage}, by=by)
 
 
 def appeal(submission_id: int, by: str, note: str) -> None:
@@ -573,6 +586,7 @@ def appeal(submission_id: int, by: str, note: str) -> None:
             decisions.insert().values(submission_id=row.id, stage="decided", verdict="appealed", by=by, at=now(), note=note, **values)
         )
         c.execute(submissions.update().where(s.id == submission_id).values(state="appeal"))
+        audit.record(c, "review.appeal", on=_on(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by)
 
 
 # The events ---------------------------------------------------------------------------------------
@@ -643,16 +657,20 @@ def accept(submission_id: int, image: Image, by: str) -> None:
             raise Conflict("This one does not wait in the basket any more.", "Reload the page.")
         _join(c, row.id, image, row.verdict, row.label, by)
         c.execute(submissions.update().where(s.id == row.id).values(basket="accepted"))
+        audit.record(c, "review.accept", on=_on(row), after={"label": row.label}, by=by)
 
 
 def refuse(ids: Sequence[int]) -> int:
     """Decided pictures that are not learned from; returns how many."""
     s = submissions.c
     with writing() as c:
-        return sum(
-            c.execute(submissions.update().where(s.id.in_(part), s.basket == "waiting").values(basket="refused")).rowcount
-            for part in parts(list(ids))
-        )
+        rows = [row for part in parts(list(ids)) for row in c.execute(select(submissions).where(s.id.in_(part), s.basket == "waiting"))]
+        for part in parts([row.id for row in rows]):
+            c.execute(submissions.update().where(s.id.in_(part)).values(basket="refused"))
+        for dataset_id in {row.dataset_id for row in rows}:
+            refused = [row.image_id for row in rows if row.dataset_id == dataset_id]
+            audit.record(c, "review.refuse", on={"dataset": dataset_id, "images": refused})
+    return len(rows)
 
 
 def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
@@ -670,4 +688,6 @@ def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
             for table in (answers, review_skips, review_claims):
                 c.execute(table.delete().where(table.c.submission_id.in_(part)))
             c.execute(submissions.delete().where(s.id.in_(part)))
+        if ids:
+            audit.record(c, "review.remove", on={"dataset": dataset_id}, before={"predictions": len(ids), "until": before, "class": predicted})
     return len(ids)

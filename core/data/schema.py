@@ -309,6 +309,49 @@ audit_images = sa.Table(
     sa.Column("image_id", sa.String(16), primary_key=True),
 )
 sa.Index("audit_by_image", audit_images.c.image_id)
+# What other programs present at the HTTP API; of the secret only its SHA-256 is here.
+tokens = sa.Table(
+    "tokens",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),  # for ever: it stands beside what was done with it
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("datasets", sa.String),  # JSON list of ids; none: every dataset
+    sa.Column("rate", sa.String, nullable=False),  # such as 60/minute
+    sa.Column("made_by", sa.String, nullable=False),
+    sa.Column("made_at", sa.String, nullable=False),
+    sa.Column("expires_at", sa.String),
+    sa.Column("revoked_at", sa.String),
+)
+# What was asked with an Idempotency-Key, and the answer: the same key gets it again, and nothing is done twice.
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    meta,
+    sa.Column("token_id", sa.Integer, sa.ForeignKey("tokens.id"), primary_key=True),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("request", sa.String(64), nullable=False),  # SHA-256 of what was asked
+    sa.Column("process", sa.String, nullable=False),  # that is at it, or was
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("status", sa.Integer),  # none until it is answered
+    sa.Column("answer", sa.String),  # JSON
+)
+# What is told to other systems: it waits here until they have taken it.
+webhook_deliveries = sa.Table(
+    "webhook_deliveries",
+    meta,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("hook", sa.String, nullable=False),  # its name in the settings
+    sa.Column("subject", sa.String, nullable=False),  # what it speaks of: told once
+    sa.Column("body", sa.String, nullable=False),  # JSON
+    sa.Column("made_at", sa.String, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.Float),  # seconds since 1970; none once it was taken, or given up
+    sa.Column("taken_at", sa.String),
+    sa.Column("error", sa.String, nullable=False),  # of the last try
+    sa.UniqueConstraint("hook", "subject"),
+)
+sa.Index("deliveries_by_time", webhook_deliveries.c.next_at)
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:

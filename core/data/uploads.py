@@ -33,15 +33,16 @@ def pictures() -> Path:
     return settings().uploads / "pictures"
 
 
-def keep(name: str, data: bytes) -> Upload:
-    """Stores one picture; it is decoded later, in the model worker."""
+def keep(name: str, data: bytes, folder: Path | None = None) -> Upload:
+    """Stores one picture, among those that stay unless a folder is named; it is decoded later, in the model worker."""
+    folder = folder or pictures()
     if len(data) > images.MAX_BYTES:
         raise Invalid(f"{name} has {len(data) / 1e6:.0f} MB.", f"Up to {images.MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
     ext = PurePath(name).suffix.lower().lstrip(".")
     if ext not in images.EXTENSIONS:
         raise Invalid(f"{name} is not an image that Loupe reads.", f"Allowed are {images.ALLOWED}.")
-    upload = Upload(images.image_id(data), name, pictures() / f"{images.image_id(data)}.{ext}")
-    images.store_original(pictures(), upload.path.name, data)
+    upload = Upload(images.image_id(data), name, folder / f"{images.image_id(data)}.{ext}")
+    images.store_original(folder, upload.path.name, data)
     return upload
 
 

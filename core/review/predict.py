@@ -11,7 +11,7 @@ from typing import Any
 from core.catalog import params
 from core.data import depth, store, uploads
 from core.errors import Invalid
-from core.review import animation
+from core.review import animation, together
 from core.runs import launch, runs
 from core.runs.remote import infer
 from core.settings import settings
@@ -53,6 +53,31 @@ def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Predicti
 def predict(run_id: str, files: list[Path], names: list[str] | None = None) -> list[Prediction | Failure]:
     """One answer per file, in order."""
     return answers(run_id, names or [str(f) for f in files], ask(run_id, files))
+
+
+def predict_data(run_id: str, pictures: list[tuple[str, bytes]], keep: bool = False) -> list[Prediction | Failure]:
+    """One answer for each name and content, in order; the pictures stay among the uploads if they are to be kept.
+
+    What is asked while the model worker is busy waits, and is then answered together.
+    """
+    folder = str(runs.trained(run_id))
+    found: list[Prediction | Failure | None] = [None] * len(pictures)
+    with runs.scratch(settings().uploads / "asked") as scratch:
+        places: list[int] = []
+        files: list[str] = []
+        for place, (name, data) in enumerate(pictures):
+            try:
+                path = uploads.keep(name, data, None if keep else scratch).path
+            except Invalid as e:
+                found[place] = Failure(name, e.message, e.hint)
+                continue
+            places.append(place)
+            files.append(str(path))
+        if files:
+            names = [pictures[place][0] for place in places]
+            for place, answer in zip(places, answers(run_id, names, together.ask(folder, files)), strict=True):
+                found[place] = answer
+    return [one for one in found if one is not None]
 
 
 def keep_frame(upload: uploads.Upload, number: int) -> uploads.Upload:

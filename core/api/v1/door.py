@@ -1,0 +1,86 @@
+"""The API's door: every request bears a token, keeps to its rate and its size, and is done in the token's name."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextvars import ContextVar
+from functools import lru_cache
+
+from anyio import to_thread
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core import roles
+from core.api.v1.problems import problem
+from core.data import images, tokens
+from core.data.tokens import Token
+
+OPEN = ("/openapi.json", "/docs")  # they tell nothing of what is stored
+MOST_JSON = 1_000_000  # bytes
+MOST_FORM = images.MAX_BYTES + 1_000_000  # bytes: one picture of the greatest size, or many smaller ones
+MAKE_ONE = "An admin makes one with `python -m core token add NAME --role labeller`; send it as “Authorization: Bearer loupe_…”."
+
+_bearer: ContextVar[Token] = ContextVar("token")
+
+
+def token() -> Token:
+    """The token of the request that is being answered."""
+    return _bearer.get()
+
+
+@lru_cache(maxsize=1)
+def _limiter() -> MovingWindowRateLimiter:
+    return MovingWindowRateLimiter(MemoryStorage())
+
+
+@lru_cache(maxsize=64)
+def _rate(text: str) -> RateLimitItem:
+    return parse(text)
+
+
+class Door:
+    """Without a token even this machine's own pages are refused: any page that a browser has open can reach localhost."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = re.fullmatch(r"[Bb]earer +(\S{1,200})", headers.get("authorization", "").strip())
+        found = await to_thread.run_sync(tokens.find, given[1]) if given else None
+        if found is None or found.state != "usable":
+            why = f"This token {'has expired' if found.state == 'expired' else 'was revoked'}." if found else "This token is not known."
+            refusal = problem(401, why if given else "This request bears no token.", MAKE_ONE, {"WWW-Authenticate": "Bearer"})
+            await refusal(scope, receive, send)
+            return
+        rate = _rate(found.rate)
+        if not _limiter().hit(rate, str(found.id)):
+            wait = max(1, round(_limiter().get_window_stats(rate, str(found.id)).reset_time - time.time()))
+            detail = f"“{found.name}” has asked as often as it may: {found.rate.replace('/', ' each ')}."
+            await problem(429, detail, f"Ask again in {wait} s.", {"Retry-After": str(wait)})(scope, receive, send)
+            return
+        is_form = headers.get("content-type", "").startswith("multipart/form-data")
+        most, read = MOST_FORM if is_form else MOST_JSON, 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                raise HTTPException(413, f"The request is larger than {most // 1_000_000} MB. Send it in parts.")
+            return message
+
+        bearer = _bearer.set(found)
+        try:
+            with roles.acting(found.person):
+                await self.app(scope, counted, send)
+        finally:
+            _bearer.reset(bearer)

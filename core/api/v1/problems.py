@@ -1,0 +1,104 @@
+"""Refusals as problem documents (RFC 9457): what happened, and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, WorkerFailed
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: tuple[tuple[type[AppError], int], ...] = ((Invalid, 422), (NotFound, 404), (Conflict, 409), (Forbidden, 403), (WorkerFailed, 503))
+SCHEMA = {
+    "type": "object",
+    "required": ["title", "status", "detail"],
+    "properties": {
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened."},
+        "allowed": {"type": "string", "description": "What is allowed, or what to do."},
+        "errors": {
+            "type": "array",
+            "description": "Each field that is not as it should be.",
+            "items": {"type": "object", "properties": {"field": {"type": "string"}, "message": {"type": "string"}}},
+        },
+    },
+}
+
+
+class Problem(Exception):
+    """A refusal with members of its own."""
+
+    def __init__(self, status: int, detail: str, allowed: str = "", headers: dict[str, str] | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.response = problem(status, detail, allowed, headers, **more)
+
+
+def problem(status: int, detail: str, allowed: str = "", headers: dict[str, str] | None = None, **more: Any) -> Response:
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if allowed:
+        body["allowed"] = allowed
+    data = json.dumps(body | more, ensure_ascii=False).encode(errors="replace")
+    return Response(data, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+async def of_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response
+
+
+async def of_app_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    status = next((code for kind, code in STATUS if isinstance(error, kind)), 422)
+    return problem(status, error.message, error.hint)
+
+
+async def of_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return problem(404, "There is nothing at this address.", "Every address stands in /api/v1/openapi.json.")
+    if error.status_code == 405:
+        return problem(
+            405, f"{request.method} is not allowed at this address.", f"Allowed: {headers.get('Allow', 'see /api/v1/docs')}.", headers
+        )
+    if error.status_code == 400:
+        return problem(400, "The body is not JSON, or not a form.", "Send one JSON object in UTF-8; a form as multipart/form-data.")
+    return problem(error.status_code, str(error.detail), headers=headers)
+
+
+async def of_fields(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return problem(400, "The body is not JSON.", "Send one JSON object in UTF-8.")
+    errors = [{"field": _field(one["loc"]), "message": _message(one)} for one in found[:20]]
+    first = errors[0]
+    return problem(422, f"{first['field'] or 'The body'}: {first['message']}", "Every field stands in /api/v1/openapi.json.", errors=errors)
+
+
+def _field(loc: Sequence[Any]) -> str:
+    return ".".join(str(part)[:80] for part in loc[1:])
+
+
+def _message(one: dict[str, Any]) -> str:
+    if one["type"] == "extra_forbidden":
+        return "This field is not known."
+    if one["type"] == "missing":
+        return "This field is missing."
+    message = str(one["msg"]).removeprefix("Value error, ")
+    return message[:1].upper() + message[1:] + ("" if message.endswith(".") else ".")
+
+
+async def of_a_bug(request: Request, error: Exception) -> Response:
+    """Whatever nobody expected: the log has it, who asked is told no more than that."""
+    logging.getLogger("loupe").error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "Loupe made a mistake.", "The server's log says which. Nothing is known about whether it was done.")

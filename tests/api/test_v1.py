@@ -1,0 +1,370 @@
+"""The HTTP API for other programs: who is let in, what is answered, and how it refuses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image as Pillow
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from core.api import gate
+from core.api.v1 import door, once
+from core.api.v1.app import app as v1
+from core.data import labels, store, tokens
+from core.review import review
+from core.runs import jobs, launch
+from core.share import export
+from core.types import Dataset
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def client(home: Any) -> Iterator[TestClient]:
+    yield from served()
+
+
+@pytest.fixture
+def trained_client(trained_copy: Trained) -> Iterator[TestClient]:
+    yield from served()
+
+
+def served() -> Iterator[TestClient]:
+    door._limiter.cache_clear()
+    app = Starlette(routes=[Mount("/api/v1", v1)], middleware=[Middleware(gate.Gate)])
+    with TestClient(app, base_url="http://localhost:8501", raise_server_exceptions=False) as client:
+        yield client
+
+
+def bearer(role: str = "admin", *only: int, **more: Any) -> dict[str, str]:
+    _, secret = tokens.add(f"{role} {len(tokens.listed())}", role, list(only) or None, **more)
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def refused(answer: Any, status: int) -> dict[str, Any]:
+    """The problem document, which has what RFC 9457 asks for and no traceback."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert found["status"] == status and found["title"] and found["detail"]
+    assert "Traceback" not in answer.text
+    return found
+
+
+def png(shade: int, size: int = 12) -> bytes:
+    out = io.BytesIO()
+    Pillow.new("RGB", (size, size), (shade, 255 - shade, 40)).save(out, "PNG")
+    return out.getvalue()
+
+
+def first(made: Dataset) -> Any:
+    return store.browse(made.id, store.Filter(), 0, 1)[0]
+
+
+# Who is let in
+
+
+def test_no_token_a_made_up_one_a_revoked_one_and_an_expired_one_are_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = refused(client.get("/api/v1/datasets"), 401)
+    assert "token add" in found["allowed"]
+    headers = bearer("viewer", days=1)
+    assert client.get("/api/v1/datasets", headers=headers).status_code == 200
+    forged = {"Authorization": headers["Authorization"][:-1] + ("A" if headers["Authorization"][-1] != "A" else "B")}
+    assert "not known" in refused(client.get("/api/v1/datasets", headers=forged), 401)["detail"]
+    for other in ("Basic YTpi", "Bearer", "Bearer a b", "Bearer " + "x" * 5000):
+        refused(client.get("/api/v1/datasets", headers={"Authorization": other}), 401)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "now", lambda: "2100-01-01T00:00:00.000+00:00")
+        assert "expired" in refused(client.get("/api/v1/datasets", headers=headers), 401)["detail"]
+    tokens.revoke(tokens.listed()[0].name)
+    assert "revoked" in refused(client.get("/api/v1/datasets", headers=headers), 401)["detail"]
+
+
+def test_every_address_asks_for_a_token_but_the_two_that_describe_them(client: TestClient) -> None:
+    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    assert len(paths) > 10 and client.get("/api/v1/docs").status_code == 200
+    for path, methods in paths.items():
+        for method in methods:
+            refused(client.request(method, "/api/v1" + path.replace("{", "").replace("}", "")), 401)
+    refused(client.get("/api/v1/nowhere"), 401)
+    refused(client.get("/api/v1/nowhere", headers=bearer()), 404)
+    assert "GET" in refused(client.delete("/api/v1/datasets", headers=bearer()), 405)["allowed"]
+
+
+def test_of_another_dataset_a_token_learns_as_much_as_of_one_that_does_not_exist(client: TestClient, small: Dataset) -> None:
+    other = store.create_dataset("other")
+    headers, image = bearer("admin", other.id), first(small)
+    assert [one["id"] for one in client.get("/api/v1/datasets", headers=headers).json()] == [other.id]
+    for method, path, sent in (
+        ("GET", "", {}),
+        ("GET", "/images", {}),
+        ("GET", f"/images/{image.id}", {}),
+        ("GET", f"/images/{image.id}/picture", {}),
+        ("GET", "/decisions", {}),
+        ("PUT", f"/images/{image.id}/label", {"json": {"label": "red", "seen": 1}}),
+        ("POST", "/labels", {"json": {"label": "red", "seen": {image.id: 1}}}),
+        ("POST", "/runs", {"json": {"settings": {}}}),
+        ("POST", "/exports", {"json": {"format": "folders"}}),
+        ("POST", "/images", {"files": {"files": ("a.png", png(1))}}),
+    ):
+        theirs = refused(client.request(method, f"/api/v1/datasets/{small.id}{path}", headers=headers, **sent), 404)
+        none = refused(client.request(method, f"/api/v1/datasets/{small.id + 90}{path}", headers=headers, **sent), 404)
+        assert theirs["detail"].replace(str(small.id), "N") == none["detail"].replace(str(small.id + 90), "N")
+
+
+def test_a_role_may_do_over_http_what_it_may_and_is_told_who_may_more(client: TestClient, small: Dataset) -> None:
+    image = first(small)
+    address = f"/api/v1/datasets/{small.id}/images/{image.id}/label"
+    found = refused(client.put(address, headers=bearer("viewer"), json={"label": "blue", "seen": image.label_seq}), 403)
+    assert "labeller" in found["allowed"]
+    assert client.put(address, headers=bearer("labeller"), json={"label": "blue", "seen": image.label_seq}).status_code == 200
+    assert labels.history(small.id, image.id)[0].by == "labeller 1 (API)"
+    refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=bearer("labeller"), json={"settings": {}}), 403)
+
+
+def test_a_token_that_asks_more_often_than_its_rate_is_told_when_to_ask_again(client: TestClient) -> None:
+    headers = bearer(rate="2/minute")
+    assert [client.get("/api/v1/datasets", headers=headers).status_code for _ in range(2)] == [200, 200]
+    answer = client.get("/api/v1/datasets", headers=headers)
+    refused(answer, 429)
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert client.get("/api/v1/datasets", headers=bearer()).status_code == 200
+
+
+def test_a_token_is_shown_once_stored_hashed_and_managed_on_the_command_line(home: Any, command: Any) -> None:
+    store.create_dataset("pets")
+    done = command("token", "add", "shop", "--role", "moderator", "--dataset", "pets", "--expires", "30", "--rate", "60/minute")
+    assert done.returncode == 0 and "this once" in done.stderr
+    secret = done.stdout.split('"token": "')[1].split('"')[0]
+    found = tokens.find(secret)
+    assert found and found.person.may("decide", 1) and not found.person.may("decide", 2) and not found.person.may("decide")
+    assert secret.encode() not in (home / "loupe.db").read_bytes() and secret not in command("token", "list").stdout
+    assert command("token", "add", "shop", "--role", "viewer").returncode == 1
+    assert '"revoked"' in command("token", "revoke", "shop").stdout
+    assert command("token", "revoke", "nobody").returncode == 1 and command("token", "add", "x", "--role", "king").returncode == 2
+    assert "60/minute" in command("token", "add", "x", "--role", "viewer", "--rate", "often").stderr
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "says"),
+    [
+        ({"content": b"{", "headers": JSON}, 400, "not JSON"),
+        ({"content": b'{"label": "\\ud800", "seen": 1}', "headers": JSON}, 422, "label"),
+        ({"content": b"[" * 100_000, "headers": JSON}, 400, "not JSON"),
+        ({"content": b'{"label": null, "seen": ' + b"9" * 5000 + b"}", "headers": JSON}, 400, ""),
+        ({"content": b" " * 1_100_000, "headers": JSON}, 413, "1 MB"),
+        ({"json": []}, 422, ""),
+        ({"json": {"label": "red"}}, 422, "seen"),
+        ({"json": {"label": "red", "seen": -1}}, 422, "seen"),
+        ({"json": {"label": "red", "seen": "x"}}, 422, "seen"),
+        ({"json": {"label": "red", "seen": 1, "colour": 2}}, 422, "colour"),
+        ({"json": {"label": "no class of it", "seen": 1}}, 404, "no class of it"),
+        ({"json": {"label": "red", "seen": 1}, "params": {"force": 1}}, 422, "force"),
+    ],
+)
+def test_what_is_broken_huge_or_unknown_is_refused_with_what_is_allowed(
+    client: TestClient, small: Dataset, sent: dict[str, Any], status: int, says: str
+) -> None:
+    image = first(small)
+    sent = sent | {"headers": sent.get("headers", {}) | bearer()}
+    found = refused(client.put(f"/api/v1/datasets/{small.id}/images/{image.id}/label", **sent), status)
+    assert says in str(found)
+    assert store.get_image(small.id, image.id) == image
+
+
+def test_odd_addresses_and_cursors_are_refused_too(client: TestClient, small: Dataset) -> None:
+    headers = bearer()
+    for path, status in (
+        (f"/datasets/{1 << 70}", 404),
+        ("/datasets/x", 422),
+        (f"/datasets/{small.id}/images/..%2f..%2fx", 404),
+        (f"/datasets/{small.id}/images/nowhere", 404),
+        (f"/datasets/{small.id}/images?cursor=é", 422),
+        (f"/datasets/{small.id}/images?cursor=W10", 422),
+        (f"/datasets/{small.id}/images?limit=100000", 422),
+        ("/runs/..", 404),
+        ("/runs/" + "x" * 3000, 422),
+        ("/exports/..%2f", 404),
+    ):
+        refused(client.get("/api/v1" + path, headers=headers), status)
+
+
+# Images and labels
+
+
+def test_images_are_listed_page_by_page_and_filtered(client: TestClient, small: Dataset) -> None:
+    headers, address, seen, after = bearer("viewer"), f"/api/v1/datasets/{small.id}/images", [], ""
+    for _ in range(4):
+        page = client.get(f"{address}?limit=7{after}", headers=headers).json()
+        seen += [one["id"] for one in page["items"]]
+        after = f"&cursor={page['next']}"
+    assert page["next"] is None and seen == [one.id for one in store.browse(small.id, store.Filter(), 0, 100)]
+    red = client.get(f"{address}?label=red&text=RED-1", headers=headers).json()["items"]
+    assert [(one["name"], one["label"]) for one in red] == [("red-1.png", "red")]
+    answer = client.get(f"{address}/{seen[0]}/picture", headers=headers)
+    assert answer.headers["content-type"] == "image/png" and Pillow.open(io.BytesIO(answer.content)).format == "PNG"
+
+
+def test_pictures_are_added_once_with_or_without_a_label_and_what_is_none_is_named(client: TestClient, small: Dataset) -> None:
+    headers, address = bearer("trainer"), f"/api/v1/datasets/{small.id}/images"
+    sent = [("files", ("a.png", png(1))), ("files", ("b.png", b"no picture")), ("files", ("c.png", png(1)))]
+    answer = client.post(address, headers=headers, files=sent)
+    assert answer.status_code == 201, answer.text
+    one, broken, copy = answer.json()["images"]
+    assert one["added"] and not copy["added"] and copy["id"] == one["id"]
+    assert not broken["added"] and broken["id"] is None and broken["problem"]
+    assert store.get_image(small.id, one["id"]).label is None
+    answer = client.post(address, headers=headers, files=sent[:1], data={"label": "red"})
+    assert not answer.json()["images"][0]["added"] and store.get_image(small.id, one["id"]).label == "red"
+    refused(client.post(address, headers=headers, files=sent[1:2]), 422)
+    refused(client.post(address, headers=headers, files=sent[:1], data={"labels": "red"}), 422)
+    refused(client.post(address, headers=headers, data={"label": "red"}), 422)
+
+
+def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, small: Dataset) -> None:
+    image, other = store.browse(small.id, store.Filter(), 0, 2)
+    headers, address = bearer("labeller"), f"/api/v1/datasets/{small.id}"
+    labels.apply(small.id, {image.id: image.label_seq}, "blue", "Ann")
+    found = refused(client.put(f"{address}/images/{image.id}/label", headers=headers, json={"label": "red", "seen": image.label_seq}), 409)
+    assert found["now"]["label"] == "blue" and found["now"]["by"] == "Ann"
+    seen = {image.id: image.label_seq, other.id: other.label_seq, "gone": 0}
+    done = client.post(f"{address}/labels", headers=headers, json={"label": None, "seen": seen}).json()
+    assert set(done["stored"]) == {other.id} and done["refused"][image.id]["label"] == "blue" and done["missing"] == ["gone"]
+    again = client.put(f"{address}/images/{image.id}/label", headers=headers, json={"label": "red", "seen": found["now"]["version"]})
+    assert again.json()["label"] == "red"
+
+
+# Idempotency keys
+
+
+def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClient, small: Dataset) -> None:
+    image = first(small)
+    headers, address = bearer("labeller") | {"Idempotency-Key": "k1"}, f"/api/v1/datasets/{small.id}/labels"
+    body = {"label": "blue", "seen": {image.id: image.label_seq}}
+    one, two = (client.post(address, headers=headers, json=body) for _ in range(2))
+    assert one.json() == two.json() and two.headers["idempotency-replayed"] == "true"
+    assert len(labels.history(small.id, image.id)) == 2
+    refused(client.post(address, headers=headers, json=body | {"label": "red"}), 422)
+    assert client.post(address, headers=bearer() | {"Idempotency-Key": "k1"}, json=body).status_code == 200  # another's key is another
+
+
+def test_what_a_server_that_ended_had_begun_is_done_once_or_said_to_be_unknown(
+    client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, headers = first(small), bearer() | {"Idempotency-Key": "k"}
+    address, body = f"/api/v1/datasets/{small.id}/labels", {"label": "blue", "seen": {image.id: image.label_seq}}
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "answered", lambda *_: None)  # ended between the act and its answer
+        done = client.post(address, headers=headers, json=body).json()
+    refused(client.post(address, headers=headers, json=body), 409)  # it might still be at it
+    monkeypatch.setattr(once, "PROCESS", "the next one")
+    assert client.post(address, headers=headers, json=body).json() == done and len(labels.history(small.id, image.id)) == 2
+    run = headers | {"Idempotency-Key": "run"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "refused", lambda *_: None)
+        refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=run, json={"settings": {"epochs": 0}}), 422)
+    monkeypatch.setattr(once, "PROCESS", "the one after")
+    found = refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=run, json={"settings": {"epochs": 0}}), 409)
+    assert "not known" in found["detail"]
+
+
+def test_a_refused_request_may_be_sent_again_with_its_key(client: TestClient, small: Dataset) -> None:
+    image = first(small)
+    headers, address = bearer() | {"Idempotency-Key": "k"}, f"/api/v1/datasets/{small.id}/images/{image.id}/label"
+    refused(client.put(address, headers=headers, json={"label": "none of them", "seen": image.label_seq}), 404)
+    assert client.put(address, headers=headers, json={"label": "blue", "seen": image.label_seq}).status_code == 200
+
+
+# Runs, predictions, decisions, exports
+
+
+def test_a_run_answers_is_listed_with_its_figures_and_its_answers_go_to_review(trained_client: TestClient, trained_copy: Trained) -> None:
+    made, run, headers = trained_copy.dataset, trained_copy.run_id, bearer("trainer")
+    listed = trained_client.get("/api/v1/runs", headers=headers).json()
+    assert [one["id"] for one in listed["items"]] == [run] and listed["next"] is None
+    shown = trained_client.get(f"/api/v1/runs/{run}", headers=headers).json()
+    assert shown["status"] == "succeeded" and shown["validation_accuracy"]["n"] == shown["images"]["validation"]
+    figures = trained_client.get(f"/api/v1/runs/{run}/evaluation", headers=headers).json()
+    assert figures["n"] > 0 and figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"]
+    sent = [("files", ("a.png", png(1, 8))), ("files", ("b.txt", b"no")), ("files", ("c.png", b"no picture"))]
+    answer = trained_client.post(f"/api/v1/runs/{run}/predictions", headers=headers, files=sent)
+    one, *broken = answer.json()["answers"]
+    assert one["probability"] == max(one["probabilities"].values()) and one["label"] in made.classes
+    assert [set(other) for other in broken] == [{"file", "in_review", "problem"}] * 2 and not review.queue(made.id)
+    refused(trained_client.post(f"/api/v1/runs/{run}/predictions", headers=headers, files=sent[1:]), 422)
+    refused(trained_client.post(f"/api/v1/runs/{run}/predictions", headers=bearer("labeller", made.id + 1), files=sent), 404)
+    for _ in range(2):
+        done = trained_client.post(f"/api/v1/runs/{run}/predictions", headers=headers, files=sent[:1], data={"review": "true"})
+        assert done.json()["answers"][0]["in_review"]
+    address = f"/api/v1/datasets/{made.id}/decisions"
+    (waiting,) = trained_client.get(f"{address}?state=waiting", headers=headers).json()["items"]
+    assert waiting["verdict"] is None and waiting["file"] == "a.png" and waiting["sent_by"] == "trainer 0 (API)"
+    assert trained_client.get(address, headers=headers).json()["items"] == []
+    review.decide(waiting["id"], "rejected", None, "Ann")
+    (decided,) = trained_client.get(address, headers=headers).json()["items"]
+    assert decided["verdict"] == "rejected" and decided["decided_by"] == "Ann"
+    stopped = trained_client.post(f"/api/v1/runs/{run}/stop", headers=headers)
+    assert stopped.status_code == 202 and stopped.json()["status"] == "succeeded"
+
+
+def test_a_run_is_started_with_settings_that_are_checked(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: started.append(folder.name))
+    headers, address = bearer("trainer") | {"Idempotency-Key": "k"}, f"/api/v1/datasets/{small.id}/runs"
+    assert "epochz" in refused(client.post(address, headers=headers, json={"settings": {"epochz": 1}}), 422)["detail"]
+    odd: list[dict[str, Any]] = [
+        {"epochs": [1]},
+        {"layers": 3},
+        {"layers": [{}]},
+        {"architecture": {}},
+        {"learning_rate": "x"},
+        {"classes": [[1]]},
+        {"classes": 3},
+        {"epochs": "NaN"},
+    ]
+    for values in odd:
+        refused(client.post(address, headers=headers, json={"settings": values}), 422)
+    one, two = (client.post(address, headers=headers, json={"settings": {"architecture": "linear", "epochs": 1}}) for _ in range(2))
+    assert one.status_code == 201 and one.json() == two.json() and started == [one.json()["id"]]
+
+
+def test_an_export_is_started_asked_for_and_downloaded(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: jobs.run(folder, export.EXPORT))
+    monkeypatch.setattr(launch.launcher, "alive", lambda folder: False)
+    headers = bearer("trainer")
+    refused(client.post(f"/api/v1/datasets/{small.id}/exports", headers=headers, json={"format": "floppy"}), 422)
+    started = client.post(f"/api/v1/datasets/{small.id}/exports", headers=headers, json={"format": "folders"})
+    assert started.status_code == 202
+    address = f"/api/v1/exports/{started.json()['id']}"
+    state = client.get(address, headers=headers).json()
+    assert state["status"] == "done" and state["images"] == 24
+    answer = client.get(f"{address}/zip", headers=headers)
+    assert answer.headers["content-type"] == "application/zip" and len(answer.content) == state["bytes"]
+    refused(client.get(address, headers=bearer("viewer")), 403)
+    refused(client.get(address, headers=bearer("admin", small.id + 1)), 404)
+
+
+# What describes it
+
+
+def test_the_description_has_problem_documents_and_the_page_no_script(client: TestClient) -> None:
+    described = client.get("/api/v1/openapi.json").json()
+    assert described["openapi"].startswith("3.1") and "HTTPValidationError" not in described["components"]["schemas"]
+    for path, methods in described["paths"].items():
+        for one in methods.values():
+            assert one["description"] and "default" in one["responses"] and "422" not in one["responses"], path
+    page = client.get("/api/v1/docs")
+    assert "<script" not in page.text and "https://" not in page.text and "default-src 'self'" in page.headers["content-security-policy"]
+    assert all(path in page.text for path in described["paths"])
