@@ -35,6 +35,18 @@ FLAGS = [
 ]
 
 
+def settled(page: Page) -> None:
+    """The server has run the page to its end, and the browser has drawn what came."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+
+def in_scheme(page: Page, scheme: str) -> None:
+    """The page that is there in light or dark, as when the system goes over to it; to load it anew costs ten times as much."""
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
