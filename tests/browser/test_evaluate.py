@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from sklearn.datasets import load_digits
 
-from tests.browser.conftest import ROOT, Server
+from tests.browser.conftest import ROOT, Server, in_scheme, settled
 
 DATA = ROOT.parent / "shared" / "data"
 SAID = re.compile(r"^actual (.+), predicted (.+): (\d[\d,]*) of ")
@@ -74,10 +74,6 @@ def digits(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             (folder / str(label)).mkdir(exist_ok=True)
             Image.fromarray((pixels * 15.9).astype("uint8")).resize((16, 16)).save(folder / str(label) / f"{i:03}.png")
     yield trained(server, "scans", folder, "epochs=1", "learning_rate=0.0005")
-
-
-def settled(page: Page) -> None:
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def visit(page: Page, url: str) -> None:
@@ -261,17 +257,18 @@ def test_test_images_are_shown_only_when_asked_for_and_each_look_is_counted(page
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_with_pictures_shown(page: Page, digits: Judged, width: int, scheme: str, tmp_path: Path) -> None:
+def test_the_page_fits_with_pictures_shown(page: Page, digits: Judged, width: int, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for view in ("matrix&actual=3", "classes", "hardest", "thresholds", "calibration", "slices"):
         page.goto(f"{digits.url}&view={view}")
         expect(page.get_by_role("radio", name="Slices")).to_be_visible()
         settled(page)
-        expect(page.get_by_text("Something went wrong")).to_have_count(0)
-        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), view
-        page.screenshot(path=tmp_path / f"{view}.png")
+        for scheme in ("light", "dark"):
+            in_scheme(page, scheme)
+            expect(page.get_by_text("Something went wrong")).to_have_count(0)
+            assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), view
+            page.screenshot(path=tmp_path / f"{view}-{scheme}.png")
+        page.emulate_media(color_scheme="light")
 
 
 @pytest.mark.parametrize("name", ["cifar10-6k", "cats-dogs-600"])

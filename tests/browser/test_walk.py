@@ -1,6 +1,6 @@
 """The whole loop as a person walks it, in a real browser; its screenshots are the README's pictures.
 
-LOUPE_PICTURES=docs/pictures writes them there; without it they go to the test's own folder.
+LOUPE_PICTURES=docs/pictures writes them there; without it none are taken.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.browser.conftest import ROOT, Server
+from tests.browser.conftest import ROOT, Server, in_scheme, settled
 from tests.browser.pictures import digit_png
 from tests.pages.app import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
 
 
-def snap(page: Page, name: str, tmp_path: Path) -> None:
-    folder = ROOT / os.environ["LOUPE_PICTURES"] if os.environ.get("LOUPE_PICTURES") else tmp_path
-    page.wait_for_timeout(1200)  # fade-ins and fonts
-    page.screenshot(path=folder / f"{name}.png")
+def snap(page: Page, name: str) -> None:
+    if folder := os.environ.get("LOUPE_PICTURES"):
+        page.wait_for_timeout(1200)  # fade-ins and fonts
+        page.screenshot(path=ROOT / folder / f"{name}.png")
 
 
 def go(page: Page, name: str) -> None:
@@ -62,7 +62,7 @@ def click_cell(page: Page, row: int, column: int) -> None:
     page.mouse.click(box["x"] + left + (column + 0.5) * side, box["y"] + head + (row + 0.5) * side)
 
 
-def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Page, tmp_path: Path) -> None:
+def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Page) -> None:
     page.goto(server.url)
     page.get_by_role("button", name="Show me").first.click()
     expect(page.get_by_text("2 · The network learns")).to_be_visible()
@@ -70,13 +70,13 @@ def test_show_me_trains_and_explains_in_under_a_minute(server: Server, page: Pag
     expect(page.get_by_text("4 · Why it answered so")).to_be_visible(timeout=60_000)
     expect(page.locator(".map .overlay")).to_have_count(4, timeout=60_000)  # two methods, two classes
     page.set_viewport_size({"width": 1440, "height": 2650})
-    snap(page, "show-me", tmp_path)
+    snap(page, "show-me")
 
 
-def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
+def test_the_whole_loop(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/dataset?dataset=digits")
     expect(page.locator(".cell")).to_have_count(60, timeout=60_000)  # the first page of a server that has just begun
-    snap(page, "dataset", tmp_path)
+    snap(page, "dataset")
 
     # Filter and page
     page.get_by_role("combobox", name="Class").click()
@@ -104,7 +104,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     before = points(page)
     page.wait_for_function(f"() => document.querySelector('.lp-loss').data[0].x.length > {before}")
     assert page.evaluate("() => document.querySelector('.lp-loss')._fullLayout.xaxis.range") == [1, 3]
-    snap(page, "train", tmp_path)
+    snap(page, "train")
     expect(page.locator(".lp-what")).to_contain_text("Finished", timeout=120_000)
 
     # Evaluate: a cell shows exactly the images counted in it
@@ -121,7 +121,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     expect(page.locator(".cell")).to_have_count(shown)
     assert set(page.locator(".cell .badge .text").all_inner_texts()) == {"4"}
     page.set_viewport_size({"width": 1440, "height": 1500})
-    snap(page, "evaluate", tmp_path)
+    snap(page, "evaluate")
     wrong = int(page.get_by_role("button", name=re.compile(r"^\d+ wrong$")).inner_text().split()[0])
     page.get_by_role("button", name=f"{wrong} wrong").click()
     expect(page.get_by_role("heading", name=re.compile(rf"^{wrong} images?: mistakes"))).to_be_visible()
@@ -142,7 +142,7 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     # Explain
     go(page, "Explain")
     expect(page.locator(".map .overlay").first).to_be_visible(timeout=30_000)
-    snap(page, "explain", tmp_path)
+    snap(page, "explain")
 
     # Predict on pictures of one's own, one of them broken; a double click sends each once
     go(page, "Predict")
@@ -153,14 +153,14 @@ def test_the_whole_loop(server: Server, page: Page, tmp_path: Path) -> None:
     expect(page.get_by_text("broken.png").last).to_be_visible()
     expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()
-    snap(page, "predict", tmp_path)
+    snap(page, "predict")
     page.get_by_role("button", name="Send all 2 to review").dblclick()
     expect(page.get_by_text("2 to review").first).to_be_visible()
 
     # Review by keys
     go(page, "Review")
     expect(page.get_by_text("2 waiting, least certain first")).to_be_visible()
-    snap(page, "review", tmp_path)
+    snap(page, "review")
     page.keyboard.press("a")
     expect(page.get_by_text("1 waiting, least certain first")).to_be_visible()
     page.keyboard.press("x")
@@ -248,7 +248,7 @@ def test_an_upload_that_has_to_be_guessed_is_shown_before_it_is_stored_and_found
     expect(pictures).to_have_count(2)
     assert pictures.evaluate_all("all => all.every(one => one.complete && one.naturalWidth === 20)")
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-    snap(page, "sight", tmp_path)
+    snap(page, "sight")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("2 added, 0 there already, 0 skipped")).to_be_visible(timeout=60_000)
     expect(page.locator(".cell")).to_have_count(2)
@@ -271,15 +271,17 @@ def test_an_upload_that_has_to_be_guessed_is_shown_before_it_is_stored_and_found
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, scheme: str, tmp_path: Path) -> None:
+def test_no_page_overflows_or_shows_an_error(server: Server, page: Page, width: int, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for name in PAGES:
         page.goto(f"{server.url}/{'' if name == 'home' else name}?dataset=digits")
         expect(page.locator("h1")).to_be_visible()
-        expect(page.get_by_text("Something went wrong")).to_have_count(0)
-        page.wait_for_timeout(700)
-        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width)
-        if os.environ.get("LOUPE_PICTURES"):
-            page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png")
+        settled(page)
+        for scheme in ("light", "dark"):
+            in_scheme(page, scheme)
+            expect(page.get_by_text("Something went wrong")).to_have_count(0)
+            page.wait_for_timeout(300)  # what is drawn by scripts has its size
+            assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width, scheme)
+            if os.environ.get("LOUPE_PICTURES"):
+                page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png")
+        page.emulate_media(color_scheme="light")
