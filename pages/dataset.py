@@ -6,7 +6,7 @@ from pathlib import PurePath
 import pandas as pd
 import streamlit as st
 
-from core.data import dataset, imports, labels, sources, splits, store, uploads
+from core.data import dataset, imports, labels, places, sources, splits, store, uploads
 from core.data.late import Later
 from core.data.store import Filter
 from core.runs import jobs
@@ -150,13 +150,13 @@ def add_images(current: Dataset | None) -> None:
                 start_form("own", source, named)
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved: the images are copied, the folder stays as it is.")
-        folders = imports.folders_under_roots()
+        folders = places.folders_under_roots()
         roots = "\n".join(str(r) for r in settings().roots)
         st.code(roots, language=None, wrap_lines=True)
         if folders:
             choice = st.selectbox("Folder or file", folders, format_func=str, key="server-folder", index=None, placeholder="Choose")
             if choice:
-                start_form("server", sources.at(imports.allowed_folder(str(choice))), PurePath(choice).stem)
+                start_form("server", sources.at(places.allowed_folder(str(choice))), PurePath(choice).stem)
         else:
             st.caption(
                 "These folders are empty. Put a folder of images into one of them, then reload the page.",

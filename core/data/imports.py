@@ -22,11 +22,10 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from core import roles
-from core.data import alike, classes, depth, images, labels, late, leftovers, originals, sight, store, uploads
+from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
-from core.data.trees import natural
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, launch, runs
@@ -517,23 +516,10 @@ def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) 
     """
     name = checked_name(dataset_name, "dataset")
     allow(name)
-    source = confined(source)
+    source = places.confined(source)
     leftovers.remove_uploads()  # a server may run for months
     leftovers.remove_sights()
     return jobs.start(settings().imports, IMPORT, {"source": source.as_dict(), "dataset_name": name, "by": by, "seen": list(seen)})
-
-
-def confined(source: Source) -> Source:
-    """The source with its links resolved, read only below the allowed folders and the uploads; Invalid where it lies elsewhere."""
-    if source.kind in ("sample", "torchvision"):
-        return source
-    uploads = settings().uploads.resolve()
-    for path in source.paths:
-        if not Path(path).resolve().is_relative_to(uploads):
-            allowed_folder(path)
-    roots = (*(str(r.resolve()) for r in settings().roots), str(uploads))
-    paths = tuple(str(Path(p).resolve()) for p in source.paths)
-    return replace(source, paths=paths, title=source.title or source.shown(), roots=roots)
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
@@ -651,36 +637,6 @@ def lost(dataset_name: str) -> jobs.State | None:
             found = jobs.state(folder, IMPORT)
             return found if found.status == "lost" else None
     return None
-
-
-def allowed_folder(text: str) -> Path:
-    """The folder, zip or table that was typed, links resolved; Invalid unless it lies below an allowed folder."""
-    roles.allow_somewhere("import")
-    roots = [root.resolve() for root in settings().roots]
-    try:
-        path = Path(text.strip()).resolve()
-        inside = text.strip() != "" and any(path.is_relative_to(root) for root in roots)
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    listed = ", ".join(str(root) for root in roots)
-    if not inside:  # said before it is known whether the path exists: nobody learns what else is on this machine
-        raise Invalid(f"“{text.strip()}” is not below a folder that may be imported.", f"Allowed are: {listed}.")
-    if not path.exists():
-        raise Invalid(f"“{text.strip()}” does not exist.", f"Put the images below one of: {listed}.")
-    return path
-
-
-def folders_under_roots() -> list[Path]:
-    """Folders and zips of the first and second level below the allowed folders, to choose from."""
-    roles.allow_somewhere("import")
-    found: set[Path] = set()
-    for root in settings().roots:
-        for path in (*root.glob("*"), *root.glob("*/*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-            wanted = path.is_dir() or path.suffix.lower() == ".zip"
-            if wanted and not hidden and path.resolve().is_relative_to(root.resolve()):
-                found.add(path)
-    return sorted(found, key=lambda path: natural(str(path)))[:500]
 
 
 # Pictures that programs send ------------------------------------------------------------------------

@@ -689,5 +689,7 @@ def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
                 c.execute(table.delete().where(table.c.submission_id.in_(part)))
             c.execute(submissions.delete().where(s.id.in_(part)))
         if ids:
-            audit.record(c, "review.remove", on={"dataset": dataset_id}, before={"predictions": len(ids), "until": before, "class": predicted})
+            audit.record(
+                c, "review.remove", on={"dataset": dataset_id}, before={"predictions": len(ids), "until": before, "class": predicted}
+            )
     return len(ids)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import roles
-from core.data import images, imports, queue, sources, store, uploads
+from core.data import images, places, queue, sources, store, uploads
 from core.data.sources import Entry, Source
 from core.errors import AppError, Invalid, NotFound
 from core.review import predict, review
@@ -28,6 +28,7 @@ Note = Callable[[predict.Failure], None]
 REFUSED = "refused.jsonl"  # in the job's folder: files without an answer, and why
 
 
+@roles.needs("ask")
 def start(dataset_id: int, run_ids: Sequence[str], source: Source, by: str, how: str, watch: bool = False) -> str:
     """Starts predictions that outlive the page and the server, and returns the job's id; reads only below the allowed folders and uploads."""
     roles.allow("ask", dataset_id)
@@ -40,7 +41,7 @@ def start(dataset_id: int, run_ids: Sequence[str], source: Source, by: str, how:
         runs.trained(run_id)
     if watch and source.kind != "folder":
         raise Invalid("Only a folder can be watched.", "Choose a folder on the server.")
-    asked = {"dataset_id": dataset_id, "runs": list(run_ids), "source": json.loads(json.dumps(imports.confined(source).as_dict()))}
+    asked = {"dataset_id": dataset_id, "runs": list(run_ids), "source": json.loads(json.dumps(places.confined(source).as_dict()))}
     for one in running():
         if all(one.job[name] == value for name, value in asked.items()):  # a second click
             return one.id
@@ -163,6 +164,7 @@ class Batch:
         return self.state.job
 
 
+@roles.needs("see")
 def recent(dataset_id: int, days: float = 2) -> list[Batch]:
     """The dataset's predictions of the last days, newest first."""
     found = []

@@ -85,6 +85,7 @@ def _named(said: Rules, name: Callable[[str], str]) -> Rules:
     return replace(said, limits=each(said.limits), reasons=each(said.reasons), promises=each(said.promises))
 
 
+@roles.needs("policy")
 def write(dataset_id: int, run_id: str, name: str, said: Rules, by: str | None = None) -> Policy:
     """Stores a policy under a name and date; it changes nothing until it is made active. Invalid if run and classes do not fit."""
     person = roles.allow("policy", dataset_id)
@@ -122,10 +123,12 @@ def _of_kind(dataset_id: int, kind: policies.Kind) -> Policy | None:
     return policies.get(found[-1]) if found else None
 
 
+@roles.needs("see")
 def active(dataset_id: int) -> Policy | None:
     return _of_kind(dataset_id, "active")
 
 
+@roles.needs("see")
 def shadow(dataset_id: int) -> Policy | None:
     return _of_kind(dataset_id, "shadow")
 

@@ -29,6 +29,7 @@ queue_length = items.queue_length
 # What comes in ------------------------------------------------------------------------------------
 
 
+@roles.needs("ask")
 def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: str = "upload", again: bool = False) -> bool:
     """Queues an upload and its prediction; False if it waits already, or was decided and is not to be asked again."""
     runs.folder(run_id)
@@ -36,6 +37,7 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
     return items.add([row], again) == ["new"]
 
 
+@roles.needs("ask")
 def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: str, source: str) -> dict[str, int]:
     """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
     roles.allow("ask", dataset_id)
@@ -67,6 +69,7 @@ def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: 
 # What is there ------------------------------------------------------------------------------------
 
 
+@roles.needs("see")
 def queue(dataset_id: int) -> list[Submission]:
     """What waits, least certain first; classes bear their names of today."""
     return [today(one) for one in items.queue(dataset_id)]
@@ -80,6 +83,7 @@ def today(submission: Submission) -> Submission:
     return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named, label=label)
 
 
+@roles.needs("see")
 def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
     """What was decided, newest first."""
     return items.queue(dataset_id, decided=True, limit=limit)
@@ -116,6 +120,7 @@ def known(submission: Submission) -> Image | None:
     return there(submission.dataset_id, [submission.image_id]).get(submission.image_id)
 
 
+@roles.needs("see")
 def there(dataset_id: int, upload_ids: Sequence[str]) -> dict[str, Image]:
     """The image of the dataset that each of the uploads is, by its bytes, or by its pixels where the image came without a file."""
     same = originals.here(dataset_id, list(upload_ids))
@@ -137,6 +142,7 @@ def _array_ids(upload_id: str) -> tuple[str, ...]:
 # Dealing out --------------------------------------------------------------------------------------
 
 
+@roles.needs("decide")
 def deal(dataset_id: int, want: items.Deal, count: int, keep: Sequence[int] = ()) -> list[Submission]:
     """The next for a session, as the active policy mixes them; see core.data.queue.deal."""
     person = roles.allow("decide", dataset_id)
@@ -256,6 +262,7 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)
 
 
+@roles.needs("decide")
 def undo(dataset_id: int, by: str, seq: int | None = None, operation: str | None = None) -> Submission:
     """Takes back what a person decided last, or the decision named, once; returns the picture that waits again."""
     roles.allow("decide", dataset_id)
@@ -329,6 +336,7 @@ def refuse(ids: Sequence[int]) -> int:
     return items.refuse(ids)
 
 
+@roles.needs("lead")
 def mix_in(dataset_id: int, known_images: Sequence[Image], run_id: str, by: str) -> int:
     """Makes labelled images of the dataset questions whose answer is known; returns how many are new. They never change a label."""
     roles.allow("lead", dataset_id)

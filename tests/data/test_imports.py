@@ -23,7 +23,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core.data import dataset, images, imports, schema, sources, store
+from core.data import dataset, images, imports, places, schema, sources, store
 from core.data.imports import import_now
 from core.data.sources import Source, at, named
 from core.data.store import Filter
@@ -484,7 +484,7 @@ def test_only_allowed_folders_can_be_imported_from_the_browser(tmp_path: Path) -
     (settings().home / "inbox").mkdir()
     (settings().home / "inbox/link").symlink_to(outside)
     inside = inbox()
-    assert imports.allowed_folder(str(inside)) == inside
+    assert places.allowed_folder(str(inside)) == inside
     for text in (
         "",
         "/etc",
@@ -495,10 +495,10 @@ def test_only_allowed_folders_can_be_imported_from_the_browser(tmp_path: Path) -
         str(settings().home),
     ):
         with pytest.raises(Invalid, match="inbox"):
-            imports.allowed_folder(text)
+            places.allowed_folder(text)
     with pytest.raises(Invalid, match="not below"):
         imports.start(at(outside), "x", "me")
-    assert imports.folders_under_roots() == [inside, inside / "cat", inside / "dog"]
+    assert places.folders_under_roots() == [inside, inside / "cat", inside / "dog"]
 
 
 @pytest.mark.parametrize("import_id", ["", "..", "../../etc", "20260101-000000-abcdef"])

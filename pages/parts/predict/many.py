@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core.data import imports, sources, uploads
+from core.data import places, sources, uploads
 from core.data.sources import Source
 from core.errors import AppError
 from core.review import batch
@@ -51,12 +51,12 @@ def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:
     with server, st.container(border=True, height="stretch"):
         st.markdown("**From a folder on this server**  \nNothing is moved. A watched folder is looked into until you stop it.")
         st.code("\n".join(str(r) for r in settings().roots), language=None, wrap_lines=True)
-        folders = imports.folders_under_roots()
+        folders = places.folders_under_roots()
         if folders:
             choice = st.selectbox("Folder or zip", folders, format_func=str, key="many-folder", index=None, placeholder="Choose")
             if choice:
                 with frame.told():
-                    path = imports.allowed_folder(str(choice))
+                    path = places.allowed_folder(str(choice))
                     watch = path.is_dir() and st.checkbox("Watch it: answer what is put there from now on, too", key="many-watch")
                     source = batch.watched(path) if watch else sources.at(path)
                     words = f"Watch {PurePath(choice).name}" if watch else f"Ask about {PurePath(choice).name}"
