@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import forget, move_in, run_command
 
-expect.set_options(timeout=15_000)  # a busy machine is slower than Playwright's 5 s
+expect.set_options(timeout=30_000)  # a busy machine is slower than Playwright's 5 s: with ten processes to a core a page takes 15 s
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -105,17 +105,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="session")
-def port() -> int:
-    """One for all servers of a test process, which run one after the other: Chromium keeps what it compiled by address."""
+@contextmanager
+def serving(home: Path, sample: Path) -> Iterator[Server]:
+    """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-@contextmanager
-def serving(home: Path, sample: Path, port: int) -> Iterator[Server]:
-    """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
+        port = s.getsockname()[1]
     one = Server(home, port)
     shutil.copytree(sample, home, dirs_exist_ok=True)
     one.start()
@@ -126,38 +121,26 @@ def serving(home: Path, sample: Path, port: int) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")  # what one file does to the data, no other sees, in whatever order they run
-def server(tmp_path_factory: pytest.TempPathFactory, sample: Path, port: int) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("home"), sample, port) as one:
+def server(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("home"), sample) as one:
         yield one
 
 
 @pytest.fixture(scope="session")
-def profile() -> Iterator[BrowserContext]:
-    """A Chromium with a disk cache: a page costs 2.6 s of CPU in it, and 4.3 s where all scripts are loaded and compiled anew."""
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with sync_playwright() as p:
-        one = p.chromium.launch_persistent_context(
-            "", executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1440, "height": 1000}, color_scheme="light"
-        )  # "": a folder that is deleted at the end
+        one = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield one
         one.close()
 
 
 @pytest.fixture
-def browser(profile: BrowserContext) -> Browser:
-    """For visitors beside one another, in a context of its own each."""
-    assert profile.browser is not None
-    return profile.browser
-
-
-@pytest.fixture
-def page(profile: BrowserContext, port: int) -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A fresh visitor; any script error and any request to another host fails the test."""
-    profile.clear_cookies()
-    one = profile.new_page()
-    stored = {"origin": f"http://localhost:{port}", "storageTypes": "local_storage,indexeddb,cache_storage,service_workers"}
-    profile.new_cdp_session(one).send("Storage.clearDataForOrigin", stored)
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
+    one = context.new_page()
     one.set_default_timeout(30_000)
     problems: list[str] = []
     one.on("pageerror", lambda e: problems.append(f"script error: {e}"))
@@ -166,5 +149,5 @@ def page(profile: BrowserContext, port: int) -> Iterator[Page]:
         lambda r: problems.append(f"request to {r.url}") if not r.url.startswith(("http://localhost", "data:", "blob:")) else None,
     )
     yield one
-    one.close()
+    context.close()
     assert not problems, problems

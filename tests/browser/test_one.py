@@ -46,8 +46,8 @@ labels.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uu
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory, sample: Path, port: int) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("one"), sample, port) as one:
+def own(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("one"), sample) as one:
         yield one
 
 
