@@ -1,5 +1,6 @@
 """The server's door: `streamlit run app.py`."""
 
+import asyncio
 import gc
 import importlib
 from collections.abc import AsyncIterator
@@ -10,14 +11,19 @@ import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from core.api import gate, routes
+from core import logs
+from core.api import gate, operations, routes
 from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
+from core.settings import settings
 
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    if settings().log == "json":
+        logs.as_json()
+    operations.send_at_once()
     for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
         importlib.import_module(module)  # now, and not at somebody's first click
 
@@ -25,14 +31,16 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     launch.warm()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
+    heads = asyncio.create_task(operations.heads())
     yield {}
+    heads.cancel()
     launch.close()
 
 
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=routes.ROUTES,
-    middleware=[Middleware(gate.Gate)],
+    routes=[*routes.ROUTES, *operations.ROUTES],
+    middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

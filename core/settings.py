@@ -22,6 +22,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
 
     @property
@@ -81,8 +82,16 @@ def settings() -> Settings:
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
+        log=_log(),
         audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
     )
+
+
+def _log() -> str:
+    text = os.environ.get("LOUPE_LOG", "").strip().lower()
+    if text not in ("", "json"):
+        raise AppError(f"LOUPE_LOG is “{text}”.", "Set it to json, or leave it out.")
+    return text
 
 
 def _whole(name: str, default: str, of: str) -> int:

@@ -394,6 +394,14 @@ def queue_length(dataset_id: int) -> int:
         return c.execute(select(func.count()).select_from(submissions).where(*waiting)).scalar_one()
 
 
+def submission_counts() -> dict[str, int]:
+    """How many predictions of all datasets were sent to review, by verdict; waiting: those without one."""
+    s = submissions.c
+    with reading() as c:
+        found = c.execute(select(func.coalesce(s.verdict, "waiting"), func.count()).group_by(func.coalesce(s.verdict, "waiting")))
+        return {"waiting": 0, **{verdict: n for verdict, n in found}}
+
+
 def get_submission(submission_id: int) -> Submission:
     with reading() as c:
         row = c.execute(select(submissions).where(submissions.c.id == submission_id)).first()
