@@ -1,5 +1,6 @@
 """The server's door: `streamlit run app.py`."""
 
+import asyncio
 import gc
 import importlib
 from collections.abc import AsyncIterator
@@ -11,15 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from core.api import gate, routes, sign_in, webhooks
+from core import logs
+from core.api import gate, operations, routes, sign_in, webhooks
 from core.api.v1.app import app as v1
 from core.data import leftovers
 from core.errors import AppError
 from core.runs import launch
+from core.settings import settings
 
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    if settings().log == "json":
+        logs.as_json()
+    operations.send_at_once()
     for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
         importlib.import_module(module)  # now, and not at somebody's first click
 
@@ -28,8 +34,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.start()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
+    heads = asyncio.create_task(operations.heads())
     yield {}
     webhooks.stop()
+    heads.cancel()
     launch.close()
 
 
@@ -37,7 +45,7 @@ gate.check_address(st.get_option("server.address"))
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES],
-    middleware=[Middleware(gate.Gate)],
+    routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
+    middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

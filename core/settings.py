@@ -38,6 +38,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
     sign_in: tuple[str, ...] = ()  # LOUPE_SIGN_IN: ways to sign in, comma-separated; none: one local person
     session_days: int = 7  # LOUPE_SESSION_DAYS: how long a session lasts
@@ -111,6 +112,7 @@ def settings() -> Settings:
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
         **_sign_in(),
+        log=_log(),
         audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
         webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
         webhook_secret=_secret("LOUPE_WEBHOOK_SECRET") if hooks else "",
@@ -179,6 +181,13 @@ def _secret(name: str) -> str:
     if len(text.strip()) < 24:
         raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
     return text.strip()
+
+
+def _log() -> str:
+    text = os.environ.get("LOUPE_LOG", "").strip().lower()
+    if text not in ("", "json"):
+        raise AppError(f"LOUPE_LOG is “{text}”.", "Set it to json, or leave it out.")
+    return text
 
 
 def _whole(name: str, default: str, of: str) -> int:

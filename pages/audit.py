@@ -120,7 +120,11 @@ def line(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> None
                 st.button(
                     "Image", icon=":material/image:", type="tertiary", key=f"image-{entry.seq}", on_click=_open, args=(dataset, images[0])
                 )
-            if run in runs and st.button("Run", icon=":material/model_training:", type="tertiary", key=f"run-{entry.seq}"):
+            if (
+                isinstance(run, str)
+                and run in runs
+                and st.button("Run", icon=":material/model_training:", type="tertiary", key=f"run-{entry.seq}")
+            ):
                 st.switch_page("train.py", query_params={"run": run} | ({"dataset": dataset.name} if dataset and live else {}))
             if dataset is not None and st.button("Dataset", icon=":material/photo_library:", type="tertiary", key=f"dataset-{entry.seq}"):
                 view = "Classes" if entry.kind.startswith("class.") else "Browse"

@@ -29,6 +29,7 @@ OUTSIDE = {  # a library, and the one place that may use it
     TORCH: "core.ml",
     ("streamlit",): "pages",
     ("plotly",): "pages",
+    ("prometheus_client",): "core.meters",
 }
 ALLOWED = {
     # The server's object is Streamlit's own.

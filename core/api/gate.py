@@ -38,7 +38,16 @@ POLICY = "; ".join(
     )
 )
 # Answered without a session: how one is begun, and that the server lives. Everything else, and what is added later, needs one.
-OPEN = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/back", "/welcome/", "/_stcore/health")
+OPEN = (
+    "/sign-in",
+    "/sign-in/oidc",
+    "/sign-in/oidc/back",
+    "/welcome/",
+    "/_stcore/health",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)  # the last guards itself
 SAFE = ("GET", "HEAD", "OPTIONS")
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 ACTING = "x-loupe-acting"  # how the gate tells the pages who a WebSocket belongs to; from outside it is never believed

@@ -192,6 +192,13 @@ def sources(dataset_id: int) -> list[str]:
         return list(c.execute(select(s.source).where(*here).distinct().order_by(s.source)).scalars())
 
 
+def counts_of_all() -> dict[str, int]:
+    """How many predictions of all datasets there are, by state."""
+    s = submissions.c
+    with reading() as c:
+        return {"waiting": 0, **{state: n for state, n in c.execute(select(s.state, func.count()).group_by(s.state))}}
+
+
 def queue_length(dataset_id: int) -> int:
     """How many wait for a person."""
     return sum(n for state, n in counts(dataset_id).items() if state in OURS)
@@ -477,7 +484,7 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
                 _leave(c, row, act.by, image.id if image is not None else row.image_id)
             basket = "waiting" if act.basket and not act.reserved and act.verdict != "rejected" else None
             if basket is None and not act.basket and image is not None:
-                _join(c, row.id, image, act.verdict, label, act.by)
+                join(c, row.id, image, act.verdict, label, act.by)
             final = {"verdict": act.verdict, "label": label, "decided_by": act.by, "decided_at": now(), "basket": basket}
             c.execute(submissions.update().where(s.id == row.id).values(state=state, **final))
             deliveries.of_decision(c, row.id)
@@ -485,11 +492,11 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
             c.execute(submissions.update().where(s.id == row.id).values(state=state))
         c.execute(review_claims.delete().where(k.submission_id == row.id))
         told = {"verdict": act.verdict, "label": label, "state": state, "note": act.note, "reason": act.reason}
-        audit.record(c, "review.decide", on=_on(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
+        audit.record(c, "review.decide", on=subject(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
     return Decided(seq, state, label)
 
 
-def _on(row: Any) -> dict[str, Any]:
+def subject(row: Any) -> dict[str, Any]:
     """What an entry of the audit speaks of."""
     return {"dataset": row.dataset_id, "images": [row.image_id], "submission": row.id}
 
@@ -518,7 +525,7 @@ def _note(submission_id: int, added: bool) -> str:
     return f"review {submission_id}{', picture added' if added else ''}"
 
 
-def _join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> None:
+def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> None:
     """Adds the image, if it is new, and its label; an accepted answer never changes a label that is there."""
     here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
     have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
@@ -560,7 +567,7 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
         c.execute(decisions.update().where(d.seq == last.seq).values(undone_at=now(), undone_by=by))
         told = {"verdict": last.verdict, "label": last.label, "by": last.by}
         if last.stage == "known":
-            audit.record(c, "review.undo", on=_on(row), before=told, by=by)
+            audit.record(c, "review.undo", on=subject(row), before=told, by=by)
             return
         if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):
             _leave(c, row, by, image_id)
@@ -571,7 +578,7 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
         c.execute(submissions.update().where(s.id == row.id).values(state=last.stage, **final))
         if row.state == "decided":
             deliveries.of_decision(c, row.id)
-        audit.record(c, "review.undo", on=_on(row), before=told, after={"state": last.stage}, by=by)
+        audit.record(c, "review.undo", on=subject(row), before=told, after={"state": last.stage}, by=by)
 
 
 def appeal(submission_id: int, by: str, note: str) -> None:
@@ -586,7 +593,7 @@ def appeal(submission_id: int, by: str, note: str) -> None:
             decisions.insert().values(submission_id=row.id, stage="decided", verdict="appealed", by=by, at=now(), note=note, **values)
         )
         c.execute(submissions.update().where(s.id == submission_id).values(state="appeal"))
-        audit.record(c, "review.appeal", on=_on(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by)
+        audit.record(c, "review.appeal", on=subject(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by)
 
 
 # The events ---------------------------------------------------------------------------------------
@@ -645,32 +652,7 @@ def last_of(dataset_id: int, person: str) -> Decision | None:
         return None if row is None else Decision(**row._mapping)
 
 
-# The basket ---------------------------------------------------------------------------------------
-
-
-def accept(submission_id: int, image: Image, by: str) -> None:
-    """Lets a decided picture join the dataset with its label."""
-    s = submissions.c
-    with writing() as c:
-        row = c.execute(select(submissions).where(s.id == submission_id, s.state == "decided", s.basket == "waiting")).first()
-        if row is None:
-            raise Conflict("This one does not wait in the basket any more.", "Reload the page.")
-        _join(c, row.id, image, row.verdict, row.label, by)
-        c.execute(submissions.update().where(s.id == row.id).values(basket="accepted"))
-        audit.record(c, "review.accept", on=_on(row), after={"label": row.label}, by=by)
-
-
-def refuse(ids: Sequence[int]) -> int:
-    """Decided pictures that are not learned from; returns how many."""
-    s = submissions.c
-    with writing() as c:
-        rows = [row for part in parts(list(ids)) for row in c.execute(select(submissions).where(s.id.in_(part), s.basket == "waiting"))]
-        for part in parts([row.id for row in rows]):
-            c.execute(submissions.update().where(s.id.in_(part)).values(basket="refused"))
-        for dataset_id in {row.dataset_id for row in rows}:
-            refused = [row.image_id for row in rows if row.dataset_id == dataset_id]
-            audit.record(c, "review.refuse", on={"dataset": dataset_id, "images": refused})
-    return len(rows)
+# Old ones ----------------------------------------------------------------------------------------
 
 
 def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:

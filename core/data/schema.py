@@ -502,6 +502,12 @@ def reading() -> Iterator[sa.Connection]:
         yield connection
 
 
+def ping() -> None:
+    """Raises what the driver raises where the database does not answer."""
+    with reading() as c:
+        c.execute(sa.select(1))
+
+
 @contextmanager
 def writing() -> Iterator[sa.Connection]:
     """One transaction that takes the write lock at its start: it waits its turn instead of failing half-way."""

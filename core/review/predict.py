@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core import meters
 from core.catalog import params
 from core.data import depth, store, uploads
 from core.errors import Invalid
@@ -47,6 +48,7 @@ def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Predicti
             frames = [FrameAnswer(one["number"], tuple(one["probabilities"])) for one in row["frames"]]
             answer = animation.judged(answer, frames, row["total"], trained)
         found.append(answer)
+        meters.PREDICTIONS.inc()
     return found
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from core import roles
+from core.data import basket, events, images, originals, policies, store, uploads
 from core.data import decisions as stored
-from core.data import events, images, originals, policies, store, uploads
 from core.data import queue as items
 from core.data.decisions import Said
 from core.data.imports import add_upload
@@ -322,7 +322,7 @@ def accept(ids: Sequence[int], by: str) -> Accepted:
         try:
             have = known(one)
             _may_change(dataset, one, have, one.label, one.verdict or "", sure=False)
-            items.accept(one.id, have or _as_image(dataset, one), by)
+            basket.accept(one.id, have or _as_image(dataset, one), by)
             joined += 1
         except AppError as problem:
             refused.append((one.name, problem.message))
@@ -333,7 +333,7 @@ def refuse(ids: Sequence[int]) -> int:
     """Decided pictures that are not learned from."""
     for dataset_id in {items.get(one).dataset_id for one in ids}:
         roles.allow("lead", dataset_id)
-    return items.refuse(ids)
+    return basket.refuse(ids)
 
 
 @roles.needs("lead")

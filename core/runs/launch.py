@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import psutil
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
+from core import meters
 from core.errors import AppError, WorkerFailed
 from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
@@ -156,13 +157,35 @@ def submit_slow(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
 
 def _submit(slow: bool, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
     with _submit_lock:
+        name = "slow" if slow else "quick"
         if slow in _executors:
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError):
                 running: Future[R] = _executors[slow].submit(function, *args, **kwargs)
-                return running
+                return _counted(running, name)
+            meters.RESTARTS.labels(name).inc()
         _executors[slow] = _start_worker(slow)
         future: Future[R] = _executors[slow].submit(function, *args, **kwargs)
-        return future
+        return _counted(future, name)
+
+
+def _counted(future: Future[R], worker: str) -> Future[R]:
+    asked = meters.TASKS.labels(worker)
+    asked.inc()
+    future.add_done_callback(lambda _: asked.dec())
+    return future
+
+
+_ping: list[Future[int]] = []  # at most one: a worker that hangs does not collect them
+
+
+def answers(seconds: float) -> bool:
+    """Whether the model worker answers within so many seconds, behind what it was asked before."""
+    if not _ping or _ping[0].done():
+        _ping[:] = [submit(len, ())]
+    try:
+        return _ping[0].result(seconds) == 0
+    except (TimeoutError, CancelledError, BrokenProcessPool, ShutdownExecutorError):
+        return False
 
 
 def result(future: Future[R], timeout: float | None = None) -> R:

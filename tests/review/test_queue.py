@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ CLASSES = ("blue", "green", "red")
 def answer(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Prediction]:
     """Keeps a new picture and gives a prediction with these probabilities of blue, green and red."""
     (settings().runs / RUN).mkdir(parents=True)
-    run = type("Run", (), {"classes": CLASSES})()
+    run = SimpleNamespace(classes=CLASSES, dataset_id=small.id, dataset_name=small.name, name="ConvNet 1", created_at="2026-01-01")
     monkeypatch.setattr(runs, "load", lambda _folder: run)
 
     def make(seed: int, *probabilities: float) -> Prediction:

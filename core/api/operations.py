@@ -1,0 +1,183 @@
+"""For those who run the server: whether it is alive and ready, what it counts, what it logs, and the audit's head of the day."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import psutil
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core import meters
+from core.api import routes
+from core.data import audit, imports, queue, schema
+from core.runs import launch
+from core.settings import settings
+from core.train import train
+
+LEAST_FREE = 500_000_000  # bytes on the disk of LOUPE_HOME; with less, no run and no import comes far
+PATIENCE = 5.0  # seconds for each question of /readyz
+HOUR = 3600
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
+NO_STORE = {"Cache-Control": "no-store"}
+log = logging.getLogger("loupe.server")
+
+
+# Alive and ready ----------------------------------------------------------------------------------
+
+
+async def healthz(_request: Request) -> Response:
+    """That the server answers at all; it asks nothing else."""
+    return PlainTextResponse("ok\n", headers=NO_STORE)
+
+
+async def readyz(_request: Request) -> Response:
+    """Whether people can work: 200, or 503 with what is wrong."""
+    names = ("database", "disk", "workers")
+    found = dict(zip(names, await asyncio.gather(_asked(_database), _asked(_disk), _asked(_workers)), strict=True))
+    ready = not any(found.values())
+    answer = {"ready": ready, **{name: problem or "ok" for name, problem in found.items()}}
+    return JSONResponse(answer, 200 if ready else 503, headers=NO_STORE)
+
+
+async def _asked(question: Callable[[], str]) -> str:
+    with anyio.move_on_after(PATIENCE):
+        return await anyio.to_thread.run_sync(question, abandon_on_cancel=True)
+    return f"no answer within {PATIENCE:.0f} s"
+
+
+def _database() -> str:
+    try:
+        schema.ping()
+    except Exception as e:  # whatever a driver raises
+        log.warning("the database does not answer", exc_info=e)
+        return f"does not answer ({type(e).__name__}); the log says more"
+    return ""
+
+
+def _disk() -> str:
+    home = settings().home
+    if not os.access(home, os.W_OK):
+        return "LOUPE_HOME cannot be written"
+    free = shutil.disk_usage(home).free
+    return "" if free >= LEAST_FREE else f"{free / 1e6:,.0f} MB are free on the disk of LOUPE_HOME; {LEAST_FREE / 1e6:,.0f} MB are needed"
+
+
+def _workers() -> str:
+    return "" if launch.answers(PATIENCE - 1) else "the model worker does not answer: it is starting, busy, or has died"
+
+
+# Counted ------------------------------------------------------------------------------------------
+
+
+async def metrics(request: Request) -> Response:
+    """For Prometheus on this machine: a request that comes through a proxy is refused."""
+    near = request.client is not None and request.client.host.removeprefix("::ffff:") in ("127.0.0.1", "::1", "testclient")
+    if not near or "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+        return PlainTextResponse("Metrics are read on this machine only, at the server's own port.\n", 403)
+    return Response(await anyio.to_thread.run_sync(_metrics), media_type=meters.CONTENT_TYPE, headers=NO_STORE)
+
+
+def _metrics() -> bytes:
+    now = meters.Reading()
+    states, runs = queue.counts_of_all(), Counter(one.status for one in train.list_runs())
+    now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
+    now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
+    queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}
+    now.gauge("loupe_queue", "How many wait", "queue", {**queues, "imports": len(imports.running())})
+    now.counter("loupe_acts", "Entries of the audit: labels, decisions, imports, runs started, sign-ins …", "kind", _acts())
+    return meters.text(now)
+
+
+_seen: dict[str, Any] = {"seq": 0, "kinds": Counter()}  # of the audit, which only grows: each entry is counted once
+
+
+def _acts() -> dict[str, float]:
+    last, kinds = audit.counts(_seen["seq"])
+    _seen.update(seq=last, kinds=_seen["kinds"] + Counter(kinds))
+    return dict(_seen["kinds"])
+
+
+@lru_cache(maxsize=1)
+def _paths() -> dict[Any, str]:
+    return {route.endpoint: route.path for route in (*routes.ROUTES, *ROUTES)}
+
+
+class Meter:
+    """Counts and times every answer, and logs it where logs are JSON; by the route, since an address may name a picture."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            with meters.SESSIONS.track_inprogress():
+                await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def send_and_see(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_see)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", None) or _paths().get(scope.get("endpoint"), "page")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            meters.REQUESTS.labels(method, route, str(status)).inc()
+            meters.SECONDS.labels(route).observe(seconds)
+            if settings().log == "json":
+                fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
+                log.info("request", extra={"fields": fields})
+
+
+# While the server runs ----------------------------------------------------------------------------
+
+
+def send_at_once() -> None:
+    """Lets an answer leave when it is written.
+
+    Streamlit's socket does not say that it is TCP, so asyncio leaves Nagle's algorithm on, and the body of an answer waits for
+    the acknowledgement of its head: 44 ms. What the listening socket is told holds for the connections it accepts.
+    """
+    for one in psutil.Process().net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.fd >= 0:
+            with socket.socket(fileno=os.dup(one.fd)) as listening:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def heads() -> None:
+    """Writes the audit's head outside the database, once a day, for as long as the server runs."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(audit.write_head)
+        except Exception as e:  # a folder that is gone must not end it: tried again in an hour
+            log.error("The head of the audit was not written: %s", e)
+        await asyncio.sleep(HOUR)
+
+
+ROUTES = [
+    Route("/healthz", healthz),
+    Route("/readyz", readyz),
+    Route("/metrics", metrics),
+]

@@ -1,0 +1,333 @@
+"""For those who run the server: alive, ready, counted, logged; an answer leaves at once; nginx before it as docs/deploy.md has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import uvicorn
+from loky.process_executor import BrokenProcessPool
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
+from websockets.sync.client import connect
+
+from core import logs, meters
+from core.api import gate, operations, routes, signing
+from core.data import audit, schema, store
+from core.errors import AppError
+from core.runs import launch
+from core.settings import settings
+from core.types import Dataset
+from tests.conftest import ROOT, forget
+
+
+async def _size(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(sum([len(chunk) async for chunk in request.stream()])))
+
+
+async def _where(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(request.scope["raw_path"].decode())
+
+
+async def _echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+def app() -> Starlette:
+    own = [Route("/size", _size, methods=["PUT"]), Route("/where/{rest:path}", _where), WebSocketRoute("/_stcore/stream", _echo)]
+    return Starlette(
+        routes=[*routes.ROUTES, *operations.ROUTES, *own],
+        middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
+        exception_handlers={AppError: routes.app_error},
+    )
+
+
+@pytest.fixture
+def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(launch, "answers", lambda _: True)
+    with TestClient(app(), base_url="http://localhost:8501", client=("127.0.0.1", 1)) as client:
+        yield client
+
+
+def counted(client: TestClient, line: str) -> float:
+    found = re.search(rf"^{re.escape(line)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+# Alive and ready
+
+
+def test_a_server_that_can_work_is_alive_and_ready(client: TestClient) -> None:
+    assert client.get("/healthz").text == "ok\n"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "database": "ok", "disk": "ok", "workers": "ok"})
+
+
+def test_one_that_cannot_says_what_is_wrong_and_stays_alive(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down() -> None:
+        raise OSError("no route to secret-host")
+
+    monkeypatch.setattr(schema, "ping", down)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+    monkeypatch.setattr(launch, "answers", lambda _: False)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.json() == {
+        "ready": False,
+        "database": "does not answer (OSError); the log says more",
+        "disk": "3 MB are free on the disk of LOUPE_HOME; 500 MB are needed",
+        "workers": "the model worker does not answer: it is starting, busy, or has died",
+    }
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_hangs_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = threading.Event()
+    monkeypatch.setattr(operations, "PATIENCE", 0.05)
+    monkeypatch.setattr(schema, "ping", gone.wait)
+    assert client.get("/readyz").json()["database"].startswith("no answer within")
+    gone.set()
+
+
+def test_a_worker_that_hangs_is_asked_once_and_one_that_died_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Future[int]] = []
+
+    def submit(*_: object) -> Future[int]:
+        asked.append(Future())
+        return asked[-1]
+
+    monkeypatch.setattr(launch, "submit", submit)
+    monkeypatch.setattr(launch, "_ping", [])
+    assert not launch.answers(0) and not launch.answers(0) and len(asked) == 1
+    asked[0].set_exception(BrokenProcessPool())
+    assert not launch.answers(0) and len(asked) == 2
+    threading.Timer(0.05, asked[1].set_result, [0]).start()
+    assert launch.answers(20) and len(asked) == 2
+
+
+# Counted
+
+
+def test_requests_are_counted_by_route_and_status_and_never_by_address(client: TestClient, small: Dataset) -> None:
+    line = 'loupe_requests_total{method="GET",route="/thumb/{dataset:int}/{offset:int}-{size:int}",status="%d"}'
+    before = [counted(client, line % status) for status in (200, 403)]
+    url = signing.thumb_url(store.all_images(small.id)[0])
+    client.get(url), client.get(url.partition("?")[0])
+    assert [counted(client, line % status) for status in (200, 403)] == [before[0] + 1, before[1] + 1]
+    client.request("BREW", "/coffee")
+    text = client.get("/metrics").text
+    assert "BREW" not in text and "coffee" not in text and url.partition("?")[0] not in text
+
+
+def test_what_waits_and_what_was_done_is_read_when_it_is_asked(client: TestClient, small: Dataset) -> None:
+    operations._seen.update(seq=0, kinds=Counter())
+    assert counted(client, 'loupe_acts_total{kind="dataset.create"}') == 1
+    store.create_dataset("other")
+    sent = {"dataset_id": small.id, "run_id": "r", "image_id": "a", "ext": "png", "name": "a.png", "by": "eve", "predicted": "red"}
+    store.add_submission({**sent, "probability": 0.5, "probabilities": {}})
+    assert counted(client, 'loupe_acts_total{kind="dataset.create"}') == 2
+    assert counted(client, 'loupe_queue{queue="review"}') == counted(client, 'loupe_submissions{state="waiting"}') == 1
+
+
+def test_a_model_worker_that_died_is_counted_when_it_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        def submit(self, *_: object) -> Future[int]:
+            if dead:
+                raise BrokenProcessPool
+            return Future()
+
+    def start(_slow: bool) -> Pool:
+        dead.clear()
+        return Pool()
+
+    dead: list[bool] = []
+    monkeypatch.setattr(launch, "_executors", {})
+    monkeypatch.setattr(launch, "_start_worker", start)
+    before = meters.RESTARTS.labels("quick")._value.get()
+    launch.submit(len, ())
+    waiting = launch.submit(len, ())
+    assert meters.RESTARTS.labels("quick")._value.get() == before
+    tasks = meters.TASKS.labels("quick")._value.get()
+    waiting.set_result(0)
+    assert meters.TASKS.labels("quick")._value.get() == tasks - 1
+    dead.append(True)
+    launch.submit(len, ())
+    assert meters.RESTARTS.labels("quick")._value.get() == before + 1
+
+
+def test_metrics_are_read_on_this_machine_only(client: TestClient) -> None:
+    assert client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.7"}).status_code == 403
+    with TestClient(app(), base_url="http://localhost:8501", client=("10.0.0.7", 1)) as far:
+        assert far.get("/metrics").status_code == 403
+
+
+# Logged
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "GET /thumb/1/0-99?e=20421&s=0123456789abcdef0123456789abcdef",
+        "X-Loupe-Token: 416e6e.20421.0123456789abcdef0123456789abcdef",
+        "{'cookie': 'loupe_user=Ann; session=0123456789abcdef'}",
+        "Authorization: Bearer 0123456789abcdef",
+        "password=0123456789abcdef",
+        '{"client_secret": "0123456789abcdef"}',
+        "postgresql://loupe:0123456789abcdef@db/loupe",
+        "416e6e.20421.0123456789abcdef0123456789abcdef",
+        f"data:image/png;base64,{'0123456789abcdef' * 9}",
+        repr(b"0123456789abcdef\x00\xff" * 9),
+        "0123456789abcdef" * 20,
+    ],
+)
+def test_a_log_line_is_json_and_holds_no_secret_token_or_picture(said: str) -> None:
+    try:
+        raise ValueError(said)
+    except ValueError as e:
+        record = logging.LogRecord("loupe", logging.ERROR, "x.py", 1, "it failed: %s", (said,), (ValueError, e, e.__traceback__))
+    line = logs.JsonLines().format(record)
+    assert "\n" not in line and "0123456789abcdef" not in line
+    found = json.loads(line)
+    assert (found["level"], found["logger"]) == ("error", "loupe") and "it failed" in found["message"] and "Traceback" in found["error"]
+
+
+def test_a_request_is_logged_by_its_route_where_logs_are_json(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LOUPE_LOG", "json")
+    settings.cache_clear()
+    with caplog.at_level(logging.INFO, "loupe"):
+        client.get("/thumb/1/0-99?e=1&s=secret")
+    (record,) = [r for r in caplog.records if r.name == "loupe.server"]
+    line = json.loads(logs.JsonLines().format(record))
+    assert (line["route"], line["status"]) == ("/thumb/{dataset:int}/{offset:int}-{size:int}", 403) and "secret" not in str(line)
+
+
+def test_a_wrong_kind_of_log_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_LOG", "xml")
+    settings.cache_clear()
+    with pytest.raises(AppError, match="LOUPE_LOG is “xml”"):
+        settings()
+    monkeypatch.undo()
+    forget()
+
+
+# While it runs
+
+
+def test_an_answer_leaves_at_once(free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)) as listening:
+        operations.send_at_once()
+        with socket.create_connection(("127.0.0.1", free_port)):
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_head_of_the_audit_is_written_while_the_server_runs_and_a_failure_ends_nothing(
+    home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write, failures = audit.write_head, ["the mount is gone"]
+
+    def sometimes() -> audit.Head | None:
+        if failures:
+            raise OSError(failures.pop())
+        return write()
+
+    async def run() -> None:
+        task = asyncio.create_task(operations.heads())
+        while not audit.heads():
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    monkeypatch.setattr(audit, "write_head", sometimes)
+    monkeypatch.setattr(operations, "HOUR", 0.01)
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert audit.heads()[0].seq == 3 and "the mount is gone" in caplog.text
+
+
+# Behind nginx
+
+
+@pytest.fixture
+def behind_nginx(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of nginx with the configuration of docs/deploy.md, on free ports, without the certificate."""
+    if not (nginx := shutil.which("nginx") or shutil.which("/usr/sbin/nginx")):
+        pytest.skip("needs nginx")
+    monkeypatch.setenv("LOUPE_ALLOWED_HOSTS", "loupe.example.org")
+    settings.cache_clear()
+    ports = []
+    for _ in range(3):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            ports.append(s.getsockname()[1])
+    own, https, http = ports
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    conf = re.search(r"```nginx\n(.*?)```", text, re.DOTALL)[1]  # type: ignore[index]
+    for old, new in {
+        "127.0.0.1:8501": f"127.0.0.1:{own}",
+        "listen 443 ssl;": f"listen 127.0.0.1:{https};",
+        "listen 80;": f"listen 127.0.0.1:{http};",
+        "client_max_body_size 4096m": "client_max_body_size 2m",
+    }.items():
+        assert conf.count(old) == 1, old
+        conf = conf.replace(old, new)
+    conf = re.sub(r"^ *ssl_.*\n", "", conf, flags=re.MULTILINE)
+    temporary = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    whole = (
+        f"daemon off; master_process off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {temporary}\n{conf}}}"
+    )
+    (tmp_path / "nginx.conf").write_text(whole)
+    server = uvicorn.Server(uvicorn.Config(app(), port=own, log_level="warning", ws="websockets-sansio"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    proxy = subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{https}/healthz", headers={"Host": "loupe.example.org"}).raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert proxy.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+        yield f"127.0.0.1:{https}"
+    finally:
+        proxy.terminate()
+        server.should_exit = True
+        proxy.wait(10)
+        thread.join(10)
+
+
+def test_the_configuration_for_nginx_hands_on_hosts_addresses_uploads_and_websockets(behind_nginx: str) -> None:
+    with httpx.Client(base_url=f"http://{behind_nginx}", headers={"Host": "loupe.example.org"}) as client:
+        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 403
+        assert client.get("/where/a%2Fb/%C3%A9?x").text == "/where/a%2Fb/%C3%A9"  # as it was signed
+        assert client.put("/size", content=bytes(1_500_000)).text == "1500000"
+        assert client.put("/size", content=bytes(3_000_000)).status_code == 413
+        assert client.get("/metrics").status_code == 403
+        assert "frame-ancestors" in client.get("/healthz").headers["content-security-policy"]
+    host, port = behind_nginx.split(":")
+    with connect("ws://loupe.example.org/_stcore/stream", sock=socket.create_connection((host, int(port)))) as ws:
+        ws.send("is anybody there?")
+        assert ws.recv(5) == "is anybody there?"
