@@ -21,6 +21,7 @@ PER_PAGE = 10
 VIEWS = {"versions": "Versions", "write": "New version", "shadow": "Shadow"}
 WORDS: Mapping[Kind, str] = {"active": "active", "shadow": "in the shadow", "off": "off"}
 PAGE = "policy-page"
+DONE, ERROR = "policy-done", "policy-refused"
 
 
 def show(current: Dataset) -> None:
@@ -105,7 +106,8 @@ def _changes(current: Dataset, one: Policy, kind: Kind, to: Kind) -> list[str]:
     name = f"No. {one.id}, {frame.plain(one.name)}"
     run = frame.plain(_run(one))
     waiting = review.queue_length(current.id)
-    stays = f"The {waiting:,} pictures that wait now, and everything decided, stay as they are." if waiting else "What was decided stays."
+    wait = f"The {waiting:,} pictures that wait" if waiting > 1 else "The picture that waits"
+    stays = f"{wait} now, and everything decided, stay as they are." if waiting else "What was decided stays."
     other = next((p for p in (policy.active(current.id), policy.shadow(current.id)) if p and policies.kinds(current.id)[p.id] == to), None)
     instead = f" in place of No. {other.id}, {frame.plain(other.name)}" if other and other.id != one.id else ""
     if to == "active":
@@ -135,9 +137,19 @@ def _ask(current: Dataset, one: Policy, kind: Kind, to: Kind) -> None:
         for text in _changes(current, one, kind, to):
             st.markdown(text)
         words = {"active": "Make it active", "shadow": "Run it in the shadow", "off": "Turn it off"}
-        if st.button(words[to], type="primary", key="policy-sure"):
-            policy.activate(one.id, to, frame.user())
+        st.button(words[to], type="primary", key="policy-sure", on_click=_set, args=(one, to))
+        if error := st.session_state.pop(ERROR, None):
+            frame.show(error)
+        if st.session_state.pop(DONE, False):
             st.rerun()
+
+
+def _set(one: Policy, to: Kind) -> None:
+    try:
+        policy.activate(one.id, to, frame.user())
+        st.session_state[DONE] = True
+    except AppError as e:
+        st.session_state[ERROR] = e
 
 
 def _history(current: Dataset, found: list[Policy]) -> None:

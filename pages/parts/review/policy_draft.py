@@ -61,7 +61,8 @@ def _fill(run_id: str, said: Rules) -> None:
         state[f"{key} both"] = (lower, max(lower, 1.0 if limits.upper is None else limits.upper))
         state[f"{key} lower"] = lower
         state[f"{key} exact"] = (lower, limits.lower)
-        state.pop(f"{key} kept", None)
+        for told in ("kept", "refused"):
+            state.pop(f"{key} {told}", None)
     for name in PARTS:
         state[_key(run_id, name)] = round(100 * getattr(said, name), 1)
     state[_key(run_id, "benign")] = said.benign
@@ -188,10 +189,10 @@ def _promised(held: Validation, name: str, key: str) -> None:
             "How sure", list(KINDS), key=f"{key} kind", persist_state="session", filter_mode=None, width=140, help=" ".join(KINDS.values())
         )
         st.button("Set the lower threshold", key=f"{key} set", icon=":material/target:", on_click=_promise, args=(held, name, key))
-    kept = state.get(f"{key} kept")
-    if isinstance(kept, AppError):
-        frame.show(kept)
-    elif isinstance(kept, Promise):
+    if refused := state.get(f"{key} refused"):
+        frame.show(refused)
+    kept: Promise | None = state.get(f"{key} kept")
+    if kept is not None:
         lower = _limits(held.run_id, name).lower
         if lower > kept.threshold:
             st.caption(
@@ -210,8 +211,9 @@ def _promise(held: Validation, name: str, key: str) -> None:
     try:
         kept = promise.promise(name, held.scores(name), held.ids_of(name), state[f"{key} most"] / 100, state[f"{key} kind"])
     except AppError as e:
-        state[f"{key} kept"] = e
+        state[f"{key} refused"] = e
         return
+    state.pop(f"{key} refused", None)
     upper = state[f"{key} both"][1] if state[f"{key} blocks"] else 1.0
     exact = min(kept.threshold, upper)
     shown = floor(exact * STEPS) / STEPS
@@ -225,8 +227,12 @@ def _told(share: Share) -> str:
         return "none"
     if share.n < TOO_FEW:
         return f"{share.k:,} of {share.n:,} (too few for a share)"
-    low, high = 100 * share.interval.low, 100 * share.interval.high
-    return f"{share.k:,} of {share.n:,}, {share.interval.value:.1%} ({low:.1f} to {high:.1f} %)"
+    low, high = _percent(share.interval.low), _percent(share.interval.high)
+    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}\u00a0% ({low} to {high}\u00a0%)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}"
 
 
 def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, int] | None, run_id: str) -> None:
@@ -299,8 +305,8 @@ def _said(run_id: str, held: Validation) -> Rules:
     limits = {name: _limits(run_id, name) for name in state[_key(run_id, "block")]}
     promises, reasons = {}, {}
     for name, one in limits.items():
-        kept = state.get(_key(run_id, f"class {name}") + " kept")
-        if isinstance(kept, Promise) and one.lower <= kept.threshold:
+        kept: Promise | None = state.get(_key(run_id, f"class {name}") + " kept")
+        if kept is not None and one.lower <= kept.threshold:
             promises[name] = kept.most
     for name in held.classes:
         lines = [line.strip()[:200] for line in str(state.get(_key(run_id, f"reasons {name}"), "")).splitlines()]
