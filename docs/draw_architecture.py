@@ -28,6 +28,7 @@ WORDS = {
     "core/label": "map, clusters, lessons",
     "core/train": "start, plan, finder",
     "core/review": "predict, queue",
+    "core/people": "accounts, sessions",
     ML: "the only PyTorch",
     "core/data": "images, labels, SQL",
     "core/catalog": "networks, methods",

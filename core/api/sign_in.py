@@ -45,7 +45,8 @@ def _page(page: str, title: str, status: int = 200, **values: Any) -> Response:
     found = settings().oidc
     provider = urlsplit(found.issuer).hostname if found else ""
     html = _template().render(page=page, title=title, provider=provider, **_looks(), **{**usual, **values})
-    return HTMLResponse(html, status, {"Cache-Control": "no-store"})
+    # With no-referrer, which other pages have, a browser gives the origin of a form as “null”.
+    return HTMLResponse(html, status, {"Cache-Control": "no-store", "Referrer-Policy": "same-origin"})
 
 
 async def _form(request: Request) -> dict[str, str]:

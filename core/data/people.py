@@ -184,13 +184,23 @@ def begin_session(person_id: int, key: str, way: str, browser: str, until: float
         c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
 
 
+_OF_SESSION = (  # made once: it is asked at every act, and to put it together takes as long as the answer
+    select(people, sessions.c.way.label("came"), dataset_roles.c.dataset_id, dataset_roles.c.role.label("there"))
+    .select_from(
+        sessions.join(people, people.c.id == sessions.c.person_id).outerjoin(dataset_roles, dataset_roles.c.person_id == people.c.id)
+    )
+    .where(sessions.c.key == sa.bindparam("key"), sessions.c.until > sa.bindparam("at"), people.c.removed_at.is_(None))
+)
+
+
 def of_session(key: str) -> tuple[Account, str] | None:
     """Who it is, and by which way that person came."""
     with reading() as c:
-        here = people.join(sessions, sessions.c.person_id == people.c.id)
-        found = select(people, sessions.c.way.label("came")).select_from(here)
-        row = c.execute(found.where(sessions.c.key == key, sessions.c.until > time.time(), people.c.removed_at.is_(None))).first()
-        return None if row is None else (_account(c, row), row.came)
+        rows = c.execute(_OF_SESSION, {"key": key, "at": time.time()}).all()
+    if not rows:
+        return None
+    one, datasets = rows[0], {row.dataset_id: row.there for row in rows if row.dataset_id is not None}
+    return Account(one.id, one.name, one.role, one.way, one.password, datasets), one.came
 
 
 def sessions_of(name: str) -> list[Session]:

@@ -17,6 +17,7 @@ from joserfc.jwk import KeySet
 from core.data import people
 from core.errors import AppError, Forbidden
 from core.people import sessions
+from core.people.accounts import checked_person
 from core.roles import ROLES
 from core.settings import Oidc, settings
 
@@ -136,10 +137,9 @@ def _account(provider: Oidc, claims: dict[str, Any]) -> people.Account:
     name, subject = str(claims.get(provider.name_claim) or ""), f"{claims['iss']} {claims['sub']}"
     if not name:
         raise Forbidden(f"The provider does not say what you are called (no “{provider.name_claim}”).", "Tell whoever runs this server.")
-    role = _role(claims.get(provider.role_claim)) if provider.role_claim else None
-    found = people.known_by(subject, name) or sessions.newcomer(
-        name, lambda usual: people.add(name, role or usual, "oidc", subject, back=False)
-    )
+    name = checked_person(name)
+    role = _role(claims.get(provider.role_claim)) if provider.role_claim else sessions.usual_role()
+    found = people.known_by(subject, name) or people.add(name, role, "oidc", subject, back=False)
     if provider.role_claim and found.role != role:
         people.set_role(found.name, role)
         found = people.get(found.name)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
 from threading import Lock
 from typing import cast
 from urllib.parse import quote, unquote
 
 from core.data import people
-from core.errors import AppError, Conflict
-from core.people.accounts import checked_role
+from core.errors import Conflict
+from core.people.accounts import checked_person, checked_role
 from core.roles import Person, Role
 from core.settings import settings
 
@@ -95,15 +94,20 @@ def _of_session(session: str) -> Person | None:
 def _of_header(value: str) -> Person | None:
     if "header" not in settings().sign_in:
         return None
-    name = unquote(value)
-    account = people.find(name) or newcomer(name, lambda role: people.add(name, role, "header", back=False))
+    name = checked_person(unquote(value))
+    account = people.find(name) or _newcomer(name)
     if account.way != "header":
         raise Conflict(f"“{name}” signs in another way here.", "An admin can remove that person, or choose another name.")
     return _person(account, f"header {value}")
 
 
-def newcomer(name: str, add: Callable[[str | None], people.Account]) -> people.Account:
-    """Somebody whom a proxy or a provider vouches for, and who was never here."""
-    if not name.strip() or len(name) > 80:
-        raise AppError("The name has to have 1 to 80 characters.", "Whoever runs this server can say which one is sent.")
-    return add(checked_role(settings().role_of_new) if settings().role_of_new else None)
+def _newcomer(name: str) -> people.Account:
+    try:
+        return people.add(name, usual_role(), "header", back=False)
+    except Conflict:  # two requests at once
+        return people.get(name)
+
+
+def usual_role() -> str | None:
+    """Of somebody whom a proxy or a provider vouches for, and who was never here."""
+    return checked_role(settings().role_of_new) if settings().role_of_new else None

@@ -284,7 +284,7 @@ def test_the_header_of_a_named_proxy_is_believed_and_that_of_anybody_else_is_not
     def asks(address: str, port: int = 5000) -> TestClient:
         return TestClient(made(), base_url="http://localhost:8501", client=(address, port))
 
-    told = {"X-Forwarded-User": "Jörg".encode()}
+    told = {b"X-Forwarded-User": "Jörg".encode()}
     assert asks("10.0.0.7").get("/added/later", headers=told).text == "Jörg"
     assert people.get("Jörg").role == "labeller"
     for address, port in (("10.0.0.8", 5000), ("127.0.0.1", 5000), ("10.0.0.7", 0)):  # without a port uvicorn took it from a header
