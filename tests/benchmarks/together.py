@@ -40,7 +40,8 @@ LIMIT = 300  # ms
 def person(number: int, made: int, port: int, seconds: float, begin: threading.Barrier) -> list[float]:
     """Seconds that each of this person's labels took to be stored."""
     headers = {"X-Loupe-Token": signing.token(f"person {number}"), "Content-Type": "application/json"}
-    chance, line, newest, taken = random.Random(number), HTTPConnection("localhost", port), -1, []
+    chance, line, newest = random.Random(number), HTTPConnection("localhost", port), -1
+    taken: list[float] = []
     seen = {f"{number * IMAGES + i:016x}": 0 for i in range(IMAGES)}
 
     def ask(method: str, path: str, body: str | None = None) -> dict[str, object]:
