@@ -48,6 +48,7 @@ NOT_RUN = {
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
     "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
+    "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
     "python -m core start": "serves until it is ended",
     "python -m core train --dataset NAME": "trains with what a recipe adds; test_adding.py does it in a copy that has it",
     "python -m core reproduce": "trains for minutes on data sets of 60,000 images",

@@ -40,9 +40,9 @@ def append(
     at = now()
     if not changes:
         return {}
-    last = last_seq(c)
-    c.execute(
-        label_events.insert(),
+    e = label_events.c
+    stored = c.execute(
+        label_events.insert().returning(e.image_id, e.seq),
         [
             {
                 "dataset_id": dataset_id,
@@ -59,8 +59,8 @@ def append(
             for change in changes
         ],
     )
-    e = label_events.c
-    mine = (e.dataset_id == dataset_id, e.seq > last)
+    seqs = {image_id: seq for image_id, seq in stored}
+    mine = (e.dataset_id == dataset_id, e.seq.between(min(seqs.values()), max(seqs.values())))  # nobody else writes meanwhile
     c.execute(
         images.update()
         .where(images.c.dataset_id == dataset_id, images.c.id == e.image_id, *mine)
@@ -71,7 +71,7 @@ def append(
             given_seq=sa.case((gives(), e.seq), else_=images.c.given_seq),
         )
     )
-    return {image_id: seq for image_id, seq in c.execute(select(e.image_id, e.seq).where(*mine))}
+    return seqs
 
 
 def gives() -> sa.ColumnElement[bool]:

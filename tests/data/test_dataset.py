@@ -13,6 +13,8 @@ from core.errors import Conflict, Invalid
 from core.types import Dataset
 from tests.conftest import stored_dataset
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def test_pages_of_images_are_disjoint_and_complete(home: Path, tmp_path: Path, squares: Callable[[Path, int], Path]) -> None:
     found = stored_dataset("x", squares(tmp_path / "in", 9))

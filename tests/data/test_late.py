@@ -13,6 +13,8 @@ from core.errors import NotFound
 from core.types import Dataset
 from tests.data.opened import folder_of
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 NAMES = [f"{i}.png" for i in range(6)]
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select
 
 from core.data import labels
 from core.data.labels import Which
 from core.data.schema import label_events, writing
 from core.types import Dataset
 from tests.data.acts import counts, give, ids, pause, seen, undo
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
 def one_by_one(made: Dataset, chosen: list[str], name: str, by: str = "Ann") -> None:
@@ -49,6 +54,7 @@ def test_half_an_hour_without_an_act_ends_the_line(small: Dataset) -> None:
     one_by_one(small, ids(small, "red")[:8], "green")
     late = labels.acts(small.id, Which(), 1)[0][3].first
     with writing() as c:
-        moved = func.strftime("%Y-%m-%dT%H:%M:%f+00:00", label_events.c.at, "+31 minutes")
-        c.execute(label_events.update().where(label_events.c.seq >= late).values(at=moved))
+        for seq, at in c.execute(select(label_events.c.seq, label_events.c.at).where(label_events.c.seq >= late)).all():
+            moved = (datetime.fromisoformat(at) + timedelta(minutes=31)).isoformat(timespec="milliseconds")
+            c.execute(label_events.update().where(label_events.c.seq == seq).values(at=moved))
     assert [a.acts for a in labels.told(small.id, Which(), 1)[0]] == [4, 4, 1]

@@ -19,6 +19,8 @@ from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Image, Prediction
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
 
@@ -128,6 +130,7 @@ def known_picture(small: Dataset, split: str) -> tuple[Image, Submission]:
     return known, queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("colours", [False, True])
 def test_a_picture_without_a_file_is_known_by_its_pixels_grey_or_in_colour_as_saved_from_an_export_or_the_page(
     home: Path, tmp_path: Path, colours: bool
