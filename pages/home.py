@@ -12,6 +12,7 @@ from core.review import predict, review
 from core.settings import settings
 from core.train import plan, train
 from core.types import Dataset, Prediction
+from pages.parts.home.tokens import api_tokens
 from pages.shared import frame, thumbs
 from pages.shared.board import board
 from pages.shared.live import live
@@ -265,7 +266,9 @@ with frame.page(
             )
         if current is not None:
             overview()
+            api_tokens()
     else:
         next_step(current)
         at_a_glance(current)
         overview()
+        api_tokens()

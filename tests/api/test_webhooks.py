@@ -107,7 +107,8 @@ def test_a_decision_and_its_undoing_are_told_signed_by_the_secret_and_the_time(s
 
 def test_the_check_that_the_docs_show_knows_loupe_from_others_and_today_from_yesterday() -> None:
     (block,) = [one for one in re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL) if "is_from_loupe" in one]
-    exec(block, shown := {})
+    shown: dict[str, Any] = {}
+    exec(block, shown)
     at = int(time.time())
     for signed_with, age, body, wanted in (
         (SECRET, 0, b"{}", True),
