@@ -8,6 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from core import roles
 from core.data import store
 from core.data.schema import images, reading, submissions
 from core.types import Image
@@ -35,6 +36,7 @@ class Sent:
 SENT = [submissions.c[one.name] for one in fields(Sent)]
 
 
+@roles.needs("see")
 def images_after(dataset_id: int, want: store.Filter, after: tuple[str, str] | None, limit: int) -> list[Image]:
     """In the order in which they came; after: time and id of the last one seen."""
     i = images.c
@@ -45,6 +47,7 @@ def images_after(dataset_id: int, want: store.Filter, after: tuple[str, str] | N
         return [Image(**row._mapping) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def waiting_after(dataset_id: int, after: int | None, limit: int) -> list[Sent]:
     """What waits in Review, oldest first; after: id of the last one seen."""
     s = submissions.c
@@ -53,6 +56,7 @@ def waiting_after(dataset_id: int, after: int | None, limit: int) -> list[Sent]:
         return [Sent(**row._mapping) for row in c.execute(query)]
 
 
+@roles.needs("see")
 def decided_after(dataset_id: int, after: tuple[str, int] | None, limit: int) -> list[Sent]:
     """What was decided, oldest first, so that one who asks again gets what came since; after: time and id of the last one seen."""
     s = submissions.c

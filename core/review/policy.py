@@ -157,6 +157,7 @@ def arms_of(policy: Policy, said: Rules, image_id: str) -> frozenset[arms.Arm]:
     return arms.arms(image_id, policy.id, said.salt, {"blind": said.blind, "second": said.second, "audit": said.audit})
 
 
+@roles.needs("see")
 def sorter(dataset_id: int, run_id: str) -> Callable[[Prediction], dict[str, object]]:
     """What the active policy writes into the row of a picture that a run predicted: state, policy_id, risk and band.
 
@@ -216,6 +217,7 @@ def remarks(policy: Policy) -> list[Remark]:
     return found
 
 
+@roles.needs("see")
 def pace(dataset_id: int) -> tuple[float, int] | None:
     """The team's median seconds for a decision and of how many decisions that is; None where none was timed."""
     timed = [one.seconds for one, _ in queue.all_decisions(dataset_id, limit=PACED) if one.seconds and one.verdict in queue.FINAL]

@@ -30,6 +30,7 @@ class Failure:
     hint: str
 
 
+@runs.needs("ask")
 def ask(run_id: str, files: list[Path]) -> Future[Any]:
     """Queues the files in the model worker; read the answer with answers()."""
     return launch.submit(infer.predict, str(runs.trained(run_id)), [str(f) for f in files])
@@ -52,11 +53,13 @@ def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Predicti
     return found
 
 
+@runs.needs("ask")
 def predict(run_id: str, files: list[Path], names: list[str] | None = None) -> list[Prediction | Failure]:
     """One answer per file, in order."""
     return answers(run_id, names or [str(f) for f in files], ask(run_id, files))
 
 
+@runs.needs("ask")
 def predict_data(run_id: str, pictures: list[tuple[str, bytes]], keep: bool = False) -> list[Prediction | Failure]:
     """One answer for each name and content, in order; the pictures stay among the uploads if they are to be kept.
 

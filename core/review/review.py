@@ -278,12 +278,14 @@ def undo(dataset_id: int, by: str, seq: int | None = None, operation: str | None
     return today(items.get(last.submission_id))
 
 
+@roles.needs("see")
 def told(dataset_id: int, which: Said) -> Said:
     """The same as its reader may see it: what others said of a picture that is still to be judged is for leads alone."""
     person = roles.allow("see", dataset_id)
     return which if person.may("lead", dataset_id) else replace(which, reader=person.name)
 
 
+@roles.needs("see")
 def decisions(dataset_id: int, which: Said, offset: int = 0, limit: int | None = None) -> list[tuple[items.Decision, Submission]]:
     """What was decided, newest first, as far as the reader may see it; classes bear their names of today."""
     words = events.names(dataset_id)
