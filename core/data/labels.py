@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,12 +13,13 @@ from sqlalchemy import func, select
 
 from core import roles
 from core.data import audit, classes, events
-from core.data.schema import images, label_events, parts, reading, writing
+from core.data.schema import decisions, images, label_events, parts, reading, submissions, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
 IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
+DECISION = re.compile(r"review ([0-9]{1,9})(?:, picture added)?$")  # the note of an event by a decision in Review
 LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
 
 
@@ -385,7 +387,7 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
     e = label_events.c
     touched = select(e.image_id).where(*which.where(dataset_id)).distinct()
     wanted = sa.and_(*which.where(dataset_id)).label("wanted")
-    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, events.gives().label("gives"), wanted).where(
+    query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, e.source, e.note, events.gives().label("gives"), wanted).where(
         e.dataset_id == dataset_id, e.image_id.in_(touched)
     )
     with reading() if dry else writing() as c:
@@ -400,6 +402,7 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         here = {row.id: row for row in c.execute(select(i.id, i.label, i.flagged).where(i.dataset_id == dataset_id))}
         back: list[events.Change] = []
         stay = 0
+        decided: set[int] = set()  # by decisions in Review
         for image_id, trail in trails.items():
             if image_id not in here:
                 continue
@@ -408,6 +411,7 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
             _, gave = _parted([row for row in trail if row.gives])
             if gave:
                 label = names.today(gave[0].previous, gave[0].seq)
+                decided |= {int(found[1]) for row in gave if row.source == "review" and (found := DECISION.match(row.note))}
             flags_kept, flags = _parted([row for row in trail if row.flagged is not None])
             if flags:
                 flagged = _flag_after(flags_kept)
@@ -420,7 +424,18 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
             events.append(c, dataset_id, back, by, "undo", operation)
             carried = {x.image_id: bool(here[x.image_id].flagged) for x in back}
             audit.labels(c, "label.undo", dataset_id, back, by, carried, source="undo")
+            _wait_again(c, sorted(decided), by)
     return Undone(len(back), stay)
+
+
+def _wait_again(c: sa.Connection, decided: Sequence[int], by: str) -> None:
+    """Items of Review whose labels were taken back: their decisions are, too, and they wait for another."""
+    d, w = decisions.c, submissions.c
+    for part in parts(decided):
+        standing = (d.submission_id.in_(part), d.undone_at.is_(None), d.verdict.in_(("accepted", "corrected")))
+        c.execute(decisions.update().where(*standing).values(undone_at=now(), undone_by=by))
+        cleared = {"verdict": None, "label": None, "decided_by": None, "decided_at": None, "basket": None}
+        c.execute(submissions.update().where(w.id.in_(part), w.state == "decided").values(state="waiting", **cleared))
 
 
 def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:

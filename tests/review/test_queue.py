@@ -191,6 +191,16 @@ def test_undo_takes_back_ones_own_last_decision_and_not_a_colleagues(small: Data
     assert (event.verdict, event.by, event.undone_by) == ("accepted", "Ann", "Ann") and event.undone_at
 
 
+def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(small: Dataset, answer: Callable[..., Prediction]) -> None:
+    a, b = send(small, answer(0), answer(1))
+    review.decide(a.id, "corrected", "red", "Ann")
+    review.decide(b.id, "corrected", "red", "Ben")
+    assert labels.undo(small.id, labels.Which(by="Ann"), "Lea").images == 1
+    assert [one.id for one in review.queue(small.id)] == [a.id] and [one.id for one in review.decided(small.id)] == [b.id]
+    (taken,) = queue.decisions_of(a.id)
+    assert (taken.by, taken.undone_by) == ("Ann", "Lea")
+
+
 def test_a_person_who_may_not_lead_cannot_take_back_what_others_decided(small: Dataset, answer: Callable[..., Prediction]) -> None:
     (one,) = send(small, answer(0))
     review.decide(one.id, "rejected", None, "Ann")
