@@ -21,7 +21,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from core.data import classes, labels, schema, store
@@ -32,6 +31,7 @@ from core.settings import settings
 from core.share import export
 from core.train import train
 from tests.conftest import ROOT, forget
+from tests.data.compared import context
 from tests.data.old import values
 
 OLD = Path(__file__).parent / "old"
@@ -273,15 +273,6 @@ def test_a_migration_that_is_killed_half_way_leaves_the_old_database_and_the_nex
 
 
 # The tables in the code and the migrations say the same
-
-
-def context(connection: sa.Connection) -> MigrationContext:
-    def default_differs(_context: Any, _there: Any, _wanted: Any, there: str | None, _default: Any, wanted: str | None) -> bool:
-        # Alembic's own comparison takes an empty text for none; SQLite quotes what it tells, and Alembic puts it in brackets;
-        # PostgreSQL adds the type.
-        return (there if there is None else there.partition("::")[0].strip("()'")) != wanted
-
-    return MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": default_differs})
 
 
 @pytest.mark.parametrize("made", [empty, of_010, of_main])

@@ -24,9 +24,10 @@ from core.errors import AppError, Invalid, Unavailable
 from core.types import Dataset
 from tests.conftest import forget
 from tests.data.acts import counts, ids, seen
-from tests.data.test_migrations import NEWEST, context
-from tests.data.test_store import dataset_with
+from tests.data.compared import context
 from tests.postgres import PASSWORD, Cluster
+
+NEWEST = max(path.stem for path in (schema.MIGRATIONS / "versions").glob("v*.py"))
 
 
 @pytest.fixture
@@ -207,13 +208,12 @@ def test_a_label_that_is_sent_again_and_again_while_the_database_is_away_is_stor
 
 
 @pytest.mark.databases("postgresql")
-def test_a_database_that_ends_within_an_act_leaves_nothing_of_it(home: Path, postgresql: Cluster) -> None:
-    made = dataset_with("d", ("a", "train", 3))
+def test_a_database_that_ends_within_an_act_leaves_nothing_of_it(small: Dataset, postgresql: Cluster) -> None:
     try:
         with pytest.raises(Unavailable, match="cannot be reached"), schema.writing() as c:
-            classes.ensure_in(c, made.id, ["b"])
+            classes.ensure_in(c, small.id, ["b"])
             postgresql.stop()
-            classes.ensure_in(c, made.id, ["c"])
+            classes.ensure_in(c, small.id, ["c"])
     finally:
         postgresql.start()
-    assert store.get_dataset(made.id).classes == ("a",)
+    assert store.get_dataset(small.id) == small
