@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,7 +42,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     launch.close()
 
 
-gate.check_address(st.get_option("server.address"))
+try:
+    gate.check_address(st.get_option("server.address"))
+except AppError as e:
+    sys.exit(str(e))  # a sentence for whoever starts it, and no traceback
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import signature
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 from core.errors import Forbidden, NotFound
@@ -122,9 +123,11 @@ def checked(verb: str, check: Callable[[str, Any], object]) -> Callable[[Callabl
     """check: gets the verb and the function's first argument, before anything is done."""
 
     def around(function: Callable[P, R]) -> Callable[P, R]:
+        first = next(iter(signature(function).parameters))
+
         @wraps(function)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
-            check(verb, args[0] if args else next(iter(kwargs.values())))
+            check(verb, args[0] if args else kwargs[first])
             return function(*args, **kwargs)
 
         asked.verb = verb  # type: ignore[attr-defined]

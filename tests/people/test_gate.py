@@ -299,6 +299,15 @@ def test_the_header_of_a_named_proxy_is_believed_and_that_of_anybody_else_is_not
     assert ended.status_code == 403 and "An admin has ended your access" in ended.text
 
 
+def test_a_proxy_on_this_machine_is_known_by_what_uvicorn_makes_of_it(behind: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_PROXIES", "127.0.0.1")
+    settings.cache_clear()
+    client = TestClient(made(), base_url="http://localhost:8501", client=("203.0.113.9", 0))  # from X-Forwarded-For
+    assert client.get("/added/later", headers={"X-Forwarded-User": "Ann"}).text == "Ann"
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # then anybody could have sent it
+    assert client.get("/added/later", headers={"X-Forwarded-User": "Ann"}).status_code == 401
+
+
 # Without sign-in
 
 
