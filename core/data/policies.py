@@ -102,14 +102,14 @@ class Answered:
     probabilities: dict[str, dict[str, float]]  # by run, then by the run's own words for its classes
 
 
-def answered(dataset_id: int, since: str, run_ids: set[str]) -> list[Answered]:
-    """What came since a time (UTC, ISO 8601) and was answered by all of these runs, newest first; known answers are left out."""
+def answered(dataset_id: int, since: str, run_ids: set[str], most: int) -> list[Answered]:
+    """What came since a time (UTC, ISO 8601) and was answered by all of these runs, the newest first; known answers are left out."""
     s, a, found = submissions.c, answers.c, dict[int, Answered]()
     columns = (s.id, s.verdict, s.label, s.decided_at, a.run_id, a.probabilities)
     both = submissions.join(answers, a.submission_id == s.id)
     query = select(*columns).select_from(both).where(*_came(dataset_id, since), a.run_id.in_(run_ids)).order_by(s.id.desc())
     with reading() as c:
-        for row in c.execute(query):
+        for row in c.execute(query.limit(most * len(run_ids))):
             one = found.setdefault(row.id, Answered(row.id, row.verdict, row.label, row.decided_at, {}))
             one.probabilities[row.run_id] = json.loads(row.probabilities)
     return [one for one in found.values() if len(one.probabilities) == len(run_ids)]

@@ -30,6 +30,8 @@ def show(current: Dataset) -> None:
         "A policy decides for every picture that its run predicts: it **passes**, **a person is asked**, or it is **blocked**. It changes "
         "nothing until somebody makes it active."
     )
+    if saved := st.session_state.pop(policy_draft.SAVED, None):
+        st.toast(f"Saved as No. {saved}. It changes nothing until it is made active.", icon=":material/save:")
     found = policies.of(current.id)
     views = VIEWS if found else {name: VIEWS[name] for name in ("write", "versions", "shadow")}
     view = frame.url_view("policy", views, key=policy_draft.VIEW, label="Part of the policy")

@@ -87,7 +87,7 @@ def write(current: Dataset) -> None:
 def _draft(current: Dataset, run: Run, held: Validation, timed: tuple[float, int] | None) -> None:
     """Drawn alone, so that the figures follow a slider at once."""
     with frame.guarded("policy"):
-        if st.session_state.pop(SAVED, False):
+        if SAVED in st.session_state:  # told by the whole page
             st.rerun()
         left_out = f" {held.without_label:,} without a label of this run's classes are left out." if held.without_label else ""
         st.caption(
@@ -345,6 +345,5 @@ def _save(current: Dataset, run: Run, held: Validation) -> None:
     except AppError as e:
         st.session_state[ERROR] = e
         return
-    st.toast(f"Saved as No. {made.id}. It changes nothing until it is made active.", icon=":material/save:")
     st.query_params["policy"] = "versions"
-    st.session_state[SAVED] = True
+    st.session_state[SAVED] = made.id

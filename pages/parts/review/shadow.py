@@ -59,7 +59,8 @@ def _table(found: Beside) -> None:
         body += f'<tr><th scope="row">{title}</th>' + "".join(f"<td>{n:,}</td>" for n in cells) + "</tr>"
     st.html(f'<table class="policy-beside"><thead><tr><th scope="col">shadow:</th>{head}</tr></thead><tbody>{body}</tbody></table>')
     if found.compared < found.came:
-        st.caption(f"{found.compared:,} of the {found.came:,} pictures that came since; the others were not answered by both runs.")
+        why = f"the newest {shadow.MOST:,} are compared" if found.compared >= shadow.MOST else "the others were not answered by both runs"
+        st.caption(f"{found.compared:,} of the {found.came:,} pictures that came since; {why}.")
     else:
         st.caption(f"All {found.came:,} pictures that came since.")
 
