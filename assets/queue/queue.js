@@ -346,7 +346,7 @@ class One extends Shell {
     say(p.from, this.beside.from(item));
     const sure = item.top[0]?.[1];
     const stage = item.stage === "lead" ? "Two answers differ, or somebody escalated it: you decide. " : item.stage === "appeal" ? "This decision was appealed: decide anew. " : "";
-    const says = told ? `The network says so, ${percent(sure ?? 0)} sure${item.band ? `: ${{ pass: "it would pass", ask: "a person is asked", block: "it would be blocked" }[item.band] ?? item.band}` : ""}. ${item.run}` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.";
+    const says = told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure${item.band ? `. The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}` : ""}.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.";
     say(p.answer, stage + says);
     p.yes.hidden = !told;
     if (told && p.yes.dataset.label !== told) {
