@@ -10,7 +10,7 @@ export class CarePanel {
   /** @param {() => void} changed */
   constructor(changed) {
     this.changed = changed;
-    this.dialog = el("dialog", { class: "sheet care", "aria-label": "Care" });
+    this.dialog = el("dialog", { class: "sheet care-sheet", "aria-label": "Care" });
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("close", changed);
   }

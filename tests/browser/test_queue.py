@@ -74,7 +74,7 @@ def test_two_people_decide_on_forty_pictures_by_keys_with_a_restart_in_between_n
         if turn == 7:
             server.stop()
         if turn == 8:
-            expect(pages[0].locator(".unsaved")).to_contain_text("wait to be saved: the server does not answer")
+            expect(pages[0].locator(".unsaved")).to_contain_text("to be saved: the server does not answer")
             server.start()
     for page in pages:
         while page.locator(".stage[data-state=ready]").is_visible():  # the other one's are all decided
