@@ -223,3 +223,17 @@ test("pictures decided or on their way are kept in a deal, so that nobody else i
   const last = asked.filter((one) => one.path === "deal").at(-1);
   assert.deepEqual(last?.body.keep, [2, 1]);
 });
+
+test("what is set for comfort leaves the picture on the screen, another order does not, and what is held stays", async () => {
+  const { desk, replies } = await opened([1, 2]);
+  replies.deal = { ...replies.deal, items: [item(2), item(3)] };
+  desk.begin({ ...WANT, unstored: ["red"] });
+  await settle();
+  assert.deepEqual(desk.items.map((one) => one.id), [1, 2, 3]);
+  replies.hold = { seconds: 1800 };
+  await desk.hold();
+  replies.deal = { ...replies.deal, items: [item(9)] };
+  desk.begin({ ...WANT, order: "oldest" });
+  await settle();
+  assert.deepEqual(desk.items.map((one) => one.id), [1, 9]);
+});
