@@ -21,7 +21,7 @@ from starlette.staticfiles import NotModifiedResponse
 from core.api import review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
-from core.errors import AppError, Conflict, Forbidden, NotFound
+from core.errors import AppError, Conflict, Forbidden, NotFound, WorkerFailed
 from core.evaluate import evaluate
 from core.label import embed, teach
 from core.runs import launch, remote, runs
@@ -256,7 +256,8 @@ def _error(status: int, message: str, hint: str = "") -> Response:
 
 async def app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    status = next((code for kind, code in ((NotFound, 404), (Conflict, 409), (Forbidden, 403)) if isinstance(error, kind)), 422)
+    codes = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (WorkerFailed, 503))
+    status = next((code for kind, code in codes if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
 
 

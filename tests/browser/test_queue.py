@@ -132,7 +132,7 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    fill(server, 1000 + width * 10 + len(scheme), 3)
+    fill(server, width * 100 + len(scheme) * 10, 3)
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     seen(page)
     page.wait_for_timeout(500)

@@ -91,6 +91,18 @@ test("what is decided while the server is away is kept, counted, and sent again 
   assert.deepEqual([box.ops.length, box.unsaved], [0, ""]);
 });
 
+test("a worker that died under a decision is asked again, and what kills it three times comes back with its words", async () => {
+  const { desk, decisions, answer } = await opened([1, 2]);
+  desk.decide(item(1), YES, HOW);
+  for (let i = 0; i < 3; i++) {
+    await answer({ status: 503, body: { error: { message: "The model worker stopped.", hint: "" } } });
+    mock.timers.tick(2000);
+    await settle();
+  }
+  assert.deepEqual([decisions().length, desk.items.map((one) => one.id)], [3, [2, 1]]);
+  assert.equal(desk.unsure.get(1)?.problem, "The model worker stopped.");
+});
+
 test("an expired token is asked for anew, and the decision goes with the new one", async () => {
   const { desk, decisions, answer, box, told } = await opened([1]);
   desk.decide(item(1), YES, HOW);
