@@ -59,6 +59,8 @@ export class Desk {
     this.past = [];
     /** @type {Map<number, number>} until when each is held, in ms */
     this.until = new Map();
+    /** @type {Set<number>} for longer, as somebody asked */
+    this.held = new Set();
     /** @type {Map<number, Said & { problem: string }>} what the server did not take */
     this.unsure = new Map();
     /** @type {Decision[]} */
@@ -77,12 +79,14 @@ export class Desk {
 
   // Dealing ----------------------------------------------------------------------------------------
 
-  /** Another order or choice begins anew; what was decided stays decided. @param {Want} want @param {number} [most] */
+  /** Another order or choice begins anew, but for what is held; what is only for comfort leaves the picture on the screen. @param {Want} want @param {number} [most] */
   begin(want, most = ONE) {
+    const sign = (/** @type {Want} */ { order, predicted, source }, /** @type {number} */ n) => JSON.stringify([order, predicted, source, n]);
     const same = JSON.stringify([this.want, this.most]) === JSON.stringify([want, most]);
     if (same && this.asked) return;
+    const stays = sign(this.want, this.most) === sign(want, most) && !this.lapsed ? this.current : null;
     if (!same) [this.want, this.most] = [want, most];
-    this.items = [];
+    this.items = this.items.filter((item) => (item === stays && !want.without.includes(item.predicted ?? "")) || this.held.has(item.id));
     this.dealtAt = -Infinity;
     this.deal();
   }
@@ -181,7 +185,10 @@ export class Desk {
     if (!item) return;
     const at = this.page.now();
     const found = await this.page.post("claims", { dataset_id: this.dataset, session: this.session, act: "hold", id: item.id });
-    if (found?.seconds) this.until.set(item.id, at + 1000 * found.seconds);
+    if (found?.seconds) {
+      this.until.set(item.id, at + 1000 * found.seconds);
+      this.held.add(item.id);
+    }
     this.tell(found?.error ? found.error.message : found ? `${item.name} is kept for you for ${Math.round(found.seconds / 60)} minutes.` : "The server does not answer: it could not be held.");
   }
 

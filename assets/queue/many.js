@@ -11,6 +11,7 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 export class Many extends Shell {
   choiceSign = "";
   at = 0; // the cell with the focus
+  filled = false; // the next batch was asked for
   /** @type {number | null} where a choice with Shift begins */
   anchor = null;
 
@@ -160,7 +161,11 @@ export class Many extends Shell {
   paintBody() {
     const { desk, parts: p } = this;
     const open = this.batch.filter((item) => this.open(item.id));
-    if (!open.length && desk.items.length) {
+    if (!open.length && !desk.dealing && desk.items.length < this.data.size && !this.filled) {
+      this.filled = true; // as many as there are
+      desk.deal();
+    } else if (!open.length && !desk.dealing && desk.items.length) {
+      this.filled = false;
       this.batch = desk.items.slice(0, this.data.size);
       this.cells.clear();
       this.chosen.clear();

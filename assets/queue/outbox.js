@@ -6,9 +6,10 @@ import { uuid } from "../common/uuid.js";
 const RETRY_MS = 2000;
 const SLOW_MS = 1000; // only then is one that is on its way worth a line
 const ANSWER_MS = 20000;
+const TRIES = 3; // where the server says itself that it failed: the next ones must not wait for ever
 
 /** @typedef {"decide" | "undo" | "claims"} Route */
-/** @typedef {{ route: Route, id: number | null, name: string, operation: string, sent: boolean, body: Record<string, unknown> }} Op */
+/** @typedef {{ route: Route, id: number | null, name: string, operation: string, sent: boolean, tries?: number, body: Record<string, unknown> }} Op */
 /** @typedef {{ message?: string, hint?: string }} Problem */
 /** @typedef {{ fetch: typeof fetch, read: () => string | null, write: (text: string) => void }} Page */
 /**
@@ -107,7 +108,9 @@ export class Outbox {
     }
     this.sending = false;
     if (status === 401 && !this.failing) this.owner.expired();
-    if (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer)) {
+    if (status === 503 && answer?.error) op.tries = (op.tries ?? 0) + 1;
+    const given = (op.tries ?? 0) >= TRIES && status === 503;
+    if (!given && (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer))) {
       this.failing = true;
       this.retry = setTimeout(() => this.pump(), RETRY_MS);
       return this.owner.changed();

@@ -1,18 +1,18 @@
 // Care: what a person sets for their own comfort, class by class, and what they saw today.
 
 import { el } from "../common/dom.js";
-import { number } from "../common/numbers.js";
+import { count, number } from "../common/numbers.js";
 import { EFFECTS } from "./care.js";
 
 const TITLES = { blur: "Blur", grey: "Grey", small: "Small" };
 
 export class CarePanel {
-  /** @param {() => void} changed */
-  constructor(changed) {
+  /** @param {() => void} changed @param {() => void} closed */
+  constructor(changed, closed) {
     this.changed = changed;
-    this.dialog = el("dialog", { class: "sheet care", "aria-label": "Care" });
+    this.dialog = el("dialog", { class: "sheet care-sheet", "aria-label": "Care" });
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
-    this.dialog.addEventListener("close", changed);
+    this.dialog.addEventListener("close", closed);
   }
 
   /** @param {import("./care.js").Care} care @param {import("./shell.js").Class[]} classes */
@@ -38,7 +38,7 @@ export class CarePanel {
     const { seen } = care.today(new Date());
     const counts = Object.entries(seen).sort((a, b) => b[1] - a[1]);
     const total = counts.reduce((sum, [, n]) => sum + n, 0);
-    const saw = total ? `Today you looked at ${number(total)}: ${counts.map(([name, n]) => `${name} ${number(n)}`).join(", ")}.` : "Today you have looked at none yet.";
+    const saw = total ? `Today you looked at ${count(total, "picture", "pictures")}, by class: ${counts.map(([name, n]) => `${number(n)} × ${name}`).join(", ")}.` : "Today you have looked at none yet.";
     const close = el("button", { type: "button", class: "tool", onclick: () => this.dialog.close() }, "Close");
     this.dialog.replaceChildren(
       el("h2", {}, "Care"),

@@ -14,6 +14,8 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 /** @typedef {HTMLImageElement & { state: "loading" | "ready" | "broken" }} Picture */
 
 const AHEAD = 5; // pictures loaded before they are needed
+const RETRY_MS = 1000; // a picture that did not load; twice as long each time,
+const MOST_WAIT_MS = 30000; // and at most
 const PHONE = 560; // px wide at most, as in queue.css
 const MANY = 12; // more classes than this stand in two columns
 
@@ -24,6 +26,8 @@ class One extends Shell {
   /** @type {Item | null} the one that a note is written for */
   noted = null;
   choiceSign = "";
+  /** @type {Map<number, number>} how often a picture has failed to load */
+  tries = new Map();
 
   /** @param {ShadowRoot} parent */
   constructor(parent) {
@@ -270,6 +274,7 @@ class One extends Shell {
     image.src = url;
     const settled = (/** @type {"ready" | "broken"} */ state) => {
       image.state = state;
+      if (state === "broken") this.retry(item.id, image);
       if (item.id === this.desk.current?.id) this.paintPicture();
     };
     image.decode().then(
@@ -278,6 +283,19 @@ class One extends Shell {
     );
     this.pictures.set(item.id, image);
     return image;
+  }
+
+  /** The server may only have been away. @param {number} id @param {Picture} image */
+  retry(id, image) {
+    const tries = (this.tries.get(id) ?? 0) + 1;
+    this.tries.set(id, tries);
+    const again = () => {
+      if (this.pictures.get(id) !== image) return;
+      this.pictures.delete(id);
+      const item = this.desk.items.slice(0, AHEAD).find((one) => one.id === id);
+      if (item && this.root.isConnected) this.load(item), this.paintPicture();
+    };
+    setTimeout(again, Math.min(MOST_WAIT_MS, RETRY_MS * 2 ** (tries - 1)));
   }
 
   preload() {
@@ -346,7 +364,7 @@ class One extends Shell {
     say(p.from, this.beside.from(item));
     const sure = item.top[0]?.[1];
     const stage = item.stage === "lead" ? "Two answers differ, or somebody escalated it: you decide. " : item.stage === "appeal" ? "This decision was appealed: decide anew. " : "";
-    const says = told ? `The network says so, ${percent(sure ?? 0)} sure${item.band ? `: ${{ pass: "it would pass", ask: "a person is asked", block: "it would be blocked" }[item.band] ?? item.band}` : ""}. ${item.run}` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.";
+    const says = told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure${item.band ? `. The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}` : ""}.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.";
     say(p.answer, stage + says);
     p.yes.hidden = !told;
     if (told && p.yes.dataset.label !== told) {

@@ -66,7 +66,10 @@ export class Shell {
   constructor(parent, name) {
     this.hidden = remembered("hide-model") === "1";
     this.sheet = new KeysSheet(() => this.focus());
-    this.panel = new CarePanel(() => this.cared());
+    this.panel = new CarePanel(
+      () => this.paint(),
+      () => this.cared(),
+    );
     const tool = this.tool.bind(this);
     this.tools = {
       undo: tool("undo", ICONS.undo, "Undo", "Backspace", () => this.undo(), "Take your last decision back"),
@@ -156,7 +159,7 @@ export class Shell {
   cared() {
     this.begin();
     this.paint();
-    if (!this.panel.dialog.open) this.focus();
+    this.focus();
   }
 
   /** What it is taken for here; null where that is not told. @param {Item} item */

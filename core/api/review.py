@@ -252,22 +252,21 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
         found["answers"] = [
             {"run": _run_name(run), "predicted": label, "probability": p} for run, label, p in queue.answers_of([one.id]).get(one.id, [])
         ]
-        try:
-            frames = review.frames(one)
-        except AppError as problem:
-            found["frames"] = {"note": f"Its frames cannot be judged: {problem.message}", "url": None, "sheet": None, "answers": []}
-        else:
-            if frames:
-                told_frames = [[frame.number, *animation.top(frames, frame)] for frame in frames.frames]
-                file = review.picture(one)
-                found["frames"] = {
-                    "note": frames.note,
-                    "url": signing.upload_url(file, frames.frame, stored),
-                    "sheet": signing.frames_url(file, stored),
-                    "columns": min(len(told_frames), SHEET_ROW),
-                    "counts": frames.frame,
-                    "answers": told_frames,
-                }
+    try:
+        frames = review.frames(one)
+    except AppError as problem:
+        found["frames"] = {"note": f"Its frames cannot be judged: {problem.message}", "url": None, "sheet": None, "answers": []}
+    else:
+        if frames:
+            file = review.picture(one)
+            found["frames"] = {
+                "note": "" if blind else frames.note,
+                "url": signing.upload_url(file, frames.frame, stored),
+                "sheet": signing.frames_url(file, stored),
+                "columns": min(len(frames.frames), SHEET_ROW),
+                "counts": frames.frame,
+                "answers": [[one.number, *((None, None) if blind else animation.top(frames, one))] for one in frames.frames],
+            }
     return found
 
 

@@ -22,7 +22,7 @@ from core import roles
 from core.api import review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
-from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable
+from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, WorkerFailed
 from core.evaluate import evaluate
 from core.label import embed, teach
 from core.runs import launch, remote, runs
@@ -259,7 +259,7 @@ def _error(status: int, message: str, hint: str = "") -> Response:
 
 async def app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unavailable, 503))
+    known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unavailable, 503), (WorkerFailed, 503))
     status = next((code for kind, code in known if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from core.api import routes
 from core.data import classes, dataset, labels, queue, store, uploads
 from core.errors import AppError
 from core.explain import explain
@@ -110,10 +113,18 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     send = next(b for b in app.button if b.label == "Send all 1 to review")
     send.click().run()
     assert queue.queue_length(trained_copy.dataset.id) == 1
-    review = opened("review", dataset=trained_copy.dataset.name)
-    next(b for b in review.button if b.label.startswith("Accept")).click().run()
-    assert queue.queue_length(trained_copy.dataset.id) == 0
-    next(b for b in review.button if b.label == "Undo the last").click().run()
+    page = opened("review", dataset=trained_copy.dataset.name)
+    given = next(json.loads(e.proto.json) for e in page.get("bidi_component") if "predicted" in e.proto.json)
+    assert (given["order"], given["view"], given["dataset_id"]) == ("mixed", "one", trained_copy.dataset.id)
+    with TestClient(Starlette(routes=routes.ROUTES), headers={"X-Loupe-Token": given["token"]}) as client:
+        mine = {"dataset_id": trained_copy.dataset.id, "session": "page"}
+        (one,) = client.post("/api/review/deal", json=mine).json()["items"]
+        said = mine | {"id": one["id"], "verdict": "accepted", "operation": "press"}
+        assert [client.post("/api/review/decide", json=said).json()["state"] for _ in range(2)] == ["decided", "decided"]
+        assert queue.queue_length(trained_copy.dataset.id) == 0
+        page = opened("review", dataset=trained_copy.dataset.name, view="decisions")
+        assert not page.exception and "1 decision, newest first" in words(page)
+        assert client.post("/api/review/undo", json=mine).json()["item"]["id"] == one["id"]
     assert queue.queue_length(trained_copy.dataset.id) == 1
 
 

@@ -1,0 +1,135 @@
+"""The routes of Review: what a page is dealt, what it may take back, and what it is not told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
+
+from core import roles
+from core.api import routes, signing
+from core.data import dataset, images, queue, uploads
+from core.errors import AppError
+from core.review import review
+from core.types import Dataset
+
+RUN = "20260101-000000-cafe"  # was deleted
+
+
+@pytest.fixture
+def client(home: object) -> Iterator[TestClient]:
+    handlers: dict[Any, Any] = {AppError: routes.app_error, HTTPException: routes.http_error}
+    with TestClient(Starlette(routes=routes.ROUTES, exception_handlers=handlers)) as client:
+        yield client
+
+
+@pytest.fixture
+def waiting(small: Dataset) -> Callable[..., int]:
+    """Puts one more picture, taken for a class, into the queue; its id."""
+
+    def add(name: str, predicted: str = "blue", **values: object) -> int:
+        pixels = np.random.default_rng(sum(map(ord, name))).integers(0, 256, (12, 12, 3), np.uint8)
+        kept = uploads.keep(name, images.png(pixels))
+        row = {"dataset_id": small.id, "run_id": RUN, "image_id": kept.id, "ext": "png", "name": name, "by": "Lea", "source": "zip"}
+        assert queue.add([{**row, "predicted": predicted, "probability": 0.9, "probabilities": {predicted: 0.9}, **values}]) == ["new"]
+        (one,) = queue.browse(small.id, queue.Which(text=name))
+        return one.id
+
+    return add
+
+
+def ask(client: TestClient, small: Dataset, path: str, user: str = "Ann", status: int = 200, **body: object) -> dict[str, Any]:
+    said = {"dataset_id": small.id, "session": f"{user}'s page", **body}
+    answer = client.post(f"/api/review/{path}", json=said, headers={"X-Loupe-Token": signing.token(user)})
+    assert answer.status_code == status, answer.text
+    return dict(answer.json())
+
+
+def test_an_undo_that_is_sent_again_takes_nothing_more_back(client: TestClient, small: Dataset, waiting: Callable[..., int]) -> None:
+    first, second = waiting("a.png"), waiting("b.png")
+    for one, operation in ((first, "one"), (second, "two")):
+        ask(client, small, "decide", id=one, verdict="accepted", operation=operation)
+    for _ in range(2):
+        assert ask(client, small, "undo", operation="two")["item"]["id"] == second
+    assert [s.name for s in review.decided(small.id)] == ["a.png"] and dataset.totals(small.id) == (25, 25)
+    assert second in queue.held(small.id, "Ann's page")
+    assert "not stored" in ask(client, small, "undo", status=409, operation="never")["error"]["message"]
+
+
+def test_a_lead_takes_back_a_decision_of_somebody_else_and_others_may_not(
+    client: TestClient, small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seq = ask(client, small, "decide", "Bo", id=waiting("a.png"), verdict="accepted", operation="one")["seq"]
+    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "moderator"))
+    ask(client, small, "undo", status=403, seq=seq)
+    (shown,) = ask(client, small, "last")["decisions"]
+    assert (shown["by"], shown["mine"], shown["may"]) == ("Bo", False, False)
+    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "trainer"))
+    assert ask(client, small, "last")["decisions"][0]["may"]
+    ask(client, small, "undo", seq=seq)
+    assert ask(client, small, "last")["decisions"] == [] and dataset.totals(small.id) == (24, 24)
+
+
+def test_what_is_still_to_be_judged_by_another_does_not_show_what_the_first_one_said(
+    client: TestClient, small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    escalated, known = waiting("a.png"), waiting("k.png", state="known", known="red")
+    ask(client, small, "decide", "Bo", id=escalated, verdict="escalated", note="hard", operation="one")
+    ask(client, small, "decide", "Bo", id=known, verdict="corrected", label="green", operation="two")
+    for name, role, seen in (("Ann", "moderator", 0), ("Bo", "moderator", 2), ("Lea", "trainer", 2)):
+        monkeypatch.setattr(roles, "current", lambda name=name, role=role: roles.Person(name, role))
+        assert len(ask(client, small, "last", name)["decisions"]) == seen
+
+
+def test_a_skipped_picture_is_brought_back_and_held_unless_it_was_decided(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    one = waiting("a.png")
+    ask(client, small, "claims", act="skip", id=one)
+    assert ask(client, small, "deal")["items"] == [] and ask(client, small, "deal")["skipped"] == 1
+    assert ask(client, small, "claims", act="unskip", id=one)["skipped"] == 0
+    assert one in queue.held(small.id, "Ann's page")
+    ask(client, small, "claims", act="skip", id=one)
+    ask(client, small, "decide", "Bo", id=one, verdict="accepted", operation="one")
+    said = ask(client, small, "claims", status=409, act="claim", id=one)["error"]["message"]
+    assert said == "a.png was decided meanwhile by Bo: blue."
+
+
+def test_pictures_of_classes_that_a_person_wants_to_be_spared_are_not_kept_by_the_browser(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    blue, red = waiting("a.png"), waiting("r.png", "red")
+    blind = waiting("s.png", "red", state="second")
+    urls = {one["id"]: one["url"] for one in ask(client, small, "deal", unstored=["blue"])["items"]}
+    kept = {one: client.get(url).headers["cache-control"] for one, url in urls.items()}
+    assert kept[blue] == kept[blind] == "no-store" and "max-age" in kept[red]  # of a blind one the address must not tell
+    assert client.get(urls[blue].replace("/unstored", "")).status_code == 403
+    assert not [one for one in ask(client, small, "deal", "Bo", without=["blue"])["items"] if one["id"] == blue]
+
+
+def test_a_picture_decided_blind_comes_without_an_answer_and_one_of_a_deleted_run_says_so(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    waiting("a.png"), waiting("s.png", state="second")
+    blind, shown = ask(client, small, "deal")["items"]
+    assert (blind["blind"], blind["predicted"], blind["top"], blind["stage"]) == (True, None, [], "waiting")
+    assert (shown["predicted"], shown["run"], shown["by"], shown["source"]) == ("blue", "a deleted run", "Lea", "zip")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_small_deal_holds_known_answers_at_their_share(
+    small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for i in range(5):
+        waiting(f"{i}.png")
+        waiting(f"k{i}.png", state="known", known="red")
+    draws = iter(np.linspace(0, 1, 20, endpoint=False))
+    monkeypatch.setattr("core.data.queue.random.random", lambda: next(draws))
+    want = queue.Deal("page", "Ann", known=10)
+    dealt = [one.state for _ in range(20) for one in queue.deal(small.id, want, count)]
+    assert dealt.count("known") == pytest.approx(0.1 * len(dealt), rel=0.05)

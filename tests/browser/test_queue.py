@@ -1,0 +1,141 @@
+"""Review's queue in a real Chromium: two people by keys alone, with a restart in the middle, and what a person sees of it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import ROOT, Server
+
+FILL = """
+import sys
+import numpy as np
+from core.data import images, queue, store, uploads
+found, first, n = store.find_dataset("digits"), int(sys.argv[1]), int(sys.argv[2])
+rows = []
+for i in range(first, first + n):
+    pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+    kept = uploads.keep(f"p{i}.png", images.png(pixels))
+    said = {"predicted": str(i % 10), "probability": 0.5 + i / 1000, "probabilities": {str(i % 10): 0.5 + i / 1000}}
+    rows.append({"dataset_id": found.id, "run_id": "deleted", "image_id": kept.id, "ext": "png", "name": kept.name, "by": "Lea", **said})
+assert queue.add(rows).count("new") == n
+"""
+
+
+def fill(server: Server, first: int, n: int) -> None:
+    """So many pictures more in the queue, and none of them dealt out to anybody."""
+    env = {**os.environ, "LOUPE_HOME": str(server.home)}
+    subprocess.run([sys.executable, "-c", FILL, str(first), str(n)], cwd=ROOT, env=env, check=True)
+    with sqlite3.connect(server.home / "loupe.db") as c:
+        c.execute("DELETE FROM review_claims")
+
+
+def stored(server: Server, query: str) -> list[tuple]:
+    with sqlite3.connect(f"file:{server.home / 'loupe.db'}?mode=ro", uri=True) as c:
+        return c.execute(query).fetchall()
+
+
+def opened(server: Server, browser: Browser, name: str) -> Page:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
+    page = context.new_page()
+    page.goto(f"{server.url}/review?dataset=digits")
+    seen(page)
+    return page
+
+
+def seen(page: Page) -> str:
+    """The picture on the screen, long enough to be meant by a key."""
+    expect(page.locator(".stage[data-state=ready]")).to_be_visible(timeout=60_000)  # the first one waits for the model worker
+    page.wait_for_timeout(230)
+    return page.locator(".one .name").inner_text()
+
+
+@pytest.mark.timeout(400)
+def test_two_people_decide_on_forty_pictures_by_keys_with_a_restart_in_between_none_lost_and_none_twice(
+    server: Server, browser: Browser
+) -> None:
+    fill(server, 0, 40)
+    pages = [opened(server, browser, name) for name in ("Ann", "Bo")]
+    pressed = Counter[str]()
+    for turn in range(20):
+        for number, page in enumerate(pages):
+            if page.locator(".empty").is_visible() or sum(pressed.values()) == 40:
+                continue
+            pressed[seen(page)] += 1
+            page.keyboard.press(("a", "x", "7")[(turn + number) % 3])
+        if turn == 7:
+            server.stop()
+        if turn == 8:
+            expect(pages[0].locator(".unsaved")).to_contain_text("to be saved: the server does not answer")
+            server.start()
+    for page in pages:
+        while page.locator(".stage[data-state=ready]").is_visible():  # the other one's are all decided
+            pressed[seen(page)] += 1
+            page.keyboard.press("a")
+        expect(page.locator(".unsaved")).to_have_text("", timeout=30_000)
+        assert page.locator(".notice").all_inner_texts() == []
+    made = stored(server, "SELECT name, count(*) FROM decisions d JOIN submissions s ON s.id = d.submission_id GROUP BY name")
+    assert len(made) == 40 and {n for _, n in made} == {1}
+    assert pressed == Counter({name: 1 for name, _ in made})  # no picture was with both
+    who = dict(stored(server, "SELECT by, count(*) FROM decisions GROUP BY by"))
+    assert who.keys() == {"Ann", "Bo"} and min(who.values()) >= 10
+    for page in pages:
+        page.context.close()
+
+
+def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, page: Page) -> None:
+    fill(server, 100, 14)
+    page.goto(f"{server.url}/review?dataset=digits&order=uncertain")
+    first = seen(page)
+    page.keyboard.press("e")
+    page.get_by_role("textbox", name="Note for the lead").press_sequentially("a x 1")
+    page.keyboard.press("Control+Enter")
+    assert seen(page) != first
+    expect(page.locator(".past")).to_contain_text("escalated")
+    page.keyboard.press("Space")
+    expect(page.locator(".back")).to_have_text("Bring back what I skipped (1)")
+
+    # Keys work after a click on a toggle, and what one set for a class is kept by this browser alone
+    page.get_by_role("button", name="What you set for your own comfort").click()
+    page.get_by_role("checkbox", name="Blur 2", exact=True).check()
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Show all pictures without colour (g)").click()
+    before = seen(page)
+    page.keyboard.press("x")
+    assert seen(page) != before
+
+    # The grid: choose two, decide with one key
+    page.locator(".st-key-review-view").get_by_text("Grid").click()
+    cells = page.locator(".cells .cell")
+    expect(cells).to_have_count(12)
+    assert "blur" in page.locator(".cell.care-blur img").first.evaluate("e => getComputedStyle(e).filter")
+    cells.nth(2).click()
+    cells.nth(4).click()
+    expect(page.locator(".chosen")).to_have_text("2 pictures of 12 chosen")
+    page.keyboard.press("5")
+    expect(page.locator(".cell.done .what")).to_have_text(["5", "5"])
+    expect(page.locator(".past .what").first).to_have_text("5")
+    page.locator(".st-key-review-view").get_by_text("Decisions").click()
+    expect(page.get_by_text(" decisions, newest first").first).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    fill(server, width * 100 + len(scheme) * 10, 3)
+    page.goto(f"{server.url}/review?dataset=digits&order=oldest")
+    seen(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    expect(page.locator(".yes")).to_be_in_viewport(ratio=1)
+    page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
