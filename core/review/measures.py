@@ -275,6 +275,11 @@ def _hint(rows: Sequence[Judged]) -> Hint:
     )
 
 
+def right(rows: Iterable[Judged]) -> Share:
+    """Of these answers."""
+    return _share(one.right for one in rows)
+
+
 def swayed(rows: Sequence[Judged], arm: Arm) -> tuple[int, ...]:
     """Items whose wrong answer of the network the person gave, too."""
     return tuple(one.submission_id for one in rows if one.arm == arm and one.predicted != one.final and one.given == one.predicted)

@@ -151,6 +151,8 @@ def missed(one: Slipped | None) -> str:
     counted = f"{one.found:,} found among {one.n:,} audited of {one.size:,}"
     if not one.found or one.value is None:
         return f"at most {one.high:.2%} ({counted})"
+    if one.n < TOO_FEW:
+        return f"{one.low:.1%} to {one.high:.1%} ({counted})"
     return f"{one.value:.2%} ({one.low:.2%} to {one.high:.2%}; {counted})"
 
 

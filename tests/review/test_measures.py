@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core import roles
-from core.data import queue, schema, uploads
+from core.__main__ import main
+from core.data import images, queue, schema, uploads
+from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import Forbidden
-from core.review import audit, bands, known, measures, policy, report, review, statements
+from core.review import audit, bands, known, measures, policy, predict, report, review, statements
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
@@ -41,7 +44,7 @@ def predicted(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
-def ruled(small: Dataset, **said: object) -> policy.Policy:
+def ruled(small: Dataset, **said: object) -> Policy:
     """Passes below 0.2 of red, blocks from 0.8 on; without draws unless they are given."""
     draws = {"blind": 0.0, "second": 0.0, "known": 0.0, "benign": 0, "salt": SALT, **said}
     made = policy.write(small.id, RUN, "Strict", policy.Rules({"red": bands.Limits(0.2, 0.8)}, **draws))  # type: ignore[arg-type]
@@ -79,10 +82,10 @@ def test_wrong_decisions_planted_at_a_known_rate_lie_within_each_persons_interva
             say(one, said, person, hint=False, seconds=4.0)
     team = measures.team(small.id)
     assert [one.who for one in team.people] == ["Ann", "Ben"]
-    for person in team.people:
-        assert person.known.n == 90 and person.known.interval is not None and person.pace is not None and person.pace.median == 4
-        assert person.known.interval.low <= 1 - planted[person.who] <= person.known.interval.high
-        assert person.confusion.counts.sum() == 90 and int(person.confusion.counts.trace()) == person.known.k
+    for each in team.people:
+        assert each.known.n == 90 and each.known.interval is not None and each.pace is not None and each.pace.median == 4
+        assert each.known.interval.low <= 1 - planted[each.who] <= each.known.interval.high
+        assert each.confusion.counts.sum() == 90 and int(each.confusion.counts.trace()) == each.known.k
     assert team.people[0].known.interval.low > team.people[1].known.interval.high  # type: ignore[union-attr]
     assert (team.network.known.k, team.network.known.n) == (30, 90), "it said blue of all"
 
@@ -255,3 +258,56 @@ def test_none_found_is_an_upper_bound_and_a_week_without_audit_is_not_known(smal
     with schema.writing() as c:
         c.execute(schema.submissions.update().values(at="2026-01-01T00:00:00.000+00:00"))
     assert audit.weeks(small.id, datetime(2026, 1, 2, tzinfo=UTC), 1)[0].passed == 60
+
+
+# The command line
+
+
+def test_the_verbs_of_the_queue_decide_audit_report_and_state(
+    small: Dataset, predicted: Callable[..., Prediction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ruled(small, audit=1.0)
+
+    def core(*args: object, code: int = 0) -> Any:
+        assert main([str(one) for one in args]) == code
+        out, err = capfd.readouterr()
+        return json.loads(out) if not code else err
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, colour in enumerate((10, 120, 240)):
+        (folder / f"{i}.png").write_bytes(images.png(np.full((8, 8, 3), colour, np.uint8)))
+    (folder / "notes.txt").write_text("no picture")
+    answers = [(0.9, 0.05, 0.05), (0.4, 0.2, 0.4), (0.05, 0.05, 0.9)]
+
+    def predict_(_run: str, files: list[Path], names: list[str]) -> list[Prediction]:
+        return [Prediction(name, file.stem, CLASSES, answers[int(name[0])]) for file, name in zip(files, names, strict=True)]
+
+    monkeypatch.setattr(predict, "predict", predict_)
+    sent = core("submit", RUN, folder)
+    assert sent == {"run": RUN, "files": 3, "states": {"audit": 2, "waiting": 1}, "failed": []}
+    (tmp_path / "empty").mkdir()
+    assert "There is no picture" in core("submit", RUN, tmp_path / "empty", code=2)
+
+    listed = core("queue", "squares", "--state", "waiting")
+    assert listed["waiting"] == 3 and [one["name"] for one in listed["items"]] == ["1.png"]
+    item = listed["items"][0]["id"]
+    assert core("decide", item, "--label", "red")["state"] == "decided"
+    assert "decided already" in core("decide", item, "--none", code=1)
+    assert core("decide", item, "--undo") == {"item": item, "state": "waiting"}
+    assert core("decide", item, "--escalate", "Art?")["state"] == "lead"
+
+    sample = core("audit-sample", "squares")
+    assert (sample["passed"], sample["blocked"], sample["asked"], sample["audited"]) == (1, 1, 1, 0) and len(sample["to_audit"]) == 2
+    for one in sample["to_audit"]:
+        core("decide", one["id"], "--label", "red")
+    sample = core("audit-sample", "squares")
+    assert len(sample["found"]) == 1 and sample["to_audit"] == []
+    assert sample["wrongly_passed"]["value"] == 1 and sample["wrongly_blocked"] == {"k": 0, "n": 1}
+
+    told = core("review-report", "squares", "day", "--out", tmp_path / "day.html")
+    assert told["escalated"] == 1 and told["by_class"] == {"red": 2} and "Review of squares" in (tmp_path / "day.html").read_text()
+    stated = core("statements", "squares", "--out", tmp_path / "s.jsonl")
+    assert (stated["statements"], stated["restrictions"]) == (3, 3) and len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
+    assert "ends in neither" in core("statements", "squares", "--out", tmp_path / "s.txt", code=2)
+    assert "is not a day" in core("statements", "squares", "--since", "May", "--out", tmp_path / "s.csv", code=2)
