@@ -1,21 +1,21 @@
-"""Predictions that wait for a person: the queue, the same as a grid, and what was decided."""
+"""Predictions that wait for a person: the queue, the same as a grid, what was decided, and what a lead sees of all of it."""
 
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable
 
-from pages.parts.review import decisions, queue
+from core.types import Dataset
+from pages.parts.review import basket, decisions, figures, policy, queue
 from pages.shared import frame
 
-VIEWS = {"queue": "Queue", "grid": "Grid", "decisions": "Decisions"}
-FURTHER = {"policy": "Policy", "figures": "Figures", "basket": "Basket"}  # pages/parts/review/NAME.py with show(current), where it is there
+VIEWS: dict[str, tuple[str, Callable[[Dataset], None]]] = {
+    "queue": ("Queue", queue.show),
+    "grid": ("Grid", lambda current: queue.show(current, grid=True)),
+    "decisions": ("Decisions", decisions.show),
+    "policy": ("Policy", policy.show),
+    "figures": ("Figures", figures.show),
+    "basket": ("Basket", basket.show),
+}
 
 with frame.page("Review", "Decide on predictions: what you accept or correct joins the dataset, what fits no class never does.") as current:
     current = frame.need_dataset(current)
-    there = {name: title for name, title in FURTHER.items() if find_spec(f"pages.parts.review.{name}")}
-    view = frame.url_view("view", VIEWS | there, key="review-view")
-    if view == "decisions":
-        decisions.show(current)
-    elif view in there:
-        import_module(f"pages.parts.review.{view}").show(current)
-    else:
-        queue.show(current, grid=view == "grid")
+    view = frame.url_view("view", {name: title for name, (title, _) in VIEWS.items()}, key="review-view")
+    VIEWS[view][1](current)

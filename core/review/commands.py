@@ -8,7 +8,7 @@ from typing import Any
 
 from core.data import images
 from core.errors import Invalid
-from core.review import batch, policy_commands, predict
+from core.review import batch, policy_commands, predict, queue_commands
 from core.terminal import Verbs, say
 from core.types import Prediction
 
@@ -21,6 +21,7 @@ def add(verbs: Verbs) -> None:
     p.add_argument("files", nargs="+", type=Path)
     p.set_defaults(verb=predict_)
     policy_commands.add(verbs)
+    queue_commands.add(verbs)
 
 
 def predict_(args: argparse.Namespace) -> list[dict[str, Any]]:

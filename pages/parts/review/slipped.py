@@ -1,0 +1,202 @@
+"""What slipped through: the audit of what passed, this week and over the last weeks, and whether the scores have drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from core import roles
+from core.data import queue
+from core.data.queue import Submission
+from core.review import audit, measures, policy, report, statements
+from core.review.audit import Audit, Drifted
+from core.types import Dataset
+from pages.parts.review import gallery
+from pages.shared import times
+from pages.shared.figures import VALIDATION, base
+
+BANDS = {"pass": "pass", "ask": "ask a person", "block": "block"}
+ICONS = {"too few": ":material/hourglass_empty:", "none": ":material/check:", "slight": ":material/warning:", "large": ":material/warning:"}
+
+
+def show(current: Dataset) -> None:
+    acting = policy.active(current.id)
+    weeks = audit.weeks(current.id)
+    week = weeks[-1]
+    if acting is None and not any(one.passed + one.blocked + one.asked for one in weeks):
+        st.info(
+            "No policy has sorted anything here yet, so nothing has passed without a person. Write a policy and make it active first.",
+            icon=":material/policy:",
+        )
+        return
+    _headline(week)
+    waits = queue.counts(current.id).get("audit", 0)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _button("Should not have passed", week.found, "slipped-found")
+        _button("Audited of what passed", week.looked, "slipped-looked")
+        _button("Wrongly blocked", week.wrong_blocks, "slipped-blocks")
+        if waits:
+            st.button(f"{waits:,} to audit: to the queue", icon=":material/fact_check:", key="slipped-audit", on_click=_to_queue)
+    _classes(week)
+    _strata(week)
+    if any(one.any and one.any.n for one in weeks):
+        st.plotly_chart(over_time(weeks), key="slipped-weeks", config={"displayModeBar": False}, alt="Share wrongly passed, by week")
+        st.caption(
+            "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found: the bar says how many there may be all the same."
+        )
+    gallery.chosen("slipped", _words)
+    _drift(audit.drifted(current.id, week.since), waits)
+    _reports(current)
+
+
+def _to_queue() -> None:
+    st.query_params["view"] = "queue"
+
+
+def _headline(week: Audit) -> None:
+    st.subheader(f"Last 7 days: wrongly passed {report.missed(week.any)}", anchor=False)
+    still = f" {week.waiting:,} still wait for a person and are not counted." if week.waiting else ""
+    st.caption(
+        f"Of what came, {week.passed:,} passed and {week.blocked:,} were blocked without a person, and people were asked about {week.asked:,}.{still} "
+        "A share of what passed is drawn at random and looked at; from that the rest is estimated. None found does not mean none: the upper end of the interval says how many there may be."
+    )
+    if week.wrongly_blocked.n:
+        st.markdown(f"Wrongly blocked, of what was audited: {report.share(week.wrongly_blocked)}.")
+
+
+def _button(title: str, ids: Sequence[int], key: str) -> None:
+    st.button(f"{title}: **{len(ids):,}**", key=key, on_click=gallery.choose, args=("slipped", title, ids), disabled=not ids)
+
+
+def _classes(week: Audit) -> None:
+    if not week.by_class:
+        return
+    rows = [
+        {
+            "Class": one.name,
+            "Wrongly passed, of all that passed": report.missed(one.slipped),
+            "Caught, of all of the class": report.recalled(one.recall),
+        }
+        for one in week.by_class
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+    st.caption(
+        "Caught: what people decided to be the class and what was blocked, as far as its audit confirms it, beside what is estimated to have slipped through."
+    )
+
+
+def _strata(week: Audit) -> None:
+    if week.any is None or not week.any.n:
+        return
+    rows = [
+        {
+            "Risk": one.name.removeprefix("risk "),
+            "Passed": one.size,
+            "Audited": one.sampled,
+            "Wrong": one.found,
+            "Share wrong": report.share(one.share),
+        }
+        for one in week.any.strata
+    ]
+    with st.expander("By band of the risk", icon=":material/stacked_bar_chart:"):
+        st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+        st.caption("Bands of which too few were audited are joined. The risk is the highest probability of a class that the policy blocks.")
+
+
+def over_time(weeks: Sequence[Audit]) -> go.Figure:
+    """The share wrongly passed by week, with intervals; a week without an audit has no point."""
+    some = [(one, one.any) for one in weeks if one.any is not None and one.any.value is not None]
+    figure = base(f"Wrongly passed, by week (n = {sum(found.n for _, found in some):,} audited)", 300)
+    values = [found.value or 0.0 for _, found in some]
+    figure.add_scatter(
+        x=[datetime.fromisoformat(one.until).astimezone(times.zone()).date() for one, _ in some],
+        y=values,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [found.high - value for (_, found), value in zip(some, values, strict=True)],
+            "arrayminus": [value - found.low for (_, found), value in zip(some, values, strict=True)],
+        },
+        customdata=[(found.n, found.found, found.high) for _, found in some],
+        mode="lines+markers",
+        line={"color": VALIDATION, "width": 2},
+        marker={"size": 8, "symbol": ["circle" if found.found else "circle-open" for _, found in some]},
+        hovertemplate="week to %{x}: %{y:.2%}, at most %{customdata[2]:.2%}<br>%{customdata[1]} found, n = %{customdata[0]:,} audited<extra></extra>",
+    )
+    figure.update_xaxes(title="week that ends on", tickformat="%-d %b")
+    figure.update_yaxes(title="share of what passed", tickformat=".1~%", rangemode="tozero")
+    return figure
+
+
+def _words(item: Submission) -> str:
+    said = measures.answer(item.verdict, item.label) or "not decided yet"
+    return f"{said} (risk {item.risk:.0%})"
+
+
+# Drift --------------------------------------------------------------------------------------------
+
+
+def _drift(found: Drifted | None, waits: int) -> None:
+    st.subheader("Have the scores drifted?", anchor=False)
+    if found is None:
+        st.caption("Not known: it takes an active policy whose run has answered validation images.")
+        return
+    one = found.scores
+    alarm = one.level in ("slight", "large")
+    if alarm:
+        st.warning(one.words, icon=ICONS[one.level])
+        if waits:
+            st.button(f"To the audit: {waits:,} wait", icon=":material/fact_check:", key="drift-audit", on_click=_to_queue)
+    else:
+        st.markdown(f"{ICONS[one.level]} {one.words}")
+    if one.psi is not None and one.psi_by_chance is not None and one.ks is not None:
+        st.caption(
+            f"The policy's validation images (n = {one.then:,}) against what came in the last 7 days (n = {one.now:,}): population stability index "
+            f"{one.psi:.2f} (by chance up to {one.psi_by_chance:.2f}), Kolmogorov–Smirnov {one.ks:.2f}."
+        )
+    rows = [
+        {"Band": BANDS[band], "Validation images": report.share(moved.then), "Last 7 days": report.share(moved.now),
+         "Difference": f"{100 * moved.difference.low:+.1f} to {100 * moved.difference.high:+.1f} points" if moved.difference else ""}
+        for band, moved in found.bands.items()
+    ]  # fmt: skip
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+
+
+# Taking it out ------------------------------------------------------------------------------------
+
+
+def _reports(current: Dataset) -> None:
+    st.subheader("Reports and statements", anchor=False)
+    st.caption(
+        "A report names nobody and is one HTML file. Statements of reasons have a row for each decision, without anything about a person."
+    )
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in current.name)
+    today = f"{times.now():%Y-%m-%d}"
+    person = roles.current()
+
+    def made(what: Callable[[], str]) -> Callable[[], str]:
+        def make() -> str:  # when the button is pressed, in a thread that does not know who looks
+            with roles.acting(person):
+                return what()
+
+        return make
+
+    def rows() -> Sequence[statements.Row]:
+        return statements.statements(current.id, (times.now() - timedelta(days=28)).astimezone(UTC).isoformat())
+
+    files = [
+        ("The day's report", lambda: report.page(report.report(current.id, "day")), "day", "html", "text/html"),
+        ("The week's report", lambda: report.page(report.report(current.id, "week")), "week", "html", "text/html"),
+        ("Statements of 4 weeks (CSV)", lambda: statements.as_csv(rows()), "statements", "csv", "text/csv"),
+        ("Statements of 4 weeks (JSONL)", lambda: statements.as_jsonl(rows()), "statements", "jsonl", "application/jsonl"),
+    ]
+    with st.container(horizontal=True):
+        for title, what, name, kind, mime in files:
+            st.download_button(
+                title, made(what), f"{stem}-{name}-{today}.{kind}", mime, key=f"download-{name}-{kind}", on_click="ignore",
+                icon=":material/summarize:" if kind == "html" else ":material/gavel:",
+            )  # fmt: skip
