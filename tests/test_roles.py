@@ -40,7 +40,7 @@ FREE = {
 }
 
 
-OF_REVIEW = ("core.data.queue", "core.data.policies", "core.data.decisions")  # core.review alone calls them, and asks
+OF_REVIEW = ("core.data.queue", "core.data.policies", "core.data.decisions", "core.data.routed")  # core.review alone calls them, and asks
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any], str]]:

@@ -55,12 +55,14 @@ class Audit:
     wrong_blocks: tuple[int, ...]
 
 
+@roles.needs("lead")
 def of(dataset_id: int, since: str, until: str) -> Audit:
     """The audit of what came in a time (UTC, ISO 8601, the end not included)."""
     roles.allow("lead", dataset_id)
     return _audit(dataset_id, since, until, routed.routed(dataset_id, since, until))
 
 
+@roles.needs("lead")
 def weeks(dataset_id: int, until: datetime | None = None, n: int = 8) -> list[Audit]:
     """The audits of the last weeks, the newest last; each is of seven days, the newest ends now."""
     roles.allow("lead", dataset_id)
@@ -168,6 +170,7 @@ def limits(acting: Policy) -> dict[str, Limits]:
     return {words.since(name, acting.at): one for name, one in policy.rules(acting).limits.items()}
 
 
+@roles.needs("lead")
 def drifted(dataset_id: int, since: str) -> Drifted | None:
     """None without an active policy, or where its run, or what it said of validation images, is not there."""
     acting = policy.active(dataset_id)

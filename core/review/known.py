@@ -16,16 +16,19 @@ WARM_UP = 20  # decisions on known answers until a person is no newcomer any mor
 MOST = 500  # mixed in at once
 
 
+@roles.needs("decide")
 def there(dataset_id: int) -> int:
     """How many pictures with a known answer are mixed in."""
     return queue.count(dataset_id, queue.Which(("known",)))
 
 
+@roles.needs("decide")
 def answered(dataset_id: int, by: str) -> set[int]:
     """Those of them that a person has decided, in practice too."""
     return {item.id for one, item in queue.all_decisions(dataset_id, by) if one.stage == "known"}
 
 
+@roles.needs("decide")
 def practice(dataset_id: int, by: str) -> Submission | None:
     """The next one to practise on; None when there is none, or the person is no newcomer."""
     done = answered(dataset_id, by)
@@ -54,6 +57,7 @@ def _mixed_in(dataset_id: int) -> set[str]:
     return {one.image_id for one in queue.browse(dataset_id, queue.Which(("known",)), limit=1_000_000)}
 
 
+@roles.needs("lead")
 def test_images(dataset_id: int, n: int) -> list[Image]:
     """Labelled images of the test split that are not mixed in yet, in an order that no class or time has a part in; at most n."""
     here = store.Filter(split="test", labelled=True)
@@ -62,6 +66,7 @@ def test_images(dataset_id: int, n: int) -> list[Image]:
     return sorted((one for one in found if one.id not in taken), key=lambda one: one.id)[: min(n, MOST)]
 
 
+@roles.needs("lead")
 def adjudicated(dataset_id: int, n: int) -> list[Submission]:
     """Decided items on which a lead has decided, or two people said the same, and that are not mixed in yet; at most n."""
     taken, found = _mixed_in(dataset_id), dict[int, Submission]()

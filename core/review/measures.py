@@ -96,6 +96,7 @@ def answer(verdict: str | None, label: str | None) -> str | None:
     return NONE if verdict == "rejected" else label
 
 
+@roles.needs("decide")
 def yours(dataset_id: int, by: str, since: str | None = None) -> Figures:
     """One person's own figures; those of somebody else are for a lead."""
     if roles.allow("decide", dataset_id).name != by:
@@ -104,6 +105,7 @@ def yours(dataset_id: int, by: str, since: str | None = None) -> Figures:
     return _figures(by, found, words, _Draws())
 
 
+@roles.needs("lead")
 def team(dataset_id: int, since: str | None = None) -> Team:
     """Everybody's figures and the network's, for a lead. since: UTC, ISO 8601."""
     roles.allow("lead", dataset_id)

@@ -61,6 +61,7 @@ class Report:
     audit: audit.Audit
 
 
+@roles.needs("lead")
 def report(dataset_id: int, span: Span, until: datetime | None = None) -> Report:
     roles.allow("lead", dataset_id)
     end = (until or datetime.now(UTC)).astimezone(UTC)

@@ -63,6 +63,7 @@ class _Policies:
         return (only[0], (title, tuple(said.reasons.get(then[only[0]], ())))) if len(only) == 1 else (None, (title, ()))
 
 
+@roles.needs("lead")
 def statements(dataset_id: int, since: str = "", until: str = "9999", category: str = "", territory: str = "") -> list[Row]:
     """One row for each decision that counted, by people and by the policy alone, oldest first.
 
