@@ -64,6 +64,14 @@ KINDS: Mapping[str, str] = {
     "policy.active": "policy made active",
     "policy.shadow": "policy run in the shadow",
     "policy.off": "policy turned off",
+    "sign-in": "signed in",
+    "sign-in.failed": "wrong password",
+    "person.add": "person added",
+    "person.role": "role changed",
+    "person.password": "password set",
+    "person.remove": "person removed",
+    "token.add": "token made",
+    "token.revoke": "token revoked",
 }
 HEADS = "heads.jsonl"
 LOCK = 7_310_223  # PostgreSQL's advisory lock of the one writer

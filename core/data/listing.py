@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from core import roles
-from core.data import store
+from core.data import queue, store
 from core.data.schema import images, reading, submissions
 from core.types import Image
 
@@ -51,7 +51,7 @@ def images_after(dataset_id: int, want: store.Filter, after: tuple[str, str] | N
 def waiting_after(dataset_id: int, after: int | None, limit: int) -> list[Sent]:
     """What waits in Review, oldest first; after: id of the last one seen."""
     s = submissions.c
-    query = select(*SENT).where(s.dataset_id == dataset_id, s.verdict.is_(None), s.id > (after or 0)).order_by(s.id).limit(limit)
+    query = select(*SENT).where(s.dataset_id == dataset_id, s.state.in_(queue.OURS), s.id > (after or 0)).order_by(s.id).limit(limit)
     with reading() as c:
         return [Sent(**row._mapping) for row in c.execute(query)]
 
@@ -60,7 +60,7 @@ def waiting_after(dataset_id: int, after: int | None, limit: int) -> list[Sent]:
 def decided_after(dataset_id: int, after: tuple[str, int] | None, limit: int) -> list[Sent]:
     """What was decided, oldest first, so that one who asks again gets what came since; after: time and id of the last one seen."""
     s = submissions.c
-    query = select(*SENT).where(s.dataset_id == dataset_id, s.verdict.is_not(None)).order_by(s.decided_at, s.id).limit(limit)
+    query = select(*SENT).where(s.dataset_id == dataset_id, s.state == "decided").order_by(s.decided_at, s.id).limit(limit)
     if after is not None:
         query = query.where(_beyond((s.decided_at, s.id), after))
     with reading() as c:

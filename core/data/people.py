@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from core.data import audit
 from core.data.schema import dataset_roles, links, people, reading, sessions, writing, wrong_passwords
 from core.errors import Conflict, Forbidden, NotFound
 from core.types import now
@@ -80,6 +81,7 @@ def add(name: str, role: str | None, way: str, subject: str | None = None, back:
         else:
             c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == row.id))
             made = c.execute(people.update().where(people.c.id == row.id).values(values).returning(people)).one()
+        audit.record(c, "person.add", on={"person": name}, after={"role": role, "way": way})
         return _account(c, made)
 
 
@@ -97,7 +99,9 @@ def known_by(subject: str, name: str) -> Account | None:
 
 def set_role(name: str, role: str | None) -> None:
     with writing() as c:
-        c.execute(people.update().where(people.c.id == _here(c, name).id).values(role=role))
+        row = _here(c, name)
+        c.execute(people.update().where(people.c.id == row.id).values(role=role))
+        audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role})
 
 
 def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:
@@ -105,12 +109,14 @@ def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:
         where = {"person_id": _here(c, name).id, "dataset_id": dataset_id}
         _clear_dataset_role(c, **where)
         c.execute(dataset_roles.insert().values(**where, role=role))
+        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, after={"role": role})
 
 
 def clear_dataset_role(name: str, dataset_id: int) -> None:
     """Lets the role that the person has everywhere hold there again."""
     with writing() as c:
         _clear_dataset_role(c, _here(c, name).id, dataset_id)
+        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, after={"role": "as everywhere"})
 
 
 def _clear_dataset_role(c: sa.Connection, person_id: int, dataset_id: int) -> None:
@@ -125,6 +131,7 @@ def remove(name: str) -> None:
             c.execute(table.delete().where(table.c.person_id == person_id))
         gone = {"removed_at": now(), "password": None, "role": None}
         c.execute(people.update().where(people.c.id == person_id).values(gone))
+        audit.record(c, "person.remove", on={"person": name})
 
 
 # Links and passwords ------------------------------------------------------------------------------
@@ -154,6 +161,7 @@ def set_password(name: str, password: str, keep: str = "", link: str = "") -> bo
         c.execute(people.update().where(people.c.id == person_id).values(password=password))
         c.execute(sessions.delete().where(sessions.c.person_id == person_id, sessions.c.key != keep))
         c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
+        audit.record(c, "person.password", on={"person": name}, by=name)
         return True
 
 
@@ -171,6 +179,7 @@ def add_wrong(name: str) -> None:
         w = wrong_passwords.c
         if not c.execute(wrong_passwords.update().where(w.name == name).values(count=w["count"] + 1, last=at)).rowcount:
             c.execute(wrong_passwords.insert().values(name=name, count=1, last=at))
+        audit.record(c, "sign-in.failed", on={"person": name}, by=name)
 
 
 # Sessions -----------------------------------------------------------------------------------------
@@ -182,6 +191,8 @@ def begin_session(person_id: int, key: str, way: str, browser: str, until: float
         c.execute(sessions.delete().where(sessions.c.until < time.time()))
         c.execute(sessions.insert().values(key=key, person_id=person_id, way=way, browser=browser, begun_at=now(), until=until))
         c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
+        who = c.execute(select(people.c.name).where(people.c.id == person_id)).scalar_one()
+        audit.record(c, "sign-in", on={"person": who}, after={"way": way, "browser": browser}, by=who)
 
 
 _OF_SESSION = (  # made once: it is asked at every act, and to put it together takes as long as the answer

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from core import roles
+from core.data import audit
 from core.data.schema import idempotency_keys, reading, tokens, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.names import name_problem
@@ -93,7 +94,10 @@ def add(name: str, role: str, datasets: Sequence[int] | None = None, days: int |
             raise Conflict(
                 f"There is a token called “{name}”, or there was.", "Choose another name: it stands beside all that was done with it."
             )
-        return _token(c.execute(tokens.insert().values(**values).returning(tokens)).one()), secret
+        made = _token(c.execute(tokens.insert().values(**values).returning(tokens)).one())
+        told = {key: values[key] for key in ("role", "datasets", "rate", "expires_at")}
+        audit.record(c, "token.add", on={"token": name}, after=told)
+        return made, secret
 
 
 def listed() -> list[Token]:
@@ -109,7 +113,8 @@ def revoke(name: str) -> None:
     with writing() as c:
         if not c.execute(select(tokens.c.id).where(tokens.c.name == name)).first():
             raise NotFound(f"There is no token called “{name}”.", "`python -m core token list` names all of them.")
-        c.execute(tokens.update().where(tokens.c.name == name, tokens.c.revoked_at.is_(None)).values(revoked_at=now()))
+        if c.execute(tokens.update().where(tokens.c.name == name, tokens.c.revoked_at.is_(None)).values(revoked_at=now())).rowcount:
+            audit.record(c, "token.revoke", on={"token": name})
 
 
 def find(secret: str) -> Token | None:

@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 
 from core import logs, meters
 from core.api import gate, operations, routes, signing
-from core.data import audit, schema, store
+from core.data import audit, queue, schema, store
 from core.errors import AppError
 from core.runs import launch
 from core.settings import settings
@@ -144,7 +144,7 @@ def test_what_waits_and_what_was_done_is_read_when_it_is_asked(client: TestClien
     assert counted(client, 'loupe_acts_total{kind="dataset.create"}') == 1
     store.create_dataset("other")
     sent = {"dataset_id": small.id, "run_id": "r", "image_id": "a", "ext": "png", "name": "a.png", "by": "eve", "predicted": "red"}
-    store.add_submission({**sent, "probability": 0.5, "probabilities": {}})
+    queue.add([{**sent, "probability": 0.5, "probabilities": {}}])
     assert counted(client, 'loupe_acts_total{kind="dataset.create"}') == 2
     assert counted(client, 'loupe_queue{queue="review"}') == counted(client, 'loupe_submissions{state="waiting"}') == 1
 

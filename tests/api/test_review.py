@@ -65,11 +65,11 @@ def test_a_lead_takes_back_a_decision_of_somebody_else_and_others_may_not(
     client: TestClient, small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seq = ask(client, small, "decide", "Bo", id=waiting("a.png"), verdict="accepted", operation="one")["seq"]
-    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "moderator"))
+    monkeypatch.setattr(roles, "current", lambda fresh=False: roles.Person("Ann", "moderator"))
     ask(client, small, "undo", status=403, seq=seq)
     (shown,) = ask(client, small, "last")["decisions"]
     assert (shown["by"], shown["mine"], shown["may"]) == ("Bo", False, False)
-    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "trainer"))
+    monkeypatch.setattr(roles, "current", lambda fresh=False: roles.Person("Ann", "trainer"))
     assert ask(client, small, "last")["decisions"][0]["may"]
     ask(client, small, "undo", seq=seq)
     assert ask(client, small, "last")["decisions"] == [] and dataset.totals(small.id) == (24, 24)
@@ -82,7 +82,7 @@ def test_what_is_still_to_be_judged_by_another_does_not_show_what_the_first_one_
     ask(client, small, "decide", "Bo", id=escalated, verdict="escalated", note="hard", operation="one")
     ask(client, small, "decide", "Bo", id=known, verdict="corrected", label="green", operation="two")
     for name, role, seen in (("Ann", "moderator", 0), ("Bo", "moderator", 2), ("Lea", "trainer", 2)):
-        monkeypatch.setattr(roles, "current", lambda name=name, role=role: roles.Person(name, role))
+        monkeypatch.setattr(roles, "current", lambda fresh=False, name=name, role=role: roles.Person(name, role))
         assert len(ask(client, small, "last", name)["decisions"]) == seen
 
 

@@ -12,7 +12,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from core import roles
-from core.data import people, schema, store
+from core.data import audit, people, schema, store
 from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound
 from core.people import accounts, sessions
 from core.roles import Person
@@ -224,3 +224,15 @@ def test_the_command_line_adds_lists_changes_and_removes(command: Callable[..., 
     assert "/welcome/" in command("user", "link", "Ann").stdout
     assert command("user", "remove", "Ann").returncode == 0 and json.loads(command("user", "list").stdout) == []
     assert command("user", "remove", "Ann").returncode == 1
+
+
+def test_people_sign_ins_and_wrong_passwords_leave_entries_in_the_audit(home: Path) -> None:
+    made = people.add("Ann", "moderator", "accounts")
+    people.set_role("Ann", "viewer")
+    people.add_wrong("Ann")
+    people.begin_session(made.id, "k" * 64, "accounts", "Firefox", time.time() + 60)
+    people.remove("Ann")
+    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 10)[0]][::-1]
+    admin = roles.current().name
+    kinds = [("person.add", admin), ("person.role", admin), ("sign-in.failed", "Ann"), ("sign-in", "Ann"), ("person.remove", admin)]
+    assert found == kinds and "k" * 64 not in str(audit.search(audit.Which(), 1, 10)[0])

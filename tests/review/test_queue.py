@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import dataset, images, labels, policies, queue, schema, store, uploads
+from core.data import audit, dataset, images, labels, policies, queue, schema, store, uploads
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
 from core.review import bands, policy, review
@@ -349,3 +349,19 @@ def test_a_picture_is_found_by_its_name_or_its_hash(small: Dataset, answer: Call
     send(small, answer(7), answer(8))
     for text in ("EW-7", queue.browse(small.id, queue.Which(text="new-7"))[0].image_id[:8]):
         assert [one.name for one in queue.browse(small.id, queue.Which(text=text))] == ["new-7.png"]
+
+
+def test_every_act_of_review_leaves_one_entry_in_the_audit(small: Dataset, answer: Callable[..., Prediction]) -> None:
+    made = policy.write(small.id, RUN, "Strict", policy.Rules({"red": bands.Limits(0.2, 0.8)}, blind=0, second=0))
+    policy.activate(made.id)
+    policy.activate(made.id, "off")
+    (a,) = send(small, answer(0))
+    review.decide(a.id, "corrected", "green", "Ann")
+    review.undo(small.id, "Ann")
+    review.decide(a.id, "escalated", None, "Ann")
+    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 6)[0]][::-1]
+    lead = roles.current().name
+    assert found == [
+        ("policy.write", lead), ("policy.active", lead), ("policy.off", lead),
+        ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
+    ]  # fmt: skip
