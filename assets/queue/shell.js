@@ -355,7 +355,8 @@ export class Shell {
     const on = (/** @type {string} */ selector) => event.composedPath().some((node) => node instanceof Element && node.matches(selector));
     if (!this.root.isConnected || this.sheet.open || this.panel.dialog.open) return;
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
-    if (on("input:not([type=checkbox]), select, textarea, [contenteditable], [role=dialog], [role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
+    if (on("input:not([type=checkbox]), select, textarea, [contenteditable], [role=dialog]")) return;
+    if (!event.composedPath().includes(this.root) && on("[role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
     const from = event.composedPath()[0];
     const onButton = from instanceof Element && from.closest("button, a, summary, input, [role=button], [role=tab], [role=radio], [role=option]") !== null;
     if (!this.handle(event, onButton)) return;
