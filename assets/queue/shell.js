@@ -100,7 +100,7 @@ export class Shell {
       s.empty,
       this.body,
       s.notices,
-      el("section", { class: "lately" }, el("h3", {}, "Last decisions"), s.strip),
+      el("section", { class: "lately" }, el("h2", {}, "Last decisions"), s.strip),
       s.live,
       this.sheet.dialog,
       this.panel.dialog,
@@ -113,7 +113,7 @@ export class Shell {
   tool(name, path, text, key, act, label = text) {
     const title = key ? `${label} (${key})` : label;
     const words = [icon(path), el("span", { class: "text" }, text), ...(key ? [el("kbd", { "aria-hidden": "true" }, key)] : [])];
-    return el("button", { type: "button", class: `tool ${name}`, title, "aria-label": title, onclick: (e) => this.press(e, act) }, ...words);
+    return el("button", { type: "button", class: `tool ${name}`, title, onclick: (e) => this.press(e, act) }, ...words);
   }
 
   /** @param {import("../common/dom.js").Component<Data>} given */
