@@ -336,7 +336,7 @@ export class Shell {
 
   focus() {
     const from = document.activeElement?.shadowRoot?.activeElement ?? document.activeElement;
-    const typing = from?.matches("input, select, textarea, [contenteditable]") && !this.root.contains(from);
+    const typing = from?.matches("input:not([type=checkbox]), select, textarea, [contenteditable]");
     if (!typing && !document.querySelector("[role=dialog]")) this.stage.focus({ preventScroll: true });
   }
 
