@@ -299,6 +299,7 @@ export class Desk {
   /** @param {Op} op @param {number} status @param {Problem} problem */
   refused(op, status, problem) {
     const text = `${problem.message ?? "It was not stored."} ${problem.hint ?? (problem.message ? "" : "Reload the page and try again.")}`.trim();
+    const note = op.body.note ? ` Your note was: “${op.body.note}”` : "";
     const one = this.past.find((each) => each.op === op);
     this.past = this.past.filter((each) => each !== one);
     if (op.route === "decide" && status !== 409 && status !== 404) {
@@ -312,7 +313,7 @@ export class Desk {
       }
     } else {
       this.items = this.items.filter((item) => item.id !== op.id);
-      this.tell(text);
+      this.tell(text + note);
     }
     this.view?.stored();
   }

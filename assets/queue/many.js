@@ -119,7 +119,9 @@ export class Many extends Shell {
     }
     const some = this.batch.filter((item) => this.chosen.has(item.id) && this.open(item.id));
     if (!some.length) this.desk.tell("Choose pictures first: click them, or move with the arrow keys and press Space.");
-    return some.filter((item) => this.cells.get(item.id)?.image.complete);
+    const seen = some.filter((item) => this.cells.get(item.id)?.image.complete);
+    if (seen.length < some.length) this.desk.tell(`${count(some.length - seen.length, "picture is", "pictures are")} still loading.`);
+    return seen;
   }
 
   /** @param {Said} said */

@@ -72,6 +72,7 @@ class One extends Shell {
         el("button", { type: "button", class: "tool", onclick: () => this.closeNote() }, "Leave", el("kbd", {}, "Esc")),
       ),
     );
+    p.reason.addEventListener("change", () => this.place.focus({ preventScroll: true }));
     p.note.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key === "Escape") this.closeNote();
@@ -224,6 +225,7 @@ class One extends Shell {
     this.desk.noting = false;
     this.box.hidden = true;
     this.parts.note.value = "";
+    this.parts.note.blur();
     this.focus();
     this.paint();
   }

@@ -100,7 +100,7 @@ export class Shell {
       s.empty,
       this.body,
       s.notices,
-      el("section", { class: "lately" }, el("h3", {}, "Last decisions"), s.strip),
+      el("section", { class: "lately" }, el("h2", {}, "Last decisions"), s.strip),
       s.live,
       this.sheet.dialog,
       this.panel.dialog,
@@ -113,7 +113,7 @@ export class Shell {
   tool(name, path, text, key, act, label = text) {
     const title = key ? `${label} (${key})` : label;
     const words = [icon(path), el("span", { class: "text" }, text), ...(key ? [el("kbd", { "aria-hidden": "true" }, key)] : [])];
-    return el("button", { type: "button", class: `tool ${name}`, title, "aria-label": title, onclick: (e) => this.press(e, act) }, ...words);
+    return el("button", { type: "button", class: `tool ${name}`, title, onclick: (e) => this.press(e, act) }, ...words);
   }
 
   /** @param {import("../common/dom.js").Component<Data>} given */
@@ -336,7 +336,7 @@ export class Shell {
 
   focus() {
     const from = document.activeElement?.shadowRoot?.activeElement ?? document.activeElement;
-    const typing = from?.matches("input, select, textarea, [contenteditable]") && !this.root.contains(from);
+    const typing = from?.matches("input:not([type=checkbox]), select, textarea, [contenteditable]");
     if (!typing && !document.querySelector("[role=dialog]")) this.stage.focus({ preventScroll: true });
   }
 
@@ -355,7 +355,8 @@ export class Shell {
     const on = (/** @type {string} */ selector) => event.composedPath().some((node) => node instanceof Element && node.matches(selector));
     if (!this.root.isConnected || this.sheet.open || this.panel.dialog.open) return;
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
-    if (on("input:not([type=checkbox]), select, textarea, [contenteditable], [role=dialog], [role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
+    if (on("input:not([type=checkbox]), select, textarea, [contenteditable], [role=dialog]")) return;
+    if (!event.composedPath().includes(this.root) && on("[role=listbox], [role=menu], [role=combobox], [role=slider]")) return;
     const from = event.composedPath()[0];
     const onButton = from instanceof Element && from.closest("button, a, summary, input, [role=button], [role=tab], [role=radio], [role=option]") !== null;
     if (!this.handle(event, onButton)) return;

@@ -104,10 +104,10 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     expect(page.locator(".back")).to_have_text("Bring back what I skipped (1)")
 
     # Keys work after a click on a toggle, and what one set for a class is kept by this browser alone
-    page.get_by_role("button", name="What you set for your own comfort").click()
+    page.get_by_role("button", name="Care", exact=True).click()
     page.get_by_role("checkbox", name="Blur 2", exact=True).check()
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
-    page.get_by_role("button", name="Show all pictures without colour (g)").click()
+    page.get_by_role("button", name="Grey", exact=True).click()
     before = seen(page)
     page.keyboard.press("x")
     assert seen(page) != before

@@ -156,6 +156,13 @@ test("a decision that somebody else made before is said, with who, and nothing c
   assert.deepEqual([desk.items.map((one) => one.id), desk.past.length], [[2], 0]);
 });
 
+test("a note that came too late is not lost", async () => {
+  const { desk, answer } = await opened([1, 2]);
+  desk.decide(item(1), { verdict: "escalated", label: null, note: "a knife?" }, HOW);
+  await answer({ status: 409, body: { error: { message: "1.png was decided already by Bo: blue.", hint: "" } } });
+  assert.match(desk.notices[0].text, /by Bo: blue\. Your note was: “a knife\?”/);
+});
+
 test("what the server wants to be sure of comes next, with its sentence and what was said", async () => {
   const { desk, answer } = await opened([1, 2, 3]);
   desk.decide(item(1), BLUE, HOW);
