@@ -53,20 +53,10 @@ def oldest_waiting(dataset_id: int) -> str | None:
         return c.execute(select(func.min(s.at)).where(s.dataset_id == dataset_id, s.state.in_(OURS))).scalar()
 
 
-def baskets(dataset_id: int) -> list[tuple[str, str, int]]:
-    """Decisions that wait in the basket, counted: (class, who decided, how many), the classes in the words they were decided in."""
+def basket(dataset_id: int) -> list[tuple[int, str, str, str]]:
+    """Decisions that wait in the basket, newest first: (item, class in the word of that day, who decided, when)."""
     s = submissions.c
     here = (s.dataset_id == dataset_id, s.basket == "waiting", s.state == "decided")
     with reading() as c:
-        rows = c.execute(select(s.label, s.decided_by, func.count()).where(*here).group_by(s.label, s.decided_by))
-        return [(label or "", by or "", n) for label, by, n in rows]
-
-
-def basket(dataset_id: int, labels: tuple[str, ...] = (), by: str | None = None) -> list[int]:
-    """The items of such decisions, newest first; without labels and by all."""
-    s = submissions.c
-    where = [s.dataset_id == dataset_id, s.basket == "waiting", s.state == "decided"]
-    where += [s.label.in_(labels)] if labels else []
-    where += [s.decided_by == by] if by is not None else []
-    with reading() as c:
-        return list(c.execute(select(s.id).where(*where).order_by(s.decided_at.desc(), s.id)).scalars())
+        rows = c.execute(select(s.id, s.label, s.decided_by, s.decided_at).where(*here).order_by(s.decided_at.desc(), s.id))
+        return [(number, label or "", by or "", at or "") for number, label, by, at in rows]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core import roles
 from core.__main__ import main
@@ -21,6 +22,7 @@ from core.review import audit, bands, known, measures, policy, predict, report, 
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
+from tests.pages.app import words
 
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
@@ -75,11 +77,14 @@ def knowns(small: Dataset, n: int) -> list[Submission]:
 def test_wrong_decisions_planted_at_a_known_rate_lie_within_each_persons_interval(
     small: Dataset, predicted: Callable[..., Prediction]
 ) -> None:
-    draw, planted = np.random.default_rng(3), {"Ann": 0.1, "Ben": 0.3}
+    draw, planted, rows = np.random.default_rng(3), {"Ann": 0.1, "Ben": 0.3}, []
     for one in knowns(small, 90):
         for person, rate in planted.items():
             said = CLASSES[(CLASSES.index(one.known or "") + int(draw.random() < rate)) % 3]
-            say(one, said, person, hint=False, seconds=4.0)
+            act = {"stage": "known", "verdict": "corrected", "label": said, "by": person, "hint": False, "seconds": 4.0, "at": one.at}
+            rows.append(act | {"dataset_id": small.id, "submission_id": one.id, "predicted": one.predicted, "run_id": RUN})
+    with schema.writing() as c:  # as queue.decide writes them, and 180 at once
+        c.execute(schema.decisions.insert(), rows)
     team = measures.team(small.id)
     assert [one.who for one in team.people] == ["Ann", "Ben"]
     for each in team.people:
@@ -311,3 +316,43 @@ def test_the_verbs_of_the_queue_decide_audit_report_and_state(
     assert (stated["statements"], stated["restrictions"]) == (3, 3) and len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
     assert "ends in neither" in core("statements", "squares", "--out", tmp_path / "s.txt", code=2)
     assert "is not a day" in core("statements", "squares", "--since", "May", "--out", tmp_path / "s.csv", code=2)
+
+
+# The views
+
+
+def drawn(view: str, figures: str = "", user: str = "Lea") -> AppTest:
+    def script(view: str, name: str) -> None:
+        from core.data import store
+        from pages.parts.review import basket, figures
+
+        current = store.find_dataset(name)
+        assert current is not None
+        (basket if view == "basket" else figures).show(current)
+
+    app = AppTest.from_function(script, default_timeout=60, kwargs={"view": view, "name": "squares"})
+    app.session_state["user"] = user
+    if figures:
+        app.query_params["figures"] = figures
+    app.run()
+    assert not app.exception and not app.error, words(app)
+    return app
+
+
+def test_a_lead_sees_all_views_empty_and_full_and_others_their_own_alone(
+    small: Dataset, predicted: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for view in ("yours", "team", "slipped", "known"):
+        drawn("figures", view)
+    assert "The basket is empty" in words(drawn("basket"))
+    ruled(small, audit=0.5)
+    review.keep(small.id, RUN, [predicted(i, 0.5, 0.49 - i / 30, i / 30) for i in range(15)], "Cem", "zip")
+    for one in queue.browse(small.id, queue.Which(queue.OURS), limit=20):
+        say(one, "blue", "Lea", seconds=2.0)
+    waits = queue.count(small.id, queue.Which(basket="waiting"))
+    assert "Right on known answers" in words(drawn("figures", "yours"))
+    assert "Nobody has decided" not in words(drawn("figures", "team")) and "people were asked about" in words(drawn("figures", "slipped"))
+    assert waits and f"Accept all {waits:,}" in words(drawn("basket"))
+    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "moderator"))
+    assert "Accept" not in words(drawn("basket", user="Ann"))
+    assert "You have decided nothing" in words(drawn("figures", "team", "Ann")), "one's own, whatever the address asks for"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -32,7 +33,7 @@ def show(current: Dataset) -> None:
         st.info("What is learned from is decided by a lead. Your decisions wait here until then.", icon=":material/shopping_basket:")
         return
     _told()
-    waiting = routed.baskets(current.id)
+    waiting = routed.basket(current.id)
     accepted = queue.count(current.id, queue.Which(basket="accepted"))
     if waiting:
         _basket(current, waiting)
@@ -73,31 +74,25 @@ def _told() -> None:
 # What waits ---------------------------------------------------------------------------------------
 
 
-def _basket(current: Dataset, waiting: list[tuple[str, str, int]]) -> None:
+def _basket(current: Dataset, waiting: list[tuple[int, str, str, str]]) -> None:
     words = events.names(current.id)
-    counts: dict[tuple[str, str], int] = {}
-    stored: dict[str, set[str]] = {}  # by class as it is called today, what it was called when it was decided
-    for label, by, n in waiting:
-        name = words.since(label, "")
-        stored.setdefault(name, set()).add(label)
-        counts[name, by] = counts.get((name, by), 0) + n
-    classes, people = sorted(stored), sorted({by for _, by in counts}, key=str.casefold)
+    some = [(number, words.since(label, at), by) for number, label, by, at in waiting]
+    of_class, of_person = Counter(name for _, name, _ in some), Counter(by for _, _, by in some)
+    classes, people = sorted(of_class), sorted(of_person, key=str.casefold)
     agreed = {one.who: one.agreement.raw for one in measures.team(current.id).people}
 
     def person(by: str) -> str:
-        n = sum(count for (_, who), count in counts.items() if who == by)
-        return f"{by}, {n:,} (same as the second opinion: {report.figure(agreed[by], agreed[by].n, percent=True) if by in agreed else 'none yet'})"
+        return f"{by}, {of_person[by]:,} (same as the second opinion: {report.figure(agreed[by], agreed[by].n, percent=True) if by in agreed else 'none yet'})"
 
-    total = sum(counts.values())
+    total = len(some)
     st.subheader(f"{total:,} decision{'' if total == 1 else 's'} wait{'s' if total == 1 else ''}", anchor=False)
     st.caption(f"Accepted ones join the dataset with their label. {NEVER}")
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
-        of_class = {name: sum(n for (one, _), n in counts.items() if one == name) for name in classes}
         label = st.selectbox(
             "Class", [ALL, *classes], format_func=lambda c: f"{c}, {of_class[c]:,}" if c else f"All, {total:,}", key="basket-class"
         )
         by = st.selectbox("Decided by", [ALL, *people], format_func=lambda b: person(b) if b else "Everybody", key="basket-by")
-    ids = routed.basket(current.id, tuple(stored.get(str(label), ())), str(by) or None)
+    ids = [number for number, name, who in some if label in (ALL, name) and by in (ALL, who)]
     if not ids:
         st.info("No decision is both.", icon=":material/info:")
         return

@@ -185,8 +185,10 @@ def _reports(current: Dataset) -> None:
 
         return make
 
+    since = (times.now() - timedelta(days=28)).astimezone(UTC).isoformat()
+
     def rows() -> Sequence[statements.Row]:
-        return statements.statements(current.id, (times.now() - timedelta(days=28)).astimezone(UTC).isoformat())
+        return statements.statements(current.id, since)
 
     files = [
         ("The day's report", lambda: report.page(report.report(current.id, "day")), "day", "html", "text/html"),
