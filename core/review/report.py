@@ -69,7 +69,7 @@ def report(dataset_id: int, span: Span, until: datetime | None = None) -> Report
     ends = end.isoformat(timespec="milliseconds")
     words, said = events.names(dataset_id), measures.team(dataset_id, since)
     made = [(one, item) for one, item in queue.all_decisions(dataset_id, since=since, until=ends)]
-    final = [one for one, _ in made if one.verdict in FINAL]
+    final = [one for one, _ in made if one.verdict in FINAL and one.stage != "known"]  # known answers measure people
     named = Counter(measures.NONE if one.verdict == "rejected" else words.since(one.label or "", one.at) for one in final)
     came_back = [outcome for person in said.people for outcome in person.appealed if outcome.final is not None]
     counts, acting = queue.counts(dataset_id), policy.active(dataset_id)
