@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from core.data import claims, classes, database, labels, moving, schema, store
+from core.data import claims, classes, database, labels, moving, queue, schema, store
 from core.errors import Invalid
 from core.types import Dataset
 from tests.conftest import forget
@@ -44,7 +44,7 @@ def lived_in(small: Dataset) -> Dataset:
     claims.deal(small.id, "a", [one], 1)
     store.add_predictions(small.id, [(two, "m", "red", 0.1 + 0.2)])
     waiting = {"run_id": "r", "image_id": "f" * 16, "ext": "png", "name": "x", "by": "Ann", "predicted": "red"}
-    store.add_submission({"dataset_id": small.id, "probability": 1 / 3, "probabilities": {"red": 1 / 3}, **waiting})
+    queue.add([{"dataset_id": small.id, "probability": 1 / 3, "probabilities": {"red": 1 / 3}, **waiting}])
     return small
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,14 +77,14 @@ def test_a_claim_runs_out_unless_it_is_renewed_or_held(
     small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(small, *(answer(i) for i in range(3)))
-    now = queue.time.time()
+    now = time.time()
     first, second, third = deal(small, "Ann", 3)
-    monkeypatch.setattr(queue.time, "time", lambda: now + 100)
+    monkeypatch.setattr(time, "time", lambda: now + 100)
     assert queue.renew(small.id, "Ann's page", [first]) == [first]
     assert queue.hold(second, "Ann's page") == queue.HOLD_SECONDS
-    monkeypatch.setattr(queue.time, "time", lambda: now + 130)
+    monkeypatch.setattr(time, "time", lambda: now + 130)
     assert deal(small, "Ben", 3) == [third]
-    monkeypatch.setattr(queue.time, "time", lambda: now + 300)
+    monkeypatch.setattr(time, "time", lambda: now + 300)
     assert queue.renew(small.id, "Ann's page", [first, second]) == [second]
     with pytest.raises(Conflict, match="time ran out"):
         queue.hold(first, "Ann's page")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from core.data import classes, dataset, images, imports, labels, store, uploads
-from core.data.queue import Submission
+from core.data.queue import Submission, Verdict
 from core.errors import Conflict, Invalid, NotFound
 from core.review import review
 from core.runs import runs
@@ -103,11 +103,12 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
 
 
 @pytest.mark.parametrize("first", ["accepted", "rejected"])
-def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: str) -> None:
+def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: Verdict) -> None:
     one = queued(small, upload())
     review.decide(one.id, first, None, "Mo")
     before = (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id))
-    for verdict, label in (("corrected", "red"), ("rejected", None), ("accepted", None)):
+    again: tuple[tuple[Verdict, str | None], ...] = (("corrected", "red"), ("rejected", None), ("accepted", None))
+    for verdict, label in again:
         with pytest.raises(Conflict, match="decided already"):
             review.decide(one.id, verdict, label, "Bo")
     assert (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id)) == before
@@ -115,7 +116,7 @@ def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload
 
 @pytest.mark.parametrize(("verdict", "label"), [("corrected", "horse"), ("corrected", None), ("maybe", "red")])
 def test_a_verdict_or_class_that_does_not_exist_is_refused_and_the_picture_stays_queued(
-    small: Dataset, upload: Callable[..., Prediction], verdict: str, label: str | None
+    small: Dataset, upload: Callable[..., Prediction], verdict: Verdict, label: str | None
 ) -> None:
     one = queued(small, upload())
     with pytest.raises(Invalid):
@@ -204,7 +205,8 @@ def test_a_picture_the_dataset_has_already_gets_a_corrected_label_as_one_more_ev
 def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     store.set_deleted(small.id, True)
-    for verdict in ("accepted", "rejected"):
+    said: tuple[Verdict, ...] = ("accepted", "rejected")
+    for verdict in said:
         with pytest.raises(Invalid, match="“squares” was deleted"):
             review.decide(one.id, verdict, None, "Mo")
     store.set_deleted(small.id, False)
@@ -288,7 +290,8 @@ def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: 
     first = queued(small, prediction)
     review.decide(first.id, "accepted", None, "Mo")
     assert not review.submit(small.id, other_run, prediction, "Ann") and review.queue(small.id) == []  # it was decided
-    for verdict, label in (("accepted", None), ("corrected", "red")):
+    said: tuple[tuple[Verdict, str | None], ...] = (("accepted", None), ("corrected", "red"))
+    for verdict, label in said:
         assert review.submit(small.id, other_run, prediction, "Ann", again=True)
         (second,) = review.queue(small.id)
         review.decide(second.id, verdict, label, "Mo", sure=True)
