@@ -6,7 +6,7 @@ import { stamp } from "../common/times.js";
 
 /** @typedef {import("./desk.js").Item} Item */
 /** @typedef {import("./shell.js").Class} Class */
-/** @typedef {{ note: string, url: string | null, sheet: string | null, columns?: number, counts?: number, answers: [number, string | null, number | null][] }} Frames */
+/** @typedef {{ note: string, learned?: string, url: string | null, sheet: string | null, columns?: number, counts?: number, answers: [number, string | null, number | null][] }} Frames */
 /**
  * @typedef {{ id: number, have: { label: string | null, split: string, known: boolean } | null, answers: { run: string, predicted: string, probability: number }[],
  *   earlier: { verdict: string, label: string | null, by: string, at: string, note: string }[], frames: Frames | null }} About
@@ -93,7 +93,7 @@ export class Beside {
   }
 
   /** @param {Frames} frames @param {boolean} hides @param {Item} item @returns {Node[]} */
-  frames({ note, sheet, columns = 1, counts, answers }, hides, item) {
+  frames({ note, learned, sheet, columns = 1, counts, answers }, hides, item) {
     const n = answers.length;
     if (!sheet || !n) return [el("p", {}, note)];
     const top = answers.find(([frame]) => frame === counts)?.[1];
@@ -108,7 +108,7 @@ export class Beside {
       return el("li", { class: frame === counts && !hides ? "counts" : "" }, picture, said);
     });
     const text = hides ? `${count(n, "frame was", "frames were")} judged; this is frame ${number(counts ?? 1)}.` : note;
-    return [el("p", {}, text), ...warn, el("details", {}, el("summary", {}, `The ${number(n)} judged frames`), el("ul", { class: "frames" }, ...cells))];
+    return [el("p", {}, text), ...warn, el("p", {}, learned ?? ""), el("details", {}, el("summary", {}, `The ${number(n)} judged frames`), el("ul", { class: "frames" }, ...cells))];
   }
 
   // Guidelines -------------------------------------------------------------------------------------

@@ -261,6 +261,7 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
             file = review.picture(one)
             found["frames"] = {
                 "note": "" if blind else frames.note,
+                "learned": "If it joins the dataset, its first frame is what is learned from.",
                 "url": signing.upload_url(file, frames.frame, stored),
                 "sheet": signing.frames_url(file, stored),
                 "columns": min(len(frames.frames), SHEET_ROW),

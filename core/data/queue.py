@@ -460,9 +460,8 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
             raise NotFound("This prediction is not in the queue any more.", "The next one is shown.")
         if row.state not in (*OURS, "known"):
             by = f" by {row.decided_by}" if row.decided_by else ""
-            raise Conflict(
-                f"{row.name} was decided already{by}{_words(row.verdict, row.label)}.", "Nothing was stored. The next one is shown."
-            )
+            what = f"was decided already{by}{_words(row.verdict, row.label)}" if row.state == "decided" else "waits for nobody"
+            raise Conflict(f"{row.name} {what}.", "Nothing was stored. The next one is shown.")
         claim = c.execute(select(k.person, k.session).where(k.submission_id == submission_id, k.until >= time.time())).first()
         if claim is not None and claim.session != act.session:
             raise Conflict(f"{claim.person} has {row.name} on the screen.", "Nothing was stored. The next one is shown.")

@@ -73,7 +73,7 @@ def test_a_database_moves_with_every_row_and_its_numbers_go_on(
 
 def test_a_database_that_holds_something_is_left_as_it_is(lived_in: Dataset, other: str) -> None:
     moving.move(other)
-    with pytest.raises(Invalid, match=r"is not empty: it holds rows in “claims”"):
+    with pytest.raises(Invalid, match=r"is not empty: it holds rows in “answers”"):
         moving.move(other)
 
 

@@ -128,10 +128,10 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     assert queue.queue_length(trained_copy.dataset.id) == 1
 
 
-def test_a_predicted_picture_is_explained_at_a_click(trained: Trained) -> None:
-    image = store.browse(trained.dataset.id, store.Filter(), 0, 1)[0]
-    app = opened("predict", dataset=trained.dataset.name)
-    app.file_uploader[0].upload("mine.png", (trained.home / "images" / image.path).read_bytes()).run()
+def test_a_predicted_picture_is_explained_at_a_click(trained_copy: Trained) -> None:
+    image = store.browse(trained_copy.dataset.id, store.Filter(), 0, 1)[0]
+    app = opened("predict", dataset=trained_copy.dataset.name)
+    app.file_uploader[0].upload("mine.png", (trained_copy.home / "images" / image.path).read_bytes()).run()
     next(b for b in app.button if b.label == "Why").click().run()
     assert not app.exception and not app.error, words(app)
     assert app.title[0].value == "Explain" and "mine\\.png has no label" in words(app)
@@ -170,10 +170,10 @@ def test_the_error_of_a_maps_sum_is_said_in_words(delta: float | None, change: f
     assert board.said(found) == {"caption": words, "doubt": doubt}
 
 
-def test_a_file_that_is_no_image_is_named_beside_a_good_one(trained: Trained) -> None:
-    good = store.browse(trained.dataset.id, store.Filter(), 0, 1)[0]
-    app = opened("predict", dataset=trained.dataset.name)
-    app.file_uploader[0].upload("good.png", (trained.home / "images" / good.path).read_bytes())
+def test_a_file_that_is_no_image_is_named_beside_a_good_one(trained_copy: Trained) -> None:
+    good = store.browse(trained_copy.dataset.id, store.Filter(), 0, 1)[0]
+    app = opened("predict", dataset=trained_copy.dataset.name)
+    app.file_uploader[0].upload("good.png", (trained_copy.home / "images" / good.path).read_bytes())
     app.file_uploader[0].upload("bad.png", b"no image").run()
     assert "bad" in app.warning[0].value and "not an image" in app.warning[0].value
     assert "Send all 1 to review" in words(app)

@@ -353,6 +353,6 @@ def test_a_lead_sees_all_views_empty_and_full_and_others_their_own_alone(
     assert "Right on known answers" in words(drawn("figures", "yours"))
     assert "Nobody has decided" not in words(drawn("figures", "team")) and "people were asked about" in words(drawn("figures", "slipped"))
     assert waits and f"Accept all {waits:,}" in words(drawn("basket"))
-    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ann", "moderator"))
+    monkeypatch.setattr(roles, "current", lambda fresh=False: roles.Person("Ann", "moderator"))
     assert "Accept" not in words(drawn("basket", user="Ann"))
     assert "You have decided nothing" in words(drawn("figures", "team", "Ann")), "one's own, whatever the address asks for"
