@@ -179,6 +179,21 @@ def test_the_database_itself_refuses_to_change_or_remove_an_entry(home: Path, sm
     connection.close()
 
 
+@pytest.mark.databases("postgresql")
+def test_postgresql_refuses_too_and_keeps_the_chain(home: Path, small: Dataset) -> None:
+    assert audit.verify().problem == "" and audit.search(audit.Which(), 1, 1)[1] > 2
+    for statement in (
+        "UPDATE audit SET by = 'nobody'",
+        "DELETE FROM audit WHERE seq = 2",
+        "TRUNCATE audit CASCADE",
+        "DELETE FROM audit_images",
+        "INSERT INTO audit SELECT seq + 100, at, by, kind, entry, hash FROM audit WHERE seq = 2",
+    ):
+        with pytest.raises(sa.exc.DBAPIError, match="audit"), schema.writing() as c:
+            c.execute(sa.text(statement))
+    assert audit.verify().problem == ""
+
+
 # What was changed all the same is found
 
 
