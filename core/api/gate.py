@@ -233,7 +233,8 @@ def _peer(scope: Scope) -> str:
 
 
 async def _signed_in(scope: Scope, headers: Headers) -> tuple[str, Person | None]:
-    fresh = scope["type"] == "websocket" or scope["method"] not in SAFE
+    page = "text/html" in headers.get("accept", "")  # asked anew: else one whose session has just ended gets a page that cannot connect
+    fresh = scope["type"] == "websocket" or scope["method"] not in SAFE or page
     for named in _names(scope, headers):
         person = None if fresh else sessions.remembered(named)
         person = person or await anyio.to_thread.run_sync(partial(sessions.who, named, fresh))

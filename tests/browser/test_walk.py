@@ -162,6 +162,7 @@ def test_the_whole_loop(server: Server, page: Page) -> None:
     expect(page.locator(".counts")).to_have_text("2 waiting")
     expect(page.locator(".stage[data-state=ready]")).to_be_visible()
     snap(page, "review")
+    page.wait_for_timeout(300)  # a key counts for a picture that was seen for 150 ms
     page.keyboard.press("a")
     page.keyboard.press("a")  # a double press decides once
     expect(page.locator(".counts")).to_have_text("1 waiting")
