@@ -19,6 +19,7 @@ PER_PAGE = 25
 SHOWN = 24  # images of an entry
 SHORT = 60  # characters of a value in a line
 VERDICT, OPEN = "audit-verdict", "audit-open"
+NUMBERED = {"submission": "prediction", "policy": "policy"}  # what is only a number of
 
 
 def chain() -> None:
@@ -142,7 +143,7 @@ def _on(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> list[
         told.append(name if dataset and not dataset.deleted_at else f"{name} (deleted)")
     if "run" in entry.on:
         told.append(runs.get(entry.on["run"], f"{entry.on['run']} (deleted)"))
-    told += [str(value) for key, value in entry.on.items() if key not in ("images", "dataset", "run")]
+    told += [f"{NUMBERED.get(key, '')} {value}".strip() for key, value in entry.on.items() if key not in ("images", "dataset", "run")]
     if changed := _changed(entry.before, entry.after):
         told.append(changed)
     return told
