@@ -15,6 +15,7 @@ import streamlit as st
 from core import roles
 from core.api import signing
 from core.data import images, queue
+from core.data.formats.spreadsheet import cell
 from core.data.queue import State, Submission, Which
 from core.errors import AppError
 from core.review import predict, review
@@ -127,14 +128,14 @@ def _rows(current: Dataset, which: Which, sort: str) -> list[dict[str, object]]:
 
 
 def as_csv(current: Dataset, which: Which, sort: str) -> str:
-    """One line per picture; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """One line per picture."""
     rows = _rows(current, which, sort)
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, restval="")
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v for k, v in row.items()})
+        writer.writerow({name: cell(value) if isinstance(value, str) else value for name, value in row.items()})
     return out.getvalue()
 
 

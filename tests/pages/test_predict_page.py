@@ -1,0 +1,52 @@
+"""Everything that was predicted, in one place: found again, told apart, and taken out as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+from core.data import queue, uploads
+from core.review import predict, review
+from core.types import Prediction
+from pages.parts.predict import answers
+from tests.held_out import pictures
+from tests.pages.app import elements, opened, words
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
+
+
+def kept(trained: Trained) -> list[Prediction]:
+    """Three pictures that were asked about; one of them has the name of a formula."""
+    files = list(pictures(trained).values())[:3]
+    made = [uploads.keep(name, file.read_bytes()) for name, file in zip(("=cmd.png", "two.png", "three.png"), files, strict=True)]
+    found = predict.predict(trained.run_id, [one.path for one in made], [one.name for one in made])
+    told = [one for one in found if isinstance(one, Prediction)]
+    assert review.keep(trained.dataset.id, trained.run_id, told, "Ann", "upload") == {"predicted": 3}
+    return told
+
+
+def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(trained_copy: Trained) -> None:
+    told = kept(trained_copy)
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
+    assert not app.exception and shown.count("<strong") == 3 and all(one.file in shown for one in told)
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all", q="TWO")
+    shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
+    assert shown.count("<strong") == 1 and "two.png" in shown
+    next(b for b in app.button if b.label == "Send 1 of this page to review").click().run()
+    assert queue.counts(trained_copy.dataset.id) == {"predicted": 2, "waiting": 1}
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all", q="nothing like it")
+    assert "Nothing fits these filters" in words(app)
+
+
+def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> None:
+    told = kept(trained_copy)
+    rows = list(csv.DictReader(io.StringIO(answers.as_csv(trained_copy.dataset, queue.Which(), "name"))))
+    assert [row["file"] for row in rows] == ["'=cmd.png", "three.png", "two.png"]
+    lines = [json.loads(line) for line in answers.as_jsonl(trained_copy.dataset, queue.Which(), "name").splitlines()]
+    first = next(one for one in told if one.file == "=cmd.png")
+    assert lines[0]["file"] == "=cmd.png" and lines[0]["predicted"] == first.top(1)[0][0]
+    assert sum(value for name, value in lines[0].items() if name.startswith("p(")) > 0.999
