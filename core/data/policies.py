@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -43,6 +44,7 @@ def write(dataset_id: int, run_id: str, name: str, rules: dict[str, Any], by: st
     return made
 
 
+@lru_cache(maxsize=256)  # a policy stays as it was written, and every picture that is dealt out asks for its own
 def get(policy_id: int) -> Policy:
     with reading() as c:
         row = c.execute(select(policies).where(policies.c.id == policy_id)).first()

@@ -11,13 +11,11 @@ import numpy as np
 
 from core import roles
 from core.data import events, policies, routed
-from core.data.policies import Policy
 from core.data.routed import Routed
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.metrics import Share, wilson
 from core.review import bands, drift, policy, slipped
-from core.review.bands import Limits
 from core.review.drift import Drift, Moved
 from core.review.measures import answer
 from core.review.slipped import Recall, Slipped, Stratum
@@ -58,14 +56,12 @@ class Audit:
 @roles.needs("lead")
 def of(dataset_id: int, since: str, until: str) -> Audit:
     """The audit of what came in a time (UTC, ISO 8601, the end not included)."""
-    roles.allow("lead", dataset_id)
     return _audit(dataset_id, since, until, routed.routed(dataset_id, since, until))
 
 
 @roles.needs("lead")
 def weeks(dataset_id: int, until: datetime | None = None, n: int = 8) -> list[Audit]:
     """The audits of the last weeks, the newest last; each is of seven days, the newest ends now."""
-    roles.allow("lead", dataset_id)
     end = until or datetime.now(UTC)
     ends = [(end - WEEK * i).astimezone(UTC).isoformat(timespec="milliseconds") for i in range(n, -1, -1)]
     rows = routed.routed(dataset_id, ends[0], ends[-1])
@@ -76,8 +72,7 @@ def _audit(dataset_id: int, since: str, until: str, rows: Sequence[Routed]) -> A
     words = events.names(dataset_id)
     blocks: dict[int, frozenset[str]] = {}  # by policy the classes it blocks, by their names of today
     for number in {one.policy_id for one in rows}:
-        found = policies.get(number)
-        blocks[number] = frozenset(words.since(name, found.at) for name in policy.rules(found).limits)
+        blocks[number] = frozenset(policy.today(policies.get(number)).limits)
     final: dict[int, str | None] = {}
     for one in rows:
         said = answer(one.verdict, one.label) if one.state in ("decided", "appeal") else None
@@ -164,19 +159,13 @@ class Drifted:
     bands: dict[str, Moved]
 
 
-def limits(acting: Policy) -> dict[str, Limits]:
-    """A policy's thresholds by the names that its classes bear today."""
-    words = events.names(acting.dataset_id)
-    return {words.since(name, acting.at): one for name, one in policy.rules(acting).limits.items()}
-
-
 @roles.needs("lead")
 def drifted(dataset_id: int, since: str) -> Drifted | None:
     """None without an active policy, or where its run, or what it said of validation images, is not there."""
     acting = policy.active(dataset_id)
     if acting is None:
         return None
-    said = limits(acting)
+    said = policy.today(acting).limits
     try:
         then = evaluate.evaluate(acting.run_id, "validation")
         before = bands.bands(then.probabilities, then.classes, said)

@@ -31,7 +31,6 @@ REFUSED = "refused.jsonl"  # in the job's folder: files without an answer, and w
 @roles.needs("ask")
 def start(dataset_id: int, run_ids: Sequence[str], source: Source, by: str, how: str, watch: bool = False) -> str:
     """Starts predictions that outlive the page and the server, and returns the job's id; reads only below the allowed folders and uploads."""
-    roles.allow("ask", dataset_id)
     dataset = store.get_dataset(dataset_id)
     if dataset.deleted_at:
         raise NotFound(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")

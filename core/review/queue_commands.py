@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from core import roles
 from core.data import images, queue, uploads
@@ -19,7 +19,7 @@ from core.terminal import BadArgument, Verbs, progress, progress_ended, say, wri
 from core.types import Prediction
 
 AT_ONCE = 64  # files asked about in one go
-STATES = ("predicted", "passed", "blocked", "waiting", "second", "lead", "appeal", "audit", "known", "decided")
+STATES: tuple[queue.State, ...] = get_args(queue.State)
 
 
 def add(verbs: Verbs) -> None:
@@ -122,7 +122,7 @@ def _keep(file: Path, failed: list[dict[str, str]]) -> uploads.Upload | None:
 def queue_(args: argparse.Namespace) -> dict[str, Any]:
     dataset_id = find_dataset(args.name)
     which = queue.Which(tuple(args.state) or queue.OURS, args.text)
-    found = [review.today(one) for one in queue.browse(dataset_id, which, args.sort, limit=args.limit)]
+    found = review.browse(dataset_id, which, args.sort, limit=args.limit)
     fields = ("id", "name", "state", "predicted", "probability", "risk", "band", "run_id", "at", "verdict", "label", "decided_at")
     return {
         "dataset": args.name,

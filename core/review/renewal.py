@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from core.data.policies import Policy
 from core.errors import Invalid
 from core.evaluate import compare, evaluate
 from core.evaluate.compare import Paired
-from core.review import audit, bands
+from core.review import bands, policy
 from core.review.bands import Workload
 from core.runs import runs
 from core.types import SPLITS, Evaluation, Run, Split
@@ -44,11 +45,11 @@ def beside(acting: Policy, new: str, split: Split, pace: float | None = None) ->
     found = compare.paired(a, b)
     if not found.n:
         raise Invalid(f"No {split} image was judged by both runs.", "Choose another run, or another split.")
-    said = audit.limits(acting)
+    said = policy.today(acting).limits
     return Renewal(split, found, _workload(a, found, said, pace), _workload(b, found, said, pace), tuple(said))
 
 
-def _workload(e: Evaluation, found: Paired, said: dict[str, bands.Limits], pace: float | None) -> Workload:
+def _workload(e: Evaluation, found: Paired, said: Mapping[str, bands.Limits], pace: float | None) -> Workload:
     held = e.rows["image_id"].isin(found.rows["image_id"]).to_numpy()
     truth = e.rows["true"].map({name: i for i, name in enumerate(e.classes)}).to_numpy(int)[held]
     probabilities: np.ndarray = e.probabilities[held]

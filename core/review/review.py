@@ -14,10 +14,10 @@ from core.data import decisions as stored
 from core.data import queue as items
 from core.data.decisions import Said
 from core.data.imports import add_upload
-from core.data.policies import Policy
 from core.data.queue import Submission, Verdict
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.review import policy, predict
+from core.review.arms import Arm
 from core.runs import launch, runs
 from core.runs.remote import infer
 from core.settings import settings
@@ -40,7 +40,6 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
 @roles.needs("ask")
 def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: str, source: str) -> dict[str, int]:
     """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
-    roles.allow("ask", dataset_id)
     sort, found = policy.sorter(dataset_id, run_id), dict[str, int]()
     rows = [_row(dataset_id, run_id, one, by, source) | {"state": "predicted"} | sort(one) for one in predictions]
     for row, what in zip(rows, items.add(rows), strict=True):
@@ -72,12 +71,20 @@ def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: 
 @roles.needs("see")
 def queue(dataset_id: int) -> list[Submission]:
     """What waits, least certain first; classes bear their names of today."""
-    return [today(one) for one in items.queue(dataset_id)]
+    words = events.names(dataset_id)
+    return [today(one, words) for one in items.queue(dataset_id)]
 
 
-def today(submission: Submission) -> Submission:
-    """The same with the names that its classes bear today."""
-    words = events.names(submission.dataset_id)
+@roles.needs("see")
+def browse(dataset_id: int, which: items.Which, sort: str = "newest", offset: int = 0, limit: int = 50) -> list[Submission]:
+    """Everything that was predicted, as core.data.queue.browse finds it; classes bear their names of today."""
+    words = events.names(dataset_id)
+    return [today(one, words) for one in items.browse(dataset_id, which, sort, offset, limit)]
+
+
+def today(submission: Submission, words: events.Names | None = None) -> Submission:
+    """The same with the names that its classes bear today; words: what events.names says of its dataset, where many are asked about."""
+    words = words or events.names(submission.dataset_id)
     named = {words.since(name, submission.at): p for name, p in submission.probabilities.items()}
     label = submission.label and words.since(submission.label, submission.decided_at or submission.at)
     return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named, label=label)
@@ -108,11 +115,6 @@ def _frames(run_id: str, image_id: str) -> Prediction | None:
 def frames(submission: Submission) -> Prediction | None:
     """Every judged frame of a picture that has several, asked again: the same frame counts as when it was sent. None for a still."""
     return _frames(submission.run_id, submission.image_id)
-
-
-def sent(submission: Submission) -> str:
-    """The answer that it was sent with, by the name that the run has for it."""
-    return items.get(submission.id).predicted
 
 
 def known(submission: Submission) -> Image | None:
@@ -151,17 +153,21 @@ def deal(dataset_id: int, want: items.Deal, count: int, keep: Sequence[int] = ()
         said = policy.rules(acting)
         overdue = (datetime.now(UTC) - timedelta(hours=said.overdue_hours)).isoformat(timespec="milliseconds")
         want = replace(want, overdue=overdue, benign=said.benign, known=round(1 / said.known) if said.known else 0)
-    return [today(one) for one in items.deal(dataset_id, want, count, keep)]
+    words = events.names(dataset_id)
+    return [today(one, words) for one in items.deal(dataset_id, want, count, keep)]
 
 
 def is_blind(submission: Submission) -> bool:
     """Whether whoever decides is not shown the network's answer: second opinions, and the share that its policy draws."""
-    if submission.state in ("second", "known", "appeal"):
-        return True
+    return submission.state in ("second", "known", "appeal") or "blind" in _drawn(submission)
+
+
+def _drawn(submission: Submission) -> frozenset[Arm]:
+    """The arms that its policy has drawn for it, if one has sorted it."""
     if submission.policy_id is None:
-        return False
-    drawn = policies.get(submission.policy_id)
-    return "blind" in policy.arms_of(drawn, policy.rules(drawn), submission.image_id)
+        return frozenset()
+    acting = policies.get(submission.policy_id)
+    return policy.arms_of(acting, policy.rules(acting), submission.image_id)
 
 
 # Deciding -----------------------------------------------------------------------------------------
@@ -176,10 +182,6 @@ def _dataset_of(submission: Submission) -> Dataset:
     if dataset.deleted_at:
         raise Invalid(f"The dataset “{dataset.name}” was deleted.", "Restore it on the Dataset page first.")
     return dataset
-
-
-def _policy(submission: Submission) -> Policy | None:
-    return None if submission.policy_id is None else policies.get(submission.policy_id)
 
 
 def decide(
@@ -207,11 +209,9 @@ def decide(
     roles.allow("lead" if submission.state == "lead" else "decide", dataset.id)
     if verdict not in ("accepted", "corrected", "rejected", "escalated"):
         raise Invalid(f"“{verdict}” is no decision.", "Accept the answer, choose a class, say that none fits, or escalate.")
-    acting = _policy(submission)
-    drawn = policy.arms_of(acting, policy.rules(acting), submission.image_id) if acting else frozenset()
     act = items.Act(
         by, verdict, None, session, operation, hint, seconds, note.strip()[:2000], reason.strip()[:200],
-        seconded="second" in drawn, basket=acting is not None, reserved=submission.state in ("audit", "known") or not hint,
+        seconded="second" in _drawn(submission), basket=submission.policy_id is not None, reserved=submission.state in ("audit", "known") or not hint,
     )  # fmt: skip
     if verdict in ("rejected", "escalated"):
         return items.decide(submission_id, act, None)
@@ -265,7 +265,6 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
 @roles.needs("decide")
 def undo(dataset_id: int, by: str, seq: int | None = None, operation: str | None = None) -> Submission:
     """Takes back what a person decided last, or the decision named, once; returns the picture that waits again."""
-    roles.allow("decide", dataset_id)
     named = seq is not None or operation is not None
     last = stored.named(dataset_id, seq, operation) if named else items.last_of(dataset_id, by)
     if last is None:
@@ -290,7 +289,7 @@ def decisions(dataset_id: int, which: Said, offset: int = 0, limit: int | None =
     """What was decided, newest first, as far as the reader may see it; classes bear their names of today."""
     words = events.names(dataset_id)
     return [
-        (replace(one, label=one.label and words.since(one.label, one.at)), today(item))
+        (replace(one, label=one.label and words.since(one.label, one.at)), today(item, words))
         for one, item in stored.browse(dataset_id, told(dataset_id, which), offset, limit)
     ]
 
@@ -341,7 +340,6 @@ def refuse(ids: Sequence[int]) -> int:
 @roles.needs("lead")
 def mix_in(dataset_id: int, known_images: Sequence[Image], run_id: str, by: str) -> int:
     """Makes labelled images of the dataset questions whose answer is known; returns how many are new. They never change a label."""
-    roles.allow("lead", dataset_id)
     rows = []
     for image in known_images:
         upload = uploads.keep(f"known.{image.ext}", (settings().images / image.path).read_bytes())

@@ -64,7 +64,7 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
     key = f"answers-{which}-{sort}"
     pages = -(-n // PER_PAGE)
     number = min(frame.page_number(key), pages)
-    rows = [review.today(one) for one in queue.browse(current.id, which, sort, (number - 1) * PER_PAGE, PER_PAGE)]
+    rows = review.browse(current.id, which, sort, (number - 1) * PER_PAGE, PER_PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{n:,}** picture{'s' if n != 1 else ''}", width="stretch")
         unsent = [one for one in rows if one.state == "predicted"]
@@ -116,7 +116,7 @@ def send(current: Dataset, some: Sequence[Submission]) -> None:
 
 
 def _rows(current: Dataset, which: Which, sort: str) -> list[dict[str, object]]:
-    found = [review.today(one) for one in queue.browse(current.id, which, sort, 0, MOST)]
+    found = review.browse(current.id, which, sort, 0, MOST)
     return [
         {
             "file": one.name, "id": one.image_id, "run": one.run_id, "predicted": one.predicted, "probability": one.probability,
