@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core import roles
-from core.api import signing
+from core.api import bodies, signing
 from core.data import queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
@@ -66,19 +66,15 @@ class Asked:
 
 async def _asked(request: Request) -> tuple[str, Asked]:
     """Who asks, and what."""
-    who, data = signing.user(request), bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY:
-            raise HTTPException(413, "The request is too large.")
+    who, data = signing.user(request), await bodies.read(request, MAX_BODY, "The request is too large.")
     try:
-        body = json.loads(data)
-        json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
+        asked = json.loads(data)
+        json.dumps(asked, ensure_ascii=False).encode()  # half a character is refused here, not by the database
     except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+        asked = None
+    if not isinstance(asked, dict):
         raise HTTPException(400, "The request is not in the expected form.")
-    return who, Asked(body)
+    return who, Asked(asked)
 
 
 async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
 from core import roles
-from core.api import review, signing
+from core.api import bodies, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, WorkerFailed
@@ -94,19 +94,10 @@ async def uploaded_frames(request: Request) -> Response:
     return await _serve_picture(request, uploads.pictures(), foreign=True, frame=ALL)
 
 
-async def _body(request: Request, most: int, too_large: str) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise HTTPException(413, too_large)
-    return bytes(data)
-
-
 async def apply_label(request: Request) -> Response:
     """Body: operation, dataset_id, seen {image_id: seq}, and label (or null) or flag; answer: seqs, refused, label, notice."""
     user = signing.user(request)
-    data = await _body(request, MAX_JSON, "Too many images in one go.")
+    data = await bodies.read(request, MAX_JSON, "Too many images in one go.")
     try:
         body = json.loads(data)
         json.dumps(body, ensure_ascii=False).encode()  # half a character is refused here, not by the database
@@ -193,7 +184,7 @@ async def erase(request: Request) -> Response:
     """Body: the mask as core.ml.erase reads it, or nothing; the address names the run and the picture, ?fill= what is put in its place."""
     signing.user(request)
     signing.check(request)
-    mask = await _body(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
+    mask = await bodies.read(request, MAX_MASK, "The mask is larger than any picture that a network sees.")
     await anyio.to_thread.run_sync(runs.allow, "ask", request.path_params["run"])
     folder, file = runs.trained(request.path_params["run"]), settings().home / request.path_params["file"]
     ask = partial(launch.ask, remote.erase.erase, str(folder), str(file), mask, request.query_params.get("fill", ""))

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from core import roles
+from core.api import bodies
 from core.api.gate import cookie_name
 from core.data import people
 from core.errors import AppError, Forbidden, Invalid
@@ -50,11 +51,7 @@ def _page(page: str, title: str, status: int = 200, **values: Any) -> Response:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_FORM:
-            raise HTTPException(413, "This form is too large.")
+    data = await bodies.read(request, MOST_FORM, "This form is too large.")
     try:
         return {name: values[0] for name, values in parse_qs(data.decode(), keep_blank_values=True, max_num_fields=20).items()}
     except ValueError:

@@ -388,11 +388,12 @@ def _read(entry: Entry) -> _Picture:
         thumb = data if max(height, width) <= 64 else images.examine(data).thumb
         examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
         return _Picture(entry, image_id, data, examined)
-    data = _read_file(entry.path) if entry.path is not None else entry.data or b""
+    data = read_file(entry.path) if entry.path is not None else entry.data or b""
     return _Picture(entry, images.image_id(data), data)
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """An image's file; Invalid where it is too large or cannot be read."""
     try:
         size = path.stat().st_size
         if size > images.MAX_BYTES:
@@ -670,7 +671,7 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
 
     Without what the model worker found out about it, the file is decoded here.
     """
-    data = _read_file(path)
+    data = read_file(path)
     try:
         e = examined or images.examine(data)
     except Invalid as problem:

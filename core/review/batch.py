@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import roles
-from core.data import images, places, queue, sources, store, uploads
+from core.data import images, imports, places, queue, sources, store, uploads
 from core.data.sources import Entry, Source
 from core.errors import AppError, Invalid, NotFound
 from core.review import predict, review
@@ -106,8 +106,10 @@ def _kept(entries: Iterator[Entry], note: Note, kept: dict[str, uploads.Upload])
     """Every picture once, stored under its hash."""
     for entry in entries:
         try:
-            data = entry.data if entry.data is not None else images.png(entry.array) if entry.array is not None else _read(entry)
-            name = entry.name if entry.array is None else f"{entry.name}.png"
+            if entry.array is not None:
+                name, data = f"{entry.name}.png", images.png(entry.array)
+            else:
+                name, data = entry.name, imports.read_file(entry.path) if entry.path is not None else entry.data or b""
             one = uploads.keep(name, data)
         except AppError as e:
             note(predict.Failure(entry.name, e.message, e.hint))
@@ -119,20 +121,13 @@ def _kept(entries: Iterator[Entry], note: Note, kept: dict[str, uploads.Upload])
         yield one
 
 
-def _read(entry: Entry) -> bytes:
-    assert entry.path is not None
-    if entry.path.stat().st_size > images.MAX_BYTES:
-        raise Invalid(f"{entry.name} is larger than {images.MAX_BYTES / 1e6:.0f} MB.", "Make it smaller.")
-    return entry.path.read_bytes()
-
-
 def _answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note) -> Iterator[tuple[list[Prediction], int]]:
     """(answers, pictures they are of), a chunk at a time; what this run has answered before is not asked again."""
-    waiting: list[tuple[list[uploads.Upload], Future[Any], int]] = []
+    waiting: list[tuple[list[uploads.Upload], Future[Any] | None, int]] = []
 
     def first() -> tuple[list[Prediction], int]:
         some, future, n = waiting.pop(0)
-        found = predict.answers(run_id, [one.name for one in some], future) if some else []
+        found = predict.answers(run_id, [one.name for one in some], future) if future else []
         for failure in found:
             if isinstance(failure, predict.Failure):
                 note(failure)
@@ -141,7 +136,7 @@ def _answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, 
     while some := list(islice(pictures, CHUNK)):
         known = queue.answered(dataset_id, run_id, [one.id for one in some])
         asked = [one for one in some if one.id not in known]
-        waiting.append((asked, predict.ask(run_id, [one.path for one in asked]), len(some)))
+        waiting.append((asked, predict.ask(run_id, [one.path for one in asked]) if asked else None, len(some)))
         if len(waiting) >= AHEAD:
             yield first()
     while waiting:
