@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -35,6 +36,7 @@ import cloudpickle
 import psutil
 from loky.process_executor import BrokenProcessPool
 
+from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.runs.runs import write_json
 
@@ -50,6 +52,7 @@ PRELOADED = (
     "core.ml.infer",
     "core.ml.attribute",
 )
+PRELOADED_APP = ("streamlit.web.cli", "pandas", "pyarrow", "PIL.Image", "plotly.graph_objects", "core.api.operations", "core.api.v1.app")
 PID = 8  # bytes
 ADDRESS = "LOUPE_TEST_FORKS"  # the environment variable with the path of the server's socket
 
@@ -67,8 +70,8 @@ class Forked:
 
 
 @functools.cache
-def server() -> str:
-    """Where this test process's forking process listens; started at its first need, it ends with this process."""
+def server(of: str = "torch") -> str:
+    """Where a forking process of this test process listens; started at its first need, it ends with this process."""
     folder = tempfile.mkdtemp(prefix="loupe-forks-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = str(Path(folder) / "socket")
@@ -77,7 +80,7 @@ def server() -> str:
     listener.listen()
     ours, theirs = socket.socketpair()
     fds = [listener.fileno(), theirs.fileno()]
-    subprocess.Popen([sys.executable, "-m", "tests.forking", *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
+    subprocess.Popen([sys.executable, "-m", "tests.forking", of, *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
     ends_with_us.append(ours)
     return path
 
@@ -85,14 +88,30 @@ def server() -> str:
 ends_with_us: list[socket.socket] = []
 
 
-def fork(argv: list[str], log: Path, errors: Path | None = None, tree: Path = ROOT) -> Forked:
+def fork(
+    argv: list[str], log: Path, errors: Path | None = None, tree: Path = ROOT, of: str = "torch", env: dict[str, str] | None = None
+) -> Forked:
     """What `python argv…` does in the tree, with -m or -c; it prints to the end of the log, and errors into another file if one is named."""
-    connection = socket.socket(socket.AF_UNIX)
     address = os.environ.get(ADDRESS) or server()
-    connection.connect(address)
-    asked = {"argv": argv, "log": str(log), "errors": str(errors or log), "tree": str(tree), "env": {**os.environ, ADDRESS: address}}
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address if of == "torch" else server(of))
+    environment = {**(os.environ if env is None else env), ADDRESS: address}
+    asked = {"argv": argv, "log": str(log), "errors": str(errors or log), "tree": str(tree), "env": environment}
     connection.sendall(json.dumps(asked).encode() + b"\n")
     return Forked(int(connection.recv(PID, socket.MSG_WAITALL)), connection)
+
+
+def fork_app(port: int, log: Path, env: dict[str, str]) -> Forked:
+    """What `streamlit run app.py` does; what the app starts is forked, too."""
+    return fork(["-c", f"from tests.forking import run_app; run_app({port})"], log, of="app", env=env)
+
+
+def run_app(port: int) -> None:
+    from streamlit.web import cli
+
+    launch.launcher = ForkLauncher()
+    launch._start_worker = ForkedWorker  # type: ignore[assignment]
+    cli.main(["run", "app.py", "--server.port", str(port)])
 
 
 class ForkedWorker:
@@ -181,10 +200,12 @@ def reap(*_: object) -> None:
             pass
 
 
-def serve(listener: socket.socket, life: socket.socket) -> None:
+def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     """Forks one child for each connection until the other side of life is closed."""
-    for module in PRELOADED:
+    for module in PRELOADED if of == "torch" else PRELOADED_APP:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # a child that collected would copy all of this memory
     signal.signal(signal.SIGCHLD, reap)
     while life not in select.select([listener, life], [], [])[0]:
         connection = listener.accept()[0]
@@ -235,4 +256,4 @@ def become(connection: socket.socket, argv: list[str], log: str, errors: str, tr
 
 
 if __name__ == "__main__":
-    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:]))
+    serve(sys.argv[1], *(socket.socket(fileno=int(fd)) for fd in sys.argv[2:]))

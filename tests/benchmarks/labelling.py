@@ -156,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, socket.socket() as s:
         os.environ |= {"LOUPE_HOME": home, "LOUPE_USER": "bench"}
         s.bind(("127.0.0.1", 0))
-        server = Server(Path(home), s.getsockname()[1])
+        server = Server(Path(home), s.getsockname()[1], real=True)
         s.close()
         from core.data import dataset, store
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, expect, sync_playwright
 
 from tests.conftest import forget, move_in, run_command
+from tests.forking import Forked, fork_app
 
 expect.set_options(timeout=30_000)  # a busy machine is slower than Playwright's 5 s: with ten processes to a core a page takes 15 s
 
@@ -33,6 +34,8 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+WINDOW: ViewportSize = {"width": 1440, "height": 1000}
 
 
 def settled(page: Page) -> None:
@@ -60,17 +63,21 @@ class Server:
 
     home: Path
     port: int
-    process: subprocess.Popen[bytes] | None = None
+    real: bool = False  # started from nothing, and so is what it starts, in 10 s of a core more
+    process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
         return f"http://localhost:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)]
         env = {**os.environ, "LOUPE_HOME": str(self.home), "LOUPE_ROOTS": "", "LOUPE_USER": "tester"}
-        with open(self.home / "server.log", "ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        if self.real:
+            command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)]
+            with open(self.home / "server.log", "ab") as log:
+                self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        else:
+            self.process = fork_app(self.port, self.home / "server.log", env)
         for _ in range(300):
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).read()
@@ -84,7 +91,7 @@ class Server:
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(15)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, TimeoutError):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
@@ -107,12 +114,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(home: Path, sample: Path) -> Iterator[Server]:
+def serving(home: Path, sample: Path, real: bool = False) -> Iterator[Server]:
     """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    one = Server(home, port)
+    one = Server(home, port, real)
     shutil.copytree(sample, home, dirs_exist_ok=True)
     one.start()
     yield one
@@ -137,18 +144,43 @@ def browser() -> Iterator[Browser]:
         one.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh visitor; any script error and any request to another host fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab for all tests: in a new one Chromium compiles Streamlit's scripts anew, which takes a core 2 s."""
+    context = browser.new_context(viewport=WINDOW)
     one = context.new_page()
     one.set_default_timeout(30_000)
-    problems: list[str] = []
-    one.on("pageerror", lambda e: problems.append(f"script error: {e}"))
-    one.on(
-        "request",
-        lambda r: problems.append(f"request to {r.url}") if not r.url.startswith(("http://localhost", "data:", "blob:")) else None,
-    )
     yield one
     context.close()
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[Page]:
+    """A visitor who was never here; any script error and any request to another host fails the test."""
+    tab.set_viewport_size(WINDOW)
+    tab.emulate_media(color_scheme="light")
+    problems: list[str] = []
+
+    def failed(error: Error) -> None:
+        problems.append(f"script error: {error}")
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith(("http://localhost", "data:", "blob:")):
+            problems.append(f"request to {request.url}")
+
+    tab.on("pageerror", failed)
+    tab.on("request", asked)
+    yield tab
+    tab.remove_listener("pageerror", failed)
+    tab.remove_listener("request", asked)
+    left(tab)
     assert not problems, problems
+
+
+def left(tab: Page) -> None:
+    """The tab without a page, and without what the pages in it were given and have kept."""
+    tab.unroute_all()
+    if tab.url.startswith("http"):
+        tab.evaluate("localStorage.clear(); sessionStorage.clear()")
+    tab.goto("about:blank")
+    tab.context.clear_cookies()

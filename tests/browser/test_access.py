@@ -119,7 +119,8 @@ def test_nobody_is_kept_out_of_a_page(trained: Server, page: Page) -> None:
     if not AXE.exists():
         pytest.skip("axe-core is not there: npm ci")
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.context.new_cdp_session(page).send("Page.setBypassCSP", {"enabled": True})  # axe-core comes as text
+    tools = page.context.new_cdp_session(page)
+    tools.send("Page.setBypassCSP", {"enabled": True})  # axe-core comes as text
     found: dict[str, list[str]] = {}
 
     def looked_at(name: str) -> None:
@@ -138,5 +139,6 @@ def test_nobody_is_kept_out_of_a_page(trained: Server, page: Page) -> None:
             for scheme in ("dark", "light"):
                 in_scheme(page, scheme)
                 looked_at(f"{address} in {scheme}, {ACTS[address].__name__}")
+    tools.detach()
     problems = [f"{name}: {one}" for name, all_of_it in found.items() for one in all_of_it]
     assert not problems, "\n".join(problems)

@@ -10,17 +10,25 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.browser.conftest import ROOT, Server, in_scheme, settled
+from tests.browser.conftest import ROOT, Server, in_scheme, serving, settled
 from tests.browser.pictures import digit_png
 from tests.pages.app import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Server]:
+    """As people start it: what lasts from one click to the next is claimed here, processes and all."""
+    with serving(tmp_path_factory.mktemp("walk"), sample, real=True) as one:
+        yield one
 
 
 def snap(page: Page, name: str) -> None:
