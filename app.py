@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from core import logs
-from core.api import gate, operations, routes, sign_in, webhooks
+from core.api import first, gate, operations, routes, sign_in, webhooks
 from core.api.v1.app import app as v1
 from core.data import leftovers
 from core.errors import AppError
@@ -42,6 +42,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     launch.close()
 
 
+PAGES = ["" if path.stem == "home" else path.stem for path in (launch.ROOT / "pages").glob("*.py") if path.stem != "main"]
+
 try:
     gate.check_address(st.get_option("server.address"))
 except AppError as e:
@@ -50,6 +52,6 @@ app = st.App(
     "pages/main.py",
     lifespan=lifespan,
     routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
-    middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
+    middleware=[Middleware(operations.Meter), Middleware(gate.Gate), Middleware(first.First, pages=PAGES)],
     exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
 )

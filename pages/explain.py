@@ -13,7 +13,7 @@ from core.api import signing
 from core.catalog import methods
 from core.data import dataset, store, uploads
 from core.data.images import EXTENSIONS
-from core.errors import AppError, NotFound
+from core.errors import NotFound
 from core.evaluate import evaluate
 from core.explain import explain
 from core.review import predict
@@ -176,10 +176,10 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
 @st.cache_data(max_entries=500, show_spinner="Asking the network; after a start it is loaded first …")
 def answered(run_id: str, weights: str, path: Path, name: str) -> Prediction:
     """Kept for the same weights: the page is drawn again whenever a map comes, and the model worker may be busy."""
-    answer = predict.predict(run_id, [path], [name])[0]
-    if isinstance(answer, predict.Failure):
-        raise AppError(f"{answer.file}: {answer.message}", answer.hint)
-    return answer
+    if (found := predict.stored(run_id, path, name)) is not None:
+        return found
+    explain.expect(run_id)
+    return predict.predict_one(run_id, path, name)
 
 
 def answer_line(picture: Picture, answer: Prediction) -> None:

@@ -215,4 +215,5 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
             with frame.told():
                 answers.show(current, runs)
         else:
+            predict.expect(run.id)
             ask_now(current, run)

@@ -17,17 +17,17 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
-from core.api import signing
+from core.api import first, signing
 from core.errors import AppError
 from core.people import sessions
 from core.roles import Person
 from core.settings import settings
 
-# blob: is how Streamlit loads components; the hash is of the one inline script in its index.html.
+# blob: is how Streamlit loads components; the hashes are of the one inline script in its index.html, as it is and as it is sent.
 POLICY = "; ".join(
     (
         "default-src 'self'",
-        "script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='",
+        f"script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA=' {first.ALLOWED}",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "connect-src 'self' ws: wss:",

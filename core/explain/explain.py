@@ -19,7 +19,7 @@ from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
 from core.runs import launch, runs
-from core.runs.remote import attribute
+from core.runs.remote import attribute, infer
 from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
@@ -53,6 +53,13 @@ class Asked:
 
 
 # The network --------------------------------------------------------------------------------------
+
+
+@runs.needs("see")
+def expect(run_id: str) -> None:
+    """The slow worker loads the run's network meanwhile, and what a map needs: somebody is about to ask for one."""
+    launch.submit_slow(infer.warm, str(runs.trained(run_id)))
+    launch.submit_slow(infer.load_module, "core.ml.attribute")
 
 
 def supported(run_id: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -151,7 +152,19 @@ def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
-    return launch.ask(remote.embed.clusters, str(path.parent), method, size)
+    """Kept beside the embedding: after a start of the server the map does not wait for the model worker."""
+    stored = path.with_name(f"clusters-{mtime_ns:x}-{method}-{size}.npy")
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
+        kept: np.ndarray = np.load(stored, allow_pickle=False)
+        return kept
+    found = launch.ask(remote.embed.clusters, str(path.parent), method, size)
+
+    def write(tmp: Path) -> None:
+        with open(tmp, "wb") as f:
+            np.save(f, found)
+
+    runs.write_atomically(stored, write)
+    return found
 
 
 @roles.needs("see")
@@ -173,7 +186,13 @@ def sureness(dataset_id: int, method: str, size: int) -> str:
 
 @lru_cache(maxsize=16)
 def _sureness(path: Path, mtime_ns: int, method: str, size: int) -> dict[str, Any]:
-    return launch.ask(remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size))
+    stored = path.with_name(f"clusters-{mtime_ns:x}-{method}-{size}.json")
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        kept: dict[str, Any] = runs.read_json(stored)
+        return kept
+    found = launch.ask(remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size))
+    runs.write_json(stored, found)
+    return found
 
 
 @roles.needs("see")

@@ -30,11 +30,21 @@ CPU = torch.device("cpu")  # the GPU is left to training
 
 
 def ready() -> str:
-    """Says what answers; called first, it does the slow imports, so that no click waits for them."""
-    for module in ("timm", "torchvision", "core.ml.attribute"):
-        importlib.import_module(module)
+    """Says what answers; called first, it loads PyTorch and what it does only once, so that no click waits for that."""
     importlib.import_module("core.ml.anatomy").describe("convnet", (), "softmax", False, 1, 28, 2)  # PyTorch's kernels without data: 2 s
     return f"cpu, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def warm(run_folder: str) -> None:
+    """Loads the run's network before it is asked for, and lets it answer on nothing: the first pass takes longer than others."""
+    found = loaded(run_folder)
+    with torch.inference_mode():
+        found.model(torch.zeros(1, found.preprocess.channels, found.preprocess.crop, found.preprocess.crop))
+
+
+def load_module(name: str) -> None:
+    """Imports it, if it was not."""
+    importlib.import_module(name)
 
 
 def loaded(run_folder: str) -> LoadedModel:

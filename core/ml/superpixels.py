@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from skimage.segmentation import slic
 from torch import Tensor
 
 from core.types import Preprocess
@@ -11,6 +10,8 @@ from core.types import Preprocess
 
 def superpixels(x: Tensor, preprocess: Preprocess, count: int) -> np.ndarray:
     """(H, W) int64 numbers from 0 of about count regions of a normalised (C, H, W) picture (SLIC, Achanta et al. 2012)."""
+    from skimage.segmentation import slic  # 0.4 s, which most maps do without
+
     pixels = seen(x, preprocess)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)  # SLIC measures colours in Lab, which grey has only as a colour

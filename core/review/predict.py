@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core import meters
 from core.catalog import params
 from core.data import depth, store, uploads
-from core.errors import Invalid
+from core.errors import AppError, Invalid
 from core.review import animation, together
 from core.runs import launch, runs
 from core.runs.remote import infer
@@ -19,6 +21,7 @@ from core.settings import settings
 from core.types import SPLITS, FrameAnswer, Prediction, RunConfig, SnapshotRow
 
 UNSURE = 0.8  # a lower top probability is marked unsure
+KEPT = 1  # raised when a network would answer otherwise on the same picture: what older code has stored is asked anew
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class Failure:
     file: str
     message: str
     hint: str
+
+
+@runs.needs("see")
+def expect(run_id: str) -> None:
+    """The model worker loads the run's network meanwhile: somebody is about to ask it."""
+    folder = runs.trained(run_id)
+    _expected(folder, runs.maps_folder(folder).name)
+
+
+@lru_cache(maxsize=64)
+def _expected(folder: Path, weights: str) -> None:
+    launch.submit(infer.warm, str(folder))
 
 
 @runs.needs("ask")
@@ -57,6 +72,36 @@ def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Predicti
 def predict(run_id: str, files: list[Path], names: list[str] | None = None) -> list[Prediction | Failure]:
     """One answer per file, in order."""
     return answers(run_id, names or [str(f) for f in files], ask(run_id, files))
+
+
+@runs.needs("ask")
+def stored(run_id: str, file: Path, name: str) -> Prediction | None:
+    """What predict_one was told of the same picture by the same weights, also before the server was started anew."""
+    try:
+        row = runs.read_json(_place(run_id, file))
+        frames = tuple(FrameAnswer(one["number"], tuple(one["probabilities"])) for one in row["frames"])
+        lists = {"classes": tuple(row["classes"]), "probabilities": tuple(row["probabilities"]), "frames": frames}
+        return Prediction(**{**row, **lists, "file": name})
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+@runs.needs("ask")
+def predict_one(run_id: str, file: Path, name: str) -> Prediction:
+    """The answer on one picture, which is kept; AppError where it cannot be read."""
+    if (found := stored(run_id, file, name)) is not None:
+        return found
+    answer = predict(run_id, [file], [name])[0]
+    if isinstance(answer, Failure):
+        raise AppError(f"{answer.file}: {answer.message}", answer.hint)
+    place = _place(run_id, file)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_json(place, asdict(answer))
+    return answer
+
+
+def _place(run_id: str, file: Path) -> Path:
+    return runs.maps_folder(runs.trained(run_id)) / f"{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}-{KEPT}.json"
 
 
 @runs.needs("ask")

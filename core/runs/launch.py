@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import psutil
 from loky import ProcessPoolExecutor
@@ -248,9 +248,24 @@ def ask_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise MemoryError from None
 
 
+MODULES = ("torchvision", "timm", "core.ml.attribute")  # what some networks and questions need beside PyTorch: 1 s of CPU each
+
+
 def warm() -> None:
-    """Starts the model worker and its import of torch (about 4 s) before anyone waits for it."""
-    submit(infer.ready)
+    """Starts the model worker and its import of torch (about 2 s of CPU) before anyone waits for it; then, bit by bit, the rest.
+
+    What is asked meanwhile is answered between two of the bits.
+    """
+    _then(submit(infer.ready), MODULES)
+
+
+def _then(before: Future[Any], modules: Sequence[str]) -> None:
+    def go_on(done: Future[Any]) -> None:
+        if modules and not done.cancelled() and done.exception() is None:
+            with contextlib.suppress(RuntimeError):  # this process ends
+                _then(submit(infer.load_module, modules[0]), modules[1:])
+
+    before.add_done_callback(go_on)
 
 
 def close() -> None:

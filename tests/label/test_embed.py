@@ -213,6 +213,11 @@ def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(
     three = embed.clusters(small.id, "k-means", 3)
     assert len({(c, int(k)) for c, k in zip(colours, three, strict=True)}) == 3
     assert embed.missing(small.id) == 0 and embed.running() == [] and embed.crossing(small.id) == 0
+    said = embed.sureness(small.id, "k-means", 3)
+    forget()  # as a start of the server does
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "ask", lambda *_: pytest.fail("the worker was asked again"))
+        assert (embed.clusters(small.id, "k-means", 3) == three).all() and embed.sureness(small.id, "k-means", 3) == said
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

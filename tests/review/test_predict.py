@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from core.data import dataset, schema, store
-from core.errors import Invalid, NotFound, WorkerFailed
+from core.errors import AppError, Invalid, NotFound, WorkerFailed
 from core.review import predict
 from core.runs import launch, runs
 from core.types import Dataset, Prediction
@@ -36,6 +36,23 @@ def test_a_prediction_is_the_one_the_run_stored_when_it_ended(trained: Trained) 
         assert label == stored[image_id]["predicted"] and probability == pytest.approx(float(stored[image_id]["confidence"]), abs=1e-5)
     right = sum(stored[i]["true"] == a.top(1)[0][0] for i, a in zip(files, answers, strict=True) if isinstance(a, Prediction))
     assert right / len(files) > 0.3  # ten classes: it has learned something
+
+
+def test_one_picture_is_asked_about_once_for_the_same_weights(
+    trained_copy: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, file = trained_copy.run_id, next(iter(pictures(trained_copy).values()))
+    assert predict.stored(run_id, file, "a") is None
+    found = predict.predict_one(run_id, file, "a")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(AppError, match="b: "):
+        predict.predict_one(run_id, tmp_path / "text.png", "b")
+    monkeypatch.setattr(launch, "submit", lambda *_: pytest.fail("the worker was asked again"))
+    assert predict.stored(run_id, file, "a") == predict.predict_one(run_id, file, "a") == found
+    renamed = predict.stored(run_id, file, "c")
+    assert renamed is not None and renamed.file == "c" and renamed.probabilities == found.probabilities
+    os.utime(runs.checkpoint(runs.folder(run_id)), ns=(1, 1))
+    assert predict.stored(run_id, file, "a") is None
 
 
 def test_a_broken_file_among_good_ones_costs_only_itself(trained: Trained, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from core.runs import launch
+from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
 from tests.waiting import until
 
@@ -77,6 +79,22 @@ def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(real_
     launch.ask(os.getpid)
     assert [*found, launch.ask(os.getpid)] == [first] * 3
     launch.close()
+
+
+def test_what_is_asked_while_the_worker_gets_ready_does_not_wait_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, tuple[object, ...], Future[str]]] = []
+
+    def submit(function: object, *args: object) -> Future[str]:
+        asked.append((function, args, Future()))
+        return asked[-1][2]
+
+    monkeypatch.setattr(launch, "submit", submit)
+    launch.warm()
+    assert [name for name, *_ in asked] == [infer.ready]
+    asked[0][2].set_result("cpu")
+    assert [args for _, args, _ in asked[1:]] == [launch.MODULES[:1]]  # the next only when this one is done
+    asked[1][2].set_exception(RuntimeError("the worker ended"))
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

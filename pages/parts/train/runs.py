@@ -521,9 +521,7 @@ def _why(current: Dataset, a: Run, b: Run, split: str, rows: pd.DataFrame) -> No
         image = found[st.session_state["why-image"]]
         path, answers = settings().images / image.path, []
         for run in (a, b):
-            answer = predict.predict(run.id, [path], [image.source])[0]
-            if isinstance(answer, predict.Failure):
-                raise AppError(f"{answer.file}: {answer.message}", answer.hint)
+            answer = predict.predict_one(run.id, path, image.source)
             answers.append(dict(zip(answer.classes, answer.probabilities, strict=True)))
         why = [explain.supported(run.id) for run in (a, b)]
         able = [name for name in methods.METHODS if not any(one[name] for one in why)]
