@@ -12,6 +12,7 @@ st.logo(LOGO, size="large")
 roles.found_by(frame.who)  # also for callbacks and fragments, which run without this script
 frame.need_person()
 
+admin = roles.current().may("admin")
 page = st.navigation(
     {
         "": [st.Page("home.py", title="Home", icon=":material/home:", default=True)],
@@ -29,10 +30,15 @@ page = st.navigation(
             st.Page("review.py", title="Review", icon=":material/rate_review:", help="Decide on predictions one by one"),
         ],
         "Admin": [
-            st.Page("audit.py", title="Audit", icon=":material/fact_check:", help="Who did what, when and on what"),
-        ]
-        if roles.current().may("admin")
-        else [],
+            *([st.Page("audit.py", title="Audit", icon=":material/fact_check:", help="Who did what, when and on what")] if admin else []),
+            st.Page(
+                "people.py",
+                title="People",
+                icon=":material/group:",
+                help="Who may sign in, and what each may do",
+                visibility="visible" if admin else "hidden",  # its address says to others who may
+            ),
+        ],
     },
     expanded=True,
 )

@@ -132,6 +132,15 @@ def postgresql() -> Iterator[Cluster]:
     cluster.remove()
 
 
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The address of a provider of OpenID Connect, at which anybody is whoever they say."""
+    import oidc_provider_mock
+
+    with oidc_provider_mock.run_server_in_thread() as server:
+        yield f"http://localhost:{server.server_port}"
+
+
 @pytest.fixture
 def home(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, no_rows: Path

@@ -34,7 +34,8 @@ def add(verbs: Verbs) -> None:
     p.set_defaults(verb=revoke)
 
     p = verbs.add_parser("webhooks", help="where decisions and ended runs are told, and what still waits")
-    p.set_defaults(verb=list_webhooks)
+    p.add_argument("--again", metavar="NAME", help="send once more what was given up at this one")
+    p.set_defaults(verb=webhooks)
 
 
 def add_token(args: argparse.Namespace) -> dict[str, Any]:
@@ -53,7 +54,10 @@ def revoke(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [_shown(one) for one in tokens.listed() if one.name == args.name]
 
 
-def list_webhooks(args: argparse.Namespace) -> dict[str, Any]:
+def webhooks(args: argparse.Namespace) -> dict[str, Any]:
+    if args.again is not None:
+        many = deliveries.send_again(args.again)
+        say(f"{many:,} {'is' if many == 1 else 'are'} sent again by the server that runs." if many else "Nothing was given up there.")
     found, listed = deliveries.standing(), settings().webhooks
     return {"webhooks": [{"name": name, "address": listed[name], **(asdict(found[name]) if name in found else {})} for name in listed]}
 

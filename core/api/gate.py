@@ -237,7 +237,7 @@ async def _signed_in(scope: Scope, headers: Headers) -> tuple[str, Person | None
     fresh = scope["type"] == "websocket" or scope["method"] not in SAFE or page
     for named in _names(scope, headers):
         person = None if fresh else sessions.remembered(named)
-        person = person or await anyio.to_thread.run_sync(partial(sessions.who, named, fresh))
+        person = person or await anyio.to_thread.run_sync(partial(sessions.at_the_gate, named, fresh))
         if person is not None:
             return named, person
     return "", None

@@ -69,9 +69,14 @@ KINDS: Mapping[str, str] = {
     "person.add": "person added",
     "person.role": "role changed",
     "person.password": "password set",
+    "person.link": "one-time link made",
+    "person.off": "account switched off",
+    "person.on": "account switched on again",
+    "person.sign-out": "all sessions ended",
     "person.remove": "person removed",
     "token.add": "token made",
     "token.revoke": "token revoked",
+    "webhook.again": "webhook told again what was given up",
 }
 HEADS = "heads.jsonl"
 LOCK = 7_310_223  # PostgreSQL's advisory lock of the one writer
@@ -285,6 +290,12 @@ def _fits(one: Head) -> bool:
 def verify(progress: Progress = silent) -> Verdict:
     """Reads the whole chain and names the first entry that is not as it was written: changed, missing, or other than a head outside."""
     roles.allow("admin")
+    with reading() as c:
+        return verified(c, progress)
+
+
+def verified(c: sa.Connection, progress: Progress = silent) -> Verdict:
+    """The same for the chain in the database of a connection."""
     outside = heads()
     expected = {one.seq: one for one in outside}
     seq, previous = 0, ""
@@ -292,27 +303,26 @@ def verify(progress: Progress = silent) -> Verdict:
     def broken(at: int, problem: str) -> Verdict:
         return Verdict(seq, previous, 0, at, problem)
 
-    with reading() as c:
-        total = c.execute(select(func.coalesce(func.max(audit.c.seq), 0))).scalar_one()
-        for rows, named in _read(c):
-            progress(seq, total, "Verifying")
-            for this, at, by, kind, entry, digest in rows:
-                if this != seq + 1:
-                    return broken(seq + 1, f"Entry {seq + 1:,} is missing.")
-                if _sha256(entry.encode()) != digest:
-                    return broken(this, f"Entry {this:,} was changed: it does not fit its SHA-256.")
-                values = _parsed(entry)
-                if values.get("previous") != previous:
-                    before = max(1, seq)
-                    return broken(before, f"Entry {before:,} was changed or replaced: entry {this:,} was written after another one.")
-                if [values.get(name) for name in COLUMNS] != [this, at, by, kind]:
-                    return broken(this, f"Entry {this:,} was changed: it is found under another person, time or kind than it says.")
-                if named.get(this, set()) != set(values["on"].get("images") or ()):
-                    return broken(this, f"Entry {this:,} was changed: it is found under other images than it says.")
-                if this in expected and expected[this].hash != digest:
-                    day = expected[this].at[:10]
-                    return broken(this, f"Entry {this:,} is not the one whose head was written outside on {day}: the audit was rewritten.")
-                seq, previous = this, digest
+    total = c.execute(select(func.coalesce(func.max(audit.c.seq), 0))).scalar_one()
+    for rows, named in _read(c):
+        progress(seq, total, "Verifying")
+        for this, at, by, kind, entry, digest in rows:
+            if this != seq + 1:
+                return broken(seq + 1, f"Entry {seq + 1:,} is missing.")
+            if _sha256(entry.encode()) != digest:
+                return broken(this, f"Entry {this:,} was changed: it does not fit its SHA-256.")
+            values = _parsed(entry)
+            if values.get("previous") != previous:
+                before = max(1, seq)
+                return broken(before, f"Entry {before:,} was changed or replaced: entry {this:,} was written after another one.")
+            if [values.get(name) for name in COLUMNS] != [this, at, by, kind]:
+                return broken(this, f"Entry {this:,} was changed: it is found under another person, time or kind than it says.")
+            if named.get(this, set()) != set(values["on"].get("images") or ()):
+                return broken(this, f"Entry {this:,} was changed: it is found under other images than it says.")
+            if this in expected and expected[this].hash != digest:
+                day = expected[this].at[:10]
+                return broken(this, f"Entry {this:,} is not the one whose head was written outside on {day}: the audit was rewritten.")
+            seq, previous = this, digest
     if outside and (newest := max(outside, key=lambda one: one.seq)).seq > seq:
         problem = (
             f"Entry {seq + 1:,} is missing: the audit ends before entry {newest.seq:,}, whose head was written outside on {newest.at[:10]}."

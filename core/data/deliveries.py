@@ -12,7 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
+from core import roles
+from core.data import audit
 from core.data.schema import reading, submissions, webhook_deliveries, writing
+from core.errors import NotFound
 from core.settings import settings
 from core.types import now
 
@@ -105,6 +108,18 @@ def failed(one: Delivery, error: str) -> None:
     following = time.time() + WAITS[one.tries] if one.tries < len(WAITS) else None
     with writing() as c:
         c.execute(webhook_deliveries.update().where(_d.id == one.id).values(tries=one.tries + 1, next_at=following, error=error[:500]))
+
+
+def send_again(hook: str) -> int:
+    """Lets all that was given up at a hook be tried anew; how many that is."""
+    roles.allow("admin")
+    if hook not in settings().webhooks:
+        raise NotFound(f"There is no webhook “{hook}”.", f"LOUPE_WEBHOOKS names: {', '.join(settings().webhooks) or 'none'}.")
+    given_up = (_d.hook == hook, _d.next_at.is_(None), _d.taken_at.is_(None))
+    with writing() as c:
+        if many := c.execute(webhook_deliveries.update().where(*given_up).values(tries=0, next_at=time.time())).rowcount:
+            audit.record(c, "webhook.again", on={"webhook": hook}, after={"deliveries": many})
+        return many
 
 
 def standing() -> dict[str, Standing]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import database, schema
+from core.data import audit, database, schema
 from core.errors import Invalid
 from core.types import Progress, silent
 
 AT_ONCE = 1000  # rows
 
 
-def move(to: str, on_progress: Progress = silent) -> dict[str, int]:
-    """Copies all tables into the database at the address, as one transaction in which nobody writes; returns the rows of each table.
+@dataclass(frozen=True)
+class Moved:
+    rows: dict[str, int]  # by table
+    audit: audit.Verdict  # on the chain in the other database; broken only if it was before
+
+
+def move(to: str, on_progress: Progress = silent) -> Moved:
+    """Copies all tables into the database at the address, as one transaction in which nobody writes.
 
     What was copied is read again and compared with what was there. Invalid if the other database holds anything.
     """
@@ -40,9 +47,9 @@ def move(to: str, on_progress: Progress = silent) -> dict[str, int]:
                 copied[table.name] = _copy(old, new, table)
                 _count_on(new, table)
             on_progress(len(tables), len(tables), "tables")
+            return Moved(copied, audit.verified(new, on_progress))
     finally:
         target.dispose()
-    return copied
 
 
 def _place(url: sa.URL) -> tuple[object, ...]:

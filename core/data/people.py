@@ -16,6 +16,7 @@ from core.errors import Conflict, Forbidden, NotFound
 from core.types import now
 
 ENDED = "An admin has ended your access to this Loupe."
+OFF = "An admin has switched your account off."
 FORGOTTEN = 24 * 3600.0  # seconds after which wrong passwords do not count any more
 
 
@@ -27,6 +28,8 @@ class Account:
     way: str  # to sign in
     password: str | None  # its hash
     datasets: Mapping[int, str | None]
+    off_at: str | None = None
+    seen_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Session:
 
 def _account(c: sa.Connection, row: Any) -> Account:
     held = c.execute(select(dataset_roles.c.dataset_id, dataset_roles.c.role).where(dataset_roles.c.person_id == row.id))
-    return Account(row.id, row.name, row.role, row.way, row.password, {dataset_id: role for dataset_id, role in held})
+    datasets = {dataset_id: role for dataset_id, role in held}
+    return Account(row.id, row.name, row.role, row.way, row.password, datasets, row.off_at, row.seen_at)
 
 
 def _here(c: sa.Connection, name: str) -> Any:
@@ -54,6 +58,17 @@ def everybody() -> list[Account]:
     with reading() as c:
         rows = c.execute(select(people).where(people.c.removed_at.is_(None)).order_by(people.c.name)).all()
         return [_account(c, row) for row in rows]
+
+
+def listed(text: str, page: int, per_page: int) -> tuple[list[Account], int]:
+    """One page (from 1) of those with the text in their name, by name, and how many they are on all pages."""
+    with reading() as c:
+        rows = c.execute(select(people).where(people.c.removed_at.is_(None)).order_by(people.c.name)).all()
+        found = [
+            row for row in rows if text.casefold() in row.name.casefold()
+        ]  # here: for the databases only ASCII has upper and lower case
+        first = (max(1, page) - 1) * per_page
+        return [_account(c, row) for row in found[first : first + per_page]], len(found)
 
 
 def get(name: str) -> Account:
@@ -76,6 +91,7 @@ def add(name: str, role: str | None, way: str, subject: str | None = None, back:
         if row is not None and not back:
             raise Forbidden(ENDED)
         values = {"role": role, "way": way, "subject": subject, "password": None, "created_at": now(), "removed_at": None}
+        values |= {"off_at": None, "seen_at": None}
         if row is None:
             made = c.execute(people.insert().values(name=name, **values).returning(people)).one()
         else:
@@ -94,12 +110,26 @@ def known_by(subject: str, name: str) -> Account | None:
         if row is None:
             waiting = (people.c.name == name, people.c.way == "oidc", people.c.subject.is_(None), people.c.removed_at.is_(None))
             row = c.execute(people.update().where(*waiting).values(subject=subject).returning(people)).first()
+        if row is not None and row.off_at:
+            raise Forbidden(OFF)
         return None if row is None else _account(c, row)
 
 
-def set_role(name: str, role: str | None) -> None:
+def _keep_an_admin(c: sa.Connection, row: Any) -> None:
+    """Conflict for the only admin who can sign in: nobody could give roles any more."""
+    p = people.c
+    able = (p.role == "admin", p.removed_at.is_(None), p.off_at.is_(None), sa.or_(p.way != "accounts", p.password.is_not(None)))
+    admins = set(c.execute(select(p.id).where(*able)).scalars())
+    if admins == {row.id}:
+        raise Conflict(f"“{row.name}” is the only admin who can sign in.", "Make somebody else an admin first.")
+
+
+def set_role(name: str, role: str | None, by_claim: bool = False) -> None:
+    """by_claim: the provider says so, which may take the last admin, too: its word holds, and the command line remains."""
     with writing() as c:
         row = _here(c, name)
+        if role != "admin" and not by_claim:
+            _keep_an_admin(c, row)
         c.execute(people.update().where(people.c.id == row.id).values(role=role))
         audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role})
 
@@ -126,12 +156,38 @@ def _clear_dataset_role(c: sa.Connection, person_id: int, dataset_id: int) -> No
 def remove(name: str) -> None:
     """The name stays beside what was done; sessions, links, roles and password go."""
     with writing() as c:
-        person_id = _here(c, name).id
+        row = _here(c, name)
+        _keep_an_admin(c, row)
         for table in (sessions, links, dataset_roles):
-            c.execute(table.delete().where(table.c.person_id == person_id))
+            c.execute(table.delete().where(table.c.person_id == row.id))
         gone = {"removed_at": now(), "password": None, "role": None}
-        c.execute(people.update().where(people.c.id == person_id).values(gone))
+        c.execute(people.update().where(people.c.id == row.id).values(gone))
         audit.record(c, "person.remove", on={"person": name})
+
+
+def switch_off(name: str) -> None:
+    """Ends sessions and links; password, role and datasets wait for the account to be switched on again."""
+    with writing() as c:
+        row = _here(c, name)
+        if row.off_at:
+            return
+        _keep_an_admin(c, row)
+        for table in (sessions, links):
+            c.execute(table.delete().where(table.c.person_id == row.id))
+        c.execute(people.update().where(people.c.id == row.id).values(off_at=now()))
+        audit.record(c, "person.off", on={"person": name})
+
+
+def switch_on(name: str) -> None:
+    with writing() as c:
+        if c.execute(people.update().where(people.c.id == _here(c, name).id, people.c.off_at.is_not(None)).values(off_at=None)).rowcount:
+            audit.record(c, "person.on", on={"person": name})
+
+
+def seen(name: str) -> None:
+    """Notes that the person is here now."""
+    with writing() as c:
+        c.execute(people.update().where(people.c.name == name, people.c.removed_at.is_(None)).values(seen_at=now()))
 
 
 # Links and passwords ------------------------------------------------------------------------------
@@ -140,9 +196,12 @@ def remove(name: str) -> None:
 def set_link(name: str, key: str, until: float) -> None:
     """The person's one link: an older one ends."""
     with writing() as c:
-        person_id = _here(c, name).id
-        c.execute(links.delete().where(sa.or_(links.c.person_id == person_id, links.c.until < time.time())))
-        c.execute(links.insert().values(key=key, person_id=person_id, until=until))
+        row = _here(c, name)
+        if row.off_at:
+            raise Conflict(f"The account of “{name}” is switched off.", "Switch it on first.")
+        c.execute(links.delete().where(sa.or_(links.c.person_id == row.id, links.c.until < time.time())))
+        c.execute(links.insert().values(key=key, person_id=row.id, until=until))
+        audit.record(c, "person.link", on={"person": name})
 
 
 def of_link(key: str) -> Account | None:
@@ -186,13 +245,15 @@ def add_wrong(name: str) -> None:
 
 
 def begin_session(person_id: int, key: str, way: str, browser: str, until: float, name: str = "") -> None:
-    """name: whose wrong passwords are forgotten with it."""
+    """name: whose wrong passwords are forgotten with it. Forbidden where the account was ended or switched off a moment ago."""
     with writing() as c:
+        who = c.execute(people.update().where(people.c.id == person_id).values(seen_at=now()).returning(people)).one()
+        if who.off_at or who.removed_at:
+            raise Forbidden(OFF if who.off_at else ENDED)
         c.execute(sessions.delete().where(sessions.c.until < time.time()))
         c.execute(sessions.insert().values(key=key, person_id=person_id, way=way, browser=browser, begun_at=now(), until=until))
         c.execute(wrong_passwords.delete().where(wrong_passwords.c.name == name))
-        who = c.execute(select(people.c.name).where(people.c.id == person_id)).scalar_one()
-        audit.record(c, "sign-in", on={"person": who}, after={"way": way, "browser": browser}, by=who)
+        audit.record(c, "sign-in", on={"person": who.name}, after={"way": way, "browser": browser}, by=who.name)
 
 
 _OF_SESSION = (  # made once: it is asked at every act, and to put it together takes as long as the answer
@@ -200,7 +261,12 @@ _OF_SESSION = (  # made once: it is asked at every act, and to put it together t
     .select_from(
         sessions.join(people, people.c.id == sessions.c.person_id).outerjoin(dataset_roles, dataset_roles.c.person_id == people.c.id)
     )
-    .where(sessions.c.key == sa.bindparam("key"), sessions.c.until > sa.bindparam("at"), people.c.removed_at.is_(None))
+    .where(
+        sessions.c.key == sa.bindparam("key"),
+        sessions.c.until > sa.bindparam("at"),
+        people.c.removed_at.is_(None),
+        people.c.off_at.is_(None),
+    )
 )
 
 
@@ -211,7 +277,7 @@ def of_session(key: str) -> tuple[Account, str] | None:
     if not rows:
         return None
     one, datasets = rows[0], {row.dataset_id: row.there for row in rows if row.dataset_id is not None}
-    return Account(one.id, one.name, one.role, one.way, one.password, datasets), one.came
+    return Account(one.id, one.name, one.role, one.way, one.password, datasets, one.off_at, one.seen_at), one.came
 
 
 def sessions_of(name: str) -> list[Session]:
@@ -227,6 +293,9 @@ def end_session(key: str) -> None:
         c.execute(sessions.delete().where(sessions.c.key == key))
 
 
-def end_sessions(name: str) -> None:
+def end_sessions(name: str) -> int:
+    """How many there were."""
     with writing() as c:
-        c.execute(sessions.delete().where(sessions.c.person_id == _here(c, name).id))
+        ended = c.execute(sessions.delete().where(sessions.c.person_id == _here(c, name).id)).rowcount
+        audit.record(c, "person.sign-out", on={"person": name}, after={"sessions": ended})
+        return ended

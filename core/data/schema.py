@@ -252,6 +252,8 @@ people = sa.Table(
     sa.Column("password", sa.String),  # Argon2
     sa.Column("created_at", sa.String, nullable=False),
     sa.Column("removed_at", sa.String),
+    sa.Column("off_at", sa.String),  # switched off, until it is switched on again
+    sa.Column("seen_at", sa.String),  # at the gate, to some minutes
 )
 dataset_roles = sa.Table(
     "dataset_roles",

@@ -37,13 +37,25 @@ def checked_person(name: str) -> str:
     return name
 
 
-def add(name: str, role: str, way: str = "accounts") -> str:
-    """Adds somebody; returns the token of a link to set a password with, "" for who comes by another way."""
+def add(name: str, role: str | None, way: str = "accounts") -> str:
+    """Adds somebody; returns the token of a link to set a password with, "" for who comes by another way. None: no role everywhere."""
     allow("admin")
     if way not in WAYS:
         raise Invalid(f"“{way}” is not a way to sign in.", f"Ways are: {', '.join(WAYS)}.")
-    account = people.add(checked_person(name), checked_role(role), way)
+    account = people.add(checked_person(name), None if role is None else checked_role(role), way)
     return new_link(account.name) if way == "accounts" else ""
+
+
+def listed(text: str, page: int, per_page: int) -> tuple[list[people.Account], int]:
+    """One page (from 1) of those with the text in their name, and how many they are on all pages."""
+    allow("admin")
+    return people.listed(text, page, per_page)
+
+
+def signed_in(name: str) -> list[people.Session]:
+    """Somebody's sessions, newest first."""
+    allow("admin")
+    return people.sessions_of(name)
 
 
 def new_link(name: str) -> str:
@@ -77,6 +89,23 @@ def remove(name: str) -> None:
     """Ends somebody's access at once; the name stays beside what was done."""
     allow("admin")
     people.remove(name)
+
+
+def switch_off(name: str) -> None:
+    """Ends sessions and links, and lets nobody in under the name; all else waits for `switch_on`."""
+    allow("admin")
+    people.switch_off(name)
+
+
+def switch_on(name: str) -> None:
+    allow("admin")
+    people.switch_on(name)
+
+
+def sign_out(name: str) -> int:
+    """Ends all sessions of somebody; how many there were."""
+    allow("admin")
+    return people.end_sessions(name)
 
 
 def _key(token: str) -> str:
@@ -138,4 +167,6 @@ def check(name: str, password: str) -> people.Account:
     if not right or found is None or "accounts" not in settings().sign_in:
         people.add_wrong(name)
         raise Forbidden("The name or the password is wrong.", "Try again, or ask an admin for a new link.")
+    if found.off_at:  # said only to who knows the password
+        raise Forbidden(people.OFF, "Ask an admin to switch it on again.")
     return found

@@ -40,6 +40,18 @@ def add(verbs: Verbs) -> None:
     a.add_argument("--dataset", help="in this dataset only")
     a.set_defaults(verb=role)
 
+    a = acts.add_parser("off", help="switch an account off: nobody is let in under the name, and all else waits")
+    a.add_argument("name")
+    a.set_defaults(verb=off)
+
+    a = acts.add_parser("on", help="switch it on again, with the password, roles and datasets of before")
+    a.add_argument("name")
+    a.set_defaults(verb=on)
+
+    a = acts.add_parser("sign-out", help="end all of somebody's sessions")
+    a.add_argument("name")
+    a.set_defaults(verb=sign_out)
+
     a = acts.add_parser("remove", help="end somebody's access; the name stays beside what was done")
     a.add_argument("name")
     a.set_defaults(verb=remove)
@@ -70,6 +82,8 @@ def list_users(args: argparse.Namespace) -> list[dict[str, Any]]:
             "way": one.way,
             "datasets": {names[i]: role for i, role in one.datasets.items() if i in names},
             "password": one.password is not None,
+            "off": one.off_at is not None,
+            "last_seen": one.seen_at,
         }
         for one in people.everybody()
     ]
@@ -90,6 +104,20 @@ def role(args: argparse.Namespace) -> dict[str, Any]:
         else:
             accounts.set_role(args.name, wanted, found.id)
     return {"name": args.name, "role": args.role, "dataset": args.dataset}
+
+
+def off(args: argparse.Namespace) -> dict[str, Any]:
+    accounts.switch_off(args.name)
+    return {"off": args.name}
+
+
+def on(args: argparse.Namespace) -> dict[str, Any]:
+    accounts.switch_on(args.name)
+    return {"on": args.name}
+
+
+def sign_out(args: argparse.Namespace) -> dict[str, Any]:
+    return {"name": args.name, "sessions_ended": accounts.sign_out(args.name)}
 
 
 def remove(args: argparse.Namespace) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _account(provider: Oidc, claims: dict[str, Any]) -> people.Account:
     role = _role(claims.get(provider.role_claim)) if provider.role_claim else sessions.usual_role()
     found = people.known_by(subject, name) or people.add(name, role, "oidc", subject, back=False)
     if provider.role_claim and found.role != role:
-        people.set_role(found.name, role)
+        people.set_role(found.name, role, by_claim=True)
         found = people.get(found.name)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import time
@@ -10,15 +11,17 @@ from typing import cast
 from urllib.parse import quote, unquote
 
 from core.data import people
-from core.errors import Conflict
+from core.errors import Conflict, Forbidden
 from core.people.accounts import checked_person, checked_role
 from core.roles import Person, Role
 from core.settings import settings
 
 DAY = 24 * 3600
 RECENT = 1.0  # seconds for which a person is remembered: sixty thumbnails at once ask the database once
+SEEN = 300.0  # seconds between two notes that somebody is here
 MOST = 10_000  # people and sessions that are remembered
 _remembered: dict[str, tuple[float, Person | None]] = {}
+_noted: dict[str, float] = {}  # when, by name
 _lock = Lock()
 
 
@@ -82,6 +85,16 @@ def who(named: str, fresh: bool = False) -> Person | None:
     return person
 
 
+def at_the_gate(named: str, fresh: bool) -> Person | None:
+    """`who`; also notes now and then that the person is here, which nobody may do within a transaction."""
+    person = who(named, fresh)
+    if person and time.monotonic() - _noted.get(person.name, -SEEN) >= SEEN:
+        _noted[person.name] = time.monotonic()
+        with contextlib.suppress(Exception):  # a disk that is full, say, keeps nobody out who only looks
+            people.seen(person.name)
+    return person
+
+
 def _person(account: people.Account, session: str) -> Person:
     return Person(account.name, cast(Role | None, account.role), cast(dict[int, Role | None], account.datasets), session)
 
@@ -98,6 +111,8 @@ def _of_header(value: str) -> Person | None:
     account = people.find(name) or _newcomer(name)
     if account.way != "header":
         raise Conflict(f"“{name}” signs in another way here.", "An admin can remove that person, or choose another name.")
+    if account.off_at:
+        raise Forbidden(people.OFF)
     return _person(account, f"header {value}")
 
 

@@ -14,7 +14,7 @@ from core import roles
 from core.data import classes, events, policies, queue, store
 from core.data.policies import Policy
 from core.data.queue import State
-from core.errors import Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.review import arms, bands
 from core.runs import runs
 from core.types import Band, Prediction, Run
@@ -131,6 +131,20 @@ def active(dataset_id: int) -> Policy | None:
 @roles.needs("see")
 def shadow(dataset_id: int) -> Policy | None:
     return _of_kind(dataset_id, "shadow")
+
+
+@roles.needs("see")
+def named(dataset_id: int, name: str) -> Policy:
+    """The active version of the policy of that name; NotFound without such a policy, Conflict where no version of it can be asked."""
+    found = active(dataset_id)
+    if found is None or found.name != name:
+        there = f"“{found.name}” is active." if found else "None is active: a trainer makes one active on Review, Policy."
+        if any(one.name == name for one in policies.of(dataset_id)):
+            raise Conflict(f"No version of the policy “{name}” is active.", there)
+        raise NotFound(f"This dataset has no policy “{name}”.", there)
+    if is_gone(found):
+        raise Conflict(f"The run of the policy “{name}” was deleted.", "Bring it back, or make a version for another run active.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ import logging
 import re
 import shutil
 import socket
-import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -37,7 +35,8 @@ from core.errors import AppError
 from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
-from tests.conftest import ROOT, forget
+from tests import nginx
+from tests.conftest import forget
 
 
 async def _size(request: Request) -> PlainTextResponse:
@@ -271,51 +270,18 @@ def test_the_head_of_the_audit_is_written_while_the_server_runs_and_a_failure_en
 
 @pytest.fixture
 def behind_nginx(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of nginx with the configuration of docs/deploy.md, on free ports, without the certificate."""
-    if not (nginx := shutil.which("nginx") or shutil.which("/usr/sbin/nginx")):
-        pytest.skip("needs nginx")
-    monkeypatch.setenv("LOUPE_ALLOWED_HOSTS", "loupe.example.org")
+    """The address of nginx with the configuration of docs/deploy.md."""
+    monkeypatch.setenv("LOUPE_ALLOWED_HOSTS", "loupe.example.org,localhost")
     settings.cache_clear()
-    ports = []
-    for _ in range(3):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            ports.append(s.getsockname()[1])
-    own, https, http = ports
-    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    conf = re.search(r"```nginx\n(.*?)```", text, re.DOTALL)[1]  # type: ignore[index]
-    for old, new in {
-        "127.0.0.1:8501": f"127.0.0.1:{own}",
-        "listen 443 ssl;": f"listen 127.0.0.1:{https};",
-        "listen 80;": f"listen 127.0.0.1:{http};",
-        "client_max_body_size 4096m": "client_max_body_size 2m",
-    }.items():
-        assert conf.count(old) == 1, old
-        conf = conf.replace(old, new)
-    conf = re.sub(r"^ *ssl_.*\n", "", conf, flags=re.MULTILINE)
-    temporary = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    whole = (
-        f"daemon off; master_process off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {temporary}\n{conf}}}"
-    )
-    (tmp_path / "nginx.conf").write_text(whole)
+    own, port = nginx.free_port(), nginx.free_port()
     server = uvicorn.Server(uvicorn.Config(app(), port=own, log_level="warning", ws="websockets-sansio"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    proxy = subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{https}/healthz", headers={"Host": "loupe.example.org"}).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert proxy.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-        yield f"127.0.0.1:{https}"
+        with nginx.before(own, port, tmp_path):
+            yield f"127.0.0.1:{port}"
     finally:
-        proxy.terminate()
         server.should_exit = True
-        proxy.wait(10)
         thread.join(10)
 
 

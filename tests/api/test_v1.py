@@ -17,7 +17,8 @@ from core.api import gate
 from core.api.v1 import door, once
 from core.api.v1.app import app as v1
 from core.data import labels, store, tokens
-from core.review import review
+from core.review import policy, review
+from core.review.bands import Limits
 from core.runs import jobs, launch
 from core.share import export
 from core.types import Dataset
@@ -317,6 +318,35 @@ def test_a_run_answers_is_listed_with_its_figures_and_its_answers_go_to_review(t
     assert decided["verdict"] == "rejected" and decided["decided_by"] == "Ann"
     stopped = trained_client.post(f"/api/v1/runs/{run}/stop", headers=headers)
     assert stopped.status_code == 202 and stopped.json()["status"] == "succeeded"
+
+
+def test_a_policy_asked_by_its_name_answers_with_the_band_of_its_active_version(trained_client: TestClient, trained_copy: Trained) -> None:
+    made, run, headers = trained_copy.dataset, trained_copy.run_id, bearer("labeller")
+    address, files = f"/api/v1/datasets/{made.id}/predictions", [("files", ("a.png", png(1, 8))), ("files", ("b.png", b"no picture"))]
+
+    def asked(**data: str) -> Any:
+        return trained_client.post(address, headers=headers, files=files, data={"policy": "Strict", **data})
+
+    assert "no policy “Strict”" in refused(asked(), 404)["detail"]
+    blocks = {made.classes[0]: Limits(0.0, 0.0)}  # whatever the probability
+    old, new = (policy.write(made.id, run, "Strict", policy.Rules(one)) for one in (blocks, {made.classes[0]: Limits(1.0, None)}))
+    assert "No version of the policy “Strict” is active" in refused(asked(), 409)["detail"]
+    for version, band in ((old, "block"), (new, "pass")):
+        policy.activate(version.id)
+        found = asked().json()
+        one, broken = found["answers"]
+        assert (found["policy"], found["run"], one["band"], one["in_review"]) == (version.id, run, band, False) and "band" not in broken
+        assert one["risk"] == one["probabilities"][made.classes[0]]
+    refused(asked(policy="Stricter"), 404)
+    refused(trained_client.post(address, headers=headers, files=files), 422)
+    refused(trained_client.post(address, headers=bearer("viewer"), files=files, data={"policy": "Strict"}), 403)
+    refused(trained_client.post(address, headers=bearer("labeller", made.id + 1), files=files, data={"policy": "Strict"}), 404)
+    asking = policy.write(made.id, run, "Strict", policy.Rules({made.classes[0]: Limits(0.0, None)}, audit=1.0))
+    policy.activate(asking.id)
+    for _ in range(2):  # the second time it waits already
+        (one, _) = asked(review="true").json()["answers"]
+        assert (one["band"], one["in_review"]) == ("ask", True)
+    assert [(one.name, one.run_id) for one in review.queue(made.id)] == [("a.png", run)]
 
 
 def test_a_run_is_started_with_settings_that_are_checked(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,19 +7,21 @@ import hashlib
 import hmac
 import json
 import re
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core import roles
 from core.api import webhooks
 from core.catalog import params
-from core.data import deliveries, events, store, uploads
-from core.errors import AppError
+from core.data import audit, deliveries, events, store, uploads
+from core.errors import AppError, Forbidden
 from core.review import review
 from core.runs import runs
 from core.settings import settings
@@ -125,8 +127,8 @@ def test_the_check_that_the_docs_show_knows_loupe_from_others_and_today_from_yes
         assert shown["is_from_loupe"](headers, body, SECRET) is wanted
 
 
-def test_what_was_not_taken_is_tried_again_with_growing_waits_and_given_up_at_last(
-    small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+def test_what_was_not_taken_is_tried_again_with_growing_waits_given_up_at_last_and_sent_again_when_an_admin_says_so(
+    small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     decide(small)
     receiver.answers = [500] * 20
@@ -145,6 +147,19 @@ def test_what_was_not_taken_is_tried_again_with_growing_waits_and_given_up_at_la
     assert {headers["webhook-id"] for _, headers, _ in receiver.got} == {receiver.got[0][1]["webhook-id"]}
     found = deliveries.standing()["shop"]
     assert found.given_up == 1 and found.waiting == 0 and "500" in found.error
+
+    first = receiver.got[0][1]["webhook-id"]
+    receiver.answers = []
+    for said in ("1 is sent again", "Nothing was given up"):
+        done = command("webhooks", "--again", "shop")
+        assert done.returncode == 0 and said in done.stderr
+    assert webhooks.deliver("shop") == 1 and receiver.got[-1][1]["webhook-id"] == first
+    (entry,) = audit.search(audit.Which(kind="webhook.again"), 1, 10)[0]
+    assert entry.on == {"webhook": "shop"} and entry.after == {"deliveries": 1}
+    refused = command("webhooks", "--again", "nobody")
+    assert refused.returncode == 1 and "LOUPE_WEBHOOKS names: shop" in refused.stderr
+    with roles.acting(roles.Person("Tess", "trainer")), pytest.raises(Forbidden):
+        deliveries.send_again("shop")
 
 
 def test_a_restart_while_something_is_sent_loses_nothing(small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ PAGES = (
     "explain?part=erase",
     "predict",
     "review",
+    "audit",
+    "people",
 )
 # Streamlit's own: its navigation puts headings into a list, its uploader is both for show and named.
 STREAMLIT = ('[data-testid="stSidebarNav"]', '[data-testid="stFileUploaderDropzone"]')
@@ -93,6 +95,7 @@ def walked(page: Page) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(server: Server) -> Server:
+    server.core("user", "add", "Ann", "--role", "labeller")
     server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=2", "--wait")
     return server
 
@@ -111,7 +114,12 @@ def asked_about_a_picture(page: Page) -> None:
     ).to_be_visible()
 
 
-ACTS: dict[str, Callable[[Page], None]] = {"dataset": opened_drawer, "predict": asked_about_a_picture}
+def opened_person(page: Page) -> None:
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_role("button", name="New one-time link")).to_be_visible()
+
+
+ACTS: dict[str, Callable[[Page], None]] = {"dataset": opened_drawer, "predict": asked_about_a_picture, "people": opened_person}
 
 
 @pytest.mark.timeout(600)

@@ -41,8 +41,10 @@ def test_the_api_page_works_as_it_stands(server: Server, tmp_path: Path, monkeyp
     assert re.search(r"[0-9.]+% of [0-9]+ right", done.stdout) and (tmp_path / "dataset.zip").stat().st_size > 100_000
     ask = httpx.Client(base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
     (run,) = ask.get("/runs").json()["items"]
+    server.core("policy", "write", run["id"], "--name", "Strict", "--block", "7=0.1,0.9")
+    server.core("policy", "activate", "1")
     curl = "\n".join(shown("bash"))
-    assert curl.count("curl ") >= 7
+    assert curl.count("curl ") >= 8
     env |= {"DATASET": str(run["dataset"]), "RUN": run["id"]}
     done = subprocess.run(["bash", "-euc", curl], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, (done.stdout, done.stderr)

@@ -59,7 +59,10 @@ def test_a_database_moves_with_every_row_and_its_numbers_go_on(
     before = everything()
     done = command("move-database", other)
     assert done.returncode == 0 and "LOUPE_DATABASE_URL" in done.stderr, done.stderr
-    counted = json.loads(done.stdout)["rows"]
+    told = json.loads(done.stdout)
+    counted = told["rows"]
+    assert f"In the new database: All {counted['audit']} entries are as they were written" in done.stderr
+    assert (told["audit"]["entries"], told["audit"]["broken"], told["status"]) == (counted["audit"], None, "whole")
     assert counted == {name: len(rows) for name, rows in before.items()} and counted["submissions"] == 1
     assert everything() == before  # the old one stays as it was
     forget()
@@ -100,6 +103,18 @@ def test_a_move_that_fails_half_way_leaves_the_other_database_empty(lived_in: Da
     made = schema.connected(database.address(other))
     assert sa.inspect(made).get_table_names() == []
     made.dispose()
+
+
+@pytest.mark.databases("sqlite")
+def test_an_audit_that_was_changed_before_is_named_in_the_new_database_too(
+    lived_in: Dataset, other: str, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    with schema.writing() as c:
+        c.exec_driver_sql("DROP TRIGGER audit_no_update")
+        c.exec_driver_sql("UPDATE audit SET entry = replace(entry, 'Ann', 'Eve') WHERE seq = 5")
+    done = command("move-database", other)
+    assert done.returncode == 1 and "Entry 5 was changed" in done.stderr and "It is so in the old one, too" in done.stderr
+    assert json.loads(done.stdout)["audit"]["broken"] == 5 and json.loads(done.stdout)["rows"]["images"] == 24
 
 
 @pytest.mark.databases("sqlite")

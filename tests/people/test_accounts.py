@@ -131,6 +131,7 @@ def test_a_session_ends_by_itself_with_its_person_and_with_its_way_to_sign_in(mo
 
 
 def test_somebody_who_comes_back_gets_nothing_of_what_was(small: Dataset) -> None:
+    accounts.set_first_password(accounts.add("Root", "admin"), GOOD)  # the last admin cannot be removed
     ann("admin")
     people.set_dataset_role("Ann", small.id, "trainer")
     accounts.remove("Ann")
@@ -168,6 +169,89 @@ def test_roles_of_datasets_count_at_once(small: Dataset) -> None:
     assert set(people.get("Ann").datasets) == {small.id}
 
 
+def test_an_account_that_is_switched_off_lets_nobody_in_and_comes_back_as_it_was(small: Dataset) -> None:
+    made, named = ann(), sessions.named(sessions.begin(people.get("Ann"), "accounts", ""))
+    accounts.set_role("Ann", "trainer", small.id)
+    link = accounts.new_link("Ann")
+    for _ in range(2):  # a second time changes nothing
+        accounts.switch_off("Ann")
+    assert sessions.who(named, fresh=True) is None
+    with pytest.raises(Forbidden, match="switched your account off"):
+        accounts.check("Ann", GOOD)
+    with pytest.raises(Forbidden, match="is wrong"):  # only who knows the password is told
+        accounts.check("Ann", "a wrong sentence")
+    with pytest.raises(Forbidden, match="switched your account off"):  # who was just signing in
+        sessions.begin(made, "accounts", "")
+    with pytest.raises(NotFound):
+        accounts.of_link(link)
+    with pytest.raises(Conflict, match="Switch it on first"):
+        accounts.new_link("Ann")
+    for _ in range(2):
+        accounts.switch_on("Ann")
+    back = accounts.check("Ann", GOOD)
+    assert (back.role, back.datasets, people.sessions_of("Ann")) == ("labeller", {small.id: "trainer"}, [])
+    kinds = [one.kind for one in audit.search(audit.Which(), 1, 3)[0]]
+    assert kinds == ["person.on", "sign-in.failed", "person.off"]
+
+
+def test_the_last_admin_who_can_sign_in_cannot_be_taken_away(home: Path) -> None:
+    ann("admin")
+    accounts.add("Bob", "admin")  # has not opened the link yet
+    for act in (lambda: accounts.set_role("Ann", "trainer"), lambda: accounts.switch_off("Ann"), lambda: accounts.remove("Ann")):
+        with pytest.raises(Conflict, match="“Ann” is the only admin who can sign in"):
+            act()
+    accounts.set_role("Ann", "admin")
+    accounts.set_first_password(accounts.new_link("Bob"), GOOD)
+    accounts.switch_off("Ann")
+    with pytest.raises(Conflict, match="“Bob” is the only admin"):
+        accounts.set_role("Bob", None)
+    accounts.switch_on("Ann")
+    accounts.set_role("Bob", None)
+
+
+def test_people_are_found_by_a_part_of_their_names_page_by_page(home: Path) -> None:
+    for name in ("Jörg", "Anna", "Annette", "Hanna"):
+        accounts.add(name, "viewer")
+    accounts.remove("Annette")
+
+    def found(text: str, page: int) -> tuple[list[str], int]:
+        some, total = accounts.listed(text, page, 2)
+        return [one.name for one in some], total
+
+    assert found("", 1) == (["Anna", "Hanna"], 3) and found("", 2) == (["Jörg"], 3)
+    assert found("ANN", 1) == (["Anna", "Hanna"], 2) and found("JÖ", 1) == (["Jörg"], 1) and found("%", 1) == ([], 0)
+
+
+def test_when_somebody_was_last_seen_is_noted_at_the_gate_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ann()
+    assert made.seen_at is None
+    named, monotonic = sessions.named(sessions.begin(made, "accounts", "")), time.monotonic()
+    monkeypatch.setattr(sessions, "_noted", {})
+    noted: list[str] = []
+
+    def full(name: str) -> None:
+        noted.append(name)
+        raise OSError("No space left on device")  # which keeps nobody out
+
+    monkeypatch.setattr(people, "seen", full)
+    assert people.get("Ann").seen_at
+    for _ in range(3):
+        person = sessions.at_the_gate(named, fresh=True)
+        assert person and person.name == "Ann"
+    assert noted == ["Ann"]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic + 2 * sessions.SEEN)
+    sessions.at_the_gate(named, fresh=True)
+    assert noted == ["Ann", "Ann"]
+
+
+def test_an_admin_ends_all_sessions_of_somebody_and_the_audit_says_so() -> None:
+    named = [sessions.named(sessions.begin(made, "accounts", "")) for made in [ann()] for _ in range(2)]
+    assert accounts.sign_out("Ann") == 2
+    assert [sessions.who(one, fresh=True) for one in named] == [None, None]
+    (entry,) = audit.search(audit.Which(kind="person.sign-out"), 1, 10)[0]
+    assert entry.on == {"person": "Ann"} and entry.after == {"sessions": 2} and entry.by == roles.current().name
+
+
 def test_only_an_admin_gives_roles() -> None:
     ann()
     for role in roles.ROLES[:-1]:
@@ -178,6 +262,11 @@ def test_only_an_admin_gives_roles() -> None:
                 lambda: accounts.set_role("Ann", "admin"),
                 lambda: accounts.clear_dataset_role("Ann", 1),
                 lambda: accounts.remove("Ann"),
+                lambda: accounts.listed("", 1, 10),
+                lambda: accounts.signed_in("Ann"),
+                lambda: accounts.switch_off("Ann"),
+                lambda: accounts.switch_on("Ann"),
+                lambda: accounts.sign_out("Ann"),
             ):
                 with pytest.raises(Forbidden, match="give roles"):
                     act()
@@ -215,13 +304,25 @@ def test_the_command_line_adds_lists_changes_and_removes(command: Callable[..., 
     assert command("user", "role", "Ann", "trainer").returncode == 0
     assert command("user", "role", "Ann", "none", "--dataset", small.name).returncode == 0
     assert json.loads(command("user", "list").stdout) == [
-        {"name": "Ann", "role": "trainer", "way": "accounts", "datasets": {small.name: None}, "password": False}
+        {
+            "name": "Ann",
+            "role": "trainer",
+            "way": "accounts",
+            "datasets": {small.name: None},
+            "password": False,
+            "off": False,
+            "last_seen": None,
+        }
     ]
     assert command("user", "role", "Ann", "same", "--dataset", small.name).returncode == 0
     assert command("user", "add", "Ann", "--role", "admin").returncode == 1
     assert command("user", "add", "Bob", "--role", "king").returncode == 2
     assert command("user", "role", "Ann", "same").returncode == 2
     assert "/welcome/" in command("user", "link", "Ann").stdout
+    assert command("user", "off", "Ann").returncode == 0 and json.loads(command("user", "list").stdout)[0]["off"]
+    assert "Switch it on first" in command("user", "link", "Ann").stderr
+    assert command("user", "on", "Ann").returncode == 0 and not json.loads(command("user", "list").stdout)[0]["off"]
+    assert json.loads(command("user", "sign-out", "Ann").stdout)["sessions_ended"] == 0
     assert command("user", "remove", "Ann").returncode == 0 and json.loads(command("user", "list").stdout) == []
     assert command("user", "remove", "Ann").returncode == 1
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import oidc_provider_mock
 import pytest
 import requests
 from starlette.applications import Starlette
@@ -26,12 +24,6 @@ from core.people import accounts, oidc, sessions
 from core.settings import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the provider's own code
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[str]:
-    with oidc_provider_mock.run_server_in_thread() as server:
-        yield f"http://localhost:{server.server_port}"
 
 
 async def echo(request: Request) -> Response:
@@ -89,6 +81,10 @@ def test_a_role_comes_from_a_claim_and_goes_with_it(client: TestClient, provider
         client.get(went(client, "b-1"))
         sessions.forget()
         assert client.get("/me").text == f"Bob {role}"
+    known(provider, "b-1", name="Bob", groups=["admin"])
+    client.get(went(client, "b-1"))
+    known(provider, "b-1", name="Bob", groups=["cook"])
+    assert client.get(went(client, "b-1")).status_code == 303 and people.get("Bob").role is None  # the only admin: its word holds
 
 
 def test_nobody_takes_the_account_of_another_by_a_name(client: TestClient, provider: str) -> None:
@@ -102,6 +98,9 @@ def test_nobody_takes_the_account_of_another_by_a_name(client: TestClient, provi
     assert client.get("/me").text == "Carl trainer"
     known(provider, "c-2", name="Carl")
     assert client.get(went(client, "c-2")).status_code == 403
+    accounts.switch_off("Carl")
+    known(provider, "c-1", name="Carl")
+    assert "switched your account off" in client.get(went(client, "c-1")).text
     accounts.remove("Carl")
     known(provider, "c-1", name="Carl the second")
     ended = client.get(went(client, "c-1"))

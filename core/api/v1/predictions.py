@@ -1,4 +1,4 @@
-"""Asking a run about pictures."""
+"""Asking a run, or a dataset's policy by its name, about pictures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from starlette.responses import Response
 
 from core import roles
 from core.api.v1 import access
-from core.api.v1.access import RunId
+from core.api.v1.access import DatasetId, RunId
 from core.api.v1.images import Files, received
 from core.api.v1.once import Key, once
 from core.api.v1.problems import Problem
-from core.review import predict, review
-from core.types import Prediction, Run
+from core.review import policy, predict, review
+from core.types import Band, Prediction, Run
 
 router = APIRouter(tags=["Predictions"])
+IN_REVIEW = {"waiting", "audit", "waits"}  # what became of a picture that was kept: it is with people now
 
 
 class Answer(BaseModel):
@@ -28,12 +29,15 @@ class Answer(BaseModel):
     probabilities: dict[str, float] | None = Field(default=None, description="Of every class.")
     frame: int | None = Field(default=None, description="Of a picture of several frames the one whose answer counts, from 1.")
     note: str | None = Field(default=None, description="Which frame counts, and why.")
+    band: Band | None = Field(default=None, description="What the policy does with it: it passes, a person is asked, or it is blocked.")
+    risk: float | None = Field(default=None, description="The highest probability of a class that the policy blocks.")
     in_review: bool = Field(default=False, description="It waits in Review now: sent by this request, or waiting already.")
     problem: str | None = Field(default=None, description="Why there is no answer.")
 
 
 class Answers(BaseModel):
     run: str
+    policy: int | None = Field(default=None, description="The active version of the policy that was asked by its name.")
     answers: list[Answer]
 
 
@@ -49,14 +53,54 @@ def post_predictions(
     sent = received(files)
 
     def act() -> dict[str, Any]:
-        found = predict.predict_data(asked.id, sent, keep=to_review)
-        if all(isinstance(one, predict.Failure) for one in found):
-            errors = [{"field": one.file, "message": one.message} for one in found if isinstance(one, predict.Failure)]
-            first = next(one for one in found if isinstance(one, predict.Failure))
-            raise Problem(422, f"{first.file}: {first.message}", first.hint, errors=errors)
+        found = _predicted(asked.id, sent, to_review)
         return Answers(run=asked.id, answers=[_answer(asked, one, to_review) for one in found]).model_dump(exclude_none=True)
 
-    return once(key, ["predict", asked.id, to_review, [[name, hashlib.sha256(data).hexdigest()] for name, data in sent]], act)
+    return once(key, ["predict", asked.id, to_review, _named(sent)], act)
+
+
+@router.post("/datasets/{dataset}/predictions", response_model=Answers)
+def post_predictions_of_policy(
+    dataset_id: DatasetId,
+    files: Files,
+    name: Annotated[str, Form(alias="policy", max_length=80, description="The name of the policy; its active version answers.")],
+    to_review: Annotated[
+        bool, Form(alias="review", description="Keeps the pictures, sorted by the policy: people decide what it asks.")
+    ] = False,
+    key: Key = None,
+) -> Response:
+    """Asks the run of the dataset's active policy, by the policy's name: an answer with its band for each picture, in order."""
+    made = access.dataset(dataset_id, "ask")
+    asked = policy.named(made.id, name)
+    run, said = access.run(asked.run_id, "ask"), policy.of_run(asked)
+    sent = received(files)
+
+    def judged(one: Prediction | predict.Failure) -> Answer:
+        if isinstance(one, predict.Failure):
+            return _answer(run, one, False)
+        there = policy.route(asked, said, one)
+        waits = to_review and review.keep(made.id, run.id, [one], roles.current().name, "api").keys() & IN_REVIEW
+        return _answer(run, one, False).model_copy(update={"band": there.band, "risk": there.risk, "in_review": bool(waits)})
+
+    def act() -> dict[str, Any]:
+        found = [judged(one) for one in _predicted(run.id, sent, to_review)]
+        return Answers(run=run.id, policy=asked.id, answers=found).model_dump(exclude_none=True)
+
+    return once(key, ["predict by policy", made.id, name, to_review, _named(sent)], act)
+
+
+def _named(sent: list[tuple[str, bytes]]) -> list[list[str]]:
+    return [[name, hashlib.sha256(data).hexdigest()] for name, data in sent]
+
+
+def _predicted(run_id: str, sent: list[tuple[str, bytes]], keep: bool) -> list[Prediction | predict.Failure]:
+    """An answer for each, if there is one for any."""
+    found = predict.predict_data(run_id, sent, keep=keep)
+    failed = [one for one in found if isinstance(one, predict.Failure)]
+    if len(failed) == len(found):
+        errors = [{"field": one.file, "message": one.message} for one in failed]
+        raise Problem(422, f"{failed[0].file}: {failed[0].message}", failed[0].hint, errors=errors)
+    return found
 
 
 def _answer(run: Run, one: Prediction | predict.Failure, to_review: bool) -> Answer:

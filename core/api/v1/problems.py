@@ -13,10 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, WorkerFailed
+from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed
 
 MEDIA_TYPE = "application/problem+json"
-STATUS: tuple[tuple[type[AppError], int], ...] = ((Invalid, 422), (NotFound, 404), (Conflict, 409), (Forbidden, 403), (WorkerFailed, 503))
+STATUS: tuple[tuple[type[AppError], int], ...] = (
+    (Invalid, 422),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Forbidden, 403),
+    (WorkerFailed, 503),
+    (Unavailable, 503),
+)
 SCHEMA = {
     "type": "object",
     "required": ["title", "status", "detail"],
