@@ -48,6 +48,7 @@ APART = frozenset({"TIFF", "HEIF"})  # a frame is decoded without those before i
 MAX_FRAMES = 64  # of one picture that are judged
 MAX_FRAMES_THERE = 20_000  # that one picture may have
 FRAME_PIXELS = 1_000_000_000  # decoded for the frames of one picture; about 10 s
+PRINT_SIDE = 32  # pixels: the side of the small grey picture of which a fingerprint is taken
 SHEET_SIDE, SHEET_ROW = 128, 8  # pixels a frame on a contact sheet, frames in a row
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -158,9 +159,10 @@ def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[t
         raise Invalid(f"Frame {number + 1:,} of {total:,}: {e.message}", e.hint) from None
 
 
-def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, int, np.ndarray]]:
-    """frames() as read() gives a picture."""
-    return ((number, total, pixels(frame, how)) for number, total, frame in frames(source, how.srgb, how.bits))
+def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, int, np.ndarray, int | None]]:
+    """frames() as read() gives a picture, with the fingerprint of the first one."""
+    for number, total, frame in frames(source, how.srgb, how.bits):
+        yield number, total, pixels(frame, how), None if number else fingerprint(frame)
 
 
 def _frames(picture: Pillow.Image) -> int:
@@ -350,6 +352,35 @@ def small_grey(thumb: bytes, side: int) -> np.ndarray:
         picture.draft("L", (4 * side, 4 * side))
         how = Pillow.Resampling.BOX if min(picture.size) >= side else Pillow.Resampling.BILINEAR
         return np.asarray(picture.convert("L").resize((side, side), how))
+
+
+@lru_cache(maxsize=1)
+def _waves() -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """(12, PRINT_SIDE) cosines, and the two indices of the 64 lowest frequencies but for the mean."""
+    waves = np.cos(np.pi * np.outer(np.arange(12), 2 * np.arange(PRINT_SIDE) + 1) / (2 * PRINT_SIDE))
+    lowest = sorted(np.ndindex(12, 12), key=lambda one: (sum(one), one))[1:65]
+    return waves, (np.array([one[0] for one in lowest]), np.array([one[1] for one in lowest]))
+
+
+def fingerprint(picture: Pillow.Image, mirrored: bool = False) -> int:
+    """A signed 64-bit number that copies of a picture nearly share; 0 where all of it is of one colour. 0.3 ms, of 12 megapixels 8 ms.
+
+    Of the picture in few grey pixels the signs of the lowest frequencies (discrete cosine transform): size, compression and brightness
+    move few of them.
+    """
+    how = Pillow.Resampling.BOX if min(picture.size) >= PRINT_SIDE else Pillow.Resampling.BILINEAR
+    grey = np.asarray(picture.resize((PRINT_SIDE, PRINT_SIDE), how, reducing_gap=2.0).convert("L"), np.float64)
+    if grey.std() < 1:  # less than one step: its pattern is that of rounding
+        return 0
+    waves, lowest = _waves()
+    signs = (waves @ (grey[:, ::-1] if mirrored else grey) @ waves.T)[lowest] > 0
+    return int(np.packbits(signs).view(">i8")[0])
+
+
+def fingerprints(source: Path | bytes) -> tuple[int, int]:
+    """Of a file's first frame, and of it mirrored; Invalid if it cannot be read."""
+    picture = open_picture(source)
+    return fingerprint(picture), fingerprint(picture, mirrored=True)
 
 
 def png(pixels: np.ndarray) -> bytes:

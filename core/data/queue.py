@@ -25,7 +25,7 @@ CLAIM_SECONDS = 120.0  # the page renews while it is in focus
 HOLD_SECONDS = 1800.0  # of a picture that somebody asked to keep
 OPEN: tuple[State, ...] = ("waiting", "second", "appeal", "audit")  # what anybody who decides is dealt
 OURS: tuple[State, ...] = ("lead", *OPEN)  # and what a lead is
-DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0}  # of what a row may lack
+DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0, "blind": False}  # of what a row may lack
 FINAL = ("accepted", "corrected", "rejected")
 
 Order = Literal["mixed", "uncertain", "risky", "oldest"]
@@ -58,6 +58,8 @@ class Submission:
     policy_id: int | None = None
     basket: Literal["waiting", "accepted", "refused"] | None = None
     known: str | None = None  # the answer of a picture that is mixed in to measure people
+    fingerprint: int | None = None
+    blind: bool = False  # its policy drew that it is decided without the network's answer
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def add(rows: Sequence[Mapping[str, Any]], again: bool = False) -> list[Added]:
                 fresh[key] = row
                 found.append("new")
             elif one.state == "predicted" and row["state"] != "predicted":
-                moved = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at")}
+                moved = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at") and v is not None}
                 c.execute(submissions.update().where(s.id == one.id).values(**moved))
                 found.append("new")
             else:

@@ -87,7 +87,7 @@ def mix_in_decided(some: Sequence[Submission], by: str) -> int:
         roles.allow("lead", one.dataset_id)
         kept = {
             name: getattr(one, name)
-            for name in ("dataset_id", "run_id", "image_id", "ext", "name", "predicted", "probability", "probabilities")
+            for name in ("dataset_id", "run_id", "image_id", "ext", "predicted", "probability", "probabilities", "fingerprint")
         }
         named = answer(review.today(one).verdict, review.today(one).label)
         rows.append(kept | {"by": by, "at": now(), "source": "known", "state": "known", "known": named})

@@ -62,6 +62,7 @@ def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: 
         "predicted": label,
         "probability": probability,
         "probabilities": dict(zip(prediction.classes, prediction.probabilities, strict=True)),
+        "fingerprint": prediction.fingerprint,
     }
 
 

@@ -20,7 +20,7 @@ HOW = Preprocess(1, 8, 8, (0.0,), (1.0,), srgb=True)
 
 
 def levels(data: bytes) -> list[int]:
-    return [int(array[0, 4, 4]) for _, _, array in images.read_frames(data, HOW)]
+    return [int(array[0, 4, 4]) for _, _, array, _ in images.read_frames(data, HOW)]
 
 
 @pytest.mark.parametrize("ext", KINDS)
