@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from core.data import audit, classes, deliveries, events, labels
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, NotFound
 from core.types import Band, Image, now
 
 State = Literal["predicted", "passed", "blocked", "waiting", "second", "lead", "appeal", "audit", "known", "decided"]
@@ -651,28 +651,3 @@ def last_of(dataset_id: int, person: str) -> Decision | None:
     with reading() as c:
         row = c.execute(select(decisions).where(*mine).order_by(d.seq.desc()).limit(1)).first()
         return None if row is None else Decision(**row._mapping)
-
-
-# Old ones ----------------------------------------------------------------------------------------
-
-
-def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
-    """Removes what was predicted before a time (UTC, ISO 8601) and waits for nobody; returns how many. Decisions stay with their items."""
-    s = submissions.c
-    if before > now():
-        raise Invalid("The time lies in the future.", "Choose an earlier one.")
-    gone = [s.dataset_id == dataset_id, s.at < before, s.state.in_(("predicted", "passed", "blocked"))]
-    if predicted is not None:
-        gone.append(s.predicted == predicted)
-    gone.append(~select(decisions.c.seq).where(decisions.c.submission_id == s.id).exists())
-    with writing() as c:
-        ids = list(c.execute(select(s.id).where(*gone)).scalars())
-        for part in parts(ids):
-            for table in (answers, review_skips, review_claims):
-                c.execute(table.delete().where(table.c.submission_id.in_(part)))
-            c.execute(submissions.delete().where(s.id.in_(part)))
-        if ids:
-            audit.record(
-                c, "review.remove", on={"dataset": dataset_id}, before={"predictions": len(ids), "until": before, "class": predicted}
-            )
-    return len(ids)

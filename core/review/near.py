@@ -68,6 +68,8 @@ def fill() -> int:
     done = 0
     while some := near.some_without(AT_ONCE):
         paths = [str(uploads.pictures() / f"{image_id}.{ext}") for _, image_id, ext in some]
-        near.store(dict(zip([number for number, _, _ in some], launch.ask(infer.fingerprints_of, paths), strict=True)))
+        near.store(
+            dict(zip([number for number, _, _ in some], launch.result(launch.submit_slow(infer.fingerprints_of, paths)), strict=True))
+        )
         done += len(some)
     return done

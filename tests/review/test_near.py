@@ -36,6 +36,8 @@ def file(picture: Pillow.Image, kind: str = "PNG", **how: int) -> bytes:
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The worker's answers, without a worker."""
     monkeypatch.setattr(launch, "ask", lambda call, *args: getattr(infer, call.name)(*args))
+    monkeypatch.setattr(launch, "submit_slow", lambda call, *args: getattr(infer, call.name)(*args))
+    monkeypatch.setattr(launch, "result", lambda answer: answer)
     yield
 
 

@@ -7,12 +7,10 @@ import html
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import streamlit as st
 
-from core import roles
 from core.api import signing
 from core.data import images, queue
 from core.data.formats.spreadsheet import cell
@@ -21,6 +19,7 @@ from core.errors import AppError
 from core.review import near, predict, review
 from core.review.near import Found
 from core.types import Dataset, Prediction, Run
+from pages.parts.predict import removal
 from pages.shared import frame, times
 
 PER_PAGE = 24
@@ -63,6 +62,7 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
     if not n:
         words = "Nothing was predicted here yet." if which == Which() else "Nothing fits these filters."
         st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
+        removal.button(current)
         return
     key = f"answers-{which}-{sort}"
     pages = -(-n // PER_PAGE)
@@ -80,8 +80,7 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 kind, partial(write, current, which, sort), f"{current.name}-predictions.{kind.lower()}",
                 "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
             )  # fmt: skip
-        if roles.current().may("admin", current.id) and st.button("Remove old ones", icon=":material/auto_delete:", key="remove-old"):
-            _remove(current)
+        removal.button(current)
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
         frame.pager(pages, key)
@@ -172,17 +171,3 @@ def as_csv(current: Dataset, which: Which, sort: str) -> str:
 
 def as_jsonl(current: Dataset, which: Which, sort: str) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(current, which, sort))
-
-
-@st.dialog("Remove old predictions")
-def _remove(current: Dataset) -> None:
-    days = st.number_input("Older than … days", 1, 3650, 90)
-    label = st.selectbox("Answered as", ["", *current.classes], format_func=lambda name: name or "any class")
-    before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
-    st.markdown("Removed is what waits for nobody and was never decided. This cannot be undone; the datasets keep their images.")
-    if st.button("Remove them", type="primary", icon=":material/delete_forever:"):
-        with frame.told():
-            roles.allow("admin", current.id)
-            n = queue.remove(current.id, before, label or None)
-            st.session_state["predict-told"] = f"{n:,} predictions were removed."
-            st.rerun()
