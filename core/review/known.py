@@ -90,5 +90,7 @@ def mix_in_decided(some: Sequence[Submission], by: str) -> int:
             for name in ("dataset_id", "run_id", "image_id", "ext", "predicted", "probability", "probabilities", "fingerprint")
         }
         named = answer(review.today(one).verdict, review.today(one).label)
-        rows.append(kept | {"by": by, "at": now(), "source": "known", "state": "known", "known": named})
+        rows.append(
+            kept | {"name": queue.unnamed(one.image_id), "by": by, "at": now(), "source": "known", "state": "known", "known": named}
+        )
     return queue.add(rows, again=True).count("new")

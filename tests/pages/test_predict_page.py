@@ -55,7 +55,7 @@ def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> No
 def test_a_dropped_picture_and_a_rule_of_removal_stand_on_the_page_of_all_answers(trained_copy: Trained) -> None:
     told = kept(trained_copy)
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
-    app.get("file_uploader")[0].upload("again.png", uploads.find(told[1].image_id).path.read_bytes(), "image/png").run()
+    app.file_uploader[0].upload("again.png", uploads.find(told[1].image_id).path.read_bytes(), "image/png").run()
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
     assert not app.exception and "two.png" in shown and "The very same file." in shown and "Compared with 3 pictures" in words(app)
 

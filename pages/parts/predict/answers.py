@@ -8,9 +8,11 @@ import io
 import json
 from collections.abc import Sequence
 from functools import partial
+from typing import get_args
 
 import streamlit as st
 
+from core import roles
 from core.api import signing
 from core.data import images, queue
 from core.data.formats.spreadsheet import cell
@@ -32,6 +34,7 @@ STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "blocked": ("Blocked", ("blocked",)),
     "decided": ("Decided", ("decided",)),
 }
+UNKNOWN: tuple[State, ...] = tuple(one for one in get_args(State) if one != "known")
 SAID = {
     "predicted": "answered", "passed": "passed", "blocked": "blocked", "waiting": "waits for a person", "second": "waits for a person",
     "audit": "waits for a person", "lead": "waits for a lead", "appeal": "appealed", "known": "known answer", "decided": "decided",
@@ -54,13 +57,16 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 help="Finds the very same file, and copies in another size, format or quality. Nothing is stored.",
             )  # fmt: skip
         blur = st.toggle("Blur pictures", key="blur", bind="query-params")
-    which = Which(STATES[state][1], text or "", label or None, None, which_run or None)
+    states = STATES[state][1]
+    if not states and not roles.current().may("lead", current.id):
+        states = UNKNOWN  # which pictures measure people, leads alone see
+    which = Which(states, text or "", label or None, None, which_run or None)
     if sought is not None:
         _again(current, near.find(current.id, sought.name, sought.getvalue(), which), sought.name, names, blur)
         return
     n = queue.count(current.id, which)
     if not n:
-        words = "Nothing was predicted here yet." if which == Which() else "Nothing fits these filters."
+        words = "Nothing was predicted here yet." if which in (Which(), Which(UNKNOWN)) else "Nothing fits these filters."
         st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
         removal.button(current)
         return
