@@ -149,7 +149,7 @@ def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[t
                 picture.load()
                 yield 0, 1, _plain(ImageOps.exif_transpose(picture), srgb, bits)
                 return
-            total, left = _frames(picture), FRAME_PIXELS
+            total, left = _frames(picture, source), FRAME_PIXELS
             for number in judged(total):
                 left = _go_to(picture, number, left)
                 yield number, total, _plain(ImageOps.exif_transpose(picture), srgb, bits)
@@ -165,13 +165,28 @@ def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, in
         yield number, total, pixels(frame, how), None if number else fingerprint(frame)
 
 
-def _frames(picture: Pillow.Image) -> int:
-    """How many frames it has; Invalid if to reach the last would take too long."""
-    total, (width, height) = int(getattr(picture, "n_frames", 1)), picture.size
+def _frames(picture: Pillow.Image, source: Path | bytes) -> int:
+    """How many frames it has; Invalid if to reach the last, or to count them, would take too long."""
+    width, height = picture.size
+    if _more_than(MAX_FRAMES_THERE, picture, source):
+        raise _too_many(f"The picture has more than {MAX_FRAMES_THERE:,} frames.")
+    total = int(getattr(picture, "n_frames", 1))
     decoded = min(total, MAX_FRAMES) if picture.format in APART else total
     if total > MAX_FRAMES_THERE or decoded * width * height > FRAME_PIXELS:
         raise _too_many(f"The picture has {total:,} frames of {width:,} × {height:,} pixels.")
     return total
+
+
+def _more_than(most: int, picture: Pillow.Image, source: Path | bytes) -> bool:
+    """Counted no further than that where a file does not say how many frames it has: Pillow would count millions of them, for minutes."""
+    if picture.format == "GIF":
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        return strip.gif_frames(data, most + 1) > most
+    if picture.format == "TIFF":
+        with suppress(EOFError), Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["TIFF"]) as another:
+            another.seek(most)  # after an error the picture itself would count wrong
+            return True
+    return False
 
 
 def _too_many(what: str) -> Invalid:
@@ -393,7 +408,7 @@ def png(pixels: np.ndarray) -> bytes:
 def frame(source: Path | bytes, number: int) -> Pillow.Image:
     """One frame, counted from 0, as open_picture gives the first; Invalid if there is none of that number."""
     with _reading(source) as picture:
-        if not 0 <= number < (_frames(picture) if _animated(picture) else 1):
+        if not 0 <= number < (_frames(picture, source) if _animated(picture) else 1):
             raise Invalid(f"The picture has no frame {number + 1:,}.", "Reload the page.")
         _halve(picture)
         _go_to(picture, number, FRAME_PIXELS)
