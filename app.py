@@ -35,10 +35,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.start()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
-    heads = asyncio.create_task(operations.heads())
+    daily = asyncio.create_task(operations.daily())
     yield {}
     webhooks.stop()
-    heads.cancel()
+    daily.cancel()
     launch.close()
 
 

@@ -576,6 +576,7 @@ class Prediction:
     frames: tuple[FrameAnswer, ...] = ()  # of a picture of several frames those that were judged
     frame: int = 1  # whose answer it is
     note: str = ""  # which frame counts and why, in sentences
+    fingerprint: int | None = None  # core.data.images.fingerprint of its first frame
 
     def top(self, k: int = 3) -> list[tuple[str, float]]:
         ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])

@@ -187,7 +187,7 @@ export class Many extends Shell {
       else if (!cell.what.textContent || cell.what.textContent === (told ?? "")) say(cell.what, "decided");
       const asked = desk.unsure.get(item.id);
       cell.node.classList.toggle("unsure", Boolean(asked));
-      cell.node.title = asked ? asked.problem : `${item.name}, sent by ${item.by}`;
+      cell.node.title = asked ? asked.problem : item.blind ? item.name : `${item.name}, sent by ${item.by}`;
       this.dress(cell.node, item);
       return cell.node;
     });

@@ -1,4 +1,4 @@
-"""For those who run the server: whether it is alive and ready, what it counts, what it logs, and the audit's head of the day."""
+"""For those who run the server: whether it is alive and ready, what it counts, what it logs, and what it does daily."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import meters
 from core.api import routes
-from core.data import audit, imports, queue, schema
+from core.data import audit, imports, queue, removal, schema
+from core.review import near
 from core.runs import launch
 from core.settings import settings
 from core.train import train
@@ -166,13 +167,19 @@ def send_at_once() -> None:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-async def heads() -> None:
-    """Writes the audit's head outside the database, once a day, for as long as the server runs."""
+async def daily() -> None:
+    """What is done once a day for as long as the server runs: each asks itself whether it is due, and is asked every hour."""
     while True:
-        try:
-            await anyio.to_thread.run_sync(audit.write_head)
-        except Exception as e:  # a folder that is gone must not end it: tried again in an hour
-            log.error("The head of the audit was not written: %s", e)
+        works = (
+            (audit.write_head, "The head of the audit was not written"),
+            (removal.carry_out, "Old predictions were not removed"),
+            (near.fill, "Fingerprints of older predictions were not taken"),
+        )
+        for work, words in works:
+            try:
+                await anyio.to_thread.run_sync(work)
+            except Exception as e:  # a folder that is gone must not end it: tried again in an hour
+                log.error("%s: %s", words, e)
         await asyncio.sleep(HOUR)
 
 

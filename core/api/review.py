@@ -82,7 +82,9 @@ async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:
 
 
 def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
-    """A picture as the page gets it; without the network's answer where it is decided blind.
+    """A picture as the page gets it; where it is decided blind without the network's answer, and without name, sender and time.
+
+    A name may tell the class, and those of known answers would stand out by who mixed them in, and when.
 
     unstored: classes whose pictures no browser may keep; what is decided blind is kept from it with them, as the address would tell.
     """
@@ -91,7 +93,7 @@ def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:5]
     return {
         "id": one.id,
-        "name": one.name,
+        "name": review.named(one),
         "url": signing.upload_url(upload, stored=not (unstored and (blind or one.predicted in unstored))),
         "stage": "waiting" if one.state in ("known", "second", "audit") else one.state,  # nobody is told what measures them
         "blind": blind,
@@ -99,9 +101,9 @@ def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
         "top": [] if blind else [[name, p] for name, p in top],
         "band": None if blind else one.band,
         "run": _run_name(one.run_id),
-        "by": one.by,
-        "at": one.at,
-        "source": one.source,
+        "by": "" if blind else one.by,
+        "at": "" if blind else one.at,
+        "source": "" if blind else one.source,
     }
 
 
@@ -115,7 +117,7 @@ def _deal(who: str, asked: Asked) -> dict[str, Any]:
         try:
             found.append(shown(one, unstored))
         except NotFound:  # its file was removed by hand: it stays in the queue and is told, not shown
-            gone.append(one.name)
+            gone.append(review.named(one))
     active = policy.active(dataset_id)
     return {
         "items": found,
@@ -212,7 +214,15 @@ def _last(who: str, asked: Asked) -> dict[str, Any]:
             url = signing.upload_url(review.picture(item), stored=not unstored)
         except NotFound:
             url = None
-        row = {"seq": one.seq, "id": item.id, "name": item.name, "url": url, "verdict": one.verdict, "label": one.label, "at": one.at}
+        row = {
+            "seq": one.seq,
+            "id": item.id,
+            "name": review.named(item),
+            "url": url,
+            "verdict": one.verdict,
+            "label": one.label,
+            "at": one.at,
+        }
         mine = one.by == who
         found.append({**row, "by": one.by, "mine": mine, "may": (mine or leads) and one.verdict != "appealed", "operation": one.operation})
     return {"decisions": found}

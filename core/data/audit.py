@@ -60,6 +60,8 @@ KINDS: Mapping[str, str] = {
     "review.accept": "decision let into training",
     "review.refuse": "decisions kept out of training",
     "review.remove": "old predictions removed",
+    "removal.set": "rule of removal set",
+    "removal.off": "rule of removal switched off",
     "policy.write": "policy written",
     "policy.active": "policy made active",
     "policy.shadow": "policy run in the shadow",

@@ -48,6 +48,7 @@ APART = frozenset({"TIFF", "HEIF"})  # a frame is decoded without those before i
 MAX_FRAMES = 64  # of one picture that are judged
 MAX_FRAMES_THERE = 20_000  # that one picture may have
 FRAME_PIXELS = 1_000_000_000  # decoded for the frames of one picture; about 10 s
+PRINT_SIDE = 32  # pixels: the side of the small grey picture of which a fingerprint is taken
 SHEET_SIDE, SHEET_ROW = 128, 8  # pixels a frame on a contact sheet, frames in a row
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -148,7 +149,7 @@ def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[t
                 picture.load()
                 yield 0, 1, _plain(ImageOps.exif_transpose(picture), srgb, bits)
                 return
-            total, left = _frames(picture), FRAME_PIXELS
+            total, left = _frames(picture, source), FRAME_PIXELS
             for number in judged(total):
                 left = _go_to(picture, number, left)
                 yield number, total, _plain(ImageOps.exif_transpose(picture), srgb, bits)
@@ -158,18 +159,34 @@ def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[t
         raise Invalid(f"Frame {number + 1:,} of {total:,}: {e.message}", e.hint) from None
 
 
-def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, int, np.ndarray]]:
-    """frames() as read() gives a picture."""
-    return ((number, total, pixels(frame, how)) for number, total, frame in frames(source, how.srgb, how.bits))
+def read_frames(source: Path | bytes, how: Preprocess) -> Iterator[tuple[int, int, np.ndarray, int | None]]:
+    """frames() as read() gives a picture, with the fingerprint of the first one."""
+    for number, total, frame in frames(source, how.srgb, how.bits):
+        yield number, total, pixels(frame, how), None if number else fingerprint(frame)
 
 
-def _frames(picture: Pillow.Image) -> int:
-    """How many frames it has; Invalid if to reach the last would take too long."""
-    total, (width, height) = int(getattr(picture, "n_frames", 1)), picture.size
+def _frames(picture: Pillow.Image, source: Path | bytes) -> int:
+    """How many frames it has; Invalid if to reach the last, or to count them, would take too long."""
+    width, height = picture.size
+    if _more_than(MAX_FRAMES_THERE, picture, source):
+        raise _too_many(f"The picture has more than {MAX_FRAMES_THERE:,} frames.")
+    total = int(getattr(picture, "n_frames", 1))
     decoded = min(total, MAX_FRAMES) if picture.format in APART else total
     if total > MAX_FRAMES_THERE or decoded * width * height > FRAME_PIXELS:
         raise _too_many(f"The picture has {total:,} frames of {width:,} × {height:,} pixels.")
     return total
+
+
+def _more_than(most: int, picture: Pillow.Image, source: Path | bytes) -> bool:
+    """Counted no further than that where a file does not say how many frames it has: Pillow would count millions of them, for minutes."""
+    if picture.format == "GIF":
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        return strip.gif_frames(data, most + 1) > most
+    if picture.format == "TIFF":
+        with suppress(EOFError), Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=["TIFF"]) as another:
+            another.seek(most)  # after an error the picture itself would count wrong
+            return True
+    return False
 
 
 def _too_many(what: str) -> Invalid:
@@ -352,6 +369,35 @@ def small_grey(thumb: bytes, side: int) -> np.ndarray:
         return np.asarray(picture.convert("L").resize((side, side), how))
 
 
+@lru_cache(maxsize=1)
+def _waves() -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """(12, PRINT_SIDE) cosines, and the two indices of the 64 lowest frequencies but for the mean."""
+    waves = np.cos(np.pi * np.outer(np.arange(12), 2 * np.arange(PRINT_SIDE) + 1) / (2 * PRINT_SIDE))
+    lowest = sorted(np.ndindex(12, 12), key=lambda one: (sum(one), one))[1:65]
+    return waves, (np.array([one[0] for one in lowest]), np.array([one[1] for one in lowest]))
+
+
+def fingerprint(picture: Pillow.Image, mirrored: bool = False) -> int:
+    """A signed 64-bit number that copies of a picture nearly share; 0 where all of it is of one colour. 0.3 ms, of 12 megapixels 8 ms.
+
+    Of the picture in few grey pixels the signs of the lowest frequencies (discrete cosine transform): size, compression and brightness
+    move few of them.
+    """
+    how = Pillow.Resampling.BOX if min(picture.size) >= PRINT_SIDE else Pillow.Resampling.BILINEAR
+    grey = np.asarray(picture.resize((PRINT_SIDE, PRINT_SIDE), how, reducing_gap=2.0).convert("L"), np.float64)
+    if grey.std() < 1:  # less than one step: its pattern is that of rounding
+        return 0
+    waves, lowest = _waves()
+    signs = (waves @ (grey[:, ::-1] if mirrored else grey) @ waves.T)[lowest] > 0
+    return int(np.packbits(signs).view(">i8")[0])
+
+
+def fingerprints(source: Path | bytes) -> tuple[int, int]:
+    """Of a file's first frame, and of it mirrored; Invalid if it cannot be read."""
+    picture = open_picture(source)
+    return fingerprint(picture), fingerprint(picture, mirrored=True)
+
+
 def png(pixels: np.ndarray) -> bytes:
     """(H, W), (H, W, 3) or (H, W, 4) uint8 as a PNG file."""
     out = io.BytesIO()
@@ -362,7 +408,7 @@ def png(pixels: np.ndarray) -> bytes:
 def frame(source: Path | bytes, number: int) -> Pillow.Image:
     """One frame, counted from 0, as open_picture gives the first; Invalid if there is none of that number."""
     with _reading(source) as picture:
-        if not 0 <= number < (_frames(picture) if _animated(picture) else 1):
+        if not 0 <= number < (_frames(picture, source) if _animated(picture) else 1):
             raise Invalid(f"The picture has no frame {number + 1:,}.", "Reload the page.")
         _halve(picture)
         _go_to(picture, number, FRAME_PIXELS)

@@ -123,6 +123,15 @@ def came(dataset_id: int, since: str) -> int:
         return c.execute(select(sa.func.count()).select_from(submissions).where(*_came(dataset_id, since))).scalar_one()
 
 
+def unanswered(dataset_id: int, since: str, run_id: str) -> list[tuple[str, str]]:
+    """What came since a time (UTC, ISO 8601) and a run was not asked about, the newest first: (hash, ending of its file)."""
+    s, a = submissions.c, answers.c
+    asked = select(a.run_id).where(a.submission_id == s.id, a.run_id == run_id).exists()
+    with reading() as c:
+        rows = c.execute(select(s.image_id, s.ext).where(*_came(dataset_id, since), ~asked).order_by(s.id.desc()))
+        return [(image_id, ext) for image_id, ext in rows]
+
+
 def _came(dataset_id: int, since: str) -> tuple[sa.ColumnElement[bool], ...]:
     s = submissions.c
     return s.dataset_id == dataset_id, s.at >= since, s.state != "known"

@@ -15,17 +15,19 @@ from sqlalchemy import func, select
 from core.data import audit, classes, deliveries, events, labels
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, NotFound
 from core.types import Band, Image, now
 
 State = Literal["predicted", "passed", "blocked", "waiting", "second", "lead", "appeal", "audit", "known", "decided"]
 Verdict = Literal["accepted", "corrected", "rejected", "escalated", "appealed"]
 
 CLAIM_SECONDS = 120.0  # the page renews while it is in focus
+FILTERED_BLIND = 10  # where only one class is asked for, one in so many is a picture decided blind, of whatever answer
 HOLD_SECONDS = 1800.0  # of a picture that somebody asked to keep
 OPEN: tuple[State, ...] = ("waiting", "second", "appeal", "audit")  # what anybody who decides is dealt
 OURS: tuple[State, ...] = ("lead", *OPEN)  # and what a lead is
-DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0}  # of what a row may lack
+BLIND: tuple[State, ...] = ("second", "known", "appeal")  # decided without the network's answer
+DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0, "blind": False}  # of what a row may lack
 FINAL = ("accepted", "corrected", "rejected")
 
 Order = Literal["mixed", "uncertain", "risky", "oldest"]
@@ -58,6 +60,8 @@ class Submission:
     policy_id: int | None = None
     basket: Literal["waiting", "accepted", "refused"] | None = None
     known: str | None = None  # the answer of a picture that is mixed in to measure people
+    fingerprint: int | None = None
+    blind: bool = False  # its policy drew that it is decided without the network's answer
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def add(rows: Sequence[Mapping[str, Any]], again: bool = False) -> list[Added]:
                 fresh[key] = row
                 found.append("new")
             elif one.state == "predicted" and row["state"] != "predicted":
-                moved = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at")}
+                moved = {k: v for k, v in row.items() if k not in ("dataset_id", "image_id", "by", "at") and v is not None}
                 c.execute(submissions.update().where(s.id == one.id).values(**moved))
                 found.append("new")
             else:
@@ -262,6 +266,11 @@ def get(submission_id: int) -> Submission:
     return _submission(row)
 
 
+def unnamed(image_id: str) -> str:
+    """What a picture is called where its own name may tell its answer: the beginning of its hash, by which it is found."""
+    return image_id[:8]
+
+
 # Dealing out --------------------------------------------------------------------------------------
 
 
@@ -273,9 +282,9 @@ class Deal:
     person: str
     lead: bool = True
     order: Order = "mixed"
-    predicted: str | None = None
+    predicted: str | None = None  # what is decided blind comes in its share whatever its answer is, so that the filter does not tell it
     source: str | None = None
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # never dealt, blind or not: being spared counts for more, and nobody is told
     overdue: str | None = None  # UTC, ISO 8601: what came before goes first
     benign: int = 0  # one in so many is what is least risky; 0: none is mixed in
     known: int = 0  # one in so many is a picture whose answer is known; 0: none
@@ -297,8 +306,12 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
             ~select(review_skips.c.person).where(review_skips.c.submission_id == s.id, review_skips.c.person == want.person).exists(),
             ~select(d.seq).where(d.submission_id == s.id, d.by == want.person, d.undone_at.is_(None), d.verdict.in_(FINAL)).exists(),
         ]
+        told: list[
+            Any
+        ] = []  # of what waits: a filter by class leaves what is decided blind to a draw of its own, or it would tell the answer
         if want.predicted is not None:
-            free.append(s.predicted == want.predicted)
+            free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
+            told.append(~s.blind)
         if want.source is not None:
             free.append(s.source == want.source)
         if want.without:
@@ -316,23 +329,28 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         if want.lead:
             take(count, ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
-        rest = count - len(found)
-        if want.known and rest:
-            over = random.random() * want.known < rest % want.known  # so that small deals keep the share
-            take(rest // want.known + over, ("known",), s.image_id)
+        if want.known:
+            take(_share(count - len(found), want.known), ("known",), s.image_id)
+        if told:
+            take(_share(count - len(found), FILTERED_BLIND), ("waiting",), s.at, s.id, where=[s.blind])
         if want.order == "mixed":
             if want.overdue:
-                take(count - len(found), ("waiting",), s.at, s.id, where=[s.at < want.overdue])
+                take(count - len(found), ("waiting",), s.at, s.id, where=[s.at < want.overdue, *told])
             rest = count - len(found)
             if want.benign and rest > 1:
-                take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc())
+                take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc(), where=told)
         orders: dict[str, tuple[Any, ...]] = {"risky": (s.risk.desc(), s.probability), "oldest": (s.at, s.id)}
-        take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)))
+        take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)), where=told)
         rows = list(found.values())
         if rows:
             values = {"dataset_id": dataset_id, "session": want.session, "person": want.person, "until": at + CLAIM_SECONDS}
             c.execute(review_claims.insert(), [{"submission_id": row.id, **values} for row in rows])
     return [_submission(row) for row in rows]
+
+
+def _share(n: int, one_in: int) -> int:
+    """One in so many of n, by chance where it does not come out even: so that small deals keep the share."""
+    return n // one_in + (random.random() * one_in < n % one_in)
 
 
 def claim(submission_id: int, session: str, person: str) -> None:
@@ -649,28 +667,3 @@ def last_of(dataset_id: int, person: str) -> Decision | None:
     with reading() as c:
         row = c.execute(select(decisions).where(*mine).order_by(d.seq.desc()).limit(1)).first()
         return None if row is None else Decision(**row._mapping)
-
-
-# Old ones ----------------------------------------------------------------------------------------
-
-
-def remove(dataset_id: int, before: str, predicted: str | None = None) -> int:
-    """Removes what was predicted before a time (UTC, ISO 8601) and waits for nobody; returns how many. Decisions stay with their items."""
-    s = submissions.c
-    if before > now():
-        raise Invalid("The time lies in the future.", "Choose an earlier one.")
-    gone = [s.dataset_id == dataset_id, s.at < before, s.state.in_(("predicted", "passed", "blocked"))]
-    if predicted is not None:
-        gone.append(s.predicted == predicted)
-    gone.append(~select(decisions.c.seq).where(decisions.c.submission_id == s.id).exists())
-    with writing() as c:
-        ids = list(c.execute(select(s.id).where(*gone)).scalars())
-        for part in parts(ids):
-            for table in (answers, review_skips, review_claims):
-                c.execute(table.delete().where(table.c.submission_id.in_(part)))
-            c.execute(submissions.delete().where(s.id.in_(part)))
-        if ids:
-            audit.record(
-                c, "review.remove", on={"dataset": dataset_id}, before={"predictions": len(ids), "until": before, "class": predicted}
-            )
-    return len(ids)

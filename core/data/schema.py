@@ -156,12 +156,15 @@ submissions = sa.Table(
     sa.Column("policy_id", sa.Integer),
     sa.Column("basket", sa.String),  # waiting, accepted or refused, once it is decided under a policy
     sa.Column("known", sa.String),  # the answer of a picture that is mixed in to measure people
+    sa.Column("fingerprint", sa.BigInteger),  # core.data.images.fingerprint, its 64 bits as a signed number; None: not taken yet
+    sa.Column("blind", sa.Boolean, nullable=False, server_default=sa.false()),  # its policy drew that it is decided without the answer
 )
 sa.Index("queue", submissions.c.dataset_id, submissions.c.verdict)
 sa.Index("by_certainty", submissions.c.dataset_id, submissions.c.state, submissions.c.probability, submissions.c.id)
 sa.Index("by_risk", submissions.c.dataset_id, submissions.c.state, submissions.c.risk, submissions.c.probability)
 sa.Index("by_age", submissions.c.dataset_id, submissions.c.state, submissions.c.at, submissions.c.id)
 sa.Index("by_picture", submissions.c.dataset_id, submissions.c.image_id)
+sa.Index("by_fingerprint", submissions.c.dataset_id, submissions.c.fingerprint, submissions.c.id)
 # What every run that was asked says of a picture; that of the run it was sent with stands in submissions, too.
 answers = sa.Table(
     "answers",
@@ -240,6 +243,22 @@ policy_events = sa.Table(
     sa.Column("at", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
+# By which predictions are removed once they are old; carried out daily, and only ever set or switched off.
+removal_rules = sa.Table(
+    "removal_rules",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("days", sa.Integer, nullable=False),
+    sa.Column("classes", sa.String, nullable=False),  # JSON; an empty list: all of them
+    sa.Column("waiting", sa.Boolean, nullable=False),  # also what waits for a person
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("off_at", sa.String),
+    sa.Column("ran_at", sa.String),
+    sa.Column("removed", sa.Integer),  # when it ran last
+)
+sa.Index("removal_rules_of", removal_rules.c.dataset_id)
 # Who signs in. Somebody removed keeps the row: the name stands beside what was done, and is nobody else's.
 people = sa.Table(
     "people",

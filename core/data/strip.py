@@ -91,23 +91,40 @@ def _webp(data: bytes) -> bytes | None:
     return None if at > len(data) else b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
+def gif_frames(data: bytes, most: int) -> int:
+    """How many frames a GIF has, as far as most: nothing is decoded, and what is no part of a GIF is passed over."""
+    n = 0
+    try:
+        at = 13 + _colours(data[10])
+        while data[at] != 0x3B and n < most:
+            if data[at] == 0x2C:
+                n, at = n + 1, _blocks_end(data, at + 11 + _colours(data[at + 9]))
+            else:
+                at = _blocks_end(data, at + 2) if data[at] == 0x21 else at + 1
+    except IndexError:  # it ends too early
+        pass
+    return n
+
+
+def _colours(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _blocks_end(data: bytes, at: int) -> int:
+    while data[at]:
+        at += data[at] + 1
+    return at + 1
+
+
 def _gif(data: bytes) -> bytes | None:
-    def colours(flags: int) -> int:
-        return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-    def blocks_end(at: int) -> int:
-        while data[at]:
-            at += data[at] + 1
-        return at + 1
-
-    at = 13 + colours(data[10])
+    at = 13 + _colours(data[10])
     kept = [data[:at]]
     while data[at] != 0x3B:
         if data[at] == 0x2C:
-            end = blocks_end(at + 11 + colours(data[at + 9]))
+            end = _blocks_end(data, at + 11 + _colours(data[at + 9]))
             keep = True
         elif data[at] == 0x21:
-            end = blocks_end(at + 2)
+            end = _blocks_end(data, at + 2)
             keep = data[at + 1] == 0xF9 or (data[at + 1] == 0xFF and data[at + 3 : at + 14] in _GIF_LOOPS)
         else:
             return None

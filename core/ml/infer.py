@@ -65,7 +65,8 @@ def _pictures(rows: list[dict[str, Any]], preprocess: Preprocess) -> Iterator[tu
     """What is judged, one picture in memory at a time, and where its answer belongs; a file that cannot be read gets error and hint."""
     for row in rows:
         try:
-            for number, total, array in images.read_frames(Path(row["file"]), preprocess):
+            for number, total, array, mark in images.read_frames(Path(row["file"]), preprocess):
+                row.setdefault("fingerprint", mark)
                 if total == 1:
                     yield row, array
                 else:
@@ -92,7 +93,7 @@ def probabilities(logits: Tensor) -> list[list[float]]:
 
 
 def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
-    """One row per file, in order: its probabilities, or total and frames (number from 1, probabilities), or error and hint."""
+    """One row per file, in order: fingerprint, and probabilities, or total and frames (number from 1, probabilities); or error and hint."""
     found = loaded(run_folder)
     answers: list[dict[str, Any]] = [{"file": file} for file in files]
     pictures = _pictures(answers, found.preprocess)
@@ -140,6 +141,22 @@ def facts(path: str) -> dict[str, Any]:
 def array_ids(path: str) -> list[str]:
     """As of images.array_ids, of an uploaded picture; Invalid if it cannot be read."""
     return images.array_ids(Path(path))
+
+
+def fingerprints(path: str) -> tuple[int, int]:
+    """As of images.fingerprints, of an uploaded picture; Invalid if it cannot be read."""
+    return images.fingerprints(Path(path))
+
+
+def fingerprints_of(paths: list[str]) -> list[int]:
+    """Of each picture; 0 of one that cannot be read, since it is like no other."""
+    found = []
+    for path in paths:
+        try:
+            found.append(images.fingerprint(images.open_picture(Path(path))))
+        except AppError:
+            found.append(0)
+    return found
 
 
 def picture(path: str, number: int = 0) -> tuple[bytes, str]:

@@ -87,8 +87,10 @@ def mix_in_decided(some: Sequence[Submission], by: str) -> int:
         roles.allow("lead", one.dataset_id)
         kept = {
             name: getattr(one, name)
-            for name in ("dataset_id", "run_id", "image_id", "ext", "name", "predicted", "probability", "probabilities")
+            for name in ("dataset_id", "run_id", "image_id", "ext", "predicted", "probability", "probabilities", "fingerprint")
         }
         named = answer(review.today(one).verdict, review.today(one).label)
-        rows.append(kept | {"by": by, "at": now(), "source": "known", "state": "known", "known": named})
+        rows.append(
+            kept | {"name": queue.unnamed(one.image_id), "by": by, "at": now(), "source": "known", "state": "known", "known": named}
+        )
     return queue.add(rows, again=True).count("new")

@@ -173,7 +173,7 @@ def arms_of(policy: Policy, said: Rules, image_id: str) -> frozenset[arms.Arm]:
 
 @roles.needs("see")
 def sorter(dataset_id: int, run_id: str) -> Callable[[Prediction], dict[str, object]]:
-    """What the active policy writes into the row of a picture that a run predicted: state, policy_id, risk and band.
+    """What the active policy writes into the row of a picture that a run predicted: state, policy_id, risk, band and blind.
 
     Nothing without a policy, or where another run is asked than the policy's. Where the policy's run was deleted it sorts nothing, and
     what comes waits for a person.
@@ -187,7 +187,8 @@ def sorter(dataset_id: int, run_id: str) -> Callable[[Prediction], dict[str, obj
 
     def row(answer: Prediction) -> dict[str, object]:
         routed = route(acting, said, answer)
-        return {"state": routed.state, "policy_id": acting.id, "risk": routed.risk, "band": routed.band}
+        blind = "blind" in routed.arms
+        return {"state": routed.state, "policy_id": acting.id, "risk": routed.risk, "band": routed.band, "blind": blind}
 
     return row
 

@@ -58,7 +58,8 @@ def answers(run_id: str, names: list[str], future: Future[Any]) -> list[Predicti
         if "error" in row:
             found.append(Failure(name, row["error"], row["hint"]))
             continue
-        answer = Prediction(name, Path(row["file"]).stem, classes, tuple(row.get("probabilities", ())))
+        known = (name, Path(row["file"]).stem, classes, tuple(row.get("probabilities", ())))
+        answer = Prediction(*known, fingerprint=row.get("fingerprint"))
         if "frames" in row:
             trained = trained or Counter(r.label for r in runs.snapshot_rows(runs.folder(run_id)) if r.split == "train")
             frames = [FrameAnswer(one["number"], tuple(one["probabilities"])) for one in row["frames"]]

@@ -62,6 +62,7 @@ def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: 
         "predicted": label,
         "probability": probability,
         "probabilities": dict(zip(prediction.classes, prediction.probabilities, strict=True)),
+        "fingerprint": prediction.fingerprint,
     }
 
 
@@ -159,7 +160,12 @@ def deal(dataset_id: int, want: items.Deal, count: int, keep: Sequence[int] = ()
 
 def is_blind(submission: Submission) -> bool:
     """Whether whoever decides is not shown the network's answer: second opinions, and the share that its policy draws."""
-    return submission.state in ("second", "known", "appeal") or "blind" in _drawn(submission)
+    return submission.blind or submission.state in items.BLIND
+
+
+def named(submission: Submission) -> str:
+    """A picture's name, or, where that may tell what is still to be decided blind, the beginning of its hash."""
+    return items.unnamed(submission.image_id) if is_blind(submission) and submission.state != "decided" else submission.name
 
 
 def _drawn(submission: Submission) -> frozenset[Arm]:
@@ -343,7 +349,7 @@ def mix_in(dataset_id: int, known_images: Sequence[Image], run_id: str, by: str)
     rows = []
     for image in known_images:
         upload = uploads.keep(f"known.{image.ext}", (settings().images / image.path).read_bytes())
-        answer = predict.predict(run_id, [upload.path], [image.source])[0]
+        answer = predict.predict(run_id, [upload.path], [items.unnamed(upload.id)])[0]
         if isinstance(answer, Prediction):
             rows.append(_row(dataset_id, run_id, answer, by, "known") | {"state": "known", "known": image.label})
     return items.add(rows).count("new")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.data import events, policies
+from core.data import events, policies, uploads
 from core.data.policies import Answered, Policy
-from core.review import bands, policy
+from core.data.sources import Source
+from core.errors import Invalid
+from core.review import bands, batch, policy
 from core.types import Band
 
 Side = str  # "active" or "shadow"
@@ -22,6 +24,7 @@ class Beside:
 
     since: str  # UTC, ISO 8601: when it was made the shadow
     came: int  # pictures since then
+    unasked: int  # of these the shadow's run was not asked about
     cells: Mapping[tuple[Band | None, Band], tuple[int, ...]]  # (active, shadow); None: no policy is active
     wrongly_passed: Mapping[Side, tuple[int, ...]]  # though a person gave a class that the policy is to block
     wrongly_blocked: Mapping[Side, tuple[int, ...]]  # though a person gave another class
@@ -34,7 +37,7 @@ class Beside:
 
 def beside(shadow: Policy, active: Policy | None) -> Beside:
     """Compares them on what both runs have answered since the shadow began, the newest MOST; NotFound if a run was deleted."""
-    since = next(at for one, kind, _, at in policies.history(shadow.dataset_id) if one == shadow.id and kind == "shadow")
+    since = _begun(shadow)
     both = {"shadow": shadow} | ({"active": active} if active else {})
     items = policies.answered(shadow.dataset_id, since, {one.run_id for one in both.values()}, MOST)
     said = {side: _bands(one, items) for side, one in both.items()}
@@ -52,11 +55,26 @@ def beside(shadow: Policy, active: Policy | None) -> Beside:
     return Beside(
         since=since,
         came=policies.came(shadow.dataset_id, since),
+        unasked=len(policies.unanswered(shadow.dataset_id, since, shadow.run_id)),
         cells={at: tuple(ids) for at, ids in cells.items()},
         wrongly_passed={side: wrong[side, "pass"] for side in both},
         wrongly_blocked={side: wrong[side, "block"] for side in both},
         decided=sum(label is not None for label in given),
     )
+
+
+def _begun(shadow: Policy) -> str:
+    return next(at for one, kind, _, at in policies.history(shadow.dataset_id) if one == shadow.id and kind == "shadow")
+
+
+def ask_rest(shadow: Policy, by: str) -> str:
+    """Asks the shadow's run, in the background, about what came since and was answered by another; returns the job's id."""
+    rest = policies.unanswered(shadow.dataset_id, _begun(shadow), shadow.run_id)[:MOST]
+    files = [path for image_id, ext in rest if (path := uploads.pictures() / f"{image_id}.{ext}").exists()]
+    if not files:
+        raise Invalid("The files of these pictures are not stored any more.", "What comes from now on is compared.")
+    source = Source("uploads", tuple(map(str, files)), "what came since the shadow began")
+    return batch.start(shadow.dataset_id, [shadow.run_id], source, by, "shadow")
 
 
 def _bands(one: Policy, items: Sequence[Answered]) -> list[Band]:

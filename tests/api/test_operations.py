@@ -254,7 +254,7 @@ def test_the_head_of_the_audit_is_written_while_the_server_runs_and_a_failure_en
         return write()
 
     async def run() -> None:
-        task = asyncio.create_task(operations.heads())
+        task = asyncio.create_task(operations.daily())
         while not audit.heads():
             await asyncio.sleep(0.01)
         task.cancel()

@@ -118,7 +118,39 @@ def test_a_picture_decided_blind_comes_without_an_answer_and_one_of_a_deleted_ru
     waiting("a.png"), waiting("s.png", state="second")
     blind, shown = ask(client, small, "deal")["items"]
     assert (blind["blind"], blind["predicted"], blind["top"], blind["stage"]) == (True, None, [], "waiting")
+    assert (blind["name"], blind["by"], blind["at"], blind["source"]) == (queue.get(blind["id"]).image_id[:8], "", "", "")
     assert (shown["predicted"], shown["run"], shown["by"], shown["source"]) == ("blue", "a deleted run", "Lea", "zip")
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.99])
+def test_a_filter_by_class_does_not_tell_the_answer_of_what_is_decided_blind(
+    client: TestClient, small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch, draw: float
+) -> None:
+    monkeypatch.setattr("core.data.queue.random.random", lambda: draw)
+    seconds = {waiting("s.png", "green", state="second"), waiting("t.png", "red", state="second")}
+    blind_green, _blind_red = waiting("b.png", "green", blind=True), waiting("c.png", "red", blind=True)
+    reds, _green = {waiting("r.png", "red"), waiting("q.png", "red")}, waiting("g.png", "green")
+    dealt = {one["id"] for one in ask(client, small, "deal", predicted="red", count=5)["items"]}
+    # Of those that wait, one in ten is blind, and which one that is does not depend on its answer; without the draw, none comes
+    assert dealt == seconds | reds | ({blind_green} if draw == 0 else set())
+
+
+def test_what_is_left_to_others_is_never_dealt_to_one_blind_or_not_and_nothing_says_so(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    spared = {waiting("a.png", "red"), waiting("b.png", "red", blind=True), waiting("s.png", "red", state="second")}
+    other = waiting("c.png", "green", blind=True)
+    found = ask(client, small, "deal", without=["red"])
+    assert [one["id"] for one in found["items"]] == [other] and found["waiting"] == 4
+    assert {one["id"] for one in ask(client, small, "deal", "Bo")["items"]} == spared
+
+
+def test_a_known_answer_bears_no_name_that_gives_it_away_in_the_queue_or_among_ones_decisions(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    one = waiting("red-7.png", "red", state="known", known="red")
+    ask(client, small, "decide", id=one, verdict="corrected", label="red", operation="one", hint=False)
+    assert [row["name"] for row in ask(client, small, "last")["decisions"]] == [queue.get(one).image_id[:8]]
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import images, imports, sources
+from core.data import images, imports, sources, strip
 from core.errors import Invalid
 from core.settings import settings
 from core.types import Preprocess
@@ -20,7 +21,7 @@ HOW = Preprocess(1, 8, 8, (0.0,), (1.0,), srgb=True)
 
 
 def levels(data: bytes) -> list[int]:
-    return [int(array[0, 4, 4]) for _, _, array in images.read_frames(data, HOW)]
+    return [int(array[0, 4, 4]) for _, _, array, _ in images.read_frames(data, HOW)]
 
 
 @pytest.mark.parametrize("ext", KINDS)
@@ -97,7 +98,7 @@ def test_a_bomb_of_frames_is_refused_before_it_is_decoded(monkeypatch: pytest.Mo
         with pytest.raises(Invalid, match="4 frames of 12 × 12"):
             levels(refused)
     monkeypatch.setattr(images, "MAX_FRAMES_THERE", 3)
-    with pytest.raises(Invalid, match="4 frames"):
+    with pytest.raises(Invalid, match="more than 3 frames"):
         images.frame(data, 1)
 
 
@@ -139,3 +140,35 @@ def test_an_import_says_that_the_first_frame_is_what_is_learned_from(home: Path,
     (tmp_path / "one/cat").mkdir(parents=True)
     (tmp_path / "one/cat/solo.gif").write_bytes(animation([70, 90]))
     assert any("its first frame" in s and "solo.gif" in s for s in imports.import_now("y", sources.at(tmp_path / "one"), "me").understood)
+
+
+def a_gif_of(frames: int) -> bytes:
+    """One pixel each: 11 bytes a frame."""
+    head = b"GIF89a" + bytes([1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 255, 255, 255])
+    return head + (b"," + bytes([0, 0, 0, 0, 1, 0, 1, 0, 0]) + bytes([2, 2, 0x44, 1, 0])) * frames + b";"
+
+
+@pytest.mark.parametrize("way", ["bytes", "file"])
+def test_frames_are_counted_no_further_than_is_allowed(tmp_path: Path, way: str) -> None:
+    data = a_gif_of(2_000_000)  # 30 MB: Pillow counts for a minute
+    (tmp_path / "a.gif").write_bytes(data)
+    begun = time.monotonic()
+    with pytest.raises(Invalid, match="more than 20,000 frames"):
+        next(images.frames(data if way == "bytes" else tmp_path / "a.gif"))
+    assert time.monotonic() - begun < 5
+    assert [total for _, total, _ in images.frames(a_gif_of(3))] == [3] * 3
+
+
+@pytest.mark.parametrize("ext", ["gif", "tif"])
+def test_a_picture_of_just_as_many_frames_as_allowed_is_read(monkeypatch: pytest.MonkeyPatch, ext: str) -> None:
+    monkeypatch.setattr(images, "MAX_FRAMES_THERE", 4)
+    assert levels(animation([20, 90, 160, 230], ext, (32, 32))) == pytest.approx([20, 90, 160, 230], abs=6)
+    with pytest.raises(Invalid, match="more than 4 frames"):
+        levels(animation([20, 90, 160, 230, 30], ext, (32, 32)))
+
+
+def test_the_blocks_of_a_gif_are_counted_as_pillow_does() -> None:
+    for frames in (1, 2, 7):
+        data = animation([20 * i + 20 for i in range(frames)], "gif", (32, 32))
+        assert strip.gif_frames(data, 100) == strip.gif_frames(data[:-1], 100) == frames and strip.gif_frames(data, 1) == 1
+    assert strip.gif_frames(b"GIF89a", 5) == 0

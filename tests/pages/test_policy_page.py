@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import policies
-from core.review import policy, validation
+from core.data import policies, queue
+from core.review import policy, shadow, validation
 from core.review.bands import Limits
 from core.runs import runs
 from core.settings import settings
@@ -102,6 +102,20 @@ def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> Non
     assert "no predictions of validation images" in said(page(judged))
     path.unlink()
     assert "before its predictions were written" in said(page(judged))
+
+
+def test_the_shadow_says_how_much_its_run_has_answered_and_asks_it_about_the_rest(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = policy.write(judged[0].id, judged[1], "Strict", policy.Rules({"risked": Limits(0.1, 0.8)}))
+    policy.activate(one.id, "shadow")
+    said_of = {"predicted": "risked", "probability": 0.9, "probabilities": {"risked": 0.9}, "state": "predicted"}
+    row = {"dataset_id": judged[0].id, "image_id": "0" * 16, "ext": "png", "name": "a.png", "by": "Ann", **said_of}
+    queue.add([{**row, "run_id": "another"}])
+    asked: list[str] = []
+    monkeypatch.setattr(shadow, "ask_rest", lambda found, by: asked.append(by))
+    app = page(judged, "shadow")
+    assert "has answered **0 of the 1** pictures that came since" in said(app)
+    press(app, "Ask it about the other 1")
+    assert len(asked) == 1
 
 
 def test_a_deleted_run_is_said_in_versions_and_shadow_and_only_off_is_left(judged: Judged) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from core.data import queue, uploads
+from core.data import queue, removal, uploads
 from core.review import predict, review
 from core.types import Prediction
 from pages.parts.predict import answers
@@ -50,3 +50,19 @@ def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> No
     first = next(one for one in told if one.file == "=cmd.png")
     assert lines[0]["file"] == "=cmd.png" and lines[0]["predicted"] == first.top(1)[0][0]
     assert sum(value for name, value in lines[0].items() if name.startswith("p(")) > 0.999
+
+
+def test_a_dropped_picture_and_a_rule_of_removal_stand_on_the_page_of_all_answers(trained_copy: Trained) -> None:
+    told = kept(trained_copy)
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    app.file_uploader[0].upload("again.png", uploads.find(told[1].image_id).path.read_bytes(), "image/png").run()
+    shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
+    assert not app.exception and "two.png" in shown and "The very same file." in shown and "Compared with 3 pictures" in words(app)
+
+    removal.set_rule(trained_copy.dataset.id, 90, [], False, "Ann")
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    next(b for b in app.button if b.label == "Remove old ones (1 rule)").click().run()
+    assert not app.exception and "That is **0** at the moment" in words(app)
+    assert "Every day all answers older than 90 days**, set by Ann" in words(app) and "It has not run yet" in words(app)
+    next(b for b in app.button if b.label == "Switch off").click().run()
+    assert removal.rules(trained_copy.dataset.id) == []

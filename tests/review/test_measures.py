@@ -183,6 +183,7 @@ def test_what_two_people_or_a_lead_decided_can_be_asked_again_once(small: Datase
     (found,) = known.adjudicated(small.id, 9)
     assert found.id == first.id and known.mix_in_decided([found], "Lea") == 1 and known.adjudicated(small.id, 9) == []
     (asked,) = queue.browse(small.id, queue.Which(("known",)))
+    assert asked.name == asked.image_id[:8]  # its own name would be known again
     assert asked.known == measures.NONE and queue.get(first.id).state == "decided" and known.there(small.id) == 1
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.data import classes, policies, queue, uploads
+from core.data import classes, places, policies, queue, sources, uploads
 from core.data.policies import Policy
+from core.data.sources import Source
 from core.errors import Invalid, NotFound
-from core.review import bands, policy, review, shadow, validation
+from core.review import bands, batch, policy, review, shadow, validation
 from core.review.bands import Limits
 from core.runs import runs
 from core.settings import settings
@@ -202,6 +203,31 @@ def test_the_shadow_is_counted_beside_the_active_one_and_beside_what_people_said
     )
     assert found.wrongly_passed == {"shadow": (asked[0],), "active": ()} and found.wrongly_blocked == {"shadow": (), "active": ()}
     assert {at: len(ids) for at, ids in shadow.beside(loose, None).cells.items()} == {(None, "pass"): 3, (None, "ask"): 1}
+    assert found.unasked == 1  # the fifth
+
+
+def test_the_shadows_run_is_asked_about_the_rest_of_what_came_and_nothing_is_sorted_by_it(
+    judged: tuple[Dataset, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run_id = judged
+    made_active(judged)
+    other = another_run(run_id)
+    loose = policy.write(dataset.id, other, "Loose", policy.Rules({"risked": Limits(0.6, None)}))
+    policy.activate(loose.id, "shadow")
+    kept(judged, *(answer(p, i) for i, p in enumerate((0.05, 0.5, 0.9))))
+    kept(judged, answer(0.1, 0), run_id=other)
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(batch, "start", lambda *args: asked.append(args) or "a job")
+    assert shadow.ask_rest(loose, "Lea") == "a job"
+    ((where, run_ids, source, by, _),) = asked
+    assert (where, run_ids, by) == (dataset.id, [other], "Lea")
+    rest = {answer(0.5, 1).image_id, answer(0.9, 2).image_id}
+    assert isinstance(source, Source)
+    found = {one.path.stem for one in sources.open_source(places.confined(source)).entries if one.path}
+    assert found == rest
+    before = queue.counts(dataset.id)
+    kept(judged, answer(0.99, 1), answer(0.99, 2), run_id=other)
+    assert queue.counts(dataset.id) == before and shadow.beside(loose, policy.active(dataset.id)).unasked == 0
 
 
 def test_the_pace_is_the_median_of_timed_decisions(judged: tuple[Dataset, str]) -> None:

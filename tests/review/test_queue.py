@@ -323,7 +323,7 @@ def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(sma
     assert store.get_image(small.id, red.id).label == "red" and len(queue.decisions_of(known.id)) == 2
 
 
-# What another run says, and what is removed
+# What another run says
 
 
 def test_another_runs_answer_stands_beside_and_the_picture_waits_once(small: Dataset, answer: Callable[..., Prediction]) -> None:
@@ -334,16 +334,6 @@ def test_another_runs_answer_stands_beside_and_the_picture_waits_once(small: Dat
     assert not review.submit(small.id, other, replace(one, probabilities=(0.1, 0.8, 0.1)), "Ann")
     assert len(review.queue(small.id)) == 1
     assert {(run, label) for run, label, _ in queue.answers_of([sent.id])[sent.id]} == {(RUN, "blue"), (other, "green")}
-
-
-def test_what_waits_for_nobody_is_removed_by_age_and_decisions_stay(small: Dataset, answer: Callable[..., Prediction]) -> None:
-    review.keep(small.id, RUN, [answer(0), answer(1)], "Ann", "zip")
-    send(small, answer(2))
-    with pytest.raises(Invalid, match="future"):
-        queue.remove(small.id, "2999-01-01")
-    later = queue.browse(small.id, queue.Which())[0].at + "z"
-    assert queue.remove(small.id, later, "red") == 0
-    assert queue.remove(small.id, min(later, "2998")) == 2 and queue.counts(small.id) == {"waiting": 1}
 
 
 def test_a_picture_is_found_by_its_name_or_its_hash(small: Dataset, answer: Callable[..., Prediction]) -> None:

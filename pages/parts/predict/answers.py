@@ -7,8 +7,8 @@ import html
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import get_args
 
 import streamlit as st
 
@@ -18,8 +18,10 @@ from core.data import images, queue
 from core.data.formats.spreadsheet import cell
 from core.data.queue import State, Submission, Which
 from core.errors import AppError
-from core.review import predict, review
+from core.review import near, predict, review
+from core.review.near import Found
 from core.types import Dataset, Prediction, Run
+from pages.parts.predict import removal
 from pages.shared import frame, times
 
 PER_PAGE = 24
@@ -32,6 +34,7 @@ STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "blocked": ("Blocked", ("blocked",)),
     "decided": ("Decided", ("decided",)),
 }
+UNKNOWN: tuple[State, ...] = tuple(one for one in get_args(State) if one != "known")
 SAID = {
     "predicted": "answered", "passed": "passed", "blocked": "blocked", "waiting": "waits for a person", "second": "waits for a person",
     "audit": "waits for a person", "lead": "waits for a lead", "appeal": "appealed", "known": "known answer", "decided": "decided",
@@ -49,17 +52,23 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
         which_run = frame.url_choice("by", "Network", ["", *names], "", lambda one: names.get(one, "Any"))
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Find by picture", icon=":material/image_search:"):
-            found = st.file_uploader(
-                "Drop a picture to find it again", key="find-picture", help="By its bytes: the very same file. Nothing is stored."
-            )
+            sought = st.file_uploader(
+                "Drop a picture to find it again", type=sorted(images.EXTENSIONS), key="find-picture",
+                help="Finds the very same file, and copies in another size, format or quality. Nothing is stored.",
+            )  # fmt: skip
         blur = st.toggle("Blur pictures", key="blur", bind="query-params")
-    which = Which(STATES[state][1], text or "", label or None, None, which_run or None)
-    if found is not None:
-        which = Which(text=images.image_id(found.getvalue()))
+    states = STATES[state][1]
+    if not states and not roles.current().may("lead", current.id):
+        states = UNKNOWN  # which pictures measure people, leads alone see
+    which = Which(states, text or "", label or None, None, which_run or None)
+    if sought is not None:
+        _again(current, near.find(current.id, sought.name, sought.getvalue(), which), sought.name, names, blur)
+        return
     n = queue.count(current.id, which)
     if not n:
-        words = "Nothing was predicted here yet." if which == Which() else "Nothing fits these filters."
+        words = "Nothing was predicted here yet." if which in (Which(), Which(UNKNOWN)) else "Nothing fits these filters."
         st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
+        removal.button(current)
         return
     key = f"answers-{which}-{sort}"
     pages = -(-n // PER_PAGE)
@@ -77,16 +86,42 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 kind, partial(write, current, which, sort), f"{current.name}-predictions.{kind.lower()}",
                 "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
             )  # fmt: skip
-        if roles.current().may("admin", current.id) and st.button("Remove old ones", icon=":material/auto_delete:", key="remove-old"):
-            _remove(current)
-    with st.container(key="blurred-answers" if blur else "clear-answers"):
-        others = queue.answers_of([one.id for one in rows])
-        st.html(f'<ul class="answers">{"".join(card(one, others.get(one.id, []), names) for one in rows)}</ul>')
+        removal.button(current)
+    _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
         frame.pager(pages, key)
 
 
-def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[str, str]) -> str:
+def _again(current: Dataset, found: Found, name: str, names: dict[str, str], blur: bool) -> None:
+    """What was predicted of a picture that somebody brings, the very same file first."""
+    n = len(found.items)
+    many = f" and {found.more:,} more" if found.more else ""
+    what = f"{n:,} picture{'s' if n != 1 else ''}{many} like it" if n else "neither this file nor a copy of it"
+    st.markdown(f"**{frame.plain(name)}**: {what} among what the filters above leave.")
+    if found.unread:
+        st.warning(f"Only the very same file was looked for: {frame.plain(found.unread)}", icon=":material/broken_image:")
+    elif found.flat:
+        st.caption("The picture is of one colour, so there is nothing to know a copy by: only the very same file was looked for.")
+    else:
+        old = f" {found.without:,} older ones are compared within a day; of them only the same file is found." if found.without else ""
+        st.caption(
+            f"Compared with {found.compared:,} pictures by 64 marks of light and dark. A picture cut by more than a little is not found.{old}"
+        )
+    if found.alike:
+        st.info(
+            "Many pictures here are as near as these: they resemble each other, so copies are not told from others.", icon=":material/info:"
+        )
+    _cards([(one, near.sure(match)) for one, match in found.items], names, blur)
+
+
+def _cards(rows: Sequence[tuple[Submission, str]], names: dict[str, str], blur: bool) -> None:
+    """Pictures, each with something to be said of it."""
+    others = queue.answers_of([one.id for one, _ in rows])
+    with st.container(key="blurred-answers" if blur else "clear-answers"):
+        st.html(f'<ul class="answers">{"".join(card(one, others.get(one.id, []), names, said) for one, said in rows)}</ul>')
+
+
+def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[str, str], also: str = "") -> str:
     """One picture with its top-k bars, where it stands, and what other networks say if they disagree."""
     esc = html.escape
     try:
@@ -100,6 +135,7 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
         said = f"decided: {one.label or 'none of the classes'}, by {one.decided_by}"
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
+    told += f'<p class="found">{esc(also)}</p>' if also else ""
     unsure = '<em title="The likeliest class has less than 80 %.">unsure</em>' if one.probability < predict.UNSURE else ""
     return (
         f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'
@@ -141,17 +177,3 @@ def as_csv(current: Dataset, which: Which, sort: str) -> str:
 
 def as_jsonl(current: Dataset, which: Which, sort: str) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(current, which, sort))
-
-
-@st.dialog("Remove old predictions")
-def _remove(current: Dataset) -> None:
-    days = st.number_input("Older than … days", 1, 3650, 90)
-    label = st.selectbox("Answered as", ["", *current.classes], format_func=lambda name: name or "any class")
-    before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
-    st.markdown("Removed is what waits for nobody and was never decided. This cannot be undone; the datasets keep their images.")
-    if st.button("Remove them", type="primary", icon=":material/delete_forever:"):
-        with frame.told():
-            roles.allow("admin", current.id)
-            n = queue.remove(current.id, before, label or None)
-            st.session_state["predict-told"] = f"{n:,} predictions were removed."
-            st.rerun()

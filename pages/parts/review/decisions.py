@@ -80,7 +80,7 @@ def _table(found: list[tuple[Decision, Submission]]) -> pd.DataFrame:
         [
             {
                 "Picture": _url(item),
-                "Name": item.name,
+                "Name": review.named(item),
                 "Decision": _said(one),
                 "Person": one.by,
                 zone: times.column(one.at),
@@ -118,9 +118,9 @@ def _one(current: Dataset, submission_id: int) -> None:
     leads = roles.current().may("lead", current.id)
     left, right = st.columns([2, 3])
     with left, frame.told(), st.container(key="blurred-decided" if st.session_state.get("decisions-blur") else "clear-decided"):
-        picture(signing.upload_url(review.picture(item)), f"{item.name}, now: {_now(item) or 'not told'}")
+        picture(signing.upload_url(review.picture(item)), f"{review.named(item)}, now: {_now(item) or 'not told'}")
     with right:
-        st.subheader(frame.plain(item.name), anchor=False)
+        st.subheader(frame.plain(review.named(item)), anchor=False)
         st.toggle("Blur the picture", key="decisions-blur", persist_state="session")
         st.markdown(f"Sent by {frame.plain(item.by)}, {times.when(item.at)}. Now: **{frame.plain(_now(item) or 'not told')}**.")
         for one, _ in review.decisions(current.id, decisions.Said(item=item.id)):

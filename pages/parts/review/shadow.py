@@ -8,9 +8,11 @@ import streamlit as st
 
 from core.api import signing
 from core.data import queue
+from core.data.policies import Policy
 from core.errors import AppError
-from core.review import policy, review, shadow
+from core.review import batch, policy, review, shadow
 from core.review.shadow import Beside
+from core.runs import runs
 from core.types import Band, Dataset
 from pages.shared import frame, times
 
@@ -33,16 +35,16 @@ def show(current: Dataset) -> None:
             f"The run of No. {stuck.id}, {frame.plain(stuck.name)}, was deleted: there is nothing to compare.", icon=":material/link_off:"
         )
         return
+    if error := st.session_state.pop("shadow-error", None):
+        frame.show(error)
     with frame.told():
         found = shadow.beside(one, active)
         against = f"the active No. {active.id}, {frame.plain(active.name)}" if active else "no active policy"
         st.markdown(f"**No. {one.id}, {frame.plain(one.name)}**, in the shadow since {times.when(found.since)}, beside {against}.")
+        _rest(current, one, found)
         if not found.compared:
-            came = (
-                f"{found.came:,} picture{' has' if found.came == 1 else 's have'} come since" if found.came else "No picture has come since"
-            )
-            asked = ", but none was answered by its run" if found.came else ""
-            st.info(f"{came}{asked}. Pictures count here once the run of the shadow has answered them on Predict.", icon=":material/info:")
+            why = "No picture was answered by both runs yet" if found.came else "No picture has come since"
+            st.info(f"{why}, so there is nothing to compare.", icon=":material/info:")
             return
         _table(found)
         _people(found)
@@ -59,10 +61,36 @@ def _table(found: Beside) -> None:
         body += f'<tr><th scope="row">{title}</th>' + "".join(f"<td>{n:,}</td>" for n in cells) + "</tr>"
     st.html(f'<table class="policy-beside"><thead><tr><th scope="col">shadow:</th>{head}</tr></thead><tbody>{body}</tbody></table>')
     if found.compared < found.came:
-        why = f"the newest {shadow.MOST:,} are compared" if found.compared >= shadow.MOST else "the others were not answered by both runs"
-        st.caption(f"{found.compared:,} of the {found.came:,} pictures that came since; {why}.")
+        why = f"the newest {shadow.MOST:,} are" if found.compared >= shadow.MOST else "those that both runs have answered are"
+        st.caption(f"{found.compared:,} of the {found.came:,} pictures that came since: {why} compared.")
     else:
         st.caption(f"All {found.came:,} pictures that came since.")
+
+
+def _rest(current: Dataset, one: Policy, found: Beside) -> None:
+    """How many of what came the shadow's run has answered, and a button that asks it about the rest."""
+    if not found.unasked:
+        return
+    run = frame.plain(runs.load(runs.folder(one.run_id)).name)
+    going = any(job.state.status == "running" and job.job["how"] == "shadow" for job in batch.recent(current.id))
+    with st.container(horizontal=True, vertical_alignment="center", key="shadow-rest"):
+        st.markdown(
+            f":material/info: {run}, the shadow's run, has answered **{found.came - found.unasked:,} of the {found.came:,}** pictures that came "
+            f"since; only those count here.{' It is being asked about the others: reload the page to see how far it is.' if going else ''}",
+            width="stretch",
+        )
+        if not going:
+            st.button(
+                f"Ask it about the other {found.unasked:,}", icon=":material/play_arrow:", key="shadow-ask", on_click=_ask, args=(one,),
+                help=f"In the background, the newest {shadow.MOST:,}; *Many pictures* on Predict shows it, too. Nothing is sorted by the answers.",
+            )  # fmt: skip
+
+
+def _ask(one: Policy) -> None:
+    try:
+        shadow.ask_rest(one, frame.user())
+    except AppError as e:
+        st.session_state["shadow-error"] = e
 
 
 def _people(found: Beside) -> None:
