@@ -35,6 +35,7 @@ class Settings:
     database_url: str  # LOUPE_DATABASE_URL: default SQLite in home
     max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
+    least_free_mb: int  # LOUPE_LEAST_FREE_MB: with less on the disk of home, no upload and no import is begun
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
@@ -108,6 +109,7 @@ def settings() -> Settings:
         database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
         max_upload_mb=_whole("LOUPE_MAX_UPLOAD_MB", "4096", "megabytes"),
         max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
+        least_free_mb=_whole("LOUPE_LEAST_FREE_MB", "500", "megabytes"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -417,6 +418,29 @@ def test_a_crash_ends_with_a_sentence_and_keeps_the_traceback(home: Path, monkey
     monkeypatch.setattr(data, "pixel_rows", lambda *_: 1 / 0)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and "ZeroDivisionError" in ended(folder).detail and "Traceback" not in ended(folder).message
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_once_there_is_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, values: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    folder = make_run(squares(4), architecture="linear", epochs=2)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as during:
+        during.setattr(trainer, "write", full)
+        worker.main(folder)
+    assert ended(folder).outcome == "failed" and ended(folder).message.startswith("The disk is full: ")
+    assert "last.pt in LOUPE_HOME could not be written. Make room" in ended(folder).message and not list(folder.glob(".*.tmp"))
+    worker.main(folder)
+    assert ended(folder).outcome == "succeeded" and [e.epoch for e in epochs(folder)][-1] == 2
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tiny_disk: Path) -> None:
+    model.write(tiny_disk / "last.pt", {"a": torch.zeros(1000)})
+    before = (tiny_disk / "last.pt").read_bytes()
+    with pytest.raises(OSError, match="No space left"):
+        model.write(tiny_disk / "last.pt", {"a": torch.zeros(1_000_000)})
+    assert (tiny_disk / "last.pt").read_bytes() == before and [p.name for p in tiny_disk.iterdir()] == ["last.pt"]
 
 
 def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
