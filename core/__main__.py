@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from core import space
 from core.data import imports, sources, store
 from core.errors import AppError
 from core.runs import jobs, launch, runs
@@ -25,7 +26,8 @@ STORIES = [importlib.import_module(f"core.{path.parent.name}.commands") for path
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        answer = args.verb(args)
+        with space.told():
+            answer = args.verb(args)
     except BadArgument as e:
         print(e, file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
@@ -100,7 +101,7 @@ class Settings:
 def settings() -> Settings:
     env = os.environ
     home = Path(env.get("LOUPE_HOME") or Path(__file__).parent.parent / "data").resolve()
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _own(home)
     roots = [Path(p).resolve() for p in env.get("LOUPE_ROOTS", "").split(os.pathsep) if p]
     hosts = env.get("LOUPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
     return Settings(
@@ -119,6 +120,18 @@ def settings() -> Settings:
         webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
         webhook_secret=_secret("LOUPE_WEBHOOK_SECRET") if hooks else "",
     )
+
+
+def _own(home: Path) -> None:
+    """Makes the folder, and keeps other accounts of this machine out of one that was made for it."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        hint = "Set it to a folder that the account of Loupe may write to."
+        raise AppError(f"LOUPE_HOME is {home}, which cannot be made ({e.strerror}).", hint) from None
+    with suppress(OSError):  # another account's
+        if home.stat().st_mode & 0o077 and not any(home.iterdir()):  # of one that is in use, python -m core check says so
+            home.chmod(0o700)
 
 
 def _sign_in() -> dict[str, Any]:

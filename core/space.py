@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import Unavailable
@@ -32,6 +34,11 @@ def need(what: str, more: int = 0) -> None:
         raise Unavailable(f"{what} is not begun: {problem}.", "Make room, or set LOUPE_LEAST_FREE_MB lower.")
 
 
+def refused(e: OSError) -> bool:
+    """Whether the disk is full or rights are missing; what else fails is a bug."""
+    return e.errno in (*FULL, *FORBIDDEN)
+
+
 def refusal(e: OSError) -> Unavailable:
     """What the system refused, as a sentence: what, where, what to do."""
     where = _where(e.filename)
@@ -41,6 +48,17 @@ def refusal(e: OSError) -> Unavailable:
         hint = "Give the account that Loupe runs under the right to read and write LOUPE_HOME, then try again."
         return Unavailable(f"The system refuses access to {where} ({e.strerror}).", hint)
     return Unavailable(f"The system could not read or write {where} ({e.strerror or type(e).__name__}).", "Try again; look at the disk.")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raises the sentence of refusal() for what the system refused."""
+    try:
+        yield
+    except OSError as e:
+        if refused(e):
+            raise refusal(e) from e
+        raise
 
 
 def _where(name: object) -> str:
