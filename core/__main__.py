@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except AppError as e:
         print(e, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     if answer is not None:
         json.dump(_finite(answer), sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
         print()

@@ -189,6 +189,18 @@ def torn_lines(folder: Path) -> list[int]:
         return [n for n, line in enumerate(f, 1) if line.endswith(b"\n") and not _is_event(line)]
 
 
+def drop_torn_lines(folder: Path) -> None:
+    """Writes the events anew without them; of a run that no process works at."""
+    whole = read_lines(folder)[0]
+
+    def write(tmp: Path) -> None:
+        tmp.write_bytes(
+            b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in whole if _is_event(json.dumps(one).encode()))
+        )
+
+    write_atomically(folder / "events.jsonl", write)
+
+
 def _is_event(line: bytes) -> bool:
     try:
         return event(json.loads(line)) is not None

@@ -8,12 +8,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from core.__main__ import main
-from core.api import routes
-from core.data import database, schema, store
+from core.api import routes, signing
+from core.data import database, labels, schema, store
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset
@@ -109,10 +110,10 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.
 def test_what_sqlite_refuses_reaches_a_program_as_a_sentence(small: Dataset, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     def refuses(*_: object, **__: object) -> None:
         with database.told(schema.engine().url):
-            raise schema.sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError(words))
+            raise sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError(words))
 
-    monkeypatch.setattr(routes.labels, "apply", refuses)
-    monkeypatch.setattr(routes.signing, "user", lambda _: "tester")
+    monkeypatch.setattr(labels, "apply", refuses)
+    monkeypatch.setattr(signing, "user", lambda _: "tester")
     app = Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, OSError: routes.os_error})
     body = {"operation": "x", "dataset_id": small.id, "seen": {"a": 0}, "label": "red"}
     answer = TestClient(app).post("/api/label", json=body)
