@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from core import space
 from core.data import imports, sources, store
 from core.errors import AppError
 from core.runs import jobs, launch, runs
@@ -25,13 +26,17 @@ STORIES = [importlib.import_module(f"core.{path.parent.name}.commands") for path
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        answer = args.verb(args)
+        with space.told():
+            answer = args.verb(args)
     except BadArgument as e:
         print(e, file=sys.stderr)
         return 2
     except AppError as e:
         print(e, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     if answer is not None:
         json.dump(_finite(answer), sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
         print()

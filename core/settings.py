@@ -6,6 +6,7 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
@@ -35,6 +36,7 @@ class Settings:
     database_url: str  # LOUPE_DATABASE_URL: default SQLite in home
     max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
+    least_free_mb: int  # LOUPE_LEAST_FREE_MB: with less on the disk of home, no upload and no import is begun
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
@@ -99,7 +101,7 @@ class Settings:
 def settings() -> Settings:
     env = os.environ
     home = Path(env.get("LOUPE_HOME") or Path(__file__).parent.parent / "data").resolve()
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _own(home)
     roots = [Path(p).resolve() for p in env.get("LOUPE_ROOTS", "").split(os.pathsep) if p]
     hosts = env.get("LOUPE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
     return Settings(
@@ -108,6 +110,7 @@ def settings() -> Settings:
         database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
         max_upload_mb=_whole("LOUPE_MAX_UPLOAD_MB", "4096", "megabytes"),
         max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
+        least_free_mb=_whole("LOUPE_LEAST_FREE_MB", "500", "megabytes"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
@@ -117,6 +120,18 @@ def settings() -> Settings:
         webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
         webhook_secret=_secret("LOUPE_WEBHOOK_SECRET") if hooks else "",
     )
+
+
+def _own(home: Path) -> None:
+    """Makes the folder, and keeps other accounts of this machine out of one that was made for it."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        hint = "Set it to a folder that the account of Loupe may write to."
+        raise AppError(f"LOUPE_HOME is {home}, which cannot be made ({e.strerror}).", hint) from None
+    with suppress(OSError):  # another account's
+        if home.stat().st_mode & 0o077 and not any(home.iterdir()):  # of one that is in use, python -m core check says so
+            home.chmod(0o700)
 
 
 def _sign_in() -> dict[str, Any]:

@@ -162,6 +162,18 @@ def home(
 
 
 @pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 1 MB; skips where this account may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+    if os.name != "posix" or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs the rights of root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A background import is over when it has been started."""
 

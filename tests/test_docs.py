@@ -49,6 +49,8 @@ NOT_RUN = {
     "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
+    "python -m core restore": "needs an empty LOUPE_HOME; tests/data/test_backup.py has one",
+    "python -m core check": "its exit code is the folder's; tests/data/test_check.py runs it on whole and damaged ones",
     "python -m core start": "serves until it is ended",
     "python -m core train --dataset NAME": "trains with what a recipe adds; test_adding.py does it in a copy that has it",
     "python -m core reproduce": "trains for minutes on data sets of 60,000 images",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import meters
+from core import meters, space
 from core.api import routes
 from core.data import audit, imports, queue, removal, schema
 from core.review import near
@@ -29,7 +28,6 @@ from core.runs import launch
 from core.settings import settings
 from core.train import train
 
-LEAST_FREE = 500_000_000  # bytes on the disk of LOUPE_HOME; with less, no run and no import comes far
 PATIENCE = 5.0  # seconds for each question of /readyz
 HOUR = 3600
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
@@ -70,11 +68,7 @@ def _database() -> str:
 
 
 def _disk() -> str:
-    home = settings().home
-    if not os.access(home, os.W_OK):
-        return "LOUPE_HOME cannot be written"
-    free = shutil.disk_usage(home).free
-    return "" if free >= LEAST_FREE else f"{free / 1e6:,.0f} MB are free on the disk of LOUPE_HOME; {LEAST_FREE / 1e6:,.0f} MB are needed"
+    return space.short() if os.access(settings().home, os.W_OK) else "LOUPE_HOME cannot be written"
 
 
 def _workers() -> str:

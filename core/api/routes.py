@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
-from core import roles
+from core import roles, space
 from core.api import bodies, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
@@ -253,6 +253,14 @@ async def app_error(_request: Request, error: Exception) -> Response:
     known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unavailable, 503), (WorkerFailed, 503))
     status = next((code for kind, code in known if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
+
+
+async def os_error(request: Request, error: Exception) -> Response:
+    """A full disk or missing rights in a sentence, so that a browser keeps what it has and sends it again."""
+    assert isinstance(error, OSError)
+    if not space.refused(error):
+        raise error
+    return await app_error(request, space.refusal(error))
 
 
 async def http_error(_request: Request, error: Exception) -> Response:

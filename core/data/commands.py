@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data import audit, database, imports, moving, schema, sources, store
+from core.data import audit, backup, check, database, imports, moving, schema, sources, store
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -41,6 +41,20 @@ def add(verbs: Verbs) -> None:
     p = verbs.add_parser("move-database", help="copy every row into an empty database, from SQLite into PostgreSQL or back")
     p.add_argument("url", metavar="URL", help="its address, such as postgresql://NAME@HOST:5432/DATABASE or sqlite:////FOLDER/loupe.db")
     p.set_defaults(verb=move_database)
+
+    p = verbs.add_parser("backup", help="write all that cannot be made anew into one file, while Loupe runs or not")
+    p.add_argument("file", type=Path, metavar="FILE.zip", help="one that is there is replaced")
+    p.set_defaults(verb=write_backup)
+    p = verbs.add_parser("restore", help="bring a backup back into an empty LOUPE_HOME, and compare it with what was written")
+    p.add_argument("file", type=Path, metavar="FILE.zip")
+    p.set_defaults(verb=restore)
+
+    p = verbs.add_parser("check", help="read all that is stored and name what is damaged, missing or left over")
+    p.add_argument("--mend", action="store_true", help="make anew what can be made anew, and say what cannot")
+    p.add_argument(
+        "--begin-anew", action="store_true", help="where the database is gone: lay aside all that is there, and begin with an empty one"
+    )
+    p.set_defaults(verb=check_)
 
 
 def find_dataset(name: str) -> int:
@@ -83,6 +97,32 @@ def export_audit(args: argparse.Namespace) -> dict[str, Any]:
     head = audit.export(args.file, progress)
     progress_ended()
     return {"out": str(args.file), "entries": head.seq if head else 0, "head": head.hash if head else ""}
+
+
+def write_backup(args: argparse.Namespace) -> dict[str, Any]:
+    done = backup.write(args.file, progress)
+    progress_ended()
+    return done
+
+
+def restore(args: argparse.Namespace) -> dict[str, Any]:
+    done = backup.restore(args.file, progress)
+    progress_ended()
+    say(f"All is as it was on {done['made_at'][:16].replace('T', ' ')} UTC. {done['audit']}")
+    return done
+
+
+def check_(args: argparse.Namespace) -> dict[str, Any]:
+    if args.begin_anew:
+        done = check.begin_anew()
+        say(f"Loupe begins anew. All that was there lies in {done['laid_aside']}.")
+        return done
+    done = check.check(args.mend, progress)
+    progress_ended()
+    for one in done["damage"]:
+        say(f"{one['where']}: {one['problem']} {'Made anew.' if one['mended'] else one['remedy']}")
+    say("All is whole." if not done["found"] else f"Found {done['found']:,}, mended {done['mended']:,}, left {done['left']:,}.")
+    return done
 
 
 def move_database(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from core import space
 from core.errors import AppError, Invalid, Unavailable
 
 KINDS = {
@@ -60,17 +61,33 @@ def options(url: sa.URL) -> dict[str, Any]:
 
 @contextmanager
 def told(url: sa.URL) -> Iterator[None]:
-    """Raises Unavailable with a sentence for what PostgreSQL or the way to it refuses, and Invalid for text that it cannot hold."""
+    """Raises Unavailable with a sentence for what the database or the way to it refuses, and Invalid for text that it cannot hold."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as e:
-        if url.drivername == "sqlite":
-            raise
-        raise _unavailable(url, e) from e
+        raise (_of_sqlite(url, e) or e if url.drivername == "sqlite" else _unavailable(url, e)) from e
     except sa.exc.DataError as e:
         if "NUL" not in str(e.orig):
             raise
         raise Invalid("A name or a text holds a character of code 0, which cannot be stored.", "Take it out and try again.") from e
+    except sa.exc.DatabaseError as e:  # of a damaged file SQLite raises this very class
+        raise (_of_sqlite(url, e) or e if url.drivername == "sqlite" else e) from e
+
+
+def _of_sqlite(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable | None:
+    """None of what is a mistake in the SQL."""
+    said, where = str(getattr(error, "orig", None)), shown(url)
+    if "is full" in said:
+        return Unavailable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
+    if "readonly" in said or "read-only" in said or "unable to open" in said:
+        hint = "Give the account that Loupe runs under the right to read and write the file and its folder, then try again."
+        return Unavailable(f"The system refuses access to the database at {where} ({said}).", hint)
+    if "locked" in said:
+        return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
+    if "not a database" in said or "malformed" in said or "I/O error" in said:
+        hint = "Nothing was changed. Keep a copy of the file, and bring the last backup back: python -m core restore FILE."
+        return Unavailable(f"The database at {where} is damaged ({said}).", hint)
+    return None
 
 
 def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:

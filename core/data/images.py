@@ -85,6 +85,9 @@ def image_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+_id = image_id  # where a parameter bears the name
+
+
 def array_id(pixels: np.ndarray) -> str:
     """The id of a picture that has no file: (H, W) or (H, W, 3) uint8."""
     return image_id(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
@@ -471,14 +474,49 @@ def shareable(data: bytes) -> bytes:
 
 
 def store_original(folder: Path, name: str, data: bytes) -> None:
-    """Writes <folder>/<name> once, whole or not at all."""
+    """Writes <folder>/<name>, whole or not at all; what is there already is left alone, unless a crash left it as something else."""
     target = folder / name
-    if target.exists():
+    if _holds(target, data):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    tmp.write_bytes(data)
-    os.replace(tmp, target)
+    try:
+        tmp.write_bytes(data)
+        os.replace(tmp, target)
+    except OSError as e:
+        tmp.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror, str(target)) from None
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:  # not there, or a part of the disk that cannot be read
+        return False
+
+
+def is_original(data: bytes, image_id: str) -> bool:
+    """Whether the id was made from these bytes, or from the pixels in them: a picture that came without a file is kept as PNG."""
+    if _id(data) == image_id:
+        return True
+    try:
+        return image_id in array_ids(data)
+    except Invalid:
+        return False
+
+
+def read_original(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
+    """read() of an image of a dataset; Invalid, too, where the file is not the one that was imported."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise Invalid(f"The file cannot be read: {e.strerror}.", "It may have been moved or deleted; import it again.") from None
+    picture = open_picture(data, how.srgb, how.bits)
+    if (
+        _id(data) != image_id and array_id(np.asarray(picture)) != image_id and not is_original(data, image_id)
+    ):  # the last decodes once more
+        raise Invalid("It is not the file that was imported.", "Import that one again, or bring it back from a backup.")
+    return pixels(picture, how)
 
 
 class ThumbPack:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import roles
+from core import roles, space
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
 from core.data.late import Late, Later
 from core.data.sight import Sight
@@ -147,6 +146,7 @@ def _bring_in(
         work.show_examples(opened.described)
         work.same_depth()
         work.say_animated()
+        work.say_mended()
         tell(opened.total)
         found = {image_id: one for image_id, one in work.late.items() if one[0] != one[1] and image_id not in work.refused}
         report.offered = sum(label is None for label, _ in found.values())
@@ -234,6 +234,7 @@ class _Import:
         self.bits = depth.of(self.dataset.id)
         self.deep = 0  # 16-bit pictures of this import
         self.animated: list[str] = []  # names
+        self.mended = 0  # originals that were damaged or gone
         self.alike = alike.Alike(self.dataset.id)
 
     def read(self, entries: list[Entry]) -> _Chunk:
@@ -250,6 +251,7 @@ class _Import:
             if (mine := there.get(picture.entry.original)) and originals.is_copy(self.dataset.id, picture.data, mine):
                 picture.id = mine
         known = store.known_images(self.dataset.id, [p.id for p in chunk.read])
+        self.mended += originals.mend(self.dataset.id, {p.id: p.data for p in chunk.read if p.id in known})
         for picture in chunk.read:
             self.examples += [(name, picture.id, accepted) for name, accepted in picture.entry.shows]
             if picture.id in self.refused:
@@ -306,8 +308,9 @@ class _Import:
             offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Invalid("The disk is full.", "Make room and import again: what was added stays, the rest follows.") from None
+            if error.errno in space.FULL:
+                again = "Make room and import again: what was added stays, the rest follows."
+                raise Invalid(space.refusal(error).message, again) from None
             raise
         at = now()
         splits = self.splits(good)
@@ -363,6 +366,11 @@ class _Import:
             names = ", ".join(self.animated[:3]) + (" …" if n > 3 else "")
             what = "animated pictures or of several pages" if n > 1 else "animated picture or of several pages"
             self.report.understood.append(f"{n:,} {what}: {'their' if n > 1 else 'its'} first frame is what is learned from ({names}).")
+
+    def say_mended(self) -> None:
+        if n := self.mended:
+            what = "originals that were damaged or missing are" if n > 1 else "original that was damaged or missing is"
+            self.report.understood.append(f"{n:,} {what} whole again.")
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.data import uploads
@@ -12,19 +13,25 @@ from core.settings import settings
 
 
 def remove() -> None:
-    """Temporary files and folders, .progress and .stop files, runs that were never begun, and uploads that wait for no import."""
+    """What is found, uploads that wait for no import, and imports that nobody answered."""
+    for path in found():
+        jobs.remove(path)
+    remove_uploads()
+    remove_sights()
+
+
+def found() -> Iterator[Path]:
+    """Temporary files and folders, .progress and .stop files, and runs that were never begun."""
     for folder, inside, names in os.walk(settings().home):
         for name in inside + names:
             path = Path(folder, name)
             if path.suffix in (".tmp", ".part", ".progress", ".stop") and jobs.left(path):
-                jobs.remove(path)
+                yield path
         # What lies in the inbox is people's own.
         inside[:] = [name for name in inside if not name.endswith(".tmp") and Path(folder, name) not in settings().roots]
     for path in settings().runs.glob("*"):
-        if _is_shell(path) and jobs.old(path):
-            jobs.remove(path)
-    remove_uploads()
-    remove_sights()
+        if is_shell(path) and jobs.old(path):
+            yield path
 
 
 def remove_uploads() -> None:
@@ -40,6 +47,6 @@ def remove_sights() -> None:
             jobs.remove(path.parent)
 
 
-def _is_shell(folder: Path) -> bool:
+def is_shell(folder: Path) -> bool:
     """Whether a run's folder holds no more than the beginning of a run: it was killed while it was made."""
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= {"dataset.csv"}

@@ -32,24 +32,35 @@ def move(to: str, on_progress: Progress = silent) -> Moved:
     url = database.address(to)
     if _place(url) == _place(schema.engine().url):
         raise Invalid("That is the database which is in use now.", "Give the address of an empty one.")
+    with schema.writing() as old:
+        return into_empty(old, url, on_progress)
+
+
+def into_empty(old: sa.Connection, url: sa.URL, on_progress: Progress = silent) -> dict[str, int]:
+    """copy() into the database at the address, as one transaction; Invalid if that holds anything."""
     target = schema.connected(url)
     try:
-        with schema.writing() as old, database.told(url), target.connect().execution_options(write=True) as new, new.begin():
+        with database.told(url), target.connect().execution_options(write=True) as new, new.begin():
             if there := _holds(new):
                 raise Invalid(
                     f"The database at {database.shown(url)} is not empty: it holds {there}.",
                     "Give the address of an empty one. Nothing was changed.",
                 )
             schema.migrate(new)
-            copied: dict[str, int] = {}
-            for done, table in enumerate(tables := schema.meta.sorted_tables):
-                on_progress(done, len(tables), "tables")
-                copied[table.name] = _copy(old, new, table)
-                _count_on(new, table)
-            on_progress(len(tables), len(tables), "tables")
-            return Moved(copied, audit.verified(new, on_progress))
+            return Moved(copy(old, new, on_progress), audit.verified(new, on_progress))
     finally:
         target.dispose()
+
+
+def copy(old: sa.Connection, new: sa.Connection, on_progress: Progress = silent) -> dict[str, int]:
+    """Every row of the one database into the other, which has the tables and no rows; read again and compared. The rows of each table."""
+    copied: dict[str, int] = {}
+    for done, table in enumerate(tables := schema.meta.sorted_tables):
+        on_progress(done, len(tables), "tables")
+        copied[table.name] = _copy(old, new, table)
+        _count_on(new, table)
+    on_progress(len(tables), len(tables), "tables")
+    return copied
 
 
 def _place(url: sa.URL) -> tuple[object, ...]:

@@ -53,6 +53,26 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
         return False
 
 
+@roles.needs("import")
+def mend(dataset_id: int, came: Mapping[str, bytes]) -> int:
+    """Writes anew the originals of images of the dataset that are damaged or gone, from files that came again; returns how many."""
+    mended = 0
+    for image in store.get_images(dataset_id, list(came)):
+        path, data = settings().images / image.path, came[image.id]
+        if not _is_whole(path, image.id, data) and images.is_original(data, image.id):  # a copy without metadata is another file
+            images.store_original(settings().images, image.path, data)
+            mended += 1
+    return mended
+
+
+def _is_whole(path: Path, image_id: str, data: bytes) -> bool:
+    try:
+        there = path.read_bytes()
+    except OSError:
+        return False
+    return there == data or images.is_original(there, image_id)
+
+
 @roles.needs("see")
 def here(dataset_id: int, ids: list[str]) -> dict[str, str]:
     """The image of the dataset for each of the ids that it has, itself or a copy."""

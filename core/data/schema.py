@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from core import space
 from core.data import database
 from core.errors import AppError
 from core.settings import settings
@@ -408,12 +409,16 @@ def engine() -> sa.Engine:
 
 
 def opened(url: sa.URL) -> sa.Engine:
-    """The database at the address, brought to today's tables."""
+    """The database at the address, brought to today's tables; AppError where it is empty beside a data folder that is not."""
+    if url.drivername == "sqlite" and url.database and not _holds_bytes(Path(url.database)):
+        refuse_to_begin_anew(url)  # before SQLite makes the file
     made = connected(url)
     try:
         with database.told(url):
             with made.connect() as connection, connection.begin():
                 current = _is_current(connection)
+                if not current and not sa.inspect(connection).has_table("datasets"):
+                    refuse_to_begin_anew(url)
             if not current:
                 with made.connect().execution_options(write=True) as connection, connection.begin():
                     migrate(connection)
@@ -421,6 +426,27 @@ def opened(url: sa.URL) -> sa.Engine:
         made.dispose()
         raise
     return made
+
+
+def _holds_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        raise space.refusal(e) from None
+
+
+def refuse_to_begin_anew(url: sa.URL) -> None:
+    """AppError where the data folder holds images or runs: what is begun beside them would give their numbers to others."""
+    home = settings().home
+    held = [(what, any(home.glob(pattern))) for what, pattern in (("images", "images/??/*"), ("runs", "runs/*/config.json"))]
+    if there := " and ".join(what for what, found in held if found):
+        raise AppError(
+            f"The database at {database.shown(url)} is missing or empty, and {home} holds {there} that belong to one.",
+            "Bring the database back, with python -m core restore FILE from a backup, or set LOUPE_DATABASE_URL to where it is. To begin "
+            "anew, and lay aside all that is there, run: python -m core check --begin-anew. Nothing was changed.",
+        )
 
 
 def connected(url: sa.URL) -> sa.Engine:
@@ -431,10 +457,14 @@ def connected(url: sa.URL) -> sa.Engine:
 def _sqlite(url: sa.URL) -> sa.Engine:
     used = library()
     made = sa.create_engine(url, module=used)
+    path = Path(url.database) if url.database else None
     journal = "WAL" if wal_is_safe(used.sqlite_version_info) else "DELETE"  # the default, safe in any version
 
     @sa.event.listens_for(made, "connect")
     def pragmas(connection: Any, _record: Any) -> None:
+        if path is not None:
+            with suppress(OSError):  # another account's
+                path.chmod(0o600)  # SQLite gives its other files the same
         connection.isolation_level = None  # transactions are begun below, not guessed by the driver
         for pragma in (
             "busy_timeout=30000",

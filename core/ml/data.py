@@ -125,7 +125,7 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
 
     def decode(image_id: str) -> np.ndarray | Skipped:
         try:
-            return images.read(paths[image_id], how)
+            return images.read_original(paths[image_id], image_id, how)
         except AppError as e:
             return Skipped(paths[image_id].name, e.message)
 

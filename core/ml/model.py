@@ -345,7 +345,25 @@ class LoadedModel:
 def save(path: Path, model: nn.Module, extra: Mapping[str, Any], other: Weights | None = None) -> None:
     """Writes the state dict beside extra: plain values only, so that loading runs no code; other weights replace the model's own."""
     state = {name: tensor.detach().cpu() for name, tensor in {**model.state_dict(), **(other or {})}.items()}
-    runs.write_atomically(path, lambda tmp: torch.save({"state": state, **extra}, tmp))
+    write(path, {"state": state, **extra})
+
+
+def write(path: Path, values: Mapping[str, Any]) -> None:
+    """torch.save, whole or not at all; OSError if the disk refuses it."""
+
+    def save_to(tmp: Path) -> None:
+        try:
+            with open(tmp, "wb") as f:
+                torch.save(dict(values), f)
+        except (OSError, RuntimeError) as e:  # PyTorch says “unexpected pos 576 vs 534” of a full disk
+            cause: BaseException | None = e
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            if cause is None:
+                raise
+            raise OSError(cause.errno, cause.strerror, str(path)) from None
+
+    runs.write_atomically(path, save_to)
 
 
 def describe(config: RunConfig, classes: Sequence[str], preprocess: Preprocess, epoch: int | None) -> dict[str, Any]:

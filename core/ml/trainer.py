@@ -13,11 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from core import space
 from core.errors import AppError, Stopped
 from core.ml.data import Pixels
 from core.ml.devices import device_name, halt_requested, out_of_memory, pick_device, turn
 from core.ml.fit import Diverged, Training, answers, fit
-from core.ml.model import WeightsMissing, describe, save
+from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.runs import runs
 from core.types import Answers, Ended, EpochEnd, Resumed, Run, RunConfig, Started, Step, now
@@ -31,6 +32,7 @@ MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that wa
 def run(folder: Path) -> None:
     """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event."""
     begun: list[float] = []  # when it got the device: waiting in line is not training
+    room = runs.keep_room(folder)
     try:
         ended = on_its_device(folder, begun)
     except Stopped:
@@ -47,6 +49,9 @@ def run(folder: Path) -> None:
         ended = failed(str(e), remedy={"architecture": "efficientnet_lite0"})
     except AppError as e:
         ended = failed(str(e))
+    except OSError as e:
+        traceback.print_exc()
+        ended = failed(f"{space.refusal(e)}", traceback.format_exc())
     except Exception as e:
         traceback.print_exc()
         detail = traceback.format_exc()
@@ -55,6 +60,7 @@ def run(folder: Path) -> None:
         else:
             ended = failed(f"Training crashed with {type(e).__name__}. The log of the run has the details.", detail)
     best_epoch = ended.best_epoch or next((e.best_epoch for e in reversed(runs.events(folder)) if isinstance(e, EpochEnd)), None)
+    room.unlink(missing_ok=True)
     seconds = ended.seconds + (time.monotonic() - begun[0] if begun else 0)
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
 
@@ -187,7 +193,7 @@ class Checkpoints:
         if self.t.best_epoch != self.epoch:
             self.write_best()
         state = {**self.t.state(), "seconds": self.seconds_before + starting - self.begun}
-        runs.write_atomically(runs.last_checkpoint(self.folder), lambda tmp: torch.save(state, tmp))
+        write(runs.last_checkpoint(self.folder), state)
         self.written_at = time.monotonic()
         self.took = self.written_at - starting
 

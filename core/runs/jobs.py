@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace, roles
+from core import pace, roles, space
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -114,6 +114,7 @@ def run(folder: Path, kind: Kind) -> None:
             runs.append_line(folder, {"kind": "Progress", "done": done, "total": total, "what": what, "at": time.time()})
 
     job = runs.read_json(folder / "job.json")
+    room = runs.keep_room(folder)
     try:
         with roles.acting(roles.Person(job.get("by") or roles.current().name, "admin")):  # what somebody was allowed to start
             end = {"kind": "Done", **kind.work(folder, job, progress)}
@@ -121,10 +122,15 @@ def run(folder: Path, kind: Kind) -> None:
         end = {"kind": "Stopped"}
     except AppError as e:
         end = {"kind": "Failed", "message": e.message, "hint": e.hint}
-    except Exception as e:
+    except OSError as e:
         traceback.print_exc(file=sys.stderr)  # into worker.log
+        refused = space.refusal(e)
+        end = {"kind": "Failed", "message": refused.message, "hint": refused.hint}
+    except Exception as e:
+        traceback.print_exc(file=sys.stderr)
         message = f"The {kind.noun} ended with an error that Loupe did not expect ({type(e).__name__})."
         end = {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."}
+    room.unlink(missing_ok=True)
     runs.append_line(folder, end)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import json
+import logging
 import os
 import re
 import secrets
@@ -16,9 +18,10 @@ import shutil
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -49,7 +52,9 @@ from core.types import (
     now,
 )
 
+log = logging.getLogger("loupe")
 ACTIVE = ("pending", "queued", "running")  # statuses of a run that has not ended
+END_BYTES = 64 * 1024  # the last line of a crash holds its traceback, and file systems count in blocks
 MOST_NOTE, MOST_TAGS, MOST_TAG = 2000, 12, 40  # characters, tags, characters of a tag
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")  # of a run
 KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step, EpochEnd, Answers, Ended)}
@@ -86,6 +91,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.close(folder)
 
 
+def keep_room(folder: Path) -> Path:
+    """A file that keeps a little of the disk: taken away before the last line is written, it leaves room for that on a full one."""
+    kept = temporary(folder / "end")
+    with contextlib.suppress(OSError):  # no room even for this
+        kept.write_bytes(os.urandom(END_BYTES))  # some file systems keep nothing for zeros
+    return kept
+
+
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """A temporary folder beside the path; what is still there at the end is removed."""
@@ -109,11 +122,23 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(folder: Path, line: dict[str, Any], name: str = "events.jsonl") -> None:
-    """One event is one write of one line on an O_APPEND file: readers never see half of it for long."""
+    """One event is one write of one line on an O_APPEND file: readers never see half of it for long, and nothing stays of one that fails.
+
+    After a line that a crash cut off it begins a new one.
+    """
     data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-    fd = os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fd = os.open(folder / name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(fd, data)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed: what another appends meanwhile must not be cut off below
+        end = os.fstat(fd).st_size
+        if end and os.pread(fd, 1, end - 1) != b"\n":
+            data = b"\n" + data
+        try:
+            while data:
+                data = data[os.write(fd, data) :]  # a disk that fills up takes a part, and refuses the rest
+        except OSError as e:
+            os.ftruncate(fd, end)
+            raise OSError(e.errno, e.strerror, str(folder / name)) from None
     finally:
         os.close(fd)
 
@@ -125,31 +150,79 @@ def append(folder: Path, event: Event) -> None:
 def read_lines(folder: Path, after: int = 0, most: int = -1, skip: str = "") -> tuple[list[dict[str, Any]], int]:
     """The complete lines after a byte offset, and the offset to ask for next; it stops with the line that fills `most` bytes.
 
-    skip: a kind of event that is left out, unread.
+    skip: a kind of event that is left out, unread. Lines that a crash or a full disk tore are passed over, and the log says so.
     """
     try:
         with open(folder / "events.jsonl", "rb") as f:
-            f.seek(after)
+            f.seek(max(0, after - 1))
+            if after and f.read(1) not in (b"\n", b""):
+                raise Invalid("This is not the start of an event.", "Ask from offset 0.")
             data = f.read(most) + f.readline()
     except FileNotFoundError:
         return [], after
     end = data.rfind(b"\n") + 1
+    unread = f'{{"kind": "{skip}"'.encode()
+    found = [_line(one) for one in data[:end].split(b"\n")[:-1] if not (skip and one.startswith(unread))]
+    whole = [one for one in found if one is not None]
+    if len(whole) < len(found):
+        _say_torn(folder)
+    return whole, after + end
+
+
+def _line(data: bytes) -> dict[str, Any] | None:
+    """None of a line that is torn; of one that a whole event was written onto, as Loupe did once, that event."""
+    for start in (0, data.rfind(b'{"kind": ', 1)):
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or the middle of a letter
+            if start >= 0 and isinstance(found := json.loads(data[start:]), dict):
+                return found
+    return None
+
+
+@lru_cache(maxsize=512)
+def _say_torn(folder: Path) -> None:
+    log.warning("%s holds damaged lines, which are passed over; python -m core check names them.", folder / "events.jsonl")
+
+
+def torn_lines(folder: Path) -> list[int]:
+    """The numbers, from 1, of lines of a run's events that are no whole event; the last one may be only half written yet."""
+    with open(folder / "events.jsonl", "rb") as f:
+        return [n for n, line in enumerate(f, 1) if line.endswith(b"\n") and not _is_event(line)]
+
+
+def drop_torn_lines(folder: Path) -> None:
+    """Writes the events anew without them; of a run that no process works at."""
+    whole = read_lines(folder)[0]
+
+    def write(tmp: Path) -> None:
+        tmp.write_bytes(
+            b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in whole if _is_event(json.dumps(one).encode()))
+        )
+
+    write_atomically(folder / "events.jsonl", write)
+
+
+def _is_event(line: bytes) -> bool:
     try:
-        unread = f'{{"kind": "{skip}"'.encode()
-        return [json.loads(line) for line in data[:end].splitlines() if not (skip and line.startswith(unread))], after + end
-    except ValueError:  # no JSON, or the middle of a letter
-        raise Invalid("This is not the start of an event.", "Ask from offset 0.") from None
+        return event(json.loads(line)) is not None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def events(folder: Path, skip: str = "") -> list[Event]:
     """What happened, but for events of the kind skip; of a run that was resumed, without the steps that its checkpoint did not hold."""
     found: list[Event] = []
-    for line in read_lines(folder, skip=skip)[0]:
-        one = event(line)
+    for one in as_events(read_lines(folder, skip=skip)[0]):
         if isinstance(one, Resumed):
             found = [e for e in found if not isinstance(e, Step | EpochEnd | Answers) or lasted(e, one)]
         found.append(one)
     return found
+
+
+def as_events(lines: Iterable[dict[str, Any]]) -> Iterator[Event]:
+    """Passes over what is JSON and no event."""
+    for line in lines:
+        with contextlib.suppress(KeyError, TypeError):
+            yield event(line)
 
 
 def event(line: dict[str, Any]) -> Event:

@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from core import roles
+from core import roles, space
 from core.catalog import networks, params
 from core.data import audit, store
 from core.errors import Conflict, Invalid, NotFound
@@ -20,6 +20,8 @@ from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.train import plan, speed, watch
 from core.types import EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, now
+
+KEPT = "What it had learned up to its last checkpoint is kept, and it can go on from there."
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ def state(run_id: str) -> RunState:
         size = (path / "events.jsonl").stat().st_size
     except FileNotFoundError:
         size = 0
-    return _finished(path, size, alive, *(_changed(p) for p in (path / "config.json", runs.notes_path(path))))
+    found = _finished(path, size, alive, *(_changed(p) for p in (path / "config.json", runs.notes_path(path))))
+    if found.status == "lost" and (short := space.short()):
+        return replace(found, message=f"The training process is gone, perhaps because the disk is full: {short}. {KEPT}")
+    return found
 
 
 def _changed(path: Path) -> int:
@@ -120,10 +125,7 @@ def _finished(path: Path, _size: int, alive: bool, _config: int, _notes: int) ->
     done = max(step.step if step else 0, epochs[-1].step if epochs else 0)
     message = ended.message if ended else ""
     if status == "lost":
-        message = (
-            "The training process is gone: it was killed, or the machine restarted. What it had learned up to its last checkpoint is "
-            "kept, and it can go on from there."
-        )
+        message = f"The training process is gone: it was killed, or the machine restarted. {KEPT}"
     elif isinstance(last, Preparing):
         message = last.words
     return RunState(

@@ -127,7 +127,7 @@ def follow(run_id: str, after: int, most: int, answers: bool) -> dict[str, Any]:
     lines, offset = runs.read_lines(folder, after, most, skip="" if answers else "Answers")
     before = _until(folder, after, most)
     now = replace(before, ends=list(before.ends), spent=dict(before.spent))
-    new = added(now, (runs.event(line) for line in lines), run.classes)
+    new = added(now, runs.as_events(lines), run.classes)
     _keep(folder, offset, now)
     more = offset - after >= most
     status = runs.status([now.last] if now.last else [], alive or more)
@@ -146,8 +146,8 @@ def _until(folder: Path, offset: int, most: int) -> Course:
         lines, end = runs.read_lines(folder, at, min(most, offset - at - 1), skip="Answers")
         if not at < end <= offset:
             raise Invalid("This is not the start of an event.", "Ask from offset 0.")
-        for line in lines:
-            found.add(runs.event(line))
+        for event in runs.as_events(lines):
+            found.add(event)
         at = end
     return found
 

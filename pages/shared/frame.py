@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import roles
+from core import roles, space
 from core.api import signing
 from core.api.gate import ACTING
 from core.data import dataset, imports, store
@@ -292,7 +292,8 @@ def page(title: str, sentence: str, *, writes: bool = True) -> Iterator[Dataset 
 def guarded(where: str) -> Iterator[None]:
     """The error boundary of a page, a fragment or a dialog: a sentence for people, the traceback for the log."""
     try:
-        yield
+        with space.told():
+            yield
     except AppError as e:
         show(e)
     except Exception:
@@ -313,7 +314,8 @@ def show(error: AppError) -> None:
 def told() -> Iterator[None]:
     """Shows an AppError where it happened and goes on with the page."""
     try:
-        yield
+        with space.told():
+            yield
     except AppError as e:
         show(e)
 

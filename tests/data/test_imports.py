@@ -25,7 +25,7 @@ from PIL import features
 
 from core.data import dataset, images, imports, places, schema, sources, store
 from core.data.imports import import_now
-from core.data.sources import Source, at, named
+from core.data.sources import Entry, Source, at, named
 from core.data.store import Filter
 from core.errors import Invalid, NotFound, Stopped
 from core.runs import launch, runs
@@ -248,6 +248,37 @@ def test_an_import_that_fails_leaves_no_empty_dataset_behind(tmp_path: Path, mon
             import_now("was here", at(folder), "me")
     assert [d.name for d in store.list_datasets()] == ["was here"]
     assert import_now("x", at(folder), "me").added == 3
+
+
+def test_originals_that_are_empty_swapped_or_gone_are_made_whole_by_importing_again(tmp_path: Path) -> None:
+    assert store.list_datasets() == []  # the database is there before its images
+    for n in range(4):
+        write(tmp_path / f"in/cat/{n}.png", encoded(noise(n)))
+    whole = {images.image_id(path.read_bytes()): path.read_bytes() for path in (tmp_path / "in").rglob("*.png")}
+    paths = [settings().images / f"{i[:2]}/{i}.png" for i in whole]
+    write(paths[0], b"")  # a crash left it, before it was first imported
+    assert import_now("x", at(tmp_path / "in"), "me").added == 4 and paths[0].read_bytes() != b""
+    write(paths[1], b"")
+    write(paths[2], encoded(noise(9)))
+    paths[3].unlink()
+    report = import_now("x", at(tmp_path / "in"), "me")
+    assert (report.added, report.duplicates) == (0, 4) and report.understood == [
+        "3 originals that were damaged or missing are whole again."
+    ]
+    assert [path.read_bytes() for path in paths] == list(whole.values())
+    assert import_now("x", at(tmp_path / "in"), "me").understood == []
+
+
+def test_pictures_that_came_without_files_are_known_by_their_pixels_and_made_whole_too(tmp_path: Path) -> None:
+    def come() -> ImportReport:
+        return imports.add_sent("grey", [Entry(f"{n}", array=np.asarray(noise(n, mode="L"))) for n in range(2)], "me")
+
+    assert come().added == 2
+    one, two = store.all_images(store.list_datasets()[0].id)
+    path, before = settings().images / one.path, (settings().images / one.path).read_bytes()
+    path.write_bytes((settings().images / two.path).read_bytes())
+    assert come().understood == ["1 original that was damaged or missing is whole again."]
+    assert path.read_bytes() == before
 
 
 def test_an_import_that_adds_nothing_leaves_no_dataset_behind(tmp_path: Path, in_this_process: None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -196,11 +198,13 @@ def test_a_torn_tail_of_a_row_cache_is_ignored_and_cut_off(tmp_path: Path, rows_
 def test_an_image_that_cannot_be_read_is_named_and_left_out(home: Path) -> None:
     rows = squares(3)
     (settings().images / rows[4].path).write_bytes(b"broken")
+    shutil.copy(settings().images / rows[0].path, settings().images / rows[5].path)  # swapped
     how = Preprocess(3, 12, 12, (0.0,) * 3, (1.0,) * 3)
     for _ in range(2):  # decoded, then from the cache
         pixels = data.pixel_rows(settings().cache, 1, how, rows, lambda done, total: None)
-        assert [s.name for s in pixels.skipped] == [Path(rows[4].path).name]
-        assert [r.image_id for r in pixels.rows] == [r.image_id for r in rows if r != rows[4]]
+        assert [s.name for s in pixels.skipped] == [Path(rows[n].path).name for n in (4, 5)]
+        assert "not the file that was imported" in pixels.skipped[1].reason
+        assert [r.image_id for r in pixels.rows] == [r.image_id for r in rows if r not in rows[4:6]]
     first = images.pixels(images.open_picture(settings().images / rows[0].path), how)
     assert np.array_equal(pixels.sources[0][pixels.index[0]], first)
     with pytest.raises(Invalid, match="None of the 1 images"):
@@ -364,10 +368,8 @@ def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path,
         size = ((60, 40), (40, 60), (50, 50))[i % 3]
         pixels = noise.integers(0, 100, (size[1], size[0], 3)).astype(np.uint8)
         pixels[..., i % 2] += 120
-        image_id = f"{i:016d}"
-        path = settings().images / image_id[:2] / f"{image_id}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        image_id = images.image_id(images.png(pixels))
+        images.store_original(settings().images, f"{image_id[:2]}/{image_id}.png", images.png(pixels))
         split: Split = "validation" if i >= 18 else "train"
         rows.append(SnapshotRow(image_id, f"{image_id[:2]}/{image_id}.png", ("red", "green")[i % 2], split))
     values: dict[str, Any] = {
@@ -417,6 +419,29 @@ def test_a_crash_ends_with_a_sentence_and_keeps_the_traceback(home: Path, monkey
     monkeypatch.setattr(data, "pixel_rows", lambda *_: 1 / 0)
     worker.main(folder)
     assert ended(folder).outcome == "failed" and "ZeroDivisionError" in ended(folder).detail and "Traceback" not in ended(folder).message
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_once_there_is_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, values: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    folder = make_run(squares(4), architecture="linear", epochs=2)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as during:
+        during.setattr(trainer, "write", full)
+        worker.main(folder)
+    assert ended(folder).outcome == "failed" and ended(folder).message.startswith("The disk is full: ")
+    assert "last.pt in LOUPE_HOME could not be written. Make room" in ended(folder).message and not list(folder.glob(".*.tmp"))
+    worker.main(folder)
+    assert ended(folder).outcome == "succeeded" and [e.epoch for e in epochs(folder)][-1] == 2
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tiny_disk: Path) -> None:
+    model.write(tiny_disk / "last.pt", {"a": torch.zeros(1000)})
+    before = (tiny_disk / "last.pt").read_bytes()
+    with pytest.raises(OSError, match="No space left"):
+        model.write(tiny_disk / "last.pt", {"a": torch.zeros(1_000_000)})
+    assert (tiny_disk / "last.pt").read_bytes() == before and [p.name for p in tiny_disk.iterdir()] == ["last.pt"]
 
 
 def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ QUEUED = Queued("cpu", AT)
 STARTED = Started("cpu", 10, 10, 5, 2, AT)
 STEP = Step(1, 3, 0.5, 0.9, 100.0, 2.0, AT)
 EPOCH = EpochEnd(1, 5, 0.5, 0.9, None, None, 0.1, 100.0, 1, 1.0, AT)
+ENDED = Ended("succeeded", 1, "", 2.0, AT)
 
 
 def test_events_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -55,6 +59,51 @@ def test_a_half_written_last_line_is_left_for_the_next_read(tmp_path: Path) -> N
     with open(tmp_path / "events.jsonl", "ab") as f:
         f.write(line[half:])
     assert runs.read_lines(tmp_path, whole) == ([{"kind": "Queued", "device": "über", "at": AT}], whole + len(line))
+
+
+def test_a_line_that_the_disk_refuses_leaves_nothing_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.append(tmp_path, QUEUED)
+    before, write = (tmp_path / "events.jsonl").read_bytes(), os.write
+    parts = iter([10])
+
+    def fills(fd: int, data: bytes) -> int:
+        for most in parts:
+            return write(fd, data[:most])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", fills)
+    with pytest.raises(OSError, match=r"No space left on device: '.*events\.jsonl'"):
+        runs.append(tmp_path, STARTED)
+    assert (tmp_path / "events.jsonl").read_bytes() == before
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))  # it takes a part each time, and all in the end
+    runs.append(tmp_path, STARTED)
+    assert runs.events(tmp_path) == [QUEUED, STARTED]
+
+
+def test_on_a_full_disk_there_is_room_for_the_last_line(tiny_disk: Path) -> None:
+    room = runs.keep_room(tiny_disk)
+    with pytest.raises(OSError, match="No space"), open(tiny_disk / "filler", "wb", buffering=0) as f:
+        while True:
+            f.write(bytes(4096))
+    with pytest.raises(OSError, match="No space"):
+        runs.append(tiny_disk, STARTED)
+    room.unlink()
+    runs.append(tiny_disk, ENDED)
+    assert runs.events(tiny_disk) == [ENDED]
+
+
+def test_torn_lines_are_passed_over_and_named_and_the_rest_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torn = b'{"kind": "Step", "epoch": 1, "st'
+    runs.append(tmp_path, STARTED)
+    with open(tmp_path / "events.jsonl", "ab") as f:
+        f.write(torn)
+    runs.append(tmp_path, STEP)  # begins a line of its own
+    with open(tmp_path / "events.jsonl", "ab") as f:  # an older Loupe wrote on
+        f.write(torn + json.dumps({"kind": "EpochEnd", **asdict(EPOCH)}).encode() + b'\n\xff\n{"kind": "Ended"}\n[]\n')
+    runs.append(tmp_path, ENDED)
+    assert runs.events(tmp_path) == [STARTED, STEP, EPOCH, ENDED] and runs.torn_lines(tmp_path) == [2, 4, 5, 6, 7]
+    assert "damaged lines" in caplog.text and str(tmp_path / "events.jsonl") in caplog.text
+    assert runs.status(runs.events(tmp_path), alive=False) == "succeeded"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from core import space
 from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed
 
 MEDIA_TYPE = "application/problem+json"
@@ -21,8 +22,8 @@ STATUS: tuple[tuple[type[AppError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (Forbidden, 403),
-    (WorkerFailed, 503),
     (Unavailable, 503),
+    (WorkerFailed, 503),
 )
 SCHEMA = {
     "type": "object",
@@ -66,6 +67,11 @@ async def of_app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 422)
     return problem(status, error.message, error.hint)
+
+
+async def of_os_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    return await (of_app_error(request, space.refusal(error)) if space.refused(error) else of_a_bug(request, error))
 
 
 async def of_http_error(request: Request, error: Exception) -> Response:

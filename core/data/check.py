@@ -1,0 +1,353 @@
+"""What is damaged, missing or left over of all that is stored, found by reading it; and made anew where that can be done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from core import roles
+from core.data import audit, database, depth, images, leftovers, schema, store, uploads
+from core.errors import AppError, Conflict, Invalid, NotFound
+from core.runs import jobs, launch, runs
+from core.settings import settings
+from core.types import Image, Progress, silent
+
+FROM_BACKUP = "Bring it back from a backup."
+IMPORT_AGAIN = "Import the same picture again, or bring the file back from a backup."
+ID_BYTES = 16  # of an image's id in the .ids file of a cache
+READ = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)  # raised of a damaged zip
+
+
+@dataclass(frozen=True)
+class Damage:
+    what: str  # database, audit, original, thumbnail, run, orphan, cache, leftover, rights
+    where: str  # in LOUPE_HOME, or a name
+    problem: str
+    remedy: str  # what a person can do; "" where it can be made anew
+    mend: Callable[[], object] | None = None  # makes it anew
+
+
+def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
+    """Reads all that is stored and names what is not as it should be; mend: makes anew what can be made anew, and says so.
+
+    status: "whole", or "failed" while anything is left.
+    """
+    roles.allow("admin")
+    found: list[dict[str, Any]] = []
+    for one in _damages(progress):
+        entry = {"what": one.what, "where": one.where, "problem": one.problem, "remedy": one.remedy, "mended": False}
+        if mend and one.mend is not None:
+            try:
+                one.mend()
+                entry["mended"] = True
+            except (AppError, OSError) as e:
+                entry["remedy"] = str(e)
+        elif one.mend is not None:
+            entry["remedy"] = "python -m core check --mend makes it anew."
+        found.append(entry)
+    left = sum(not one["mended"] for one in found)
+    if mended := len(found) - left:
+        audit.note("mend", on={}, after={"mended": mended, "left": left})
+    return {"status": "failed" if left else "whole", "found": len(found), "mended": mended, "left": left, "damage": found}
+
+
+def _damages(progress: Progress) -> Iterator[Damage]:
+    try:
+        for part in (_database, _audit, _images, _submissions, _runs, _caches, _leftovers, _rights):
+            yield from part(progress)
+    except AppError as e:  # the database cannot be read, and without it nothing else can be judged
+        yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
+
+
+# Rows ---------------------------------------------------------------------------------------------
+
+
+def _database(progress: Progress) -> Iterator[Damage]:
+    progress(0, 0, "Checking the database")
+    engine = schema.engine()
+    if engine.dialect.name != "sqlite":
+        schema.ping()
+        return
+    with schema.reading() as c:
+        said = [row[0] for row in c.exec_driver_sql("PRAGMA integrity_check")]
+        lost = c.exec_driver_sql("PRAGMA foreign_key_check").all()
+    where = database.shown(engine.url)
+    for one in said if said != ["ok"] else []:
+        yield Damage("database", where, str(one), FROM_BACKUP)
+    for table, row, other, _ in lost:
+        yield Damage("database", f"{table}, row {row}", f"It names a row of “{other}” that is not there.", FROM_BACKUP)
+
+
+def _audit(progress: Progress) -> Iterator[Damage]:
+    try:
+        problem = audit.verify(progress).problem
+    except AppError as e:  # the heads outside cannot be read
+        problem = str(e)
+    if problem:
+        yield Damage(
+            "audit", "the chain of entries", problem, "What was changed cannot be made anew; a backup of before shows what it was."
+        )
+
+
+# Originals and thumbnails ---------------------------------------------------------------------------
+
+
+def _every_image() -> list[Image]:
+    datasets = [*store.list_datasets(), *store.list_datasets(deleted=True)]
+    return [image for one in datasets for image in store.all_images(one.id)]
+
+
+def _images(progress: Progress) -> Iterator[Damage]:
+    every, looked = _every_image(), dict[str, bool]()
+    ends: dict[int, int] = {}  # of each dataset's pack, if it were whole
+    for image in every:
+        ends[image.dataset_id] = max(ends.get(image.dataset_id, 0), image.thumb_offset + image.thumb_size)
+    for done, image in enumerate(every):
+        progress(done, len(every), "Checking images")
+        path = settings().images / image.path
+        if image.path not in looked:  # of several datasets it is stored once
+            problem = _of_original(path, image.id)
+            looked[image.path] = not problem
+            if problem:
+                again = _from(uploads.pictures(), path, image.id)
+                yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
+                looked[image.path] = not _of_original(path, image.id)
+        if problem := _of_thumbnail(image):
+            where = f"{_where(settings().thumbs / f'{image.dataset_id}.pack')}, image {image.id}"
+            mend = partial(_thumbnail_again, image, ends[image.dataset_id]) if looked[image.path] else None
+            yield Damage("thumbnail", where, problem, "Its original must be whole first.", mend)
+    progress(len(every), len(every), "Checking images")
+    yield from _orphans(looked)
+
+
+def _of_original(path: Path, image_id: str) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return "The file is missing."
+    except OSError as e:
+        return f"The file cannot be read: {e.strerror}."
+    if not data:
+        return "The file is empty."
+    return "" if images.is_original(data, image_id) else "The file is not the one that was imported."
+
+
+def _of_thumbnail(image: Image) -> str:
+    try:
+        images.open_picture(images.ThumbPack(settings().thumbs, image.dataset_id).read(image.thumb_offset, image.thumb_size))
+    except NotFound:
+        return "The thumbnail is missing."
+    except (Invalid, OSError):
+        return "The thumbnail is damaged."
+    return ""
+
+
+def _from(folder: Path, to: Path, image_id: str) -> Callable[[], None] | None:
+    """Copies the picture from where it is stored a second time; None if it is not, or damaged there, too."""
+    for path in folder.glob(f"{image_id}.*"):
+        if not _of_original(path, image_id):
+            return lambda: images.store_original(to.parent, to.name, path.read_bytes())
+    return None
+
+
+def _thumbnail_again(image: Image, end: int) -> None:
+    """Appended behind the end of the whole pack: in one that was cut off it would come to lie where another image's is looked for."""
+    thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=depth.of(image.dataset_id)))
+    pack = images.ThumbPack(settings().thumbs, image.dataset_id)
+    pack.path.parent.mkdir(parents=True, exist_ok=True)
+    with open(pack.path, "ab") as f:
+        f.truncate(max(f.tell(), end))
+    (offset,) = pack.append([thumb])
+    store.set_thumbnail(image.dataset_id, image.id, offset, len(thumb))
+
+
+def _orphans(known: dict[str, bool]) -> Iterator[Damage]:
+    """Files that no row names: of an import that was killed, or that another database knows."""
+    for path in sorted(settings().images.glob("??/*")):
+        if not path.name.startswith(".") and path.relative_to(settings().images).as_posix() not in known:
+            remedy = "Import it if it is wanted."
+            yield Damage("orphan", _where(path), "No dataset knows this original.", remedy, partial(_lay_aside, path))
+    numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
+    for path in sorted(settings().thumbs.glob("*.pack")):
+        if not path.stem.isdecimal() or int(path.stem) not in numbers:
+            yield Damage("orphan", _where(path), "It holds the thumbnails of no dataset.", "", partial(_lay_aside, path))
+
+
+def _lay_aside(path: Path) -> None:
+    """Into the bin, from where it can be taken back."""
+    target = settings().home / "bin" / "orphans" / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, target)
+
+
+def _submissions(progress: Progress) -> Iterator[Damage]:
+    """Pictures that wait in Review, or were decided there."""
+    s = schema.submissions.c
+    with schema.reading() as c:
+        rows = c.execute(select(s.image_id, s.ext, sa.func.min(s.name)).group_by(s.image_id, s.ext)).all()
+    for done, (image_id, ext, name) in enumerate(rows):
+        progress(done, len(rows), "Checking what was sent to Review")
+        path = uploads.pictures() / f"{image_id}.{ext}"
+        if problem := _of_original(path, image_id):
+            again = _from(settings().images / image_id[:2], path, image_id)
+            yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+
+def _runs(progress: Progress) -> Iterator[Damage]:
+    folders = sorted(path for path in settings().runs.glob("[!.]*") if path.is_dir())
+    numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
+    for done, folder in enumerate(folders):
+        progress(done, len(folders), "Checking runs")
+        yield from _of_run(folder, numbers)
+
+
+def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
+    where = _where(folder)
+    try:
+        run = runs.load(folder)
+    except (AppError, OSError) as e:
+        if not leftovers.is_shell(folder):
+            yield Damage("run", where, getattr(e, "message", str(e)), FROM_BACKUP)
+        return
+    if run.dataset_id not in datasets:
+        yield Damage(
+            "run", where, f"Its dataset, “{run.dataset_name}”, is not in the database.", "Bring the database back, or delete the run."
+        )
+    going = launch.launcher.alive(folder)
+    with suppress(FileNotFoundError):
+        if torn := runs.torn_lines(folder):
+            shown = ", ".join(map(str, torn[:5])) + (" …" if len(torn) > 5 else "")
+            mend = None if going else partial(runs.drop_torn_lines, folder)
+            yield Damage("run", f"{where}/events.jsonl", f"Torn lines: {shown}.", "Mend it once the run has ended.", mend)
+    try:
+        runs.snapshot_rows(folder)
+    except (OSError, ValueError, TypeError):
+        yield Damage("run", f"{where}/dataset.csv", "The list of its images is missing or damaged.", FROM_BACKUP)
+    for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
+        if path.exists() and (problem := _of_zip(path)):
+            what = "it cannot go on; clone it" if path == runs.last_checkpoint(folder) else "it cannot answer; train it again"
+            yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP)
+    status = runs.status(runs.events(folder, skip="Answers"), going)
+    if status == "succeeded" and not runs.checkpoint(folder).exists():
+        yield Damage("run", f"{where}/best.pt", "Its weights are missing.", FROM_BACKUP)
+    try:
+        for _ in runs.read_predictions(folder):
+            pass
+    except (OSError, ValueError):
+        yield Damage("run", _where(runs.predictions_path(folder)), "The stored predictions are damaged.", FROM_BACKUP)
+    for path in sorted(folder.glob("maps/*/*.npz")):
+        if problem := _of_zip(path):
+            yield Damage("cache", _where(path), f"A stored map is damaged ({problem}).", "", partial(jobs.remove, path))
+
+
+def _of_zip(path: Path) -> str:
+    """What is wrong with it: a checkpoint and stored arrays are zips, whose every entry has a checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except READ as e:
+        return str(e) or type(e).__name__
+    return f"{bad} fails its checksum" if bad else ""
+
+
+# What is made anew, and what was left -----------------------------------------------------------------
+
+
+def _caches(progress: Progress) -> Iterator[Damage]:
+    progress(0, 0, "Checking caches")
+    numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
+    for rows in sorted(settings().cache.glob("*.rows")):
+        ids, number = rows.with_suffix(".ids"), rows.name.partition("-")[0]
+        if problem := "It is of no dataset." if not number.isdecimal() or int(number) not in numbers else _of_ids(ids):
+            yield Damage("cache", _where(rows), problem, "", partial(_remove_all, [rows, ids]))
+    for path in sorted(settings().embeddings.glob("*/*/*.npz")):
+        if problem := _of_zip(path):
+            yield Damage("cache", _where(path), f"A map is damaged ({problem}).", "", partial(jobs.remove, path.parent))
+
+
+def _of_ids(ids: Path) -> str:
+    try:
+        data = ids.read_bytes()
+    except OSError:
+        return "The list of its images is missing."
+    whole = data[: len(data) // ID_BYTES * ID_BYTES]
+    names = [whole[i : i + ID_BYTES] for i in range(0, len(whole), ID_BYTES)]
+    return "" if all(_is_id(name) for name in names) else "It is of another version, or damaged."
+
+
+def _is_id(name: bytes) -> bool:
+    try:
+        return name.isalnum() and int(name, 16) >= 0
+    except ValueError:
+        return False
+
+
+def _remove_all(paths: list[Path]) -> None:
+    for path in paths:
+        jobs.remove(path)
+
+
+def _leftovers(progress: Progress) -> Iterator[Damage]:
+    progress(0, 0, "Looking for what was left behind")
+    for path in leftovers.found():
+        yield Damage("leftover", _where(path), "A process that is gone left it behind.", "", partial(jobs.remove, path))
+
+
+def _rights(_progress: Progress) -> Iterator[Damage]:
+    url = database.address(settings().database_url)
+    wanted = [(settings().home, 0o700), *([(Path(url.database), 0o600)] if url.drivername == "sqlite" and url.database else [])]
+    for path, mode in wanted:
+        there = stat.S_IMODE(path.stat().st_mode)
+        if there & 0o077:
+            remedy = f"Its owner can run: chmod {mode:o} {path}"
+            own = path.stat().st_uid == os.geteuid()
+            problem = f"Other accounts of this machine may look into it (mode {there:o})."
+            yield Damage("rights", str(path), problem, remedy, partial(path.chmod, mode) if own else None)
+
+
+def _where(path: Path) -> str:
+    return path.relative_to(settings().home).as_posix() if path.is_relative_to(settings().home) else str(path)
+
+
+# Beginning anew -------------------------------------------------------------------------------------
+
+
+def begin_anew() -> dict[str, Any]:
+    """Lays aside all that is in LOUPE_HOME, where its database is gone or cannot be used, and begins with an empty one.
+
+    Conflict where the database is as it should be, or something still works there.
+    """
+    roles.allow("admin")
+    home = settings().home
+    try:
+        schema.engine()
+    except AppError as e:
+        reason = e.message
+    else:
+        raise Conflict("The database can be used, so there is nothing to begin anew.", "Nothing was changed.")
+    if going := [path.parent.name for path in home.glob("*/*/handle.json") if launch.launcher.alive(path.parent)]:
+        raise Conflict(f"{going[0]} is going on.", "Wait for its end. Nothing was changed.")
+    aside = home / f"before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    aside.mkdir(mode=0o700)
+    for path in sorted(home.iterdir()):
+        if path.name != "inbox" and not path.name.startswith("before-"):
+            os.replace(path, aside / path.name)
+    schema.engine.cache_clear()
+    audit.note("begin", on={}, after={"reason": reason, "laid_aside": aside.name})
+    return {"laid_aside": str(aside), "reason": reason}

@@ -1,0 +1,213 @@
+"""`check` names every kind of damage, and `check --mend` makes anew what can be made anew and says what it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from core.__main__ import main
+from core.catalog import params
+from core.data import check, images, schema, store, uploads
+from core.errors import Conflict, Forbidden
+from core.roles import Person, acting
+from core.runs import runs
+from core.settings import settings
+from core.types import Dataset, Queued, Snapshot, SnapshotRow, now
+from tests.conftest import forget
+
+MEND = "python -m core check --mend makes it anew."
+
+
+@pytest.fixture
+def whole(small: Dataset) -> Dataset:
+    """Images, a run with checkpoints, a cache, all of it as it should be."""
+    settings().home.chmod(0o700)
+    rows = tuple(SnapshotRow(i.id, i.path, i.label or "", i.split) for i in store.all_images(small.id))
+    run = runs.new("ConvNet 1", small, params.run_config({}), Snapshot("s", small.classes, rows), "tester")
+    folder = settings().runs / run.id
+    runs.create(folder, run, Snapshot("s", small.classes, rows))
+    runs.append(folder, Queued("cpu", now()))
+    for name in ("best.pt", "last.pt"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data", os.urandom(1000))
+    cache = settings().cache / f"{small.id}-srgb-3x12x12"
+    cache.with_suffix(".rows").write_bytes(bytes(48))
+    cache.with_suffix(".ids").write_bytes(rows[0].image_id.encode())
+    assert check.check() == {"status": "whole", "found": 0, "mended": 0, "left": 0, "damage": []}
+    return small
+
+
+def run_folder() -> Path:
+    return next(settings().runs.glob("*"))
+
+
+def original(n: int = 0) -> Path:
+    return settings().images / store.all_images(1)[n].path
+
+
+def flipped(path: Path, place: int = -500) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def bent_thumbnail() -> None:
+    image = store.all_images(1)[0]
+    with open(settings().thumbs / "1.pack", "r+b") as f:
+        f.seek(image.thumb_offset)
+        f.write(bytes(image.thumb_size))
+
+
+def rewritten_audit() -> None:
+    with schema.engine().connect().execution_options(write=True) as c, c.begin():
+        triggers = c.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+        for name in triggers:
+            c.exec_driver_sql(f"DROP TRIGGER {name}")
+        c.execute(sa.update(schema.audit).where(schema.audit.c.seq == 1).values(entry="{}"))
+
+
+def torn_events() -> None:
+    with open(run_folder() / "events.jsonl", "ab") as f:
+        f.write(b'{"kind": "St\n')
+    runs.append(run_folder(), Queued("cpu", now()))
+
+
+def old_temporary() -> None:
+    (run_folder() / ".last.pt.999999999.1.tmp").write_bytes(b"half")
+
+
+def other_version() -> None:
+    (settings().cache / "1-srgb-3x12x12.ids").write_bytes(b"no id of images!" * 2)
+
+
+def broken_map() -> None:
+    path = run_folder() / "maps" / "1-2" / f"{'a' * 32}.npz"
+    path.parent.mkdir(parents=True)
+    np.savez(path, a=np.zeros(1000))
+    flipped(path)
+
+
+def lost_dataset() -> None:
+    path = run_folder() / "config.json"
+    path.write_text(path.read_text().replace('"dataset_id": 1', '"dataset_id": 7'))
+
+
+Case = tuple[Callable[[], Any], list[tuple[str, str]], int]
+CASES: dict[str, Case] = {  # the damage; what is found, and where; how many of them are left after mending
+    "original missing": (lambda: original().unlink(), [("original", "images/")], 1),
+    "original empty": (lambda: original().write_bytes(b""), [("original", "images/")], 1),
+    "originals swapped": (lambda: original(0).write_bytes(original(1).read_bytes()), [("original", "images/")], 1),
+    "original kept twice": (
+        lambda: (uploads.keep("a.png", original().read_bytes()), original().write_bytes(b"x")),
+        [("original", "images/")],
+        0,
+    ),
+    "thumbnail": (bent_thumbnail, [("thumbnail", "thumbs/1.pack, image")], 0),
+    "pack missing": (lambda: (settings().thumbs / "1.pack").unlink(), [("thumbnail", "thumbs/1.pack, image")] * 24, 0),
+    "orphan": (lambda: images.store_original(settings().images, "ab/abcd.png", b"x"), [("orphan", "images/ab/abcd.png")], 0),
+    "pack of nothing": (lambda: (settings().thumbs / "9.pack").write_bytes(b"x"), [("orphan", "thumbs/9.pack")], 0),
+    "audit": (rewritten_audit, [("audit", "the chain of entries")], 1),
+    "best.pt": (lambda: flipped(run_folder() / "best.pt"), [("run", "/best.pt")], 1),
+    "last.pt": (lambda: (run_folder() / "last.pt").write_bytes(b""), [("run", "/last.pt")], 1),
+    "config.json": (lambda: (run_folder() / "config.json").write_bytes(b"{"), [("run", "runs/")], 1),
+    "dataset.csv": (lambda: (run_folder() / "dataset.csv").unlink(), [("run", "/dataset.csv")], 1),
+    "predictions.csv": (lambda: (run_folder() / "predictions.csv").write_bytes(b"a\nb\n"), [("run", "/predictions.csv")], 1),
+    "events": (torn_events, [("run", "/events.jsonl")], 0),
+    "dataset of a run": (lost_dataset, [("run", "runs/")], 1),
+    "map": (broken_map, [("cache", "/maps/1-2/")], 0),
+    "cache": (other_version, [("cache", "cache/1-srgb-3x12x12.rows")], 0),
+    "cache of no dataset": (lambda: (settings().cache / "8-x.rows").write_bytes(b""), [("cache", "cache/8-x.rows")], 0),
+    "leftover": (old_temporary, [("leftover", "/.last.pt.999999999.1.tmp")], 0),
+    "last image's thumbnail": (lambda: os.truncate(settings().thumbs / "1.pack", 10), [("thumbnail", "thumbs/1.pack, image")] * 24, 0),
+    "rights": (lambda: settings().home.chmod(0o755), [("rights", "home")], 0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_damage_is_named_and_what_can_be_made_anew_is(whole: Dataset, name: str) -> None:
+    harm, expected, left = CASES[name]
+    harm()
+    found = check.check()
+    assert [(one["what"], where in one["where"]) for one, (_, where) in zip(found["damage"], expected, strict=True)] == [
+        (what, True) for what, _ in expected
+    ]
+    assert found["status"] == "failed" and all(one["problem"] and one["remedy"] for one in found["damage"])
+    assert sum(one["remedy"] != MEND for one in found["damage"]) == left
+    mended = check.check(mend=True)
+    assert (mended["found"], mended["left"]) == (len(expected), left)
+    again = check.check()
+    assert again["found"] == left and (again["status"] == "whole") is (left == 0)
+
+
+def test_a_thumbnail_made_anew_is_that_of_its_picture(whole: Dataset) -> None:
+    before = store.all_images(1)[0]
+    seen = images.ThumbPack(settings().thumbs, 1).read(before.thumb_offset, before.thumb_size)
+    bent_thumbnail()
+    check.check(mend=True)
+    after = store.all_images(1)[0]
+    assert images.ThumbPack(settings().thumbs, 1).read(after.thumb_offset, after.thumb_size) == seen
+
+
+def test_a_cut_off_pack_is_mended_without_showing_one_image_for_another(whole: Dataset) -> None:
+    def seen() -> list[bytes]:
+        return [images.ThumbPack(settings().thumbs, 1).read(i.thumb_offset, i.thumb_size) for i in store.all_images(1)]
+
+    before = seen()
+    (settings().thumbs / "1.pack").unlink()
+    check.check(mend=True)
+    assert seen() == before
+
+
+def test_events_are_mended_without_losing_a_whole_one(whole: Dataset) -> None:
+    torn_events()
+    before = runs.events(run_folder())
+    check.check(mend=True)
+    assert runs.events(run_folder()) == before and len(before) == 2 and runs.torn_lines(run_folder()) == []
+
+
+def test_the_command_line_says_it_in_sentences_and_as_json(whole: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 0 and "All is whole." in capfd.readouterr().err
+    original().unlink()
+    assert main(["check"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out)["damage"][0]["what"] == "original" and "The file is missing." in err and "Found 1, mended 0, left 1." in err
+
+
+def test_a_damaged_database_is_found(whole: Dataset) -> None:
+    path = Path(schema.engine().url.database or "")
+    forget()
+    data = bytearray(path.read_bytes())
+    data[8192:] = os.urandom(len(data) - 8192)
+    path.write_bytes(data)
+    found = check.check()
+    assert found["status"] == "failed" and found["damage"][0]["what"] == "database" and "restore" in found["damage"][0]["remedy"]
+
+
+def test_one_begins_anew_only_where_the_database_is_gone_and_nothing_is_lost_by_it(
+    whole: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Conflict, match="can be used"):
+        check.begin_anew()
+    run, first = run_folder().name, original().relative_to(settings().home)
+    forget()
+    (settings().home / "loupe.db").unlink()
+    (settings().home / "inbox").mkdir()
+    assert main(["check"]) == 1 and "--begin-anew" in capfd.readouterr().err
+    assert main(["check", "--begin-anew"]) == 0
+    (aside,) = settings().home.glob("before-*")
+    assert (aside / "runs" / run / "config.json").exists() and (aside / first).exists() and (settings().home / "inbox").exists()
+    assert store.list_datasets() == [] and check.check()["status"] == "whole"
+
+
+def test_checking_is_for_admins(home: Path) -> None:
+    for act in (check.check, check.begin_anew):
+        with acting(Person("Vic", "trainer")), pytest.raises(Forbidden):
+            act()
