@@ -57,6 +57,8 @@ def run(folder: Path) -> None:
     best_epoch = ended.best_epoch or next((e.best_epoch for e in reversed(runs.events(folder)) if isinstance(e, EpochEnd)), None)
     seconds = ended.seconds + (time.monotonic() - begun[0] if begun else 0)
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
+    if ended.outcome == "succeeded":  # and not before: killed in between, it could not go on
+        runs.last_checkpoint(folder).unlink(missing_ok=True)
 
 
 def waited_for(folder: Path) -> str:
@@ -129,8 +131,6 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
                 kept.write_best()
             if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
                 runs.write_predictions(folder, run.classes, list(judged(prepared, run.classes)))
-    if outcome == "succeeded":
-        runs.last_checkpoint(folder).unlink(missing_ok=True)
     best_epoch = t.best_epoch or None
     return Ended(outcome, best_epoch, summary(outcome, best_epoch, t.epoch, run.config), kept.seconds_before, now())
 
