@@ -345,7 +345,7 @@ class LoadedModel:
 def save(path: Path, model: nn.Module, extra: Mapping[str, Any], other: Weights | None = None) -> None:
     """Writes the state dict beside extra: plain values only, so that loading runs no code; other weights replace the model's own."""
     state = {name: tensor.detach().cpu() for name, tensor in {**model.state_dict(), **(other or {})}.items()}
-    runs.write_atomically(path, lambda tmp: torch.save({"state": state, **extra}, tmp))
+    runs.write_hashed(path, lambda tmp: torch.save({"state": state, **extra}, tmp))
 
 
 def describe(config: RunConfig, classes: Sequence[str], preprocess: Preprocess, epoch: int | None) -> dict[str, Any]:
@@ -358,6 +358,7 @@ def load(folder: Path) -> LoadedModel:
     """The best weights of a run; NotFound before the first epoch, AppError if the file is damaged."""
     path = runs.checkpoint(folder)
     try:
+        runs.check_hash(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
         arch = networks.architecture(stored["architecture"])
         chosen, output = [Layer(**row) for row in stored.get("layers", ())], stored.get("output", "softmax")

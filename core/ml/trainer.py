@@ -187,7 +187,7 @@ class Checkpoints:
         if self.t.best_epoch != self.epoch:
             self.write_best()
         state = {**self.t.state(), "seconds": self.seconds_before + starting - self.begun}
-        runs.write_atomically(runs.last_checkpoint(self.folder), lambda tmp: torch.save(state, tmp))
+        runs.write_hashed(runs.last_checkpoint(self.folder), lambda tmp: torch.save(state, tmp))
         self.written_at = time.monotonic()
         self.took = self.written_at - starting
 
@@ -202,6 +202,7 @@ def resume(folder: Path, t: Training) -> float:
     path = runs.last_checkpoint(folder)
     if not path.exists():
         return 0.0
+    runs.check_hash(path)
     try:
         state = torch.load(path, map_location=t.stages[0].train.device, weights_only=True)
         state["random"], state["shuffled"] = state["random"].cpu(), state["shuffled"].cpu()
@@ -209,6 +210,7 @@ def resume(folder: Path, t: Training) -> float:
             state["random_cuda"] = state["random_cuda"].cpu()
         best = None
         if state["best_epoch"]:
+            runs.check_hash(runs.checkpoint(folder))
             whole = torch.load(runs.checkpoint(folder), map_location=t.stages[0].train.device, weights_only=True)["state"]
             prefix = path_of(t)
             best = {name: whole[prefix + name] for name in t.changing.state_dict()}

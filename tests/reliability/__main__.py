@@ -37,6 +37,7 @@ TRIALS = {
     "server": Trial("server killed while four people label and two decide", 50, 4),
     "background": Trial("imports, exports, archives and embeddings killed and started again", 6, 1),
     "power": Trial("power cut on the database, simulated", 100, 10),
+    "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
     "load": Trial("20 people label at once", 500, 20),
 }
 
@@ -72,7 +73,9 @@ def main() -> int:
         good &= row.good
         verdict = "good" if row.good else "LOST" if row.lost else "THE CONTROL DID NOT FALL"
         seconds, load = time.monotonic() - start, psutil.getloadavg()[0]
-        print(f"{name}: {verdict}; {row.tried:,} tried, {len(row.lost):,} lost; {row.figures} ({seconds:.0f} s, load {load:.0f})", flush=True)
+        print(
+            f"{name}: {verdict}; {row.tried:,} tried, {len(row.lost):,} lost; {row.figures} ({seconds:.0f} s, load {load:.0f})", flush=True
+        )
         for one in row.named:
             print(f"    {one}", flush=True)
     print(f"\n{table(rows)}")

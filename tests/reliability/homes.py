@@ -66,3 +66,11 @@ def peak_mb(pid: int | None = None) -> float:
     """The most memory that a process has held, in MB."""
     status = Path(f"/proc/{pid or os.getpid()}/status").read_text(encoding="utf-8")
     return float(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1000
+
+
+@contextmanager
+def replaced(where: object, name: str, by: object) -> Iterator[None]:
+    """Something done wrong on purpose meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, name, by)
+        yield

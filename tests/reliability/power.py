@@ -7,12 +7,12 @@ with plain SQLite. One process holds the lock, as the simulated file system has 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,8 @@ def run_until_cut(path: Path, script: Script, disk: Disk, journal: str, synchron
         disk.dead = True
         kept = {p: p.read_bytes() for p in path.parent.iterdir()} if not disk.left > 0 else {}  # closing must not tidy up
         if one is not None:
-            try:
+            with contextlib.suppress(apsw.Error):
                 one.close(True)
-            except apsw.Error:
-                pass
         for p in path.parent.iterdir():
             p.unlink()
         for p, data in kept.items():
