@@ -38,6 +38,8 @@ TRIALS = {
     "background": Trial("imports, exports, archives and embeddings killed and started again", 6, 1),
     "power": Trial("power cut on the database, simulated", 100, 10),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
+    "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
+    "zips": Trial("hostile zips and tables", 1, 1),
     "load": Trial("20 people label at once", 500, 20),
 }
 

@@ -20,7 +20,7 @@ from core.settings import settings
 from core.share import archive, export
 from core.train import train
 from tests.reliability import homes
-from tests.reliability.pictures import squares
+from tests.reliability.squares import squares
 from tests.reliability.row import Row
 
 EACH = 60  # pictures of a colour

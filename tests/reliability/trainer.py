@@ -26,7 +26,7 @@ from core.train import train
 from core.types import EpochEnd
 from tests.forking import ForkLauncher, fork
 from tests.reliability import homes
-from tests.reliability.pictures import squares
+from tests.reliability.squares import squares
 from tests.reliability.row import Row
 
 VALUES = {"architecture": "convnet", "epochs": 6, "batch_size": 8, "flip": "horizontal"}
