@@ -7,6 +7,7 @@ import streamlit as st
 
 from core.api import signing
 from core.data import sources, uploads
+from core.data.formats.spreadsheet import cell
 from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import batch, predict, review
@@ -104,6 +105,12 @@ def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def as_csv(found: pd.DataFrame) -> str:
+    """Names of files and classes are people's words, and a spreadsheet must not compute them."""
+    words = found.map(lambda value: cell(value) if isinstance(value, str) else value)
+    return words.rename(columns=cell).to_csv(index=False)
+
+
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
     waiting = len(answers) - sent
@@ -171,7 +178,7 @@ def ask_now(current: Dataset, run: Run) -> None:
             f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
             help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
         )  # fmt: skip
-        st.download_button("CSV", found.to_csv(index=False), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore")
+        st.download_button("CSV", as_csv(found), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore")
     page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])

@@ -24,15 +24,17 @@ from core.roles import Person
 from core.settings import settings
 
 # blob: is how Streamlit loads components; the hashes are of the one inline script in its index.html, as it is and as it is sent.
+# WebSockets are named, since not every browser takes them for 'self'.
 POLICY = "; ".join(
     (
         "default-src 'self'",
         f"script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA=' {first.ALLOWED}",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
-        "connect-src 'self' ws: wss:",
+        "connect-src 'self' ws://{host} wss://{host}",
         "font-src 'self' data:",
         "worker-src 'self' blob:",
+        "object-src 'none'",
         "frame-ancestors 'none'",
         "base-uri 'self'",
         "form-action 'self'",
@@ -69,7 +71,9 @@ class Gate:
         # In place: who counts requests outside looks into the same scope for the route that was found.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != ACTING.encode()]
         named, person = "", None
-        refusal = _wrong_host(headers) or _wrong_origin(scope, headers)
+        refused_host = _wrong_host(headers)
+        host = "localhost" if refused_host else headers["host"]  # anything may stand in the other
+        refusal = refused_host or _wrong_origin(scope, headers)
         if refusal is None and settings().sign_in:
             try:
                 named, person = await _signed_in(scope, headers)
@@ -84,7 +88,7 @@ class Gate:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                out.setdefault("Content-Security-Policy", POLICY)
+                out.setdefault("Content-Security-Policy", POLICY.replace("{host}", host))
                 out.setdefault("X-Content-Type-Options", "nosniff")
                 out.setdefault("Referrer-Policy", "no-referrer")
                 if cookie:

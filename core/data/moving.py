@@ -36,7 +36,7 @@ def move(to: str, on_progress: Progress = silent) -> Moved:
         return into_empty(old, url, on_progress)
 
 
-def into_empty(old: sa.Connection, url: sa.URL, on_progress: Progress = silent) -> dict[str, int]:
+def into_empty(old: sa.Connection, url: sa.URL, on_progress: Progress = silent) -> Moved:
     """copy() into the database at the address, as one transaction; Invalid if that holds anything."""
     target = schema.connected(url)
     try:

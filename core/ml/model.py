@@ -363,7 +363,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
                 raise
             raise OSError(cause.errno, cause.strerror, str(path)) from None
 
-    runs.write_atomically(path, save_to)
+    runs.write_hashed(path, save_to)
 
 
 def describe(config: RunConfig, classes: Sequence[str], preprocess: Preprocess, epoch: int | None) -> dict[str, Any]:
@@ -376,6 +376,7 @@ def load(folder: Path) -> LoadedModel:
     """The best weights of a run; NotFound before the first epoch, AppError if the file is damaged."""
     path = runs.checkpoint(folder)
     try:
+        runs.check_hash(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
         arch = networks.architecture(stored["architecture"])
         chosen, output = [Layer(**row) for row in stored.get("layers", ())], stored.get("output", "softmax")

@@ -63,6 +63,8 @@ def run(folder: Path) -> None:
     room.unlink(missing_ok=True)
     seconds = ended.seconds + (time.monotonic() - begun[0] if begun else 0)
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
+    if ended.outcome == "succeeded":  # and not before: killed in between, it could not go on
+        runs.last_checkpoint(folder).unlink(missing_ok=True)
 
 
 def waited_for(folder: Path) -> str:
@@ -135,8 +137,6 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
                 kept.write_best()
             if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
                 runs.write_predictions(folder, run.classes, list(judged(prepared, run.classes)))
-    if outcome == "succeeded":
-        runs.last_checkpoint(folder).unlink(missing_ok=True)
     best_epoch = t.best_epoch or None
     return Ended(outcome, best_epoch, summary(outcome, best_epoch, t.epoch, run.config), kept.seconds_before, now())
 
@@ -208,6 +208,7 @@ def resume(folder: Path, t: Training) -> float:
     path = runs.last_checkpoint(folder)
     if not path.exists():
         return 0.0
+    runs.check_hash(path)
     try:
         state = torch.load(path, map_location=t.stages[0].train.device, weights_only=True)
         state["random"], state["shuffled"] = state["random"].cpu(), state["shuffled"].cpu()
@@ -215,6 +216,7 @@ def resume(folder: Path, t: Training) -> float:
             state["random_cuda"] = state["random_cuda"].cpu()
         best = None
         if state["best_epoch"]:
+            runs.check_hash(runs.checkpoint(folder))
             whole = torch.load(runs.checkpoint(folder), map_location=t.stages[0].train.device, weights_only=True)["state"]
             prefix = path_of(t)
             best = {name: whole[prefix + name] for name in t.changing.state_dict()}

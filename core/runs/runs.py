@@ -1,6 +1,6 @@
 """The only module that knows the files of a run folder (and of an import folder, which has the same event file).
 
-config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt predictions.csv notes.json looks.jsonl
+config.json dataset.csv events.jsonl handle.json stop pause worker.log last.pt best.pt hashes.json predictions.csv notes.json looks.jsonl
 maps/ patterns/ reports/
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from core import roles
-from core.errors import Invalid, NotFound
+from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import (
     SPLITS,
@@ -118,6 +119,51 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+# Hashes -------------------------------------------------------------------------------------------
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def hashes_path(folder: Path) -> Path:
+    return folder / "hashes.json"
+
+
+def write_hashed(path: Path, write: Callable[[Path], object]) -> None:
+    """write_atomically, with the file's SHA-256 in hashes.json beside it, next to that of the file that it replaces: one of both is there."""
+
+    def both(tmp: Path) -> None:
+        write(tmp)
+        known = read_hashes(path.parent)
+        write_json(hashes_path(path.parent), {**known, path.name: [*known.get(path.name, [])[-1:], sha256(tmp)]})
+
+    write_atomically(path, both)
+
+
+def read_hashes(folder: Path) -> dict[str, list[str]]:
+    """By name of the file; {} for a run of a Loupe that wrote none."""
+    try:
+        return dict(read_json(hashes_path(folder)))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError):
+        raise AppError(
+            f"The file hashes.json of the run {folder.name} is damaged.", "Restore the run from a backup, or train it again."
+        ) from None
+
+
+def check_hash(path: Path) -> None:
+    """AppError for a file that is not as it was written: changed, or damaged by its disk."""
+    known = read_hashes(path.parent).get(path.name)
+    if known and sha256(path) not in known:
+        raise AppError(
+            f"The file {path.name} of the run {path.parent.name} is not as Loupe wrote it: its SHA-256 is another one.",
+            "It was changed, or its disk is failing. Restore the run from a backup, or train it again.",
+        )
+
+
 # Events -------------------------------------------------------------------------------------------
 
 
@@ -145,6 +191,13 @@ def append_line(folder: Path, line: dict[str, Any], name: str = "events.jsonl") 
 
 def append(folder: Path, event: Event) -> None:
     append_line(folder, {"kind": type(event).__name__, **asdict(event)})
+
+
+def append_all(folder: Path, events: Sequence[Event]) -> None:
+    """The same for many, of a run that nobody reads yet."""
+    lines = [json.dumps({"kind": type(one).__name__, **vars(one)}, ensure_ascii=False) + "\n" for one in events]
+    with open(os.open(folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as f:
+        f.writelines(lines)
 
 
 def read_lines(folder: Path, after: int = 0, most: int = -1, skip: str = "") -> tuple[list[dict[str, Any]], int]:

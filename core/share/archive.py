@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 
 from core import roles
 from core.data import audit, classes, imports, originals, store
+from core.data.formats import spreadsheet
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
@@ -145,15 +145,16 @@ class _Export:
             self.json("parity.json", self.parity)
         metrics = []
         if runs.predictions_path(self.path).exists():
-            shutil.copyfile(runs.predictions_path(self.path), self.made / "predictions.csv")
+            self.predictions()
             metrics = [e for e in (recorded(run.id, split) for split in SPLITS[1:]) if e.n]
         kept = ("n", "accuracy", "loss", "per_class", "confusion")
         if runs.notes_path(self.path).exists():
             self.json("notes.json", runs.read_notes(self.path))
         self.json("metrics.json", {e.split: {k: v for k, v in as_json(e).items() if k in kept} for e in metrics})
-        files = [name for name in card.FILES if (self.made / name).exists()]
+        files = [name for name in card.FILES if name == card.SUMS or (self.made / name).exists()]
         facts = card.Facts(run, rows, hashed, history, metrics, how, found["parameters"], self.without_onnx, self.parity, files)
         self.text("MODEL_CARD.md", card.text(facts))
+        self.text(card.SUMS, "".join(f"{runs.sha256(self.made / name)}  {name}\n" for name in ("MODEL_CARD.md", *files[:-1])))
 
     def data(self, rows: list[SnapshotRow]) -> int:
         """Writes dataset.csv; returns how many files were there to be hashed."""
@@ -166,8 +167,16 @@ class _Export:
                     self.progress(i, len(rows), "Hashing pictures")
                 digest = _sha256(settings().images / r.path)
                 hashed += bool(digest)
-                out.writerow([r.image_id, r.path, r.label, r.split, digest])
+                out.writerow([r.image_id, r.path, spreadsheet.cell(r.label), r.split, digest])
         return hashed
+
+    def predictions(self) -> None:
+        """As the run's, but for words that a spreadsheet would take for formulas: classes are people's words."""
+        with (
+            open(runs.predictions_path(self.path), newline="", encoding="utf-8") as f,
+            open(self.made / "predictions.csv", "w", newline="", encoding="utf-8") as made,
+        ):
+            csv.writer(made).writerows([spreadsheet.cell(one) for one in row] for row in csv.reader(f))
 
     def followed(self, future: Future[R], what: str, step: int) -> R:
         return _followed(future, self.progress, (step, STEPS, what))
@@ -196,8 +205,7 @@ class _Export:
 def _sha256(path: Path) -> str:
     """Of the file's bytes; "" where it is gone."""
     try:
-        with open(path, "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+        return runs.sha256(path)
     except OSError:
         return ""
 
@@ -356,8 +364,7 @@ def _free_name(name: str, dataset_id: int) -> str:
 def _write(folder: Path, run: Run, found: unpack.Found) -> None:
     """The files of the run, but for its weights."""
     runs.create(folder, run, Snapshot(run.snapshot_id, run.classes, found.rows))
-    for event in found.events:
-        runs.append(folder, event)
+    runs.append_all(folder, found.events)
     last = found.events[-1] if found.events else None
     if not isinstance(last, Ended) or last.outcome == "paused":
         message = "It had not ended when it was exported. Its best weights are here, what is needed to go on is not."

@@ -25,7 +25,9 @@ FILES = {
     "predictions.csv": "its answer to every validation and test picture",
     "metrics.json": "how often it was right, with the number of pictures and 95 % intervals",
     "parity.json": "how far ONNX Runtime and PyTorch are apart",
+    "SHA256SUMS": "the SHA-256 of every other file here; sha256sum -c SHA256SUMS compares them",
 }
+SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -13,11 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.catalog import params
 from core.data import images, trees, unpacker
+from core.data.formats import spreadsheet
 from core.data.tables import clean
 from core.errors import Invalid
 from core.names import name_problem
@@ -28,7 +31,7 @@ from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 MAX_TEXT = 200_000_000  # bytes of one table
 MAX_JSON = 5_000_000  # bytes of a file that is not one row for each image: as Python's values it takes thirty times as much
 MAX_WEIGHTS = 8_000_000_000  # bytes
-MAX_SIDE = 4096  # pixels a network may ask for
+MAX_SIDE = 2048  # pixels a network may ask for; the largest that Loupe trains takes 1024
 NEEDED = ("config.json", "dataset.csv", "events.jsonl", "labels.txt", "model.safetensors", "preprocessing.json")
 AGAIN = "Export the run again where it was trained, or copy the file again."
 T = TypeVar("T")
@@ -83,6 +86,12 @@ class RunZip:
             raise Invalid(f"{title} holds {_listed(twice)} twice.", AGAIN)
         self.archive = zipfile.ZipFile(path)
         self.unpacker = unpacker.Unpacker(self.archive, title)
+        self.sums: dict[str, str] | None = None  # of an export of before there were sums
+        if card.SUMS in self.files:
+            lines = [re.fullmatch("([0-9a-f]{64})  ([^/]+)", line) for line in self.text(card.SUMS).removesuffix("\n").split("\n")]
+            if not all(lines):
+                raise self.wrong(card.SUMS, "it is not a list of SHA-256 and names")
+            self.sums = {line[2]: line[1] for line in lines if line}
 
     def __enter__(self) -> RunZip:
         return self
@@ -94,14 +103,18 @@ class RunZip:
         return Invalid(f"{name} in {self.title} cannot be used: {why}.", AGAIN)
 
     def blocks(self, name: str, limit: int) -> Iterator[bytes]:
-        info = self.files[name].info
+        info, found = self.files[name].info, hashlib.sha256()
         assert info is not None
         try:
-            yield from self.unpacker.blocks(info, limit)
+            for block in self.unpacker.blocks(info, limit):
+                found.update(block)
+                yield block
         except ValueError as e:
             raise self.wrong(name, str(e)) from None
         except Invalid as e:  # a bomb
             raise Invalid(e.message, AGAIN) from None
+        if self.sums is not None and found.hexdigest() != self.sums.get(name):
+            raise self.wrong(name, "it is not as it was exported: SHA256SUMS names another SHA-256, or none")
 
     def text(self, name: str) -> str:
         try:
@@ -125,6 +138,8 @@ class RunZip:
         """The header and the rows, all as long as the header."""
         try:
             header, *rows = csv.reader(io.StringIO(self.text(name), newline=""), strict=True)
+            if self.sums is not None:  # words were written as they were before
+                header, rows = [spreadsheet.uncell(one) for one in header], [[spreadsheet.uncell(one) for one in row] for row in rows]
         except (csv.Error, ValueError):
             raise self.wrong(name, "it is not a table") from None
         if short := next((i for i, row in enumerate(rows, 2) if len(row) != len(header)), None):
@@ -158,9 +173,14 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+@lru_cache(maxsize=64)  # a zip may hold a hundred thousand events
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _made(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass from what JSON holds; ValueError names the field that is unknown, missing or of another type."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"“{clean(name)[:80]}” is unknown to this version of Loupe")
@@ -271,7 +291,7 @@ def _preprocess(archive: RunZip) -> Preprocess:
         how = _made(Preprocess, values)
     except ValueError as e:
         raise archive.wrong("preprocessing.json", str(e)) from None
-    sizes_fit = how.channels in (1, 3) and 1 <= how.crop <= MAX_SIDE and 1 <= how.resize <= 2 * MAX_SIDE
+    sizes_fit = how.channels in (1, 3) and 1 <= how.crop <= MAX_SIDE and 1 <= how.resize <= 2 * how.crop
     if not sizes_fit or how.bits not in images.BITS or not len(how.mean) == len(how.std) == how.channels or not all(s > 0 for s in how.std):
         raise archive.wrong("preprocessing.json", "its numbers are not those of a picture")
     return how

@@ -221,7 +221,8 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
         return start(run.dataset_id, {**asdict(run.config), **changes}, run.by, run.preset)
     if current.status == "succeeded":
         raise Invalid(f"The run {run.name} has come to its end.", "Clone it with changes to train more.")
-    if runs.checkpoint(path).exists() and not runs.last_checkpoint(path).exists():  # it would begin anew and write over its weights
+    # It would begin anew and write over its weights. One that was killed in its first checkpoint has lost nothing by that.
+    if current.status != "lost" and runs.checkpoint(path).exists() and not runs.last_checkpoint(path).exists():
         raise Invalid(f"Only the best weights of {run.name} are here, not what it needs to go on.", "Clone it with changes to train more.")
     if store.get_dataset(run.dataset_id).deleted_at:
         raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")

@@ -328,6 +328,21 @@ def figures(run_id: str) -> list[tuple[Any, ...]]:
     return [(e.epoch, e.step, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.best_epoch) for e in found]
 
 
+def test_a_run_that_was_killed_between_the_two_files_of_its_first_checkpoint_begins_anew(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, started = runs.folder(trained_copy.run_id), list[Path]()
+    with pytest.raises(Invalid, match="has come to its end"):
+        train.resume(trained_copy.run_id)
+    lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "events.jsonl").write_bytes(b"".join(line for line in lines if b'"Ended"' not in line))
+    assert runs.checkpoint(folder).exists() and not runs.last_checkpoint(folder).exists()
+    assert train.state(trained_copy.run_id).status == "lost"
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: started.append(folder))
+    train.resume(trained_copy.run_id)
+    assert started == [folder]
+
+
 def test_a_run_that_was_paused_killed_and_resumed_equals_an_uninterrupted_one_to_the_bit(trained_copy: Trained) -> None:
     values = {**DIGITS, "schedule": "one_cycle", "crop": 0.2, "ema": 0.9}
     whole = train.start(trained_copy.dataset.id, values, "tester")
@@ -356,7 +371,7 @@ def test_a_run_that_was_paused_killed_and_resumed_equals_an_uninterrupted_one_to
     assert one["epoch"] == other["epoch"] and one["state"].keys() == other["state"].keys()
     assert all(torch.equal(one["state"][name], other["state"][name]) for name in one["state"])
     assert runs.predictions_path(folder).read_bytes() == runs.predictions_path(runs.folder(whole.id)).read_bytes()
-    assert not runs.last_checkpoint(folder).exists()
+    until(lambda: not runs.last_checkpoint(folder).exists(), "the end of the last checkpoint")  # after its last event
     assert sum(isinstance(e, Resumed) for e in runs.events(folder)) == 2
     assert last.seconds is not None and paused.seconds is not None and last.seconds > paused.seconds
     with pytest.raises(Invalid, match="has come to its end"):

@@ -28,7 +28,7 @@ def cell(text: str) -> str:
     return f"'{text}" if FORMULA.match(text) else text
 
 
-def _uncell(text: str) -> str:
+def uncell(text: str) -> str:
     return text[1:] if text[:1] == "'" and FORMULA.match(text) else text
 
 
@@ -114,7 +114,7 @@ def _records(name: str, text: str, skipped: list[Skipped]) -> Iterator[tuple[int
             again.add(f"line {start}")
         elif any(values):
             seen.add(key)
-            yield reader.line_num, {k: _uncell(v.strip()) for k, v in zip(header, values, strict=False)}
+            yield reader.line_num, {k: uncell(v.strip()) for k, v in zip(header, values, strict=False)}
         start = reader.line_num + 1
     again.tell(name, skipped, "they say what an earlier line says", "{} lines")
     odd.tell(name, skipped, "text follows a closing quote; read without the quotes", "in {} lines")

@@ -1,0 +1,90 @@
+"""Tries to lose what people put into Loupe, and prints what was lost: python -m tests.reliability [NAME…] [--short] [--write-docs].
+
+One row for each trial, with its control: the same done wrong on purpose, which must fail. Exit code 1 if anything was lost, or if a
+control did not fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import psutil
+
+from tests.reliability.row import Row
+
+DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"
+HEADER = ["trial", "tried", "survived", "lost", "figures", "control, which must fall"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    words: str
+    full: int  # size of a whole trial
+    short: int
+
+
+TRIALS = {
+    "trainer": Trial("trainer killed, half of them inside a checkpoint's write, and resumed", 50, 6),
+    "server": Trial("server killed while four people label and two decide", 50, 4),
+    "background": Trial("imports, exports, archives and embeddings killed and started again", 6, 1),
+    "power": Trial("power cut on the database, simulated", 100, 10),
+    "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
+    "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
+    "zips": Trial("hostile zips and tables", 1, 1),
+    "load": Trial("20 people label at once", 500, 20),
+}
+
+
+def table(rows: list[list[str]]) -> str:
+    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+def write_docs(rows: list[list[str]], minutes: float) -> None:
+    """Puts the table between the marks of docs/reliability.md."""
+    where = f"{date.today():%d %B %Y}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, {minutes:.0f} minutes"
+    text = DOCS.read_text(encoding="utf-8")
+    made = re.sub(r"(?s)(<!-- table -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{where}:\n\n{table(rows)}\n\n{m[2]}", text)
+    DOCS.write_text(made, encoding="utf-8")
+
+
+def main() -> int:
+    ask = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ask.add_argument("names", nargs="*", metavar="NAME", help=", ".join(f"{name}: {one.words}" for name, one in TRIALS.items()))
+    ask.add_argument("--short", action="store_true", help="a smaller number of tries, about 5 minutes in all")
+    ask.add_argument("--write-docs", action="store_true", help="write the table into docs/reliability.md")
+    said = ask.parse_args()
+    if unknown := set(said.names) - TRIALS.keys():
+        ask.error(f"There is no trial {', '.join(sorted(unknown))}. Choose among {', '.join(TRIALS)}.")
+    rows, good, began = [], True, time.monotonic()
+    for name in said.names or TRIALS:
+        size = TRIALS[name].short if said.short else TRIALS[name].full
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="loupe-") as folder:
+            row: Row = importlib.import_module(f"tests.reliability.{name}").trial(Path(folder) / "home", size)
+        rows.append(row.cells(TRIALS[name].words))
+        good &= row.good
+        verdict = "good" if row.good else "LOST" if row.lost else "THE CONTROL DID NOT FALL"
+        seconds, load = time.monotonic() - start, psutil.getloadavg()[0]
+        print(
+            f"{name}: {verdict}; {row.tried:,} tried, {len(row.lost):,} lost; {row.figures} ({seconds:.0f} s, load {load:.0f})", flush=True
+        )
+        for one in row.named:
+            print(f"    {one}", flush=True)
+    print(f"\n{table(rows)}")
+    if said.write_docs:
+        write_docs(rows, (time.monotonic() - began) / 60)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Imports, exports, archives and embeddings killed half-way, and started again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.data import imports, sources, store
+from core.label import embed
+from core.runs import jobs, launch, runs
+from core.settings import settings
+from core.share import archive, export
+from core.train import train
+from tests.reliability import homes
+from tests.reliability.squares import squares
+from tests.reliability.row import Row
+
+EACH = 60  # pictures of a colour
+
+
+def entries(path: Path) -> list[tuple[str, int, int]]:
+    with zipfile.ZipFile(path) as found:
+        return [(i.filename, i.file_size, i.CRC) for i in found.infolist()]
+
+
+class Work:
+    """One kind of job on this data folder: how it is started, and what it has made, to be compared."""
+
+    def __init__(self, folder: Path, dataset: int, run_id: str) -> None:
+        self.folder, self.dataset, self.run_id, self.imported = folder, dataset, run_id, 0
+
+    def kinds(self) -> dict[str, tuple[Path, jobs.Kind, Callable[[], str], Callable[[], Any], Callable[[], None]]]:
+        """Name: where its jobs lie, its kind, start, what it has made, and what takes that away."""
+        s = settings()
+        return {
+            "import": (s.imports, imports.IMPORT, self.bring, self.brought, self.take_out),
+            "export": (s.exports, export.EXPORT, lambda: export.start(self.dataset, "folders", "tester"), self.zips, self.no_zips),
+            "archive": (s.archives, archive.EXPORT, lambda: archive.start_export(self.run_id, "tester"), self.zips, self.no_zips),
+            "embedding": (
+                embed.home(self.dataset), embed.EMBED, lambda: embed.start(self.dataset, "tester", False), self.embedded, self.no_map,
+            ),
+        }  # fmt: skip
+
+    def bring(self) -> str:
+        return imports.start(sources.at(self.folder), f"k{self.imported}", "tester")
+
+    def brought(self) -> Any:
+        found = store.find_dataset(f"k{self.imported}")
+        rows = [] if found is None else [(i.id, i.label, i.split, i.source) for i in store.all_images(found.id)]
+        return sorted(rows), [(settings().images / i.path).stat().st_size for i in store.all_images(found.id)] if found else []
+
+    def take_out(self) -> None:
+        """The next import makes another dataset, and finds no picture of the last."""
+        self.imported += 1
+        shutil.rmtree(settings().images)
+        settings().images.mkdir()
+
+    def zips(self) -> Any:
+        """Of the newest zip: one killed at its very end has left another."""
+        found = [p for parent in (settings().exports, settings().archives) for p in parent.glob("*/*.zip")]
+        return entries(max(found, key=lambda p: p.stat().st_mtime_ns)) if found else None
+
+    def no_zips(self) -> None:
+        for parent in (settings().exports, settings().archives):
+            shutil.rmtree(parent, ignore_errors=True)
+
+    def embedded(self) -> Any:
+        found = embed.latest(self.dataset)
+        return None if found is None else (sorted(found.ids.tolist()), len(found.ids))
+
+    def no_map(self) -> None:
+        shutil.rmtree(embed.home(self.dataset), ignore_errors=True)
+
+
+def finished(folder: Path, kind: jobs.Kind) -> str:
+    homes.until(lambda: jobs.state(folder, kind).status != "running", 120)
+    return jobs.state(folder, kind).status
+
+
+def trial(home: Path, n: int) -> Row:
+    """n kills of each kind."""
+    row, chance = Row(control="killed and not started again"), random.Random(2)
+    folder = squares(home.parent / "pictures", EACH, 64)
+    with homes.moved_in(home):
+        os.environ["LOUPE_ROOTS"] = str(folder)
+        settings.cache_clear()
+        imports.import_now("squares", sources.at(folder), "tester")
+        found = store.find_dataset("squares")
+        assert found is not None
+        run = train.start(found.id, {"architecture": "linear", "epochs": 1, "image_size": 32}, "tester")
+        assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
+        shutil.copytree(settings().images, kept := home.parent / "kept")
+        work = Work(folder, found.id, run.id)
+        for name, (parent, kind, start, made, undo) in work.kinds().items():
+            if name != "import":
+                shutil.copytree(kept, settings().images, dirs_exist_ok=True)
+            undo()
+            began = time.monotonic()
+            assert finished(parent / start(), kind) == "done", name
+            seconds, whole = time.monotonic() - began, made()
+            for kill in range(n):
+                undo()
+                job = parent / start()
+                time.sleep(chance.random() * seconds)
+                pid = runs.read_json(job / "handle.json")["pid"]
+                bodies = homes.family(pid)
+                if bodies:
+                    os.kill(pid, signal.SIGKILL)
+                homes.until(lambda job=job: not launch.launcher.alive(job))  # type: ignore[misc]
+                row.check(homes.until(lambda bodies=bodies: homes.gone(bodies), 10), f"{name} {kill}: processes live on")  # type: ignore[misc]
+                row.control_check(made() == whole)
+                again = finished(parent / start(), kind)
+                row.check(again == "done" and made() == whole, f"{name} {kill}: {again}, and not as without the kill")
+                row.check(not (left := homes.litter(home)), f"{name} {kill} left behind: {left[:3]}")
+    row.figures = "the second try makes what an undisturbed one does, nothing is left behind"
+    return row
+
+
+if __name__ == "__main__":
+    print(trial(Path(sys.argv[1]), int(sys.argv[2])))

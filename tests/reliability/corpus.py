@@ -1,0 +1,208 @@
+"""Pictures as nobody should send them, made anew each time: (name, bytes, what must come of them)."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image as Pillow
+
+SIDE = (40, 28)  # pixels
+
+
+@dataclass(frozen=True)
+class Made:
+    name: str
+    data: bytes
+    must: Literal["read", "refused", "either"] = "either"
+    pixels: np.ndarray | None = None  # upright, if it must be read to these
+    within: int = 0  # of each value, for formats that lose some
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    """(H, W, 3), smooth, so that formats that lose something lose little."""
+    wide, high = SIDE
+    y, x = np.mgrid[0:high, 0:wide]
+    return np.stack([x * 255 // wide, y * 255 // high, (x + y + seed * 40) * 255 // (wide + high + seed * 40)], -1).astype(np.uint8)
+
+
+def saved(picture: Pillow.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def bases() -> dict[str, bytes]:
+    one = Pillow.fromarray(pixels())
+    return {
+        "jpg": saved(one, "JPEG", quality=95, subsampling=0),
+        "png": saved(one, "PNG"),
+        "webp": saved(one, "WEBP", lossless=True),
+        "bmp": saved(one, "BMP"),
+        "gif": saved(one.convert("L"), "GIF"),
+        "tif": saved(one, "TIFF", compression="tiff_lzw"),
+        "avif": saved(one, "AVIF", quality=95),
+    }
+
+
+def damaged() -> Iterator[Made]:
+    """Cut off at every 5 %, and with bytes changed."""
+    chance = random.Random(5)
+    for ext, data in bases().items():
+        for percent in range(5, 100, 5):
+            yield Made(f"cut-{percent}.{ext}", data[: len(data) * percent // 100])
+        for i in range(24):
+            odd = bytearray(data)
+            for _ in range(chance.choice((1, 1, 4, 30))):
+                odd[chance.randrange(len(odd))] = chance.randrange(256)
+            yield Made(f"changed-{i}.{ext}", bytes(odd))
+
+
+def misnamed() -> Iterator[Made]:
+    for ext, data in bases().items():
+        if ext != "gif":
+            yield Made(f"is-{ext}.{'png' if ext != 'png' else 'jpg'}", data, "read", pixels(), {"jpg": 12, "avif": 24}.get(ext, 0))
+    one = Pillow.fromarray(pixels())
+    html = b"<html><script>alert(1)</script></html>"
+    for name, data in {
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "html": html, "pdf": b"%PDF-1.4\n", "exe": b"MZ" + bytes(200),
+        "zip": b"PK\3\4" + bytes(100), "gz": b"\x1f\x8b" + bytes(50), "jxl": b"\xff\x0a" + bytes(100), "jxl-box": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(90),
+        "jp2": saved(one, "JPEG2000"), "ico": saved(one, "ICO"), "ppm": saved(one, "PPM"), "tga": saved(one, "TGA"), "pcx": saved(one, "PCX"),
+        "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "psd": b"8BPS\0\1" + bytes(60), "text": b"hello", "empty": b"", "one": b"\x89",
+        "zeros": bytes(5000), "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><svg>&b;</svg>",
+    }.items():  # fmt: skip
+        yield Made(f"is-{name}.png", data, "refused")
+    for ext in ("jpg", "png", "webp", "gif", "tif"):
+        data = bases()[ext]
+        yield Made(f"and-html.{ext}", data + html, "either" if ext == "gif" else "read", None if ext == "gif" else pixels(), 12)
+        yield Made(f"and-zip.{ext}", data + b"PK\3\4" + bytes(200) + b"PK\5\6" + bytes(18))
+        yield Made(f"head-only.{ext}", data[:12], "refused")
+        yield Made(f"html-before.{ext}", html + data, "refused")
+
+
+def modes() -> Iterator[Made]:
+    """Every way to store pixels, and what they must be read as."""
+    colour = pixels()
+    one, grey = Pillow.fromarray(colour), Pillow.fromarray(colour[..., 0])
+    yield Made("grey.png", saved(grey, "PNG"), "read", colour[..., 0])
+    yield Made("grey.jpg", saved(grey, "JPEG", quality=100), "read", colour[..., 0], 4)
+    bit = colour[..., 0] > 127
+    yield Made("bit.png", saved(Pillow.fromarray(bit), "PNG"), "read", (bit * 255).astype(np.uint8))
+    yield Made("bit.tif", saved(Pillow.fromarray(bit), "TIFF", compression="group4"), "read", (bit * 255).astype(np.uint8))
+    few = one.quantize(16)
+    yield Made("palette.png", saved(few, "PNG"), "read", np.asarray(few.convert("RGB")))
+    yield Made("palette.bmp", saved(few, "BMP"), "read", np.asarray(few.convert("RGB")))
+    yield Made("palette.tif", saved(few, "TIFF"), "read", np.asarray(few.convert("RGB")))
+    deep = colour[..., 0].astype(np.uint16) * 257
+    yield Made("deep.png", saved(Pillow.fromarray(deep), "PNG"), "read", colour[..., 0], 1)
+    yield Made("deep.tif", saved(Pillow.fromarray(deep), "TIFF"), "read", colour[..., 0], 1)
+    cmyk = one.convert("CMYK")
+    yield Made("cmyk.tif", saved(cmyk, "TIFF"), "read", np.asarray(cmyk.convert("RGB")))
+    yield Made("cmyk.jpg", saved(cmyk, "JPEG", quality=95), "read")
+    for alpha in (0, 255):
+        rgba = one.copy()
+        rgba.putalpha(alpha)
+        seen = colour if alpha else np.full_like(colour, 255)
+        yield Made(f"alpha-{alpha}.png", saved(rgba, "PNG"), "read", seen)
+        yield Made(f"alpha-{alpha}.webp", saved(rgba, "WEBP", lossless=True, exact=True), "read", seen)
+    other = Pillow.fromarray(pixels(3))
+    for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF")):
+        more = {"lossless": True} if ext == "webp" else {}
+        yield Made(f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else colour)
+    yield Made("many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)]))
+    yield Made("two.mpo", saved(one, "MPO", save_all=True, append_images=[other], quality=95, subsampling=0), "read", colour, 12)
+    for turn in range(9):
+        exif = Pillow.Exif()
+        exif[0x0112] = turn
+        upright = turned(colour, turn)
+        yield Made(f"turned-{turn}.jpg", saved(one, "JPEG", exif=exif, quality=95, subsampling=0), "read", upright, 12)
+        yield Made(f"turned-{turn}.png", saved(one, "PNG", exif=exif), "read", upright)
+        yield Made(f"turned-{turn}.tif", saved(one, "TIFF", exif=exif), "read", upright)
+    for i, exif_bytes in enumerate((b"Exif\0\0" + b"\xff" * 200, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*" + bytes(80), b"x" * 60_000)):
+        yield Made(f"broken-exif-{i}.jpg", saved(one, "JPEG", exif=exif_bytes, quality=95, subsampling=0), "either")
+    for i, profile in enumerate((b"x" * 100, bytes(128), b"\0" * 4 + b"acsp" * 40)):
+        yield Made(f"broken-profile-{i}.png", saved(one, "PNG", icc_profile=profile), "read", colour)
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """By the EXIF standard, without Pillow."""
+    undo = {2: array[:, ::-1], 3: array[::-1, ::-1], 4: array[::-1], 5: array.swapaxes(0, 1), 6: array.swapaxes(0, 1)[:, ::-1]}
+    undo |= {7: array[::-1, ::-1].swapaxes(0, 1), 8: array.swapaxes(0, 1)[::-1]}
+    return undo.get(orientation, array)
+
+
+def chunk(kind: bytes, data: bytes, crc: int | None = None) -> bytes:
+    found = zlib.crc32(kind + data) if crc is None else crc
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", found)
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2, interlace: int = 0, packing: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, packing, 0, interlace)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks)
+
+
+END = chunk(b"IEND", b"")
+
+
+def made_up() -> Iterator[Made]:
+    """Headers that lie, PngSuite's broken ones by their description, and bombs."""
+    rows = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(range(12)) for _ in range(4))))
+    good = png(4, 4, rows, END)
+    yield Made("good.png", good, "read")
+    for side in (60_000, 2**31 - 1, 9_459, 20_000):
+        yield Made(f"giant-{side}.png", png(side, side, rows, END), "refused")
+        yield Made(f"giant-{side}.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0), "refused")
+    zeros = zlib.compress(bytes(60_000_000), 9)
+    yield Made("bomb.png", png(11_000, 11_000, chunk(b"IDAT", zeros), END, colour=0), "refused")
+    yield Made("bomb-within.png", png(9_000, 6_600, chunk(b"IDAT", zeros), END, colour=0))
+    for kind in (b"zTXt", b"iTXt", b"iCCP"):
+        packed = zlib.compress(bytes(300_000_000), 9)
+        text = b"a\0\1\0\0" + packed if kind == b"iTXt" else b"a\0\0" + packed
+        yield Made(f"bomb-{kind.decode()}.png", png(4, 4, chunk(kind, text), rows, END))
+    yield Made("many-texts.png", png(4, 4, *[chunk(b"tEXt", b"a\0b")] * 30_000, rows, END))
+    for name, data in {
+        "signature-cr": good.replace(b"\r\n", b"\n", 1), "signature-high": b"\x09" + good[1:], "no-end": png(4, 4, rows), "no-data": png(4, 4, END),
+        "bad-sum-head": good[:29] + b"\0\0\0\0" + good[33:], "bad-sum-data": png(4, 4, chunk(b"IDAT", zlib.compress(bytes(52)), 1), END),
+        "colour-1": png(4, 4, rows, END, colour=1), "colour-9": png(4, 4, rows, END, colour=9), "depth-0": png(4, 4, rows, END, depth=0),
+        "depth-3": png(4, 4, rows, END, depth=3), "depth-99": png(4, 4, rows, END, depth=99), "zero-wide": png(0, 4, rows, END),
+        "zero-high": png(4, 0, rows, END), "no-palette": png(4, 4, rows, END, colour=3), "packing": png(4, 4, rows, END, packing=7),
+        "interlaced-lie": png(4, 4, rows, END, interlace=1), "bad-zlib": png(4, 4, chunk(b"IDAT", b"not zlib"), END), "long-chunk": good[:33] + b"\x7f\xff\xff\xffIDAT",
+        "head-twice": good[:33] + good[8:], "palette-long": png(4, 4, chunk(b"PLTE", bytes(3 * 300)), rows, END, colour=3),
+    }.items():  # fmt: skip
+        yield Made(f"{name}.png", data)
+    yield Made("giant.gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;")
+    jpg = bases()["jpg"]
+    at = jpg.index(b"\xff\xc0")
+    yield Made("giant.jpg", jpg[: at + 5] + struct.pack(">HH", 65_500, 65_500) + jpg[at + 9 :], "refused")
+    yield Made("zero.jpg", jpg[: at + 5] + struct.pack(">HH", 0, 40) + jpg[at + 9 :])
+    yield Made("many-comments.jpg", jpg[:2] + b"\xff\xfe\x00\x04ab" * 50_000 + jpg[2:], "read", pixels(), 12)
+    tif = saved(Pillow.fromarray(pixels()), "TIFF")
+    directory = struct.unpack("<I", tif[4:8])[0]
+    n = struct.unpack("<H", tif[directory : directory + 2])[0]
+    following = directory + 2 + 12 * n
+    yield Made("loop.tif", tif[:following] + struct.pack("<I", directory) + tif[following + 4 :])
+    yield Made("nowhere.tif", tif[:4] + struct.pack("<I", 2**31) + tif[8:], "refused")
+    for tag, value in ((256, 2**30), (257, 2**30), (277, 60_000), (273, 2**31), (279, 2**32 - 1)):
+        yield Made(f"tag-{tag}.tif", with_tag(tif, directory, n, tag, value))
+
+
+def with_tag(tif: bytes, directory: int, n: int, tag: int, value: int) -> bytes:
+    odd = bytearray(tif)
+    for i in range(n):
+        at = directory + 2 + 12 * i
+        if struct.unpack("<H", odd[at : at + 2])[0] == tag:
+            odd[at + 2 : at + 12] = struct.pack("<HII", 4, 1, value)
+    return bytes(odd)
+
+
+def corpus() -> Iterator[Made]:
+    yield from damaged()
+    yield from misnamed()
+    yield from modes()
+    yield from made_up()

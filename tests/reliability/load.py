@@ -1,0 +1,67 @@
+"""Twenty people who label at once, through the server."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from core.data import schema
+from tests.browser.conftest import Server
+from tests.postgres import Cluster
+from tests.reliability import acts, homes
+from tests.reliability.row import Row
+from tests.reliability.server import free_port, lost
+
+PEOPLE = 20
+IMAGES = 100  # of each
+PAUSE = 0.3  # s between two acts of one person; 66 acts a second of all
+LIMIT = 300  # ms, of 19 in 20 answers
+
+
+def labelled(home: Path, each: int, url: str, row: Row) -> str:
+    """Figures of one database."""
+    with homes.moved_in(home, url=url):
+        made = acts.dataset(PEOPLE * IMAGES)
+        schema.engine().dispose()
+        server = Server(home, free_port())
+        server.start()
+        people = [acts.Person(i, server.port, made, Event(), each, PAUSE) for i in range(PEOPLE)]
+        began = time.monotonic()
+        try:
+            with ThreadPoolExecutor(PEOPLE) as pool:
+                list(pool.map(lambda p: p.label([f"{p.number * IMAGES + i:016x}" for i in range(IMAGES)]), people))
+        finally:
+            server.stop()
+        seconds = time.monotonic() - began
+        name = "PostgreSQL" if url else "SQLite"
+        rows = acts.stored()
+        for one in people:
+            for i in range(each):
+                row.check(rows[f"{one.number}-{i}"] == 1, f"{name}: act {one.number}-{i} is there {rows[f'{one.number}-{i}']} times")
+        row.check(not (odd := [e for p in people for e in p.errors]), f"{name}: {len(odd)} errors, such as {odd[:1]}")
+        row.check(not (problem := acts.integrity()), f"{name}: {problem}")
+        if not url:
+            row.control_check(not lost([*people, acts.Person(99, 0, made, Event(), acknowledged=["99-0"])]))
+        taken = np.array([t for p in people for t in p.taken]) * 1000
+        schema.engine().dispose()
+        return f"{name} {len(taken) / seconds:.0f} acts/s, p95 {np.quantile(taken, 0.95):.0f} ms, worst {taken.max():.0f} ms"
+
+
+def trial(home: Path, each: int) -> Row:
+    row = Row(control="an act that was never sent")
+    figures = [labelled(home, each, "", row)]
+    try:
+        cluster = Cluster(settings=())
+    except BaseException as e:  # pytest.skip, where it is not installed
+        figures.append(f"PostgreSQL not tried: {e}")
+    else:
+        try:
+            figures.append(labelled(home.parent / "postgresql", each, cluster.create("load"), row))
+        finally:
+            cluster.remove()
+    row.figures = "; ".join(figures)
+    return row

@@ -1,0 +1,79 @@
+"""Bad pictures: none crashes or hangs what imports them, each is refused by name with a reason, or read with the right pixels."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from core.data import images, imports, sources, store
+from tests.reliability import homes
+from tests.reliability.corpus import Made, corpus
+from tests.reliability.row import Row
+
+SLOW = 5.0  # s
+
+
+def unbounded(data: bytes) -> images.Examined:
+    """As one decodes a picture without a thought."""
+    picture = Pillow.open(io.BytesIO(data)).convert("RGB")
+    np.asarray(picture).astype(np.float64).sum()
+    return images.Examined("", "", *picture.size, 3, b"")
+
+
+def judged(one: Made, found: images.Examined | str, seconds: float) -> str:
+    """What is wrong with the answer; "" if nothing."""
+    if seconds > SLOW:
+        return f"took {seconds:.1f} s"
+    if isinstance(found, str):
+        if "crashed" in found or "(" in found.partition("damaged")[2]:  # an error that nobody foresaw is named there
+            return found
+        return "" if one.must != "read" and len(found) > 10 else f"refused: {found}"
+    if one.must == "refused":
+        return "was taken for a picture"
+    if one.pixels is None:
+        return ""
+    seen = np.asarray(images.open_picture(one.data), np.int16)
+    expected = one.pixels.astype(np.int16)
+    if seen.ndim != expected.ndim:
+        seen = seen if seen.ndim == 3 else seen[..., None].repeat(3, 2)
+        expected = expected if expected.ndim == 3 else expected[..., None].repeat(3, 2)
+    return "" if seen.shape == expected.shape and np.abs(seen - expected).max() <= one.within else "other pixels"
+
+
+def trial(home: Path, every: int) -> Row:
+    """every: of so many pictures one is tried."""
+    row = Row(control="a decoder without limits")
+    made = list(corpus())[::every]
+    slowest = 0.0
+    with homes.moved_in(home), imports._Decoders() as decoders:
+        for one in made:
+            began = time.monotonic()
+            (found,) = decoders.results(decoders.submit([one.data]), [one.data])
+            slowest = max(slowest, seconds := time.monotonic() - began) if one is not made[0] else 0.0  # the first starts the decoders
+            row.check(not (problem := judged(one, found, seconds if slowest else 0.0)), f"{one.name}: {problem}")
+        folder = home.parent / "pictures"
+        folder.mkdir()
+        for one in made:
+            (folder / one.name).write_bytes(one.data)
+        report = imports.import_now("bad", sources.at(folder), "tester")
+        told = {skipped.name for skipped in report.skipped}
+        dataset = store.find_dataset("bad")
+        there = {one.source for one in store.all_images(dataset.id)} if dataset else set()
+        copies = len(made) - len(told) - len(there)
+        row.check(all(s.reason for s in report.skipped) and 0 <= copies <= report.duplicates, f"{copies} pictures are nowhere in the report")
+        for one in [m for m in made if m.must == "refused" and m.name.startswith(("giant", "bomb"))]:
+            pool = decoders.submit([b""])
+            pool.result()
+            assert decoders._pool is not None
+            try:
+                (found,) = decoders._pool.submit(imports._examine, unbounded, [one.data], 5).result()
+            except Exception:
+                found = "crashed"
+                decoders._close()
+            row.control_check(not isinstance(found, str))
+    row.figures = f"slowest {slowest:.1f} s; a decoder may take {imports.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
+    return row

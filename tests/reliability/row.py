@@ -1,0 +1,45 @@
+"""What a trial found: one row of the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+NAMED = 5  # of what was lost, in the row's note
+
+
+@dataclass
+class Row:
+    """Filled while a trial runs; its control is a variant that must fail, so that a trial that cannot fail is noticed."""
+
+    tried: int = 0
+    lost: list[str] = field(default_factory=list)  # what fell, each by name
+    figures: str = ""
+    control: str = ""  # what was done wrong on purpose
+    control_tried: int = 0
+    control_fell: int = 0
+
+    @property
+    def survived(self) -> int:
+        return self.tried - len(self.lost)
+
+    @property
+    def good(self) -> bool:
+        return not self.lost and self.tried > 0 and self.control_fell > 0
+
+    def check(self, right: bool, name: str) -> None:
+        """Counts one try, lost under this name unless right."""
+        self.tried += 1
+        if not right:
+            self.lost.append(name)
+
+    def control_check(self, right: bool) -> None:
+        self.control_tried += 1
+        self.control_fell += not right
+
+    def cells(self, name: str) -> list[str]:
+        control = f"{self.control}: fell {self.control_fell:,} of {self.control_tried:,}"
+        return [name, f"{self.tried:,}", f"{self.survived:,}", f"{len(self.lost):,}", self.figures, control]
+
+    @property
+    def named(self) -> list[str]:
+        return self.lost[:NAMED]
