@@ -128,7 +128,7 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
             if t.best_epoch != kept.epoch or (outcome == "stopped" and not t.best_epoch):
                 kept.write_best()
             if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
-                runs.write_predictions(folder, run.classes, list(judged(prepared, run.classes)))
+                runs.write_predictions(folder, run.classes, judged(prepared, run.classes))
     if outcome == "succeeded":
         runs.last_checkpoint(folder).unlink(missing_ok=True)
     best_epoch = t.best_epoch or None
