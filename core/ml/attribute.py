@@ -23,7 +23,7 @@ from core.data import images
 from core.errors import AppError, Invalid, Stopped
 from core.ml.baselines import baseline, extremes
 from core.ml.devices import out_of_memory
-from core.ml.forward_passes import Counted, ForwardPasses, Tick, enough_memory, largest_batch, remembered
+from core.ml.forward_passes import Counted, ForwardPasses, Tick, enough_memory, largest_batch, merged, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
 from core.ml.rewrite import Different, Rewritten, copy_for, noise
@@ -178,6 +178,7 @@ def maps(
     with enough_memory():
         size = largest_batch(found, x[:1], facts.gradient)
     each = facts.passes(checked, x.shape[2], x.shape[3])
+    sloped = merged(found) if each > 1 and not facts.chooses_layer else found.model  # a layer to hook is in the network as it is built
     raws: list[Tensor] = []
     notes: list[str] = []
     start = 0
@@ -185,7 +186,10 @@ def maps(
         some = x[start : start + (size if facts.batched else 1)].clone()
         chosen = [int(t) for t in targets[start : start + len(some)]]
         counted = Counted(start * each, (start + len(some)) * each, len(x) * each, tick)
-        forward = ForwardPasses(found, counted, remembered(found, some, method, checked, size) if not facts.gradient else None)
+        if facts.gradient:
+            forward = ForwardPasses(found, counted, None, sloped)
+        else:
+            forward = ForwardPasses(found, counted, remembered(found, some, method, checked, size))
         batch = Batch(facts, found, some, chosen, checked, size, forward)
         try:
             with quiet(), private_randomness(seed=0), torch.set_grad_enabled(facts.gradient):

@@ -114,6 +114,12 @@ def by_onnx(model: nn.Module, preprocess: Preprocess) -> Forward:
     return forward
 
 
+def is_exported(model: nn.Module, preprocess: Preprocess) -> bool:
+    """Whether by_onnx has the network on disk."""
+    example = torch.empty(2, preprocess.channels, preprocess.crop, preprocess.crop)
+    return (settings().cache / "onnx" / f"{_sign(model, example)}.onnx").exists()
+
+
 def _sign(model: nn.Module, example: Tensor) -> str:
     """Of what the exported network depends on: layers, weights, input, PyTorch."""
     sign = hashlib.sha256(repr((str(model), example.shape, torch.__version__)).encode())

@@ -136,7 +136,7 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
             if t.best_epoch != kept.epoch or (outcome == "stopped" and not t.best_epoch):
                 kept.write_best()
             if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
-                runs.write_predictions(folder, run.classes, list(judged(prepared, run.classes)))
+                runs.write_predictions(folder, run.classes, judged(prepared, run.classes))
     best_epoch = t.best_epoch or None
     return Ended(outcome, best_epoch, summary(outcome, best_epoch, t.epoch, run.config), kept.seconds_before, now())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -194,3 +195,60 @@ def test_the_end_of_a_log_is_read_without_the_rest(tmp_path: Path) -> None:
     assert runs.log_tail(tmp_path) == ""
     (tmp_path / "worker.log").write_text("\n".join(f"line {i}" for i in range(10_000)))
     assert runs.log_tail(tmp_path, 2) == "line 9998\nline 9999"
+
+
+# Predictions, and the file of numbers beside them
+
+ROWS = [
+    runs.PredictionRow("0" * 16, "validation", "NA", "1, 2", 0.75, (0.123456789, 0.75)),
+    runs.PredictionRow("1" * 16, "test", "1, 2", "NA", 1e-30, (1 / 3, float("nan"))),
+]
+
+
+def seen(folder: Path) -> list[str]:
+    return [repr(row) for row in runs.read_predictions(folder)]
+
+
+def numbers(folder: Path) -> Path:
+    (found,) = folder.glob("predictions-*.npy")
+    return found
+
+
+def test_the_file_of_numbers_says_what_predictions_csv_says(tmp_path: Path) -> None:
+    runs.write_predictions(tmp_path, ("NA", "1, 2"), iter(ROWS))
+    with open(runs.predictions_path(tmp_path), newline="", encoding="utf-8") as f:
+        written = [runs.PredictionRow(a, b, c, d, float(e), tuple(map(float, rest))) for a, b, c, d, e, *rest in list(csv.reader(f))[1:]]
+    assert seen(tmp_path) == list(map(repr, written))
+    numbers(tmp_path).unlink()  # as in the folder of an earlier version
+    assert seen(tmp_path) == list(map(repr, written)) and numbers(tmp_path).exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x02", None])
+def test_a_half_written_file_of_numbers_is_noticed_and_made_again(tmp_path: Path, damage: bytes | None) -> None:
+    runs.write_predictions(tmp_path, ("NA", "1, 2"), ROWS)
+    before, whole = seen(tmp_path), numbers(tmp_path).read_bytes()
+    numbers(tmp_path).write_bytes(whole[:-8] if damage is None else damage)
+    assert seen(tmp_path) == before and numbers(tmp_path).read_bytes() == whole
+
+
+def test_another_predictions_csv_gets_other_numbers_and_the_old_ones_go(tmp_path: Path) -> None:
+    runs.write_predictions(tmp_path, ("NA", "1, 2"), ROWS)
+    old, path = numbers(tmp_path), runs.predictions_path(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("0.123456789", "0.2"), encoding="utf-8")
+    assert next(runs.read_predictions(tmp_path)).probabilities == (0.2, 0.75) and numbers(tmp_path) != old
+
+
+def test_predictions_are_read_where_nothing_can_be_written_and_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.write_predictions(tmp_path, ("a",), [])
+    assert seen(tmp_path) == [] and runs.predictions(tmp_path).probabilities.shape == (0, 1)
+    runs.write_predictions(tmp_path, ("NA", "1, 2"), ROWS)
+    before = seen(tmp_path)
+    numbers(tmp_path).unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_atomically", full)
+    assert seen(tmp_path) == before and not list(tmp_path.glob("predictions-*"))

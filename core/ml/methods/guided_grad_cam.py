@@ -21,7 +21,7 @@ METHOD = Method(
     order=90,
     params=(LAYER,),
     batched=True,
-    rewrite="separate",
+    rewrite="merged",
     activations=("ReLU", "ReLU6"),
 )
 
