@@ -114,6 +114,21 @@ def open_picture(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Pill
     return _open(source, srgb, bits)[0]
 
 
+def shape(source: Path | bytes) -> tuple[int, int, int]:
+    """Width, height and channels that open_picture() gives; read from the head of the file, so of one that is cut off, too."""
+    with _reading(source) as picture:
+        _halve(picture)
+        width, height = _upright(picture)
+        return width, height, 1 if picture.mode in GREY else 3
+
+
+def _upright(picture: Pillow.Image) -> tuple[int, int]:
+    """Width and height of a picture that is not decoded yet; a TIFF's are so in Pillow already."""
+    width, height = picture.size
+    turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) in range(5, 9)
+    return (height, width) if turned else (width, height)
+
+
 def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
     """pixels() of a file, read the way the run was trained."""
     return pixels(open_picture(source, how.srgb, how.bits), how)
@@ -247,6 +262,7 @@ def _size(path: Path) -> int:
 
 
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PNG and TIFF store 16-bit grey as I;16 or I
+GREY = frozenset({"1", "L", "LA", "La", *WIDE})
 BITS = (8, 10, 12, 14, 16)  # of cameras
 
 
@@ -317,9 +333,7 @@ def _bare(picture: Pillow.Image) -> Pillow.Image:
 def examine(data: bytes) -> Examined:
     """Decodes the file once and returns all that import needs of it."""
     with _reading(data) as opened:
-        ext, (width, height) = FORMATS[opened.format or ""], opened.size
-        if opened.format != "TIFF" and opened.getexif().get(ORIENTATION, 1) in range(5, 9):  # Pillow says a TIFF's upright size
-            width, height = height, width
+        ext, (width, height) = FORMATS[opened.format or ""], _upright(opened)
         opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
         opened.load()
         bits, animated = bits_of(opened), _animated(opened)

@@ -68,6 +68,19 @@ def test_a_turned_picture_is_upright_in_pixels_and_size_and_carries_nothing_on(f
         assert np.array_equal(np.asarray(shown), np.asarray(upright))
         examined = images.examine(out.getvalue())
         assert (examined.width, examined.height) == shown.size == ((90, 50) if turned < 5 else (50, 90))
+        assert images.shape(out.getvalue()) == (*shown.size, len(shown.getbands()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB"])
+def test_size_and_channels_are_known_before_a_picture_is_decoded(mode: str) -> None:
+    drawn = Pillow.linear_gradient("L").resize((9, 5))
+    out = io.BytesIO()
+    if mode in ("I;16", "I", "F"):
+        Pillow.fromarray(np.asarray(drawn).astype({"I;16": "uint16", "I": "int32", "F": "float32"}[mode])).save(out, "TIFF")
+    else:
+        (drawn if mode == "L" else Pillow.new(mode, (9, 5))).save(out, "PNG" if mode == "P" else "TIFF")
+    shown = images.open_picture(out.getvalue())
+    assert images.shape(out.getvalue()) == (9, 5, len(shown.getbands()))
 
 
 @pytest.mark.parametrize("fmt", ["HEIF", "AVIF"])
