@@ -23,6 +23,7 @@ def first_run(current: Dataset) -> None:
     """For whoever trains here for the first time: one sentence and one button; everything that can be set stands behind *Settings*."""
     if not frame.may("train", current.id):
         return
+    train.expect()
     with frame.told():
         found, seen = plan.plan(current.id), plan.pictures(current.id)
         values, why = plan.recommended(found, seen)
@@ -45,6 +46,7 @@ def settings_form(current: Dataset, first: bool = False) -> None:
     """Presets, then three groups of fields on the left, what will happen on the right; first: nothing was trained here yet."""
     if not frame.may("train", current.id):
         return
+    train.expect()
     filled = form.filled()
     key = f"{current.id}-{filled['number']}"
     with frame.told():

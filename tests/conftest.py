@@ -96,6 +96,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         share_exports(home, tmp_path_factory)
         patch.setenv("LOUPE_HOME", str(home))
         patch.setattr(launch, "launcher", ForkLauncher())
+        patch.setattr(launch, "expect_run", lambda: None)  # tests have a process that forks already
         patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "_Decoders", SharedDecoders)
         yield

@@ -118,6 +118,21 @@ def open_picture(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Pill
     return _open(source, srgb, bits)[0]
 
 
+def shape(source: Path | bytes) -> tuple[int, int, int]:
+    """Width, height and channels that open_picture() gives; read from the head of the file, so of one that is cut off, too."""
+    with _reading(source) as picture:
+        _halve(picture)
+        width, height = _upright(picture)
+        return width, height, 1 if picture.mode in GREY else 3
+
+
+def _upright(picture: Pillow.Image) -> tuple[int, int]:
+    """Width and height of a picture that is not decoded yet; a TIFF's are so in Pillow already."""
+    width, height = picture.size
+    turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) in range(5, 9)
+    return (height, width) if turned else (width, height)
+
+
 def read(source: Path | bytes, how: Preprocess) -> np.ndarray:
     """pixels() of a file, read the way the run was trained."""
     return pixels(open_picture(source, how.srgb, how.bits), how)
@@ -215,7 +230,8 @@ def _open(source: Path | bytes, srgb: bool = True, bits: int = 0) -> tuple[Pillo
     with _reading(source) as picture:
         _halve(picture)
         picture.load()
-        return _plain(ImageOps.exif_transpose(picture), srgb, bits), FORMATS[picture.format or ""]
+        ImageOps.exif_transpose(picture, in_place=True)  # else it copies what is upright: a tenth of the time that a photo takes
+        return _plain(picture, srgb, bits), FORMATS[picture.format or ""]
 
 
 def _halve(picture: Pillow.Image) -> None:
@@ -266,6 +282,7 @@ def _size(path: Path) -> int:
 
 
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # PNG and TIFF store 16-bit grey as I;16 or I
+GREY = frozenset({"1", "L", "LA", "La", *WIDE})
 BITS = (8, 10, 12, 14, 16)  # of cameras
 
 
@@ -296,7 +313,8 @@ def _plain(picture: Pillow.Image, srgb: bool, bits: int = 0) -> Pillow.Image:
         flat = Pillow.new("RGB", rgba.size, "white")
         flat.paste(_as_srgb(rgba.convert("RGB") if coloured else rgba.getchannel("R"), profile), mask=rgba.getchannel("A"))
         return flat if coloured else flat.convert("L")
-    picture = _as_srgb(picture if picture.mode in ("L", "CMYK") else picture.convert("RGB"), profile)
+    # Always a copy: what is returned is no opened file, whose tags Pillow could write into another.
+    picture = _as_srgb(picture.convert(picture.mode if picture.mode in ("L", "CMYK") else "RGB"), profile)
     return _bare(picture.convert("RGB") if picture.mode == "CMYK" else picture)
 
 
@@ -335,13 +353,12 @@ def _bare(picture: Pillow.Image) -> Pillow.Image:
 def examine(data: bytes) -> Examined:
     """Decodes the file once and returns all that import needs of it."""
     with _reading(data) as opened:
-        ext, (width, height) = FORMATS[opened.format or ""], opened.size
-        if opened.getexif().get(ORIENTATION, 1) in range(5, 9):
-            width, height = height, width
+        ext, (width, height) = FORMATS[opened.format or ""], _upright(opened)
         opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
         opened.load()
         bits, animated = bits_of(opened), _animated(opened)
-        picture = _plain(ImageOps.exif_transpose(opened), srgb=True)
+        ImageOps.exif_transpose(opened, in_place=True)
+        picture = _plain(opened, srgb=True)
     return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture), bits, animated)
 
 
@@ -552,7 +569,8 @@ def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:
     The shorter side is resized to how.resize (bilinear, antialiased), then the centre square is cut out. Of a picture
     that may keep its shape, the nearest shape is filled and what stands out is cut off.
     """
-    picture = picture.convert("L" if how.channels == 1 else "RGB")
+    mode = "L" if how.channels == 1 else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)
     width, height = picture.size
     if how.rectangles:
         high, wide = min(shapes(how), key=lambda s: abs(math.log(s[1] / s[0] * height / width)))

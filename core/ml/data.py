@@ -108,10 +108,9 @@ def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[in
     found = []
     for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)):
         try:
-            picture = images.open_picture(settings().images / rows[i].path)
+            found.append(images.shape(settings().images / rows[i].path))
         except AppError:
             continue
-        found.append((*picture.size, len(picture.getbands())))
     return found
 
 

@@ -1,20 +1,11 @@
-"""Devices: which are here, whose turn it is on each, and what their memory holds."""
+"""Devices: which are here, and what their memory holds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import filelock
 import psutil
 import torch
 
-from core.errors import Invalid, Stopped
-from core.runs import runs
-from core.settings import settings
-from core.types import Queued, now
+from core.errors import Invalid
 
 
 def pick_device(asked: str) -> torch.device:
@@ -30,72 +21,6 @@ def pick_device(asked: str) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
-
-
-# Turns
-
-
-def device_lock(device: torch.device) -> filelock.FileLock:
-    """Held by who has the device to himself."""
-    locks = settings().home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(locks / f"{device.type}.lock")
-
-
-@contextmanager
-def turn(folder: Path, device: torch.device) -> Iterator[None]:
-    """One device trains one run at a time, first come, first served; raises Stopped if the run is stopped or paused while it waits."""
-    lock = device_lock(device)
-    line = settings().home / "locks" / f"{device.type}.line"
-    line.mkdir(exist_ok=True)
-    ticket = line / f"{time.time_ns():020d}-{folder.name}"
-    held = filelock.FileLock(ticket)  # until its run has the device, or its process is gone
-    held.acquire()
-    said = 0
-    try:
-        while True:
-            if (place := 1 + ahead(ticket)) == 1 and free(lock):
-                break
-            if place != said:
-                runs.append(folder, Queued(device.type, now(), place))
-                said = place
-            if halt_requested(folder):
-                raise Stopped
-            time.sleep(0.3)
-    finally:
-        ticket.unlink(missing_ok=True)
-        held.release()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def free(lock: filelock.FileLock) -> bool:
-    """Whether it could be taken, and is now."""
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return False
-    return True
-
-
-def ahead(ticket: Path) -> int:
-    """How many wait longer; the tickets of processes that are gone are taken away."""
-    waiting = 0
-    for other in sorted(ticket.parent.iterdir()):
-        if other.name >= ticket.name:
-            break
-        if free(theirs := filelock.FileLock(other)):
-            other.unlink(missing_ok=True)
-            theirs.release()
-        else:
-            waiting += 1
-    return waiting
-
-
-def halt_requested(folder: Path) -> bool:
-    return runs.stop_requested(folder) or runs.pause_requested(folder)
 
 
 # Memory

@@ -24,9 +24,10 @@ from core.catalog.networks import preprocess_for
 from core.data import depth
 from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
 from core.ml.data import Pixels, RowCache, pixel_rows
-from core.ml.devices import device_lock, pick_device
+from core.ml.devices import pick_device
 from core.ml.features import run_once
 from core.ml.model import build
+from core.ml.turns import device_lock
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, SnapshotRow
@@ -132,7 +133,7 @@ def look(
 def spare_device() -> Iterator[torch.device]:
     """The first of cuda, mps and cpu; the cpu where a run has the other: it must not run out of memory, and nobody waits for its end."""
     device = pick_device("auto")
-    lock = device_lock(device)
+    lock = device_lock(device.type)
     try:
         if device.type != "cpu":
             lock.acquire(timeout=0)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import torch
@@ -98,16 +99,28 @@ def by_onnx(model: nn.Module, preprocess: Preprocess) -> Forward:
     """
     example = torch.rand(2, preprocess.channels, preprocess.crop, preprocess.crop, generator=torch.Generator().manual_seed(0))
     path = settings().cache / "onnx" / f"{_sign(model, example)}.onnx"
-    with contextlib.suppress(Exception):  # not there, damaged, or of a network whose code was changed
+    if (forward := _kept(path, model, example)) is not None:
+        return forward
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.parent / "export.lock"):  # of all networks: on a few cores two exports at once take as long as one by one
+        return _kept(path, model, example) or _export(path, model, example)
+
+
+def _kept(path: Path, model: nn.Module, example: Tensor) -> Forward | None:
+    """The export that lies there; None if there is none, or it is damaged, of another network, or answers otherwise: it is written anew."""
+    with contextlib.suppress(Exception):
         forward = _session(path.read_bytes(), model, example)
         os.utime(path)
         return forward
+    return None
+
+
+def _export(path: Path, model: nn.Module, example: Tensor) -> Forward:
     any_number = ({0: torch.export.Dim("images", min=1)},)
     program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=any_number, verbose=False)
     assert program is not None
     exported = program.model_proto.SerializeToString()
     forward = _session(exported, model, example)
-    path.parent.mkdir(parents=True, exist_ok=True)
     runs.write_atomically(path, lambda tmp: tmp.write_bytes(exported))
     for old in sorted(path.parent.glob("*.onnx"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)

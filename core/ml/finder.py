@@ -14,10 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.devices import device_name, out_of_memory, pick_device, turn
+from core.ml.devices import device_name, out_of_memory, pick_device
 from core.ml.fit import Training, drawn, stepper, train_mode
 from core.ml.prepare import prepare
 from core.ml.trainer import failed
+from core.ml.turns import turn
 from core.runs import runs
 from core.types import Ended, Started, Step, now
 
@@ -53,7 +54,7 @@ def find(folder: Path, steps: int) -> Ended:
     """Raises the learning rate from step to step and suggests one."""
     run = runs.load(folder)
     device = pick_device(run.config.device)
-    with turn(folder, device):
+    with turn(folder, device.type):
         t = prepare(folder, run, device).training(run.config)
         if callable(getattr(t.model, "learn", None)):
             raise Invalid(

@@ -18,9 +18,9 @@ from core.errors import Invalid, Stopped
 from core.ml import data, features
 from core.ml.augment import Augment
 from core.ml.data import Normalise, Pixels, Tensors
-from core.ml.devices import halt_requested
 from core.ml.fit import Stage, Training
 from core.ml.model import build, load
+from core.ml.turns import halt_requested
 from core.runs import runs
 from core.settings import settings
 from core.types import SPLITS, Preparing, Preprocess, Run, RunConfig, SnapshotRow, Split, now

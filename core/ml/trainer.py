@@ -6,6 +6,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,11 @@ from torch import nn
 from core import space
 from core.errors import AppError, Stopped
 from core.ml.data import Pixels
-from core.ml.devices import device_name, halt_requested, out_of_memory, pick_device, turn
+from core.ml.devices import device_name, out_of_memory, pick_device
 from core.ml.fit import Diverged, Training, answers, fit
 from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
+from core.ml.turns import halt_requested, halted, turn
 from core.runs import runs
 from core.types import Answers, Ended, EpochEnd, Resumed, Run, RunConfig, Started, Step, now
 
@@ -29,17 +31,17 @@ SMALL_STEP = 5e7  # multiplications
 MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that watches
 
 
-def run(folder: Path) -> None:
-    """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event."""
+def run(folder: Path, held: str | None = None) -> None:
+    """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event.
+
+    held: the device whose turn it has already.
+    """
     begun: list[float] = []  # when it got the device: waiting in line is not training
     room = runs.keep_room(folder)
     try:
-        ended = on_its_device(folder, begun)
+        ended = on_its_device(folder, begun, held)
     except Stopped:
-        if runs.stop_requested(folder):
-            ended = Ended("stopped", None, f"Stopped before {waited_for(folder)}.", spent(folder), now())
-        else:
-            ended = Ended("paused", None, f"Paused before {waited_for(folder)}.", spent(folder), now())
+        ended = halted(folder)
     except Diverged as e:
         rate = runs.load(folder).config.learning_rate
         ended = failed(str(e), remedy={"learning_rate": float(f"{rate / 10:.3g}")})
@@ -67,15 +69,6 @@ def run(folder: Path) -> None:
         runs.last_checkpoint(folder).unlink(missing_ok=True)
 
 
-def waited_for(folder: Path) -> str:
-    return "it went on" if any(isinstance(e, Started) for e in runs.events(folder)) else "the training began"
-
-
-def spent(folder: Path) -> float:
-    """Seconds of a run that was resumed and had not yet gone on, by its last end."""
-    return next((e.seconds for e in reversed(runs.events(folder)) if isinstance(e, Ended)), 0.0)
-
-
 def failed(message: str, detail: str = "", remedy: dict[str, Any] | None = None) -> Ended:
     return Ended("failed", None, message, 0, now(), detail, remedy or {})
 
@@ -92,12 +85,12 @@ class TooLarge(AppError):
 # The run ------------------------------------------------------------------------------------------
 
 
-def on_its_device(folder: Path, begun: list[float]) -> Ended:
+def on_its_device(folder: Path, begun: list[float], held: str | None) -> Ended:
     run = runs.load(folder)
     device = pick_device(run.config.device)
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
-    with turn(folder, device):
+    with nullcontext() if device.type == held else turn(folder, device.type):
         begun.append(time.monotonic())
         return train(folder, run, device)
 

@@ -89,6 +89,11 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "")
     return run
 
 
+def expect() -> None:
+    """Makes ready for somebody who looks at the form and may start a run: it then begins 4 to 5 s sooner."""
+    launch.expect_run()
+
+
 @lru_cache(maxsize=1)
 def _code_version() -> str:
     """The commit the code is at; "unknown" outside a git checkout."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from core.data import images, imports, sources, store
 from core.errors import Invalid
@@ -47,6 +48,39 @@ def test_a_phones_own_format_is_imported_shown_read_and_exported(home: Path, tmp
     given = images.shareable(data)
     assert SECRET in data and SECRET not in given and np.abs(images.read(given, HOW).astype(int) - seen).max() <= 4
     assert images.picture_file(path)[1] == "image/png"
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "LA"])
+def test_a_turned_picture_is_upright_in_pixels_and_size_and_carries_nothing_on(fmt: str, mode: str) -> None:
+    drawn = Pillow.fromarray(np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)).resize((90, 50)).convert(mode)
+    for turned in range(1, 9):
+        exif, out = Pillow.Exif(), io.BytesIO()
+        exif[images.ORIENTATION] = turned
+        try:
+            drawn.save(out, fmt, exif=exif, quality=90)
+        except OSError:
+            pytest.skip(f"{fmt} holds no {mode}")
+        shown = images.open_picture(out.getvalue())
+        with Pillow.open(io.BytesIO(out.getvalue())) as opened:
+            upright = images._plain(ImageOps.exif_transpose(opened), srgb=True)
+        assert (type(shown), shown.info, shown.mode) == (Pillow.Image, {}, upright.mode)
+        assert np.array_equal(np.asarray(shown), np.asarray(upright))
+        examined = images.examine(out.getvalue())
+        assert (examined.width, examined.height) == shown.size == ((90, 50) if turned < 5 else (50, 90))
+        assert images.shape(out.getvalue()) == (*shown.size, len(shown.getbands()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB"])
+def test_size_and_channels_are_known_before_a_picture_is_decoded(mode: str) -> None:
+    drawn = Pillow.linear_gradient("L").resize((9, 5))
+    out = io.BytesIO()
+    if mode in ("I;16", "I", "F"):
+        Pillow.fromarray(np.asarray(drawn).astype({"I;16": "uint16", "I": "int32", "F": "float32"}[mode])).save(out, "TIFF")
+    else:
+        (drawn if mode == "L" else Pillow.new(mode, (9, 5))).save(out, "PNG" if mode == "P" else "TIFF")
+    shown = images.open_picture(out.getvalue())
+    assert images.shape(out.getvalue()) == (9, 5, len(shown.getbands()))
 
 
 @pytest.mark.parametrize("fmt", ["HEIF", "AVIF"])

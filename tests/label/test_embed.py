@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,17 +171,39 @@ def test_a_network_is_exported_once_and_again_where_its_weights_changed_or_the_f
         return len(exports)
 
     assert [answers(), answers()] == [1, 1]
-    (file,) = (home / "cache" / "onnx").iterdir()
-    file.write_bytes(file.read_bytes()[:-40])
+    (file,) = (home / "cache" / "onnx").glob("*.onnx")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
     assert [answers(), answers()] == [2, 2]
     with torch.no_grad():
         layer.weight += 1
     assert [answers(), answers()] == [3, 3]
+    (another,) = set((home / "cache" / "onnx").glob("*.onnx")) - {file}
+    another.write_bytes(whole)  # a whole network that answers otherwise
+    assert [answers(), answers()] == [4, 4]
     monkeypatch.setattr(features, "KEPT", 1)
     with torch.no_grad():
         layer.weight += 1
-    assert answers() == 4
-    assert len(list((home / "cache" / "onnx").iterdir())) == 1
+    assert answers() == 5
+    assert len(list((home / "cache" / "onnx").glob("*.onnx"))) == 1
+
+
+def test_who_needs_an_export_that_another_is_making_waits_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "cache" / "onnx").unlink()
+    preprocess, network = Preprocess(3, 8, 8, (0.0,) * 3, (1.0,) * 3), nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    exports = []
+    export = torch.onnx.export
+
+    def slowly(*args: Any, **how: Any) -> Any:
+        exports.append(args)
+        time.sleep(0.3)
+        return export(*args, **how)
+
+    monkeypatch.setattr(torch.onnx, "export", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: features.by_onnx(network, preprocess), range(2))
+    x = torch.rand(5, 3, 8, 8)
+    assert (first(x) == second(x)).all() and len(exports) == 1
 
 
 def test_a_network_that_cannot_be_exported_runs_through_pytorch() -> None:

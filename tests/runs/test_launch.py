@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from core.runs import launch
+from core.catalog import params
+from core.ml import turns
+from core.runs import launch, runs
 from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
+from core.types import Dataset, Snapshot
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -65,6 +69,82 @@ def test_a_process_that_has_the_pid_of_one_that_ended_is_not_taken_for_it(tmp_pa
         other.wait()
     (tmp_path / "handle.json").unlink()
     assert not one.alive(tmp_path)
+
+
+# Runs, forked and from nothing; none of them loads PyTorch, for none gets its turn
+
+
+NOTHING_LOADED = [sys.executable, "-c", "from core.ml import forks; forks.LOADED = (); forks.main()"]
+
+
+@pytest.fixture
+def forks(home: Path) -> Iterator[launch.Forks]:
+    found = launch.Forks(NOTHING_LOADED)
+    yield found
+    found.close()
+
+
+def run_of(home: Path, dataset: Dataset) -> tuple[Path, list[str]]:
+    nothing = Snapshot("", ("a",), ())
+    made = runs.new("one", dataset, params.run_config({"architecture": "linear", "device": "cpu"}), nothing, "me")
+    folder = home / "runs" / made.id
+    runs.create(folder, made, nothing)
+    return folder, launch.python("core.ml.worker", str(folder))
+
+
+def ready(forks: launch.Forks) -> None:
+    forks.expect()
+    until(lambda: forks.fork(launch.python("core.ml.turns"), Path(os.devnull)) is not None, "a fork")
+
+
+def waits(folder: Path) -> bool:
+    return runs.status(runs.events(folder), True) == "queued"
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_run_that_waits_holds_little_memory_and_can_be_stopped_paused_and_killed(
+    home: Path, small: Dataset, forks: launch.Forks, warm: bool
+) -> None:
+    one = launch.LocalLauncher(forks)
+    if warm:
+        ready(forks)
+    with turns.device_lock("cpu"):
+        folders = []
+        for _ in range(3):
+            folder, command = run_of(home, small)
+            one.start(folder, command)
+            folders.append(folder)
+        until(lambda: all(waits(folder) for folder in folders), "three runs that wait")
+        pids = [read_json(folder / "handle.json")["pid"] for folder in folders]
+        for pid in pids:
+            assert psutil.Process(pid).memory_full_info().uss < 50e6 and os.getsid(pid) == pid
+            assert (psutil.Process(pid).ppid() == os.getpid()) is not warm
+            assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+        forks.close()  # the server ends
+        assert all(launch.LocalLauncher().alive(folder) for folder in folders)
+        runs.request_stop(folders[0])
+        runs.request_pause(folders[1])
+        launch.LocalLauncher().kill(folders[2])
+        until(lambda: not any(one.alive(folder) for folder in folders), "the end of all three")
+    said = [runs.status(runs.events(folder), one.alive(folder)) for folder in folders]
+    assert said == ["stopped", "paused", "lost"]
+    assert (folders[0] / "worker.log").read_text() == ""
+
+
+def test_what_cannot_be_forked_is_started_from_nothing(home: Path, small: Dataset, forks: launch.Forks) -> None:
+    _, command = run_of(home, small)
+    assert forks.fork(command, home / "worker.log") is None  # nobody has asked for it
+    ready(forks)
+    assert forks.fork(launch.python("core", "job", "x"), home / "worker.log") is None
+    process = forks._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)  # it hangs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "FORK_SECONDS", 0.2)
+        assert forks.fork(command, home / "worker.log") is None
+    assert process.poll() is not None and not (home / "worker.log").exists()  # so that it cannot fork it later
+    assert forks.fork(command, home / "worker.log") is None
+    ready(forks)  # another is started
 
 
 def test_the_same_worker_answers_every_thread_and_keeps_what_it_has_loaded(real_workers: None, trained: Trained) -> None:
