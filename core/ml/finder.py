@@ -93,7 +93,7 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
             group["lr"] = rate * group["top_lr"] / config.learning_rate  # first layers keep their share
         waiting = waiting or stage.train.batches(drawn(t, len(stage.train)), config.batch_size, t.shuffler)
         for x, y in stage.train.take_batches([waiting.pop(0)], stage.augment):
-            loss = float(learn(x, y)[0])
+            loss = float(learn(x, y, len(y))[0])
             mean = 0.9 * mean + 0.1 * loss
             current = mean / (1 - 0.9 ** (step + 1))
             best = min(best, current)

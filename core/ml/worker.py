@@ -1,4 +1,4 @@
-"""Trains one run, in its own process: python -m core.ml.worker RUN_DIR."""
+"""Trains one run, in its own process: python -m core.ml.worker RUN_DIR; or on several devices, started by torchrun."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
-from core.ml import trainer
-from core.runs import runs
+from core.ml import ranks, trainer
+from core.runs import launch, runs
 
 
 def main(folder: Path) -> None:
     """SIGTERM stops the run as its stop file does."""
-    if int(os.environ.get("RANK", "0")):
-        return  # rank 0 alone trains and writes
-    signal.signal(signal.SIGTERM, lambda *_: runs.request_stop(folder))
+    if ranks.expected() > 1:
+        # torchrun sends SIGTERM when a rank has died, too: the others end with it, and the run is lost, not stopped.
+        launch.live_with(os.getppid())
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: runs.request_stop(folder))
     trainer.run(folder)
 
 
