@@ -393,8 +393,8 @@ class RunConfig:
         default="auto", options=("auto", "cuda", "mps", "cpu"),
     ))
     devices: int = field(default=1, metadata=_setting(
-        "Devices together", "learning",
-        "How many devices of that kind share every batch, each with a copy of the network: it pays where there are several GPUs.",
+        "Devices", "learning",
+        "How many devices share every batch, each with a copy of the network: for a machine with several GPUs.",
         low=1, high=64,
     ))
     classes: tuple[str, ...] = field(default=(), metadata=_setting(

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.devices import device_name, out_of_memory, pick_device, turn
+from core.ml.devices import device_name, device_of, out_of_memory, pick_device, turn
 from core.ml.fit import Training, drawn, stepper, train_mode
 from core.ml.prepare import prepare
 from core.ml.trainer import failed
@@ -52,8 +52,8 @@ def main(folder: Path, steps: int) -> None:
 def find(folder: Path, steps: int) -> Ended:
     """Raises the learning rate from step to step and suggests one."""
     run = runs.load(folder)
-    device = pick_device(run.config.device)
-    with turn(folder, device):
+    with turn(folder, pick_device(run.config.device)) as held:
+        device = device_of(held[0])
         t = prepare(folder, run, device).training(run.config)
         if callable(getattr(t.model, "learn", None)):
             raise Invalid(

@@ -206,7 +206,7 @@ def stepper(t: Training, stage: Stage) -> Callable[[Tensor, Tensor, int], tuple[
             loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
         if ranks.count > 1:
             loss = loss * part_of(y, of)
-        (loss * ranks.count).backward()  # the ranks' gradients are averaged, not summed
+        (loss * ranks.count).backward()  # type: ignore[no-untyped-call]  # the ranks' gradients are averaged, not summed
         if config.clip:
             nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
         optimizer.step()

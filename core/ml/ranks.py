@@ -7,7 +7,7 @@ import pickle
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -27,6 +27,13 @@ class Ranks:
     number: int = 0
     count: int = 1
     fast: dist.ProcessGroup | None = None  # NCCL, on GPUs; what the ranks agree on goes through gloo, without waiting for a GPU
+
+    def on(self, device: torch.device) -> Ranks:
+        """The same, with gradients going from GPU to GPU where they train on GPUs."""
+        if self.count == 1 or device.type != "cuda":
+            return self
+        torch.cuda.set_device(device)
+        return replace(self, fast=dist.new_group(backend="nccl", timeout=PATIENCE))
 
     @property
     def first(self) -> bool:
@@ -91,7 +98,7 @@ class Ranks:
             return work()
         if not self.first:
             if not self.agree(True):
-                raise SystemExit(0)  # the first rank says why
+                raise SystemExit  # the first rank says why
             return work()
         try:
             found = work()

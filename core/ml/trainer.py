@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,7 @@ import torch
 from torch import nn
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.devices import device_name, halt_requested, out_of_memory, pick_device, turn
+from core.ml.devices import device_name, device_of, halt_requested, out_of_memory, pick_device, turn
 from core.ml.fit import Diverged, Training, answers, fit
 from core.ml.model import WeightsMissing, describe, save
 from core.ml.prepare import Prepared, needed, prepare
@@ -70,8 +68,13 @@ def run(folder: Path) -> None:
 def follow(folder: Path, ranks: Ranks) -> None:
     """What every rank but the first does: the same training, of which it writes nothing."""
     run = runs.load(folder)
-    with suppress(AppError):  # all of them fail alike, and the first one says it
-        train(folder, run, on_device(run, ranks), ranks)
+    try:
+        train(folder, run, ranks.agree([]), ranks)
+    except (AppError, SystemExit):
+        pass  # all of them fail alike, and the first one says it
+    except RuntimeError as e:
+        if not gone(e):
+            raise
     ranks.wait_for_first()
 
 
@@ -102,21 +105,17 @@ class TooLarge(AppError):
 
 def on_its_device(folder: Path, begun: list[float], ranks: Ranks) -> Ended:
     run = runs.load(folder)
-    device = on_device(run, ranks)
-    with turn(folder, device):
+    with turn(folder, pick_device(run.config.device), ranks.count) as held:
         begun.append(time.monotonic())
-        return train(folder, run, device, ranks)
+        return train(folder, run, ranks.agree(held), ranks)
 
 
-def on_device(run: Run, ranks: Ranks) -> torch.device:
+def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
+    """held: the slots that the ranks share."""
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
-    if ranks.count > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    return pick_device(run.config.device)
-
-
-def train(folder: Path, run: Run, device: torch.device, ranks: Ranks = ALONE) -> Ended:
+    device = device_of(held[ranks.number % len(held)], -(-ranks.count // len(held)))
+    ranks = ranks.on(device)
     prepared = ranks.after_first(lambda: prepare(folder, run, device))
     check_shares(run.config, len(prepared.places["train"]), ranks)
     if not ranks.first:

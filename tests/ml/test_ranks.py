@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.errors import Invalid, Stopped
+from core.ml import devices
 from core.ml.data import batch_sizes
 from core.runs import runs
 from core.settings import settings
 from core.train import train
-from core.types import Ended, EpochEnd, SnapshotRow, Started
+from core.types import Ended, EpochEnd, Queued, SnapshotRow, Started
 from tests.forking import Forked, fork
 from tests.ml.made import ended, make_run, squares
 
@@ -146,3 +148,39 @@ def test_a_run_on_several_devices_is_started_by_torchrun(rows: tuple[SnapshotRow
     one, two = (make_run(rows, f"command-{n}", architecture="linear", devices=n) for n in (1, 2))
     assert train.command(one)[1:3] == ["-m", "core.ml.worker"]
     assert train.command(two)[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def test_runs_train_side_by_side_on_the_parts_of_a_cpu_and_the_next_one_waits(
+    rows: tuple[SnapshotRow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOUPE_CPU_DEVICES", "2")
+    settings.cache_clear()
+    cpu = torch.device("cpu")
+    held: dict[str, list[str]] = {}
+    folders = [make_run(rows, name, architecture="linear") for name in ("first", "second", "third", "pair")]
+    with devices.turn(folders[0], cpu) as held["first"], devices.turn(folders[1], cpu) as held["second"]:
+        assert held == {"first": ["cpu:0"], "second": ["cpu:1"]}
+        assert devices.holders() == {"cpu:0": "first", "cpu:1": "second"}
+        runs.request_stop(folders[2])
+        with pytest.raises(Stopped), devices.turn(folders[2], cpu):
+            pass
+        assert [e.place for e in runs.events(folders[2]) if isinstance(e, Queued)] == [1]
+    with devices.turn(folders[3], cpu, 2) as held["pair"]:
+        assert held["pair"] == ["cpu:0", "cpu:1"]
+    assert devices.holders() == {"cpu:0": "", "cpu:1": ""}
+
+    before = torch.get_num_threads()
+    try:
+        assert devices.device_of("cpu:1") == cpu
+        assert torch.get_num_threads() == max(1, (os.cpu_count() or 1) // 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_more_gpus_than_there_are_is_refused(rows: tuple[SnapshotRow, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    folder, gpu = make_run(rows, "many", architecture="linear"), torch.device("cuda")
+    with devices.turn(folder, gpu, 2) as held, devices.turn(folder, gpu) as other:
+        assert (held, other) == (["cuda:0", "cuda:1"], ["cuda:2"])
+    with pytest.raises(Invalid, match="asks for 4 devices of the kind cuda, and this machine has 3"), devices.turn(folder, gpu, 4):
+        pass
