@@ -119,14 +119,25 @@ def take(names: Sequence[str], count: int) -> dict[str, filelock.FileLock]:
 def holders() -> dict[str, str]:
     """Which run has each of the machine's slots; "" none."""
     found = {}
-    for kind in here():
-        for slot in slots(kind):
-            lock = slot_lock(slot)
-            found[slot] = ""
-            if free(lock):
-                lock.release()
-            elif (name := owner(lock)).exists():
-                found[slot] = name.read_text()
+    for slot in (slot for kind in here() for slot in slots(kind)):
+        found[slot] = ""
+        if free(lock := slot_lock(slot)):
+            lock.release()
+        elif (name := owner(lock)).exists():
+            found[slot] = name.read_text()
+    return found
+
+
+def memory() -> dict[str, tuple[str, int, int]]:
+    """Of each slot: what the device is called, and bytes of its memory, used and in all."""
+    found = {}
+    for slot in (slot for kind in here() for slot in slots(kind)):
+        if slot.startswith("cuda"):
+            unused, whole = torch.cuda.mem_get_info(torch.device(slot))
+        else:
+            machine = psutil.virtual_memory()
+            unused, whole = machine.available, machine.total
+        found[slot] = (device_name(device_of(slot)) if slot.startswith("cuda") else slot, int(whole - unused), int(whole))
     return found
 
 

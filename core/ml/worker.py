@@ -7,15 +7,16 @@ import signal
 import sys
 from pathlib import Path
 
+from core import processes
 from core.ml import ranks, trainer
-from core.runs import launch, runs
+from core.runs import runs
 
 
 def main(folder: Path) -> None:
     """SIGTERM stops the run as its stop file does."""
     if ranks.expected() > 1:
         # torchrun sends SIGTERM when a rank has died, too: the others end with it, and the run is lost, not stopped.
-        launch.live_with(os.getppid())
+        processes.live_with(os.getppid())
     else:
         signal.signal(signal.SIGTERM, lambda *_: runs.request_stop(folder))
     trainer.run(folder)
