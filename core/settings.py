@@ -40,6 +40,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    cpu_devices: int  # LOUPE_CPU_DEVICES: how many runs the CPU trains at a time, each with its share of the threads
     log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
     sign_in: tuple[str, ...] = ()  # LOUPE_SIGN_IN: ways to sign in, comma-separated; none: one local person
@@ -115,6 +116,7 @@ def settings() -> Settings:
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
         **_sign_in(),
+        cpu_devices=max(1, _whole("LOUPE_CPU_DEVICES", "1", "runs")),
         log=_log(),
         audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
         webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),

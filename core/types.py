@@ -392,6 +392,11 @@ class RunConfig:
         "Device", "learning", "Where the arithmetic runs; auto takes a GPU if there is one.",
         default="auto", options=("auto", "cuda", "mps", "cpu"),
     ))
+    devices: int = field(default=1, metadata=_setting(
+        "Devices", "learning",
+        "How many devices share every batch, each with a copy of the network: for a machine with several GPUs.",
+        low=1, high=64,
+    ))
     classes: tuple[str, ...] = field(default=(), metadata=_setting(
         "Classes", "images", "Learn only these classes; none chosen means all.",
         timed=False, applies=lambda v, arch, classes: classes > 2,
@@ -483,6 +488,7 @@ class Started:
     epochs: int
     at: str
     note: str = ""
+    ranks: int = 1  # processes that train together, each on a device
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         Term(
             "device", "The part of the machine that does the arithmetic: the processor (CPU) or a graphics card (GPU).",
             "A GPU trains large networks many times faster; small ones learn in seconds on a CPU.",
-            ("mixed-precision", "batch", "network"), ("GPU", "CPU", "CUDA"),
+            ("mixed-precision", "batch", "network"), ("GPU", "GPUs", "CPU", "CUDA", "devices"),
         ),
         Term(
             "seed", "The number that all random choices of a run start from.",

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import roles, space
+from core import processes, roles, space
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
 from core.data.late import Late, Later
 from core.data.sight import Sight
@@ -438,7 +438,7 @@ def split_of(image_id: str) -> Split:
 
 
 def _start_decoder(parent: int) -> None:
-    launch.live_with(parent)  # an import that is killed would leave its decoders for as long as loky lets them wait: over a minute
+    processes.live_with(parent)  # an import that is killed would leave its decoders for as long as loky lets them wait: over a minute
     launch.confine(DECODER_BYTES)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

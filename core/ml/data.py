@@ -230,14 +230,14 @@ class Tensors:
     def __len__(self) -> int:
         return len(self.index)
 
-    def batches(self, order: Tensor, size: int, shuffler: torch.Generator | None) -> list[Tensor]:
+    def batches(self, order: Tensor, size: int, shuffler: torch.Generator | None, least: int = 2) -> list[Tensor]:
         """The (N,) int64 positions in batches; pictures of one batch have one shape, and the shuffler mixes the shapes."""
         if len(self.sources) == 1:
-            return list(order.split_with_sizes(batch_sizes(len(order), size)))
+            return list(order.split_with_sizes(batch_sizes(len(order), size, least)))
         found: list[Tensor] = []
         for number in range(len(self.sources)):
             some = order[self.part[order] == number]
-            found += some.split_with_sizes(batch_sizes(len(some), size))
+            found += some.split_with_sizes(batch_sizes(len(some), size, least))
         return found if shuffler is None else [found[i] for i in torch.randperm(len(found), generator=shuffler).tolist()]
 
     def rows(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,9 +271,9 @@ class Tensors:
             yield from zip(x.split_with_sizes(sizes), y.split_with_sizes(sizes), strict=True)
 
 
-def batch_sizes(n: int, size: int) -> list[int]:
-    """The images of each step; a last one of a single image joins its neighbour, for batch normalisation needs two."""
+def batch_sizes(n: int, size: int, least: int = 2) -> list[int]:
+    """The images of each step; a last one of fewer than `least` joins its neighbour, for batch normalisation needs two."""
     sizes = [size] * (n // size) + [n % size] * (n % size > 0)
-    if len(sizes) > 1 and sizes[-1] == 1 < size:
-        sizes[-2:] = [size + 1]
+    if len(sizes) > 1 and sizes[-1] < min(least, size):
+        sizes[-2:] = [size + sizes[-1]]
     return sizes

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
 import torch
 
 from core.errors import Invalid
+from core.ml import turns
+from core.settings import settings
 
 
 def pick_device(asked: str) -> torch.device:
     """Auto takes the first of cuda, mps and cpu; Invalid if the one asked for is not here."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    here = [name for name, there in present.items() if there]
     if asked == "auto":
-        return torch.device(here[0])
-    if asked not in here:
-        raise Invalid(f"This machine has no {asked} device.", f"Choose auto, or one of: {', '.join(here)}.")
+        return torch.device(here()[0])
+    if asked not in here():
+        raise Invalid(f"This machine has no {asked} device.", f"Choose auto, or one of: {', '.join(here())}.")
     return torch.device(asked)
+
+
+def here() -> list[str]:
+    """The kinds of device of this machine, the fastest first."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name, there in present.items() if there]
 
 
 def device_name(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def slots(kind: str) -> list[str]:
+    """What trains one run at a time: every GPU, and the CPU as one or in parts."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if kind == "cuda" else turns.parts(kind)
+
+
+def device_of(slot: str, together: int = 1) -> torch.device:
+    """The slot's device; of the CPU, this process takes the slot's threads, or its part where several ranks are together on it."""
+    if not slot.startswith("cpu"):
+        return torch.device(slot)
+    if (parts := settings().cpu_devices * together) > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // parts))
+    return torch.device("cpu")
+
+
+def holders() -> dict[str, str]:
+    """Which run has each of the machine's slots; "" none."""
+    return {slot: turns.holder(slot) for kind in here() for slot in slots(kind)}
+
+
+def memory() -> dict[str, tuple[str, int, int]]:
+    """Of each slot: what the device is called, and bytes of its memory, used and in all."""
+    found = {}
+    for slot in (slot for kind in here() for slot in slots(kind)):
+        if slot.startswith("cuda"):
+            unused, whole = torch.cuda.mem_get_info(torch.device(slot))
+            name = device_name(torch.device(slot))
+        else:
+            machine = psutil.virtual_memory()
+            unused, whole, name = machine.available, machine.total, slot
+        found[slot] = (name, int(whole - unused), int(whole))
+    return found
 
 
 # Memory

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
@@ -24,10 +23,10 @@ from core.catalog.networks import preprocess_for
 from core.data import depth
 from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
 from core.ml.data import Pixels, RowCache, pixel_rows
-from core.ml.devices import pick_device
+from core.ml.devices import pick_device, slots
 from core.ml.features import run_once
 from core.ml.model import build
-from core.ml.turns import device_lock
+from core.ml.turns import take
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, SnapshotRow
@@ -133,16 +132,12 @@ def look(
 def spare_device() -> Iterator[torch.device]:
     """The first of cuda, mps and cpu; the cpu where a run has the other: it must not run out of memory, and nobody waits for its end."""
     device = pick_device("auto")
-    lock = device_lock(device.type)
+    held = {} if device.type == "cpu" else take(slots(device.type), 1)
     try:
-        if device.type != "cpu":
-            lock.acquire(timeout=0)
-    except filelock.Timeout:
-        device = torch.device("cpu")
-    try:
-        yield device
+        yield torch.device(next(iter(held), "cpu"))
     finally:
-        lock.release()
+        for lock in held.values():
+            lock.release()
 
 
 def measures(dataset_id: int, pixels: Pixels, ids: list[str]) -> np.ndarray:

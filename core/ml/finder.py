@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import AppError, Invalid, Stopped
-from core.ml.devices import device_name, out_of_memory, pick_device
+from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Training, drawn, stepper, train_mode
 from core.ml.prepare import prepare
 from core.ml.trainer import failed
@@ -53,8 +53,8 @@ def main(folder: Path, steps: int) -> None:
 def find(folder: Path, steps: int) -> Ended:
     """Raises the learning rate from step to step and suggests one."""
     run = runs.load(folder)
-    device = pick_device(run.config.device)
-    with turn(folder, device.type):
+    with turn(folder, slots(pick_device(run.config.device).type)) as held:
+        device = device_of(held[0])
         t = prepare(folder, run, device).training(run.config)
         if callable(getattr(t.model, "learn", None)):
             raise Invalid(
@@ -94,7 +94,7 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
             group["lr"] = rate * group["top_lr"] / config.learning_rate  # first layers keep their share
         waiting = waiting or stage.train.batches(drawn(t, len(stage.train)), config.batch_size, t.shuffler)
         for x, y in stage.train.take_batches([waiting.pop(0)], stage.augment):
-            loss = float(learn(x, y)[0])
+            loss = float(learn(x, y, len(y))[0])
             mean = 0.9 * mean + 0.1 * loss
             current = mean / (1 - 0.9 ** (step + 1))
             best = min(best, current)

@@ -20,6 +20,7 @@ from core.errors import Invalid
 from core.ml.augment import Augment
 from core.ml.data import Tensors
 from core.ml.devices import memory_mb
+from core.ml.ranks import ALONE, Ranks
 from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
@@ -52,6 +53,7 @@ class Training:
     config: RunConfig
     stages: Sequence[Stage]
     classes: int
+    ranks: Ranks = ALONE
     epoch: int = 0  # complete
     step: int = 0
     batch: int = 0  # done in the epoch that is going on
@@ -67,7 +69,7 @@ class Training:
     def __post_init__(self) -> None:
         train, config = self.stages[0].train, self.config
         self.changing = self.model.get_submodule("" if any(not s.part for s in self.stages) else self.stages[0].part)
-        self.batches = len(train.batches(torch.arange(len(train)), config.batch_size, None))  # in an epoch
+        self.batches = len(self.divided(train, torch.arange(len(train)), None))  # in an epoch
         self.shuffler = torch.Generator().manual_seed(config.seed)
         self.shuffled = self.shuffler.get_state()  # as it was when the epoch that is going on began
         self.optimizer = make_optimizer(parameter_groups(self.changing, self.model, self.head, config), config, train.device)
@@ -76,6 +78,10 @@ class Training:
         counts = torch.bincount(train.labels.cpu(), minlength=self.classes).clamp(min=1)
         self.rarity = len(train) / (self.classes * counts.double())  # (classes,): 1 where all are equally common
         self.class_weights = self.rarity.float().to(train.device) if config.balance == "weights" else None
+
+    def divided(self, data: Tensors, order: Tensor, shuffler: torch.Generator | None) -> list[Tensor]:
+        """The positions in batches, of which every rank gets at least two: batch normalisation needs them."""
+        return data.batches(order, self.config.batch_size, shuffler, 2 * self.ranks.count)
 
     @property
     def planned(self) -> int:
@@ -88,7 +94,7 @@ class Training:
         return self.changing if self.ema is None else self.ema.module
 
     def state(self) -> dict[str, Any]:
-        """Plain values and tensors; to be taken between two events."""
+        """Plain values and tensors; to be taken between two events, by all ranks."""
         state = {name: getattr(self, name) for name in PLAIN} | {
             "batch_size": self.config.batch_size,
             "changing": self.changing.state_dict(),
@@ -96,6 +102,7 @@ class Training:
             "scheduler": self.scheduler.state_dict(),
             "shuffled": self.shuffled,
             "random": torch.get_rng_state(),
+            "randoms": self.ranks.gather(torch.get_rng_state()),
         }
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
@@ -113,7 +120,9 @@ class Training:
             self.ema.load_state_dict(state["ema"])
         self.best = best
         self.shuffled = state["shuffled"]
-        torch.set_rng_state(state["random"])
+        randoms = state.get("randoms", [state["random"]])
+        if len(randoms) == self.ranks.count:  # else it goes on with other numbers than it would have
+            torch.set_rng_state(randoms[self.ranks.number])
         if "random_cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["random_cuda"])
         if state["batch_size"] == self.config.batch_size:
@@ -153,12 +162,12 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                 train_mode(t.model, t.head, stage)
                 meter.begin_epoch()
                 t.shuffled = t.shuffler.get_state()
-                batches = stage.train.batches(drawn(t, len(stage.train)), t.config.batch_size, t.shuffler)
-                for x, y in rows_of(stage, batches[t.batch :], t.config.batch_size):
-                    loss, logits = step(x, y)
-                    meter.add(loss, logits, y)
+                batches = t.divided(stage.train, drawn(t, len(stage.train)), t.shuffler)
+                for x, y, of in rows_of(t, stage, batches[t.batch :]):
+                    loss, logits = step(x, y, of)
+                    meter.add(loss, logits, y, of)
                     advance(t)
-                    if t.batch == len(batches) or meter.due():
+                    if t.batch == len(batches) or t.ranks.agree(meter.due()):
                         yield step_event(t, stage, meter)
                 yield epoch_event(t, stage, meter)
                 if t.config.patience and t.epoch - t.best_epoch >= t.config.patience:
@@ -168,35 +177,48 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
             t.changing.load_state_dict(t.best)
 
 
-def rows_of(stage: Stage, batches: list[Tensor], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and labels batch by batch, gathered in chunks that fit into the CPU's cache."""
-    per_chunk = max(1, CHUNK_BYTES // (4 * stage.train.row_values * size))  # batches
+def rows_of(t: Training, stage: Stage, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """This rank's rows and labels of each batch, and how many images it has; gathered in chunks that fit into the CPU's cache."""
+    per_chunk = max(1, CHUNK_BYTES // (4 * stage.train.row_values * t.config.batch_size))  # batches
     for first in range(0, len(batches), per_chunk):
-        yield from stage.train.take_batches(batches[first : first + per_chunk], stage.augment)
+        some = batches[first : first + per_chunk]
+        shares = stage.train.take_batches([t.ranks.share(batch) for batch in some], stage.augment)
+        yield from ((x, y, len(batch)) for (x, y), batch in zip(shares, some, strict=True))
 
 
 # The step -----------------------------------------------------------------------------------------------
 
 
-def stepper(t: Training, stage: Stage) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def stepper(t: Training, stage: Stage) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
     """Freezes what does not learn in this stage, and returns one step of the optimiser on the rest.
 
-    The step takes (B, …) rows and their labels and gives the loss and the (B, classes) logits; both stay on the device.
+    The step takes (B, …) rows, their labels and how many images the ranks together have, and gives this rank's part of the mean loss
+    and its (B, classes) logits; both stay on the device.
     """
     freeze(t.model, t.head, stage)
-    config, optimizer, learner = t.config, t.optimizer, t.model.get_submodule(stage.part)
+    config, optimizer, learner, ranks = t.config, t.optimizer, t.model.get_submodule(stage.part), t.ranks
     half = halves(config, learner, stage.train.device)
+    network = ranks.wrap(learner, stage.train.device)
 
-    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def step(x: Tensor, y: Tensor, of: int) -> tuple[Tensor, Tensor]:
         with half:
-            logits = learner(x)
+            logits = network(x)
             loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if ranks.count > 1:
+            loss = loss * part_of(y, of)
+        (loss * ranks.count).backward()  # type: ignore[no-untyped-call]  # the ranks' gradients are averaged, not summed
         if config.clip:
             nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), config.clip)
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach(), logits.detach()
+
+    def part_of(y: Tensor, of: int) -> float:
+        """What this rank's images weigh in the mean over all."""
+        if t.class_weights is None or y.dim() > 1:
+            return len(y) / of
+        mine = t.class_weights[y].sum()
+        return float(mine) / float(ranks.total(mine.clone()))
 
     return step
 
@@ -226,12 +248,12 @@ class Meter:
         self.hits: list[Tensor] = []
         self.counts: list[int] = []
 
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor, of: int) -> None:
         """One step, whose learning rate still stands in the optimiser."""
         self.rate = self.t.optimizer.param_groups[-1]["lr"]
         self.losses.append(loss)
         self.hits.append(right(logits, y))
-        self.counts.append(len(y))
+        self.counts.append(of)
 
     def due(self) -> bool:
         return time.perf_counter() - self.read_at > STEP_EVENT_SECONDS
@@ -239,7 +261,7 @@ class Meter:
     def read(self) -> tuple[float, float, float]:
         """Mean loss, accuracy and images a second since the last reading; they are added to the epoch's. Diverged if a loss is no number."""
         t, counts = self.t, self.counts
-        losses, hits = torch.stack(self.losses).tolist(), torch.stack(self.hits).tolist()
+        losses, hits = t.ranks.total(torch.stack(self.losses)).tolist(), t.ranks.total(torch.stack(self.hits)).tolist()
         refuse_nan(losses, t.epoch + 1, t.batch)
         for loss, hit, count in zip(losses, hits, counts, strict=True):
             # One by one, so that the sum is the same however often it is read.
@@ -274,7 +296,8 @@ def epoch_event(t: Training, stage: Stage, meter: Meter) -> EpochEnd:
     """Ends the epoch: judges it, and keeps its weights if they are the best so far."""
     speed = (t.seen - meter.seen_before) / (time.perf_counter() - meter.epoch_begun)
     part = t.judged if t.changing is t.model.get_submodule(stage.part) else t.judged.get_submodule(stage.part)
-    t.logits = answers(part, stage.validation) if stage.validation else None
+    t.ranks.same_buffers(part)
+    t.logits = answers(part, stage.validation, t.ranks) if stage.validation else None
     val_loss, val_accuracy = scores(t.logits, stage.validation) if stage.validation and t.logits is not None else (None, None)
     train_loss, train_accuracy = t.loss_sum / t.seen, t.correct / t.seen
     t.epoch, t.batch = t.epoch + 1, 0
@@ -422,17 +445,19 @@ def refuse_nan(losses: list[float], epoch: int, last_step: int) -> None:
 
 
 @torch.inference_mode()
-def answers(model: nn.Module, data: Tensors) -> Tensor:
-    """(N, classes) float32 logits on the CPU, in full precision so that every device gives the same."""
+def answers(model: nn.Module, data: Tensors, ranks: Ranks = ALONE) -> Tensor:
+    """(N, classes) float32 logits on the CPU, in full precision so that every device gives the same; each rank asks for its share."""
     model.eval()
     rows = max(1, min(EVAL_ROWS, EVAL_BYTES // (4 * data.row_values)))
+    divided = ranks if len(data) >= ranks.count else ALONE
+    mine = divided.share(torch.arange(len(data)))
     found: Tensor | None = None
-    for some in data.batches(torch.arange(len(data)), rows, None):
+    for some in data.batches(mine, rows, None):
         logits = torch.cat(list(in_pieces(model, data.take(some)[0]))).float().cpu()
-        found = torch.empty(len(data), logits.shape[1]) if found is None else found
-        found[some] = logits
+        found = torch.empty(len(mine), logits.shape[1]) if found is None else found
+        found[some - mine[0]] = logits
     assert found is not None
-    return found
+    return divided.joined(found, len(data))
 
 
 def in_pieces(model: nn.Module, x: Tensor) -> Iterable[Tensor]:

@@ -20,6 +20,7 @@ from core.ml.augment import Augment
 from core.ml.data import Normalise, Pixels, Tensors
 from core.ml.fit import Stage, Training
 from core.ml.model import build, load
+from core.ml.ranks import ALONE, Ranks
 from core.ml.turns import halt_requested
 from core.runs import runs
 from core.settings import settings
@@ -39,8 +40,8 @@ class Prepared:
     test: Tensors | None
     classes: int
 
-    def training(self, config: RunConfig) -> Training:
-        return Training(self.model, self.head, config, self.stages, self.classes)
+    def training(self, config: RunConfig, ranks: Ranks = ALONE) -> Training:
+        return Training(self.model, self.head, config, self.stages, self.classes, ranks)
 
 
 def prepare(folder: Path, run: Run, device: torch.device) -> Prepared:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from core.catalog import networks
 from core.errors import AppError, Invalid
-from core.ml.devices import device_name, pick_device
+from core.ml.devices import device_name, device_of, pick_device, slots
 from core.ml.model import create
 from core.ml.turns import turn
 from core.runs import runs
@@ -30,9 +30,9 @@ SMALL = 64  # pixels: up to here a batch of 64 is the usual one
 
 def main(folder: Path) -> None:
     """Measures the networks of the folder's job.json, one line of events for each; speed.json is kept up to date."""
-    device = pick_device("auto")
     names = runs.read_json(folder / "job.json")["names"]
-    with turn(folder, device.type):
+    with turn(folder, slots(pick_device("auto").type)) as held:
+        device = device_of(held[0])
         for done, name in enumerate(names):
             arch = networks.architecture(name)
             runs.append_line(folder, {"kind": "Measuring", "title": arch.title, "done": done, "total": len(names)})

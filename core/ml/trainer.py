@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,12 +16,12 @@ import torch
 from torch import nn
 
 from core import space
-from core.errors import AppError, Stopped
-from core.ml.data import Pixels
-from core.ml.devices import device_name, out_of_memory, pick_device
+from core.errors import AppError, Invalid, Stopped
+from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Diverged, Training, answers, fit
 from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
+from core.ml.ranks import ALONE, Ranks, gone, join
 from core.ml.turns import halt_requested, halted, turn
 from core.runs import runs
 from core.types import Answers, Ended, EpochEnd, Resumed, Run, RunConfig, Started, Step, now
@@ -31,15 +32,15 @@ SMALL_STEP = 5e7  # multiplications
 MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that watches
 
 
-def run(folder: Path, held: str | None = None) -> None:
+def run(folder: Path, held: list[str] | None = None) -> None:
     """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event.
 
-    held: the device whose turn it has already.
+    held: the slots whose turn it has already.
     """
     begun: list[float] = []  # when it got the device: waiting in line is not training
     room = runs.keep_room(folder)
     try:
-        ended = on_its_device(folder, begun, held)
+        ended = on_its_device(folder, begun, held, join())
     except Stopped:
         ended = halted(folder)
     except Diverged as e:
@@ -56,6 +57,8 @@ def run(folder: Path, held: str | None = None) -> None:
         ended = failed(f"{space.refusal(e)}", traceback.format_exc())
     except Exception as e:
         traceback.print_exc()
+        if gone(e):
+            raise SystemExit(1) from e  # no end is written: the run is lost, and goes on from its last checkpoint
         detail = traceback.format_exc()
         if out_of_memory(e):
             ended = failed("The machine ran out of memory. Choose a smaller batch or image size.", detail)
@@ -67,6 +70,19 @@ def run(folder: Path, held: str | None = None) -> None:
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
     if ended.outcome == "succeeded":  # and not before: killed in between, it could not go on
         runs.last_checkpoint(folder).unlink(missing_ok=True)
+
+
+def follow(folder: Path) -> None:
+    """What every rank but the first does: the same training, of which it writes nothing."""
+    run, ranks = runs.load(folder), join()
+    try:
+        train(folder, run, ranks.agree([]), ranks)
+    except (AppError, SystemExit):
+        pass  # all of them fail alike, and the first one says it
+    except RuntimeError as e:
+        if not gone(e):
+            raise
+    ranks.wait_for_first()
 
 
 def failed(message: str, detail: str = "", remedy: dict[str, Any] | None = None) -> Ended:
@@ -85,41 +101,53 @@ class TooLarge(AppError):
 # The run ------------------------------------------------------------------------------------------
 
 
-def on_its_device(folder: Path, begun: list[float], held: str | None) -> Ended:
+def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks) -> Ended:
     run = runs.load(folder)
-    device = pick_device(run.config.device)
+    with nullcontext(held) if held else turn(folder, slots(pick_device(run.config.device).type), ranks.count) as mine:
+        begun.append(time.monotonic())
+        return train(folder, run, ranks.agree(mine), ranks)
+
+
+def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
+    """held: the slots that the ranks share."""
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
-    with nullcontext() if device.type == held else turn(folder, device.type):
-        begun.append(time.monotonic())
-        return train(folder, run, device)
-
-
-def train(folder: Path, run: Run, device: torch.device) -> Ended:
-    prepared = prepare(folder, run, device)
-    t = prepared.training(run.config)
+    device = device_of(held[ranks.number % len(held)], -(-ranks.count // len(held)))
+    ranks = ranks.on(device)
+    prepared = ranks.after_first(lambda: prepare(folder, run, device))
+    check_shares(run.config, len(prepared.places["train"]), ranks)
+    if not ranks.first:
+        torch.manual_seed(run.config.seed + ranks.number)  # else every rank would drop the same units and turn its images alike
+    t = prepared.training(run.config, ranks)
     if small_work(t):
         torch.set_num_threads(1)
     kept = Checkpoints(folder, run, prepared, t)
-    announce(folder, prepared, t, device)
+    if ranks.first:
+        announce(folder, prepared, t, device)
     wanted = runs.sample_ids(prepared.pixels.rows)
     outcome: Literal["succeeded", "stopped", "paused"] = "succeeded"
     events = fit(t)
+    together = ranks  # who judges: where one rank alone has failed, the others do not come to it
     try:
         for event in events:
-            runs.append(folder, event)
-            if isinstance(event, EpochEnd) and t.logits is not None:
-                runs.append(folder, asked(t, prepared, wanted))
-            if halt_requested(folder):
+            if ranks.first:
+                runs.append(folder, event)
+                if isinstance(event, EpochEnd) and t.logits is not None:
+                    runs.append(folder, asked(t, prepared, wanted))
+            if ranks.agree(halt_requested(folder)):
                 if not finished(event, run.config):
-                    outcome = "stopped" if runs.stop_requested(folder) else "paused"
+                    outcome = ranks.agree("stopped" if runs.stop_requested(folder) else "paused")
                     kept.write()
                 break
-            if kept.due(event):
+            if ranks.agree(kept.due(event)):
                 kept.write()
     except Exception as e:
+        if gone(e):
+            outcome = "paused"  # nothing is judged
+            raise
         if not out_of_memory(e):
             raise
+        together = ALONE
         traceback.print_exc()
         del e  # its frames hold the tensors that did not fit
         raise TooLarge(device, run.config.batch_size, batch_that_fits(t, run.config.batch_size)) from None
@@ -128,10 +156,23 @@ def train(folder: Path, run: Run, device: torch.device) -> Ended:
         if outcome != "paused":
             if t.best_epoch != kept.epoch or (outcome == "stopped" and not t.best_epoch):
                 kept.write_best()
-            if runs.checkpoint(folder).exists():  # a run that failed after some epochs has weights to judge too
-                runs.write_predictions(folder, run.classes, judged(prepared, run.classes))
+            if together.agree(runs.checkpoint(folder).exists()):  # a run that failed after some epochs has weights to judge too
+                rows = judged(prepared, run.classes, together)
+                if ranks.first:
+                    runs.write_predictions(folder, run.classes, rows)
+                else:
+                    deque(rows, maxlen=0)  # its share
     best_epoch = t.best_epoch or None
     return Ended(outcome, best_epoch, summary(outcome, best_epoch, t.epoch, run.config), kept.seconds_before, now())
+
+
+def check_shares(config: RunConfig, images: int, ranks: Ranks) -> None:
+    """Invalid unless every rank gets two images of each batch, which batch normalisation needs."""
+    if ranks.count > 1 and min(config.batch_size, images) < 2 * ranks.count:
+        raise Invalid(
+            f"A batch of {min(config.batch_size, images)} images cannot be shared by {ranks.count} devices: each needs two at least.",
+            f"Choose a batch size of {2 * ranks.count} or more, or fewer devices.",
+        )
 
 
 def announce(folder: Path, prepared: Prepared, t: Training, device: torch.device) -> None:
@@ -145,7 +186,8 @@ def announce(folder: Path, prepared: Prepared, t: Training, device: torch.device
             steps=t.batches,
             epochs=t.config.epochs,
             at=now(),
-            note=" ".join(notes(prepared.pixels, len(prepared.places["validation"]))),
+            note=" ".join(notes(prepared, t.ranks)),
+            ranks=t.ranks.count,
         ),
     )
     if any(isinstance(e, Started) for e in runs.events(folder)[:-1]):
@@ -181,18 +223,23 @@ class Checkpoints:
         return waited > (CHECKPOINT_SECONDS if isinstance(event, EpochEnd) else STEP_CHECKPOINT_SECONDS) and waited > 10 * self.took
 
     def write(self) -> None:
-        """The best weights, then all it takes to go on: in this order, so that the second never names weights that are not there."""
+        """The best weights, then all it takes to go on: in this order, so that the second never names weights that are not there.
+
+        All ranks have a part in the state, and the first one writes it.
+        """
         starting = time.monotonic()
         if self.t.best_epoch != self.epoch:
             self.write_best()
         state = {**self.t.state(), "seconds": self.seconds_before + starting - self.begun}
-        write(runs.last_checkpoint(self.folder), state)
+        if self.t.ranks.first:
+            write(runs.last_checkpoint(self.folder), state)
         self.written_at = time.monotonic()
         self.took = self.written_at - starting
 
     def write_best(self) -> None:
-        facts = describe(self.run.config, self.run.classes, self.prepared.preprocess, self.t.best_epoch or None)
-        save(runs.checkpoint(self.folder), self.prepared.model, facts, best_state(self.t))
+        if self.t.ranks.first:
+            facts = describe(self.run.config, self.run.classes, self.prepared.preprocess, self.t.best_epoch or None)
+            save(runs.checkpoint(self.folder), self.prepared.model, facts, best_state(self.t))
         self.epoch = self.t.best_epoch
 
 
@@ -205,6 +252,7 @@ def resume(folder: Path, t: Training) -> float:
     try:
         state = torch.load(path, map_location=t.stages[0].train.device, weights_only=True)
         state["random"], state["shuffled"] = state["random"].cpu(), state["shuffled"].cpu()
+        state["randoms"] = [one.cpu() for one in state.get("randoms", [state["random"]])]
         if "random_cuda" in state:
             state["random_cuda"] = state["random_cuda"].cpu()
         best = None
@@ -252,14 +300,14 @@ def asked(t: Training, prepared: Prepared, wanted: Sequence[str]) -> Answers:
     return Answers(t.epoch, cells, samples, now())
 
 
-def judged(prepared: Prepared, classes: tuple[str, ...]) -> Iterator[runs.PredictionRow]:
+def judged(prepared: Prepared, classes: tuple[str, ...], ranks: Ranks) -> Iterator[runs.PredictionRow]:
     """What the network with its best weights says about validation and test images."""
     stage = prepared.stages[-1]
     part = prepared.model.get_submodule(stage.part)
     for name, held in (("validation", stage.validation), ("test", prepared.test)):
         if held is not None:
             rows = (prepared.pixels.rows[i] for i in prepared.places[name])  # type: ignore[index]
-            for row, p in zip(rows, answers(part, held).double().softmax(1), strict=True):
+            for row, p in zip(rows, answers(part, held, ranks).double().softmax(1), strict=True):
                 best = int(p.argmax())
                 yield runs.PredictionRow(row.image_id, row.split, row.label, classes[best], float(p.max()), tuple(p.tolist()))
 
@@ -285,13 +333,16 @@ def batch_that_fits(t: Training, tried: int) -> int | None:
     return None
 
 
-def notes(pixels: Pixels, validation: int) -> Iterator[str]:
+def notes(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
     """What the person who started the run should know about its data."""
-    if pixels.skipped:
-        names = ", ".join(s.name for s in pixels.skipped[:5]) + ("…" if len(pixels.skipped) > 5 else "")
-        yield f"{len(pixels.skipped)} images could not be read and are left out: {names}."
-    if not validation:
+    if skipped := prepared.pixels.skipped:
+        names = ", ".join(s.name for s in skipped[:5]) + ("…" if len(skipped) > 5 else "")
+        yield f"{len(skipped)} images could not be read and are left out: {names}."
+    if not len(prepared.places["validation"]):
         yield "There are no validation images, so the training loss decides which epoch is best."
+    normalises = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in prepared.model.modules())
+    if ranks.count > 1 and normalises and not prepared.stages[-1].frozen:
+        yield f"Batch normalisation goes by the images of each of the {ranks.count} devices by itself, not by the whole batch."
 
 
 def finished(event: Step | EpochEnd, config: RunConfig) -> bool:

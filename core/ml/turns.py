@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 
-from core.errors import Stopped
+from core.errors import Invalid, Stopped
 from core.runs import runs
 from core.settings import settings
 from core.types import Ended, EpochEnd, Queued, Started, now
@@ -24,40 +24,82 @@ def known(asked: str) -> str | None:
     return "cpu" if asked == "cpu" or (asked == "auto" and no_gpu) else None
 
 
-def device_lock(device: str) -> filelock.FileLock:
-    """Held by who has the device (cpu, cuda, mps) to himself."""
+def parts(kind: str) -> list[str]:
+    """The slots of a kind of device that is here once: the CPU as one, or in as many equal parts as LOUPE_CPU_DEVICES says."""
+    count = settings().cpu_devices if kind == "cpu" else 1
+    return [kind] if count == 1 else [f"{kind}:{i}" for i in range(count)]
+
+
+def slot_lock(slot: str) -> filelock.FileLock:
+    """Held by who has the slot (cpu, cpu:1, cuda:0, mps) to himself."""
     locks = settings().home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(locks / f"{device}.lock")
+    return filelock.FileLock(locks / f"{slot.replace(':', '')}.lock")
 
 
 @contextmanager
-def turn(folder: Path, device: str) -> Iterator[None]:
-    """One device trains one run at a time, first come, first served; raises Stopped if the run is stopped or paused while it waits."""
-    lock = device_lock(device)
-    line = settings().home / "locks" / f"{device}.line"
-    line.mkdir(exist_ok=True)
+def turn(folder: Path, slots: Sequence[str], count: int = 1) -> Iterator[list[str]]:
+    """So many of the slots of a kind, for this run alone: the first free ones, first come, first served.
+
+    There is one line for all of them, so that nobody waits for one while another is free. On the CPU ranks may share a slot.
+    Raises Invalid if there are too few, and Stopped if the run is stopped or paused while it waits.
+    """
+    kind = slots[0].partition(":")[0]
+    if kind != "cpu" and count > len(slots):
+        raise Invalid(f"The run asks for {count} devices of the kind {kind}, and this machine has {len(slots)}.", "Ask for fewer devices.")
+    line = settings().home / "locks" / f"{kind}.line"
+    line.mkdir(parents=True, exist_ok=True)
     ticket = line / f"{time.time_ns():020d}-{folder.name}"
-    held = filelock.FileLock(ticket)  # until its run has the device, or its process is gone
-    held.acquire()
-    said = 0
+    queued = filelock.FileLock(ticket)  # until its run has its devices, or its process is gone
+    queued.acquire()
+    said, held = 0, dict[str, filelock.FileLock]()
     try:
         while True:
-            if (place := 1 + ahead(ticket)) == 1 and free(lock):
+            if (place := 1 + ahead(ticket)) == 1 and (held := take(slots, min(count, len(slots)))):
                 break
             if place != said:
-                runs.append(folder, Queued(device, now(), place))
+                runs.append(folder, Queued(kind, now(), place))
                 said = place
             if halt_requested(folder):
                 raise Stopped
             time.sleep(0.3)
     finally:
         ticket.unlink(missing_ok=True)
-        held.release()
+        queued.release()
     try:
-        yield
+        for lock in held.values():
+            named(lock).write_text(folder.name)
+        yield list(held)
     finally:
+        for lock in held.values():
+            named(lock).unlink(missing_ok=True)
+            lock.release()
+
+
+def take(slots: Sequence[str], count: int) -> dict[str, filelock.FileLock]:
+    """The locks of so many free slots, held now; {} where fewer are free."""
+    found: dict[str, filelock.FileLock] = {}
+    for slot in slots:
+        if len(found) < count and free(lock := slot_lock(slot)):
+            found[slot] = lock
+    if len(found) == count:
+        return found
+    for lock in found.values():
         lock.release()
+    return {}
+
+
+def holder(slot: str) -> str:
+    """The name of the run's folder that has the slot; "" none."""
+    if free(lock := slot_lock(slot)):
+        lock.release()
+        return ""
+    return named(lock).read_text() if named(lock).exists() else ""
+
+
+def named(lock: filelock.FileLock) -> Path:
+    """Where the name of the run stands that has the slot."""
+    return Path(lock.lock_file).with_suffix(".run")
 
 
 def free(lock: filelock.FileLock) -> bool:

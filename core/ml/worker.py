@@ -1,4 +1,4 @@
-"""Trains one run, in its own process: python -m core.ml.worker RUN_DIR."""
+"""Trains one run, in its own process: python -m core.ml.worker RUN_DIR; or on several devices, started by torchrun."""
 
 from __future__ import annotations
 
@@ -8,27 +8,40 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from core import processes
 from core.errors import AppError, Stopped
-from core.ml.turns import halted, known, turn
+from core.ml import turns
 from core.runs import runs
 
 
 def main(folder: Path) -> None:
     """SIGTERM stops the run as its stop file does."""
-    if int(os.environ.get("RANK", "0")):
-        return  # rank 0 alone trains and writes
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        one_of_several(folder)
+        return
     signal.signal(signal.SIGTERM, lambda *_: runs.request_stop(folder))
     try:
-        device = known(runs.load(folder).config.device)
+        kind = turns.known(runs.load(folder).config.device)
     except AppError:  # the trainer says so in the run's events
-        device = None
+        kind = None
     try:
-        with turn(folder, device) if device else nullcontext():
+        with turns.turn(folder, turns.parts(kind)) if kind else nullcontext() as held:
             from core.ml import trainer  # PyTorch: 4 s and 500 MB, which a run that waits its turn does without
 
-            trainer.run(folder, device)
+            trainer.run(folder, held)
     except Stopped:
-        runs.append(folder, halted(folder))
+        runs.append(folder, turns.halted(folder))
+
+
+def one_of_several(folder: Path) -> None:
+    """A rank, started by torchrun, which sends SIGTERM when another has died, too: it ends with it, and the run is lost, not stopped."""
+    from core.ml import trainer
+
+    processes.live_with(os.getppid())
+    if os.environ["RANK"] == "0":
+        trainer.run(folder)
+    else:
+        trainer.follow(folder)
 
 
 if __name__ == "__main__":

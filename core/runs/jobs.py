@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace, roles, space
+from core import pace, processes, roles, space
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -243,7 +243,7 @@ def left(path: Path) -> bool:
     """Whether nobody uses the temporary file; one of an earlier Loupe does not say whose it is."""
     pid = runs.maker(path)
     with suppress(FileNotFoundError):  # it was in use
-        return old(path) if pid is None else not launch.lives(pid, path.stat().st_mtime)
+        return old(path) if pid is None else not processes.lives(pid, path.stat().st_mtime)
     return False
 
 

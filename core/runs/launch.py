@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -21,7 +20,7 @@ import psutil
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
-from core import meters
+from core import meters, processes
 from core.errors import AppError, WorkerFailed
 from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
@@ -176,15 +175,6 @@ def expect_run() -> None:
     _forks.expect()
 
 
-def lives(pid: int, since: float) -> bool:
-    """Whether the process that had the pid at that time (seconds since 1970) is still there."""
-    try:
-        process = psutil.Process(pid)
-        return bool(process.create_time() < since + 2 and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def output(command: list[str]) -> str:
     """The first line a short command prints; "" if it fails."""
     try:
@@ -210,21 +200,10 @@ NO_LEAK_CHECK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}  # bytes; loky restarts wh
 NICE = 5  # of the slow worker: a prediction asked for meanwhile comes first
 
 
-def live_with(parent: int) -> None:
-    """Ends this process soon after its parent has ended, however that came about."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _begin_worker(parent: int, slow: bool) -> None:
     if slow and hasattr(os, "nice"):
         os.nice(NICE)
-    live_with(parent)
+    processes.live_with(parent)
 
 
 def _start_worker(slow: bool) -> ProcessPoolExecutor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from core.ml import anatomy as anatomy
     from core.ml import archive as archive
     from core.ml import attribute as attribute
+    from core.ml import devices as devices
     from core.ml import embed as embed
     from core.ml import erase as erase
     from core.ml import infer as infer

@@ -85,13 +85,22 @@ def start(dataset_id: int, values: Mapping[str, Any], by: str, preset: str = "")
     path = settings().runs / run.id
     with audit.beside("run.start", on={"run": run.id, "dataset": dataset_id}, after={"name": run.name, "config": asdict(config)}, by=by):
         runs.create(path, run, snapshot)
-    launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
+    launch.launcher.start(path, command(path))
     return run
 
 
 def expect() -> None:
     """Makes ready for somebody who looks at the form and may start a run: it then begins 4 to 5 s sooner."""
     launch.expect_run()
+
+
+def command(folder: Path) -> list[str]:
+    """What trains the folder's run: the worker, started by torchrun once for each of its devices where it asks for several."""
+    devices = runs.load(folder).config.devices
+    if devices == 1:
+        return launch.python("core.ml.worker", str(folder))
+    together = ("--standalone", f"--nproc-per-node={devices}", "-m", "core.ml.worker", str(folder))
+    return launch.python("torch.distributed.run", *together)
 
 
 @lru_cache(maxsize=1)
@@ -237,7 +246,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
         runs.clear_requests(path)
         jobs.remove_left(path)
         runs.append(path, Preparing("Going on", 0, 1, now()))
-    launch.launcher.start(path, launch.python("core.ml.worker", str(path)))
+    launch.launcher.start(path, command(path))
     return runs.load(path)
 
 

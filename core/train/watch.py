@@ -291,7 +291,7 @@ def headline(now: Course, status: RunStatus, epochs: int, config: RunConfig) -> 
 
 def facts(now: Course, kept: bool) -> list[str]:
     """Beside a run that learns; kept: the layers that do not learn were run once, so that the speed is that of the last one alone."""
-    found = [device(now.started.device)] if now.started else []
+    found = [where(now.started)] if now.started else []
     speed = now.step.images_per_s if now.step else now.end.images_per_s if now.end else 0
     if speed:
         found.append(f"{round(speed):,} images/s{' by their kept features' if kept else ''}")
@@ -304,7 +304,7 @@ def facts(now: Course, kept: bool) -> list[str]:
 
 def afterwards(now: Course) -> list[str]:
     """Beside a run that has ended: where its time went; its speed stands in the curve."""
-    found = [device(now.started.device)] if now.started else []
+    found = [where(now.started)] if now.started else []
     return found + [f"{what} {duration(seconds)}" for what, seconds in now.spent.items() if seconds >= 1]
 
 
@@ -412,6 +412,10 @@ def times(n: int) -> str:
 def ordinal(n: int) -> str:
     teens = 10 < n % 100 < 14
     return f"{n}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
+
+
+def where(started: Started) -> str:
+    return device(started.device) if started.ranks == 1 else f"{device(started.device)} × {started.ranks}"
 
 
 def device(name: str) -> str:

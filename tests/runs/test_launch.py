@@ -108,7 +108,7 @@ def test_a_run_that_waits_holds_little_memory_and_can_be_stopped_paused_and_kill
     one = launch.LocalLauncher(forks)
     if warm:
         ready(forks)
-    with turns.device_lock("cpu"):
+    with turns.slot_lock("cpu"):
         folders = []
         for _ in range(3):
             folder, command = run_of(home, small)

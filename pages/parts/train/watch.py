@@ -16,7 +16,7 @@ from core.errors import Conflict
 from core.runs import runs
 from core.train import train
 from core.types import Run
-from pages.parts.train import archive
+from pages.parts.train import archive, devices
 from pages.shared import form, frame, thumbs
 from pages.shared.figures import class_color
 from pages.shared.live import live
@@ -68,7 +68,9 @@ def panel(state: train.RunState) -> None:
         )
         if changed:
             st.rerun()
-        if not state.active:
+        if state.active:
+            devices.line()
+        else:
             archive.without_images(run)
             outcome(state)
 
