@@ -8,8 +8,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0006_near_removal"
-down_revision: str | None = "v0005_tokens"
+revision = "v0007_near_removal"
+down_revision: str | None = "v0006_accounts"
 
 
 def upgrade() -> None:
