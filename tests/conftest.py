@@ -35,9 +35,26 @@ ROOT = Path(__file__).parent.parent
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 
 
+# The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
+HEAVY = (
+    "test_checks.py",
+    "browser/test_walk.py",
+    "browser/test_label.py",
+    "browser/test_evaluate.py",
+    "browser/test_one.py",
+    "browser/test_watch.py",
+    "browser/test_access.py",
+    "label/test_embed.py",
+    "catalog/test_networks.py",
+    "api/test_api.py",
+    "share/test_archive.py",
+    "explain/test_patterns.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The type checker takes as long as fifty files: a worker that comes to it last would keep the other waiting."""
-    items.sort(key=lambda item: item.path.name != "test_checks.py")
+    place = {ROOT / "tests" / name: i for i, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

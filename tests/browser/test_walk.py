@@ -104,7 +104,7 @@ def test_the_whole_loop(server: Server, page: Page) -> None:
     # Train; the curve grows without a reload and keeps the zoom
     go(page, "Train")
     open_form(page)
-    set_number(page, "Epochs", 60)
+    set_number(page, "Epochs", 30)
     set_number(page, "Early stopping patience (epochs)", 0)
     page.get_by_role("button", name="Start training").click()
     page.wait_for_function("() => (document.querySelector('.lp-loss')?.data?.[0]?.x?.length ?? 0) > 0", timeout=60_000)
