@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ROOT = Path(__file__).parents[2]
+SAMPLE = "--sample"  # an argument of app.py: it brings the sample dataset in where there is none
 
 
 class Launcher(Protocol):
