@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
 import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from core import logs
-from core.api import first, gate, operations, routes, sign_in, webhooks
-from core.api.v1.app import app as v1
-from core.data import leftovers
+from core.api import first, gate, operations, routes, sign_in, v1, webhooks
+from core.data import imports, leftovers, sources, store
 from core.errors import AppError
 from core.runs import launch
+from core.runs.launch import SAMPLE
 from core.settings import settings
+from core.terminal import say
 
 
 @asynccontextmanager
@@ -27,19 +29,34 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if settings().log == "json":
         logs.as_json()
     operations.send_at_once()
-    for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
-        importlib.import_module(module)  # now, and not at somebody's first click
-
     leftovers.remove()
     launch.warm()
     webhooks.start()
-    gc.collect()
-    gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
-    daily = asyncio.create_task(operations.daily())
+    if SAMPLE in sys.argv:
+        bring_sample()
+    beside = [asyncio.create_task(anyio.to_thread.run_sync(load)), asyncio.create_task(operations.daily())]
     yield {}
     webhooks.stop()
-    daily.cancel()
+    for one in beside:
+        one.cancel()
     launch.close()
+
+
+def bring_sample() -> None:
+    try:
+        if not store.list_datasets():
+            say("The sample dataset, 1,797 handwritten digits, comes in while you look around …")
+            imports.start(sources.named("sample"), "digits", settings().user)
+    except AppError as e:
+        say(str(e))  # every page says it, too
+
+
+def load() -> None:
+    """Once the server answers and before somebody's first click."""
+    for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
 
 
 PAGES = ["" if path.stem == "home" else path.stem for path in (launch.ROOT / "pages").glob("*.py") if path.stem != "main"]
@@ -51,7 +68,7 @@ except AppError as e:
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
+    routes=[Mount("/api/v1", v1.later), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
     middleware=[Middleware(operations.Meter), Middleware(gate.Gate), Middleware(first.First, pages=PAGES)],
     exception_handlers={AppError: routes.app_error, OSError: routes.os_error, HTTPException: routes.http_error},
 )

@@ -11,20 +11,22 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from core import space
-from core.data import imports, sources, store
 from core.errors import AppError
-from core.runs import jobs, launch, runs
-from core.settings import settings
+from core.runs import launch
 from core.terminal import BadArgument, say
 
-STORIES = [importlib.import_module(f"core.{path.parent.name}.commands") for path in sorted(Path(__file__).parent.glob("*/commands.py"))]
+
+def stories() -> list[ModuleType]:
+    return [importlib.import_module(f"core.{path.parent.name}.commands") for path in sorted(Path(__file__).parent.glob("*/commands.py"))]
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv[:1] != ["start"]).parse_args(argv)
     try:
         with space.told():
             answer = args.verb(args)
@@ -52,15 +54,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(all_verbs: bool = True) -> argparse.ArgumentParser:
+    """all_verbs: with those of the stories, whose modules take 2 s of CPU to load."""
     top = argparse.ArgumentParser("python -m core", description="Loupe from the command line; it shares LOUPE_HOME with the app.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
-    p = verbs.add_parser("start", help="start the app, with the sample dataset ready")
+    p = verbs.add_parser("start", help="start the app, with the sample dataset")
     p.add_argument("--port", type=int, default=8501)
     p.set_defaults(verb=start)
 
-    for story in STORIES:
+    for story in stories() if all_verbs else ():
         story.add(verbs)
 
     p = verbs.add_parser("job", help=argparse.SUPPRESS)
@@ -70,16 +73,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def start(args: argparse.Namespace) -> None:
-    if not store.list_datasets():
-        say("Preparing the sample dataset: 1,797 handwritten digits …")
-        imports.import_now("digits", sources.named("sample"), settings().user)
     say(f"Loupe runs at http://localhost:{args.port} (Ctrl+C ends it)")
-    launch.replace_process([sys.executable, "-m", "streamlit", "run", str(launch.ROOT / "app.py"), "--server.port", str(args.port)])
+    command = [sys.executable, "-m", "streamlit", "run", str(launch.ROOT / "app.py"), "--server.port", str(args.port)]
+    launch.replace_process([*command, "--", launch.SAMPLE])
 
 
 def job(args: argparse.Namespace) -> None:
     """What a background process does: the work that its job.json names."""
-    kinds = {kind.name: kind for story in STORIES for kind in getattr(story, "JOBS", ())}
+    from core.runs import jobs, runs
+
+    kinds = {kind.name: kind for story in stories() for kind in getattr(story, "JOBS", ())}
     jobs.run(args.folder, kinds[runs.read_json(args.folder / "job.json")["job"]])
     launch.close()  # a model worker may still be at what was stopped
 

@@ -52,7 +52,8 @@ def start_tour() -> None:
     with frame.told():
         found = store.find_dataset(SAMPLE)
         if found is None or dataset.totals(found.id)[0] == 0:
-            st.session_state["tour-import"] = imports.start(sources.named("sample"), SAMPLE, frame.user())
+            coming = next((one.id for one in imports.running() if one.job["dataset_name"] == SAMPLE), None)
+            st.session_state["tour-import"] = coming or imports.start(sources.named("sample"), SAMPLE, frame.user())
         else:
             begin(found)
 

@@ -48,6 +48,13 @@ def refusal(command: Command, *args: object) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def test_start_becomes_the_server_at_once_and_leaves_the_sample_to_it(python: Command) -> None:
+    code = "import core.__main__ as m, sys; m.launch.replace_process = print; m.main(['start', '--port', '81']); print('sqlalchemy' in sys.modules)"
+    done = python("-c", code)
+    command, loaded = done.stdout.splitlines()
+    assert command.endswith("'--server.port', '81', '--', '--sample']") and loaded == "False", done.stderr
+
+
 # Import and train
 
 

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 # Threads of PyTorch that wait for each other by spinning take the cores from whom they wait for: beside other processes 120 steps of
 # a small network take 20 to 37 s so, and 122 to 143 s, five times the CPU, by spinning.
 WAIT_ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+SAMPLE = "--sample"  # an argument of app.py: it brings the sample dataset in where there is none
 
 
 class Launcher(Protocol):
