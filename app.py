@@ -51,5 +51,5 @@ app = st.App(
     lifespan=lifespan,
     routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
     middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
-    exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
+    exception_handlers={AppError: routes.app_error, OSError: routes.os_error, HTTPException: routes.http_error},
 )

@@ -1,5 +1,7 @@
 """Errors that people read: what happened, and what to do about it."""
 
+import errno
+
 
 class AppError(Exception):
     """A failure with a sentence for the user and a hint on what to do next."""
@@ -31,6 +33,13 @@ class Conflict(AppError):
 
 class Unavailable(AppError):
     """The database cannot be used at the moment: the same, sent again, may succeed."""
+
+
+def full_disk(error: BaseException) -> Unavailable | None:
+    """What is said of a disk that has no room for what was to be written; None for any other error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable("The disk is full, and nothing was stored.", "Make room on the disk of LOUPE_HOME, then try again.")
+    return None
 
 
 class WorkerFailed(AppError):

@@ -22,7 +22,7 @@ from core import roles
 from core.api import bodies, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
-from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, WorkerFailed
+from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, WorkerFailed, full_disk
 from core.evaluate import evaluate
 from core.label import embed, teach
 from core.runs import launch, remote, runs
@@ -253,6 +253,13 @@ async def app_error(_request: Request, error: Exception) -> Response:
     known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unavailable, 503), (WorkerFailed, 503))
     status = next((code for kind, code in known if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
+
+
+async def os_error(request: Request, error: Exception) -> Response:
+    """A disk that is full, in words; any other is an error of the server."""
+    if full := full_disk(error):
+        return await app_error(request, full)
+    raise error
 
 
 async def http_error(_request: Request, error: Exception) -> Response:

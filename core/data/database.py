@@ -25,6 +25,9 @@ WRITTEN = (
 # A server that is gone without a word is noticed within half a minute, by whoever waits for it and by whoever comes next; ms, the others s.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 LOCK_SECONDS = 30  # as long as SQLite waits
+BUSY = "The database is busy, and nothing was stored.", "Try again in a moment."
+FULL = "The disk of the database is full, and nothing was stored.", "Make room on it, then try again."
+SQLITE = {"database or disk is full": FULL, "database is locked": BUSY}  # by its own words
 WRITER = 5_012_006  # the advisory lock of whoever writes
 
 
@@ -60,13 +63,15 @@ def options(url: sa.URL) -> dict[str, Any]:
 
 @contextmanager
 def told(url: sa.URL) -> Iterator[None]:
-    """Raises Unavailable with a sentence for what PostgreSQL or the way to it refuses, and Invalid for text that it cannot hold."""
+    """Raises Unavailable with a sentence for what the database, its disk or the way to it refuses, and Invalid for text that it cannot hold."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as e:
-        if url.drivername == "sqlite":
-            raise
-        raise _unavailable(url, e) from e
+        if url.drivername != "sqlite":
+            raise _unavailable(url, e) from e
+        if said := next((said for why, said in SQLITE.items() if why in str(getattr(e, "orig", ""))), None):
+            raise Unavailable(*said) from e
+        raise
     except sa.exc.DataError as e:
         if "NUL" not in str(e.orig):
             raise
@@ -78,9 +83,9 @@ def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:
     said, state = str(cause), getattr(cause, "sqlstate", None)  # there is no state while connecting
     where = shown(url)
     if isinstance(error, sa.exc.TimeoutError) or state in ("55P03", "53300") or "too many clients" in said:
-        return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
+        return Unavailable(*BUSY)
     if state == "53100":
-        return Unavailable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
+        return Unavailable(*FULL)
     if "password" in said or "role " in said or "pg_hba" in said:
         return Unavailable(f"The database at {where} refused the name or the password.", f"Check LOUPE_DATABASE_URL. {WRITTEN}")
     if "does not exist" in said:

@@ -50,6 +50,7 @@ app = FastAPI(
     middleware=[Middleware(Door)],
     exception_handlers={
         AppError: problems.of_app_error,
+        OSError: problems.of_os_error,
         problems.Problem: problems.of_problem,
         HTTPException: problems.of_http_error,
         RequestValidationError: problems.of_fields,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed
+from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed, full_disk
 
 MEDIA_TYPE = "application/problem+json"
 STATUS: tuple[tuple[type[AppError], int], ...] = (
@@ -66,6 +66,10 @@ async def of_app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 422)
     return problem(status, error.message, error.hint)
+
+
+async def of_os_error(request: Request, error: Exception) -> Response:
+    return await of_app_error(request, full) if (full := full_disk(error)) else await of_a_bug(request, error)
 
 
 async def of_http_error(request: Request, error: Exception) -> Response:
