@@ -73,7 +73,7 @@ class Server:
             self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
         for _ in range(300):
             try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).read()
+                urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=1).read()
                 return
             except OSError:
                 time.sleep(0.1)
