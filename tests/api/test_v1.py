@@ -384,6 +384,11 @@ def test_a_policy_asked_by_its_name_answers_with_the_band_of_its_active_version(
     refused(trained_client.post(address, headers=bearer("labeller", made.id + 1), files=files, data={"policy": "Strict"}), 404)
     asking = policy.write(made.id, run, "Strict", policy.Rules({made.classes[0]: Limits(0.0, None)}, audit=1.0))
     policy.activate(asking.id)
+    asked_before = headers | {"Idempotency-Key": "k"}
+    first_answer = trained_client.post(address, headers=asked_before, files=files, data={"policy": "Strict"}).json()
+    policy.activate(asking.id, "off")
+    assert trained_client.post(address, headers=asked_before, files=files, data={"policy": "Strict"}).json() == first_answer
+    policy.activate(asking.id)
     for _ in range(2):  # the second time it waits already
         (one, _) = asked(review="true").json()["answers"]
         assert (one["band"], one["in_review"]) == ("ask", True)

@@ -52,6 +52,7 @@ def _seconds_to_wait(rate: RateLimitItem, token_id: str) -> int:
     if wait <= rate.get_expiry():
         return wait
     _limiter().clear(rate, token_id)  # the clock has jumped back
+    _limiter().hit(rate, token_id)
     return 0
 
 
