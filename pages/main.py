@@ -10,9 +10,8 @@ LOGO = str(frame.ASSETS / "logo.svg")
 st.set_page_config("Loupe", page_icon=LOGO, layout="wide")
 st.logo(LOGO, size="large")
 roles.found_by(frame.who)  # also for callbacks and fragments, which run without this script
-frame.need_person()
+admin = frame.need_person().may("admin")
 
-admin = roles.current().may("admin")
 page = st.navigation(
     {
         "": [st.Page("home.py", title="Home", icon=":material/home:", default=True)],

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
 from core.api import first, signing
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.people import sessions
 from core.roles import Person
 from core.settings import settings
@@ -77,6 +77,8 @@ class Gate:
         if refusal is None and settings().sign_in:
             try:
                 named, person = await _signed_in(scope, headers)
+            except Unavailable as e:  # a page keeps what it was sending, and sends it again
+                refusal = _refused(503, str(e))
             except AppError as e:
                 refusal = _refused(403, str(e))
             if refusal is None and person is None and not _open(scope["path"]):

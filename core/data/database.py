@@ -26,6 +26,8 @@ WRITTEN = (
 # A server that is gone without a word is noticed within half a minute, by whoever waits for it and by whoever comes next; ms, the others s.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 LOCK_SECONDS = 30  # as long as SQLite waits
+BUSY = "The database is busy, and nothing was stored.", "Try again in a moment."
+FULL = "The disk of the database is full, and nothing was stored.", "Make room on it, then try again."
 WRITER = 5_012_006  # the advisory lock of whoever writes
 
 
@@ -83,7 +85,7 @@ def _of_sqlite(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable | None
         hint = "Give the account that Loupe runs under the right to read and write the file and its folder, then try again."
         return Unavailable(f"The system refuses access to the database at {where} ({said}).", hint)
     if "locked" in said:
-        return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
+        return Unavailable(*BUSY)
     if "not a database" in said or "malformed" in said or "I/O error" in said:
         hint = "Nothing was changed. Keep a copy of the file, and bring the last backup back: python -m core restore FILE."
         return Unavailable(f"The database at {where} is damaged ({said}).", hint)
@@ -95,9 +97,9 @@ def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:
     said, state = str(cause), getattr(cause, "sqlstate", None)  # there is no state while connecting
     where = shown(url)
     if isinstance(error, sa.exc.TimeoutError) or state in ("55P03", "53300") or "too many clients" in said:
-        return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
+        return Unavailable(*BUSY)
     if state == "53100":
-        return Unavailable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
+        return Unavailable(*FULL)
     if "password" in said or "role " in said or "pg_hba" in said:
         return Unavailable(f"The database at {where} refused the name or the password.", f"Check LOUPE_DATABASE_URL. {WRITTEN}")
     if "does not exist" in said:

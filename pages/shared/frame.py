@@ -16,7 +16,7 @@ from core import roles, space
 from core.api import signing
 from core.api.gate import ACTING
 from core.data import dataset, imports, store
-from core.errors import AppError
+from core.errors import AppError, full_disk
 from core.label import embed
 from core.metrics import TOO_FEW
 from core.people import sessions
@@ -230,14 +230,18 @@ def need(verb: str, current: Dataset) -> None:
         st.stop()
 
 
-def need_person() -> None:
-    """Ends the page of somebody who has been signed out meanwhile, here or elsewhere."""
-    if roles.current() is NOBODY:
-        with guarded("sign-in"):
+def need_person() -> roles.Person:
+    """Who is there; ends the page of somebody who has been signed out meanwhile, here or elsewhere, or who cannot be known at present."""
+    person = NOBODY
+    with guarded("sign-in"):
+        person = roles.current()
+        if person is NOBODY:
             st.html(ASSETS / "common" / "style.css")
             st.header("You are not signed in any more", anchor=False)
             st.markdown("What you have done is kept. [Sign in](/sign-in) to go on.")
+    if person is NOBODY:
         st.stop()
+    return person
 
 
 def who_am_i() -> None:
@@ -296,7 +300,10 @@ def guarded(where: str) -> Iterator[None]:
             yield
     except AppError as e:
         show(e)
-    except Exception:
+    except Exception as e:
+        if full := full_disk(e):
+            show(full)
+            return
         number = secrets.token_hex(3)
         log.exception("error %s on page %s", number, where)
         st.error(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
+import os
 import re
 import time
 import uuid
@@ -16,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from PIL import Image as Pillow
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,7 +28,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from core.api import gate, routes, signing
 from core.catalog import params
-from core.data import claims, classes, imports, labels, sources, store, uploads
+from core.data import audit, claims, classes, imports, labels, schema, sources, store, uploads
 from core.errors import AppError
 from core.review import predict
 from core.runs import runs
@@ -40,7 +43,7 @@ def app() -> Starlette:
     return Starlette(
         routes=routes.ROUTES,
         middleware=[Middleware(gate.Gate)],
-        exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
+        exception_handlers={AppError: routes.app_error, OSError: routes.os_error, HTTPException: routes.http_error},
     )
 
 
@@ -318,6 +321,25 @@ def test_a_label_sent_twice_is_stored_once(client: TestClient, small: Dataset) -
     assert first.json() == second.json() and len(labels.history(small.id, one.id)) == 2
 
 
+def test_a_label_on_a_full_disk_is_refused_in_words_and_stored_once_when_there_is_room(client: TestClient, small: Dataset) -> None:
+    def full(c: sa.Connection) -> None:
+        c.exec_driver_sql("PRAGMA max_page_count=1")  # SQLite takes what there is already
+
+    sa.event.listen(schema.engine(), "begin", full)
+    for turn in range(100):
+        one = images_of(small)[0]
+        answer = client.post("/api/label", json=body(small, one, ("green", "blue")[turn % 2], f"o{turn}"), headers=headers())
+        if answer.status_code != 200:
+            break
+    assert answer.status_code == 503 and answer.json()["error"]["message"] == "The disk of the database is full, and nothing was stored."
+    before = labels.history(small.id, one.id)
+    sa.event.remove(schema.engine(), "begin", full)
+    schema.engine().dispose()  # the limit is a connection's
+    again = [client.post("/api/label", json=body(small, one, ("green", "blue")[turn % 2], f"o{turn}"), headers=headers()) for _ in range(2)]
+    assert [one.status_code for one in again] == [200, 200] and labels.history(small.id, one.id)[1:] == before
+    assert audit.verify().problem == ""
+
+
 def test_an_unknown_class_image_or_dataset_is_an_error_in_words(client: TestClient, small: Dataset) -> None:
     one = images_of(small)[0]
     for wrong in (body(small, one, "horse"), body(small, replace(one, id="f" * 16), "red"), body(small, one, "red") | {"dataset_id": 99}):
@@ -392,6 +414,19 @@ def test_a_file_that_is_too_large_or_empty_is_refused_and_nothing_of_it_is_kept(
     assert empty.status_code == 422 and "empty" in empty.json()["error"]["message"]
     assert everything(home) == before
     assert client.put(f"/api/upload/{batch}/fits.zip", content=b"x" * 1024**2, headers=token).status_code == 200
+
+
+def test_an_upload_that_a_full_disk_cuts_off_is_refused_in_words_and_nothing_of_it_is_kept(
+    client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    token, before = headers(), everything(home)
+    monkeypatch.setattr(os, "replace", full)
+    answer = client.put(f"/api/upload/{uuid.uuid4()}/a.zip", content=b"12345", headers=token)
+    assert answer.status_code == 503 and answer.json()["error"]["message"] == "The disk is full, and nothing was stored."
+    assert everything(home) == before
 
 
 def test_files_of_a_batch_keep_their_own_names_and_a_second_of_a_name_replaces_the_first(client: TestClient) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,8 @@ from starlette.testclient import TestClient
 from core.api import gate
 from core.api.v1 import door, once
 from core.api.v1.app import app as v1
-from core.data import labels, store, tokens
+from core.data import images, labels, store, tokens
+from core.errors import Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
 from core.runs import jobs, launch
@@ -141,6 +144,13 @@ def test_a_token_that_asks_more_often_than_its_rate_is_told_when_to_ask_again(cl
     assert client.get("/api/v1/datasets", headers=bearer()).status_code == 200
 
 
+def test_a_clock_that_jumps_back_does_not_keep_a_token_out(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers, at = bearer(rate="1/minute"), time.time()
+    assert [client.get("/api/v1/datasets", headers=headers).status_code for _ in range(2)] == [200, 429]
+    monkeypatch.setattr(time, "time", lambda: at - 3600)
+    assert client.get("/api/v1/datasets", headers=headers).status_code == 200
+
+
 def test_a_token_is_shown_once_stored_hashed_and_managed_on_the_command_line(home: Any, command: Any) -> None:
     store.create_dataset("pets")
     done = command("token", "add", "shop", "--role", "moderator", "--dataset", "pets", "--expires", "30", "--rate", "60/minute")
@@ -183,6 +193,37 @@ def test_what_is_broken_huge_or_unknown_is_refused_with_what_is_allowed(
     found = refused(client.put(f"/api/v1/datasets/{small.id}/images/{image.id}/label", **sent), status)
     assert says in str(found)
     assert store.get_image(small.id, image.id) == image
+
+
+def test_a_database_that_is_away_and_a_disk_that_is_full_are_said_and_nothing_is_stored(
+    client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, headers, before = first(small), bearer("trainer"), store.all_images(small.id)
+
+    def away(*_: object) -> None:
+        raise Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment.")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def put() -> Any:
+        address = f"/api/v1/datasets/{small.id}/images/{image.id}/label"
+        return client.put(address, headers=headers, json={"label": "blue", "seen": image.label_seq})
+
+    for where, name, how, said in (
+        (tokens, "find", away, "Try again in a moment."),  # at the door
+        (labels, "apply", away, "Try again in a moment."),
+        (labels, "apply", full, "Make room on the disk"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, how)
+            assert said in refused(put(), 503)["allowed"]
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "store_original", full)
+        sent = client.post(f"/api/v1/datasets/{small.id}/images", headers=headers, files=[("files", ("a.png", png(1)))])
+        assert refused(sent, 422)["detail"] == "The disk is full."
+    assert store.all_images(small.id) == before
+    assert put().status_code == 200
 
 
 def test_odd_addresses_and_cursors_are_refused_too(client: TestClient, small: Dataset) -> None:
@@ -342,6 +383,11 @@ def test_a_policy_asked_by_its_name_answers_with_the_band_of_its_active_version(
     refused(trained_client.post(address, headers=bearer("viewer"), files=files, data={"policy": "Strict"}), 403)
     refused(trained_client.post(address, headers=bearer("labeller", made.id + 1), files=files, data={"policy": "Strict"}), 404)
     asking = policy.write(made.id, run, "Strict", policy.Rules({made.classes[0]: Limits(0.0, None)}, audit=1.0))
+    policy.activate(asking.id)
+    asked_before = headers | {"Idempotency-Key": "k"}
+    first_answer = trained_client.post(address, headers=asked_before, files=files, data={"policy": "Strict"}).json()
+    policy.activate(asking.id, "off")
+    assert trained_client.post(address, headers=asked_before, files=files, data={"policy": "Strict"}).json() == first_answer
     policy.activate(asking.id)
     for _ in range(2):  # the second time it waits already
         (one, _) = asked(review="true").json()["answers"]

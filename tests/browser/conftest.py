@@ -80,7 +80,7 @@ class Server:
             self.process = fork_app(self.port, self.home / "server.log", env)
         for _ in range(300):
             try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).read()
+                urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=1).read()
                 return
             except OSError:
                 time.sleep(0.1)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from core import roles
-from core.data import audit, classes, labels, schema, splits, store
+from core.data import audit, classes, events, labels, schema, splits, store
 from core.data.audit import Which
 from core.errors import AppError, Conflict, Forbidden
 from core.explain import explain
@@ -136,6 +136,17 @@ def test_an_act_of_many_images_is_one_entry_and_one_that_changes_nothing_is_none
     (entry,) = entries()[before:]
     assert set(entry.on["images"]) == set(every)
     assert all(entry in entries(Which(image=i)) for i in every)
+
+
+def test_the_order_is_that_of_the_acts_also_when_the_clock_jumps_back(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = next(i for i in store.all_images(small.id) if i.label == "red")
+    for label, at in (("green", "2026-03-29T12:00:00.000+00:00"), ("blue", "2026-03-29T11:00:00.000+00:00")):
+        for where in (audit, labels, events):
+            monkeypatch.setattr(where, "now", lambda at=at: at)
+        labels.apply(small.id, {image.id: store.get_image(small.id, image.id).label_seq}, label, "eve")
+    assert [e.after["label"] for e in audit.search(Which(by="eve"), 1, 2)[0]] == ["blue", "green"]
+    assert [e.label for e in labels.history(small.id, image.id)] == ["blue", "green", "red"]
+    assert store.get_image(small.id, image.id).label == "blue" and audit.verify().problem == ""
 
 
 def test_who_acts_is_recorded_where_the_act_names_nobody(home: Path) -> None:

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from core import roles
 from core.api import gate
 from core.data import people, store
+from core.errors import Unavailable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
@@ -77,6 +78,19 @@ def test_somebody_signed_out_meanwhile_is_told_and_shown_nothing(small: Dataset,
     sessions.end(sessions.key(token))
     app.run()
     assert "You are not signed in any more" in words(app) and not app.button and not app.selectbox
+
+
+def test_a_database_that_is_away_is_told_in_a_sentence_to_who_cannot_be_known(
+    small: Dataset, signs_in: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs_in("admin")
+
+    def away(_: str) -> None:
+        raise Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment.")
+
+    monkeypatch.setattr(people, "of_session", away)
+    app = opened("home")
+    assert not app.exception and "The database cannot be reached" in app.error[0].value and not app.button
 
 
 def test_a_role_taken_away_counts_at_the_next_click(small: Dataset, signs_in: Callable[[str], str]) -> None:

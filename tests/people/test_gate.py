@@ -24,7 +24,7 @@ import app
 from core import roles
 from core.api import gate, routes, sign_in, signing
 from core.data import labels, people, store
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
@@ -243,6 +243,27 @@ def test_a_role_taken_away_counts_at_the_next_request(client: TestClient, small:
     assert client.post("/api/label", json=body, headers=headers).status_code == 404
     accounts.remove("Ann")
     assert client.post("/api/label", json=body, headers=headers).status_code == 401
+
+
+def test_a_label_waits_while_the_database_that_knows_who_it_is_from_is_away(
+    client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = sessions.who(sessions.named(enter(client)))
+    assert person is not None
+    one = store.browse(small.id, store.Filter(), 0, 1)[0]
+    with roles.acting(person):
+        headers = {"X-Loupe-Token": signing.token("Ann"), **MINE}
+    body = {"operation": "o", "dataset_id": small.id, "label": "green", "seen": {one.id: one.label_seq}}
+
+    def away(_: str) -> None:
+        raise Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(people, "of_session", away)
+        answer = client.post("/api/label", json=body, headers=headers)
+        assert answer.status_code == 503 and "Try again" in answer.text  # with 403 the page would take the label back
+    assert [client.post("/api/label", json=body, headers=headers).status_code for _ in range(2)] == [200, 200]
+    assert len(labels.history(small.id, one.id)) == 2
 
 
 def test_one_sees_ones_sessions_and_ends_them(client: TestClient) -> None:

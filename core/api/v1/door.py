@@ -19,6 +19,7 @@ from core import roles
 from core.api.v1.problems import problem
 from core.data import images, tokens
 from core.data.tokens import Token
+from core.errors import Unavailable
 
 OPEN = ("/openapi.json", "/docs")  # they tell nothing of what is stored
 MOST_JSON = 1_000_000  # bytes
@@ -43,6 +44,18 @@ def _rate(text: str) -> RateLimitItem:
     return parse(text)
 
 
+def _seconds_to_wait(rate: RateLimitItem, token_id: str) -> int:
+    """Until the token may ask again; 0: now, which is counted."""
+    if _limiter().hit(rate, token_id):
+        return 0
+    wait = max(1, round(_limiter().get_window_stats(rate, token_id).reset_time - time.time()))
+    if wait <= rate.get_expiry():
+        return wait
+    _limiter().clear(rate, token_id)  # the clock has jumped back
+    _limiter().hit(rate, token_id)
+    return 0
+
+
 class Door:
     """Without a token even this machine's own pages are refused: any page that a browser has open can reach localhost."""
 
@@ -55,15 +68,18 @@ class Door:
             return
         headers = Headers(scope=scope)
         given = re.fullmatch(r"[Bb]earer +(\S{1,200})", headers.get("authorization", "").strip())
-        found = await to_thread.run_sync(tokens.find, given[1]) if given else None
+        try:
+            found = await to_thread.run_sync(tokens.find, given[1]) if given else None
+        except Unavailable as e:
+            await problem(503, e.message, e.hint)(scope, receive, send)
+            return
         if found is None or found.state != "usable":
             why = f"This token {'has expired' if found.state == 'expired' else 'was revoked'}." if found else "This token is not known."
             refusal = problem(401, why if given else "This request bears no token.", MAKE_ONE, {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)
             return
         rate = _rate(found.rate)
-        if not _limiter().hit(rate, str(found.id)):
-            wait = max(1, round(_limiter().get_window_stats(rate, str(found.id)).reset_time - time.time()))
+        if wait := _seconds_to_wait(rate, str(found.id)):
             detail = f"“{found.name}” has asked as often as it may: {found.rate.replace('/', ' each ')}."
             await problem(429, detail, f"Ask again in {wait} s.", {"Retry-After": str(wait)})(scope, receive, send)
             return

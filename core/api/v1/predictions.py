@@ -71,18 +71,19 @@ def post_predictions_of_policy(
 ) -> Response:
     """Asks the run of the dataset's active policy, by the policy's name: an answer with its band for each picture, in order."""
     made = access.dataset(dataset_id, "ask")
-    asked = policy.named(made.id, name)
-    run, said = access.run(asked.run_id, "ask"), policy.of_run(asked)
     sent = received(files)
 
-    def judged(one: Prediction | predict.Failure) -> Answer:
-        if isinstance(one, predict.Failure):
-            return _answer(run, one, False)
-        there = policy.route(asked, said, one)
-        waits = to_review and review.keep(made.id, run.id, [one], roles.current().name, "api").keys() & IN_REVIEW
-        return _answer(run, one, False).model_copy(update={"band": there.band, "risk": there.risk, "in_review": bool(waits)})
-
     def act() -> dict[str, Any]:
+        asked = policy.named(made.id, name)
+        run, said = access.run(asked.run_id, "ask"), policy.of_run(asked)
+
+        def judged(one: Prediction | predict.Failure) -> Answer:
+            if isinstance(one, predict.Failure):
+                return _answer(run, one, False)
+            there = policy.route(asked, said, one)
+            waits = to_review and review.keep(made.id, run.id, [one], roles.current().name, "api").keys() & IN_REVIEW
+            return _answer(run, one, False).model_copy(update={"band": there.band, "risk": there.risk, "in_review": bool(waits)})
+
         found = [judged(one) for one in _predicted(run.id, sent, to_review)]
         return Answers(run=run.id, policy=asked.id, answers=found).model_dump(exclude_none=True)
 

@@ -36,6 +36,7 @@ def filters(current: Dataset, grid: bool) -> tuple[str, str | None, str | None, 
 
 
 def show(current: Dataset, grid: bool = False) -> None:
+    frame.need("decide", current)
     order, predicted, source, size = filters(current, grid)
     event = _QUEUE(
         key=f"queue-{current.id}",
