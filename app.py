@@ -35,10 +35,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.start()
     gc.collect()
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
-    heads = asyncio.create_task(operations.heads())
+    tasks = [asyncio.create_task(work) for work in (operations.heads(), operations.go_on())]
     yield {}
     webhooks.stop()
-    heads.cancel()
+    for task in tasks:
+        task.cancel()
     launch.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from core import space
-from core.errors import AppError, Invalid, Unavailable
+from core.errors import AppError, Invalid, Unavailable, Unwritable
 
 KINDS = {
     "sqlite": "sqlite",
@@ -78,10 +78,10 @@ def _of_sqlite(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable | None
     """None of what is a mistake in the SQL."""
     said, where = str(getattr(error, "orig", None)), shown(url)
     if "is full" in said:
-        return Unavailable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
+        return Unwritable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
     if "readonly" in said or "read-only" in said or "unable to open" in said:
         hint = "Give the account that Loupe runs under the right to read and write the file and its folder, then try again."
-        return Unavailable(f"The system refuses access to the database at {where} ({said}).", hint)
+        return Unwritable(f"The system refuses access to the database at {where} ({said}).", hint)
     if "locked" in said:
         return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
     if "not a database" in said or "malformed" in said or "I/O error" in said:
@@ -97,7 +97,7 @@ def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:
     if isinstance(error, sa.exc.TimeoutError) or state in ("55P03", "53300") or "too many clients" in said:
         return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
     if state == "53100":
-        return Unavailable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
+        return Unwritable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
     if "password" in said or "role " in said or "pg_hba" in said:
         return Unavailable(f"The database at {where} refused the name or the password.", f"Check LOUPE_DATABASE_URL. {WRITTEN}")
     if "does not exist" in said:

@@ -83,6 +83,15 @@ def _process(folder: Path) -> psutil.Process | None:
         return None
 
 
+def halted(folder: Path) -> bool:
+    """Whether the process is there, and does nothing: it was stopped from outside (SIGSTOP)."""
+    try:
+        process = _process(folder)
+        return process is not None and process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def lives(pid: int, since: float) -> bool:
     """Whether the process that had the pid at that time (seconds since 1970) is still there."""
     try:

@@ -117,7 +117,7 @@ def test_what_sqlite_refuses_reaches_a_program_as_a_sentence(small: Dataset, mon
     app = Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, OSError: routes.os_error})
     body = {"operation": "x", "dataset_id": small.id, "seen": {"a": 0}, "label": "red"}
     answer = TestClient(app).post("/api/label", json=body)
-    assert answer.status_code == 503 and str(settings().home / "loupe.db") in answer.json()["error"]["message"]
+    assert answer.status_code == 507 and str(settings().home / "loupe.db") in answer.json()["error"]["message"]
 
 
 def test_a_database_on_a_full_disk_keeps_what_it_had(small: Dataset, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
