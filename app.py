@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from core import logs
+from core import logs, space
 from core.api import gate, operations, routes, sign_in, webhooks
 from core.api.v1.app import app as v1
 from core.data import leftovers
@@ -30,7 +31,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
         importlib.import_module(module)  # now, and not at somebody's first click
 
-    leftovers.remove()
+    try:
+        leftovers.remove()
+    except OSError as e:  # pages say the same to whoever wants to store something
+        logging.getLogger("loupe").error("%s", space.refusal(e))
     launch.warm()
     webhooks.start()
     gc.collect()

@@ -16,15 +16,15 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 ROOM = "Make room on the disk of LOUPE_HOME and try again; what was stored before is whole."
 
 
-def free() -> int:
-    """Bytes."""
-    return shutil.disk_usage(settings().home).free
+def free_at(folder: Path) -> int:
+    """Bytes on the disk of the folder."""
+    return shutil.disk_usage(folder).free
 
 
 def short(more: int = 0) -> str:
     """What is said while less is free than LOUPE_LEAST_FREE_MB, and than that and so many bytes more; "" while there is room."""
     least = settings().least_free_mb * 1_000_000 + more
-    there = free()
+    there = free_at(settings().home)
     return "" if there >= least else f"{there / 1e6:,.0f} MB are free on the disk of LOUPE_HOME; {least / 1e6:,.0f} MB are needed"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ WRITTEN = (
 # A server that is gone without a word is noticed within half a minute, by whoever waits for it and by whoever comes next; ms, the others s.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 LOCK_SECONDS = 30  # as long as SQLite waits
+NO_ROOM = 1_000_000  # bytes
 WRITER = 5_012_006  # the advisory lock of whoever writes
 
 
@@ -77,14 +79,18 @@ def told(url: sa.URL) -> Iterator[None]:
 def _of_sqlite(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable | None:
     """None of what is a mistake in the SQL."""
     said, where = str(getattr(error, "orig", None)), shown(url)
-    if "is full" in said:
+    broken = "I/O error" in said  # what SQLite says, too, where it finds no room for its own files beside
+    if "is full" in said or (broken and url.database and space.free_at(Path(url.database).parent) < NO_ROOM):
         return Unwritable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
     if "readonly" in said or "read-only" in said or "unable to open" in said:
         hint = "Give the account that Loupe runs under the right to read and write the file and its folder, then try again."
         return Unwritable(f"The system refuses access to the database at {where} ({said}).", hint)
     if "locked" in said:
         return Unavailable("The database is busy, and nothing was stored.", "Try again in a moment.")
-    if "not a database" in said or "malformed" in said or "I/O error" in said:
+    if broken:
+        hint = "Look at the disk: it may be failing. Nothing was stored; keep a copy of the file, and make a backup of what can be read."
+        return Unavailable(f"The database at {where} could not be read or written ({said}).", hint)
+    if "not a database" in said or "malformed" in said:
         hint = "Nothing was changed. Keep a copy of the file, and bring the last backup back: python -m core restore FILE."
         return Unavailable(f"The database at {where} is damaged ({said}).", hint)
     return None

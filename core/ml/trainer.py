@@ -50,6 +50,7 @@ def run(folder: Path) -> None:
     except AppError as e:
         ended = failed(str(e))
     except OSError as e:
+        room.unlink(missing_ok=True)  # the log may lie on the full disk, too
         traceback.print_exc()
         ended = failed(f"{space.refusal(e)}", traceback.format_exc())
         if e.errno in space.FULL and (runs.last_checkpoint(folder).exists() or not runs.checkpoint(folder).exists()):
