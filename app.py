@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from core import logs
+from core import logs, space
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
 from core.data import imports, leftovers, sources, store
 from core.errors import AppError
@@ -29,12 +30,15 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if settings().log == "json":
         logs.as_json()
     operations.send_at_once()
-    leftovers.remove()
+    try:
+        leftovers.remove()
+    except OSError as e:  # pages say the same to whoever wants to store something
+        logging.getLogger("loupe").error("%s", space.refusal(e))
     launch.warm()
     webhooks.start()
     if SAMPLE in sys.argv:
         bring_sample()
-    beside = [asyncio.create_task(anyio.to_thread.run_sync(load)), asyncio.create_task(operations.daily())]
+    beside = [asyncio.create_task(work) for work in (anyio.to_thread.run_sync(load), operations.daily(), operations.go_on())]
     yield {}
     webhooks.stop()
     for one in beside:

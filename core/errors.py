@@ -33,6 +33,10 @@ class Unavailable(AppError):
     """The database cannot be used at the moment: the same, sent again, may succeed."""
 
 
+class Unwritable(Unavailable):
+    """The disk is full, or may not be written: what is sent again succeeds once somebody has changed that."""
+
+
 class WorkerFailed(AppError):
     """The model worker process died or could not answer."""
 

@@ -35,6 +35,7 @@ class Settings:
     roots: tuple[Path, ...]  # LOUPE_ROOTS: folders the browser may import from, separated by os.pathsep
     database_url: str  # LOUPE_DATABASE_URL: default SQLite in home
     max_upload_mb: int  # LOUPE_MAX_UPLOAD_MB: one upload of a zip or image
+    upload_quota_mb: int  # LOUPE_UPLOAD_QUOTA_MB: what one person has uploaded that waits for its import
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
     least_free_mb: int  # LOUPE_LEAST_FREE_MB: with less on the disk of home, no upload and no import is begun
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
@@ -110,6 +111,7 @@ def settings() -> Settings:
         roots=(home / "inbox", *roots),
         database_url=env.get("LOUPE_DATABASE_URL") or f"sqlite:///{home / 'loupe.db'}",
         max_upload_mb=_whole("LOUPE_MAX_UPLOAD_MB", "4096", "megabytes"),
+        upload_quota_mb=_whole("LOUPE_UPLOAD_QUOTA_MB", "20480", "megabytes"),
         max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
         least_free_mb=_whole("LOUPE_LEAST_FREE_MB", "500", "megabytes"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),

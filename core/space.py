@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.errors import Unavailable
+from core.errors import Unavailable, Unwritable
 from core.settings import settings
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -16,22 +16,22 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 ROOM = "Make room on the disk of LOUPE_HOME and try again; what was stored before is whole."
 
 
-def free() -> int:
-    """Bytes."""
-    return shutil.disk_usage(settings().home).free
+def free_at(folder: Path) -> int:
+    """Bytes on the disk of the folder."""
+    return shutil.disk_usage(folder).free
 
 
 def short(more: int = 0) -> str:
     """What is said while less is free than LOUPE_LEAST_FREE_MB, and than that and so many bytes more; "" while there is room."""
     least = settings().least_free_mb * 1_000_000 + more
-    there = free()
+    there = free_at(settings().home)
     return "" if there >= least else f"{there / 1e6:,.0f} MB are free on the disk of LOUPE_HOME; {least / 1e6:,.0f} MB are needed"
 
 
 def need(what: str, more: int = 0) -> None:
-    """Unavailable, before anything is written, where there is too little room; what: begins the sentence, such as “The import”."""
+    """Unwritable, before anything is written, where there is too little room; what: begins the sentence, such as “The import”."""
     if problem := short(more):
-        raise Unavailable(f"{what} is not begun: {problem}.", "Make room, or set LOUPE_LEAST_FREE_MB lower.")
+        raise Unwritable(f"{what} is not begun: {problem}.", "Make room, or set LOUPE_LEAST_FREE_MB lower.")
 
 
 def refused(e: OSError) -> bool:
@@ -43,10 +43,10 @@ def refusal(e: OSError) -> Unavailable:
     """What the system refused, as a sentence: what, where, what to do."""
     where = _where(e.filename)
     if e.errno in FULL:
-        return Unavailable(f"The disk is full: {where} could not be written.", ROOM)
+        return Unwritable(f"The disk is full: {where} could not be written.", ROOM)
     if e.errno in FORBIDDEN:
         hint = "Give the account that Loupe runs under the right to read and write LOUPE_HOME, then try again."
-        return Unavailable(f"The system refuses access to {where} ({e.strerror}).", hint)
+        return Unwritable(f"The system refuses access to {where} ({e.strerror}).", hint)
     return Unavailable(f"The system could not read or write {where} ({e.strerror or type(e).__name__}).", "Try again; look at the disk.")
 
 

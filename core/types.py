@@ -388,6 +388,11 @@ class RunConfig:
         "Seed", "learning", "The same seed, data and settings give the same run on the same machine.",
         default=0, low=0, high=2**31 - 1, timed=False,
     ))
+    restarts: int = field(default=0, metadata=_setting(
+        "Restarts", "learning",
+        "How often the run goes on by itself from its last checkpoint when its process is gone, as after a restart of the machine.",
+        low=0, high=3, unit="times", timed=False,
+    ))
     device: str = field(metadata=_setting(
         "Device", "learning", "Where the arithmetic runs; auto takes a GPU if there is one.",
         default="auto", options=("auto", "cuda", "mps", "cpu"),

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import pace
+from core import pace, space
 from core.catalog import params
 from core.data import dataset, imports, sources, store
 from core.errors import AppError
@@ -247,6 +247,8 @@ with frame.page(
     "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine.",
     writes=False,
 ) as current:
+    if problem := space.short():
+        st.warning(f"{problem}. Uploads and imports are refused until there is room.", icon=":material/hard_drive:")
     if failed := st.session_state.pop("tour-failed", None):
         frame.show(failed)
     if "tour-import" in st.session_state:

@@ -58,6 +58,7 @@ export class Outbox {
     this.sending = false;
     this.polling = false;
     this.failing = false;
+    this.why = ""; // the server's own words, if it answers
     this.waitingSince = 0;
     /** @type {(Notice & { at: number }) | null} */
     this.notice = null;
@@ -176,7 +177,7 @@ export class Outbox {
   }
 
   get unsaved() {
-    return this.slow ? `${count(this.ops.length, "change", "changes")} not saved yet${this.failing ? ": no connection" : ""}` : "";
+    return this.slow ? `${count(this.ops.length, "change", "changes")} not saved yet${this.failing ? `: ${this.why}` : ""}` : "";
   }
 
   /**
@@ -239,6 +240,7 @@ export class Outbox {
     if (status === 401 && !this.failing) for (const view of this.views) view.changed(0);
     if (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer)) {
       this.failing = true;
+      this.why = answer?.error?.message ?? "no connection";
       this.retry = setTimeout(() => this.pump(), RETRY_MS);
       return this.tell();
     }

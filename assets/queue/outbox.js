@@ -24,6 +24,7 @@ export class Outbox {
   token = "";
   sending = false;
   failing = false;
+  why = ""; // the server's own words, if it answers
   since = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   retry;
@@ -84,7 +85,7 @@ export class Outbox {
   get unsaved() {
     const n = this.ops.length;
     if (!n || !(this.failing || Date.now() - this.since > SLOW_MS)) return "";
-    return `${count(n, "decision waits", "decisions wait")} to be saved${this.failing ? ": the server does not answer" : ""}`;
+    return `${count(n, "decision waits", "decisions wait")} to be saved${this.failing ? `: ${this.why}` : ""}`;
   }
 
   async pump() {
@@ -112,6 +113,7 @@ export class Outbox {
     const given = (op.tries ?? 0) >= TRIES && status === 503;
     if (!given && (status === 0 || status >= 500 || [401, 408, 425, 429].includes(status) || (status === 200 && !answer))) {
       this.failing = true;
+      this.why = answer?.error?.message ?? "the server does not answer";
       this.retry = setTimeout(() => this.pump(), RETRY_MS);
       return this.owner.changed();
     }

@@ -52,6 +52,7 @@ OPEN = (
     "/readyz",
     "/metrics",
 )  # the last guards itself
+CLOSED = "/_stcore/metrics"  # Streamlit's own, for everybody; Loupe's are at /metrics
 SAFE = ("GET", "HEAD", "OPTIONS")
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 ACTING = "x-loupe-acting"  # how the gate tells the pages who a WebSocket belongs to; from outside it is never believed
@@ -73,7 +74,7 @@ class Gate:
         named, person = "", None
         refused_host = _wrong_host(headers)
         host = "localhost" if refused_host else headers["host"]  # anything may stand in the other
-        refusal = refused_host or _wrong_origin(scope, headers)
+        refusal = refused_host or _wrong_origin(scope, headers) or _closed(scope)
         if refusal is None and settings().sign_in:
             try:
                 named, person = await _signed_in(scope, headers)
@@ -141,6 +142,10 @@ def _wrong_origin(scope: Scope, headers: Headers) -> Response | None:
     if (origin is None or _same(origin.lower(), headers.get("host", "").lower())) and site in ("same-origin", "none"):
         return None
     return _refused(403, f"A page of “{origin or site}” may not do this here. Open Loupe at its own address.")
+
+
+def _closed(scope: Scope) -> Response | None:
+    return _refused(404, "Metrics are at /metrics, on this machine only.") if scope["path"].rstrip("/").endswith(CLOSED) else None
 
 
 def _same(origin: str, host: str) -> bool:

@@ -26,10 +26,11 @@ from core.data import audit, imports, queue, removal, schema
 from core.review import near
 from core.runs import launch
 from core.settings import settings
-from core.train import train
+from core.train import again, train
 
 PATIENCE = 5.0  # seconds for each question of /readyz
 HOUR = 3600
+LOOK = 3.0  # seconds between two looks at lost runs
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
 NO_STORE = {"Cache-Control": "no-store"}
 log = logging.getLogger("loupe.server")
@@ -175,6 +176,16 @@ async def daily() -> None:
             except Exception as e:  # a folder that is gone must not end it: tried again in an hour
                 log.error("%s: %s", words, e)
         await asyncio.sleep(HOUR)
+
+
+async def go_on() -> None:
+    """Resumes lost runs whose settings ask for that, for as long as the server runs."""
+    while True:
+        await asyncio.sleep(LOOK)
+        try:
+            await anyio.to_thread.run_sync(again.look)
+        except Exception as e:  # the next look may find the folder readable
+            log.error("Lost runs were not looked for: %s", e)
 
 
 ROUTES = [

@@ -22,7 +22,7 @@ from core import roles, space
 from core.api import bodies, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
-from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, WorkerFailed
+from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, Unwritable, WorkerFailed
 from core.evaluate import evaluate
 from core.label import embed, teach
 from core.runs import launch, remote, runs
@@ -250,7 +250,7 @@ def _error(status: int, message: str, hint: str = "") -> Response:
 
 async def app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unavailable, 503), (WorkerFailed, 503))
+    known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unwritable, 507), (Unavailable, 503), (WorkerFailed, 503))
     status = next((code for kind, code in known if isinstance(error, kind)), 422)
     return _error(status, error.message, error.hint)
 

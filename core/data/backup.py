@@ -28,6 +28,7 @@ KEPT = ("audit", "images", "thumbs", "uploads/pictures", "runs", "bin", "embeddi
 UNFINISHED = (".tmp", ".part", ".progress", ".stop", ".lock")
 DATABASE, LIST, MANIFEST = "loupe.db", "files.txt", "backup.json"
 FORMAT = 1
+PROCESS = "handle.json"  # of a run or job, on this machine: brought back, nobody works at it
 BLOCK = 1 << 20  # bytes
 
 
@@ -127,7 +128,7 @@ def _files() -> Iterator[tuple[Path, int]]:
             inside[:] = sorted(one for one in inside if not one.endswith(UNFINISHED))
             for one in sorted(names, reverse=True):
                 path = Path(folder, one)
-                if not one.endswith(UNFINISHED) and path.is_file() and not path.is_symlink():
+                if not one.endswith((*UNFINISHED, PROCESS)) and path.is_file() and not path.is_symlink():
                     yield path, path.stat().st_size
 
 

@@ -56,7 +56,7 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
             except (AppError, OSError) as e:
                 entry["remedy"] = str(e)
         elif one.mend is not None:
-            entry["remedy"] = "python -m core check --mend makes it anew."
+            entry["remedy"] = "python -m core check --mend mends it."
         found.append(entry)
     left = sum(not one["mended"] for one in found)
     if mended := len(found) - left:

@@ -120,7 +120,7 @@ def check_(args: argparse.Namespace) -> dict[str, Any]:
     done = check.check(args.mend, progress)
     progress_ended()
     for one in done["damage"]:
-        say(f"{one['where']}: {one['problem']} {'Made anew.' if one['mended'] else one['remedy']}")
+        say(f"{one['where']}: {one['problem']} {'Mended.' if one['mended'] else one['remedy']}")
     say("All is whole." if not done["found"] else f"Found {done['found']:,}, mended {done['mended']:,}, left {done['left']:,}.")
     return done
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from core import space
-from core.errors import AppError, Invalid, Unavailable
+from core.errors import AppError, Invalid, Unavailable, Unwritable
 
 KINDS = {
     "sqlite": "sqlite",
@@ -27,7 +28,7 @@ WRITTEN = (
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 LOCK_SECONDS = 30  # as long as SQLite waits
 BUSY = "The database is busy, and nothing was stored.", "Try again in a moment."
-FULL = "The disk of the database is full, and nothing was stored.", "Make room on it, then try again."
+NO_ROOM = 1_000_000  # bytes
 WRITER = 5_012_006  # the advisory lock of whoever writes
 
 
@@ -79,14 +80,18 @@ def told(url: sa.URL) -> Iterator[None]:
 def _of_sqlite(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable | None:
     """None of what is a mistake in the SQL."""
     said, where = str(getattr(error, "orig", None)), shown(url)
-    if "is full" in said:
-        return Unavailable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
+    broken = "I/O error" in said  # what SQLite says, too, where it finds no room for its own files beside
+    if "is full" in said or (broken and url.database and space.free_at(Path(url.database).parent) < NO_ROOM):
+        return Unwritable(f"The disk is full: the database at {where} could not be written, and nothing was stored.", space.ROOM)
     if "readonly" in said or "read-only" in said or "unable to open" in said:
         hint = "Give the account that Loupe runs under the right to read and write the file and its folder, then try again."
-        return Unavailable(f"The system refuses access to the database at {where} ({said}).", hint)
+        return Unwritable(f"The system refuses access to the database at {where} ({said}).", hint)
     if "locked" in said:
         return Unavailable(*BUSY)
-    if "not a database" in said or "malformed" in said or "I/O error" in said:
+    if broken:
+        hint = "Look at the disk: it may be failing. Nothing was stored; keep a copy of the file, and make a backup of what can be read."
+        return Unavailable(f"The database at {where} could not be read or written ({said}).", hint)
+    if "not a database" in said or "malformed" in said:
         hint = "Nothing was changed. Keep a copy of the file, and bring the last backup back: python -m core restore FILE."
         return Unavailable(f"The database at {where} is damaged ({said}).", hint)
     return None
@@ -99,7 +104,7 @@ def _unavailable(url: sa.URL, error: sa.exc.SQLAlchemyError) -> Unavailable:
     if isinstance(error, sa.exc.TimeoutError) or state in ("55P03", "53300") or "too many clients" in said:
         return Unavailable(*BUSY)
     if state == "53100":
-        return Unavailable(*FULL)
+        return Unwritable("The disk of the database is full, and nothing was stored.", "Make room on it, then try again.")
     if "password" in said or "role " in said or "pg_hba" in said:
         return Unavailable(f"The database at {where} refused the name or the password.", f"Check LOUPE_DATABASE_URL. {WRITTEN}")
     if "does not exist" in said:

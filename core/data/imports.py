@@ -79,6 +79,7 @@ def look(dataset_name: str, source: Source, progress: Progress = silent) -> Sigh
 
 def _open(dataset_name: str, source: Source, progress: Progress) -> Opened:
     name = checked_name(dataset_name, "dataset")
+    space.need("The import")
     for folder in (settings().images, settings().downloads):  # what an import that was killed was writing
         jobs.remove_left(folder)
     progress(0, 0, "Reading the list of images")
@@ -525,6 +526,7 @@ def start(source: Source, dataset_name: str, by: str, seen: Sequence[str] = ()) 
     """
     name = checked_name(dataset_name, "dataset")
     allow(name)
+    space.need("The import")
     source = places.confined(source)
     leftovers.remove_uploads()  # a server may run for months
     leftovers.remove_sights()
@@ -539,6 +541,8 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         runs.write_json(folder / SIGHT, asdict(found))
         return {"sight": True}
     dataset_id, report, was_stopped, came = _import(job["dataset_name"], opened, job["by"], progress)
+    if not was_stopped:
+        uploads.remove(job["source"]["paths"])
     if came:
         runs.write_json(folder / LATE, came)
     report.skipped = _some(report.skipped)
@@ -663,6 +667,7 @@ def _standing() -> _Decoders:
 
 def add_sent(dataset_name: str, entries: Sequence[Entry], by: str) -> ImportReport:
     """Imports pictures that are in memory already; to those that are there without a label it gives the one that came."""
+    space.need("The import")
     with _sent:
         opened = Opened(iter(entries), len(entries), False, [])
         dataset_id, report, _, came = _import(dataset_name, opened, by, silent, _standing())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from core import roles
+from core import roles, space
 from core.data import images
 from core.errors import Invalid, NotFound
 from core.runs import runs
@@ -18,6 +19,10 @@ from core.settings import settings
 
 KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
 MAX_NAME = 1000  # characters of an uploaded file's name that are kept
+MOST_BATCHES = 100  # of one person, that wait
+SILENCE, LONGEST = 60, 6 * 3600  # seconds: between two pieces of an upload, and of all of it
+COUNTED = 60  # seconds for which a count of what somebody has uploaded is good
+OWNER = "owner"  # in a batch: whose it is
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def pictures() -> Path:
 def keep(name: str, data: bytes, folder: Path | None = None) -> Upload:
     """Stores one picture, among those that stay unless a folder is named; it is decoded later, in the model worker."""
     folder = folder or pictures()
+    space.need("The upload", len(data))
     if len(data) > images.MAX_BYTES:
         raise Invalid(f"{name} has {len(data) / 1e6:.0f} MB.", f"Up to {images.MAX_BYTES / 1e6:.0f} MB are allowed for one image.")
     ext = PurePath(name).suffix.lower().lstrip(".")
@@ -78,28 +84,92 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
 
     The client's name lies beside the file and is never used as a path; a second file of that name replaces the first.
     """
-    roles.allow_somewhere("import")
+    person = roles.allow_somewhere("import").name
     folder, limit = batch(batch_id), settings().max_upload_mb * 1024**2  # as the browser counts
     name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
     key = images.image_id(name.encode())
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, person)
     part, size = runs.temporary(folder / uuid.uuid4().hex), 0  # by another name than all that come in at the same time
     try:
         with open(part, "wb") as f:
-            async for chunk in chunks:
+            async for chunk in _in_time(name, chunks):
                 size += len(chunk)
                 if size > limit:
                     raise Invalid(
                         f"{name} is larger than {settings().max_upload_mb:,} MB.", "Put it in a folder on the server and import that."
                     )
+                _count(person, len(chunk))
                 f.write(chunk)
         if size == 0:
             raise Invalid(f"{name} is empty.", "Choose another file.")
         images.store_original(folder, f"{key}.name", name.encode())
         os.replace(part, folder / f"{key}.file")
+    except OSError as e:
+        raise space.refusal(OSError(e.errno, e.strerror, name)) from e
     finally:
         part.unlink(missing_ok=True)
+        if {path.name for path in folder.glob("*")} <= {OWNER}:  # nothing has come, and nothing is coming
+            shutil.rmtree(folder, ignore_errors=True)
     return size
+
+
+async def _in_time(name: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces as they come; Invalid if they come too slowly."""
+    end = time.monotonic() + LONGEST
+    while True:
+        try:
+            async with asyncio.timeout(min(SILENCE, end - time.monotonic())):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Invalid(
+                f"{name} came too slowly, and nothing of it is kept.", "Put it in a folder on the server and import that."
+            ) from None
+        yield chunk
+
+
+# What one person has uploaded that waits: to sum the files of a folder up anew for each of its thousands would take longer than sending them.
+_held: dict[str, tuple[float, int, int]] = {}  # when it was counted, batches, bytes
+
+
+def _begin(folder: Path, person: str) -> None:
+    """Makes the batch; Invalid if there is no room for it, or that person has too many."""
+    space.need("The upload")
+    if folder.exists():
+        return
+    if _holds(person)[0] >= MOST_BATCHES and _holds(person, fresh=True)[0] >= MOST_BATCHES:
+        raise Invalid(f"{MOST_BATCHES} uploads of {person} wait for their import.", "Import or decline those first.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OWNER).write_text(person, encoding="utf-8")
+    at, batches, size = _held[person]
+    _held[person] = at, batches + 1, size
+
+
+def _count(person: str, size: int) -> None:
+    """Adds to what somebody has uploaded; Invalid beyond the quota."""
+    most = settings().upload_quota_mb * 1024**2
+    if _holds(person)[1] + size > most and _holds(person, fresh=True)[1] > most - size:
+        raise Invalid(
+            f"More than {settings().upload_quota_mb:,} MB of {person} wait for their import.", "Import or decline what was uploaded before."
+        )
+    at, batches, before = _held[person]
+    _held[person] = at, batches, before + size
+
+
+def _holds(person: str, fresh: bool = False) -> tuple[int, int]:
+    """Batches and bytes."""
+    if fresh or person not in _held or time.monotonic() - _held[person][0] > COUNTED:
+        mine = [path.parent for path in (settings().uploads / "batches").glob(f"*/{OWNER}") if path.read_text(encoding="utf-8") == person]
+        _held[person] = time.monotonic(), len(mine), sum(_size(path) for folder in mine for path in folder.iterdir())
+    return _held[person][1:]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it has come whole since, under its name
+        return 0
 
 
 def put(name: str, data: bytes) -> tuple[Path, str]:

@@ -53,8 +53,12 @@ def run(folder: Path, held: list[str] | None = None) -> None:
     except AppError as e:
         ended = failed(str(e))
     except OSError as e:
+        room.unlink(missing_ok=True)  # the log may lie on the full disk, too
         traceback.print_exc()
         ended = failed(f"{space.refusal(e)}", traceback.format_exc())
+        if e.errno in space.FULL and (runs.last_checkpoint(folder).exists() or not runs.checkpoint(folder).exists()):
+            message = f"{space.refusal(e).message} Make room, then resume the run: it goes on from its last checkpoint."
+            ended = replace(ended, outcome="paused", message=message, seconds=spent(folder))
     except Exception as e:
         traceback.print_exc()
         if gone(e):

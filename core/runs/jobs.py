@@ -123,7 +123,8 @@ def run(folder: Path, kind: Kind) -> None:
     except AppError as e:
         end = {"kind": "Failed", "message": e.message, "hint": e.hint}
     except OSError as e:
-        traceback.print_exc(file=sys.stderr)  # into worker.log
+        room.unlink(missing_ok=True)  # worker.log may lie on the full disk, too
+        traceback.print_exc(file=sys.stderr)
         refused = space.refusal(e)
         end = {"kind": "Failed", "message": refused.message, "hint": refused.hint}
     except Exception as e:

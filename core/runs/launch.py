@@ -101,6 +101,15 @@ def _process(folder: Path) -> psutil.Process | None:
         return None
 
 
+def halted(folder: Path) -> bool:
+    """Whether the process is there, and does nothing: it was stopped from outside (SIGSTOP)."""
+    try:
+        process = _process(folder)
+        return process is not None and process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Forks:
     """The process that has PyTorch loaded (core.ml.forks): a run that it forks off reads its first image 4 to 5 s sooner.
 

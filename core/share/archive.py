@@ -19,8 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import roles
-from core.data import audit, classes, imports, originals, store
+from core import roles, space
+from core.data import audit, classes, imports, originals, store, uploads
 from core.data.formats import spreadsheet
 from core.errors import Conflict, Invalid, NotFound, Stopped
 from core.evaluate.evaluate import as_json, recorded
@@ -407,6 +407,7 @@ def start_export(run_id: str, by: str) -> str:
 def start_import(path: Path, title: str, dataset_name: str, by: str) -> str:
     """Starts the import of a zip that was uploaded."""
     imports.allow(dataset_name)
+    space.need("The import")
     if not path.resolve().is_relative_to(settings().uploads.resolve()):
         raise Invalid(f"{title} was not uploaded.", "Upload it first.")
     return _start(IMPORT, {"zip": str(path), "file": title, "dataset_name": checked_name(dataset_name, "dataset"), "by": by})
@@ -422,7 +423,9 @@ def _export(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
 
 
 def _import(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    return {"imported": asdict(import_now(Path(job["zip"]), job["dataset_name"], job["file"], progress))}
+    done = import_now(Path(job["zip"]), job["dataset_name"], job["file"], progress)
+    uploads.remove([job["zip"]])
+    return {"imported": asdict(done)}
 
 
 EXPORT = jobs.Kind("export-run", "export", "Nothing was kept. Start it again.", _export)

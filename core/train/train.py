@@ -117,6 +117,8 @@ def state(run_id: str) -> RunState:
     except FileNotFoundError:
         size = 0
     found = _finished(path, size, alive, *(_changed(p) for p in (path / "config.json", runs.notes_path(path))))
+    if found.active and launch.halted(path):
+        return replace(found, message=watch.HALTED)
     if found.status == "lost" and (short := space.short()):
         return replace(found, message=f"The training process is gone, perhaps because the disk is full: {short}. {KEPT}")
     return found
@@ -218,10 +220,10 @@ def pausing(run_id: str) -> bool:
 
 @runs.needs("train")
 @_one_at_a_time
-def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
+def resume(run_id: str, changes: Mapping[str, Any] | None = None, what: str = "Going on") -> Run:
     """Lets a run go on from its last checkpoint, with another batch size if asked; other changes start a new run.
 
-    Raises Conflict if it is going on, Invalid if it has come to its end.
+    what: is said until it has gone on. Raises Conflict if it is going on, Invalid if it has come to its end.
     """
     path = runs.folder(run_id)
     current = state(run_id)
@@ -245,7 +247,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None) -> Run:
             runs.write_json(path / "config.json", asdict(replace(run, config=params.run_config({**asdict(run.config), **changes}))))
         runs.clear_requests(path)
         jobs.remove_left(path)
-        runs.append(path, Preparing("Going on", 0, 1, now()))
+        runs.append(path, Preparing(what, 0, 1, now()))
     launch.launcher.start(path, command(path))
     return runs.load(path)
 

@@ -20,6 +20,10 @@ from core.runs import launch, runs
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Queued, Resumed, Run, RunConfig, RunStatus, Started, Step
 
 MOST_COURSES = 64  # kept, of all who watch; each is a list of epochs, which it shares with the one that it came from
+HALTED = (
+    "The training process does not answer: it was stopped on this machine (SIGSTOP). The signal SIGCONT lets it go on. If it is ended "
+    "instead, the run can be resumed from its last checkpoint."
+)
 FAR_APART = 0.05  # of training accuracy over the upper end of validation's interval
 ENDED = {"paused": "Paused after", "stopped": "Stopped after", "succeeded": "Finished in"}
 
@@ -57,7 +61,7 @@ class Course:
         """The time since the event before belongs to the phase that this one told of; what lies before going on was a pause."""
 
         def going_on(one: Event) -> bool:
-            return isinstance(one, Resumed) or (isinstance(one, Preparing) and one.what == "Going on")
+            return isinstance(one, Resumed) or (isinstance(one, Preparing) and one.what.startswith("Going on"))
 
         if self.last is None or self.ended or going_on(event) or isinstance(self.last, Queued):
             return
@@ -132,7 +136,10 @@ def follow(run_id: str, after: int, most: int, answers: bool) -> dict[str, Any]:
     more = offset - after >= most
     status = runs.status([now.last] if now.last else [], alive or more)
     guessing = commonest(folder) if now.ends else None
-    return {**new, "now": stands(run, now, status, guessing), "next": offset, "more": more}
+    how = stands(run, now, status, guessing)
+    if how["active"] and launch.halted(folder):
+        how.update(what="Does not answer", facts=[], words=HALTED)
+    return {**new, "now": how, "next": offset, "more": more}
 
 
 def _until(folder: Path, offset: int, most: int) -> Course:

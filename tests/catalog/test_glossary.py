@@ -28,7 +28,7 @@ ASKED = """
     checkpoint, embedding, features, near duplicate, attribution, saliency, Grad-CAM
 """
 # Words of the form that need no explanation.
-PLAIN = {*re.findall(r"\w+", "after best by colour every factor first from keep of output rectangles start the")}
+PLAIN = {*re.findall(r"\w+", "after best by colour every factor first from keep of output rectangles restarts start the")}
 # Words that do, wherever they stand.
 TECHNICAL = {
     *re.findall(

@@ -178,5 +178,5 @@ def test_a_run_folder_is_taken_without_what_is_half_written(home: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("best.pt", "last.pt", ".last.pt.1.2.tmp", "handle.json"):
         (folder / name).write_bytes(b"x")
-    assert [path.name for path, _ in backup._files()] == ["last.pt", "handle.json", "best.pt"]
+    assert [path.name for path, _ in backup._files()] == ["last.pt", "best.pt"]
     assert runs.maker(folder / ".last.pt.1.2.tmp") == 1

@@ -23,7 +23,7 @@ from core.settings import settings
 from core.types import Dataset, Queued, Snapshot, SnapshotRow, now
 from tests.conftest import forget
 
-MEND = "python -m core check --mend makes it anew."
+MEND = "python -m core check --mend mends it."
 
 
 @pytest.fixture

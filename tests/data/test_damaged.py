@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_what_sqlite_refuses_reaches_a_program_as_a_sentence(small: Dataset, mon
     app = Starlette(routes=routes.ROUTES, exception_handlers={AppError: routes.app_error, OSError: routes.os_error})
     body = {"operation": "x", "dataset_id": small.id, "seen": {"a": 0}, "label": "red"}
     answer = TestClient(app).post("/api/label", json=body)
-    assert answer.status_code == 503 and str(settings().home / "loupe.db") in answer.json()["error"]["message"]
+    assert answer.status_code == 507 and str(settings().home / "loupe.db") in answer.json()["error"]["message"]
 
 
 def test_a_database_on_a_full_disk_keeps_what_it_had(small: Dataset, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +131,12 @@ def test_a_database_on_a_full_disk_keeps_what_it_had(small: Dataset, tiny_disk: 
         for number in range(100_000):
             made.append(store.create_dataset(f"{number:05d}" + "x" * 60).name)
     assert {d.name for d in store.list_datasets()} == {small.name, *made} and len(made) > 10
+    forget()
+    with suppress(OSError), open(tiny_disk / "filler", "wb", buffering=0) as f:
+        while True:
+            f.write(bytes(4096))
+    with pytest.raises(AppError, match="The disk is full: the database at"):
+        store.create_dataset("x")  # SQLite may say “disk I/O error” where it finds no room for its own files
+    (tiny_disk / "filler").unlink()
+    assert len(store.list_datasets()) == 1 + len(made)
     forget()

@@ -74,6 +74,19 @@ test("a decision shows the next picture at once and is sent in the background", 
   assert.deepEqual([box.ops.length, desk.notices.length], [0, 0]);
 });
 
+test("while the disk is full a decision waits with the server's reason, however long that takes", async () => {
+  const { desk, decisions, answer, box } = await opened([1, 2]);
+  desk.decide(item(1), YES, HOW);
+  for (let i = 0; i < 5; i++) {
+    await answer({ status: 507, body: { error: { message: "The disk is full.", hint: "Make room." } } });
+    assert.equal(box.unsaved, "1 decision waits to be saved: The disk is full.");
+    mock.timers.tick(2000);
+    await settle();
+  }
+  await answer({ body: { seq: 1 } });
+  assert.deepEqual([box.ops.length, new Set(decisions().map((one) => one.body.operation)).size], [0, 1]);
+});
+
 test("what is decided while the server is away is kept, counted, and sent again once with the same operation", async () => {
   const { desk, decisions, answer, box } = await opened([1, 2, 3]);
   desk.decide(item(1), YES, HOW);

@@ -143,6 +143,17 @@ test("what the server rejects is not kept, and its words are shown", async () =>
   assert.deepEqual([box.notice?.text, box.notice?.hint], ["This class is archived.", "Choose another."]);
 });
 
+test("while the disk is full a change waits with the server's reason, and is sent again with the same number", async () => {
+  const { box, asked, answer } = opened();
+  box.apply("label", ["a"], "apple");
+  await answer({ status: 507, body: { error: { message: "The disk is full.", hint: "Make room." } } });
+  assert.equal(box.unsaved, "1 change not saved yet: The disk is full.");
+  mock.timers.tick(2000);
+  assert.equal(asked[1].body.operation, asked[0].body.operation);
+  await answer({ body: { seqs: { a: 5 } } });
+  assert.deepEqual([box.unsaved, box.state("a").label], ["", "apple"]);
+});
+
 test("without a connection a change waits, says so, and is sent again with the same number", async () => {
   const { box, asked, answer } = opened();
   box.apply("label", ["a"], "apple");

@@ -422,18 +422,22 @@ def test_a_crash_ends_with_a_sentence_and_keeps_the_traceback(home: Path, monkey
 
 
 def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_once_there_is_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, values: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    whole = [model.write]
 
-    folder = make_run(squares(4), architecture="linear", epochs=2)
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", -1.0)
+    def full(path: Path, values: Any) -> None:
+        if not whole:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        whole.pop()(path, values)
+
+    folder = make_run(squares(4), architecture="linear", epochs=3)
+    monkeypatch.setattr(trainer.Checkpoints, "due", lambda _self, event: isinstance(event, EpochEnd))
     with monkeypatch.context() as during:
         during.setattr(trainer, "write", full)
         worker.main(folder)
-    assert ended(folder).outcome == "failed" and ended(folder).message.startswith("The disk is full: ")
+    assert ended(folder).outcome == "paused" and ended(folder).message.startswith("The disk is full: ")
     assert "last.pt in LOUPE_HOME could not be written. Make room" in ended(folder).message and not list(folder.glob(".*.tmp"))
     worker.main(folder)
-    assert ended(folder).outcome == "succeeded" and [e.epoch for e in epochs(folder)][-1] == 2
+    assert ended(folder).outcome == "succeeded" and [e.epoch for e in epochs(folder)] == [1, 2, 3]
 
 
 def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tiny_disk: Path) -> None:

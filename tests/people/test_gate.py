@@ -83,6 +83,12 @@ def local(home: Path) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.parametrize("path", ["/_stcore/metrics", "/_stcore/metrics/", "/some/base/_stcore/metrics"])
+def test_streamlits_own_metrics_are_closed_to_everybody(client: TestClient, local: TestClient, path: str) -> None:
+    enter(client, role="admin")
+    assert [one.get(path).status_code for one in (client, local)] == [404, 404]
+
+
 def enter(client: TestClient, name: str = "Ann", role: str = "labeller") -> str:
     """Signs a new person in; the token that the browser holds."""
     link = accounts.add(name, role)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_what_was_done_before_a_stop_can_be_told(tmp_path: Path, process: Proces
 def test_a_job_that_fails_says_why(tmp_path: Path, process: Process, error: Exception, words: str, hint: str) -> None:
     state = ran(tmp_path, fails(error), process)
     assert state.status == "failed" and words in state.message and hint in state.hint and "Traceback" not in state.message
+
+
+def test_on_a_full_disk_room_for_the_last_line_is_made_before_the_log_takes_any(
+    tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[list[Path]] = []
+    monkeypatch.setattr(traceback, "print_exc", lambda **_: kept.append(list(tmp_path.rglob(".end.*"))))
+    state = ran(tmp_path, fails(OSError(errno.ENOSPC, "No space left on device", "/x/y")), process)
+    assert kept == [[]] and state.status == "failed"
 
 
 def test_a_job_whose_process_is_gone_is_lost_and_another_can_be_started(tmp_path: Path, process: Process) -> None:

@@ -40,6 +40,21 @@ def test_a_command_starts_from_nothing_in_a_session_of_its_own_and_writes_its_lo
     assert not psutil.pid_exists(pid)  # and no zombie
 
 
+def test_a_process_that_was_stopped_from_outside_is_alive_and_halted_until_it_goes_on(tmp_path: Path) -> None:
+    one = launch.LocalLauncher()
+    one.start(tmp_path, ["sleep", "60"])
+    pid = read_json(tmp_path / "handle.json")["pid"]
+    assert not launch.halted(tmp_path)
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: launch.halted(tmp_path), "its halt")
+    assert one.alive(tmp_path)
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not launch.halted(tmp_path), "its going on")
+    one.kill(tmp_path)
+    until(lambda: not one.alive(tmp_path), "its end")
+    assert not launch.halted(tmp_path)
+
+
 def test_a_command_lives_until_it_is_killed_with_its_children_whoever_asks(tmp_path: Path) -> None:
     code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid); time.sleep(60)"
     mine, anothers = launch.LocalLauncher(), launch.LocalLauncher()

@@ -701,6 +701,9 @@ def test_an_uploaded_zip_is_imported_in_the_background_and_one_from_elsewhere_is
     shutil.copyfile(zipped, upload)
     state = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
     assert archive.imported(state) == archive.Imported(trained_copy.run_id, "Two-layer ConvNet 1", "digits-small", 300, 300), state
+    assert not upload.parent.exists()  # it goes with its import
+    upload.parent.mkdir(parents=True)
+    shutil.copyfile(zipped, upload)
     again = ended(archive.start_import(upload, "run.zip", "digits-small", "tester"))
     assert again.status == "failed" and "here already" in again.message
 

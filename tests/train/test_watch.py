@@ -12,7 +12,7 @@ import pytest
 from core.catalog import params
 from core.errors import Invalid
 from core.metrics import wilson
-from core.runs import runs
+from core.runs import launch, runs
 from core.settings import settings
 from core.train import train, watch
 from core.types import (
@@ -355,3 +355,13 @@ def test_numbers_are_said_as_people_say_them() -> None:
     assert [watch.times(n) for n in (1, 2, 3)] == ["once", "twice", "3 times"]
     assert [watch.memory(mb) for mb in (512.4, 9999, 20480)] == ["512 MB", "9,999 MB", "20.0 GB"]
     assert [watch.device(name) for name in ("cpu", "cuda (H100)", "computer")] == ["CPU", "CUDA (H100)", "computer"]
+
+
+def test_a_process_that_was_stopped_from_outside_is_said_not_to_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(folder, HISTORY)
+    monkeypatch.setattr(launch.launcher, "alive", lambda _: True)
+    assert watch.follow(RUN.id, 0, EVERYTHING, False)["now"]["words"] != watch.HALTED
+    monkeypatch.setattr(launch, "halted", lambda _: True)
+    now = watch.follow(RUN.id, 0, EVERYTHING, False)["now"]
+    assert (now["what"], now["words"], now["active"]) == ("Does not answer", watch.HALTED, True)
+    assert train.state(RUN.id).message == watch.HALTED

@@ -1,0 +1,182 @@
+"""Room on the disk: watched before anything begins, bounded for each person, and a disk that fills up on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from core import roles, space
+from core.data import check, imports, sources, store, uploads
+from core.errors import Invalid, Unwritable
+from core.ml.data import RowCache
+from core.roles import Person
+from core.runs import jobs
+from core.settings import settings
+from core.types import Dataset
+from tests.conftest import forget
+from tests.pages.app import opened, words
+
+
+async def pieces(*some: bytes, pause: float = 0) -> AsyncIterator[bytes]:
+    for one in some:
+        await asyncio.sleep(pause)
+        yield one
+
+
+def send(batch: str, name: str, *some: bytes, by: str = "Ann", pause: float = 0) -> int:
+    with roles.acting(Person(by, "trainer")):
+        return asyncio.run(uploads.receive(batch, name, pieces(*some, pause=pause)))
+
+
+def batches() -> list[Path]:
+    return list((settings().uploads / "batches").glob("*"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    uploads._held.clear()
+
+
+def test_below_the_limit_nothing_is_begun_and_home_says_so(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=300_000_000))
+    said = "300 MB are free on the disk of LOUPE_HOME; 500 MB are needed"
+    for begin in (
+        lambda: send(str(uuid.uuid4()), "a.zip", b"x"),
+        lambda: uploads.keep("a.png", b"x"),
+        lambda: imports.import_now("x", sources.at(tmp_path), "me"),
+        lambda: imports.start(sources.named("sample"), "x", "me"),
+        lambda: imports.add_sent("x", [], "me"),
+    ):
+        with pytest.raises(Unwritable, match="is not begun: 300 MB are free"):
+            begin()
+    assert batches() == [] and store.find_dataset("x") is None
+    assert said in words(opened("home"))
+    monkeypatch.setenv("LOUPE_LEAST_FREE_MB", "200")
+    settings.cache_clear()
+    assert send(str(uuid.uuid4()), "a.zip", b"x") == 1 and said not in words(opened("home"))
+
+
+def test_what_one_person_has_uploaded_is_bounded_and_others_are_not_kept_waiting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_UPLOAD_QUOTA_MB", "1")
+    settings.cache_clear()
+    first = str(uuid.uuid4())
+    half = bytes(600_000)
+    assert send(first, "a.zip", half) == 600_000
+    with pytest.raises(Invalid, match="More than 1 MB of Ann wait for their import"):
+        send(str(uuid.uuid4()), "b.zip", half)
+    assert [path.name for path in batches()] == [first] and send(str(uuid.uuid4()), "b.zip", half, by="Bob") == 600_000
+    uploads.remove([str(path) for path, _ in uploads.files(first)])
+    assert send(str(uuid.uuid4()), "b.zip", half) == 600_000
+
+
+def test_batches_of_one_person_are_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_BATCHES", 2)
+    first = str(uuid.uuid4())
+    for batch in (first, first, str(uuid.uuid4())):  # two files of one batch
+        send(batch, uuid.uuid4().hex, b"x")
+    with pytest.raises(Invalid, match="2 uploads of Ann wait"):
+        send(str(uuid.uuid4()), "c.zip", b"x")
+    assert len(batches()) == 2
+    send(str(uuid.uuid4()), "c.zip", b"x", by="Bob")
+
+
+@pytest.mark.parametrize("limit", ["SILENCE", "LONGEST"])
+def test_an_upload_that_comes_too_slowly_ends_and_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(uploads, limit, 0.05)
+    with pytest.raises(Invalid, match=r"a\.zip came too slowly"):
+        send(str(uuid.uuid4()), "a.zip", *[b"x"] * 9, pause=0.1 if limit == "SILENCE" else 0.02)
+    assert batches() == []
+
+
+def test_an_upload_goes_with_its_import_and_stays_where_that_failed(
+    home: Path, in_this_process: None, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    batch = str(uuid.uuid4())
+    send(batch, "a.png", (settings().images / store.all_images(small.id)[0].path).read_bytes())
+    source = sources.uploaded(uploads.files(batch))
+    with monkeypatch.context() as patch:
+        patch.setattr(imports, "_import", full)
+        failed = imports.state(imports.start(source, "new", "me", seen=["anything"]))
+    assert failed.status == "failed" and failed.message == "The disk is full: x could not be written." and len(batches()) == 1
+    assert imports.state(imports.start(source, "new", "me")).status == "done" and batches() == []
+
+
+# A disk that fills up ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_home(home: Path, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LOUPE_HOME of 1 MB, of which no room is asked for beforehand."""
+    shutil.copy(home / "loupe.db", tiny_disk / "loupe.db")
+    monkeypatch.setenv("LOUPE_HOME", str(tiny_disk))
+    monkeypatch.setattr(space, "short", lambda more=0: "")
+    forget()
+    return tiny_disk
+
+
+def enlarge(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
+
+
+def test_an_import_whose_disk_fills_up_says_so_and_goes_on_once_there_is_room(tiny_home: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for n in range(40):
+        Pillow.fromarray(noise.integers(0, 256, (128, 128, 3), np.uint8)).save(tmp_path / "in" / f"{n}.png")
+    with pytest.raises((Invalid, Unwritable), match=r"The disk is full: .* could not be written"):
+        imports.import_now("x", sources.at(tmp_path / "in"), "me")
+    assert not [path for path in tiny_home.rglob("*.tmp")]
+    enlarge(tiny_home)
+    assert imports.import_now("x", sources.at(tmp_path / "in"), "me").added == 40
+    assert [one for one in check.check()["damage"] if one["what"] != "rights"] == []
+
+
+def test_an_upload_whose_disk_fills_up_says_so_and_leaves_nothing(tiny_home: Path) -> None:
+    with pytest.raises(Unwritable, match=r"The disk is full: big\.zip could not be written"):
+        send(str(uuid.uuid4()), "big.zip", *[bytes(100_000)] * 20)
+    assert batches() == []
+    enlarge(tiny_home)
+    assert send(str(uuid.uuid4()), "big.zip", *[bytes(100_000)] * 20) == 2_000_000
+
+
+def test_a_cache_whose_disk_fills_up_goes_on_with_what_it_had(tiny_disk: Path) -> None:
+    cache, rows = RowCache(tiny_disk, "1-x", (1000,), "uint8"), np.arange(2_000_000, dtype=np.uint8).reshape(2000, 1000)
+    ids = [f"{n:016x}" for n in range(2000)]
+    cache.append(ids[:500], rows[:500])
+    with pytest.raises(OSError, match="No space left"):
+        cache.append(ids[500:], rows[500:])
+    assert np.array_equal(cache.read()[0], rows[: len(cache)]) and len(cache) == 500
+    enlarge(tiny_disk)
+    cache.append(ids[500:], rows[500:])
+    found, where = cache.read()
+    assert np.array_equal(found, rows) and len(where) == 2000
+
+
+def test_a_read_only_folder_is_said(tiny_home: Path, tmp_path: Path) -> None:
+    store.list_datasets()
+    (tmp_path / "in").mkdir()
+    forget()
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_home)], check=True)
+    try:
+        app = opened("home")
+        assert not app.exception and "Something went wrong" not in words(app)
+        with pytest.raises(Unwritable, match="The system refuses access to"), space.told():
+            store.create_dataset("x")
+        with pytest.raises(Unwritable, match="The system refuses access to"), space.told():
+            jobs.start(settings().imports, imports.IMPORT, {})
+    finally:
+        forget()
+        subprocess.run(["mount", "-o", "remount,rw", str(tiny_home)], check=True)
