@@ -40,6 +40,8 @@ TRIALS = {
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
     "zips": Trial("hostile zips and tables", 1, 1),
+    "models": Trial("hostile models, in zips and in run folders", 1, 1),
+    "fuzz": Trial("pictures and run zips changed by hypothesis (seconds)", 120, 10),
     "load": Trial("20 people label at once", 500, 20),
 }
 
@@ -78,7 +80,7 @@ def main() -> int:
         print(
             f"{name}: {verdict}; {row.tried:,} tried, {len(row.lost):,} lost; {row.figures} ({seconds:.0f} s, load {load:.0f})", flush=True
         )
-        for one in row.named:
+        for one in row.lost:
             print(f"    {one}", flush=True)
     print(f"\n{table(rows)}")
     if said.write_docs:

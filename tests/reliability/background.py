@@ -20,8 +20,8 @@ from core.settings import settings
 from core.share import archive, export
 from core.train import train
 from tests.reliability import homes
-from tests.reliability.squares import squares
 from tests.reliability.row import Row
+from tests.reliability.squares import squares
 
 EACH = 60  # pictures of a colour
 

@@ -114,8 +114,12 @@ def modes() -> Iterator[Made]:
     other = Pillow.fromarray(pixels(3))
     for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF")):
         more = {"lossless": True} if ext == "webp" else {}
-        yield Made(f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else colour)
-    yield Made("many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)]))
+        yield Made(
+            f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else colour
+        )
+    yield Made(
+        "many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)])
+    )
     yield Made("two.mpo", saved(one, "MPO", save_all=True, append_images=[other], quality=95, subsampling=0), "read", colour, 12)
     for turn in range(9):
         exif = Pillow.Exif()
@@ -124,7 +128,9 @@ def modes() -> Iterator[Made]:
         yield Made(f"turned-{turn}.jpg", saved(one, "JPEG", exif=exif, quality=95, subsampling=0), "read", upright, 12)
         yield Made(f"turned-{turn}.png", saved(one, "PNG", exif=exif), "read", upright)
         yield Made(f"turned-{turn}.tif", saved(one, "TIFF", exif=exif), "read", upright)
-    for i, exif_bytes in enumerate((b"Exif\0\0" + b"\xff" * 200, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*" + bytes(80), b"x" * 60_000)):
+    for i, exif_bytes in enumerate(
+        (b"Exif\0\0" + b"\xff" * 200, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*" + bytes(80), b"x" * 60_000)
+    ):
         yield Made(f"broken-exif-{i}.jpg", saved(one, "JPEG", exif=exif_bytes, quality=95, subsampling=0), "either")
     for i, profile in enumerate((b"x" * 100, bytes(128), b"\0" * 4 + b"acsp" * 40)):
         yield Made(f"broken-profile-{i}.png", saved(one, "PNG", icc_profile=profile), "read", colour)
@@ -157,7 +163,9 @@ def made_up() -> Iterator[Made]:
     yield Made("good.png", good, "read")
     for side in (60_000, 2**31 - 1, 9_459, 20_000):
         yield Made(f"giant-{side}.png", png(side, side, rows, END), "refused")
-        yield Made(f"giant-{side}.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0), "refused")
+        yield Made(
+            f"giant-{side}.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0), "refused"
+        )
     zeros = zlib.compress(bytes(60_000_000), 9)
     yield Made("bomb.png", png(11_000, 11_000, chunk(b"IDAT", zeros), END, colour=0), "refused")
     yield Made("bomb-within.png", png(9_000, 6_600, chunk(b"IDAT", zeros), END, colour=0))
@@ -176,7 +184,9 @@ def made_up() -> Iterator[Made]:
         "head-twice": good[:33] + good[8:], "palette-long": png(4, 4, chunk(b"PLTE", bytes(3 * 300)), rows, END, colour=3),
     }.items():  # fmt: skip
         yield Made(f"{name}.png", data)
-    yield Made("giant.gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;")
+    yield Made(
+        "giant.gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;"
+    )
     jpg = bases()["jpg"]
     at = jpg.index(b"\xff\xc0")
     yield Made("giant.jpg", jpg[: at + 5] + struct.pack(">HH", 65_500, 65_500) + jpg[at + 9 :], "refused")

@@ -64,7 +64,9 @@ def trial(home: Path, every: int) -> Row:
         dataset = store.find_dataset("bad")
         there = {one.source for one in store.all_images(dataset.id)} if dataset else set()
         copies = len(made) - len(told) - len(there)
-        row.check(all(s.reason for s in report.skipped) and 0 <= copies <= report.duplicates, f"{copies} pictures are nowhere in the report")
+        row.check(
+            all(s.reason for s in report.skipped) and 0 <= copies <= report.duplicates, f"{copies} pictures are nowhere in the report"
+        )
         for one in [m for m in made if m.must == "refused" and m.name.startswith(("giant", "bomb"))]:
             pool = decoders.submit([b""])
             pool.result()
@@ -75,5 +77,7 @@ def trial(home: Path, every: int) -> Row:
                 found = "crashed"
                 decoders._close()
             row.control_check(not isinstance(found, str))
-    row.figures = f"slowest {slowest:.1f} s; a decoder may take {imports.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
+    row.figures = (
+        f"slowest {slowest:.1f} s; a decoder may take {imports.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
+    )
     return row

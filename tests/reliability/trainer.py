@@ -26,8 +26,8 @@ from core.train import train
 from core.types import EpochEnd
 from tests.forking import ForkLauncher, fork
 from tests.reliability import homes
-from tests.reliability.squares import squares
 from tests.reliability.row import Row
+from tests.reliability.squares import squares
 
 VALUES = {"architecture": "convnet", "epochs": 6, "batch_size": 8, "flip": "horizontal"}
 CHECKPOINTS = 10  # files that a run of VALUES writes at least, if it writes its weights after every epoch

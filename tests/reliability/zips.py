@@ -56,7 +56,10 @@ def lying(data: bytes, size: int) -> bytes:
 
 
 def pictures(n: int) -> list[bytes]:
-    return [corpus.png(4, 4, corpus.chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes([i, j] * 6) for j in range(4)))), corpus.END) for i in range(n)]
+    return [
+        corpus.png(4, 4, corpus.chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes([i, j] * 6) for j in range(4)))), corpus.END)
+        for i in range(n)
+    ]
 
 
 def cases() -> list[Case]:
@@ -77,7 +80,13 @@ def cases() -> list[Case]:
         Case("twice", packed(("cat/a.png", one), ("cat/A.png", two), ("cat/a.PNG", three)), 3),
         Case("backslashes", packed(("cat\\a.png", one), ("dog\\b.png", two)), 2),
         Case("junk", packed(("__MACOSX/._a.png", b"x"), ("Thumbs.db", b"x"), (".DS_Store", b"x"), ("cat/a.png", one)), 1),
-        Case("odd names", packed(*((f"cat/{n}.png", p) for n, p in zip(("é", "e\u0301", "\u202egnp.a", "CON", "a ", "x" * 200), pictures(6), strict=True))), 6),
+        Case(
+            "odd names",
+            packed(
+                *((f"cat/{n}.png", p) for n, p in zip(("é", "e\u0301", "\u202egnp.a", "CON", "a ", "x" * 200), pictures(6), strict=True))
+            ),
+            6,
+        ),
         Case("not images", packed(("cat/a.png", b"<svg/>"), ("cat/b.png", two)), 1, "image"),
         Case("cut", good[:-30], None),
         Case("no zip", b"hello" * 100, None),
