@@ -34,7 +34,10 @@ EVERYWHERE = {
 HERE = {
     ("B704", "core/api/sign_in.py"): "our own style sheet and logo, read from assets/",
     ("B608", "core/data/migrations/versions/v0004_audit.py"): "the name of a table of ours, no word from outside",
-    ("B310", "core/ml/download.py"): "the addresses are those of the data sets that Loupe names, and what comes is compared with a checksum",
+    (
+        "B310",
+        "core/ml/download.py",
+    ): "the addresses are those of the data sets that Loupe names, and what comes is compared with a checksum",
 }
 
 

@@ -80,7 +80,7 @@ def main() -> int:
         print(
             f"{name}: {verdict}; {row.tried:,} tried, {len(row.lost):,} lost; {row.figures} ({seconds:.0f} s, load {load:.0f})", flush=True
         )
-        for one in row.lost:
+        for one in row.named:
             print(f"    {one}", flush=True)
     print(f"\n{table(rows)}")
     if said.write_docs:
