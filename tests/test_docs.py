@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 PAGES = {
     str(p.relative_to(ROOT)): p.read_text(encoding="utf-8")
-    for p in sorted([*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *(ROOT / "docs").rglob("*.md")])
+    for p in sorted(
+        [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
+    )
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(<?([^)>\s]+)>?\)")
@@ -45,6 +47,7 @@ NOT_RUN = {
     "python -m mypy": "test_checks.py runs it",
     "python docs/draw_architecture.py": "writes the committed drawing; a test below compares what it draws",
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
+    "python -m tests.reliability": "tries for minutes; tests/reliability/test_reliability.py runs a part",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
     "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",

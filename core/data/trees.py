@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from core.data import zip_names
@@ -58,9 +59,14 @@ class Tree:
             raise Invalid(f"{file.name} has {file.size / 1e6:,.0f} MB.", f"Up to {limit / 1e6:,.0f} MB are allowed.")
         if file.path is not None:
             return _read_path(file)
-        assert self.archive is not None and file.info is not None
-        with zipfile.ZipFile(self.archive) as archive:
-            return Unpacker(archive, self.title).read(file.info, limit)
+        assert file.info is not None
+        return Unpacker(self._zip, self.title).read(file.info, limit)
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        """Opened once: to read the directory of 70,000 texts anew for each of them takes hours."""
+        assert self.archive is not None
+        return zipfile.ZipFile(self.archive)
 
 
 def _read_path(file: File) -> bytes:

@@ -58,7 +58,7 @@ def run(folder: Path, held: list[str] | None = None) -> None:
         ended = failed(f"{space.refusal(e)}", traceback.format_exc())
         if e.errno in space.FULL and (runs.last_checkpoint(folder).exists() or not runs.checkpoint(folder).exists()):
             message = f"{space.refusal(e).message} Make room, then resume the run: it goes on from its last checkpoint."
-            ended = replace(ended, outcome="paused", message=message, seconds=spent(folder))
+            ended = replace(ended, outcome="paused", message=message, seconds=halted(folder).seconds)
     except Exception as e:
         traceback.print_exc()
         if gone(e):

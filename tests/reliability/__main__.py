@@ -40,6 +40,8 @@ TRIALS = {
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
     "zips": Trial("hostile zips and tables", 1, 1),
+    "models": Trial("hostile models, in zips and in run folders", 1, 1),
+    "fuzz": Trial("pictures and run zips changed by hypothesis (seconds)", 120, 10),
     "load": Trial("20 people label at once", 500, 20),
 }
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.data import leftovers
+from core.data import imports, leftovers
 from core.runs import launch
-from tests.conftest import move_in
+from tests.conftest import SharedDecoders, move_in
 from tests.forking import ForkedWorker, ForkLauncher
 
 LITTER = (".tmp", ".part", ".progress", ".stop")
@@ -31,6 +31,7 @@ def moved_in(home: Path, launcher: launch.Launcher | None = None, url: str = "")
             patch.setenv("LOUPE_DATABASE_URL", url)
         patch.setattr(launch, "launcher", launcher or ForkLauncher())
         patch.setattr(launch, "_start_worker", ForkedWorker)
+        patch.setattr(imports, "_Decoders", SharedDecoders)
         yield home
 
 

@@ -233,7 +233,7 @@ def trial(home: Path, n: int) -> Row:
         for i, problem in enumerate(cuts(start, script, home.parent / f"cut-{seed}", n, way, seed)):
             row.check(not problem, f"{way[0]}, cut {i}: {problem}")
     for seed, way in enumerate(CONTROLS):
-        for problem in cuts(start, script, home.parent / f"control-{seed}", max(10, n // 2), way, seed):
+        for problem in cuts(start, script, home.parent / f"control-{seed}", max(8, n // 2), way, seed):
             row.control_check(not problem)
     row.figures = f"{ACTS} acts in each; {' and '.join(f'{j} with synchronous={s}' for j, s in WAYS)}"
     return row
