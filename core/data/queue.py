@@ -325,9 +325,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
             ~select(review_skips.c.person).where(review_skips.c.submission_id == s.id, review_skips.c.person == want.person).exists(),
             ~select(d.seq).where(d.submission_id == s.id, d.by == want.person, d.undone_at.is_(None), d.verdict.in_(FINAL)).exists(),
         ]
-        told: list[
-            Any
-        ] = []  # of what waits: a filter by class leaves what is decided blind to a draw of its own, or it would tell the answer
+        told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
         if want.predicted is not None:
             free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
             told.append(~s.blind)
@@ -340,7 +338,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         def take(n: int, states: Sequence[State], *order: Any, where: Sequence[Any] = ()) -> None:
             # One state after another, so that each is read from its index in order: with IN, all that wait would be sorted.
             rows: list[Any] = []
-            for state in states:
+            for state in states if n > 0 else ():
                 query = select(submissions).where(*free, s.state == state, s.id.not_in(list(found)), *where).order_by(*order).limit(n)
                 rows += c.execute(query).all()
             found.update({row.id: row for row in rows[: max(0, n)]})
