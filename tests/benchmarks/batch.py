@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -74,7 +75,7 @@ def own_pace(run_id: str, seconds: float = 5) -> float:
     """Pictures per second of the network alone."""
     found = infer.loaded(str(runs.folder(run_id)))
     file = next(uploads.pictures().iterdir())
-    some = [({}, infer.read(str(file), found.preprocess)) for _ in range(infer.BATCH)]
+    some = [(dict[str, Any](), infer.read(str(file), found.preprocess)) for _ in range(infer.BATCH)]
     infer._answer(found, some)
     n, begun = 0, time.monotonic()
     while time.monotonic() < begun + seconds:
