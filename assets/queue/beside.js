@@ -56,7 +56,7 @@ export class Beside {
 
   /** Who sent it, when and how. @param {Item} item */
   from(item) {
-    if (item.blind) return "its name and who sent it are told once it is decided";
+    if (item.blind) return "its name and who sent it are hidden, too";
     return [`sent by ${item.by}`, stamp(item.at), item.source].filter(Boolean).join(" · ");
   }
 

@@ -95,7 +95,7 @@ def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
         "id": one.id,
         "name": review.named(one),
         "url": signing.upload_url(upload, stored=not (unstored and (blind or one.predicted in unstored))),
-        "stage": "waiting" if one.state in ("known", "second", "audit") else one.state,  # nobody is told what measures them
+        "stage": "waiting" if one.state in queue.MEASURING else one.state,
         "blind": blind,
         "predicted": None if blind else one.predicted,
         "top": [] if blind else [[name, p] for name, p in top],

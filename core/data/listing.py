@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
 from core import roles
 from core.data import queue, store
+from core.data.queue import Sent
 from core.data.schema import images, reading, submissions
 from core.types import Image
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A picture that was sent to Review, and what was decided, if anything was."""
-
-    id: int
-    dataset_id: int
-    run_id: str
-    image_id: str
-    name: str
-    by: str
-    at: str
-    predicted: str
-    probability: float
-    verdict: Literal["accepted", "corrected", "rejected"] | None
-    label: str | None
-    decided_by: str | None
-    decided_at: str | None
-
 
 SENT = [submissions.c[one.name] for one in fields(Sent)]
 

@@ -26,6 +26,19 @@ FILTERED_BLIND = 10  # where only one class is asked for, one in so many is a pi
 HOLD_SECONDS = 1800.0  # of a picture that somebody asked to keep
 OPEN: tuple[State, ...] = ("waiting", "second", "appeal", "audit")  # what anybody who decides is dealt
 OURS: tuple[State, ...] = ("lead", *OPEN)  # and what a lead is
+SAID: Mapping[State, str] = {
+    "predicted": "answered",
+    "passed": "passed",
+    "blocked": "blocked",
+    "waiting": "waits for a person",
+    "second": "waits for a second opinion",
+    "lead": "waits for a lead",
+    "appeal": "waits after an appeal",
+    "audit": "waits for the audit",
+    "known": "known answer",
+    "decided": "decided",
+}
+MEASURING: tuple[State, ...] = ("second", "audit", "known")  # who decides is told that they wait, and no more
 BLIND: tuple[State, ...] = ("second", "known", "appeal")  # decided without the network's answer
 DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0, "blind": False}  # of what a row may lack
 FINAL = ("accepted", "corrected", "rejected")
@@ -34,25 +47,31 @@ Order = Literal["mixed", "uncertain", "risky", "oldest"]
 Added = Literal["new", "waits", "decided"]
 
 
-@dataclass(frozen=True)
-class Submission:
+@dataclass(frozen=True, kw_only=True)
+class Sent:
     """A picture that was predicted and is not in a dataset yet; its answer is that of the run it was sent with, its verdict final."""
 
     id: int
     dataset_id: int
     run_id: str
     image_id: str
-    ext: str
     name: str
     by: str
     at: str
     predicted: str
     probability: float
-    probabilities: dict[str, float]
     verdict: Literal["accepted", "corrected", "rejected"] | None = None
     label: str | None = None
     decided_by: str | None = None
     decided_at: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission(Sent):
+    """The same with all that is known of it."""
+
+    ext: str
+    probabilities: dict[str, float]
     state: State = "waiting"
     source: str = ""  # how it came: upload, zip, folder, camera, api
     risk: float = 0.0  # the highest probability of a class that its policy blocks
@@ -306,9 +325,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
             ~select(review_skips.c.person).where(review_skips.c.submission_id == s.id, review_skips.c.person == want.person).exists(),
             ~select(d.seq).where(d.submission_id == s.id, d.by == want.person, d.undone_at.is_(None), d.verdict.in_(FINAL)).exists(),
         ]
-        told: list[
-            Any
-        ] = []  # of what waits: a filter by class leaves what is decided blind to a draw of its own, or it would tell the answer
+        told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
         if want.predicted is not None:
             free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
             told.append(~s.blind)
@@ -321,7 +338,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         def take(n: int, states: Sequence[State], *order: Any, where: Sequence[Any] = ()) -> None:
             # One state after another, so that each is read from its index in order: with IN, all that wait would be sorted.
             rows: list[Any] = []
-            for state in states:
+            for state in states if n > 0 else ():
                 query = select(submissions).where(*free, s.state == state, s.id.not_in(list(found)), *where).order_by(*order).limit(n)
                 rows += c.execute(query).all()
             found.update({row.id: row for row in rows[: max(0, n)]})

@@ -171,6 +171,6 @@ def _remove_files(image_ids: Sequence[str]) -> None:
         for some in parts(list(image_ids)):
             left |= set(c.execute(select(s.image_id).where(s.image_id.in_(some)).distinct()).scalars())
     for image_id in set(image_ids) - left:
-        for path in uploads.pictures().glob(f"{image_id}.*"):
+        for path in uploads.files_of(image_id):
             if time.time() - path.stat().st_mtime > SETTLED:
                 path.unlink(missing_ok=True)

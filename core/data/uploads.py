@@ -54,9 +54,16 @@ def keep(name: str, data: bytes, folder: Path | None = None) -> Upload:
 
 def find(upload_id: str, name: str = "") -> Upload:
     """A picture kept earlier."""
-    for path in sorted(pictures().glob(f"{upload_id}.*")) if upload_id.isalnum() else ():
+    for path in files_of(upload_id):
         return Upload(upload_id, name or path.name, path)
     raise NotFound("This picture is not stored any more.", "Upload it again.")
+
+
+def files_of(upload_id: str) -> list[Path]:
+    """The files of a picture, under each ending that it came with; asked for by name, since to list the folder costs what lies in it."""
+    if not upload_id.isalnum():
+        return []
+    return [path for ext in sorted(images.EXTENSIONS) if (path := pictures() / f"{upload_id}.{ext}").exists()]
 
 
 # Batches for import: zips and folders of any size, streamed to disk --------------------------------

@@ -64,18 +64,18 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
 
     def answer(entries: Iterator[Entry], expected: int = 0) -> None:
         nonlocal done
-        kept: dict[str, uploads.Upload] = {}
-        pictures = _kept(entries, note, kept)
+        there: dict[str, uploads.Upload] = {}
+        pictures = kept(entries, note, there)
         if not done:
             progress(0, max(1, expected), "Loading the network")
         for number, run_id in enumerate(job["runs"]):
-            for found, n in _answered(run_id, pictures, job["dataset_id"], note):
+            for found, n in answered(run_id, pictures, job["dataset_id"], note):
                 came = review.keep(job["dataset_id"], run_id, found, job["by"], job["how"])
                 if number == 0:
                     done += n
                     states.update({state: states.get(state, 0) + n for state, n in came.items()})
                 progress(done, max(expected, done), f"Answered by network {number + 1} of {len(job['runs'])}" if number else "Answered")
-            pictures = iter(list(kept.values()))
+            pictures = iter(list(there.values()))
 
     if not job["watch"]:
         opened = sources.open_source(source, "", progress)
@@ -102,8 +102,8 @@ def _new(folder: Path, seen: dict[str, float]) -> Iterator[Entry]:
             yield Entry(str(path.relative_to(folder)), path=path)
 
 
-def _kept(entries: Iterator[Entry], note: Note, kept: dict[str, uploads.Upload]) -> Iterator[uploads.Upload]:
-    """Every picture once, stored under its hash."""
+def kept(entries: Iterator[Entry], note: Note, there: dict[str, uploads.Upload]) -> Iterator[uploads.Upload]:
+    """Every picture once, stored under its hash; there: those that came so far, by hash."""
     for entry in entries:
         try:
             if entry.array is not None:
@@ -114,15 +114,18 @@ def _kept(entries: Iterator[Entry], note: Note, kept: dict[str, uploads.Upload])
         except AppError as e:
             note(predict.Failure(entry.name, e.message, e.hint))
             continue
-        if one.id in kept:
-            note(predict.Failure(entry.name, f"This is the same picture as {kept[one.id].name}.", "It is answered once."))
+        if one.id in there:
+            note(predict.Failure(entry.name, f"This is the same picture as {there[one.id].name}.", "It is answered once."))
             continue
-        kept[one.id] = one
+        there[one.id] = one
         yield one
 
 
-def _answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note) -> Iterator[tuple[list[Prediction], int]]:
-    """(answers, pictures they are of), a chunk at a time; what this run has answered before is not asked again."""
+@runs.needs("ask")
+def answered(
+    run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note, again: bool = False
+) -> Iterator[tuple[list[Prediction], int]]:
+    """(answers, pictures they are of), a chunk at a time; what this run has answered before is only asked again if that is said."""
     waiting: list[tuple[list[uploads.Upload], Future[Any] | None, int]] = []
 
     def first() -> tuple[list[Prediction], int]:
@@ -134,7 +137,7 @@ def _answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, 
         return [one for one in found if isinstance(one, Prediction)], n
 
     while some := list(islice(pictures, CHUNK)):
-        known = queue.answered(dataset_id, run_id, [one.id for one in some])
+        known = set[str]() if again else queue.answered(dataset_id, run_id, [one.id for one in some])
         asked = [one for one in some if one.id not in known]
         waiting.append((asked, predict.ask(run_id, [one.path for one in asked]) if asked else None, len(some)))
         if len(waiting) >= AHEAD:

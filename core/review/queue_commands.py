@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 from core import roles
-from core.data import images, queue, uploads
+from core.data import images, queue
 from core.data.commands import find_dataset
-from core.errors import AppError, Invalid
-from core.review import audit, predict, report, review, statements
+from core.data.sources import Entry
+from core.errors import Invalid
+from core.review import audit, batch, predict, report, review, statements
 from core.review.slipped import Recall, Slipped
 from core.runs import runs
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say, write
-from core.types import Prediction
 
-AT_ONCE = 64  # files asked about in one go
 STATES: tuple[queue.State, ...] = get_args(queue.State)
 
 
@@ -74,26 +74,25 @@ def add(verbs: Verbs) -> None:
 def submit(args: argparse.Namespace) -> dict[str, Any]:
     dataset_id = runs.load(runs.folder(args.run)).dataset_id
     by = roles.allow("ask", dataset_id).name
-    files, failed, states = _files(args.files), list[dict[str, str]](), dict[str, int]()
-    for start in range(0, len(files), AT_ONCE):
-        part = [(file, kept) for file in files[start : start + AT_ONCE] if (kept := _keep(file, failed))]
-        answers = predict.predict(args.run, [kept.path for _, kept in part], [file.name for file, _ in part]) if part else []
-        failed += [{"file": a.file, "error": a.message} for a in answers if isinstance(a, predict.Failure)]
-        good = [a for a in answers if isinstance(a, Prediction)]
+    files, failed, states, done = _files(args.files), list[dict[str, str]](), Counter[str](), 0
+
+    def note(failure: predict.Failure) -> None:
+        failed.append({"file": failure.file, "error": failure.message})
+
+    pictures = batch.kept((Entry(file.name, path=file) for file in files), note, {})
+    for found, n in batch.answered(args.run, pictures, dataset_id, note, again=True):
         if args.ask:
-            for one in good:
-                state = "waiting" if review.submit(dataset_id, args.run, one, by, "folder") else "there already"
-                states[state] = states.get(state, 0) + 1
+            states.update("waiting" if review.submit(dataset_id, args.run, one, by, "folder") else "there already" for one in found)
         else:
-            for state, n in review.keep(dataset_id, args.run, good, by, "folder").items():
-                states[state] = states.get(state, 0) + n
-        progress(min(start + AT_ONCE, len(files)), len(files), "Predicting")
+            states.update(review.keep(dataset_id, args.run, found, by, "folder"))
+        done += n
+        progress(done, len(files), "Predicting")
     progress_ended()
     for problem in failed:
         say(f"{problem['file']}: {problem['error']}")
     if len(failed) == len(files):
         raise Invalid("None of the files could be predicted.", f"Allowed are {images.ALLOWED}.")
-    return {"run": args.run, "files": len(files), "states": states, "failed": failed}
+    return {"run": args.run, "files": len(files), "states": dict(states), "failed": failed}
 
 
 def _files(given: list[Path]) -> list[Path]:
@@ -107,16 +106,6 @@ def _files(given: list[Path]) -> list[Path]:
     if not found:
         raise BadArgument(f"There is no picture in {', '.join(map(str, given))}. Allowed are {images.ALLOWED}.")
     return found
-
-
-def _keep(file: Path, failed: list[dict[str, str]]) -> uploads.Upload | None:
-    try:
-        return uploads.keep(file.name, file.read_bytes())
-    except AppError as e:
-        failed.append({"file": str(file), "error": e.message})
-    except OSError as e:
-        failed.append({"file": str(file), "error": f"It cannot be read: {e.strerror}."})
-    return None
 
 
 def queue_(args: argparse.Namespace) -> dict[str, Any]:

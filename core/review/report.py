@@ -22,18 +22,6 @@ from core.types import Interval, now
 
 Span = Literal["day", "week"]
 DAYS: dict[Span, int] = {"day": 1, "week": 7}
-STATES = {
-    "predicted": "predicted, without a policy",
-    "passed": "passed",
-    "blocked": "blocked",
-    "waiting": "waiting for a person",
-    "second": "waiting for a second opinion",
-    "lead": "waiting for a lead",
-    "appeal": "waiting after an appeal",
-    "audit": "waiting for the audit",
-    "known": "with a known answer",
-    "decided": "decided",
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ def report(dataset_id: int, span: Span, until: datetime | None = None) -> Report
         until=ends,
         made_at=now(),
         policy=acting.name if acting else None,
-        states=tuple((STATES[state], counts[state]) for state in STATES if state in counts),  # type: ignore[index]
+        states=tuple((said_so, counts[state]) for state, said_so in queue.SAID.items() if state in counts),
         bands=routed.bands(dataset_id, since, ends),
         verdicts=dict(Counter(one.verdict for one in final)),
         by_class=tuple(sorted(named.items())),

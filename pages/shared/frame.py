@@ -362,7 +362,7 @@ def _chips(current: Dataset) -> None:
         st.badge(f"{total:,} images", icon=":material/image:", color="gray")
         st.badge(f"{labelled:,} labelled", icon=":material/sell:", color="gray")
         st.badge(f"{runs:,} run{'s' if runs != 1 else ''}", icon=":material/model_training:", color="gray")
-        st.badge(f"{queue:,} to review", icon=":material/rate_review:", color="primary" if queue else "gray")
+        st.badge(f"{queue:,} to review", icon=":material/rate_review:", color="green" if queue else "gray")
 
 
 def _running() -> None:

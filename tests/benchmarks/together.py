@@ -1,7 +1,8 @@
-"""Twenty people who label at once, through the server, on SQLite and on PostgreSQL: python tests/benchmarks/together.py [--seconds N].
+"""Twenty people at once, through the server, on SQLite and on PostgreSQL: python tests/benchmarks/together.py [label|decide] [--seconds N].
 
-Each person presses a key every PAUSE seconds on average and asks for what others did as often as the page does. A time is that from
-the key to the answer that the label is stored. The databases take turns; both write through to the disk, PostgreSQL as it is installed.
+Each person presses a key every PAUSE seconds on average. Who labels asks for what others did as often as the page does; who decides in
+Review is dealt pictures ahead as the page is. A time is that from the key to the answer that the label or decision is stored. The
+databases take turns; both write through to the disk, PostgreSQL as it is installed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,7 +28,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.api import signing
-from core.data import schema
+from core.data import images, policies, queue, schema, uploads
+from core.review import policy
+from core.review.bands import Limits
 from tests.benchmarks.writing import IMAGES, WRITERS, dataset
 from tests.browser.conftest import Server
 from tests.conftest import forget
@@ -34,6 +39,7 @@ from tests.postgres import Cluster
 PAUSE = 0.5  # s
 POLL = 1.5  # s, as in assets/common/outbox.js
 ROUNDS = 3
+AHEAD = 12  # pictures at hand, as in pages/parts/review/queue.py
 LIMIT = 300  # ms
 
 
@@ -74,29 +80,88 @@ def person(number: int, made: int, port: int, seconds: float, begin: threading.B
     return taken
 
 
-def labelled(home: Path, url: str, seconds: float) -> list[float]:
+def moderator(number: int, made: int, port: int, seconds: float, begin: threading.Barrier) -> list[float]:
+    """Seconds that each of this person's decisions took to be stored; every other one is a correction, the rest fit no class."""
+    headers = {"X-Loupe-Token": signing.token(f"person {number}"), "Content-Type": "application/json"}
+    chance, line = random.Random(number), HTTPConnection("localhost", port)
+    taken: list[float] = []
+    hand: list[int] = []
+    where = {"dataset_id": made, "session": f"page {number}"}
+
+    def ask(path: str, **body: object) -> dict[str, Any]:
+        line.request("POST", f"/api/review/{path}", json.dumps({**where, **body}), headers)
+        answer = line.getresponse()
+        said = answer.read()
+        assert answer.status == 200, said
+        return dict(json.loads(said))
+
+    begin.wait()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if len(hand) < AHEAD // 2:
+            hand += [one["id"] for one in ask("deal", count=AHEAD - len(hand), keep=hand)["items"]]
+        time.sleep(chance.uniform(0.5, 1.5) * PAUSE)
+        verdict = {"verdict": "corrected", "label": "dog"} if len(taken) % 2 else {"verdict": "rejected"}
+        before = time.monotonic()
+        ask("decide", id=hand.pop(0), operation=f"{number}-{len(taken)}", seconds=PAUSE, **verdict)
+        taken.append(time.monotonic() - before)
+    return taken
+
+
+def waiting(made: int) -> None:
+    """Pictures that wait under a policy, enough for all."""
+    rules = policy.as_json(policy.Rules({"dog": Limits(0.2, 0.9)}, salt="benchmark"))
+    ruled, picture = policies.write(made, "run", "Benchmark", rules, "tester"), images.png(np.zeros((8, 8, 3), np.uint8))
+    rows = []
+    for i in range(4000):
+        image_id = images.image_id(str(i).encode())
+        images.store_original(uploads.pictures(), f"{image_id}.png", picture)
+        said = {"predicted": "cat", "probability": 0.5 + i / 10_000, "probabilities": {"cat": 0.6, "dog": 0.4}, "risk": 0.4, "band": "ask"}
+        kept = {"image_id": image_id, "ext": "png", "name": f"{i}.png", "by": "tester", "policy_id": ruled.id}
+        rows.append({"dataset_id": made, "run_id": "run", "state": "waiting", **said, **kept})
+    assert queue.add(rows).count("new") == len(rows)
+
+
+def ready(url: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(f"{url}/readyz", timeout=10).status == 200)
+    except OSError:
+        return False
+
+
+def measured(act: str, home: Path, url: str, seconds: float) -> list[float]:
     home.mkdir()
     forget()
     os.environ |= {"LOUPE_HOME": str(home), "LOUPE_DATABASE_URL": url}
     made = dataset()
+    if act == "decide":
+        waiting(made)
     schema.engine().dispose()
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         server = Server(home, s.getsockname()[1])
     server.start()
     try:
+        while act == "decide" and not ready(server.url):  # a first picture waits for the model worker, whoever decides on it
+            time.sleep(0.2)
         begin = threading.Barrier(WRITERS)
         with ThreadPoolExecutor(WRITERS) as pool:
-            people = [pool.submit(person, i, made, server.port, seconds, begin) for i in range(WRITERS)]
-            return [one for found in people for one in found.result()]
+            people = [pool.submit(moderator if act == "decide" else person, i, made, server.port, seconds, begin) for i in range(WRITERS)]
+            found = [one for each in people for one in each.result()]
+        if act == "decide":
+            stored = queue.all_decisions(made)
+            assert len({(item.id, one.by) for one, item in stored}) == len(stored) == len(found), "0 lost, 0 double"
+        return found
     finally:
         server.stop()
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("act", nargs="?", choices=("label", "decide"), default="label")
     ask.add_argument("--seconds", type=float, default=20)
-    seconds = ask.parse_args().seconds
+    args = ask.parse_args()
+    act, seconds = args.act, args.seconds
     cluster = Cluster(settings=())
     found: dict[str, list[float]] = {"SQLite": [], "PostgreSQL": []}
     load = [psutil.getloadavg()[0]]
@@ -105,7 +170,7 @@ def main() -> None:
             for turn in range(ROUNDS):
                 for name, times in found.items():
                     home = Path(folder) / f"{name}-{turn}"
-                    times += labelled(home, "" if name == "SQLite" else cluster.create(home.name), seconds)
+                    times += measured(act, home, "" if name == "SQLite" else cluster.create(home.name), seconds)
                     load.append(psutil.getloadavg()[0])
             forget()
     finally:
@@ -113,7 +178,7 @@ def main() -> None:
     for name, times in found.items():
         rate = len(times) / (seconds * ROUNDS)
         half, most = (1000 * float(np.quantile(times, q)) for q in (0.5, 0.95))
-        print(f"{name}: {rate:.0f} labels/s, median {half:.0f} ms, p95 {most:.0f} ms, worst {1000 * max(times):.0f} ms; limit {LIMIT} ms")
+        print(f"{name}: {rate:.0f} a second, median {half:.0f} ms, p95 {most:.0f} ms, worst {1000 * max(times):.0f} ms; limit {LIMIT} ms")
     print(f"load of the machine: {min(load):.1f} to {max(load):.1f} on {psutil.cpu_count()} cores")
 
 

@@ -127,6 +127,21 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     expect(page.get_by_text(" decisions, newest first").first).to_be_visible()
 
 
+# Of a text against what lies behind it, layer upon layer: WCAG's contrast ratio.
+CONTRAST = """text => {
+  const numbers = (color) => (color.match(/[\\d.]+/g) ?? []).map(Number), layers = [];
+  for (let e = text; e; e = e.parentElement) {
+    const [r, g, b, a = 1] = numbers(getComputedStyle(e).backgroundColor);
+    if (a > 0) layers.unshift([r, g, b, a]);
+    if (a === 1) break;
+  }
+  const behind = layers.reduce((under, over) => under.map((v, i) => v * (1 - over[3]) + over[i] * over[3]), [255, 255, 255]);
+  const light = (color) => color.slice(0, 3).map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const two = [light(numbers(getComputedStyle(text).color)), light(behind)].sort((a, b) => b - a);
+  return (two[0] + 0.05) / (two[1] + 0.05);
+}"""
+
+
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
@@ -138,4 +153,6 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     page.wait_for_timeout(500)
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     expect(page.locator(".yes")).to_be_in_viewport(ratio=1)
+    chip = page.locator(".st-key-chips").get_by_text("to review")
+    assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")

@@ -286,10 +286,11 @@ def test_the_verbs_of_the_queue_decide_audit_report_and_state(
     (folder / "notes.txt").write_text("no picture")
     answers = [(0.9, 0.05, 0.05), (0.4, 0.2, 0.4), (0.05, 0.05, 0.9)]
 
-    def predict_(_run: str, files: list[Path], names: list[str]) -> list[Prediction]:
+    def judged(_run: str, names: list[str], files: list[Path]) -> list[Prediction]:
         return [Prediction(name, file.stem, CLASSES, answers[int(name[0])]) for file, name in zip(files, names, strict=True)]
 
-    monkeypatch.setattr(predict, "predict", predict_)
+    monkeypatch.setattr(predict, "ask", lambda _run, files: files)
+    monkeypatch.setattr(predict, "answers", judged)
     sent = core("submit", RUN, folder)
     assert sent == {"run": RUN, "files": 3, "states": {"audit": 2, "waiting": 1}, "failed": []}
     (tmp_path / "empty").mkdir()

@@ -11,6 +11,7 @@ from core.api.v1 import access
 from core.api.v1.access import DatasetId
 from core.api.v1.lists import Cursor, Limit, Page, page, place
 from core.data import listing
+from core.data.queue import Sent
 
 router = APIRouter(tags=["Decisions"])
 
@@ -31,7 +32,7 @@ class Decision(BaseModel):
     decided_at: str | None
 
     @classmethod
-    def of(cls, one: listing.Sent) -> Decision:
+    def of(cls, one: Sent) -> Decision:
         return cls(
             id=one.id,
             dataset=one.dataset_id,

@@ -35,10 +35,6 @@ STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "decided": ("Decided", ("decided",)),
 }
 UNKNOWN: tuple[State, ...] = tuple(one for one in get_args(State) if one != "known")
-SAID = {
-    "predicted": "answered", "passed": "passed", "blocked": "blocked", "waiting": "waits for a person", "second": "waits for a person",
-    "audit": "waits for a person", "lead": "waits for a lead", "appeal": "appealed", "known": "known answer", "decided": "decided",
-}  # fmt: skip
 
 
 def show(current: Dataset, runs: Sequence[Run]) -> None:
@@ -130,7 +126,7 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
         picture = '<span class="gone">not stored any more</span>'
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:3]
     bars = "".join(f'<li><span>{esc(name)}</span><i><b style="width:{p:.1%}"></b></i><small>{p:.1%}</small></li>' for name, p in top)
-    said = SAID[one.state]
+    said = queue.SAID["waiting" if one.state in ("second", "audit") else one.state]
     if one.state == "decided":
         said = f"decided: {one.label or 'none of the classes'}, by {one.decided_by}"
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]

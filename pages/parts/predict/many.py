@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import streamlit as st
 
-from core.data import places, sources, uploads
+from core.data import places, queue, sources, uploads
 from core.data.sources import Source
 from core.errors import AppError
 from core.review import batch
@@ -17,15 +17,7 @@ from pages.shared import frame, times
 from pages.shared.upload import upload
 
 MOST_TOLD = 100  # refused files that are listed
-WORDS = {
-    "predicted": "answered",
-    "waiting": "wait for a person",
-    "passed": "passed",
-    "blocked": "blocked",
-    "audit": "drawn for the audit",
-    "waits": "were there",
-    "decided": "were decided before",
-}
+WORDS: dict[str, str] = dict(queue.SAID.items()) | {"waits": "were there", "decided": "were decided before"}  # of what came again
 
 
 def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:

@@ -34,7 +34,7 @@ def _remove(current: Dataset) -> None:
             "audit's sample and known answers always stay, and so do the dataset's images. What is removed does not come back."
         )
         with st.container(horizontal=True):
-            now = st.button("Remove them now", type="primary", icon=":material/delete_forever:", key="remove-now", disabled=not n)
+            now = st.button("Remove them now", icon=":material/delete_forever:", key="remove-now", disabled=not n)
             daily = st.button("Do so every day", icon=":material/event_repeat:", key="remove-daily")
         if now:
             gone = removal.remove(current.id, removal.ago(days), some, waiting, frame.user())

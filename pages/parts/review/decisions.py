@@ -24,14 +24,6 @@ VERDICTS: dict[str, str] = {
     "escalated": "Escalated",
     "appealed": "Appealed",
 }
-STATES = {
-    "waiting": "waits",
-    "second": "waits for a second opinion",
-    "lead": "waits for a lead",
-    "appeal": "waits: appealed",
-    "audit": "waits: audit",
-    "known": "",
-}
 
 
 def show(current: Dataset) -> None:
@@ -109,7 +101,7 @@ def _now(item: Submission) -> str:
     """What became of it."""
     if item.state == "decided":
         return item.label or "none of these"
-    return STATES.get(item.state, "")
+    return "" if item.state == "known" else queue.SAID[item.state]
 
 
 def _one(current: Dataset, submission_id: int) -> None:

@@ -65,7 +65,7 @@ def _version(current: Dataset, one: Policy, kind: Kind) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**No. {one.id} · {frame.plain(one.name)}**", width="content")
             if kind != "off":
-                color = "primary" if kind == "active" else "gray"
+                color = "green" if kind == "active" else "gray"
                 st.badge(WORDS[kind], icon=":material/gavel:" if kind == "active" else ":material/contrast:", color=color)  # type: ignore[arg-type]
         said = policy.today(one)
         st.markdown("  \n".join(_limits(name, limits, said.promises.get(name)) for name, limits in said.limits.items()))
