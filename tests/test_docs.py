@@ -46,7 +46,7 @@ NOT_RUN = {
     "python docs/draw_architecture.py": "writes the committed drawing; a test below compares what it draws",
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
-    "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
+    "python -m tests.benchmarks": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
     "python -m core start": "serves until it is ended",

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,7 +111,7 @@ def measure() -> Iterator[Row]:
             """Every time with another learning rate, so that it is another run."""
             return seconds(lambda: core(home, *train, "--set", f"learning_rate={0.001 + next(rates) / 10000:.4f}"))
 
-        ways = {
+        ways: dict[str, Callable[[], float]] = {
             "Loupe": loupe,
             "tutorials' loop": lambda: EPOCHS / EPOCHS_BESIDE * beside(home, folder, "loop", EPOCHS_BESIDE),
             "decoding and one forward pass": partial(beside, home, folder, "bound", 1),

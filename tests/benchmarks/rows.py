@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 REPEATS = 5
@@ -46,7 +46,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def in_turns(ways: dict[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
+def in_turns(ways: Mapping[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
     """What each way answers, turn by turn; one whose turn takes more than LONG has one only."""
     found: dict[str, list[float]] = {way: [] for way in ways}
     long: set[str] = set()
