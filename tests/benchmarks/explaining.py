@@ -29,6 +29,8 @@ def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, 
     settings = methods.method_settings(method, {})
     if method == "occlusion":
         settings["window"], settings["stride"] = window(settings, side, side)
+    if method == "integrated_gradients":
+        settings["steps"] = 50  # Captum's own number: it cannot choose by itself
     turn = 0
 
     def asked(call: Callable[[torch.Tensor, int], object]) -> float:

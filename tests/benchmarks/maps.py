@@ -42,5 +42,5 @@ def measure() -> Iterator[Row]:
 
     n = "one picture at 224, EfficientNet-Lite0 with random weights"
     yield Row("Explain's first map", n, "3 s", "s", in_turns({"Loupe": lambda: some(DEFAULT[:1], 1)}))
-    yield Row("both default maps", n, "10 s", "s", in_turns({"Loupe": lambda: some(DEFAULT, 1)}))
+    yield Row("both default maps", n, "10 s", "s", in_turns({"Loupe": lambda: some(DEFAULT, 1)}, 3))
     yield Row("twelve methods for two classes", n, "60 s", "s", in_turns({"Loupe": lambda: some(tuple(methods.METHODS), 2)}, 1))
