@@ -27,7 +27,7 @@ from core.ml.devices import out_of_memory
 from core.ml.forward_passes import GRADIENT_BATCH, Counted, ForwardPasses, Tick, answers, enough_memory, largest_batch, merged, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
-from core.ml.rewrite import Different, Rewritten, copy_for, noise
+from core.ml.rewrite import Different, Rewritten, copy_for, has_copy, noise
 from core.ml.similarity import Similarity
 from core.ml.superpixels import superpixels
 from core.runs import runs
@@ -199,7 +199,8 @@ def maps(
     with enough_memory():
         size = largest_batch(found, x[:1], facts.gradient)
     each = facts.passes(checked, x.shape[2], x.shape[3])
-    sloped = merged(found) if each > 1 and not facts.chooses_layer else found.model  # a layer to hook is in the network as it is built
+    # A layer to hook is in the network as it is built; for a single pass no copy is made.
+    sloped = merged(found) if not facts.chooses_layer and (each > 1 or has_copy(found, "merged")) else found.model
     raws: list[Tensor] = []
     notes: list[str] = []
     start, passes, begun = 0, 0, time.perf_counter()
