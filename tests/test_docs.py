@@ -49,7 +49,7 @@ NOT_RUN = {
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python -m tests.reliability": "tries for minutes; tests/reliability/test_reliability.py runs a part",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
-    "python -m tests.benchmarks.": "measures for minutes, on a quiet machine",
+    "python -m tests.benchmarks": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
     "python -m core restore": "needs an empty LOUPE_HOME; tests/data/test_backup.py has one",

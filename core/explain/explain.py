@@ -23,6 +23,7 @@ from core.runs.remote import attribute, infer
 from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
+FEW, SOON = 2, 2.0  # passes, and seconds, of a map that the quick worker makes
 RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 
@@ -31,7 +32,7 @@ class Cost:
     """What a map takes."""
 
     passes: int  # of one picture through the network, forward and in a gradient method backward
-    seconds: float | None  # of the slow worker; None until the run's first map
+    seconds: float | None  # about, of a model worker; None until the run's first map
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +89,20 @@ def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) ->
     network = _network(runs.trained(run_id))
     count = methods.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
     seconds = pass_seconds(run_id, methods.METHODS[method].gradient)
-    return Cost(count, None if seconds is None else count * seconds)
+    return Cost(count, None if seconds is None else _speed(run_id).get(f"{method} {count}", count) * seconds)
 
 
 def pass_seconds(run_id: str, gradient: bool) -> float | None:
-    """Seconds of the slow worker for one picture's pass; None until the run's first map."""
+    """Seconds of a model worker for one picture's pass, as the latest maps took; None until the run's first map."""
+    return _speed(run_id).get("gradient" if gradient else "forward")
+
+
+def _speed(run_id: str) -> dict[str, float]:
     try:
-        speed = runs.read_json(runs.maps_folder(runs.trained(run_id)) / "speed.json")
+        found: dict[str, float] = runs.read_json(runs.maps_folder(runs.trained(run_id)) / "speed.json")
     except (FileNotFoundError, ValueError):
-        return None
-    return float(speed["gradient" if gradient else "forward"])
+        return {}
+    return found
 
 
 def _network(path: Path) -> dict[str, Any]:
@@ -118,7 +123,10 @@ def _network(path: Path) -> dict[str, Any]:
 
 @runs.needs("ask")
 def ask(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Asked:
-    """Queues one map in the slow worker, unless it is stored; read it with answer(). No target: the likeliest class."""
+    """Queues one map, unless it is stored; read it with answer(). No target: the likeliest class.
+
+    In the slow worker, but for a map of few passes: it does not wait behind long ones, nor for that worker to load PyTorch.
+    """
     path = runs.trained(run_id)
     checked = settings_of(run_id, method, settings)
     classes = runs.load(path).classes
@@ -126,12 +134,21 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
         raise Invalid(f"“{target}” is not a class of this run.", f"Its classes are: {', '.join(classes)}.")
     if why := supported(run_id)[method]:
         raise Invalid(why)
-    return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked)
+    wanted = cost(run_id, method, checked)
+    submit = launch.submit if wanted.passes <= FEW and (wanted.seconds or 0) < SOON else launch.submit_slow
+    return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked, submit=submit)
 
 
 @runs.needs("ask")
 def question(
-    run_id: str, file: Path, answer: Callable[..., None], method: str, target: int | None, checked: dict[str, Any], *more: Any
+    run_id: str,
+    file: Path,
+    answer: Callable[..., None],
+    method: str,
+    target: int | None,
+    checked: dict[str, Any],
+    *more: Any,
+    submit: Callable[..., Future[Any]] = launch.submit_slow,
 ) -> Asked:
     """Queues the answer of the method's map with more plain arguments, unless what it writes is stored."""
     path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -139,9 +156,9 @@ def question(
         return Asked(run_id, file.stem, method, checked, stored, None, token)
     stored.parent.mkdir(parents=True, exist_ok=True)
     files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
-    future = launch.submit_slow(answer, str(path), str(file), method, target, checked, *more, *files)
+    future = submit(answer, str(path), str(file), method, target, checked, *more, *files)
     if not (speed := stored.with_name("speed.json")).exists():
-        launch.submit_slow(attribute.measure, str(path), str(speed))
+        submit(attribute.measure, str(path), str(speed))
     return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 

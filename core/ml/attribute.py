@@ -8,8 +8,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,10 +24,10 @@ from core.data import images
 from core.errors import AppError, Invalid, Stopped
 from core.ml.baselines import baseline, extremes
 from core.ml.devices import out_of_memory
-from core.ml.forward_passes import Counted, ForwardPasses, Tick, enough_memory, largest_batch, merged, remembered
+from core.ml.forward_passes import GRADIENT_BATCH, Counted, ForwardPasses, Tick, answers, enough_memory, largest_batch, merged, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
-from core.ml.rewrite import Different, Rewritten, copy_for, noise
+from core.ml.rewrite import Different, Rewritten, copy_for, has_copy, noise
 from core.ml.similarity import Similarity
 from core.ml.superpixels import superpixels
 from core.runs import runs
@@ -41,6 +42,8 @@ class Maps:
     delta: np.ndarray | None  # (N,) float64: what the parts add up to, less change; None where a method promises no sum
     change: np.ndarray | None  # (N,) float64: in score, that the parts should add up to
     notes: tuple[str, ...] = ()  # what the reader of these maps must know, in sentences
+    passes: int = 0  # through the network for them, and none that was remembered
+    seconds: float = 0.0
 
 
 @dataclass
@@ -79,6 +82,21 @@ class Batch:
     def layer(self) -> nn.Module:
         return self.network.model.get_submodule(self.settings["layer"] or self.network.architecture.cam_layer)
 
+    def regions(self, relu: bool) -> Tensor:
+        """(n, 1, H, W) Grad-CAM of the layer; relu: without what speaks against the class.
+
+        Slopes are followed back to the layer and no further, so what lies before it keeps nothing for the way back.
+        """
+        from captum.attr import LayerAttribution, LayerGradCam
+
+        begins = self.layer.register_forward_hook(lambda module, given, out: out.detach().requires_grad_().clone())
+        try:
+            coarse = LayerGradCam(self.forward, self.layer).attribute(self.x, target=self.target, relu_attributions=relu)
+        finally:
+            begins.remove()
+        wide: Tensor = LayerAttribution.interpolate(coarse, self.x.shape[2:], "bilinear")
+        return wide
+
     @property
     def copy(self) -> Rewritten:
         """The network rewritten as the method's record says."""
@@ -94,7 +112,7 @@ def attribute(
 ) -> dict[str, Any]:
     """The map of one picture for one class's logit (None: the likeliest), beside the picture the network saw.
 
-    image (H, W, 3) uint8, map (H, W) float32, target, probability, probabilities, delta, change, notes.
+    image (H, W, 3) uint8, map (H, W) float32, target, probability, probabilities, delta, change, notes; made: the Maps.
     """
     methods.method(method)
     found = loaded(run_folder)
@@ -115,6 +133,7 @@ def attribute(
         "delta": None if maps_.delta is None else float(maps_.delta[0]),
         "change": None if maps_.change is None else float(maps_.change[0]),
         "notes": maps_.notes,
+        "made": maps_,
     }
 
 
@@ -125,7 +144,9 @@ def answer(
 
     def work(tick: Tick) -> dict[str, Any]:
         row = attribute(run_folder, file, method, target, settings, tick)
-        return {key: value for key, value in row.items() if key != "probabilities"}
+        height, width = row["map"].shape
+        learned(Path(out).with_name("speed.json"), methods.method(method), row["made"], methods.passes(method, settings, height, width))
+        return {key: value for key, value in row.items() if key not in ("probabilities", "made")}
 
     written(work, out, progress, stop)
 
@@ -178,10 +199,11 @@ def maps(
     with enough_memory():
         size = largest_batch(found, x[:1], facts.gradient)
     each = facts.passes(checked, x.shape[2], x.shape[3])
-    sloped = merged(found) if each > 1 and not facts.chooses_layer else found.model  # a layer to hook is in the network as it is built
+    # A layer to hook is in the network as it is built; for a single pass no copy is made.
+    sloped = merged(found) if not facts.chooses_layer and (each > 1 or has_copy(found, "merged")) else found.model
     raws: list[Tensor] = []
     notes: list[str] = []
-    start = 0
+    start, passes, begun = 0, 0, time.perf_counter()
     while start < len(x):
         some = x[start : start + (size if facts.batched else 1)].clone()
         chosen = [int(t) for t in targets[start : start + len(some)]]
@@ -204,6 +226,7 @@ def maps(
             continue
         raws.append(raw.detach().float().sum(1) if facts.gradient else raw.detach().float().mean(1))
         notes += [note for note in batch.notes if note not in notes]
+        passes += forward.made
         start += len(some)
     values = torch.cat(raws).numpy()
     if not np.isfinite(values).all():
@@ -215,10 +238,11 @@ def maps(
         notes.append("The map is empty: nothing here speaks for or against the class.")
     if tick:
         tick(len(x) * each, len(x) * each)
+    took = time.perf_counter() - begun
     if facts.sums_to is None:
-        return Maps(values, None, None, tuple(notes))
+        return Maps(values, None, None, tuple(notes), passes, took)
     change = score_change(found, x, targets, checked["baseline"] if facts.sums_to == "change" else None, size)
-    return Maps(values, values.sum((1, 2), dtype=np.float64) - change, change, tuple(notes))
+    return Maps(values, values.sum((1, 2), dtype=np.float64) - change, change, tuple(notes), passes, took)
 
 
 def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: str | None, size: int) -> np.ndarray:
@@ -309,25 +333,39 @@ def describe(run_folder: str) -> dict[str, Any]:
 
 
 def measure(run_folder: str, out: str) -> None:
-    """Writes into out the seconds that one picture's pass takes on this machine, without and with gradients, in calls of usual size."""
+    """Writes into out the seconds that one picture's pass takes on this machine, without and with gradients, in calls of usual size.
+
+    Every map of so many passes says better: see learned.
+    """
     if Path(out).exists():
         return
     found = loaded(run_folder)
     side = found.preprocess.crop
     seconds = {}
-    for kind, gradient in (("forward", False), ("gradient", True)):
+    for kind, gradient, network in (("forward", False, partial(answers, found)), ("gradient", True, merged(found))):
         x = torch.zeros(1, found.preprocess.channels, side, side)
-        x = x.expand(largest_batch(found, x, gradient), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = x.expand(largest_batch(found, x, True), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         best = float("inf")
-        for _ in range(3):
+        for _ in range(2):
             start = time.perf_counter()
             with torch.set_grad_enabled(gradient):
-                scores = found.model(x.clone().requires_grad_(gradient))
+                scores = network(x.clone().requires_grad_(gradient))
                 if gradient:
                     scores.sum().backward()
             best = min(best, time.perf_counter() - start)
         seconds[kind] = best / len(x)
     runs.write_json(Path(out), seconds)
+
+
+def learned(speed: Path, method: Method, made: Maps, most: int) -> None:
+    """Corrects what measure wrote by what these maps took; most: passes that the method may take."""
+    with suppress(FileNotFoundError, ValueError):  # it is not measured yet
+        known = runs.read_json(speed)
+        if made.passes >= GRADIENT_BATCH:
+            known["gradient" if method.gradient else "forward"] = made.seconds / made.passes
+        if method.passes_at_most:
+            known[f"{method.name} {most}"] = made.passes
+        runs.write_json(speed, known)
 
 
 @contextmanager

@@ -53,13 +53,14 @@ class ForwardPasses:
     def __init__(self, found: LoadedModel, counted: Counted, answers: list[Tensor] | None, sloped: nn.Module | None = None) -> None:
         self.found, self.counted, self.answers = found, counted, answers
         self.sloped = sloped or found.model
-        self.calls = 0
+        self.calls = self.made = 0  # calls by the method; pictures that went through the network
 
     def __call__(self, x: Tensor) -> Tensor:
         self.counted.add(len(x))
         self.calls += 1
         if self.answers is not None and self.calls <= len(self.answers):
             return self.answers[self.calls - 1]
+        self.made += len(x)
         answer: Tensor = self.sloped(x) if torch.is_grad_enabled() else answers(self.found, x)
         if not answer.isfinite().all():
             raise Invalid(

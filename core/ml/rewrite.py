@@ -68,6 +68,11 @@ def copy_for(network: LoadedModel, kind: Rewrite) -> Rewritten:
     return kept[kind]
 
 
+def has_copy(network: LoadedModel, kind: Rewrite) -> bool:
+    """Whether copy_for has made it already."""
+    return kind in _copies.get(network, {})
+
+
 def noise(network: LoadedModel) -> Tensor:
     """(1, C, S, S) normalised values at random, always the same."""
     side = network.preprocess.crop

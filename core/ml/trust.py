@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from core.data import images
-from core.ml import attribute
+from core.ml import attribute, forward_passes
 from core.ml.erase import cover
-from core.ml.forward_passes import largest_batch
 from core.ml.infer import loaded, normalised, read
 from core.ml.model import LoadedModel, create
 from core.runs import runs
@@ -164,11 +164,11 @@ def curve(found: LoadedModel, start: Tensor, end: Tensor, order: np.ndarray, tar
     place = place.reshape(start.shape[2:])  # when each pixel's turn is
     counts = [round(i * len(order) / steps) for i in range(steps + 1)]
     answers: list[float] = []
-    per_call = largest_batch(found, start, gradient=False)
+    per_call = forward_passes.largest_batch(found, start, gradient=False)
     for some in (counts[i : i + per_call] for i in range(0, len(counts), per_call)):
         batch = torch.cat([torch.where(place < count, end, start) for count in some])
         with torch.inference_mode():
-            answers += found.model(batch).double().softmax(1)[:, target].tolist()
+            answers += forward_passes.answers(found, batch).double().softmax(1)[:, target].tolist()
     return answers
 
 
@@ -256,21 +256,21 @@ def foretold(found: LoadedModel, x: Tensor, values: np.ndarray, target: int, mas
     """
     # Captum wants a map of the picture's shape: each channel carries an equal part of the pixel's value.
     shared = torch.from_numpy(values).expand_as(x) / x.shape[1]
-    taken = iter(batches(masks))
+    taken, forward = iter(batches(masks)), partial(forward_passes.answers, found)
 
     def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
         some = next(taken)
         return some.expand_as(inputs), inputs * (1 - some)
 
     with torch.inference_mode():
-        score = found.model(x)[0, target]
-        changes = torch.cat([score - found.model(x * (1 - some))[:, target] for some in batches(masks)])
+        score = forward(x)[0, target]
+        changes = torch.cat([score - forward(x * (1 - some))[:, target] for some in batches(masks)])
     sums = (masks[:, 0] * torch.from_numpy(values)).sum((1, 2))
     squared = float((changes**2).mean())
     if squared < 1e-12 or not sums.any():
         return None
     fit = {"n_perturb_samples": len(masks), "max_examples_per_batch": min(PER_CALL, len(masks)), "normalize": True}
-    error = float(infidelity(found.model, perturb, x, shared, target=target, **fit))
+    error = float(infidelity(forward, perturb, x, shared, target=target, **fit))
     return {"infidelity": error, "unexplained": max(0.0, error) / squared, "agrees": bool(sums @ changes > 0)}
 
 

@@ -266,13 +266,13 @@ def cost_words(run: Run, method: str, settings: dict[str, Any], times: int = 1) 
     except AppError:  # a setting is wrong: its row says which
         return ""
     passes = f"{cost.passes * times:,} pass{'es' if cost.passes * times != 1 else ''}"
-    most = "at most " if methods.method(method).passes_at_most else ""
+    passes = f"at most {passes}" if methods.method(method).passes_at_most else passes
     if cost.seconds is None:
-        return most + passes
+        return passes
     seconds = cost.seconds * times
     if seconds < 1:
-        return f"under a second, {most}{passes}"
-    return f"{most or 'about '}{f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'}, {passes}"
+        return f"under a second, {passes}"
+    return f"about {f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'}, {passes}"
 
 
 def _field(run: Run, method: str, param: Param) -> str:

@@ -1,17 +1,18 @@
-"""Seconds per attribution method and picture, beside plain calls of Captum with the same settings, in one run.
+"""Seconds per attribution method and picture, beside plain calls of Captum with the same settings: python -m tests.benchmarks attribution.
 
-    python -m tests.benchmarks.explaining [--network efficientnet_lite0] [--side 224] [--repeats 3]
+    python -m tests.benchmarks.explaining [--network efficientnet_lite0] [--side 224]
 
-Both take turns, and each keeps its best time, so that what else the machine does weighs little. Plain calls are those of
-tests/ml/plain.py: the network as it is built, Captum's defaults. Two classes is what a page asks for first.
+Plain calls are those of tests/ml/plain.py: the network as it is built, Captum's defaults. Methods that only cover parts are asked for
+two classes, which is what a page asks for first.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import torch
 
@@ -19,73 +20,65 @@ from core.catalog import methods
 from core.ml import attribute, forward_passes
 from core.ml.methods.occlusion import window
 from core.ml.model import LoadedModel
+from tests.benchmarks.rows import REPEATS, Row, in_turns, seconds
 from tests.ml.plain import PLAIN, network, pictures, plain_call
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, repeats: int) -> tuple[dict[str, float], str]:
-    """The best seconds of each way, and why the plain call failed."""
+def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, classes: int) -> Row:
+    """The plain call is left out where it fails."""
     settings = methods.method_settings(method, {})
     if method == "occlusion":
         settings["window"], settings["stride"] = window(settings, side, side)
-    best: dict[str, float] = {}
-    problem = ""
-    for turn in range(repeats):
+    if method == "integrated_gradients":
+        settings["steps"] = 50  # Captum's own number: it cannot choose by itself
+    turn = 0
+
+    def asked(call: Callable[[torch.Tensor, int], object]) -> float:
+        nonlocal turn
+        turn += 1
+        forward_passes._remembered.clear()
         x = pictures(1, side) + turn / 1000  # another picture, of which nothing is remembered
+        return seconds(lambda: [call(x.clone(), target) for target in range(classes)])
 
-        def plain(classes: int, x: torch.Tensor = x) -> None:
-            for target in range(classes):
-                plain_call(as_built, x.clone().requires_grad_(), method, target, settings)
+    def loupe(x: torch.Tensor, target: int) -> object:
+        return attribute.maps(found, x, method, [target], settings)
 
-        def loupe(classes: int, x: torch.Tensor = x) -> None:
-            for target in range(classes):
-                attribute.maps(found, x, method, [target], settings)
+    def plain(x: torch.Tensor, target: int) -> object:
+        return plain_call(as_built, x.requires_grad_(), method, target, settings)
 
-        for classes in (1, 2):
-            forward_passes._remembered.clear()
-            ways: list[tuple[str, Callable[[int], None]]] = [("loupe", loupe)]
-            if not problem and method in PLAIN:
-                ways.append(("plain", plain))
-            for way, work in ways:
-                try:
-                    took = seconds(lambda work=work, classes=classes: work(classes))  # type: ignore[misc]
-                except Exception as e:
-                    problem = f"{type(e).__name__}"
-                    continue
-                best[f"{way}{classes}"] = min(took, best.get(f"{way}{classes}", took))
-    return best, problem
+    ways = {"Loupe": partial(asked, loupe)}
+    with suppress(Exception):
+        if method in PLAIN:
+            plain(pictures(1, side), 0)  # each library has its own way to fail
+            ways["plain Captum"] = partial(asked, plain)
+    loupe(pictures(1, side), 0)
+    n = f"{classes} class{'es' * (classes > 1)} of one picture at {side}, {methods.passes(method, settings, side, side)} passes each"
+    return Row(methods.METHODS[method].title, n, "1.0 × plain Captum" if classes == 1 else "2 × plain Captum", "s", in_turns(ways, REPEATS))
+
+
+def measure(name: str = "efficientnet_lite0", side: int = 224) -> Iterator[Row]:
+    """Of two classes those methods that ask the same for both."""
+    warnings.simplefilter("ignore")
+    found, as_built = network(name, side), network(name, side)
+    found.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # as core.ml.infer serves it
+    for method in methods.METHODS:
+        attribute.unsupported(found, method)  # which a run is asked before its first map
+    for method, facts in methods.METHODS.items():
+        if not attribute.unsupported(found, method):
+            if facts.gradient:
+                yield compared(found, as_built, method, side, 1)
+            else:
+                yield compared(found, as_built, method, side, 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--network", default="efficientnet_lite0")
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    found, as_built = network(args.network, args.side), network(args.network, args.side)
-    found.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # as core.ml.infer serves it
-    print(
-        f"{args.network} at {args.side} × {args.side}, {torch.get_num_threads()} threads, torch {torch.__version__}, best of {args.repeats}"
-    )
-    print(f"{'method':22}{'passes':>7}{'plain':>9}{'Loupe':>9}{'ratio':>7}   two classes:{'plain':>9}{'Loupe':>9}{'ratio':>7}")
-    for method in methods.METHODS:
-        if why := attribute.unsupported(found, method):
-            print(f"{method:22} {why}")
-            continue
-        best, problem = compared(found, as_built, method, args.side, args.repeats)
-        count = methods.passes(method, methods.method_settings(method, {}), args.side, args.side)
-        line = f"{method:22}{count:7}"
-        for classes in (1, 2):
-            ours, plain = best[f"loupe{classes}"], best.get(f"plain{classes}")
-            line += " " * 15 * (classes == 2) + (f"{plain:8.3f}s" if plain else f"{'fails':>9}")
-            line += f"{ours:8.3f}s" + (f"{plain / ours:6.1f}×" if plain else " " * 7)
-        print(line + (f"   {problem}" if problem else ""), flush=True)
+    print(f"{args.network} at {args.side} × {args.side}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for row in measure(args.network, args.side):
+        print(f"{row.work}, {row.n}: {row.measured}", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,11 +109,20 @@ def test_predictions_are_answered_while_a_long_map_is_computed(unexplained: Trai
     explain.explain(run_id, file, "saliency")
     predict.predict(run_id, [file])
     launch.submit_slow(time.sleep, 20)
-    waiting = explain.ask(run_id, file, "grad_cam")
+    waiting = explain.ask(run_id, file, "occlusion")
     start = time.monotonic()
     predict.predict(run_id, [file])
     assert time.monotonic() - start < 10 and not waiting.done
     assert launch.ask(os.getpid) != psutil.Process().pid
+    launch.close()
+
+
+def test_a_map_of_few_passes_does_not_wait_behind_long_ones(unexplained: Trained) -> None:
+    run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
+    launch.submit_slow(time.sleep, 60)
+    assert explain.explain(run_id, file, "grad_cam").map.any()
+    long = explain.ask(run_id, file, "occlusion")
+    assert not long.done
     launch.close()
 
 
@@ -130,6 +139,9 @@ def test_what_a_map_costs_is_known_beforehand_once_the_machine_has_made_one(unex
     assert twice.passes == 80 and twice.seconds == pytest.approx(2 * after.seconds) and 0 < after.seconds < 20
     assert explain.cost(run_id, "occlusion", {"window": 4, "stride": 2}).passes == 1 + 9
     assert explain.cost(run_id, "kernel_shap").passes == 200
+    explain.explain(run_id, file, "integrated_gradients")  # of at most 257 passes
+    needed, each = explain.cost(run_id, "integrated_gradients"), explain.pass_seconds(run_id, gradient=True)
+    assert needed.passes == 257 and needed.seconds is not None and each is not None and needed.seconds <= 100 * each
     with pytest.raises(Invalid, match="steps"):
         explain.cost(run_id, "integrated_gradients", {"steps": 600})
 

@@ -25,7 +25,4 @@ METHOD = Method(
 
 
 def attribute(batch: Batch) -> Tensor:
-    from captum.attr import LayerAttribution, LayerGradCam
-
-    coarse = LayerGradCam(batch.forward, batch.layer).attribute(batch.x.requires_grad_(), target=batch.target, relu_attributions=False)
-    return LayerAttribution.interpolate(coarse, batch.x.shape[2:], "bilinear")
+    return batch.regions(relu=False)

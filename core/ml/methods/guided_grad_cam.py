@@ -27,12 +27,11 @@ METHOD = Method(
 
 
 def attribute(batch: Batch) -> Tensor:
-    from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam
+    from captum.attr import GuidedBackprop
 
     batch.forward.counted.add(len(batch.x))
     guided = GuidedBackprop(batch.copy.model).attribute(batch.x.clone().requires_grad_(), target=batch.target)
-    coarse = LayerGradCam(batch.forward, batch.layer).attribute(batch.x.requires_grad_(), target=batch.target, relu_attributions=True)
-    return guided * LayerAttribution.interpolate(coarse, batch.x.shape[2:], "bilinear")
+    return guided * batch.regions(relu=True)
 
 
 def unsupported(batch: Batch) -> str:

@@ -121,12 +121,12 @@ def _taken(held: dict[Path, Held], place: Path) -> Held | None:
 def _cost(run: Run, names: Sequence[str], settings: Mapping[str, Mapping[str, Any]], how: Mapping[str, Any]) -> str:
     costs = [checks.cost(run.id, m, settings.get(m), how) for m in names]
     passes, seconds = sum(c.passes for c in costs), [c.seconds for c in costs if c.seconds is not None]
-    what = f"{len(names)} map{'s' * (len(names) != 1)}, {passes:,} passes through the network"
+    most = "at most " if any(methods.method(m).passes_at_most for m in names) else ""
+    what = f"{len(names)} map{'s' * (len(names) != 1)}, {most}{passes:,} passes through the network"
     if len(seconds) < len(costs):
         return f"{what}; how long that takes is known after this network's first map."
     whole = sum(seconds)
-    about = "at most" if any(methods.method(m).passes_at_most for m in names) else "about"
-    return f"{what}, {about} {f'{whole:.0f} s' if whole < 100 else f'{whole / 60:.0f} min'} on this machine. Another picture or setting stops it."
+    return f"{what}, about {f'{whole:.0f} s' if whole < 100 else f'{whole / 60:.0f} min'} on this machine. Another picture or setting stops it."
 
 
 @st.fragment(run_every=0.5)
