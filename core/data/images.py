@@ -42,6 +42,7 @@ EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif
 HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
+DRAFT_SIDE = 240  # pixels, longer side: a JPEG is decoded at a half, quarter or eighth that has as many, for a thumbnail no more is needed
 SMALL, ENLARGED = 128, 512  # pixels, longer side: up to which a page shows a picture enlarged, and to about what
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "TIFF", "HEIF", "AVIF"})  # may have frames or pages; the second of an MPO is a photo's helper
 APART = frozenset({"TIFF", "HEIF"})  # a frame is decoded without those before it
@@ -240,6 +241,12 @@ def _halve(picture: Pillow.Image) -> None:
         picture.draft(None, (width // 2, height // 2))  # does nothing but for JPEG
 
 
+def _shrink(picture: Pillow.Image, side: int) -> None:
+    """Has a JPEG decoded at a half, a quarter or an eighth of its sides, whose longer one keeps as many pixels."""
+    longer = max(picture.size)
+    picture.draft(None, (max(1, picture.width * side // longer), max(1, picture.height * side // longer)))
+
+
 @contextmanager
 def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
     """The opened file, of an allowed size and not decoded yet; Invalid for whatever goes wrong with it inside."""
@@ -354,7 +361,7 @@ def examine(data: bytes) -> Examined:
     """Decodes the file once and returns all that import needs of it."""
     with _reading(data) as opened:
         ext, (width, height) = FORMATS[opened.format or ""], _upright(opened)
-        opened.draft(None, (2 * THUMB_SIDE, 2 * THUMB_SIDE))  # a JPEG is decoded no larger than its thumbnail needs
+        _shrink(opened, DRAFT_SIDE)
         opened.load()
         bits, animated = bits_of(opened), _animated(opened)
         ImageOps.exif_transpose(opened, in_place=True)

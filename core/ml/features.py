@@ -51,10 +51,11 @@ def run_once(
         done = 0
         for number, source in enumerate(pixels.sources):
             of_one_shape = [i for i in missing if place[i][0] == number]
+            batch = torch.empty(min(BATCH, len(of_one_shape)), *source.shape[1:], device=device)
             for start in range(0, len(of_one_shape), BATCH):
                 some = of_one_shape[start : start + BATCH]
                 x = torch.from_numpy(source[[place[i][1] for i in some]]).to(device)
-                yield some, forward(normalise(x))
+                yield some, forward(normalise(x, batch))
                 done += len(some)
                 progress(done, len(missing))
 

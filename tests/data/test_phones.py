@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
+from sklearn.datasets import load_sample_images
 
 from core.data import images, imports, sources, store
 from core.errors import Invalid
@@ -69,6 +70,25 @@ def test_a_turned_picture_is_upright_in_pixels_and_size_and_carries_nothing_on(f
         examined = images.examine(out.getvalue())
         assert (examined.width, examined.height) == shown.size == ((90, 50) if turned < 5 else (50, 90))
         assert images.shape(out.getvalue()) == (*shown.size, len(shown.getbands()))
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (1000, 100), (239, 239)])
+def test_a_thumbnail_from_a_jpeg_that_was_decoded_smaller_looks_like_that_of_the_whole(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+
+    def noted(picture: Pillow.Image, srgb: bool) -> Pillow.Image:
+        decoded.append(picture.size)
+        return picture
+
+    monkeypatch.setattr(images, "_plain", noted)
+    out = io.BytesIO()
+    Pillow.fromarray(load_sample_images().images[0]).resize(size).save(out, "JPEG", quality=95)
+    found = images.examine(out.getvalue())
+    whole = np.asarray(Pillow.open(io.BytesIO(images.thumbnail(Pillow.open(out)))), np.int16)
+    assert (found.width, found.height) == size and max(decoded[0]) >= min(images.DRAFT_SIDE, max(size))
+    assert np.abs(np.asarray(Pillow.open(io.BytesIO(found.thumb)), np.int16) - whole).mean() < 4
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB"])
