@@ -16,7 +16,7 @@ from core import roles, space
 from core.api import signing
 from core.api.gate import ACTING
 from core.data import dataset, imports, store
-from core.errors import AppError, full_disk
+from core.errors import AppError
 from core.label import embed
 from core.metrics import TOO_FEW
 from core.people import sessions
@@ -300,10 +300,7 @@ def guarded(where: str) -> Iterator[None]:
             yield
     except AppError as e:
         show(e)
-    except Exception as e:
-        if full := full_disk(e):
-            show(full)
-            return
+    except Exception:
         number = secrets.token_hex(3)
         log.exception("error %s on page %s", number, where)
         st.error(

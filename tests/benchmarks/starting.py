@@ -46,7 +46,7 @@ def seconds(dataset_id: int, rate: float) -> float:
 
 def waiting(dataset_id: int, rate: float) -> float:
     """Megabytes that a run has for itself while it waits."""
-    with turns.device_lock("cpu"):
+    with turns.slot_lock("cpu"):
         run = train.start(dataset_id, {"architecture": "efficientnet_lite0", "device": "cpu", "learning_rate": rate}, "benchmark")
         while train.state(run.id).status != "queued":
             time.sleep(0.1)

@@ -217,7 +217,12 @@ def test_the_shadows_run_is_asked_about_the_rest_of_what_came_and_nothing_is_sor
     kept(judged, *(answer(p, i) for i, p in enumerate((0.05, 0.5, 0.9))))
     kept(judged, answer(0.1, 0), run_id=other)
     asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(batch, "start", lambda *args: asked.append(args) or "a job")
+
+    def start(*args: object) -> str:
+        asked.append(args)
+        return "a job"
+
+    monkeypatch.setattr(batch, "start", start)
     assert shadow.ask_rest(loose, "Lea") == "a job"
     ((where, run_ids, source, by, _),) = asked
     assert (where, run_ids, by) == (dataset.id, [other], "Lea")
