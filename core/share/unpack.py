@@ -11,7 +11,7 @@ import types
 import typing
 import zipfile
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -174,13 +174,13 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 @lru_cache(maxsize=64)  # a zip may hold a hundred thousand events
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return typing.get_type_hints(kind)  # type: ignore[arg-type]
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _made(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass from what JSON holds; ValueError names the field that is unknown, missing or of another type."""
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"“{clean(name)[:80]}” is unknown to this version of Loupe")
