@@ -231,7 +231,7 @@ def _open(source: Path | bytes, srgb: bool = True, bits: int = 0) -> tuple[Pillo
     with _reading(source) as picture:
         _halve(picture)
         picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)  # else it copies what is upright: a tenth of the time that a photo takes
+        ImageOps.exif_transpose(picture, in_place=True)  # else what is upright is copied
         return _plain(picture, srgb, bits), FORMATS[picture.format or ""]
 
 

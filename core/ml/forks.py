@@ -16,7 +16,7 @@ import sys
 import traceback
 
 LOADED = ("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "torchvision.models", "timm")
-IDLE = 600.0  # seconds without a line after which it ends, for it holds 400 MB
+IDLE = 600.0  # seconds without a line after which it ends, for it holds 430 MB
 
 
 def main() -> None:
