@@ -83,7 +83,7 @@ def test_markup_in_what_people_wrote_is_shown_and_never_run(planted: tuple[Serve
         shown += page.get_by_text("onerror=window.hit=1").count()
         found[address] = page.evaluate(LOOK)
     assert {address: bad for address, bad in found.items() if bad} == {}
-    assert shown > 20, "the words are there, as text"
+    assert shown >= len(PAGES), "the words are there, as text"
     assert all(f"connect-src 'self' ws://localhost:{server.port}" in one and "object-src 'none'" in one for one in policies), policies
 
     # The same in what leaves
