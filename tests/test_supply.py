@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode
 from hashlib import sha256
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ NVIDIA = "the libraries of a CUDA that PyTorch brings with it on Linux; Loupe ha
 
 
 def licence(one: Distribution) -> str:
-    told = one.metadata
+    told: Any = one.metadata
     named = [line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or () if line.startswith("License ::")]
     return told.get("License-Expression") or "; ".join(named) or (told.get("License") or "").strip().partition("\n")[0]
 

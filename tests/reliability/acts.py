@@ -42,6 +42,7 @@ class Person:
     acknowledged: list[str] = field(default_factory=list)  # operations
     taken: list[float] = field(default_factory=list)  # s
     errors: list[str] = field(default_factory=list)
+    line: HTTPConnection | None = None
 
     def send(self, path: str, body: dict[str, object]) -> dict[str, object] | None:
         """None if it was told to stop before there was an answer."""
@@ -64,7 +65,6 @@ class Person:
             time.sleep(0.05)
 
     def label(self, images: list[str]) -> None:
-        self.line: HTTPConnection | None = None
         seen = dict.fromkeys(images, 0)
         for i in range(self.acts):
             if self.stop.is_set():
@@ -86,7 +86,6 @@ class Person:
             time.sleep(self.pause)
 
     def decide(self, items: list[int]) -> None:
-        self.line = None
         for item in items:
             if self.stop.is_set():
                 return

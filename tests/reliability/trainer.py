@@ -63,7 +63,7 @@ def train_and_die(folder: Path, seed: int, plain: bool) -> None:
         whole(path, dies)
         die()
 
-    runs.write_atomically = write
+    runs.write_atomically = write  # type: ignore[assignment]
     trainer.Checkpoints.due = lambda self, event: isinstance(event, EpochEnd)  # type: ignore[method-assign]
     trainer.run(folder)
 
