@@ -69,7 +69,7 @@ NVIDIA = "the libraries of a CUDA that PyTorch brings with it on Linux; Loupe ha
 
 
 def licence(one: Distribution) -> str:
-    told: Any = one.metadata  # an email.message.Message, which the standard library hides
+    told: Any = one.metadata
     named = [line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or () if line.startswith("License ::")]
     return told.get("License-Expression") or "; ".join(named) or (told.get("License") or "").strip().partition("\n")[0]
 

@@ -339,7 +339,8 @@ def _find_tables(tree: Tree, refused: list[Invalid]) -> list[Table]:
     if not here:
         here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
     if not any(_may_be_table(tree, f) for f in here):  # in a folder of tables beside those of images
-        here += [f for f in candidates if f not in here and not _pictures_in(tree, posixpath.dirname(f.name) + "/")]
+        tried, pictured = set(here), _picture_folders(tree)
+        here += [f for f in candidates if f not in tried and posixpath.dirname(f.name) not in pictured]
     found: list[Table] = []
     unread: list[Skipped] = []
     for file in here:
@@ -384,8 +385,16 @@ def _may_be_table(tree: Tree, file: File) -> bool:
     return not file.name.lower().endswith(".txt") or spreadsheet.looks_like_one(_start(tree, file))
 
 
-def _pictures_in(tree: Tree, base: str) -> bool:
-    return any(f.name.startswith(base) and _extension(f.name) in EXTENSIONS for f in tree.files)
+def _picture_folders(tree: Tree) -> set[str]:
+    """Those that hold a picture, or a folder that does; found once for all, as a zip may hold tens of thousands of texts."""
+    found = set[str]()
+    for file in tree.files:
+        if _extension(file.name) in EXTENSIONS:
+            folder = posixpath.dirname(file.name)
+            while folder and folder not in found:
+                found.add(folder)
+                folder = posixpath.dirname(folder)
+    return found
 
 
 def _split_of_table(file: File) -> Split | None:
@@ -405,8 +414,8 @@ def _table(tree: Tree, file: File) -> Table:
         text, encoding = tables.decoded(tree.read(file, MAX_MANIFEST_BYTES))
     except ValueError as e:
         raise Invalid(f"{file.name} cannot be read: {e}.", "Save it as UTF-8 (in Excel: “CSV UTF-8”).") from None
-    folder = posixpath.dirname(file.name)
-    while folder and not _pictures_in(tree, folder + "/"):
+    folder, pictured = posixpath.dirname(file.name), _picture_folders(tree)
+    while folder and folder not in pictured:
         folder = posixpath.dirname(folder)
     base = posixpath.join(folder, "")
     beside = [f.name.removeprefix(base) for f in tree.files if f.name.startswith(base)]

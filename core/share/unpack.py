@@ -180,7 +180,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _made(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass from what JSON holds; ValueError names the field that is unknown, missing or of another type."""
-    hints = _hints(kind)  # type: ignore[arg-type]
+    hints = _hints(typing.cast(type, kind))
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"“{clean(name)[:80]}” is unknown to this version of Loupe")

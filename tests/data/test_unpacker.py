@@ -99,12 +99,13 @@ def test_a_zip_whose_one_picture_is_empty_says_so(home: Path, tmp_path: Path) ->
 
 def test_a_zip_of_many_texts_is_opened_once_for_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = trees.zip_tree(packed(tmp_path / "a.zip", {f"{i}.txt": b"no table" for i in range(50)}), "a.zip")
-    opened, kind = list[Path](), zipfile.ZipFile
+    opened: list[Path] = []
 
-    def noted(path: Path) -> zipfile.ZipFile:
-        opened.append(path)
-        return kind(path)
+    class Counted(zipfile.ZipFile):
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+            super().__init__(path)
 
-    monkeypatch.setattr("core.data.trees.zipfile.ZipFile", noted)
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
     assert [tree.read(file, 100) for file in tree.files] == [b"no table"] * 50
     assert len(opened) == 1  # each time its whole directory is read: 70,000 texts took hours

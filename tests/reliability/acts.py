@@ -65,7 +65,6 @@ class Person:
             time.sleep(0.05)
 
     def label(self, images: list[str]) -> None:
-        self.line = None
         seen = dict.fromkeys(images, 0)
         for i in range(self.acts):
             if self.stop.is_set():
@@ -87,7 +86,6 @@ class Person:
             time.sleep(self.pause)
 
     def decide(self, items: list[int]) -> None:
-        self.line = None
         for item in items:
             if self.stop.is_set():
                 return
