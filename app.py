@@ -17,7 +17,7 @@ from starlette.routing import Mount
 
 from core import logs, space
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
-from core.data import imports, leftovers, sources, store
+from core.data import imports, leftovers, schema, sources, store
 from core.errors import AppError
 from core.runs import launch
 from core.runs.launch import SAMPLE
@@ -67,6 +67,8 @@ PAGES = ["" if path.stem == "home" else path.stem for path in (launch.ROOT / "pa
 
 try:
     gate.check_address(st.get_option("server.address"))
+    if SAMPLE in sys.argv:  # somebody reads the terminal; a service goes on, and every page says it until the database is back
+        schema.engine()
 except AppError as e:
     sys.exit(str(e))  # a sentence for whoever starts it, and no traceback
 app = st.App(

@@ -80,6 +80,8 @@ def stored(run_id: str, file: Path, name: str) -> Prediction | None:
     """What predict_one was told of the same picture by the same weights, also before the server was started anew."""
     try:
         row = runs.read_json(_place(run_id, file))
+        if tuple(row["classes"]) != runs.load(runs.folder(run_id)).classes:
+            return None
         frames = tuple(FrameAnswer(one["number"], tuple(one["probabilities"])) for one in row["frames"])
         lists = {"classes": tuple(row["classes"]), "probabilities": tuple(row["probabilities"]), "frames": frames}
         return Prediction(**{**row, **lists, "file": name})

@@ -331,7 +331,7 @@ def test_a_label_on_a_full_disk_is_refused_in_words_and_stored_once_when_there_i
         answer = client.post("/api/label", json=body(small, one, ("green", "blue")[turn % 2], f"o{turn}"), headers=headers())
         if answer.status_code != 200:
             break
-    assert answer.status_code == 503 and answer.json()["error"]["message"] == "The disk of the database is full, and nothing was stored."
+    assert answer.status_code == 507 and answer.json()["error"]["message"].startswith("The disk is full: the database at ")
     before = labels.history(small.id, one.id)
     sa.event.remove(schema.engine(), "begin", full)
     schema.engine().dispose()  # the limit is a connection's
@@ -425,7 +425,7 @@ def test_an_upload_that_a_full_disk_cuts_off_is_refused_in_words_and_nothing_of_
     token, before = headers(), everything(home)
     monkeypatch.setattr(os, "replace", full)
     answer = client.put(f"/api/upload/{uuid.uuid4()}/a.zip", content=b"12345", headers=token)
-    assert answer.status_code == 503 and answer.json()["error"]["message"] == "The disk is full, and nothing was stored."
+    assert answer.status_code == 507 and answer.json()["error"]["message"].startswith("The disk is full: ")
     assert everything(home) == before
 
 

@@ -137,7 +137,7 @@ def test_who_waits_too_long_for_another_writer_is_told_so(small: Dataset, monkey
         ("postgresql://ann:cret@127.0.0.1:1/loupe", r"127\.0\.0\.1:1/loupe cannot be reached"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_said_at_start_and_the_password_is_not(
+def test_an_address_that_leads_nowhere_is_said_and_the_password_is_not(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: Callable[..., subprocess.CompletedProcess[str]],
@@ -148,8 +148,17 @@ def test_an_address_that_leads_nowhere_is_said_at_start_and_the_password_is_not(
     monkeypatch.setenv("LOUPE_DATABASE_URL", url)
     with pytest.raises(AppError, match=said) as raised:
         schema.engine()
-    done = command("start")
+    done = command("audit", "verify")
     assert done.returncode == 1 and done.stderr.strip() == str(raised.value) and "cret" not in done.stderr
+
+
+def test_start_ends_with_a_sentence_where_the_database_cannot_be_reached(
+    home: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., subprocess.CompletedProcess[str]], free_port: int
+) -> None:
+    monkeypatch.setenv("LOUPE_DATABASE_URL", "postgresql://ann:secret@127.0.0.1:1/loupe")
+    done = python("-m", "core", "start", "--port", str(free_port))
+    said = done.stdout + done.stderr
+    assert done.returncode and "127.0.0.1:1/loupe cannot be reached" in said and "secret" not in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(

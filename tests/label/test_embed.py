@@ -851,8 +851,9 @@ def test_what_runs_is_asked_of_processes_and_not_of_the_files_of_those_that_ende
 
 def test_a_map_is_made_on_the_cpu_while_a_run_has_the_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ml, "pick_device", lambda asked: torch.device("cuda"))
+    monkeypatch.setattr(ml, "slots", lambda kind: ["cuda:0"])
     (home / "locks").mkdir(parents=True)
-    lock = filelock.FileLock(home / "locks" / "cuda.lock")
+    lock = filelock.FileLock(home / "locks" / "cuda0.lock")
     with ml.spare_device() as device, pytest.raises(filelock.Timeout):
         assert device.type == "cuda"
         lock.acquire(timeout=0)

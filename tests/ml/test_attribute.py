@@ -61,7 +61,7 @@ def captum_may_warn() -> Iterator[None]:
 
 
 def test_every_method_that_calls_captum_is_compared_with_a_plain_call() -> None:
-    assert PLAIN.keys() == those(lambda m: "captum" in inspect.getsource(attribute.code(m.name)))
+    assert PLAIN.keys() >= those(lambda m: "captum" in inspect.getsource(attribute.code(m.name))) | {"grad_cam"}
 
 
 # What a plain call gets wrong, or cannot do, on a network whose modules it does not know; Loupe asks a rewritten copy instead:

@@ -445,7 +445,7 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tiny_d
     before = (tiny_disk / "last.pt").read_bytes()
     with pytest.raises(OSError, match="No space left"):
         model.write(tiny_disk / "last.pt", {"a": torch.zeros(1_000_000)})
-    assert (tiny_disk / "last.pt").read_bytes() == before and [p.name for p in tiny_disk.iterdir()] == ["last.pt"]
+    assert (tiny_disk / "last.pt").read_bytes() == before and sorted(p.name for p in tiny_disk.iterdir()) == ["hashes.json", "last.pt"]
 
 
 def test_memory_that_runs_out_names_the_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,13 +463,6 @@ def test_an_absent_device_is_refused_with_those_that_are_here(monkeypatch: pytes
     with pytest.raises(Invalid, match="no cuda device") as e:
         devices.pick_device("cuda")
     assert "cpu" in e.value.hint and devices.pick_device("cpu") == CPU
-
-
-def test_another_rank_writes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_run(squares(4), architecture="linear")
-    monkeypatch.setenv("RANK", "1")
-    worker.main(folder)
-    assert runs.events(folder) == []
 
 
 def test_a_frozen_network_runs_its_backbone_once_and_trains_only_the_head(trained: dict[str, Path]) -> None:

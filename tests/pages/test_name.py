@@ -24,7 +24,7 @@ def account(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize("account", ["root"], indirect=True)
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in ("home", "audit")])
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in ("home", "audit", "people")])
 def test_every_page_that_writes_a_name_asks_for_it_and_offers_no_account(trained: Trained, account: str, name: str) -> None:
     app = opened(name, dataset=trained.dataset.name)
     (field,) = [t for t in app.text_input if t.label.startswith(ASKED)]
