@@ -51,8 +51,8 @@ def start_tour() -> None:
     """Imports the sample if it is not there, then trains on it."""
     with frame.told():
         found = store.find_dataset(SAMPLE)
-        if found is None or dataset.totals(found.id)[0] == 0:
-            coming = next((one.id for one in imports.running() if one.job["dataset_name"] == SAMPLE), None)
+        coming = next((one.id for one in imports.running() if one.job["dataset_name"] == SAMPLE), None)
+        if coming or found is None or dataset.totals(found.id)[0] == 0:  # one that is coming in is waited for, to its last picture
             st.session_state["tour-import"] = coming or imports.start(sources.named("sample"), SAMPLE, frame.user())
         else:
             begin(found)
