@@ -16,17 +16,19 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from core.api import routes
-from core.data import classes, dataset, labels, queue, store, uploads
+from core.data import classes, dataset, imports, labels, queue, sources, store, uploads
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
 from core.runs import launch
 from core.settings import settings
 from core.share import export
+from core.train import train
 from core.types import Attribution, Dataset
 from pages.shared import board, detail
 from tests.conftest import ROOT, Trained
 from tests.pages.app import PAGES, elements, opened, words
+from tests.waiting import until
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -279,6 +281,19 @@ def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Da
     assert labels.history(small.id, image.id) == before
     detail.choose(small, image, other)
     assert store.get_image(small.id, image.id).label == other
+
+
+def test_show_me_waits_for_the_sample_that_is_coming_in_to_its_last_picture(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = sources.named("sample")
+    job = imports.start(source, "digits", "tester")
+    until(lambda: dataset.totals(found.id)[0] > 0 if (found := store.find_dataset("digits")) else False, "the first of the sample")
+    state = imports.state(job)
+    monkeypatch.setattr(imports, "running", lambda: [state])  # however quickly it came in
+    monkeypatch.setattr(train, "start", lambda *_: pytest.fail("it was trained on a part of the sample"))
+    app = opened("home", dataset="digits")
+    next(b for b in app.button if b.label == "Show me").click().run()
+    assert not app.exception and app.session_state["tour-import"] == job
+    imports.stop(job)
 
 
 def test_the_tour_says_so_when_the_pictures_it_judged_carry_no_label_any_more(trained_copy: Trained) -> None:
