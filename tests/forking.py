@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ import cloudpickle
 import psutil
 from loky.process_executor import BrokenProcessPool
 
+from core.ml.forks import reap, status_of
 from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.runs.runs import write_json
@@ -193,13 +193,6 @@ class ForkLauncher(LocalLauncher):
         write_json(folder / "handle.json", {"pid": started.pid, "started": since})
 
 
-def reap(*_: object) -> None:
-    """Children that have ended must not stay as zombies."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
 def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     """Forks one child for each connection until the other side of life is closed."""
     for module in PRELOADED if of == "torch" else PRELOADED_APP:
@@ -220,8 +213,8 @@ def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
 
 def become(connection: socket.socket, argv: list[str], log: str, errors: str, tree: str, env: dict[str, str]) -> None:
     """What python does with these arguments, in this child."""
-    status = 1
-    try:
+
+    def work() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         os.environ.clear()
@@ -242,17 +235,11 @@ def become(connection: socket.socket, argv: list[str], log: str, errors: str, tr
             if what == "core":
                 sys.modules.pop("core.__main__", None)
             runpy.run_module(what, run_name="__main__", alter_sys=True)
-        status = 0
-    except SystemExit as e:
-        status = e.code if isinstance(e.code, int) else int(e.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with contextlib.suppress(OSError):
-            connection.sendall(str(status).encode())
-        os._exit(status)
+
+    status = status_of(work)
+    with contextlib.suppress(OSError):
+        connection.sendall(str(status).encode())
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -45,13 +45,8 @@ def device_of(slot: str, together: int = 1) -> torch.device:
     return torch.device("cpu")
 
 
-def holders() -> dict[str, str]:
-    """Which run has each of the machine's slots; "" none."""
-    return {slot: turns.holder(slot) for kind in here() for slot in slots(kind)}
-
-
-def memory() -> dict[str, tuple[str, int, int]]:
-    """Of each slot: what the device is called, and bytes of its memory, used and in all."""
+def state() -> dict[str, tuple[str, str, int, int]]:
+    """Of each of the machine's slots: what the device is called, which run has it ("" none), bytes of its memory, used and in all."""
     found = {}
     for slot in (slot for kind in here() for slot in slots(kind)):
         if slot.startswith("cuda"):
@@ -60,7 +55,7 @@ def memory() -> dict[str, tuple[str, int, int]]:
         else:
             machine = psutil.virtual_memory()
             unused, whole, name = machine.available, machine.total, slot
-        found[slot] = (name, int(whole - unused), int(whole))
+        found[slot] = (name, turns.holder(slot), int(whole - unused), int(whole))
     return found
 
 

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 
 LOADED = ("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "torchvision.models", "timm")
 IDLE = 600.0  # seconds without a line after which it ends, for it holds 430 MB
@@ -50,8 +51,8 @@ def reap(*_: object) -> None:
 
 def become(answers: int, command: list[str], log: str) -> None:
     """What `python -m command…` does, in a session of its own; does not return."""
-    status = 1
-    try:
+
+    def work() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -62,6 +63,15 @@ def become(answers: int, command: list[str], log: str) -> None:
         sys.argv = command
         sys.modules.pop(command[0], None)
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+    os._exit(status_of(work))
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """What python exits with after the work, which may end by any exception; what was printed has left."""
+    status = 1
+    try:
+        work()
         status = 0
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)
@@ -70,7 +80,7 @@ def become(answers: int, command: list[str], log: str) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

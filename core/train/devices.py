@@ -27,16 +27,17 @@ def devices() -> tuple[list[Device], list[str]] | None:
     What trains in a dataset that the person may not see is told without its title.
     """
     roles.allow_somewhere("see")
+    asked = launch.submit(remote.devices.state)
     try:
-        holders = launch.result(launch.submit(remote.devices.holders), SECONDS)
-        memory = launch.result(launch.submit(remote.devices.memory), SECONDS)
+        slots = launch.result(asked, SECONDS)
     except TimeoutError:
+        asked.cancel()
         return None
     found = train.list_runs()
     titles = {one.run.id: f"{one.run.name} ({one.run.dataset_name})" for one in found}
     waiting = sorted((one for one in found if one.place is not None), key=lambda one: one.place or 0)
     listed = [
-        Device(watch.device(title), titles.get(holders[slot], "another run") if holders[slot] else "", used, whole)
-        for slot, (title, used, whole) in memory.items()
+        Device(watch.device(title), titles.get(run_id, "another run") if run_id else "", used, whole)
+        for title, run_id, used, whole in slots.values()
     ]
     return listed, [titles[one.run.id] for one in waiting]

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -43,19 +44,26 @@ AHEAD = 12  # pictures at hand, as in pages/parts/review/queue.py
 LIMIT = 300  # ms
 
 
-def person(number: int, made: int, port: int, seconds: float, begin: threading.Barrier) -> list[float]:
-    """Seconds that each of this person's labels took to be stored."""
+def asker(number: int, port: int) -> Callable[..., dict[str, Any]]:
+    """Asks the server as one person over one connection: (method, path, body) to what it answers."""
     headers = {"X-Loupe-Token": signing.token(f"person {number}"), "Content-Type": "application/json"}
-    chance, line, newest = random.Random(number), HTTPConnection("localhost", port), -1
-    taken: list[float] = []
-    seen = {f"{number * IMAGES + i:016x}": 0 for i in range(IMAGES)}
+    line = HTTPConnection("localhost", port)
 
-    def ask(method: str, path: str, body: str | None = None) -> dict[str, object]:
+    def ask(method: str, path: str, body: str | None = None) -> dict[str, Any]:
         line.request(method, path, body, headers)
         answer = line.getresponse()
         said = answer.read()
         assert answer.status == 200, said
         return dict(json.loads(said))
+
+    return ask
+
+
+def person(number: int, made: int, port: int, seconds: float, begin: threading.Barrier) -> list[float]:
+    """Seconds that each of this person's labels took to be stored."""
+    chance, ask, newest = random.Random(number), asker(number, port), -1
+    taken: list[float] = []
+    seen = {f"{number * IMAGES + i:016x}": 0 for i in range(IMAGES)}
 
     begin.wait()
     end = time.monotonic() + seconds
@@ -82,28 +90,23 @@ def person(number: int, made: int, port: int, seconds: float, begin: threading.B
 
 def moderator(number: int, made: int, port: int, seconds: float, begin: threading.Barrier) -> list[float]:
     """Seconds that each of this person's decisions took to be stored; every other one is a correction, the rest fit no class."""
-    headers = {"X-Loupe-Token": signing.token(f"person {number}"), "Content-Type": "application/json"}
-    chance, line = random.Random(number), HTTPConnection("localhost", port)
+    chance, ask = random.Random(number), asker(number, port)
     taken: list[float] = []
     hand: list[int] = []
     where = {"dataset_id": made, "session": f"page {number}"}
 
-    def ask(path: str, **body: object) -> dict[str, Any]:
-        line.request("POST", f"/api/review/{path}", json.dumps({**where, **body}), headers)
-        answer = line.getresponse()
-        said = answer.read()
-        assert answer.status == 200, said
-        return dict(json.loads(said))
+    def review(path: str, **body: object) -> dict[str, Any]:
+        return ask("POST", f"/api/review/{path}", json.dumps({**where, **body}))
 
     begin.wait()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if len(hand) < AHEAD // 2:
-            hand += [one["id"] for one in ask("deal", count=AHEAD - len(hand), keep=hand)["items"]]
+            hand += [one["id"] for one in review("deal", count=AHEAD - len(hand), keep=hand)["items"]]
         time.sleep(chance.uniform(0.5, 1.5) * PAUSE)
         verdict = {"verdict": "corrected", "label": "dog"} if len(taken) % 2 else {"verdict": "rejected"}
         before = time.monotonic()
-        ask("decide", id=hand.pop(0), operation=f"{number}-{len(taken)}", seconds=PAUSE, **verdict)
+        review("decide", id=hand.pop(0), operation=f"{number}-{len(taken)}", seconds=PAUSE, **verdict)
         taken.append(time.monotonic() - before)
     return taken
 

@@ -160,14 +160,14 @@ def test_runs_train_side_by_side_on_the_parts_of_a_cpu_and_the_next_one_waits(
     folders = [make_run(rows, name, architecture="linear") for name in ("first", "second", "third", "pair")]
     with turns.turn(folders[0], turns.parts("cpu")) as held["first"], turns.turn(folders[1], turns.parts("cpu")) as held["second"]:
         assert held == {"first": ["cpu:0"], "second": ["cpu:1"]}
-        assert devices.holders() == {"cpu:0": "first", "cpu:1": "second"}
+        assert {slot: run for slot, (_, run, _, _) in devices.state().items()} == {"cpu:0": "first", "cpu:1": "second"}
         runs.request_stop(folders[2])
         with pytest.raises(Stopped), turns.turn(folders[2], turns.parts("cpu")):
             pass
         assert [e.place for e in runs.events(folders[2]) if isinstance(e, Queued)] == [1]
     with turns.turn(folders[3], turns.parts("cpu"), 2) as held["pair"]:
         assert held["pair"] == ["cpu:0", "cpu:1"]
-    assert devices.holders() == {"cpu:0": "", "cpu:1": ""}
+    assert {slot: run for slot, (_, run, _, _) in devices.state().items()} == {"cpu:0": "", "cpu:1": ""}
 
     before = torch.get_num_threads()
     try:
