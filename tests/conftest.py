@@ -106,7 +106,7 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A test that asks for no home must not write into the data folder of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("nobody")
@@ -116,7 +116,17 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(launch, "expect_run", lambda: None)  # tests have a process that forks already
         patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "_Decoders", SharedDecoders)
-        yield
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_it(nobodys_home: Path) -> Iterator[None]:
+    """What a test without a home stores, another of the same process would find."""
+    yield
+    if stored := [path.name for path in (nobodys_home / "images", nobodys_home / "runs") if path.exists()]:
+        for name in stored:
+            shutil.rmtree(nobodys_home / name)
+        pytest.fail(f"this test, or what it began, stored {stored} in nobody's home")
 
 
 START_WORKER = launch._start_worker

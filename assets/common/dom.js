@@ -121,6 +121,7 @@ export function mount(View) {
     places.set(parent, place);
     const call = ++place.calls;
     place.view.update(component);
+    parent.host?.setAttribute("data-drawn", ""); // until now common/style.css keeps its place
     return () => {
       if (call < place.calls) return;
       place.view.end?.();

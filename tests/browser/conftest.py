@@ -134,7 +134,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[S
         yield one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it ends with the last browser test: its event loop would refuse every other in this thread
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -144,7 +144,7 @@ def browser() -> Iterator[Browser]:
         one.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tab(browser: Browser) -> Iterator[Page]:
     """One tab for all tests: in a new one Chromium compiles Streamlit's scripts anew, which takes a core 2 s."""
     context = browser.new_context(viewport=WINDOW)

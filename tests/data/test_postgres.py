@@ -31,7 +31,7 @@ NEWEST = max(path.stem for path in (schema.MIGRATIONS / "versions").glob("v*.py"
 
 
 @pytest.fixture
-def bare(postgresql: Cluster) -> Iterator[sa.URL]:
+def bare(postgresql: Cluster, home: Path) -> Iterator[sa.URL]:
     """A database without a table."""
     yield database.address(postgresql.create("bare", "template0"))
     postgresql.drop("bare")
