@@ -288,13 +288,18 @@ def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     forget()
 
 
+def copied(trained: Trained, home: Path) -> Trained:
+    shutil.copytree(trained.home, home, symlinks=True)
+    (home / "runs" / trained.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
+    return replace(trained, home=home)
+
+
 @pytest.fixture
 def trained_copy(trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
     """The same in a home that the test may change."""
-    shutil.copytree(trained_once.home, tmp_path / "copy", symlinks=True)
-    (tmp_path / "copy" / "runs" / trained_once.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
-    move_in(monkeypatch, tmp_path / "copy")
-    yield replace(trained_once, home=tmp_path / "copy")
+    copy = copied(trained_once, tmp_path / "copy")
+    move_in(monkeypatch, copy.home)
+    yield copy
     forget()
 
 

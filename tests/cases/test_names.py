@@ -86,7 +86,7 @@ def test_backslashes_in_a_zip_are_slashes_and_are_checked(tmp_path: Path) -> Non
     assert set(reasons(made)) == {"../up.png", "C:/x.png"}
 
 
-def test_classes_with_a_slash_are_kept_and_come_back_from_class_folders(tmp_path: Path) -> None:
+def test_classes_with_a_slash_are_kept_and_come_back_from_class_folders(home: Path, tmp_path: Path) -> None:
     names = ["T-shirt/top", "N/A", "T-shirt_top", "ä" * 200]
     folder_of(tmp_path / "in", *(f"{i}.png" for i in range(4)))
     (tmp_path / "in/labels.csv").write_text(

@@ -84,7 +84,7 @@ def test_hugging_face_folders_have_a_table_for_each_split(tmp_path: Path, name: 
     assert len(found(tmp_path)[0].understood) == 2
 
 
-def test_copies_of_a_refused_file_are_not_there_already(tmp_path: Path) -> None:
+def test_copies_of_a_refused_file_are_not_there_already(home: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as z:
         z.writestr("cat/good.png", picture())
         for name in ("cat/1.png", "cat/2.png", "cat/3.png"):
