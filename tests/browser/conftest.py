@@ -25,7 +25,9 @@ expect.set_options(timeout=30_000)  # a busy machine is slower than Playwright's
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The shell without windows takes a third less of a core for each page.
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
