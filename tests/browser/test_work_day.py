@@ -15,7 +15,7 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.data import audit
-from tests import nginx
+from tests import proxies
 from tests.browser.conftest import Server
 from tests.browser.pictures import digit_png
 from tests.conftest import forget, move_in, run_command
@@ -46,8 +46,8 @@ class Deployed(Server):
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Cluster, provider: str) -> Iterator[Deployed]:
-    one = Deployed(tmp_path_factory.mktemp("team"), nginx.free_port())
-    one.outside, one.database = nginx.free_port(), postgresql.create("team", "template0")
+    one = Deployed(tmp_path_factory.mktemp("team"), proxies.free_port())
+    one.outside, one.database = proxies.free_port(), postgresql.create("team", "template0")
     shutil.copytree(sample, one.home, dirs_exist_ok=True)
     one.core("move-database", one.database)
     (one.home / "loupe.db").unlink()
@@ -67,7 +67,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Clu
             patch.setenv(f"LOUPE_{name}", value)
         one.start()
         try:
-            with nginx.before(one.port, one.outside, tmp_path_factory.mktemp("nginx")):
+            with proxies.nginx(one.port, one.outside, tmp_path_factory.mktemp("nginx")):
                 yield one
         finally:
             one.stop()
