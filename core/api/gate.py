@@ -78,8 +78,8 @@ class Gate:
         if refusal is None and settings().sign_in:
             try:
                 named, person = await _signed_in(scope, headers)
-            except Unavailable as e:  # a page keeps what it was sending, and sends it again
-                refusal = _refused(503, str(e))
+            except Unavailable as e:  # a page keeps what it was sending, says why, and sends it again
+                refusal = _refused(503, str(e)) if _asks_for_a_page(headers) else _error(503, e.message, e.hint)
             except AppError as e:
                 refusal = _refused(403, str(e))
             if refusal is None and person is None and not _open(scope["path"]):
@@ -244,7 +244,7 @@ def _peer(scope: Scope) -> str:
 
 
 async def _signed_in(scope: Scope, headers: Headers) -> tuple[str, Person | None]:
-    page = "text/html" in headers.get("accept", "")  # asked anew: else one whose session has just ended gets a page that cannot connect
+    page = _asks_for_a_page(headers)  # asked anew: else one whose session has just ended gets a page that cannot connect
     fresh = scope["type"] == "websocket" or scope["method"] not in SAFE or page
     for named in _names(scope, headers):
         person = None if fresh else sessions.remembered(named)
@@ -264,17 +264,25 @@ def _names(scope: Scope, headers: Headers) -> Sequence[str]:
     return found
 
 
+def _asks_for_a_page(headers: Headers) -> bool:
+    return "text/html" in headers.get("accept", "")
+
+
 def _open(path: str) -> bool:
     return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN)
 
 
 def _not_signed_in(scope: Scope, headers: Headers) -> Response:
-    if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+    if scope["type"] == "http" and scope["method"] == "GET" and _asks_for_a_page(headers):
         query = scope.get("query_string", b"").decode("latin-1")
         there = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/sign-in?next={quote(there)}" if there != "/" else "/sign-in", 303, {"Cache-Control": "no-store"})
-    body = json.dumps({"error": {"message": "You are not signed in.", "hint": "Open Loupe and sign in."}})
-    return Response(body, 401, {"Cache-Control": "no-store"}, "application/json")
+    return _error(401, "You are not signed in.", "Open Loupe and sign in.")
+
+
+def _error(status: int, message: str, hint: str) -> Response:
+    body = json.dumps({"error": {"message": message, "hint": hint}})
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def _refused(status: int, sentence: str) -> Response:

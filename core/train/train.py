@@ -106,7 +106,8 @@ def command(folder: Path) -> list[str]:
 @lru_cache(maxsize=1)
 def _code_version() -> str:
     """The commit the code is at; "unknown" outside a git checkout."""
-    return launch.output(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
+    trusted = f"safe.directory={launch.ROOT}"  # the checkout may be root's, as in a container
+    return launch.output(["git", "-c", trusted, "rev-parse", "--short", "HEAD"]) or "unknown"
 
 
 def state(run_id: str) -> RunState:

@@ -1,4 +1,4 @@
-"""For those who run the server: alive, ready, counted, logged; an answer leaves at once; nginx before it as docs/deploy.md has it."""
+"""For those who run the server: alive, ready, counted, logged; an answer leaves at once; a proxy before it as docs/deploy.md has it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
+from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_assets_routes
 from websockets.sync.client import connect
 
 from core import logs, meters
@@ -35,7 +36,7 @@ from core.errors import AppError
 from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
-from tests import nginx
+from tests import proxies
 from tests.conftest import forget
 
 
@@ -47,6 +48,10 @@ async def _where(request: Request) -> PlainTextResponse:
     return PlainTextResponse(request.scope["raw_path"].decode())
 
 
+async def _from(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(request.scope["client"][0]))
+
+
 async def _echo(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text(await websocket.receive_text())
@@ -54,9 +59,14 @@ async def _echo(websocket: WebSocket) -> None:
 
 
 def app() -> Starlette:
-    own = [Route("/size", _size, methods=["PUT"]), Route("/where/{rest:path}", _where), WebSocketRoute("/_stcore/stream", _echo)]
+    own = [
+        Route("/size", _size, methods=["PUT"]),
+        Route("/where/{rest:path}", _where),
+        Route("/from", _from),
+        WebSocketRoute("/_stcore/stream", _echo),
+    ]
     return Starlette(
-        routes=[*routes.ROUTES, *operations.ROUTES, *own],
+        routes=[*routes.ROUTES, *operations.ROUTES, *own, *create_streamlit_static_assets_routes(None)],
         middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
         exception_handlers={AppError: routes.app_error},
     )
@@ -265,35 +275,41 @@ def test_the_head_of_the_audit_is_written_while_the_server_runs_and_a_failure_en
     assert audit.heads()[0].seq == 3 and "the mount is gone" in caplog.text
 
 
-# Behind nginx
+# Behind a proxy
 
 
-@pytest.fixture
-def behind_nginx(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of nginx with the configuration of docs/deploy.md."""
+@pytest.fixture(params=[proxies.nginx, proxies.caddy])
+def proxy(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of one with its configuration of docs/deploy.md."""
     monkeypatch.setenv("LOUPE_ALLOWED_HOSTS", "loupe.example.org,localhost")
     settings.cache_clear()
-    own, port = nginx.free_port(), nginx.free_port()
+    own, port = proxies.free_port(), proxies.free_port()
     server = uvicorn.Server(uvicorn.Config(app(), port=own, log_level="warning", ws="websockets-sansio"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        with nginx.before(own, port, tmp_path):
+        with request.param(own, port, tmp_path):
             yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(10)
 
 
-def test_the_configuration_for_nginx_hands_on_hosts_addresses_uploads_and_websockets(behind_nginx: str) -> None:
-    with httpx.Client(base_url=f"http://{behind_nginx}", headers={"Host": "loupe.example.org"}) as client:
-        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 403
+def test_the_configurations_for_proxies_hand_on_hosts_addresses_uploads_and_websockets(proxy: str, request: pytest.FixtureRequest) -> None:
+    nginx = request.node.callspec.params["proxy"] is proxies.nginx
+    with httpx.Client(base_url=f"http://{proxy}", headers={"Host": "loupe.example.org"}) as client:
+        foreign = client.get("/healthz", headers={"Host": "evil.example"})
+        # nginx leaves it to Loupe to refuse; Caddy hands on its own host only, and answers any other with nothing
+        assert foreign.status_code == 403 if nginx else not foreign.content
         assert client.get("/where/a%2Fb/%C3%A9?x").text == "/where/a%2Fb/%C3%A9"  # as it was signed
+        assert client.get("/label/?dataset=digits").headers["location"] == "/label?dataset=digits"  # no host or port of the inside
         assert client.put("/size", content=bytes(1_500_000)).text == "1500000"
-        assert client.put("/size", content=bytes(3_000_000)).status_code == 413
+        if nginx:
+            assert client.put("/size", content=bytes(3_000_000)).status_code == 413
         assert client.get("/metrics").status_code == 403
+        assert client.get("/from", headers={"X-Forwarded-For": "10.0.0.7"}).text == "127.0.0.1"  # not what anybody writes there
         assert "frame-ancestors" in client.get("/healthz").headers["content-security-policy"]
-    host, port = behind_nginx.split(":")
+    host, port = proxy.split(":")
     with connect("ws://loupe.example.org/_stcore/stream", sock=socket.create_connection((host, int(port)))) as ws:
         ws.send("is anybody there?")
         assert ws.recv(5) == "is anybody there?"

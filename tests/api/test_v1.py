@@ -18,13 +18,16 @@ from starlette.testclient import TestClient
 from core.api import gate
 from core.api.v1 import door, once
 from core.api.v1.app import app as v1
+from core.catalog import params
 from core.data import images, labels, store, tokens
 from core.errors import Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
-from core.runs import jobs, launch
+from core.roles import MAY, ROLES
+from core.runs import jobs, launch, runs
+from core.settings import settings
 from core.share import export
-from core.types import Dataset
+from core.types import Dataset, Snapshot
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -133,6 +136,54 @@ def test_a_role_may_do_over_http_what_it_may_and_is_told_who_may_more(client: Te
     assert client.put(address, headers=bearer("labeller"), json={"label": "blue", "seen": image.label_seq}).status_code == 200
     assert labels.history(small.id, image.id)[0].by == "labeller 1 (API)"
     refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=bearer("labeller"), json={"settings": {}}), 403)
+
+
+# What each address needs, and a body that is whole but asks for what is none: it is refused after the role.
+PICTURE: dict[str, Any] = {"files": {"files": ("a.txt", b"no picture")}}
+NEEDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "get /datasets/{dataset}": ("see", {}),
+    "get /datasets/{dataset}/images": ("see", {}),
+    "post /datasets/{dataset}/images": ("import", PICTURE),
+    "get /datasets/{dataset}/images/{image}": ("see", {}),
+    "get /datasets/{dataset}/images/{image}/picture": ("see", {}),
+    "get /datasets/{dataset}/images/{image}/history": ("see", {}),
+    "put /datasets/{dataset}/images/{image}/label": ("label", {"json": {"label": "no class", "seen": 1}}),
+    "post /datasets/{dataset}/labels": ("label", {"json": {"label": "no class", "seen": {"x": 1}}}),
+    "get /datasets/{dataset}/decisions": ("see", {}),
+    "post /datasets/{dataset}/predictions": ("ask", PICTURE | {"data": {"policy": "none"}}),
+    "post /datasets/{dataset}/runs": ("train", {"json": {"settings": {"epochz": 1}}}),
+    "post /datasets/{dataset}/exports": ("export", {"json": {"format": "floppy"}}),
+    "get /exports/{export}": ("export", {}),
+    "get /exports/{export}/zip": ("export", {}),
+    "get /runs/{run}": ("see", {}),
+    "get /runs/{run}/evaluation": ("see", {}),
+    "post /runs/{run}/predictions": ("ask", PICTURE),
+    "post /runs/{run}/stop": ("train", {}),
+}
+LISTS = {"get /datasets", "get /runs"}  # for everybody: they leave out what a token may not see
+
+
+def test_the_table_of_roles_holds_at_every_address(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: None)
+    asked = {f"{method} {path}" for path, methods in client.get("/api/v1/openapi.json").json()["paths"].items() for method in methods}
+    assert asked == NEEDS.keys() | LISTS
+    run = runs.new("ConvNet 1", small, params.run_config({}), Snapshot("s", small.classes, ()), "tester")
+    runs.create(settings().runs / run.id, run, Snapshot("s", small.classes, ()))
+    names = {"dataset": small.id, "image": first(small).id, "run": run.id, "export": export.start(small.id, "folders", "tester")}
+    wrong: list[tuple[str, str, int]] = []
+    for role in ROLES:
+        theirs = bearer(role)
+        for address, (verb, sent) in NEEDS.items():
+            method, path = address.format(**names).split(" ")
+            status = client.request(method, f"/api/v1{path}", headers=theirs, **sent).status_code
+            if (status == 403) == (role in MAY[verb][1]) or status in (401, 500):
+                wrong.append((address, role, status))
+    others = bearer("admin", small.id + 1)
+    for address, (_, sent) in NEEDS.items():
+        method, path = address.format(**names).split(" ")
+        refused(client.request(method, f"/api/v1{path}", headers=others, **sent), 404)
+    assert client.get("/api/v1/datasets", headers=others).json() == client.get("/api/v1/runs", headers=others).json()["items"] == []
+    assert wrong == []
 
 
 def test_a_token_that_asks_more_often_than_its_rate_is_told_when_to_ask_again(client: TestClient) -> None:

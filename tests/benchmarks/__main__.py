@@ -36,6 +36,8 @@ ROWS = {
     "maps": "maps",
     "trust": "trust",
     "busy": "busy",
+    "gate": "gate",
+    "audit": "entries",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
 PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "starting", "together", "visiting", "writing")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import requests
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from core.data import audit
-from tests import nginx
-from tests.browser.conftest import Server
+from core.data import audit, database
+from tests import proxies
+from tests.browser.conftest import Server, settled
 from tests.browser.pictures import digit_png
 from tests.conftest import forget, move_in, run_command
 from tests.postgres import Cluster
@@ -46,8 +47,8 @@ class Deployed(Server):
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Cluster, provider: str) -> Iterator[Deployed]:
-    one = Deployed(tmp_path_factory.mktemp("team"), nginx.free_port())
-    one.outside, one.database = nginx.free_port(), postgresql.create("team", "template0")
+    one = Deployed(tmp_path_factory.mktemp("team"), proxies.free_port())
+    one.outside, one.database = proxies.free_port(), postgresql.create("team", "template0")
     shutil.copytree(sample, one.home, dirs_exist_ok=True)
     one.core("move-database", one.database)
     (one.home / "loupe.db").unlink()
@@ -67,7 +68,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Clu
             patch.setenv(f"LOUPE_{name}", value)
         one.start()
         try:
-            with nginx.before(one.port, one.outside, tmp_path_factory.mktemp("nginx")):
+            with proxies.nginx(one.port, one.outside, tmp_path_factory.mktemp("nginx")):
                 yield one
         finally:
             one.stop()
@@ -76,18 +77,21 @@ def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Clu
     assert "Traceback" not in log, log[-8000:]
 
 
+def signed_in(browser: Browser, team: Deployed, name: str) -> Page:
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page.set_default_timeout(30_000)
+    page.goto(f"{team.url}/dataset?dataset=digits")
+    page.get_by_role("link", name="Sign in with localhost").click()
+    page.get_by_placeholder("sub").fill(name)
+    page.get_by_role("button", name="Authorize").click()
+    expect(page.locator(".cell").first).to_be_visible(timeout=60_000)
+    return page
+
+
 @pytest.fixture
 def people(browser: Browser, team: Deployed) -> Iterator[dict[str, Page]]:
     """The browsers of the three, who have signed in at the provider."""
-    pages = {}
-    for name in PEOPLE:
-        page = pages[name] = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-        page.set_default_timeout(30_000)
-        page.goto(f"{team.url}/dataset?dataset=digits")
-        page.get_by_role("link", name="Sign in with localhost").click()
-        page.get_by_placeholder("sub").fill(name)
-        page.get_by_role("button", name="Authorize").click()
-        expect(page.locator(".cell").first).to_be_visible(timeout=60_000)
+    pages = {name: signed_in(browser, team, name) for name in PEOPLE}
     yield pages
     for page in pages.values():
         page.context.close()
@@ -163,3 +167,39 @@ def test_the_work_day_of_three_roles_and_an_audit_entry_that_was_changed(team: D
     changed = team.on(copy, "audit", "verify")
     assert changed.returncode == 1 and f"Entry {seq:,} was changed" in changed.stderr and json.loads(changed.stdout)["broken"] == seq
     assert team.on(team.database, "audit", "verify").returncode == 0
+
+
+def test_what_is_labelled_while_the_database_is_away_is_kept_told_and_stored_once(
+    team: Deployed, browser: Browser, postgresql: Cluster
+) -> None:
+    page = signed_in(browser, team, "Lea")
+    engine = sa.create_engine(database.address(team.database), pool_pre_ping=True)
+
+    def by_lea() -> list[tuple[str, str]]:
+        with engine.connect() as c:
+            return [tuple(row) for row in c.exec_driver_sql("SELECT image_id, label FROM label_events WHERE by = 'Lea' ORDER BY seq")]
+
+    before, cells = by_lea(), [page.locator(".cell").nth(i) for i in range(5)]
+    others = [str((int(re.findall(r"labelled (\d)", cell.get_attribute("aria-label") or "")[0]) + 1) % 10) for cell in cells]
+    cells[0].click()
+    page.keyboard.press(others[0])
+    expect(page.locator(".badge.pending")).to_have_count(0)
+    page.wait_for_timeout(1500)  # the numbers of the page follow
+    settled(page)
+    try:
+        postgresql.stop()
+        for other in others[1:]:
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press(other)
+        expect(page.locator(".unsaved")).to_contain_text("4 changes not saved yet: ")
+        expect(page.locator(".unsaved")).to_contain_text("cannot be reached, and nothing was stored")
+        page.wait_for_timeout(2500)  # sent again, and refused again
+        expect(page.locator(".badge.pending")).to_have_count(4)
+    finally:
+        postgresql.start()
+    expect(page.locator(".badge.pending")).to_have_count(0)
+    expect(page.locator(".unsaved")).to_have_count(0)
+    stored = by_lea()[len(before) :]
+    assert [label for _, label in stored] == others and len({image for image, _ in stored}) == 5
+    page.context.close()
+    engine.dispose()

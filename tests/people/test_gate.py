@@ -275,7 +275,10 @@ def test_a_label_waits_while_the_database_that_knows_who_it_is_from_is_away(
     with monkeypatch.context() as patch:
         patch.setattr(people, "of_session", away)
         answer = client.post("/api/label", json=body, headers=headers)
-        assert answer.status_code == 503 and "Try again" in answer.text  # with 403 the page would take the label back
+        assert answer.status_code == 503  # with 403 the page would take the label back
+        assert answer.json()["error"]["message"] == "The database cannot be reached, and nothing was stored."  # which the page says
+        page = client.get("/dataset", headers={"Accept": "text/html"})
+        assert page.status_code == 503 and page.text.startswith("The database cannot be reached")
     assert [client.post("/api/label", json=body, headers=headers).status_code for _ in range(2)] == [200, 200]
     assert len(labels.history(small.id, one.id)) == 2
 

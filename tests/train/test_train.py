@@ -471,3 +471,13 @@ def test_only_the_chosen_classes_are_learned(small: Dataset) -> None:
     assert run.classes == ("blue", "red") and {r.label for r in runs.snapshot_rows(runs.folder(run.id))} == {"red", "blue"}
     with pytest.raises(Invalid, match="“pink” is no class of “squares”"):
         train.start(small.id, {**QUICK, "classes": ["red", "pink"]}, "tester")
+
+
+def test_a_run_knows_its_code_also_where_the_checkout_is_another_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = launch.output(["git", "rev-parse", "--short", "HEAD"])
+    if not usual:
+        pytest.skip("this is no checkout, or somebody else's")
+    train._code_version.cache_clear()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert not launch.output(["git", "rev-parse", "--short", "HEAD"])  # git refuses
+    assert train._code_version() == usual
