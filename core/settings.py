@@ -38,6 +38,7 @@ class Settings:
     upload_quota_mb: int  # LOUPE_UPLOAD_QUOTA_MB: what one person has uploaded that waits for its import
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
     least_free_mb: int  # LOUPE_LEAST_FREE_MB: with less on the disk of home, no upload and no import is begun
+    cache_gb: int  # LOUPE_CACHE_GB: decoded pixels and features of frozen networks; those used last are kept
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
@@ -114,6 +115,7 @@ def settings() -> Settings:
         upload_quota_mb=_whole("LOUPE_UPLOAD_QUOTA_MB", "20480", "megabytes"),
         max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
         least_free_mb=_whole("LOUPE_LEAST_FREE_MB", "500", "megabytes"),
+        cache_gb=_whole("LOUPE_CACHE_GB", "100", "gigabytes"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),

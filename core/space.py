@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import filelock
 
 from core.errors import Unavailable, Unwritable
 from core.settings import settings
@@ -29,9 +32,59 @@ def short(more: int = 0) -> str:
 
 
 def need(what: str, more: int = 0) -> None:
-    """Unwritable, before anything is written, where there is too little room; what: begins the sentence, such as “The import”."""
+    """Unwritable, before anything is written, where there is too little room even without the cache; what: begins the sentence."""
+    evict(lambda: not short(more))
     if problem := short(more):
         raise Unwritable(f"{what} is not begun: {problem}.", "Make room, or set LOUPE_LEAST_FREE_MB lower.")
+
+
+# The cache: rows of pixels and features (core.ml.data.RowCache), all of which can be made anew ---------------------------------
+
+
+def cache_limit() -> int:
+    """Bytes."""
+    return settings().cache_gb * 1_000_000_000
+
+
+def cached() -> int:
+    """Bytes of all rows and their ids."""
+    return sum(_size_and_use(path)[0] for path in (p for kind in ("rows", "ids") for p in settings().cache.glob(f"*.{kind}")))
+
+
+def cache_room(more: int) -> int:
+    """How many of so many bytes more the cache can take, once rows were evicted for them; the disk keeps LOUPE_LEAST_FREE_MB free."""
+
+    def left() -> int:
+        return min(cache_limit() - cached(), free_at(settings().home) - settings().least_free_mb * 1_000_000)
+
+    evict(lambda: left() >= more)
+    return max(0, min(more, left()))
+
+
+def evict(enough: Callable[[], bool]) -> None:
+    """Deletes rows that no process uses until it is enough, and first those whose last use is longest ago."""
+    found = settings().cache.glob("*.rows")
+    for rows in sorted(found, key=lambda path: _size_and_use(path)[1]):
+        if enough():
+            return
+        with suppress(FileNotFoundError), filelock.FileLock(rows.with_suffix(".lock")), open(rows, "rb") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # whoever uses them holds a shared lock
+                continue
+            rows.with_suffix(".ids").unlink(missing_ok=True)
+            rows.unlink()
+
+
+def _size_and_use(path: Path) -> tuple[int, float]:
+    """Bytes, and when it was used last: 0 of what another process has just evicted."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_size, found.st_mtime
+    return 0, 0.0
+
+
+# What the system refuses ----------------------------------------------------------------------------------------------------
 
 
 def refused(e: OSError) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core import roles
+from core import roles, space
 from core.data import audit, database, depth, images, leftovers, schema, store, uploads
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.runs import jobs, launch, runs
@@ -276,6 +276,9 @@ def _caches(progress: Progress) -> Iterator[Damage]:
         ids, number = rows.with_suffix(".ids"), rows.name.partition("-")[0]
         if problem := "It is of no dataset." if not number.isdecimal() or int(number) not in numbers else _of_ids(ids):
             yield Damage("cache", _where(rows), problem, "", partial(_remove_all, [rows, ids]))
+    if (held := space.cached()) > (most := space.cache_limit()):
+        problem = f"It holds {held / 1e9:,.1f} GB, and LOUPE_CACHE_GB allows {most / 1e9:,.0f}."
+        yield Damage("cache", _where(settings().cache), problem, "", partial(space.evict, lambda: space.cached() <= most))
     for path in sorted(settings().embeddings.glob("*/*/*.npz")):
         if problem := _of_zip(path):
             yield Damage("cache", _where(path), f"A map is damaged ({problem}).", "", partial(jobs.remove, path.parent))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
+from core import space
 from core.data import images
-from core.errors import AppError, Invalid
+from core.errors import AppError, Invalid, Unwritable
 from core.ml.devices import free_memory
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
@@ -27,13 +30,15 @@ Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and on
 
 ID_BYTES = 16
 CHUNK = 512  # images decoded between two reports of progress and two appends
+RESIDENT_BYTES = 400_000_000  # of a split that lies in the machine's own memory: what is mapped is as quick, and is given back when needed
 BLOCK = 16  # images a thread takes at a time: for tiny ones the handing over costs as much as the decoding
 
 
 class RowCache:
     """An append-only, memory-mapped file of rows of one shape, found by image id.
 
-    Rows reach the disk before their ids do, so a crash leaves a tail that is ignored and cut off by the next append.
+    Rows reach the disk before their ids do, so a crash leaves a tail that is ignored and cut off by the next append. While this object
+    or a map that it gave is there, no process evicts them (core.space).
     """
 
     def __init__(self, folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -43,6 +48,15 @@ class RowCache:
         self.lock = filelock.FileLock(folder / f"{name}.lock")
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.row_bytes = int(np.prod(shape)) * self.dtype.itemsize
+        self.file: IO[bytes] | None = None
+
+    def use(self, new: bool = False) -> None:
+        """Opens the rows, if there are any, under a shared lock: a map has the same open file, so the lock lasts as long as the map."""
+        with self.lock:
+            if self.file is None and (new or self.rows.exists()):
+                self.file = open(self.rows, "r+b" if self.rows.exists() else "w+b")  # noqa: SIM115
+                fcntl.flock(self.file, fcntl.LOCK_SH)
+                os.utime(self.rows)  # the last use
 
     def __len__(self) -> int:
         sizes = [path.stat().st_size if path.exists() else 0 for path in (self.rows, self.ids)]
@@ -55,29 +69,40 @@ class RowCache:
         if len(data) != ID_BYTES * len(rows):
             raise ValueError(f"{len(ids)} ids of up to {ID_BYTES} characters were expected for {len(rows)} rows")
         with self.lock:
+            self.use(new=True)
             usable = len(self)
             _append(self.rows, usable * self.row_bytes, np.ascontiguousarray(rows, self.dtype).tobytes())
             _append(self.ids, usable * ID_BYTES, data)
 
     def read(self) -> tuple[np.ndarray, dict[str, int]]:
         """All rows as a read-only memory map, and where each id's row is."""
+        self.use()
         usable = len(self)
-        if not usable:
+        if self.file is None or not usable:
             return np.empty((0, *self.shape), self.dtype), {}
         with open(self.ids, "rb") as f:
             data = f.read(usable * ID_BYTES).decode()
         where = {data[i : i + ID_BYTES].rstrip(): i // ID_BYTES for i in range(0, len(data), ID_BYTES)}
-        return np.memmap(self.rows, self.dtype, "r", shape=(usable, *self.shape)), where
+        return np.memmap(self.file, self.dtype, "r", shape=(usable, *self.shape)), where
 
     def fetch(self, ids: Sequence[str], compute_missing: Callable[[list[str]], Computed]) -> tuple[np.ndarray, np.ndarray]:
-        """All rows, and the (N,) row of each id: -1 where compute_missing gave none."""
+        """All rows, and the (N,) row of each id: -1 where compute_missing gave none; Unwritable where they exceed LOUPE_CACHE_GB."""
         rows, where = self.read()
         missing = list(dict.fromkeys(i for i in ids if i not in where))
         if missing:
+            self.need(len(missing) * (self.row_bytes + ID_BYTES))
             for some, computed in compute_missing(missing):
                 self.append(some, computed)
             rows, where = self.read()
         return rows, np.array([where.get(i, -1) for i in ids], np.int64)
+
+    def need(self, more: int) -> None:
+        if space.cache_room(more) < more and (held := space.cached()) + more > (most := space.cache_limit()):
+            raise Unwritable(
+                f"The features of these images need {more / 1e9:,.1f} GB in the cache. It may hold {most / 1e9:,.0f} GB, of which "
+                f"{held / 1e9:,.1f} are in use.",
+                f"Set LOUPE_CACHE_GB to {-(-(held + more) // 1_000_000_000)} or more, or wait until the runs that use it have ended.",
+            )
 
 
 def _append(path: Path, start: int, data: bytes) -> None:
@@ -92,12 +117,53 @@ def _append(path: Path, start: int, data: bytes) -> None:
 # Pixels -------------------------------------------------------------------------------------------
 
 
+class Decoded:
+    """Rows of which the first lie in the cache, which had no room for the others: they are decoded whenever they are asked for."""
+
+    def __init__(self, rows: np.ndarray, ids: Sequence[str], decode: Callable[[str], np.ndarray]) -> None:
+        self.rows, self.ids, self.decode = rows, ids, decode
+        self.shape, self.dtype = (len(rows) + len(ids), *rows.shape[1:]), rows.dtype
+        self.itemsize, self.decoded = rows.itemsize, len(ids)
+        self.pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+        self.begun: dict[int, Future[np.ndarray]] = {}
+
+    def ahead(self, index: np.ndarray) -> None:
+        """Begins to decode rows that will be asked for next, while the network learns from those before."""
+        for row in index[index >= len(self.rows)].tolist():
+            if row not in self.begun:
+                self.begun[row] = self.pool.submit(self.decode, self.ids[row - len(self.rows)])
+
+    def __getitem__(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
+        index = np.asarray(index)
+        found = np.empty((len(index), *self.shape[1:]), self.dtype)
+        stored = index < len(self.rows)
+        found[stored] = self.rows[index[stored]]
+        others = np.flatnonzero(~stored)
+        for start in range(0, len(others), CHUNK):
+            some = others[start : start + CHUNK]
+            self.ahead(index[some])
+            for place in some:
+                found[place] = self.begun[int(index[place])].result()
+            for row in index[some].tolist():
+                self.begun.pop(row, None)
+        return found
+
+
+Source = np.ndarray | Decoded
+
+
+def ahead(source: Source, index: np.ndarray) -> None:
+    """Begins to decode what will be asked for next; what is stored is there."""
+    if isinstance(source, Decoded):
+        source.ahead(index)
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """What the network receives of a run's readable images, before normalisation."""
 
     rows: tuple[SnapshotRow, ...]
-    sources: tuple[np.ndarray, ...]  # (M, C, H, W) uint8, memory-mapped; one for each shape of picture
+    sources: tuple[Source, ...]  # (M, C, H, W) uint8, memory-mapped; one for each shape of picture
     part: np.ndarray  # (N,) the source of each snapshot row
     index: np.ndarray  # (N,) its row there
     skipped: tuple[Skipped, ...] = ()
@@ -117,22 +183,32 @@ def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[in
 def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows: Sequence[SnapshotRow], progress: Tick) -> Pixels:
     """Decodes each image once per dataset and size; images that cannot be read are named and left out.
 
+    What the cache has no room for is decoded once to see that it can be read, and again whenever it is asked for: the same numbers.
     Raises Invalid if none can be read.
     """
     how, folder = preprocess, settings().images
     paths = {row.image_id: row.path for row in rows}
     skipped: list[Skipped] = []
 
+    def read(image_id: str) -> np.ndarray:
+        return images.read_original(folder / paths[image_id], image_id, how)
+
     def decode(image_id: str) -> np.ndarray | Skipped:
         try:
-            return images.read_original(folder / paths[image_id], image_id, how)
+            return read(image_id)
         except AppError as e:
             return Skipped(Path(paths[image_id]).name, e.message)
 
     def decode_block(some: list[str]) -> list[np.ndarray | Skipped]:
         return [decode(image_id) for image_id in some]
 
-    def decode_all(missing: list[str]) -> None:
+    def again(image_id: str) -> np.ndarray:
+        try:
+            return read(image_id)
+        except AppError as e:
+            raise Invalid(f"{Path(paths[image_id]).name} can no longer be read: {e.message}", e.hint) from e
+
+    def decode_all(missing: list[str], keep: set[str]) -> None:
         progress(0, len(missing))
         # Pillow decodes without the GIL, so threads help with photos. With tiny pictures they only wait for each other:
         # on two cores 10,200 MNIST digits/s with one thread, 5,900 with two.
@@ -145,25 +221,41 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
                 blocks = [some[i : i + BLOCK] for i in range(0, len(some), BLOCK)]
                 decoded = dict(zip(some, chain.from_iterable(pool.map(decode_block, blocks)), strict=True))
                 skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
-                for shape, cache in caches.items():
-                    read = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
-                    cache.append(list(read), np.stack(list(read.values())) if read else np.empty(0))
+                for part, (shape, cache) in enumerate(caches.items()):
+                    alike = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
+                    kept = [i for i in alike if i in keep]
+                    cache.append(kept, np.stack([alike[i] for i in kept]) if kept else np.empty(0))
+                    others = [i for i in alike if i not in keep]
+                    parts.append(others, np.full((len(others), 1), part))
                 progress(min(start + CHUNK, len(missing)), len(missing))
 
     name = f"{dataset_id}-{'srgb' if how.srgb else 'pixels'}{how.bits if how.bits < 16 else ''}-{how.channels}x"
     names = {(h, w): f"{name}{h}by{w}" if how.rectangles else f"{name}{how.resize}x{how.crop}" for h, w in images.shapes(how)}
     caches = {shape: RowCache(cache_folder, name, (how.channels, *shape), "uint8") for shape, name in names.items()}
+    parts = RowCache(cache_folder, f"{name}{how.resize}x{how.crop}{'-rectangles' if how.rectangles else ''}-parts", (1,), "uint8")
     where = found(caches)
+    part_of: dict[str, int] = {}  # of those that the cache has no room for, the number of their cache
     if missing := [i for i in paths if i not in where]:
-        decode_all(missing)
+        known = parts.read()[1]  # in use from here on: it is not evicted for the others
+        row_bytes = max(cache.row_bytes for cache in caches.values()) + ID_BYTES
+        keep = set(missing[: space.cache_room(len(missing) * row_bytes) // row_bytes])
+        if unknown := [i for i in missing if i in keep or i not in known]:
+            decode_all(unknown, keep)
         where = found(caches)
+        numbers, rows_of = parts.read()
+        part_of = {i: int(numbers[rows_of[i], 0]) for i in missing if i not in where and i in rows_of}
+    sources: list[Source] = []
+    for part, cache in enumerate(caches.values()):
+        stored = cache.read()[0]
+        others = [i for i, number in part_of.items() if number == part]
+        where.update({i: (part, len(stored) + n) for n, i in enumerate(others)})
+        sources.append(Decoded(stored, others, again) if others else stored)
     readable = tuple(row for row in rows if row.image_id in where)
     if not readable:
         first = f" The first: {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         raise Invalid(f"None of the {len(rows)} images can be read.{first}", "Import them again.")
-    sources = tuple(cache.read()[0] for cache in caches.values())
-    part, index = np.array([where[row.image_id] for row in readable], np.int64).T
-    return Pixels(readable, sources, part, index, tuple(skipped))
+    numbers, index = np.array([where[row.image_id] for row in readable], np.int64).T
+    return Pixels(readable, tuple(sources), numbers, index, tuple(skipped))
 
 
 def found(caches: Mapping[tuple[int, int], RowCache]) -> dict[str, tuple[int, int]]:
@@ -171,7 +263,7 @@ def found(caches: Mapping[tuple[int, int], RowCache]) -> dict[str, tuple[int, in
     return {image_id: (part, row) for part, cache in enumerate(caches.values()) for image_id, row in cache.read()[1].items()}
 
 
-def measure(pixels: np.ndarray, index: np.ndarray, most: int = 20_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measure(pixels: Source, index: np.ndarray, most: int = 20_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, of values in 0..1, over up to `most` of the images."""
     index = index[:: -(-len(index) // most)]
     counts = np.zeros((pixels.shape[1], 256))
@@ -203,11 +295,11 @@ class Normalise:
 
 
 class Tensors:
-    """One split: rows on the device if they fit there easily, else gathered from the memory maps batch by batch."""
+    """One split: rows on the device if they fit there easily, else gathered batch by batch."""
 
     def __init__(
         self,
-        sources: Sequence[np.ndarray],  # (M, ...) uint8 pixels or float32 features, one for each shape of picture
+        sources: Sequence[Source],  # (M, ...) uint8 pixels or float32 features, one for each shape of picture
         index: np.ndarray,  # (N,) rows of a source
         labels: Tensor,  # (N,) int64, on the device
         normalise: Normalise | None = None,  # None: the rows are features
@@ -221,7 +313,10 @@ class Tensors:
         self.sources, self.index = sources, index
         self.resident: list[Tensor] = []
         self.place = torch.from_numpy(index)  # of each row in its source, or among the resident ones of its part
-        if len(index) * self.row_values * sources[0].itemsize < 0.25 * free_memory(self.device):
+        most = 0.25 * free_memory(self.device)
+        if self.device.type == "cpu":
+            most = min(most, RESIDENT_BYTES)
+        if len(index) * self.row_values * sources[0].itemsize < most:
             self.place = torch.empty(len(index), dtype=torch.int64)
             for number, source in enumerate(sources):
                 chosen = (self.part == number).nonzero()[:, 0]
@@ -251,6 +346,11 @@ class Tensors:
         x = torch.from_numpy(self.sources[number][self.index[chosen.numpy()]])
         x = x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x.to(self.device)
         return x, self.labels[chosen.to(self.device)]
+
+    def ahead(self, batches: Sequence[Tensor]) -> None:
+        """Begins to read what will be asked for next, (B,) positions of one shape each, where that takes long."""
+        for chosen in () if self.resident else batches:
+            ahead(self.sources[int(self.part[chosen[0]])], self.index[chosen.numpy()])
 
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """The same, normalised."""

@@ -14,7 +14,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
-from core.ml.data import Normalise, Pixels, RowCache, Tick
+from core.ml.data import Normalise, Pixels, RowCache, Tick, ahead
 from core.ml.model import head_of, set_module
 from core.runs import runs
 from core.settings import settings
@@ -54,6 +54,7 @@ def run_once(
             batch = torch.empty(min(BATCH, len(of_one_shape)), *source.shape[1:], device=device)
             for start in range(0, len(of_one_shape), BATCH):
                 some = of_one_shape[start : start + BATCH]
+                ahead(source, np.array([place[i][1] for i in of_one_shape[start : start + 2 * BATCH]]))
                 x = torch.from_numpy(source[[place[i][1] for i in some]]).to(device)
                 yield some, forward(normalise(x, batch))
                 done += len(some)

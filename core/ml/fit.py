@@ -180,10 +180,12 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
 def rows_of(t: Training, stage: Stage, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, int]]:
     """This rank's rows and labels of each batch, and how many images it has; gathered in chunks that fit into the CPU's cache."""
     per_chunk = max(1, CHUNK_BYTES // (4 * stage.train.row_values * t.config.batch_size))  # batches
+    mine = [t.ranks.share(batch) for batch in batches]
     for first in range(0, len(batches), per_chunk):
-        some = batches[first : first + per_chunk]
-        shares = stage.train.take_batches([t.ranks.share(batch) for batch in some], stage.augment)
-        yield from ((x, y, len(batch)) for (x, y), batch in zip(shares, some, strict=True))
+        after = first + per_chunk
+        stage.train.ahead(mine[first : after + per_chunk])
+        shares = stage.train.take_batches(mine[first:after], stage.augment)
+        yield from ((x, y, len(batch)) for (x, y), batch in zip(shares, batches[first:after], strict=True))
 
 
 # The step -----------------------------------------------------------------------------------------------
@@ -452,7 +454,9 @@ def answers(model: nn.Module, data: Tensors, ranks: Ranks = ALONE) -> Tensor:
     divided = ranks if len(data) >= ranks.count else ALONE
     mine = divided.share(torch.arange(len(data)))
     found: Tensor | None = None
-    for some in data.batches(mine, rows, None):
+    batches = data.batches(mine, rows, None)
+    for i, some in enumerate(batches):
+        data.ahead(batches[i : i + 2])
         logits = torch.cat(list(in_pieces(model, data.take(some)[0]))).float().cpu()
         found = torch.empty(len(mine), logits.shape[1]) if found is None else found
         found[some - mine[0]] = logits

@@ -17,6 +17,7 @@ from torch import nn
 
 from core import space
 from core.errors import AppError, Invalid, Stopped
+from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Diverged, Training, answers, fit
 from core.ml.model import WeightsMissing, describe, save, write
@@ -342,6 +343,11 @@ def notes(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
     if skipped := prepared.pixels.skipped:
         names = ", ".join(s.name for s in skipped[:5]) + ("…" if len(skipped) > 5 else "")
         yield f"{len(skipped)} images could not be read and are left out: {names}."
+    if decoded := sum(source.decoded for source in prepared.pixels.sources if isinstance(source, Decoded)):
+        yield (
+            f"{decoded:,} of the {len(prepared.pixels.rows):,} images do not fit into the cache (LOUPE_CACHE_GB, or the room on the disk): "
+            "they are decoded whenever they are needed."
+        )
     if not len(prepared.places["validation"]):
         yield "There are no validation images, so the training loss decides which epoch is best."
     normalises = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in prepared.model.modules())

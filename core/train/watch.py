@@ -256,12 +256,13 @@ def stands(run: Run, now: Course, status: RunStatus, guessing: float | None) -> 
     """How the run stands: what is happening and the facts beside it, the share that is done (0..1), and what the curves mean."""
     epochs = (now.started.epochs if now.started else 0) or run.config.epochs
     what, facts = headline(now, status, epochs, run.config)
+    said = now.started.note if now.started else ""
     return {
         "status": status,
         "active": status in runs.ACTIVE,
         "what": what,
         "facts": facts,
-        "words": " ".join(sentences(run, now, status, epochs, guessing)),
+        "words": " ".join(filter(None, [*sentences(run, now, status, epochs, guessing), said])),
         "share": round(_done(now, epochs), 4),
         "epochs": epochs,
         "best": now.best.epoch if now.best else None,

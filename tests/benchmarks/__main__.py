@@ -40,7 +40,7 @@ ROWS = {
     "audit": "entries",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "starting", "together", "visiting", "writing")
+PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:

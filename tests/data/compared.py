@@ -14,4 +14,8 @@ def context(connection: sa.Connection) -> MigrationContext:
         # PostgreSQL adds the type.
         return (there if there is None else there.partition("::")[0].strip("()'")) != wanted
 
-    return MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": default_differs})
+    def of_this_database(one: Any, _name: Any, kind: str, there: bool, _wanted: Any) -> bool:
+        return there or kind != "index" or one.info.get("only", connection.dialect.name) == connection.dialect.name
+
+    opts = {"compare_type": True, "compare_server_default": default_differs, "include_object": of_this_database}
+    return MigrationContext.configure(connection, opts=opts)

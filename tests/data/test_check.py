@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from core import space
 from core.__main__ import main
 from core.catalog import params
 from core.data import check, images, schema, store, uploads
@@ -145,6 +146,13 @@ def test_each_damage_is_named_and_what_can_be_made_anew_is(whole: Dataset, name:
     assert (mended["found"], mended["left"]) == (len(expected), left)
     again = check.check()
     assert again["found"] == left and (again["status"] == "whole") is (left == 0)
+
+
+def test_a_cache_above_its_limit_is_named_and_cut(whole: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "cache_limit", lambda: 50)
+    (found,) = check.check()["damage"]
+    assert (found["what"], found["where"]) == ("cache", "cache") and "LOUPE_CACHE_GB" in found["problem"]
+    assert check.check(mend=True)["left"] == 0 and space.cached() == 0 and check.check()["status"] == "whole"
 
 
 def test_a_thumbnail_made_anew_is_that_of_its_picture(whole: Dataset) -> None:

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.data import classes, dataset, events, labels, schema, store
+from core.data.store import Filter
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
 from core.types import Dataset, Image, Snapshot, Split, now
@@ -51,6 +52,23 @@ def cats(home: Path) -> Dataset:
 
 
 # The database
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "want",
+    [Filter(), Filter(label="cat"), Filter(split="test"), Filter(labelled=False), Filter(flagged=True), Filter(text="a", labelled=True)],
+    ids=str,
+)
+def test_no_filter_sorts_rows_and_no_count_reads_them(home: Path, want: Filter) -> None:
+    query = sa.select(sa.func.count()).select_from(schema.images).where(*want.where(1))
+    page = sa.select(schema.images).where(*want.where(1)).order_by(schema.images.c.added_at, schema.images.c.id).limit(60).offset(600)
+    with schema.reading() as c:
+        plans = [
+            " ".join(row[3] for row in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {q.compile(c, compile_kwargs={'literal_binds': True})}"))
+            for q in (query, page)
+        ]
+    assert "COVERING INDEX" in plans[0] and plans[1].startswith("SEARCH images USING INDEX by_") and "B-TREE" not in plans[1]
 
 
 @pytest.mark.databases("sqlite")

@@ -252,6 +252,14 @@ def test_a_run_that_has_ended_says_where_its_time_went_and_no_speed() -> None:
     assert facts == ["CPU", "reading images 40 s", "running the backbone 4 min", "learning 8 s"]
 
 
+def test_what_a_run_said_about_its_data_is_on_its_page_while_it_runs_and_afterwards() -> None:
+    said = "9 of the 17 images do not fit into the cache."
+    events: list[Event] = [replace(STARTED, note=said), step(1, 1)]
+    assert watch.stands(RUN, watch.course(events), "running", None)["words"].endswith(said)
+    ends: list[Event] = [*events, end(1), Ended("succeeded", 1, "", 1.0, AT)]
+    assert watch.stands(RUN, watch.course(ends), "succeeded", None)["words"].endswith(said)
+
+
 def test_a_speed_by_kept_features_says_so() -> None:
     now = watch.course([STARTED, step(1, 1)])
     frozen = replace(RUN, config=replace(CONFIG, pretrained=True, freeze=True))

@@ -1,0 +1,272 @@
+"""What more images cost, each step in a process of its own, and two ranks beside one process: python -m tests.benchmarks.scaling.
+
+--sizes N …: a table of pictures, imported, trained on and looked at; --rows N: a table of the database's answers, of rows alone;
+--ranks: two CPU ranks beside one process with two threads, in turns. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
+ranks. LOUPE_DATABASE_URL, where it is set, names the database of --rows, which has to be empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image as Pillow
+
+from core.settings import settings
+from core.types import EpochEnd, RunConfig
+from tests.benchmarks.rows import seconds
+
+ROOT = Path(__file__).parents[2]
+SIDE = 32  # pixels, of the pictures: what is measured is what comes with their number
+CLASSES = [f"class {i}" for i in range(10)]
+ROUNDS = 5
+STEPS = ("import", "epoch", "features", "frozen", "evaluate", "page")
+RANKS = {"one process, two threads": 1, "two ranks, one thread each": 2}
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------------
+
+
+def draw(folder: Path, count: int) -> None:
+    """Distinct noise under a colour of its class, one folder for each class."""
+    noise = np.random.default_rng(0)
+    colours = noise.integers(0, 160, (len(CLASSES), 3))
+    for i, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for n in range(i, count, len(CLASSES)):
+            picture = noise.integers(0, 96, (SIDE, SIDE, 3)) + colours[i]
+            Pillow.fromarray(picture.astype(np.uint8)).save(folder / name / f"{n}.png", compress_level=1)
+
+
+def step(name: str, folder: Path) -> float:
+    """Seconds of one step, in this process, without those that its modules take to load; the steps before it have been done."""
+    from core.data import dataset, imports, sources, store
+    from core.data.store import Filter
+    from core.evaluate import evaluate
+    from core.train import train
+
+    def page() -> None:
+        dataset.counts(made)
+        dataset.browse(made, Filter(), 1)
+
+    def judge() -> None:
+        for state in train.list_runs(made):
+            evaluate.evaluate(state.run.id, "validation")
+
+    if name == "import":
+        return seconds(lambda: imports.import_now("made", sources.at(folder), "me"))
+    made = store.id_of("made") or 0
+    if name in ("page", "evaluate"):
+        return seconds(page if name == "page" else judge)
+    from core.ml import trainer
+
+    run = new_run(name, made)
+    return seconds(lambda: trainer.run(run))
+
+
+def new_run(name: str, dataset_id: int, **more: Any) -> Path:
+    """A run's folder; epoch: a small ConvNet on pixels; features and frozen: a head on EfficientNet-Lite0's features, new or kept."""
+    from core.catalog import params
+    from core.data import store
+    from core.runs import runs
+    from core.train import plan
+
+    network = {"architecture": "convnet"} if name in ("epoch", "ranks") else {"architecture": "efficientnet_lite0", "image_size": SIDE}
+    config: RunConfig = params.run_config({**network, "epochs": 1, "device": "cpu", **more})
+    snapshot = plan.snapshot(dataset_id, config)
+    run = runs.new(name, store.get_dataset(dataset_id), config, snapshot, "me", "")
+    runs.create(settings().runs / run.id, run, snapshot)
+    return settings().runs / run.id
+
+
+def watched(command: list[str]) -> tuple[float, float, float]:
+    """Seconds, as the command prints them; and MB at most of the process with its children: of its own, and with what is mapped from
+    files, which it can give back."""
+    process, own, whole = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True), 0.0, 0.0
+    while process.poll() is None:
+        time.sleep(0.05)
+        found = [memory(pid) for pid in family(process.pid)]
+        own, whole = max(own, sum(a for a, _ in found)), max(whole, sum(b for _, b in found))
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    assert process.stdout is not None
+    return float(process.stdout.read().split()[-1]), own, whole
+
+
+def family(pid: int) -> list[int]:
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """MB: anonymous, and resident."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0, 0.0
+    found = {
+        name: float(value.split()[0]) / 1000 for name, _, value in (line.partition(":") for line in lines) if name[:3] in ("Rss", "VmR")
+    }
+    return found.get("RssAnon", 0.0), found.get("VmRSS", 0.0)
+
+
+def pictures(sizes: list[int]) -> Iterator[str]:
+    yield f"| step | {' | '.join(f'{n:,} pictures' for n in sizes)} |"
+    yield "|---" * (len(sizes) + 1) + "|"
+    table: dict[str, list[str]] = {name: [] for name in STEPS}
+    for count in sizes:
+        with tempfile.TemporaryDirectory() as home:
+            os.environ["LOUPE_HOME"] = f"{home}/home"
+            draw(Path(home) / "made", count)
+            for name in STEPS:
+                took, own, whole = watched([sys.executable, "-m", "tests.benchmarks.scaling", "--step", name, f"{home}/made"])
+                table[name].append(f"{took:.2f} s, {own:,.0f} MB ({whole:,.0f})")
+                print(f"  {count:,}: {name} {table[name][-1]}", file=sys.stderr, flush=True)
+    for name, cells in table.items():
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------------
+
+
+def insert(count: int) -> int:
+    """A dataset of rows and their label events, straight into the tables; every tenth has no label, every thousandth is flagged."""
+    from core.data import classes, schema, store
+
+    made = store.create_dataset("rows").id
+    classes.ensure(made, CLASSES)
+    for batch, start in enumerate(range(0, count, 5000)):
+        at = f"2026-01-01T00:{batch // 60:02}:{batch % 60:02}.000+00:00"  # of a batch of an import, which has one time
+        rows, events = [], []
+        for n in range(start, min(start + 5000, count)):
+            one = f"{(n * 0x9E3779B97F4A7C15 + 1) % 2**64:016x}"  # as a hash: in no order
+            label, seq, split = (None, 0, "test") if n % 10 == 9 else (CLASSES[n % 9], n + 1, "test" if n % 7 == 0 else "train")
+            facts = {"ext": "jpg", "width": 640, "height": 480, "channels": 3, "size_bytes": 90_000, "source": f"photos/{n:07d}.jpg"}
+            place = {"thumb_offset": n * 4000, "thumb_size": 4000, "added_at": at, "split": split}
+            carried = {"label": label, "label_seq": seq, "given_seq": seq, "flagged": n % 1000 == 0}
+            rows.append({"dataset_id": made, "id": one, **facts, **place, **carried})
+            if label:
+                event = {"seq": seq, "dataset_id": made, "image_id": one, "label": label, "source": "import", "by": "me", "at": at}
+                events.append({**event, "note": "", "operation": f"import-{batch}"})
+        with schema.writing() as c:
+            c.execute(schema.images.insert(), rows)
+            c.execute(schema.label_events.insert(), events)
+    return made
+
+
+def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
+    """What the pages ask of the database."""
+    from core.data import dataset, labels, listing, store
+    from core.data.store import Filter
+    from core.label import orders
+
+    last = -(-count // 60)
+    filters = {
+        "a class": Filter(label=CLASSES[3]),
+        "a split": Filter(split="test"),
+        "not labelled": Filter(labelled=False),
+        "labelled": Filter(labelled=True),
+        "flagged": Filter(flagged=True),
+        "a class in a split": Filter(label=CLASSES[3], split="test"),
+        "a name": Filter(text=f"{count // 2:07d}"),
+        "a name that none has": Filter(text="nowhere"),
+    }
+    return {
+        "first page of the grid": lambda: dataset.browse(made, Filter(), 1),
+        "page in the middle": lambda: dataset.browse(made, Filter(), last // 2),
+        "last page": lambda: dataset.browse(made, Filter(), last),
+        "counts of classes and splits": lambda: dataset.counts(made),
+        "counts of flags": lambda: labels.flagged(made),
+        **{f"filter by {name}, first page": partial(dataset.browse, made, want, 1) for name, want in filters.items()},
+        "filter by a class, last page": lambda: dataset.browse(made, filters["a class"], last // 10),
+        "what changed last": lambda: labels.changes(made, count - 20),
+        "version": lambda: store.version(made),
+        "API's page after one in the middle": lambda: listing.images_after(made, Filter(), ("2026-01-01T00:00:05", ""), 100),
+        "history, first page": lambda: labels.told(made, labels.Which(), 1),
+        "order of all images": lambda: orders.order(made, "added", Filter()),
+        "snapshot of a run": lambda: store.snapshot(made, 0),
+    }
+
+
+def rows(count: int) -> Iterator[str]:
+    from core.data import schema
+
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LOUPE_HOME"] = home
+        settings.cache_clear()
+        schema.engine.cache_clear()
+        began = time.perf_counter()
+        made = insert(count)
+        yield f"| {count:,} rows, {schema.engine().dialect.name} (written in {time.perf_counter() - began:.0f} s) | median | most |"
+        yield "|---|---|---|"
+        for name, ask in asked(made, count).items():
+            found = [seconds(ask)]
+            found += [seconds(ask) for _ in range(ROUNDS - 1)] if found[0] < 5 else []
+            yield f"| {name} | {statistics.median(found):.3f} s | {max(found):.3f} s |"
+        schema.engine().dispose()
+
+
+# Ranks ----------------------------------------------------------------------------------------------------------------------
+
+
+def ranks(count: int = 4000, rounds: int = ROUNDS) -> Iterator[str]:
+    """Images per second of the last of three epochs, of the same network on the same images."""
+    from core.data import imports, sources, store
+    from core.runs import runs
+    from core.train import train
+
+    found: dict[str, list[float]] = {name: [] for name in RANKS}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LOUPE_HOME"] = f"{home}/home"
+        settings.cache_clear()
+        draw(Path(home) / "made", count)
+        imports.import_now("made", sources.at(Path(home) / "made"), "me")
+        made = store.find_dataset("made")
+        assert made is not None
+        for _ in range(rounds):
+            for name, devices in RANKS.items():
+                folder = new_run("ranks", made.id, epochs=3, devices=devices)
+                subprocess.run(train.command(folder), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                found[name].append([e.images_per_s for e in runs.events(folder) if isinstance(e, EpochEnd)][-1])
+    first, second = (statistics.median(values) for values in found.values())
+    for name, values in found.items():
+        yield f"{name}: {statistics.median(values):,.0f} images/s ({min(values):,.0f} to {max(values):,.0f})"
+    pairs = [b / a for a, b in zip(*found.values(), strict=True)]
+    yield f"two ranks to one process: {second / first:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); wanted 0.90"
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
+    ask.add_argument("--sizes", type=int, nargs="*", default=[])
+    ask.add_argument("--rows", type=int)
+    ask.add_argument("--ranks", action="store_true")
+    ask.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
+    given = ask.parse_args()
+    if given.step:
+        print(step(given.step[0], Path(given.step[1])))
+        return
+    everything = not (given.sizes or given.rows or given.ranks)
+    for lines in (
+        pictures(given.sizes or [1_000, 10_000]) if given.sizes or everything else (),
+        rows(given.rows or 100_000) if given.rows or everything else (),
+        ranks() if given.ranks or everything else (),
+    ):
+        for line in lines:
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The cache of pixels and features: a limit, what is evicted and what never is, and runs whose images do not fit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core import space
+from core.data import images
+from core.errors import Invalid, Unwritable
+from core.ml import data, model, trainer
+from core.runs import runs
+from core.settings import settings
+from core.types import EpochEnd, Preprocess, SnapshotRow, Started
+from tests.ml.made import ended, make_run, squares
+
+HOW = Preprocess(3, 12, 12, (0.0,) * 3, (1.0,) * 3)
+ROW = 3 * 12 * 12 + data.ID_BYTES
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    yield settings().home
+    settings.cache_clear()
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(space, "cache_limit", lambda: size)
+
+
+def read(rows: tuple[SnapshotRow, ...], dataset: int = 1, how: Preprocess = HOW) -> data.Pixels:
+    return data.pixel_rows(settings().cache, dataset, how, rows, lambda done, total: None)
+
+
+def filled(name: str, used: float = 0) -> data.RowCache:
+    cache = data.RowCache(settings().cache, name, (1000,), "uint8")
+    cache.append([f"{n:016x}" for n in range(10)], np.zeros((10, 1000), np.uint8))
+    if used:
+        os.utime(cache.rows, (used, used))
+    return cache
+
+
+def kept() -> list[str]:
+    return sorted(path.stem for path in settings().cache.glob("*.rows"))
+
+
+# A run whose images do not fit ----------------------------------------------------------------------
+
+
+def test_a_run_learns_the_same_numbers_whether_its_images_fit_into_the_cache_or_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = squares(6)
+    (settings().images / rows[1].path).write_bytes(b"broken")
+    monkeypatch.setattr(data, "free_memory", lambda device: 0)  # else so few would be kept in memory
+    found = []
+    for name, most in (("stored", 10**9), ("decoded", 9 * ROW)):  # 8 are stored and 9 decoded: a batch has both
+        for path in settings().cache.glob("*"):
+            path.unlink()
+        limit(monkeypatch, most)
+        folder = make_run(rows, name, architecture="convnet", epochs=2, batch_size=4)
+        trainer.run(folder)
+        assert ended(folder).outcome == "succeeded", ended(folder)
+        losses = [(e.train_loss, e.val_loss) for e in runs.events(folder) if isinstance(e, EpochEnd)]
+        (note,) = [e.note for e in runs.events(folder) if isinstance(e, Started)]
+        assert "1 images could not be read" in note
+        assert ("9 of the 17 images do not fit into the cache" in note) is (name == "decoded")
+        found.append((losses, runs.predictions_path(folder).read_bytes(), model.load(folder).model.state_dict()))
+    assert found[0][:2] == found[1][:2]
+    assert all(torch.equal(tensor, found[1][2][name]) for name, tensor in found[0][2].items())
+
+
+@pytest.mark.parametrize("how", [HOW, replace(HOW, resize=64, crop=64, rectangles=True)], ids=["squares", "rectangles"])
+def test_what_is_decoded_when_it_is_asked_for_is_what_would_be_stored(home: Path, monkeypatch: pytest.MonkeyPatch, how: Preprocess) -> None:
+    noise = np.random.default_rng(0)
+    rows = []
+    for size in ((12, 12), (12, 18), (18, 12), (12, 12), (12, 18)):
+        png = images.png(noise.integers(0, 256, (*size, 3), np.uint8))
+        name = images.image_id(png)
+        images.store_original(settings().images, f"{name[:2]}/{name}.png", png)
+        rows.append(SnapshotRow(name, f"{name[:2]}/{name}.png", "a", "train"))
+    stored = pixels_of(tuple(rows), how, dataset=1)
+    limit(monkeypatch, 0)
+    decoded = pixels_of(tuple(rows), how, dataset=2)
+    assert all(np.array_equal(a, b) for a, b in zip(stored, decoded, strict=True)) and kept() == ["2-" + kept()[0][2:]]
+    monkeypatch.setattr(images, "read_original", lambda *_: 1 / 0)  # that they can be read is known from the first time
+    assert len(read(tuple(rows), 2, how).rows) == 5
+
+
+def pixels_of(rows: tuple[SnapshotRow, ...], how: Preprocess, dataset: int) -> list[np.ndarray]:
+    pixels = read(rows, dataset, how)
+    return [pixels.sources[part][[int(i)]] for part, i in zip(pixels.part, pixels.index, strict=True)]
+
+
+def test_a_picture_that_is_damaged_in_the_middle_of_a_run_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 0)
+    rows = squares(1)
+    pixels = read(rows)
+    (settings().images / rows[0].path).unlink()
+    with pytest.raises(Invalid, match=f"{rows[0].image_id}.png can no longer be read: The file cannot be read"):
+        pixels.sources[0][pixels.index]
+
+
+# What is evicted --------------------------------------------------------------------------------------
+
+
+def test_the_rows_of_the_longest_ago_make_room_and_those_in_use_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = squares(1)
+    oldest, _, _ = filled("1-a", used=100), filled("1-b", used=300), filled("1-c", used=200)
+    del _
+    limit(monkeypatch, space.cached() + 3 * ROW - 1)
+    read(rows)
+    assert kept() == ["1-a", "1-b", "1-pixels-3x12x12"]  # the oldest is in use
+    assert oldest.read()[1] and not (settings().cache / "1-c.ids").exists()
+
+
+def test_a_map_keeps_its_rows_for_as_long_as_it_is_there(home: Path) -> None:
+    found = filled("1-a").read()[0][2:]
+    space.evict(lambda: False)
+    assert kept() == ["1-a"] and not found.any()
+    del found
+    space.evict(lambda: False)
+    assert kept() == []
+
+
+def test_a_run_whose_rows_were_evicted_makes_them_anew(home: Path) -> None:
+    rows = squares(1)
+    before = pixels_of(rows, HOW, 1)
+    space.evict(lambda: False)
+    assert kept() == [] and np.array_equal(before, pixels_of(rows, HOW, 1)) and kept() == ["1-pixels-3x12x12"]
+
+
+def test_reading_counts_as_use(home: Path) -> None:
+    filled("1-a", used=100)
+    filled("1-b", used=200)
+    data.RowCache(settings().cache, "1-a", (1000,), "uint8").read()
+    space.evict(lambda: len(kept()) == 1)
+    assert kept() == ["1-a"]
+
+
+def test_pixels_leave_the_disk_its_least_free_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "free_at", lambda folder: 500_000_000 + 2 * ROW)
+    pixels = read(squares(1))
+    assert isinstance(pixels.sources[0], data.Decoded) and pixels.sources[0].decoded == 1
+
+
+def test_features_that_exceed_the_limit_are_refused_with_what_they_need(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_CACHE_GB", "1")
+    settings.cache_clear()
+    cache = data.RowCache(settings().cache, "1-features", (250_000_000,), "float32")
+    with pytest.raises(Unwritable, match=r"need 2\.0 GB in the cache. It may hold 1 GB") as e:
+        cache.fetch(["1", "2"], lambda missing: pytest.fail("nothing may be computed"))
+    assert "LOUPE_CACHE_GB to 3 or more" in e.value.hint
+
+
+def test_what_would_be_refused_for_want_of_room_evicts_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled("1-a")
+    monkeypatch.setattr(space, "free_at", lambda folder: 500_000_000 - (1000 if kept() else 0))
+    space.need("The import")
+    assert kept() == []
