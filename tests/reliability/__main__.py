@@ -40,6 +40,7 @@ TRIALS = {
     "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
     "visits": Trial("page visits, one after the other", 1000, 60),
     "watching": Trial("50 open pages watch a run (seconds)", 180, 20),
+    "slow": Trial("somebody's slow question beside another's predictions (seconds)", 60, 8),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
     "zips": Trial("hostile zips and tables (rows of the longest)", 1_000_000, 50_000),

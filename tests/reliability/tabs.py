@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,11 +40,16 @@ class Tab:
         self._context = connect(address, **more)
         self.socket = self._context.__enter__()
         self.text = b""  # all that the page said
-        self.run(page, query)
+        self.page, self.query, self.set = page, query, dict[str, dict[str, Any]]()
+        self.run()
 
-    def run(self, page: str, query: str = "") -> None:
+    def run(self, pressed: str = "", **fields: Any) -> None:
+        """Runs the script with these values in its fields, by their keys; bool_value, int_value … as Streamlit calls them."""
+        self.set |= {self._id(key): value for key, value in fields.items()}
         asked = BackMsg()
-        asked.rerun_script.page_name, asked.rerun_script.query_string = page, query
+        asked.rerun_script.page_name, asked.rerun_script.query_string = self.page, self.query
+        for id, value in {**self.set, **({self._id(pressed): {"trigger_value": True}} if pressed else {})}.items():
+            asked.rerun_script.widget_states.widgets.add(id=id, **value)
         self.socket.send(asked.SerializeToString())
         said = ForwardMsg()
         while said.WhichOneof("type") != "script_finished":
@@ -51,6 +57,11 @@ class Tab:
             assert isinstance(data, bytes)
             self.text += data
             said.ParseFromString(data)
+
+    def _id(self, key: str) -> str:
+        found = re.search(rb"\$\$ID-[0-9a-f]+-" + re.escape(key.encode()), self.text)
+        assert found is not None, f"the page has no field {key}"
+        return found[0].decode()
 
     def close(self) -> None:
         self._context.__exit__(None, None, None)
@@ -67,15 +78,17 @@ def trained() -> Run:
 
 
 @contextmanager
-def serving(home: Path, kept: int = 0) -> Iterator[tuple[Server, psutil.Process]]:
-    """The app on this process's data folder. kept: bytes of each visit and answer that it never lets go, and looks at ever again."""
+def serving(home: Path, run: Any = "tests.forking.run_app", *args: object) -> Iterator[tuple[Server, psutil.Process]]:
+    """The app on this process's data folder. run: who runs it, with its port and these, as another app than the true one."""
+    module, _, function = run.rpartition(".")
 
-    def leaking(port: int, log: Path, env: dict[str, str]) -> forking.Forked:
-        return forking.fork(["-c", f"from tests.reliability.tabs import leak; leak({port}, {kept})"], log, of="app", env=env)
+    def start(port: int, log: Path, env: dict[str, str]) -> forking.Forked:
+        code = f"from {module} import {function}; {function}(*{(port, *args)!r})"
+        return forking.fork(["-c", code], log, of="app", env=env)
 
     schema.engine().dispose()
     server = Server(home, free_port())
-    with homes.replaced(conftest, "fork_app", leaking if kept else forking.fork_app):
+    with homes.replaced(conftest, "fork_app", start):
         server.start()
     assert server.process is not None
     try:
@@ -84,8 +97,8 @@ def serving(home: Path, kept: int = 0) -> Iterator[tuple[Server, psutil.Process]
         server.stop()
 
 
-def leak(port: int, kept: int) -> None:
-    """The app, which keeps something of every run of a page and of every answer to who watches a run."""
+def leaking_app(port: int, kept: int) -> None:
+    """The app, which keeps so many bytes of each run of a page and of each answer to who watches a run, and looks at them ever again."""
     held: list[bytes] = []
     found_by, follow = roles.found_by, watch.follow
 

@@ -25,7 +25,9 @@ def visited(server: Server, process: psutil.Process, before: int, n: int) -> tup
         page = PAGES[i % len(PAGES)]
         tab = tabs.Tab(server, page, "dataset=squares")
         tab.close()
-        wrong.append("" if b"went wrong" not in tab.text and b"Traceback" not in tab.text and len(tab.text) > 5000 else f"visit {i} of “{page}”")
+        wrong.append(
+            "" if b"went wrong" not in tab.text and b"Traceback" not in tab.text and len(tab.text) > 5000 else f"visit {i} of “{page}”"
+        )
     return wrong, process.memory_info().rss / 1e6 - at_first
 
 
@@ -40,7 +42,7 @@ def trial(home: Path, n: int) -> Row:
         row.check(grown < MOST, f"{n:,} visits add {grown:.0f} MB")
         row.check("Traceback" not in (log := (home / "server.log").read_text()), f"the log holds a traceback: {log[-500:]}")
         few = max(20, n // 20)
-        with tabs.serving(home, kept=round(2 * MOST * 1e6 / few)) as (server, process):
+        with tabs.serving(home, "tests.reliability.tabs.leaking_app", round(2 * MOST * 1e6 / few)) as (server, process):
             row.control_check(visited(server, process, len(PAGES), few)[1] < MOST)
     row.figures = f"{n:,} visits add {grown:.0f} MB, of {MOST:.0f} allowed"
     return row

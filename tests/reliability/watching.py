@@ -98,10 +98,10 @@ class Page(Thread):
             after, self.answers, self.points = found["next"], self.answers + 1, self.points + len(found["points"])
 
 
-def watched(home: Path, like: Run, seconds: float, kept: int = 0) -> tuple[list[str], float, float, float]:
+def watched(home: Path, like: Run, seconds: float, *app: object) -> tuple[list[str], float, float, float]:
     """What went wrong, milliseconds of CPU for an answer in the first and in the last part, and MB by which the server grew between them."""
     wrong, stop = [], Event()
-    with going_on(like) as run_id, tabs.serving(home, kept) as (server, process):
+    with going_on(like) as run_id, tabs.serving(home, *app) as (server, process):
         open_tabs = [tabs.Tab(server, "train", f"dataset=squares&run={run_id}") for _ in range(PAGES)]
         pages = [Page(server, run_id, i, stop) for i in range(PAGES)]
         for one in pages:
@@ -138,7 +138,7 @@ def trial(home: Path, seconds: int) -> Row:
         row.tried += PAGES
         row.lost += wrong[:PAGES]
         row.check(not (problem := flat(first, last, grown)), problem)
-        control = watched(home, like, min(seconds, 20), kept=20_000)
+        control = watched(home, like, min(seconds, 20), "tests.reliability.tabs.leaking_app", 20_000)
         row.control_check(not flat(*control[1:]))
     row.figures = f"{PAGES} pages for {seconds} s; an answer takes {first:.1f} ms of CPU, then {last:.1f}; memory {grown:+.1f} MB"
     return row
