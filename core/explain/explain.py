@@ -158,7 +158,7 @@ def question(
     files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
     future = submit(answer, str(path), str(file), method, target, checked, *more, *files)
     if not (speed := stored.with_name("speed.json")).exists():
-        submit(attribute.measure, str(path), str(speed))
+        launch.submit_slow(attribute.measure, str(path), str(speed))  # it takes a second or more, in which predictions would wait
     return Asked(run_id, file.stem, method, checked, stored, future, token)
 
 

@@ -14,7 +14,7 @@ from core.errors import AppError
 from core.explain import explain
 from core.runs import runs
 from core.types import Attribution, Param, Run
-from pages.shared import form, frame
+from pages.shared import closed, form, frame
 from pages.shared.maps import controls, pixels, row, shown
 
 HELD = "maps"  # in the session: cell -> what became of it, the last used last
@@ -75,6 +75,7 @@ def look(cells: Sequence[Cell]) -> list[Held]:
             except AppError as e:
                 one.error = str(e)
                 continue
+            closed.follow(one.asked)
             _take(held, cell, one.asked)
             ahead += _seconds(cell) if one.asked is not None else 0.0
     for cell in list(held)[: max(0, len(held) - max(MOST, len(cells)))]:

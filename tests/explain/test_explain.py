@@ -123,6 +123,8 @@ def test_a_map_of_few_passes_does_not_wait_behind_long_ones(unexplained: Trained
     assert explain.explain(run_id, file, "grad_cam").map.any()
     long = explain.ask(run_id, file, "occlusion")
     assert not long.done
+    launch.ask(os.getpid)  # behind all that the quick worker was asked
+    assert explain.pass_seconds(run_id, gradient=True) is None  # to measure takes seconds, in which predictions would wait
     launch.close()
 
 

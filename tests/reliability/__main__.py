@@ -37,11 +37,15 @@ TRIALS = {
     "server": Trial("server killed while four people label and two decide", 50, 4),
     "background": Trial("imports, exports, archives and embeddings killed and started again", 6, 1),
     "power": Trial("power cut on the database, simulated", 100, 10),
+    "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
+    "visits": Trial("page visits, one after the other", 1000, 60),
+    "watching": Trial("50 open pages watch a run (seconds)", 180, 20),
+    "slow": Trial("somebody's slow question beside another's predictions (seconds)", 60, 8),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
-    "zips": Trial("hostile zips and tables", 1, 1),
+    "zips": Trial("hostile zips and tables (rows of the longest)", 1_000_000, 50_000),
     "models": Trial("hostile models, in zips and in run folders", 1, 1),
-    "fuzz": Trial("pictures and run zips changed by hypothesis (seconds)", 120, 10),
+    "fuzz": Trial("pictures, zips, tables and run zips changed by hypothesis (seconds)", 120, 10),
     "load": Trial("20 people label at once", 500, 20),
 }
 

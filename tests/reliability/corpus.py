@@ -12,8 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image as Pillow
+from pillow_heif import register_heif_opener  # type: ignore[import-untyped]
+
+from tests.data import colour
 
 SIDE = (40, 28)  # pixels
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # XYZ (D50) of red, green, blue
+SRGB = np.array([(3.13386, -1.61687, -0.49062), (-0.97880, 1.91614, 0.03345), (0.07195, -0.22899, 1.40524)])  # linear, of XYZ (D50)
+register_heif_opener(thumbnails=False)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ def bases() -> dict[str, bytes]:
         "gif": saved(one.convert("L"), "GIF"),
         "tif": saved(one, "TIFF", compression="tiff_lzw"),
         "avif": saved(one, "AVIF", quality=95),
+        "heic": saved(one, "HEIF", quality=95),
     }
 
 
@@ -67,7 +74,9 @@ def damaged() -> Iterator[Made]:
 def misnamed() -> Iterator[Made]:
     for ext, data in bases().items():
         if ext != "gif":
-            yield Made(f"is-{ext}.{'png' if ext != 'png' else 'jpg'}", data, "read", pixels(), {"jpg": 12, "avif": 24}.get(ext, 0))
+            yield Made(
+                f"is-{ext}.{'png' if ext != 'png' else 'jpg'}", data, "read", pixels(), {"jpg": 12, "avif": 24, "heic": 12}.get(ext, 0)
+            )
     one = Pillow.fromarray(pixels())
     html = b"<html><script>alert(1)</script></html>"
     for name, data in {
@@ -88,43 +97,43 @@ def misnamed() -> Iterator[Made]:
 
 def modes() -> Iterator[Made]:
     """Every way to store pixels, and what they must be read as."""
-    colour = pixels()
-    one, grey = Pillow.fromarray(colour), Pillow.fromarray(colour[..., 0])
-    yield Made("grey.png", saved(grey, "PNG"), "read", colour[..., 0])
-    yield Made("grey.jpg", saved(grey, "JPEG", quality=100), "read", colour[..., 0], 4)
-    bit = colour[..., 0] > 127
+    array = pixels()
+    one, grey = Pillow.fromarray(array), Pillow.fromarray(array[..., 0])
+    yield Made("grey.png", saved(grey, "PNG"), "read", array[..., 0])
+    yield Made("grey.jpg", saved(grey, "JPEG", quality=100), "read", array[..., 0], 4)
+    bit = array[..., 0] > 127
     yield Made("bit.png", saved(Pillow.fromarray(bit), "PNG"), "read", (bit * 255).astype(np.uint8))
     yield Made("bit.tif", saved(Pillow.fromarray(bit), "TIFF", compression="group4"), "read", (bit * 255).astype(np.uint8))
     few = one.quantize(16)
     yield Made("palette.png", saved(few, "PNG"), "read", np.asarray(few.convert("RGB")))
     yield Made("palette.bmp", saved(few, "BMP"), "read", np.asarray(few.convert("RGB")))
     yield Made("palette.tif", saved(few, "TIFF"), "read", np.asarray(few.convert("RGB")))
-    deep = colour[..., 0].astype(np.uint16) * 257
-    yield Made("deep.png", saved(Pillow.fromarray(deep), "PNG"), "read", colour[..., 0], 1)
-    yield Made("deep.tif", saved(Pillow.fromarray(deep), "TIFF"), "read", colour[..., 0], 1)
+    deep = array[..., 0].astype(np.uint16) * 257
+    yield Made("deep.png", saved(Pillow.fromarray(deep), "PNG"), "read", array[..., 0], 1)
+    yield Made("deep.tif", saved(Pillow.fromarray(deep), "TIFF"), "read", array[..., 0], 1)
     cmyk = one.convert("CMYK")
     yield Made("cmyk.tif", saved(cmyk, "TIFF"), "read", np.asarray(cmyk.convert("RGB")))
     yield Made("cmyk.jpg", saved(cmyk, "JPEG", quality=95), "read")
     for alpha in (0, 255):
         rgba = one.copy()
         rgba.putalpha(alpha)
-        seen = colour if alpha else np.full_like(colour, 255)
+        seen = array if alpha else np.full_like(array, 255)
         yield Made(f"alpha-{alpha}.png", saved(rgba, "PNG"), "read", seen)
         yield Made(f"alpha-{alpha}.webp", saved(rgba, "WEBP", lossless=True, exact=True), "read", seen)
     other = Pillow.fromarray(pixels(3))
     for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF")):
         more = {"lossless": True} if ext == "webp" else {}
         yield Made(
-            f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else colour
+            f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else array
         )
     yield Made(
         "many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)])
     )
-    yield Made("two.mpo", saved(one, "MPO", save_all=True, append_images=[other], quality=95, subsampling=0), "read", colour, 12)
+    yield Made("two.mpo", saved(one, "MPO", save_all=True, append_images=[other], quality=95, subsampling=0), "read", array, 12)
     for turn in range(9):
         exif = Pillow.Exif()
         exif[0x0112] = turn
-        upright = turned(colour, turn)
+        upright = turned(array, turn)
         yield Made(f"turned-{turn}.jpg", saved(one, "JPEG", exif=exif, quality=95, subsampling=0), "read", upright, 12)
         yield Made(f"turned-{turn}.png", saved(one, "PNG", exif=exif), "read", upright)
         yield Made(f"turned-{turn}.tif", saved(one, "TIFF", exif=exif), "read", upright)
@@ -132,8 +141,36 @@ def modes() -> Iterator[Made]:
         (b"Exif\0\0" + b"\xff" * 200, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*" + bytes(80), b"x" * 60_000)
     ):
         yield Made(f"broken-exif-{i}.jpg", saved(one, "JPEG", exif=exif_bytes, quality=95, subsampling=0), "either")
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # HEIF turns pictures by a property of its own, and says that what EXIF says is not followed (ISO/IEC 23008-12)
+    yield Made("said-turned.heic", saved(one, "HEIF", exif=exif, quality=95), "read", array, 12)
+    yield from profiles(one)
     for i, profile in enumerate((b"x" * 100, bytes(128), b"\0" * 4 + b"acsp" * 40)):
-        yield Made(f"broken-profile-{i}.png", saved(one, "PNG", icc_profile=profile), "read", colour)
+        yield Made(f"broken-profile-{i}.png", saved(one, "PNG", icc_profile=profile), "read", array)
+
+
+def profiles(one: Pillow.Image) -> Iterator[Made]:
+    """Colours by profiles with other primaries, turned into sRGB without the library that Loupe turns them with."""
+    for name, primaries, gamma in (("p3", colour.DISPLAY_P3, 2.2), ("adobe", ADOBE, 2.2), ("linear", colour.DISPLAY_P3, 1.0)):
+        profile = colour.profile(primaries, gamma)
+        seen = in_srgb(np.asarray(one), primaries, gamma)
+        yield Made(f"{name}.png", saved(one, "PNG", icc_profile=profile), "read", seen, 3)
+        yield Made(f"{name}.tif", saved(one, "TIFF", icc_profile=profile), "read", seen, 3)
+        yield Made(f"{name}.webp", saved(one, "WEBP", lossless=True, icc_profile=profile), "read", seen, 3)
+        if gamma != 1.0:  # which would multiply what these lose
+            yield Made(f"{name}.jpg", saved(one, "JPEG", quality=100, subsampling=0, icc_profile=profile), "read", seen, 20)
+            yield Made(f"{name}.heic", saved(one, "HEIF", quality=100, chroma=444, icc_profile=profile), "read", seen, 20)
+    grey = one.getchannel("R")
+    light = in_srgb(np.asarray(grey)[..., None].repeat(3, 2), None, 1.0)[..., 0]
+    yield Made("linear-grey.png", saved(grey, "PNG", icc_profile=colour.profile((), 1.0)), "read", light, 6)
+
+
+def in_srgb(array: np.ndarray, primaries: tuple[tuple[float, float, float], ...] | None, gamma: float) -> np.ndarray:
+    """(H, W, 3) of a screen with these primaries and this gamma, by the formulas of IEC 61966-2-1; None: its colours are sRGB's."""
+    light = (array / 255) ** (round(gamma * 256) / 256)
+    if primaries is not None:
+        light = np.clip(light @ np.array(primaries) @ SRGB.T, 0, 1)
+    return (np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255).round().astype(np.uint8)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

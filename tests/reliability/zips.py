@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import struct
 import time
@@ -19,7 +20,6 @@ from tests.reliability.row import Row
 
 SLOW = 5.0  # s
 MOST = 400.0  # MB that a trial may add to the memory of the process
-ANY = -1  # pictures: what is read of such a table is tested elsewhere; here it must end, in time and in words
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def pictures(n: int) -> list[bytes]:
     ]
 
 
-def cases() -> list[Case]:
+def cases(rows: int) -> list[Case]:
+    """rows: of the longest table."""
     one, two, three = pictures(3)
     good = packed(("cat/a.png", one), ("dog/b.png", two))
     zeros = bytes(30_000_000)
@@ -105,16 +106,23 @@ def cases() -> list[Case]:
         Case("encrypted", encrypted(packed(("cat/a.png", one), ("cat/b.png", two))), None, "holds no images"),
         Case("prefix", b"MZ" + bytes(500) + good, 2),
     ]
-    table = "image,label\n"
-    rows = [("cat/a.png", one), ("dog/b.png", two)]
-    tables: list[tuple[str, bytes, int | None]] = [
-        ("path out", (table + "../../etc/passwd,x\ncat/a.png,cat\n").encode(), 1), ("address", (table + "http://evil.example/a.png,x\ncat/a.png,cat\n").encode(), 1),
-        ("formula", (table + "cat/a.png,=HYPERLINK(1)\n").encode(), 1), ("UTF-16", (table + "cat/a.png,cät\n").encode("utf-16"), 1),
-        ("semicolons", "image;label\ncat/a.png;cat\n".encode("latin-1"), 1), ("a field of a megabyte", (table + "cat/a.png," + "x" * 1_000_000 + "\n").encode(), ANY),
-        ("no end of a quote", (table + 'cat/a.png,"cat\n').encode(), ANY), ("zero bytes", table.encode() + b"cat/a.png,c\0t\n", ANY),
-        ("100,000 rows", (table + "".join(f"n/{i}.png,cat\n" for i in range(100_000))).encode(), ANY),
+    head, line = "image,label\n", "cat/a.png,cat\n"
+    files, long = [("cat/a.png", one), ("dog/b.png", two)], random.Random(0).randbytes(500_000).hex()  # a field that no zip makes small
+    missing, bound = "n/{}.png,cat\n", "is not read as a table of labels"  # then the folders say the labels
+    tables: list[tuple[str, bytes, int | None, str]] = [
+        ("path out", (head + "../../etc/passwd,x\n" + line).encode(), 1, "../../etc/passwd is not there"),
+        ("address", (head + "http://evil.example/c.png,x\n" + line).encode(), 1, "http://evil.example/c.png is not there"),
+        ("formula", (head + "cat/a.png,=HYPERLINK(1)\n").encode(), 1, "1 images are not used"), ("UTF-16", (head + "cat/a.png,cät\n").encode("utf-16"), 1, ""),
+        ("semicolons", (head + line).replace(",", ";").encode("latin-1"), 1, ""), ("nothing but a head", head.encode(), 2, bound),
+        ("a label of a megabyte", (head + f"cat/a.png,{long}\n").encode(), 2, f"{bound}: labels.csv, line 2: field larger than field limit"),
+        ("a name of a megabyte", (head + f"{long}.png,x\n").encode(), 2, f"{bound}: labels.csv, line 2: field larger than field limit"),
+        ("a label of 100,000 letters", (head + f"cat/a.png,{long[:100_000]}\ndog/b.png,dog\n").encode(), 1, "must have 1 to 200 characters"),
+        ("no end of a quote", (head + 'cat/a.png,"cat\n').encode(), 2, f"{bound}: labels.csv, line 2: a quote is opened and never closed"),
+        ("zero bytes", head.encode() + b"cat/a.png,c\0t\n", 2, f"{bound}: labels.csv cannot be read: it is text in no encoding"),
+        ("only what is not there", (head + "".join(missing.format(i) for i in range(1000))).encode(), None, "names no image that can be imported"),
+        (f"{rows:,} rows", (head + "".join(missing.format(i) for i in range(rows - 1)) + line).encode(), 1, f"{rows - 1 - sources.MAX_TOLD:,}"),
     ]  # fmt: skip
-    return found + [Case(f"table: {name}", packed(*rows, ("labels.csv", data)), n) for name, data, n in tables]
+    return found + [Case(f"table: {name}", packed(*files, ("labels.csv", data)), n, words) for name, data, n, words in tables]
 
 
 def overlapping(data: bytes) -> bytes:
@@ -159,20 +167,21 @@ def outcome(path: Path, case: Case, number: int) -> str:
     except AppError as e:
         if case.added is None:
             return "" if case.words in str(e) and e.hint else f"refused with other words: {e}"
-        return "" if case.added in (0, ANY) and case.words in str(e) else f"refused: {e}"
+        return "" if case.added == 0 and case.words in str(e) else f"refused: {e}"
     reasons = " ".join(s.reason for s in report.skipped)
     found = store.find_dataset(f"zip {number}")
     n = len(store.all_images(found.id)) if found else 0
     if case.added is None:
         return f"{n} were added"
-    return "" if case.added in (n, ANY) and case.words in reasons else f"{n} and not {case.added} were added; {reasons[:100]}"
+    return "" if case.added == n and case.words in reasons else f"{n} and not {case.added} were added; {reasons[:100]}"
 
 
 def contents(folder: Path, apart: Path) -> set[str]:
     return {str(p) for p in folder.rglob("*") if not p.is_relative_to(apart)}
 
 
-def trial(home: Path, _size: int) -> Row:
+def trial(home: Path, rows: int) -> Row:
+    """rows: of the longest table."""
     row = Row(control="a reader that extracts everything")
     work: Callable[[str], Path] = lambda name: home.parent / name  # noqa: E731
     worst = 0.0
@@ -180,7 +189,7 @@ def trial(home: Path, _size: int) -> Row:
         path, before = work("try.zip"), homes.peak_mb()
         path.touch()
         there = contents(home.parent, home)
-        for number, case in enumerate(cases()):
+        for number, case in enumerate(cases(rows)):
             path.write_bytes(case.data)
             began = time.monotonic()
             problem = outcome(path, case, number)

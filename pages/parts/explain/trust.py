@@ -16,7 +16,7 @@ from core.errors import AppError
 from core.explain import explain
 from core.explain import trust as checks
 from core.types import Attribution, Run
-from pages.shared import figures, form, frame
+from pages.shared import closed, figures, form, frame
 
 HEADS = {
     "deletion": (
@@ -80,7 +80,8 @@ def trust(
             st.caption(_cost(run, missing, settings or {}, how))
     for m in able if pressed else [m for m in able if m not in missing]:
         if not _there(held.get(places[m])):  # what is stored is there at once
-            held[places[m]] = checks.ask(run.id, path, m, target, (settings or {}).get(m), how)
+            held[places[m]] = asked = checks.ask(run.id, path, m, target, (settings or {}).get(m), how)
+            closed.follow(asked)
     if pressed:
         st.rerun()
     found |= {m: _taken(held, places[m]) for m in able if not _there(found[m])}
