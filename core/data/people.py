@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from core.data import audit
-from core.data.schema import dataset_roles, links, people, reading, sessions, writing, wrong_passwords
+from core.data.schema import dataset_roles, glancing, links, people, reading, sessions, writing, wrong_passwords
 from core.errors import Conflict, Forbidden, NotFound
 from core.types import now
 
@@ -272,7 +272,7 @@ _OF_SESSION = (  # made once: it is asked at every act, and to put it together t
 
 def of_session(key: str) -> tuple[Account, str] | None:
     """Who it is, and by which way that person came."""
-    with reading() as c:
+    with glancing() as c:
         rows = c.execute(_OF_SESSION, {"key": key, "at": time.time()}).all()
     if not rows:
         return None

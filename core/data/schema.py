@@ -559,6 +559,15 @@ def reading() -> Iterator[sa.Connection]:
         yield connection
 
 
+@contextmanager
+def glancing() -> Iterator[sa.Connection]:
+    """For one statement alone, which sees one moment by itself: without a transaction PostgreSQL is asked twice less."""
+    made = engine()
+    how = {} if made.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+    with database.told(made.url), made.connect().execution_options(**how) as connection:
+        yield connection
+
+
 def ping() -> None:
     """Raises what the driver raises where the database does not answer."""
     with reading() as c:

@@ -21,6 +21,8 @@ from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
 
