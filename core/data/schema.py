@@ -92,7 +92,7 @@ images = sa.Table(
     sa.Column("given_seq", sa.Integer, nullable=False, server_default="0"),  # of the event that gave the label: a flag may come after
 )
 # The order of the grid, with all that a filter asks for: a page far from the first reads this index alone, and not every row before it.
-# The source, too, but in PostgreSQL: its indexes hold no text of more than 2.7 kB, and it reads all rows as fast, on two cores.
+# The source, too, but in PostgreSQL, whose indexes hold no text of more than 2.7 kB.
 _in_order = [images.c[name] for name in ("dataset_id", "added_at", "id", "label", "split", "flagged")]
 sa.Index("by_time", *_in_order, info={"only": "postgresql"}).ddl_if("postgresql")
 sa.Index("by_time_and_name", *_in_order, images.c.source, info={"only": "sqlite"}).ddl_if("sqlite")

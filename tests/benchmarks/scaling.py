@@ -1,8 +1,9 @@
 """What more images cost, each step in a process of its own, and two ranks beside one process: python -m tests.benchmarks.scaling.
 
 --sizes N …: a table of pictures, imported, trained on and looked at; --rows N: a table of the database's answers, of rows alone;
+--held N: memory of a run of N pictures of 64 × 64 that lie in the cache already;
 --ranks: two CPU ranks beside one process with two threads, in turns. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
-ranks. LOUPE_DATABASE_URL, where it is set, names the database of --rows, which has to be empty.
+10,000 held, ranks. LOUPE_DATABASE_URL, where it is set, names the database of --rows, which has to be empty.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import psutil
 from PIL import Image as Pillow
 
 from core.settings import settings
-from core.types import EpochEnd, RunConfig
+from core.types import Ended, EpochEnd, RunConfig, now
 from tests.benchmarks.rows import seconds
 
 ROOT = Path(__file__).parents[2]
@@ -66,13 +67,23 @@ def step(name: str, folder: Path) -> float:
 
     if name == "import":
         return seconds(lambda: imports.import_now("made", sources.at(folder), "me"))
+    if name == "held":
+        return trained(settings().runs / "held")
     made = store.id_of("made") or 0
     if name in ("page", "evaluate"):
         return seconds(page if name == "page" else judge)
-    from core.ml import trainer
+    return trained(new_run(name, made))
 
-    run = new_run(name, made)
-    return seconds(lambda: trainer.run(run))
+
+def trained(run: Path) -> float:
+    from core.ml import trainer
+    from core.runs import runs
+
+    took = seconds(lambda: trainer.run(run))
+    last = runs.events(run)[-1]
+    if not isinstance(last, Ended) or last.outcome != "succeeded":
+        sys.exit(f"The run did not succeed: {last}")
+    return took
 
 
 def new_run(name: str, dataset_id: int, **more: Any) -> Path:
@@ -137,6 +148,35 @@ def pictures(sizes: list[int]) -> Iterator[str]:
                 print(f"  {count:,}: {name} {table[name][-1]}", file=sys.stderr, flush=True)
     for name, cells in table.items():
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def held(count: int) -> Iterator[str]:
+    """Of a run on rows of the cache alone: its pictures are numbers that were never a file."""
+    from core.catalog import params
+    from core.data import images
+    from core.ml.data import RowCache
+    from core.runs import runs
+    from core.types import Run, Snapshot, SnapshotRow
+
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LOUPE_HOME"] = home
+        settings.cache_clear()
+        noise = np.random.default_rng(0)
+        cache = RowCache(settings().cache, "1-srgb-3x64x64", (3, 64, 64), "uint8")
+        ids = [f"{n:016x}" for n in range(count)]
+        for start in range(0, count, 5000):
+            some = ids[start : start + 5000]
+            cache.append(some, noise.integers(0, 256, (len(some), 3, 64, 64), np.uint8))
+        for n in range(0, count, max(1, count // 1000)):  # those of which the size is looked up
+            images.store_original(settings().images, f"{ids[n][:2]}/{ids[n]}.png", images.png(np.zeros((64, 64, 3), np.uint8)))
+        rows = tuple(
+            SnapshotRow(one, f"{one[:2]}/{one}.png", CLASSES[n % 10], "validation" if n % 7 == 0 else "train") for n, one in enumerate(ids)
+        )
+        config = params.run_config({"architecture": "linear", "image_size": 64, "epochs": 1, "device": "cpu"})
+        run = Run("held", "held", 1, "held", config, tuple(CLASSES), "s", {}, now(), "me", "")
+        runs.create(settings().runs / "held", run, Snapshot("s", run.classes, rows))
+        took, own, whole = watched([sys.executable, "-m", "tests.benchmarks.scaling", "--step", "held", home])
+        yield f"an epoch of softmax regression on {count:,} pictures of 64 × 64 in the cache: {took:.1f} s, {own:,.0f} MB ({whole:,.0f})"
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------------
@@ -222,7 +262,7 @@ def rows(count: int) -> Iterator[str]:
 # Ranks ----------------------------------------------------------------------------------------------------------------------
 
 
-def ranks(count: int = 4000, rounds: int = ROUNDS) -> Iterator[str]:
+def ranks(count: int = 1000, rounds: int = 3) -> Iterator[str]:
     """Images per second of the last of three epochs, of the same network on the same images."""
     from core.data import imports, sources, store
     from core.runs import runs
@@ -252,16 +292,18 @@ def main() -> None:
     ask = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
     ask.add_argument("--sizes", type=int, nargs="*", default=[])
     ask.add_argument("--rows", type=int)
+    ask.add_argument("--held", type=int)
     ask.add_argument("--ranks", action="store_true")
     ask.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     given = ask.parse_args()
     if given.step:
         print(step(given.step[0], Path(given.step[1])))
         return
-    everything = not (given.sizes or given.rows or given.ranks)
+    everything = not (given.sizes or given.rows or given.held or given.ranks)
     for lines in (
         pictures(given.sizes or [1_000, 10_000]) if given.sizes or everything else (),
         rows(given.rows or 100_000) if given.rows or everything else (),
+        held(given.held or 10_000) if given.held or everything else (),
         ranks() if given.ranks or everything else (),
     ):
         for line in lines:

@@ -164,3 +164,10 @@ def test_what_would_be_refused_for_want_of_room_evicts_first(home: Path, monkeyp
     monkeypatch.setattr(space, "free_at", lambda folder: 500_000_000 - (1000 if kept() else 0))
     space.need("The import")
     assert kept() == []
+
+
+def test_a_large_split_is_not_copied_into_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, labels = np.zeros((4, 1, 8, 8), np.uint8), torch.zeros(4, dtype=torch.int64)
+    assert data.Tensors([source], np.arange(4), labels).resident
+    monkeypatch.setattr(data, "RESIDENT_BYTES", source.nbytes)
+    assert not data.Tensors([source], np.arange(4), labels).resident
