@@ -19,15 +19,15 @@ from tests.reliability import homes, tabs
 from tests.reliability.row import Row
 from tests.reliability.squares import squares
 
-SIDE = 96  # pixels
+SIDE = 224  # pixels
 MOST = 2.0  # s that a prediction may take
 PAUSE = 0.25  # s between two predictions
-SAMPLES, FEW = 5000, 500  # of Kernel SHAP; the fewer take about 5 s
+SAMPLES, FEW = 5000, 200  # of Kernel SHAP; the fewer take about 5 s
 DROPPED = 40.0  # s in which the question of a closed tab must have ended: it is looked for after 15
 
 
 def network() -> Run:
-    """A run on pictures of 96 pixels, whose Kernel SHAP takes about a minute."""
+    """A run on pictures of 224 pixels, whose Kernel SHAP takes minutes."""
     imports.import_now("squares", sources.at(squares(settings().home.parent / "squares", 4, SIDE)), "tester")
     found = store.find_dataset("squares")
     assert found is not None
