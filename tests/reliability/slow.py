@@ -104,9 +104,9 @@ def trial(home: Path, seconds: int) -> Row:
             for i, one in enumerate(taken):
                 row.check(one < MOST, f"prediction {i} took {one:.1f} s")
             row.control_check(tasks(server, "slow") == 0)
+            began = time.monotonic()
             for tab in open_tabs:
                 tab.close()
-            began = time.monotonic()
             row.check(homes.until(lambda: tasks(server, "slow") == 0, DROPPED), f"the maps of closed tabs go on after {DROPPED:.0f} s")
             dropped = time.monotonic() - began
         with tabs.serving(home, "tests.reliability.slow.one_worker") as (server, _):

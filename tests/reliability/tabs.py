@@ -36,8 +36,8 @@ class Tab:
     def __init__(self, server: Server, page: str, query: str = "") -> None:
         cookie = urllib.request.urlopen(f"{server.url}/healthz").headers["Set-Cookie"].partition(";")[0]
         address = f"ws://localhost:{server.port}/_stcore/stream"
-        more: Any = {"origin": server.url, "subprotocols": ["streamlit"], "max_size": None, "additional_headers": {"Cookie": cookie}}
-        self._context = connect(address, **more)
+        more: Any = {"origin": server.url, "subprotocols": ["streamlit"], "additional_headers": {"Cookie": cookie}}
+        self._context = connect(address, max_size=None, close_timeout=1, **more)  # what was not read would keep it from closing
         self.socket = self._context.__enter__()
         self.text = b""  # all that the page said
         self.page, self.query, self.set = page, query, dict[str, dict[str, Any]]()
