@@ -25,11 +25,13 @@ from core import logs
 from core.api import signing
 from core.api.v1.app import app as v1
 from core.data import imports, schema, sources, store, tokens
+from core.data.formats import FORMATS
 from core.people import accounts
 from core.review import predict
 from core.settings import settings
 from core.share import archive, export, report
 from core.train import train
+from core.types import Prediction
 from tests.browser.conftest import Server
 from tests.reliability import acts, corpus, homes, web
 from tests.reliability.row import Row
@@ -218,10 +220,10 @@ def pictured(home: Path, row: Row) -> int:
                     left[f"{place.partition('?')[0]} of {image.source}"] = answer.content
         for ext, data in marked(9).items():
             (one,) = predict.predict_data(run.id, [(f"mine.{ext}", data)], keep=True)
-            assert isinstance(one, predict.Prediction), one
+            assert isinstance(one, Prediction), one
             upload = next(path for path in settings().uploads.rglob(f"{one.image_id}.*"))
             left[f"an uploaded {ext}"] = client.get(signing.upload_url(upload)).content
-        for kind in export.FORMATS:
+        for kind in FORMATS:
             export.export_now(found.id, kind, out)
             left[f"export as {kind}"] = out.read_bytes()
         archive.export_now(run.id, out)
@@ -229,7 +231,7 @@ def pictured(home: Path, row: Row) -> int:
         left["report"] = report.make(run.id, ["validation"], "tester").encode()
         for name, data in left.items():
             row.check(len(data) > 100 and not holds(data), f"{name} holds what the camera wrote")
-        export.export_now(found.id, next(iter(export.FORMATS)), out, originals=True)
+        export.export_now(found.id, next(iter(FORMATS)), out, originals=True)
         row.control_check(not holds(out.read_bytes()))
     return len(left)
 

@@ -48,8 +48,8 @@ def asked(server: Server, run: Run, samples: int) -> list[tabs.Tab]:
     query = f"dataset=squares&run={run.id}&from=predictions"
     tab, other = tabs.Tab(server, "explain", query), tabs.Tab(server, "explain", f"{query}&part=trust")
     off = {f"method-{name}": {"bool_value": False} for name in ("grad_cam", "integrated_gradients")}
-    tab.run(**{"method-kernel_shap": {"bool_value": True}, **off})
-    tab.run(**{f"setting-{run.id}-kernel_shap-samples": {"int_value": samples}})
+    tab.run({"method-kernel_shap": {"bool_value": True}, **off})
+    tab.run({f"setting-{run.id}-kernel_shap-samples": {"int_value": samples}})
     other.run(pressed="trust-start")
     return [tab, other]
 
