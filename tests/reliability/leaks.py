@@ -25,7 +25,7 @@ from core import logs
 from core.api import signing
 from core.api.v1.app import app as v1
 from core.data import imports, schema, sources, store, tokens
-from core.data.formats import FORMATS
+from core.data.formats.known import FORMATS
 from core.people import accounts
 from core.review import predict
 from core.settings import settings
