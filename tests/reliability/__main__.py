@@ -42,6 +42,7 @@ TRIALS = {
     "watching": Trial("50 open pages watch a run (seconds)", 180, 20),
     "slow": Trial("somebody's slow question beside another's predictions (seconds)", 60, 8),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
+    "leaks": Trial("secrets in logs, metadata in pictures that leave", 2, 11),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
     "zips": Trial("hostile zips and tables (rows of the longest)", 1_000_000, 50_000),
     "models": Trial("hostile models, in zips and in run folders", 1, 1),

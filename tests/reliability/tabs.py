@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,16 @@ class Tab:
     def __init__(self, server: Server, page: str, query: str = "") -> None:
         cookie = urllib.request.urlopen(f"{server.url}/healthz").headers["Set-Cookie"].partition(";")[0]
         address = f"ws://localhost:{server.port}/_stcore/stream"
-        more: Any = {"origin": server.url, "subprotocols": ["streamlit"], "max_size": None, "additional_headers": {"Cookie": cookie}}
-        self._context = connect(address, **more)
+        more: Any = {"origin": server.url, "subprotocols": ["streamlit"], "additional_headers": {"Cookie": cookie}}
+        self._context = connect(address, max_size=None, close_timeout=1, **more)  # what was not read would keep it from closing
         self.socket = self._context.__enter__()
         self.text = b""  # all that the page said
         self.page, self.query, self.set = page, query, dict[str, dict[str, Any]]()
         self.run()
 
-    def run(self, pressed: str = "", **fields: Any) -> None:
+    def run(self, fields: Mapping[str, dict[str, Any]] | None = None, pressed: str = "") -> None:
         """Runs the script with these values in its fields, by their keys; bool_value, int_value … as Streamlit calls them."""
-        self.set |= {self._id(key): value for key, value in fields.items()}
+        self.set |= {self._id(key): value for key, value in (fields or {}).items()}
         asked = BackMsg()
         asked.rerun_script.page_name, asked.rerun_script.query_string = self.page, self.query
         for id, value in {**self.set, **({self._id(pressed): {"trigger_value": True}} if pressed else {})}.items():
@@ -110,5 +110,5 @@ def leaking_app(port: int, kept: int) -> None:
         held.append(os.urandom(kept))
         return follow(*args) if sum(map(sum, held[::40])) else None
 
-    roles.found_by, watch.follow = keeping, growing
+    roles.found_by, watch.follow = keeping, growing  # type: ignore[assignment]
     forking.run_app(port)

@@ -15,7 +15,7 @@ from threading import Event, Thread
 import psutil
 
 from core.api import signing
-from core.runs import runs
+from core.runs import launch, runs
 from core.runs.runs import write_json
 from core.train import train
 from core.types import EpochEnd, Run, Step, now
@@ -51,7 +51,7 @@ def going_on(like: Run) -> Iterator[str]:
     before = list(runs.events(runs.folder(like.id)))
     step, end = next(e for e in before if isinstance(e, Step)), next(e for e in before if isinstance(e, EpochEnd))
     *others, ended = [e for e in before if not isinstance(e, Step | EpochEnd)]
-    with homes.replaced(train.launch, "launcher", Idle()):
+    with homes.replaced(launch, "launcher", Idle()):
         run = train.start(like.dataset_id, {"architecture": "convnet", "epochs": 1000}, "tester")
     folder, over = runs.folder(run.id), Event()
     for one in others:
