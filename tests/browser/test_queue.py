@@ -153,6 +153,15 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     page.wait_for_timeout(500)
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     expect(page.locator(".yes")).to_be_in_viewport(ratio=1)
+    if width == 390:  # ten classes of long names: the whole picture and what decides, one above the other, without a finger's move
+        page.locator(".class[data-label] .text").evaluate_all("all => all.forEach((e, i) => (e.textContent = `class number ${i} of ten`))")
+        page.wait_for_timeout(300)
+        header, stage, keys = (page.locator(one).bounding_box() for one in ("[data-testid=stHeader]", ".stage", ".decide"))
+        assert header and stage and keys
+        page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
+        assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
+        for one in page.locator(".decide button:visible").all():
+            expect(one).to_be_in_viewport(ratio=1)
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
