@@ -96,7 +96,7 @@ def main() -> None:
         imports.import_now("digits", sources.named("sample"), "tester")
         made = store.list_datasets()[0].id
         for name, n, side in (("linear", args.pictures, 8), (args.large, args.pictures // 10, 256)):
-            run = train.start(made, {"architecture": name, "epochs": 1, "pretrained": False}, "tester")
+            run = train.start(made, {"architecture": name, "epochs": 1, "pretrained": False, "freeze": False}, "tester")
             assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
             settings().roots[0].mkdir(parents=True, exist_ok=True)
             shares = []

@@ -165,3 +165,25 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
+
+
+def test_after_a_training_a_policy_for_the_new_run_is_written_and_made_active_on_the_page(
+    server: Server, page: Page, tmp_path: Path
+) -> None:
+    server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=2", "--wait")
+    page.goto(f"{server.url}/review?dataset=digits&view=policy&policy=write")
+    page.get_by_role("combobox", name="Classes to be blocked").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    page.keyboard.press("Escape")
+    page.get_by_role("textbox", name="Name of the version").fill("Stricter on 3")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Save as a version").click()
+    page.get_by_role("button", name="Make active").click()
+    page.get_by_role("dialog").get_by_role("button", name="Make it active").click()
+    expect(page.get_by_text("No. 1 · Stricter on 3").first).to_be_visible()
+    expect(page.get_by_role("button", name="Turn off").first).to_be_visible()
+    page.screenshot(path=tmp_path / "policy-active.png")
+    assert stored(server, "SELECT kind FROM policy_events") == [("active",)]
+    page.get_by_role("button", name="Turn off").first.click()  # the tests after this one decide without a policy
+    page.get_by_role("dialog").get_by_role("button", name="Turn it off").click()
+    expect(page.get_by_role("button", name="Turn off")).to_have_count(0)
