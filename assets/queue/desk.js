@@ -9,6 +9,8 @@ const ONE = 12; // pictures at hand where they are shown one by one,
 const FEW = 8; // and fewer than this: more are asked for
 const MOST_PAST = 200;
 const MOST_NOTICES = 4;
+const RETRY_MS = 500; // a picture that did not load; twice as long each time,
+const MOST_WAIT_MS = 3000; // and at most: once the server is back nobody waits longer
 
 /** @typedef {"accepted" | "corrected" | "rejected" | "escalated"} Verdict */
 /**
@@ -26,6 +28,9 @@ const MOST_NOTICES = 4;
 /** @typedef {{ text: string, sure?: { item: Item, said: Said } }} Notice */
 /** @typedef {{ post: (path: string, body: Record<string, unknown>, keepalive?: boolean) => Promise<any>, now: () => number, session: string, focused: () => boolean }} Page post answers null where the server did not */
 /** @typedef {{ paint(): void, renew(): void, stored(): void }} View */
+
+/** How long a picture that did not load is left before it is asked for again, in ms. @param {number} tries so far */
+export const patience = (tries) => Math.min(MOST_WAIT_MS, RETRY_MS * 2 ** (tries - 1));
 
 export class Desk {
   /** @type {View | null} */

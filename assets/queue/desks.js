@@ -3,7 +3,7 @@
 import "../common/offline.js";
 import { uuid } from "../common/uuid.js";
 import { Desk } from "./desk.js";
-import { Outbox } from "./outbox.js";
+import { ANSWER_MS, Outbox } from "./outbox.js";
 
 const GONE_MS = 1500; // a view that is drawn anew comes back sooner
 
@@ -29,6 +29,7 @@ export function deskOf(dataset) {
         headers: { "Content-Type": "application/json", "X-Loupe-Token": box.token },
         body: JSON.stringify(body),
         keepalive,
+        signal: AbortSignal.timeout(ANSWER_MS), // a server that goes in mid-answer must not leave the page waiting for ever
       });
       if (response.status === 401) desk.expired();
       return response.status >= 500 || response.status === 401 ? null : await response.json();

@@ -5,7 +5,7 @@ import { uuid } from "../common/uuid.js";
 
 const RETRY_MS = 2000;
 const SLOW_MS = 1000; // only then is one that is on its way worth a line
-const ANSWER_MS = 20000;
+export const ANSWER_MS = 20000;
 const TRIES = 3; // where the server says itself that it failed: the next ones must not wait for ever
 
 /** @typedef {"decide" | "undo" | "claims"} Route */

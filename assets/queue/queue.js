@@ -3,7 +3,7 @@
 import { el, mount, say } from "../common/dom.js";
 import { percent } from "../common/numbers.js";
 import { Aim } from "./aim.js";
-import { TOLD_MS } from "./desk.js";
+import { patience, TOLD_MS } from "./desk.js";
 import { Beside } from "./beside.js";
 import { Many } from "./many.js";
 import { OWN_ICONS, Shell, words } from "./shell.js";
@@ -14,8 +14,6 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 /** @typedef {HTMLImageElement & { state: "loading" | "ready" | "broken" }} Picture */
 
 const AHEAD = 5; // pictures loaded before they are needed
-const RETRY_MS = 1000; // a picture that did not load; twice as long each time,
-const MOST_WAIT_MS = 30000; // and at most
 const PHONE = 560; // px wide at most, as in queue.css
 const MANY = 12; // more classes than this stand in two columns
 
@@ -297,7 +295,7 @@ class One extends Shell {
       const item = this.desk.items.slice(0, AHEAD).find((one) => one.id === id);
       if (item && this.root.isConnected) this.load(item), this.paintPicture();
     };
-    setTimeout(again, Math.min(MOST_WAIT_MS, RETRY_MS * 2 ** (tries - 1)));
+    setTimeout(again, patience(tries));
   }
 
   preload() {

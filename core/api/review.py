@@ -19,6 +19,7 @@ from core.data import queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
 from core.data.queue import Submission
+from core.data.schema import moment
 from core.errors import AppError, NotFound
 from core.review import animation, policy, review
 from core.runs import runs
@@ -130,15 +131,11 @@ def _deal(who: str, asked: Asked) -> dict[str, Any]:
 
 
 def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
-    states = queue.counts(dataset_id)
     mine = roles.current().may("lead", dataset_id)
+    with moment():
+        states, others, skipped = queue.counts(dataset_id), queue.held_by_others(dataset_id, session), queue.skipped(dataset_id, who)
     waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN))
-    return {
-        "waiting": waiting,
-        "lead": states.get("lead", 0) if mine else 0,
-        "others": queue.held_by_others(dataset_id, session),
-        "skipped": queue.skipped(dataset_id, who),
-    }
+    return {"waiting": waiting, "lead": states.get("lead", 0) if mine else 0, "others": others, "skipped": skipped}
 
 
 async def deal(request: Request) -> Response:

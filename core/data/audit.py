@@ -85,7 +85,6 @@ KINDS: Mapping[str, str] = {
     "webhook.again": "webhook told again what was given up",
 }
 HEADS = "heads.jsonl"
-LOCK = 7_310_223  # PostgreSQL's advisory lock of the one writer
 COLUMNS = ("seq", "at", "by", "kind")  # of the table, beside the entry
 AT_ONCE = 1_000  # entries read in one go
 
@@ -94,12 +93,11 @@ AT_ONCE = 1_000  # entries read in one go
 
 
 def record(c: sa.Connection, kind: str, *, on: Mapping[str, Any], before: Any = None, after: Any = None, by: str | None = None) -> None:
-    """Adds an entry in the caller's transaction, best as its last statement: whoever writes next waits until the transaction ends.
+    """Adds an entry in the caller's transaction, which is one of writing(): its lock is what makes this the chain's one writer.
 
     on: what it speaks of, such as {"dataset": 1, "images": [...]}, {"run": id} or {"person": name}; everything is what JSON holds.
     """
-    if c.dialect.name == "postgresql":
-        c.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    assert c.get_execution_options().get("write")
     last = c.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
     who = (by or roles.current().name).encode(errors="replace").decode().replace("\0", "?")
     row = {"seq": last.seq + 1 if last else 1, "at": now(), "by": who, "kind": kind}

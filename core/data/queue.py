@@ -486,22 +486,25 @@ class Act:
 def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
     """Stores a decision once and, where it is final and nobody is to be asked, adds the image and its label, in one transaction."""
     s, d, k = submissions.c, decisions.c, review_claims.c
-    with writing() as c:
-        if act.operation is not None and (same := c.execute(select(decisions).where(d.operation == act.operation)).first()):
+    with writing() as c:  # everybody who writes waits for it: each statement counts
+        one = sa.or_(d.submission_id == submission_id, d.operation == act.operation) if act.operation else d.submission_id == submission_id
+        earlier = c.execute(select(decisions).where(one).order_by(d.seq)).all()
+        if act.operation and (same := next((each for each in earlier if each.operation == act.operation), None)):
             state = c.execute(select(s.state).where(s.id == same.submission_id)).scalar_one()
             return Decided(same.seq, state, same.label)
-        row = c.execute(select(submissions).where(s.id == submission_id)).first()
+        held = submissions.outerjoin(review_claims, sa.and_(k.submission_id == s.id, k.until >= time.time()))
+        found = select(submissions, k.person, k.session).select_from(held).where(s.id == submission_id)
+        row = c.execute(found).first()
         if row is None:
             raise NotFound("This prediction is not in the queue any more.", "The next one is shown.")
         if row.state not in (*OURS, "known"):
             by = f" by {row.decided_by}" if row.decided_by else ""
             what = f"was decided already{by}{_words(row.verdict, row.label)}" if row.state == "decided" else "waits for nobody"
             raise Conflict(f"{row.name} {what}.", "Nothing was stored. The next one is shown.")
-        claim = c.execute(select(k.person, k.session).where(k.submission_id == submission_id, k.until >= time.time())).first()
-        if claim is not None and claim.session != act.session:
-            raise Conflict(f"{claim.person} has {row.name} on the screen.", "Nothing was stored. The next one is shown.")
-        before = c.execute(select(decisions).where(d.submission_id == row.id, d.undone_at.is_(None)).order_by(d.seq)).all()
-        if any(one.by == act.by and one.verdict in FINAL for one in before):  # who escalated it may still decide, as a lead
+        if row.person is not None and row.session != act.session:
+            raise Conflict(f"{row.person} has {row.name} on the screen.", "Nothing was stored. The next one is shown.")
+        before = [each for each in earlier if each.undone_at is None]
+        if any(each.by == act.by and each.verdict in FINAL for each in before):  # who escalated it may still decide, as a lead
             raise Conflict(f"You have decided on {row.name} before.", "Somebody else has to look at it now.")
         label = act.label
         if label is not None:

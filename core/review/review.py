@@ -15,6 +15,7 @@ from core.data import queue as items
 from core.data.decisions import Said
 from core.data.imports import add_upload
 from core.data.queue import Submission, Verdict
+from core.data.schema import moment
 from core.errors import AppError, Conflict, Invalid, NotFound
 from core.review import policy, predict
 from core.review.arms import Arm
@@ -126,7 +127,8 @@ def known(submission: Submission) -> Image | None:
 @roles.needs("see")
 def there(dataset_id: int, upload_ids: Sequence[str]) -> dict[str, Image]:
     """The image of the dataset that each of the uploads is, by its bytes, or by its pixels where the image came without a file."""
-    same = originals.here(dataset_id, list(upload_ids))
+    with moment():
+        same = originals.here(dataset_id, list(upload_ids))
     for upload_id in upload_ids:
         if upload_id not in same and (found := store.known_images(dataset_id, _array_ids(upload_id))):
             same[upload_id] = next(iter(found))
@@ -210,14 +212,16 @@ def decide(
     lead accepts it. A rejected one never joins. One that the dataset has with a label keeps it when an answer is accepted; the label
     of a test image changes only when somebody is sure.
     """
-    submission = today(items.get(submission_id))
-    dataset = _dataset_of(submission)
-    roles.allow("lead" if submission.state == "lead" else "decide", dataset.id)
+    with moment():
+        submission = today(items.get(submission_id))
+        dataset = _dataset_of(submission)
+        roles.allow("lead" if submission.state == "lead" else "decide", dataset.id)
+        drawn = _drawn(submission)
     if verdict not in ("accepted", "corrected", "rejected", "escalated"):
         raise Invalid(f"“{verdict}” is no decision.", "Accept the answer, choose a class, say that none fits, or escalate.")
     act = items.Act(
         by, verdict, None, session, operation, hint, seconds, note.strip()[:2000], reason.strip()[:200],
-        seconded="second" in _drawn(submission), basket=submission.policy_id is not None, reserved=submission.state in ("audit", "known") or not hint,
+        seconded="second" in drawn, basket=submission.policy_id is not None, reserved=submission.state in ("audit", "known") or not hint,
     )  # fmt: skip
     if verdict in ("rejected", "escalated"):
         return items.decide(submission_id, act, None)
@@ -225,12 +229,13 @@ def decide(
         label = submission.predicted
     if label not in {*dataset.classes, submission.predicted}:
         raise Invalid(f"“{label}” is not a class of {dataset.name}.", f"Its classes are: {', '.join(dataset.classes)}.")
-    have = known(submission)
-    labelled = have is not None and have.label is not None
-    if verdict == "corrected" and label == submission.predicted and not labelled:
+    joins = not act.basket and submission.state != "known"
+    same = verdict == "corrected" and label == submission.predicted
+    have = known(submission) if joins or same else None
+    if same and (have is None or have.label is None):
         verdict = "accepted"
     act = replace(act, verdict=verdict, label=label)
-    if act.basket or submission.state == "known":
+    if not joins:
         return items.decide(submission_id, act, None)
     if submission.verdict is None:
         _may_change(dataset, submission, have, label, verdict, sure)

@@ -153,6 +153,37 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     page.wait_for_timeout(500)
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     expect(page.locator(".yes")).to_be_in_viewport(ratio=1)
+    if width == 390:  # ten classes of long names: the whole picture and what decides, one above the other, without a finger's move
+        page.locator(".class[data-label] .text").evaluate_all("all => all.forEach((e, i) => (e.textContent = `class number ${i} of ten`))")
+        page.wait_for_timeout(300)
+        header, stage, keys = (page.locator(one).bounding_box() for one in ("[data-testid=stHeader]", ".stage", ".decide"))
+        assert header and stage and keys
+        page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
+        assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
+        for one in page.locator(".decide button:visible").all():
+            expect(one).to_be_in_viewport(ratio=1)
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
+
+
+def test_after_a_training_a_policy_for_the_new_run_is_written_and_made_active_on_the_page(
+    server: Server, page: Page, tmp_path: Path
+) -> None:
+    server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=2", "--wait")
+    page.goto(f"{server.url}/review?dataset=digits&view=policy&policy=write")
+    page.get_by_role("combobox", name="Classes to be blocked").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    page.keyboard.press("Escape")
+    page.get_by_role("textbox", name="Name of the version").fill("Stricter on 3")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Save as a version").click()
+    page.get_by_role("button", name="Make active").click()
+    page.get_by_role("dialog").get_by_role("button", name="Make it active").click()
+    expect(page.get_by_text("No. 1 · Stricter on 3").first).to_be_visible()
+    expect(page.get_by_role("button", name="Turn off").first).to_be_visible()
+    page.screenshot(path=tmp_path / "policy-active.png")
+    assert stored(server, "SELECT kind FROM policy_events") == [("active",)]
+    page.get_by_role("button", name="Turn off").first.click()  # the tests after this one decide without a policy
+    page.get_by_role("dialog").get_by_role("button", name="Turn it off").click()
+    expect(page.get_by_role("button", name="Turn off")).to_have_count(0)

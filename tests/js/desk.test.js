@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
-import { Desk } from "../../assets/queue/desk.js";
+import { Desk, patience } from "../../assets/queue/desk.js";
 import { Outbox } from "../../assets/queue/outbox.js";
 
 /** @typedef {import("../../assets/queue/desk.js").Item} Item */
@@ -102,6 +102,10 @@ test("what is decided while the server is away is kept, counted, and sent again 
   assert.equal(sent[0], sent[1]);
   assert.notEqual(sent[1], sent[2]);
   assert.deepEqual([box.ops.length, box.unsaved], [0, ""]);
+});
+
+test("however long the server was away, a picture that did not load is asked for again within three seconds", () => {
+  assert.deepEqual([1, 2, 3, 4, 5, 30].map(patience), [500, 1000, 2000, 3000, 3000, 3000]);
 });
 
 test("a worker that died under a decision is asked again, and what kills it three times comes back with its words", async () => {
