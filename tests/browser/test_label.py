@@ -192,6 +192,6 @@ def test_a_thousand_digits_are_labelled_by_the_keys_of_two_people_none_lost_and_
     events = stored(server, "SELECT image_id, count(*) FROM label_events WHERE dataset_id = ? GROUP BY image_id", made)
     assert len(events) == total and {n for _, n in events} == {1}
     who = dict(stored(server, "SELECT by, count(*) FROM label_events WHERE dataset_id = ? GROUP BY by", made))
-    assert who.keys() == {"Ann", "Bo"} and sum(who.values()) == total and min(who.values()) > total / 4
+    assert who.keys() == {"Ann", "Bo"} and sum(who.values()) == total and min(who.values()) > total / 10  # one may be dealt out to sooner
     # What waits at the very end may reach both: the second key is refused in words.
     assert 0 <= sum(pressed.values()) - total < total / 2  # on a busy machine what one has done reaches the other later
