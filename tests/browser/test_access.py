@@ -79,8 +79,8 @@ def walked(page: Page) -> list[str]:
     """What Tab does not reach, and where its focus is not seen; within a table it goes from cell to cell."""
     page.add_style_tag(content="* { transition: none !important }")  # a border that fades in is not seen yet
     page.evaluate(KEYS)
-    reached, first = set[int](), -1
-    problems = []
+    reached, problems = set[int](), []
+    first: int | None = None
     for _ in range(MOST_STOPS):
         page.keyboard.press("Tab")
         at, unseen = page.evaluate("keys.focused()")
@@ -88,8 +88,9 @@ def walked(page: Page) -> list[str]:
             problems.append(f"focus not seen: {unseen}")
         if at == first:
             break
-        first = at if first < 0 else first  # -1: at the end of the page, or what had the focus was drawn anew
-        reached.add(at)
+        if at >= 0:  # -1: at the end of the page, or what had the focus was drawn anew
+            first = at if first is None else first
+            reached.add(at)
     return problems + [f"not reached by keys: {html}" for number, html in page.evaluate("keys.pressable()") if number not in reached]
 
 
