@@ -39,6 +39,7 @@ from core.ml.forks import reap, status_of
 from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.runs.runs import write_json
+from core.settings import settings
 
 PRELOADED = (
     "torch",
@@ -54,6 +55,7 @@ PRELOADED = (
 )
 PRELOADED_APP = ("streamlit.web.cli", "pandas", "pyarrow", "PIL.Image", "plotly.graph_objects", "core.api.operations", "core.api.v1.app")
 PID = 8  # bytes
+HOME = "LOUPE_HOME"
 ADDRESS = "LOUPE_TEST_FORKS"  # the environment variable with the path of the server's socket
 
 
@@ -127,7 +129,7 @@ class ForkedWorker:
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._calls.put((future, cloudpickle.dumps((function, args, kwargs))))
+        self._calls.put((future, cloudpickle.dumps((os.environ.get(HOME), function, args, kwargs))))
         if self._broken:
             self._refuse()
         return future
@@ -169,7 +171,10 @@ def answer(address: str, slow: bool) -> None:
     line = Client(address)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            function, args, kwargs = pickle.loads(line.recv_bytes())
+            home, function, args, kwargs = pickle.loads(line.recv_bytes())
+            if home is not None and home != os.environ.get(HOME):  # a worker outlives tests, and each has a home of its own
+                os.environ[HOME] = home
+                settings.cache_clear()
             try:
                 said = cloudpickle.dumps((True, function(*args, **kwargs)))
             except Exception as e:

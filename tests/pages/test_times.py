@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import streamlit as st
 
+from core.data import classes
 from core.types import Dataset
 from pages.shared import times
 from tests.pages.app import opened, words
@@ -53,6 +54,7 @@ def test_today_in_the_history_begins_at_the_viewers_midnight(somewhere: None) ->
 
 
 def test_the_history_says_what_happened_this_minute_as_just_now(small: Dataset) -> None:
+    classes.rename(small.id, "red", "scarlet", "tester")
     app = opened("dataset", dataset=small.name, view="History")
     app.query_params["view"] = "History"
     assert "just now" in words(app.run())

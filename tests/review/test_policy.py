@@ -121,7 +121,8 @@ def ids(judged: tuple[Dataset, str]) -> tuple[int, str]:
 
 def test_a_draw_is_never_made_anew_whatever_becomes_of_the_policy(judged: tuple[Dataset, str]) -> None:
     one = made_active(judged, replace(RULES, blind=0.5, second=0.5, audit=0.5))
-    answers = [answer(p, i) for i, p in enumerate(np.linspace(0, 1, 60))]
+    sure = np.linspace(0, 0.05, 20)  # of each band so many that no draw can leave one of them out
+    answers = [answer(p, i) for i, p in enumerate([*sure, *np.linspace(0, 1, 20), *(1 - sure)])]
     before = [policy.sorter(*ids(judged))(a) for a in answers]
     drawn = [policy.arms_of(one, policy.rules(one), a.image_id) for a in answers]
     assert {"audit", "passed", "blocked", "waiting"} == {row["state"] for row in before} and len(set(drawn)) > 4
