@@ -148,7 +148,9 @@ def test_a_board_asks_for_little_at_a_time_and_stops_what_nobody_waits_for_any_m
     trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(trained_copy.home / "runs" / trained_copy.run_id / "maps", ignore_errors=True)  # what a map takes is not known yet
-    launch.close()  # the slow worker has to start first: nothing is done before it is stopped
+    launch.close()
+    for submit in (launch.submit, launch.submit_slow):
+        submit(time.sleep, 1)  # nothing is done before it is stopped
     monkeypatch.setattr(board.st, "session_state", {})
     image = store.browse(trained_copy.dataset.id, store.Filter(), 0, 1)[0]
     cells = [board.Cell(trained_copy.run_id, "weights", settings().images / image.path, "saliency", str(digit)) for digit in range(10)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import streamlit as st
 
-from core.data import classes
+from core.data import labels, store
 from core.types import Dataset
 from pages.shared import times
 from tests.pages.app import opened, words
@@ -54,7 +54,8 @@ def test_today_in_the_history_begins_at_the_viewers_midnight(somewhere: None) ->
 
 
 def test_the_history_says_what_happened_this_minute_as_just_now(small: Dataset) -> None:
-    classes.rename(small.id, "red", "scarlet", "tester")
+    first = store.all_images(small.id)[0]
+    labels.apply(small.id, {first.id: first.label_seq}, None, "tester")
     app = opened("dataset", dataset=small.name, view="History")
     app.query_params["view"] = "History"
     assert "just now" in words(app.run())
