@@ -253,7 +253,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def small_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what “small” is made of and a home that holds it: to copy both takes a fifth of the time that making them takes."""
+    """A folder with what “small” is made of and a home that holds it: both are copied sooner than made."""
     made = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, made / "home")
