@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.data import database, schema
+from core.settings import settings
 
 PASSWORD = "p@ss/w:rd"  # of the one person who is asked for a password
 QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
@@ -36,14 +37,14 @@ def programs() -> Path | None:
 class Cluster:
     """A server with the databases “template”, of today's tables and no row, and whatever create() made of it."""
 
-    def __init__(self, settings: tuple[str, ...] = QUICK) -> None:
+    def __init__(self, options: tuple[str, ...] = QUICK) -> None:
         self._programs = programs()
         if self._programs is None:
             pytest.skip("PostgreSQL 15 or newer is not installed: apt-get install postgresql")
         # PostgreSQL refuses to run as root: as Debian's own user then.
         root = os.geteuid() == 0
         self._as: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if root else {}
-        self._settings = settings
+        self._options = options
         self._process: subprocess.Popen[Any] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="loupe-postgres-"))
         if root:
@@ -61,7 +62,11 @@ class Cluster:
         with self.admin() as c:
             c.exec_driver_sql(f"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
         self.create("template", "template1")
-        schema.opened(database.address(self.url("template"))).dispose()
+        with pytest.MonkeyPatch.context() as patch:  # beside the images of a home, no database is begun
+            patch.setenv("LOUPE_HOME", str(self.folder))
+            settings.cache_clear()
+            schema.opened(database.address(self.url("template"))).dispose()
+        settings.cache_clear()
 
     def _run(self, program: str, *args: str) -> None:
         assert self._programs is not None
@@ -70,8 +75,8 @@ class Cluster:
 
     def start(self) -> None:
         assert self._programs is not None
-        settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *self._settings)
-        args = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *(word for one in settings for word in ("-c", one))]
+        options = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *self._options)
+        args = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *(word for one in options for word in ("-c", one))]
         with open(self.folder / "log", "ab") as log:
             process = subprocess.Popen(args, stdout=log, stderr=log, cwd="/", **self._as)
         self._process = process

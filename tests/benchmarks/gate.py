@@ -63,7 +63,7 @@ def measure() -> Iterator[Row]:
         os.environ.update(LOUPE_HOME=home, LOUPE_SIGN_IN="accounts")
         yield from _rows("SQLite")
         if programs():
-            cluster = Cluster(settings=())
+            cluster = Cluster(options=())
             try:
                 os.environ["LOUPE_DATABASE_URL"] = cluster.create("gate")
                 yield from _rows("PostgreSQL")

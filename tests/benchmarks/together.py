@@ -165,7 +165,7 @@ def main() -> None:
     ask.add_argument("--seconds", type=float, default=20)
     args = ask.parse_args()
     act, seconds = args.act, args.seconds
-    cluster = Cluster(settings=())
+    cluster = Cluster(options=())
     found: dict[str, list[float]] = {"SQLite": [], "PostgreSQL": []}
     load = [psutil.getloadavg()[0]]
     try:

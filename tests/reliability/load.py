@@ -55,7 +55,7 @@ def trial(home: Path, each: int) -> Row:
     row = Row(control="an act that was never sent")
     figures = [labelled(home, each, "", row)]
     try:
-        cluster = Cluster(settings=())
+        cluster = Cluster(options=())
     except BaseException as e:  # pytest.skip, where it is not installed
         figures.append(f"PostgreSQL not tried: {e}")
     else:
