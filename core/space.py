@@ -48,7 +48,7 @@ def cache_limit() -> int:
 
 def cached() -> int:
     """Bytes of all rows and their ids."""
-    return sum(_size_and_use(path)[0] for path in (p for kind in ("rows", "ids") for p in settings().cache.glob(f"*.{kind}")))
+    return sum(_size_and_use(path)[0] for kind in ("rows", "ids") for path in settings().cache.glob(f"*.{kind}"))
 
 
 def cache_room(more: int) -> int:

@@ -7,7 +7,6 @@ import functools
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,11 +27,12 @@ from core.data import classes, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
+from tests import ports
 from tests.forking import ForkedWorker, ForkLauncher
 from tests.postgres import Cluster
+from tests.squares import squares as drawn
 
 ROOT = Path(__file__).parent.parent
-COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 50, 210)}
 
 
 # The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
@@ -218,21 +218,10 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "launcher", Here())
 
 
-def draw(folder: Path, each: int = 8) -> Path:
-    """12 x 12 pictures, a folder for each colour, no two of them equal."""
-    noise = np.random.default_rng(7)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for i in range(each):
-            pixels = np.clip(np.array(colour) + noise.integers(-25, 26, (12, 12, 3)), 0, 255).astype(np.uint8)
-            Pillow.fromarray(pixels).save(folder / name / f"{name}-{i}.png")
-    return folder
-
-
 @pytest.fixture
 def squares() -> Callable[[Path, int], Path]:
-    """Draws coloured squares in a folder."""
-    return draw
+    """Writes 12 x 12 pictures, a folder for each colour."""
+    return drawn
 
 
 def stored_dataset(name: str, folder: Path) -> Dataset:
@@ -257,7 +246,7 @@ def small_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, made / "home")
-        stored_dataset("squares", draw(made / "squares"))
+        stored_dataset("squares", drawn(made / "squares", 8))
         forget()
     return made
 
@@ -306,19 +295,22 @@ def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     forget()
 
 
-def copied(trained: Trained, home: Path) -> Trained:
+@contextlib.contextmanager
+def copied(trained: Trained, home: Path) -> Iterator[Trained]:
+    """The same in a home that may be changed."""
     shutil.copytree(trained.home, home, symlinks=True)
     (home / "runs" / trained.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
-    return replace(trained, home=home)
+    with pytest.MonkeyPatch.context() as patch:
+        move_in(patch, home)
+        yield replace(trained, home=home)
+        forget()
 
 
 @pytest.fixture
-def trained_copy(trained_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
-    """The same in a home that the test may change."""
-    copy = copied(trained_once, tmp_path / "copy")
-    move_in(monkeypatch, copy.home)
-    yield copy
-    forget()
+def trained_copy(trained_once: Trained, tmp_path: Path) -> Iterator[Trained]:
+    """The finished run in a home that the test may change."""
+    with copied(trained_once, tmp_path / "copy") as copy:
+        yield copy
 
 
 @pytest.fixture
@@ -349,6 +341,4 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    return ports.free_port()

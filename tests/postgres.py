@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ import sqlalchemy as sa
 
 from core.data import database, schema
 from core.settings import settings
+from tests.ports import free_port
 
 PASSWORD = "p@ss/w:rd"  # of the one person who is asked for a password
 QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
@@ -49,9 +49,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="loupe-postgres-"))
         if root:
             shutil.chown(self.folder, "postgres", "postgres")
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = int(s.getsockname()[1])
+        self.port = free_port()
         self._admin = sa.create_engine(database.address(self.url("postgres")), pool_pre_ping=True, isolation_level="AUTOCOMMIT")
         # An order of letters that is not SQLite's, so that a test notices where the server's own would be seen.
         language = ("--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")

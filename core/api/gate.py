@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
@@ -13,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
@@ -54,6 +53,7 @@ OPEN = (
 )  # the last guards itself
 CLOSED = "/_stcore/metrics"  # Streamlit's own, for everybody; Loupe's are at /metrics
 SAFE = ("GET", "HEAD", "OPTIONS")
+NOT_KEPT = {"Cache-Control": "no-store"}
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 ACTING = "x-loupe-acting"  # how the gate tells the pages who a WebSocket belongs to; from outside it is never believed
 
@@ -79,7 +79,7 @@ class Gate:
             try:
                 named, person = await _signed_in(scope, headers)
             except Unavailable as e:  # a page keeps what it was sending, says why, and sends it again
-                refusal = _refused(503, str(e)) if _asks_for_a_page(headers) else _error(503, e.message, e.hint)
+                refusal = _refused(503, str(e)) if _asks_for_a_page(headers) else error(503, e.message, e.hint, NOT_KEPT)
             except AppError as e:
                 refusal = _refused(403, str(e))
             if refusal is None and person is None and not _open(scope["path"]):
@@ -276,13 +276,13 @@ def _not_signed_in(scope: Scope, headers: Headers) -> Response:
     if scope["type"] == "http" and scope["method"] == "GET" and _asks_for_a_page(headers):
         query = scope.get("query_string", b"").decode("latin-1")
         there = scope["path"] + (f"?{query}" if query else "")
-        return RedirectResponse(f"/sign-in?next={quote(there)}" if there != "/" else "/sign-in", 303, {"Cache-Control": "no-store"})
-    return _error(401, "You are not signed in.", "Open Loupe and sign in.")
+        return RedirectResponse(f"/sign-in?next={quote(there)}" if there != "/" else "/sign-in", 303, NOT_KEPT)
+    return error(401, "You are not signed in.", "Open Loupe and sign in.", NOT_KEPT)
 
 
-def _error(status: int, message: str, hint: str) -> Response:
-    body = json.dumps({"error": {"message": message, "hint": hint}})
-    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
+def error(status: int, message: str, hint: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    """How every route of ours says what went wrong."""
+    return JSONResponse({"error": {"message": message, "hint": hint}}, status, headers)
 
 
 def _refused(status: int, sentence: str) -> Response:

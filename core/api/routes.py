@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
 from core import roles, space
-from core.api import bodies, review, signing
+from core.api import bodies, gate, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
 from core.errors import AppError, Conflict, Forbidden, NotFound, Unavailable, Unwritable, WorkerFailed
@@ -244,15 +244,11 @@ async def terms(_request: Request) -> Response:
     return JSONResponse(glossary.as_groups(), headers={"Cache-Control": "no-cache"})
 
 
-def _error(status: int, message: str, hint: str = "") -> Response:
-    return JSONResponse({"error": {"message": message, "hint": hint}}, status_code=status)
-
-
 async def app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     known = ((NotFound, 404), (Conflict, 409), (Forbidden, 403), (Unwritable, 507), (Unavailable, 503), (WorkerFailed, 503))
     status = next((code for kind, code in known if isinstance(error, kind)), 422)
-    return _error(status, error.message, error.hint)
+    return gate.error(status, error.message, error.hint)
 
 
 async def os_error(request: Request, error: Exception) -> Response:
@@ -266,7 +262,7 @@ async def os_error(request: Request, error: Exception) -> Response:
 async def http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     nowhere = error.status_code == 404 and error.detail == "Not Found"  # the router's own words
-    return _error(error.status_code, "There is nothing at this address." if nowhere else error.detail)
+    return gate.error(error.status_code, "There is nothing at this address." if nowhere else error.detail)
 
 
 ROUTES = [

@@ -36,7 +36,7 @@ from core.errors import AppError
 from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
-from tests import proxies
+from tests import ports, proxies
 from tests.conftest import forget
 
 
@@ -283,7 +283,7 @@ def proxy(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatc
     """The address of one with its configuration of docs/deploy.md."""
     monkeypatch.setenv("LOUPE_ALLOWED_HOSTS", "loupe.example.org,localhost")
     settings.cache_clear()
-    own, port = proxies.free_port(), proxies.free_port()
+    own, port = ports.free_port(), ports.free_port()
     server = uvicorn.Server(uvicorn.Config(app(), port=own, log_level="warning", ws="websockets-sansio"))
     thread = threading.Thread(target=server.run)
     thread.start()

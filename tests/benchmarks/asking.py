@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser.conftest import Server  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 CLIENTS, ROUNDS, PICTURES = 8, 5, 64
 ALONE = """
@@ -139,12 +139,6 @@ def main() -> None:
         f"API, {CLIENTS} clients: {each:.1f} images/s, {paid * 1000:.0f} ms of CPU for each; a request takes {half * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms"
     )
     print(f"ratio: {each / rate:.2f} by the clock, {cost / paid:.2f} by CPU")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser.conftest import CHROMIUM, FLAGS, Server  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 ROUNDS = 5
 PATIENCE = 90  # seconds: a million markers may never be drawn
@@ -138,9 +138,7 @@ def bare_app(folder: Path) -> Iterator[str]:
     """The two drawings without anything else of the app."""
     (folder / "app.py").write_text(APP)
     (folder / "main.py").write_text(MAIN)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     flags = ["--server.headless=true", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
     command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py"), f"--server.port={port}", *flags]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -289,10 +287,7 @@ def main() -> None:
         home.mkdir(exist_ok=True)
         os.environ["LOUPE_HOME"] = str(home)
         made = {classes: generate(f"made-up-{classes}", classes, given.predictions) for classes in (10, 1000)}
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        server = Server(home, port)
+        server = Server(home, free_port())
         server.start()
         for classes, run_id in made.items():
             cold, warm, cell = page_times(browser, server, f"made-up-{classes}", run_id, given.rounds)

@@ -9,7 +9,6 @@ import argparse
 import io
 import os
 import re
-import socket
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from core.data import labels
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.browser.conftest import CHROMIUM, FLAGS, Server
+from tests.ports import free_port
 
 ROUNDS = 5
 KEYS = 50
@@ -153,11 +153,9 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--images", type=int, default=100_000)
     given = ask.parse_args()
-    with tempfile.TemporaryDirectory() as home, socket.socket() as s:
+    with tempfile.TemporaryDirectory() as home:
         os.environ |= {"LOUPE_HOME": home, "LOUPE_USER": "bench"}
-        s.bind(("127.0.0.1", 0))
-        server = Server(Path(home), s.getsockname()[1], real=True)
-        s.close()
+        server = Server(Path(home), free_port(), real=True)
         from core.data import dataset, store
 
         thumbs = thumbnails(2000)

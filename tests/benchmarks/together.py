@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import socket
 import sys
 import tempfile
 import threading
@@ -35,6 +34,7 @@ from core.review.bands import Limits
 from tests.benchmarks.writing import IMAGES, WRITERS, dataset
 from tests.browser.conftest import Server
 from tests.conftest import forget
+from tests.ports import free_port
 from tests.postgres import Cluster
 
 PAUSE = 0.5  # s
@@ -140,9 +140,7 @@ def measured(act: str, home: Path, url: str, seconds: float) -> list[float]:
     if act == "decide":
         waiting(made)
     schema.engine().dispose()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        server = Server(home, s.getsockname()[1])
+    server = Server(home, free_port())
     server.start()
     try:
         while act == "decide" and not ready(server.url):  # a first picture waits for the model worker, whoever decides on it

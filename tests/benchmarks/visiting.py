@@ -24,8 +24,9 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.benchmarks.asking import core, free_port
+from tests.benchmarks.asking import core
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT
+from tests.ports import free_port
 
 # Address, and what is there when the page's pictures or figures are.
 PAGES = {

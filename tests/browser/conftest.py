@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, exp
 
 from tests.conftest import forget, move_in, run_command
 from tests.forking import Forked, fork_app
+from tests.ports import free_port
 
 expect.set_options(timeout=30_000)  # a busy machine is slower than Playwright's 5 s: with ten processes to a core a page takes 15 s
 
@@ -118,10 +118,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(home: Path, sample: Path, real: bool = False) -> Iterator[Server]:
     """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    one = Server(home, port, real)
+    one = Server(home, free_port(), real)
     shutil.copytree(sample, home, dirs_exist_ok=True)
     one.start()
     yield one

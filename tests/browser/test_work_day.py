@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.data import audit, database
-from tests import proxies
+from tests import ports, proxies
 from tests.browser.conftest import Server, settled
 from tests.browser.pictures import digit_png
 from tests.conftest import forget, move_in, run_command
@@ -47,8 +47,8 @@ class Deployed(Server):
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Cluster, provider: str) -> Iterator[Deployed]:
-    one = Deployed(tmp_path_factory.mktemp("team"), proxies.free_port())
-    one.outside, one.database = proxies.free_port(), postgresql.create("team", "template0")
+    one = Deployed(tmp_path_factory.mktemp("team"), ports.free_port())
+    one.outside, one.database = ports.free_port(), postgresql.create("team", "template0")
     shutil.copytree(sample, one.home, dirs_exist_ok=True)
     one.core("move-database", one.database)
     (one.home / "loupe.db").unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +21,6 @@ from tests.ml.made import ended, make_run, squares
 
 HOW = Preprocess(3, 12, 12, (0.0,) * 3, (1.0,) * 3)
 ROW = 3 * 12 * 12 + data.ID_BYTES
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
-    settings.cache_clear()
-    yield settings().home
-    settings.cache_clear()
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:

@@ -44,14 +44,6 @@ CPU = torch.device("cpu")
 SCRATCH = [a.name for a in networks.ARCHITECTURES.values() if a.factory.startswith("scratch:")]
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("LOUPE_HOME", str(tmp_path / "home"))
-    settings.cache_clear()
-    yield settings().home
-    settings.cache_clear()
-
-
 def digits(count: int = 300) -> tuple[SnapshotRow, ...]:
     from sklearn.datasets import load_digits
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from core.train import train
 from core.types import Ended, EpochEnd, Queued, SnapshotRow, Started
 from tests.forking import Forked, fork
 from tests.ml.made import ended, make_run, squares
+from tests.ports import free_port
 
 # A network with dropout and batch normalisation, on images that are changed at random: all of it has to go on where it was.
 MOVING = {"architecture": "cnn3", "image_size": 16, "batch_size": 16, "epochs": 12, "patience": 0, "flip": "horizontal", "ema": 0.9}
@@ -37,9 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SnapshotRow
 
 
 def start(folder: Path, count: int = 2) -> list[Forked]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     started = []
     for rank in range(count):
         torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}

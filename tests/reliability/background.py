@@ -21,7 +21,7 @@ from core.share import archive, export
 from core.train import train
 from tests.reliability import homes
 from tests.reliability.row import Row
-from tests.reliability.squares import squares
+from tests.squares import squares
 
 EACH = 60  # pictures of a colour
 

@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from core.data import sources
-from core.data.imports import import_now
-from core.data.store import find_dataset
 from core.errors import AppError
 from core.ml import trainer
 from core.runs import launch, runs
@@ -31,8 +28,8 @@ from tests.forking import ForkLauncher, fork
 from tests.reliability import homes
 from tests.reliability.power import SECTOR
 from tests.reliability.row import Row
-from tests.reliability.squares import squares
 from tests.reliability.trainer import VALUES, outcome, same
+from tests.squares import imported
 
 EVENTS = "events.jsonl"
 NOBODY = {"pid": 2**22 - 1, "started": 0.0}  # a process that is not there
@@ -184,9 +181,7 @@ def cut(one: Recorded, chance: random.Random) -> str:
 def trial(home: Path, n: int) -> Row:
     row = Row(control="checkpoints that are not synced")
     with homes.moved_in(home):
-        import_now("squares", sources.at(squares(home.parent / "squares", 12)), "tester")
-        found = find_dataset("squares")
-        assert found is not None
+        found = imported(home.parent, 12)
         for careless, times in ((False, n), (True, max(3, n // 10))):
             one, chance = recorded(home, found.id, careless), random.Random(4)
             for i in range(times):

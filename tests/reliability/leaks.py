@@ -24,7 +24,7 @@ from PIL import PngImagePlugin
 from core import logs
 from core.api import signing
 from core.api.v1.app import app as v1
-from core.data import imports, schema, sources, store, tokens
+from core.data import imports, sources, store, tokens
 from core.data.formats.known import FORMATS
 from core.people import accounts
 from core.review import predict
@@ -33,9 +33,8 @@ from core.share import archive, export, report
 from core.train import train
 from core.types import Prediction
 from tests.browser.conftest import Server
-from tests.reliability import acts, corpus, homes, web
+from tests.reliability import acts, corpus, homes, tabs, web
 from tests.reliability.row import Row
-from tests.reliability.server import free_port
 
 PASSWORD, WRONG = "a very secret sentence", "another secret sentence"
 MARK = "SecretPlace"  # in all that a picture carries beside its pixels
@@ -70,10 +69,7 @@ def lived(home: Path) -> tuple[dict[str, str], str]:
         made = acts.dataset(5)
         link, (_, api) = accounts.add("Ann", "admin"), tokens.add("trial", "admin", None)
         token, address = signing.token("Ann"), signing.signed(f"/thumb/{made}/0-5")
-        schema.engine().dispose()
-        server = Server(home, free_port())
-        server.start()
-        try:
+        with tabs.serving(home) as (server, _):
             (cookie,) = ask(server, f"/welcome/{link}", {"password": PASSWORD, "again": PASSWORD})
             ask(server, f"/welcome/{link}", {"password": PASSWORD, "again": WRONG})
             ask(server, f"/sign-in?next={quote(address)}", {"name": "Ann", "password": WRONG})
@@ -89,8 +85,6 @@ def lived(home: Path) -> tuple[dict[str, str], str]:
             for path in ("/api/v1/datasets", "/api/v1/datasets/99", f"/api/v1/datasets?token={api}", f"/api/v1/{api}"):
                 ask(server, path, Authorization=f"Bearer {api}")
                 ask(server, path, Authorization=f"Bearer {api[:-1]}", Host="evil.example")
-        finally:
-            server.stop()
     settings.cache_clear()
     cookies = {f"cookie {i}": one.partition("=")[2] for i, one in enumerate((cookie, other))}
     found = {"password": PASSWORD, "wrong password": WRONG, "link": link, "token of the API": api, "token of a page": token, **cookies}

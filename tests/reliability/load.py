@@ -11,10 +11,11 @@ import numpy as np
 
 from core.data import schema
 from tests.browser.conftest import Server
+from tests.ports import free_port
 from tests.postgres import Cluster
 from tests.reliability import acts, homes
 from tests.reliability.row import Row
-from tests.reliability.server import free_port, lost
+from tests.reliability.server import lost
 
 PEOPLE = 20
 IMAGES = 100  # of each

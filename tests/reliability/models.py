@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from core.data import imports, sources, store
 from core.errors import AppError
 from core.ml import model
 from core.runs import runs
@@ -25,7 +24,7 @@ from core.share import archive, unpack
 from core.train import train
 from tests.reliability import homes
 from tests.reliability.row import Row
-from tests.reliability.squares import squares
+from tests.squares import imported
 
 SLOW = 30.0  # s
 VALUES = {"architecture": "linear", "epochs": 1}
@@ -44,10 +43,7 @@ class Payload:
 
 def exported(home: Path) -> tuple[str, Path]:
     """A run of this home and its zip, without the time that ONNX takes."""
-    imports.import_now("squares", sources.at(squares(home.parent / "squares", 12)), "tester")
-    found = store.find_dataset("squares")
-    assert found is not None
-    run = train.start(found.id, VALUES, "tester")
+    run = train.start(imported(home.parent, 12).id, VALUES, "tester")
     assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
     archive.export_now(run.id, out := home.parent / "run.zip")
     return run.id, out

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 
 from core.data import queue, schema
 from tests.browser.conftest import Server
+from tests.ports import free_port
 from tests.reliability import acts, homes
 from tests.reliability.row import Row
 
@@ -23,12 +23,6 @@ LABELLERS, DECIDERS = 4, 2
 IMAGES = 50  # of each
 WAITING = 4000
 LIFE = 1.5  # s at most from its first answer to its death
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def lost(people: list[acts.Person]) -> list[str]:

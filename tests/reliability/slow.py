@@ -8,32 +8,19 @@ import time
 import urllib.request
 from pathlib import Path
 
-from core.data import imports, sources, store, tokens
+from core.data import tokens
 from core.runs import launch
-from core.settings import settings
-from core.train import train
 from core.types import Run
 from tests import forking
 from tests.browser.conftest import Server
 from tests.reliability import homes, tabs
 from tests.reliability.row import Row
-from tests.reliability.squares import squares
 
 SIDE = 224  # pixels
 MOST = 2.0  # s that a prediction may take
 PAUSE = 0.25  # s between two predictions
 SAMPLES, FEW = 5000, 200  # of Kernel SHAP; the fewer take about 5 s
 DROPPED = 40.0  # s in which the question of a closed tab must have ended: it is looked for after 15
-
-
-def network() -> Run:
-    """A run on pictures of 224 pixels, whose Kernel SHAP takes minutes."""
-    imports.import_now("squares", sources.at(squares(settings().home.parent / "squares", 4, SIDE)), "tester")
-    found = store.find_dataset("squares")
-    assert found is not None
-    run = train.start(found.id, {"architecture": "convnet", "image_size": SIDE, "epochs": 1}, "tester")
-    assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
-    return run
 
 
 def tasks(server: Server, worker: str) -> int:
@@ -97,7 +84,7 @@ def waited(server: Server, run: Run, picture: bytes, seconds: float, worker: str
 def trial(home: Path, seconds: int) -> Row:
     row = Row(control="slow questions asked of the worker that predicts, and tabs that stay open")
     with homes.moved_in(home):
-        run = network()
+        run = tabs.trained(4, SIDE, image_size=SIDE, epochs=1)  # its Kernel SHAP takes minutes
         picture = next((home.parent / "squares" / "red").iterdir()).read_bytes()
         with tabs.serving(home) as (server, _):
             open_tabs, taken = waited(server, run, picture, seconds, "slow", SAMPLES)

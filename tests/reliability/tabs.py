@@ -16,16 +16,16 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
 from core import roles
-from core.data import imports, schema, sources, store
+from core.data import schema
 from core.settings import settings
 from core.train import train, watch
 from core.types import Run
 from tests import forking
 from tests.browser import conftest
 from tests.browser.conftest import Server
+from tests.ports import free_port
 from tests.reliability import homes
-from tests.reliability.server import free_port
-from tests.reliability.squares import squares
+from tests.squares import imported
 
 PATIENCE = 60.0  # s, for one page
 
@@ -67,12 +67,9 @@ class Tab:
         self._context.__exit__(None, None, None)
 
 
-def trained() -> Run:
+def trained(each: int = 12, side: int = 12, **values: Any) -> Run:
     """A run on some squares, in this process's data folder."""
-    imports.import_now("squares", sources.at(squares(settings().home.parent / "squares", 12)), "tester")
-    found = store.find_dataset("squares")
-    assert found is not None
-    run = train.start(found.id, {"architecture": "convnet", "epochs": 2}, "tester")
+    run = train.start(imported(settings().home.parent, each, side).id, {"architecture": "convnet", "epochs": 2, **values}, "tester")
     assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
     return run
 

@@ -15,9 +15,6 @@ from typing import Any
 import psutil
 import torch
 
-from core.data import sources
-from core.data.imports import import_now
-from core.data.store import find_dataset
 from core.errors import AppError
 from core.ml import trainer
 from core.runs import launch, runs
@@ -27,7 +24,7 @@ from core.types import EpochEnd
 from tests.forking import ForkLauncher, fork
 from tests.reliability import homes
 from tests.reliability.row import Row
-from tests.reliability.squares import squares
+from tests.squares import imported
 
 VALUES = {"architecture": "convnet", "epochs": 6, "batch_size": 8, "flip": "horizontal"}
 CHECKPOINTS = 10  # files that a run of VALUES writes at least, if it writes its weights after every epoch
@@ -138,9 +135,7 @@ def killed(home: Path, dataset: int, seed: int, whole: tuple[dict[str, Any], byt
 def trial(home: Path, n: int) -> Row:
     row = Row(control="checkpoints written in place")
     with homes.moved_in(home):
-        import_now("squares", sources.at(squares(home.parent / "squares", 12)), "tester")
-        found = find_dataset("squares")
-        assert found is not None
+        found = imported(home.parent, 12)
         first = train.start(found.id, VALUES, "tester")
         assert train.wait(first.id).status == "succeeded", train.log_tail(first.id)
         whole = outcome(first.id)

@@ -20,7 +20,7 @@ from core.explain import patterns
 from core.runs import jobs, launch, openings, runs
 from core.share import report
 from core.train import train
-from tests.conftest import Trained, copied, forget, move_in
+from tests.conftest import Trained, copied
 
 
 class Parsed(HTMLParser):
@@ -40,21 +40,16 @@ class Parsed(HTMLParser):
 @pytest.fixture(scope="module")
 def reported_once(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The finished run with the maps of a report, which take most of its time."""
-    copy = copied(trained_once, tmp_path_factory.mktemp("reported") / "home")
-    with pytest.MonkeyPatch.context() as patch:
-        move_in(patch, copy.home)
+    with copied(trained_once, tmp_path_factory.mktemp("reported") / "home") as copy:
         report.make(copy.run_id, ["validation", "test"], "tester")
-        forget()
     return copy
 
 
 @pytest.fixture
-def reported(reported_once: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+def reported(reported_once: Trained, tmp_path: Path) -> Iterator[Trained]:
     """The same in a home that the test may change."""
-    copy = copied(reported_once, tmp_path / "copy")
-    move_in(monkeypatch, copy.home)
-    yield copy
-    forget()
+    with copied(reported_once, tmp_path / "copy") as copy:
+        yield copy
 
 
 def test_a_report_needs_no_other_file_and_runs_no_script(reported: Trained) -> None:
