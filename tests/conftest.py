@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,10 +80,10 @@ def forget() -> None:
 
 
 def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    forget()
     monkeypatch.setenv("LOUPE_HOME", str(home))
     for name in ("LOUPE_DATABASE_URL", "LOUPE_ROOTS", "LOUPE_ALLOWED_HOSTS", "LOUPE_MAX_UPLOAD_MB"):
         monkeypatch.delenv(name, raising=False)
+    forget()  # last: a thread that an earlier test left may ask for the settings at any moment, and what it finds is remembered
 
 
 class SharedDecoders(imports._Decoders):
@@ -123,10 +124,11 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def nothing_is_left_in_it(nobodys_home: Path) -> Iterator[None]:
     """What a test without a home stores, another of the same process would find."""
     yield
-    if stored := [path.name for path in (nobodys_home / "images", nobodys_home / "runs") if path.exists()]:
-        for name in stored:
-            shutil.rmtree(nobodys_home / name)
-        pytest.fail(f"this test, or what it began, stored {stored} in nobody's home")
+    if stored := [path for name in ("images", "runs") for path in (nobodys_home / name).rglob("*")]:
+        for name in ("images", "runs"):
+            shutil.rmtree(nobodys_home / name, ignore_errors=True)
+        beside = [thread.name for thread in threading.enumerate()]
+        pytest.fail(f"this test, or what it began, stored {stored[:9]} in nobody's home; threads: {beside}")
 
 
 START_WORKER = launch._start_worker
