@@ -158,7 +158,7 @@ def _grid(
 def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
     if kind == "upload":
         upload = uploads.find(picture_id, name)
-        return Picture(upload.id, upload.path, upload.name, None, signing.upload_url(upload.path), uploaded=True)
+        return Picture(upload.id, upload.path, upload.name, None, signing.upload_url(current.id, upload.path), uploaded=True)
     try:
         image = store.get_image(current.id, picture_id)
     except NotFound:

@@ -59,7 +59,7 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
 
 def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
     """One picture with its top-k bars, and what the dataset knows of it already."""
-    url = signing.upload_url(upload.path, answer.frame)
+    url = signing.upload_url(run.dataset_id, upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
         f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:min(9em, 30vw);overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
@@ -89,7 +89,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
                 st.session_state["explain-source"] = "own"
                 st.switch_page("explain.py", query_params={"run": run.id})
         if answer.frames:
-            animation.strip(answer, upload.path)
+            animation.strip(run.dataset_id, answer, upload.path)
 
 
 def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:

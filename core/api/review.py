@@ -95,7 +95,7 @@ def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
     return {
         "id": one.id,
         "name": review.named(one),
-        "url": signing.upload_url(upload, stored=not (unstored and (blind or one.predicted in unstored))),
+        "url": signing.upload_url(one.dataset_id, upload, stored=not (unstored and (blind or one.predicted in unstored))),
         "stage": "waiting" if one.state in queue.MEASURING else one.state,
         "blind": blind,
         "predicted": None if blind else one.predicted,
@@ -208,7 +208,7 @@ def _last(who: str, asked: Asked) -> dict[str, Any]:
     found = []
     for one, item in review.decisions(dataset_id, Said(standing=True), limit=LAST):
         try:
-            url = signing.upload_url(review.picture(item), stored=not unstored)
+            url = signing.upload_url(dataset_id, review.picture(item), stored=not unstored)
         except NotFound:
             url = None
         row = {
@@ -265,8 +265,8 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
             found["frames"] = {
                 "note": "" if blind else frames.note,
                 "learned": "If it joins the dataset, its first frame is what is learned from.",
-                "url": signing.upload_url(file, frames.frame, stored),
-                "sheet": signing.frames_url(file, stored),
+                "url": signing.upload_url(one.dataset_id, file, frames.frame, stored),
+                "sheet": signing.frames_url(one.dataset_id, file, stored),
                 "columns": min(len(frames.frames), SHEET_ROW),
                 "counts": frames.frame,
                 "answers": [[one.number, *((None, None) if blind else animation.top(frames, one))] for one in frames.frames],

@@ -60,10 +60,14 @@ def _of_session(text: str) -> str:
     return f"{text} {session}" if session else text
 
 
-def signed(path: str) -> str:
-    """The path with an expiry of one to two days and a signature: an <img> can carry no header."""
-    expiry = _expiry(2)
-    return f"{path}?e={expiry}&s={_sign(_of_session(f'{path}?{expiry}'))}"
+def signed(path: str, dataset_id: int | None = None) -> str:
+    """The path with an expiry of one to two days and a signature: an <img> can carry no header.
+
+    dataset_id: whose it is, where the path does not say it; only who may see that dataset gets it, at each request anew.
+    """
+    expiry, dataset = _expiry(2), "" if dataset_id is None else str(dataset_id)
+    signature = _sign(_of_session(f"{path}?{expiry}{dataset and f'&{dataset}'}"))
+    return f"{path}?e={expiry}&s={signature}{dataset and f'&d={dataset}'}"
 
 
 def local() -> str:
@@ -88,8 +92,12 @@ def user(request: Request) -> str:
 def check(request: Request) -> None:
     expiry = request.query_params.get("e", "")
     given = request.query_params.get("s", "")
-    if not _is_signed(_of_session(f"{request.url.path}?{expiry}"), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    dataset = request.query_params.get("d", "")
+    what = f"{request.url.path}?{expiry}{dataset and f'&{dataset}'}"
+    if not _is_signed(_of_session(what), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(403, "This address has expired. Reload the page.")
+    if dataset:
+        roles.allow("see", int(dataset))
 
 
 def thumb_url(image: Image) -> str:
@@ -97,7 +105,7 @@ def thumb_url(image: Image) -> str:
 
 
 def picture_url(image: Image) -> str:
-    return signed(f"/picture/{image.path}")
+    return signed(f"/picture/{image.path}", image.dataset_id)
 
 
 def erase_url(run_id: str, file: Path) -> str:
@@ -108,11 +116,14 @@ def erase_url(run_id: str, file: Path) -> str:
 UNSTORED = "/unstored"  # before the address of a picture that a browser must not keep
 
 
-def upload_url(path: Path, frame: int = 1, stored: bool = True) -> str:
-    """A picture that somebody brought; of one that has several frames the one of that number, from 1. stored: a browser may keep it."""
-    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}{'' if frame == 1 else f'/{frame}'}")
+def upload_url(dataset_id: int, path: Path, frame: int = 1, stored: bool = True) -> str:
+    """A picture that somebody brought to a dataset's network; of one that has several frames the one of that number, from 1.
+
+    stored: a browser may keep it.
+    """
+    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}{'' if frame == 1 else f'/{frame}'}", dataset_id)
 
 
-def frames_url(path: Path, stored: bool = True) -> str:
+def frames_url(dataset_id: int, path: Path, stored: bool = True) -> str:
     """All judged frames of such a picture on one contact sheet."""
-    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}/frames")
+    return signed(f"{'' if stored else UNSTORED}/uploaded/{path.name}/frames", dataset_id)

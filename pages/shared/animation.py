@@ -14,10 +14,10 @@ from core.types import Prediction
 from pages.shared import frame
 
 
-def strip(answer: Prediction, file: Path, hide: bool = False) -> None:
+def strip(dataset_id: int, answer: Prediction, file: Path, hide: bool = False) -> None:
     """Every judged frame, small, with its own answer unless that is to be hidden; all come as one picture."""
     columns, rows = min(len(answer.frames), SHEET_ROW), -(-len(answer.frames) // SHEET_ROW)
-    url = html.escape(signing.frames_url(file))
+    url = html.escape(signing.frames_url(dataset_id, file))
     cells = []
     for i, one in enumerate(answer.frames):
         label, p = animation.top(answer, one)

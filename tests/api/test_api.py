@@ -153,7 +153,7 @@ def test_a_picture_is_served_upright_and_without_exif(
 
 def test_an_uploaded_picture_is_served_by_signature_only(client: TestClient, tmp_path: Path) -> None:
     kept = uploads.keep("photo.jpg", photo(tmp_path / "photo.jpg", (60, 40)).read_bytes())
-    assert client.get(signing.upload_url(kept.path)).headers["content-type"] == "image/png"
+    assert client.get(signing.upload_url(1, kept.path)).headers["content-type"] == "image/png"
     assert client.get(f"/uploaded/{kept.path.name}").status_code == 403
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from core import roles
 from core.api import routes, signing
 from core.catalog import params
-from core.data import queue, store
+from core.data import queue, store, uploads
 from core.errors import AppError
 from core.roles import MAY, ROLES, Person
 from core.runs import launch, runs
@@ -42,12 +42,15 @@ NEEDS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "/api/review/last": ("see", "POST", {}),
     "/api/review/about/{id:int}": ("decide", "GET", None),
 }
-SIGNED = ("/picture/", "/uploaded/", "/unstored/uploaded/")  # whom a page showed the picture, for as long as the session
+UPLOADED = ("", "/frames", "/{frame:int}")
+NEEDS |= {f"{before}/uploaded/{{name}}{after}": ("see", "GET", None) for before in ("", "/unstored") for after in UPLOADED}
+NEEDS["/picture/{shard}/{name}"] = ("see", "GET", None)
+PICTURES = ("/picture/", "/uploaded/", "/unstored/")  # the signed address says of which dataset
 OURS = ("/vendor/", "/assets/", "/api/terms")  # of Loupe itself
 
 
 def test_the_table_of_roles_holds_on_every_route(home: object, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {route.path for route in routes.ROUTES if not route.path.startswith(SIGNED + OURS)} == NEEDS.keys()
+    assert {route.path for route in routes.ROUTES if not route.path.startswith(OURS)} == NEEDS.keys()
     monkeypatch.setattr(launch.launcher, "start", lambda folder, command: None)
     run = runs.new("ConvNet 1", small, params.run_config({}), Snapshot("s", small.classes, ()), "tester")
     runs.create(settings().runs / run.id, run, Snapshot("s", small.classes, ()))
@@ -55,10 +58,12 @@ def test_the_table_of_roles_holds_on_every_route(home: object, small: Dataset, m
     row = {"dataset_id": small.id, "run_id": run.id, "image_id": "a", "ext": "png", "name": "a.png", "by": "Lea", "predicted": "red"}
     queue.add([{**row, "probability": 0.5, "probabilities": {}}])
     (waiting,) = queue.browse(small.id, queue.Which())
-    numbers = {"dataset": small.id, "offset": image.thumb_offset, "size": image.thumb_size, "id": waiting.id}
+    numbers = {"dataset": small.id, "frame": 1, "offset": image.thumb_offset, "size": image.thumb_size, "id": waiting.id}
     exported = export.start(small.id, "folders", "tester")
     packed = archive._start(archive.EXPORT, {"run_id": run.id, "file": "run.zip", "by": "tester"})
-    words = {"image": image.id, "run": run.id, "file": "none.png", "batch": "0" * 32, "name": "a.zip"}
+    kept = uploads.keep("a.png", (settings().images / image.path).read_bytes())
+    shard, _, name = image.path.partition("/")
+    words = {"image": image.id, "shard": shard, "run": run.id, "file": "none.png", "batch": "0" * 32, "name": "a.zip"}
 
     who = Person("Vic", None)
 
@@ -74,8 +79,9 @@ def test_the_table_of_roles_holds_on_every_route(home: object, small: Dataset, m
         for route, (verb, method, body) in NEEDS.items():
             path = re.sub(r"\{(\w+):int\}", lambda found: str(numbers[str(found[1])]), route)
             job = {"id": exported if route.startswith("/export") else packed}
+            job |= {"name": name} if route.startswith("/picture/") else {"name": kept.path.name} if route.startswith(PICTURES) else {}
             path = re.sub(r"\{(\w+)(:path)?\}", lambda found, job=job: (words | job)[found[1]], path)  # type: ignore[misc]
-            address = f"{signing.signed(path)}&dataset={small.id}"
+            address = f"{signing.signed(path, small.id if path.startswith(PICTURES) else None)}&dataset={small.id}"
             sent = None if body is None else {"dataset_id": small.id, "id": waiting.id, **body}
             answer = client.request(method, address, json=sent, headers={"X-Loupe-Token": signing.token("Vic")})
             if role is None:  # of a dataset that is not theirs nobody learns more than of none

@@ -253,8 +253,12 @@ def test_a_role_taken_away_counts_at_the_next_request(client: TestClient, small:
     accounts.set_role("Ann", "viewer")
     refused = client.post("/api/label", json=body, headers=headers)
     assert refused.status_code == 403 and refused.json()["error"]["message"] == "Ann may not label, flag and take labels back."
+    with roles.acting(person):
+        picture = signing.picture_url(one)
+    assert client.get(picture).status_code == 200
     accounts.set_role("Ann", None, small.id)
     assert client.post("/api/label", json=body, headers=headers).status_code == 404
+    assert client.get(picture).status_code == 404
     accounts.remove("Ann")
     assert client.post("/api/label", json=body, headers=headers).status_code == 401
 

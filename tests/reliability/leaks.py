@@ -216,7 +216,7 @@ def pictured(home: Path, row: Row) -> int:
             (one,) = predict.predict_data(run.id, [(f"mine.{ext}", data)], keep=True)
             assert isinstance(one, Prediction), one
             upload = next(path for path in settings().uploads.rglob(f"{one.image_id}.*"))
-            left[f"an uploaded {ext}"] = client.get(signing.upload_url(upload)).content
+            left[f"an uploaded {ext}"] = client.get(signing.upload_url(found.id, upload)).content
         for kind in FORMATS:
             export.export_now(found.id, kind, out)
             left[f"export as {kind}"] = out.read_bytes()

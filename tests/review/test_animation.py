@@ -173,7 +173,7 @@ def test_a_frame_and_the_sheet_of_all_have_signed_addresses_of_their_own(trained
     kept = uploads.keep("a.gif", gif([20, 90, 160]))
     client = TestClient(Starlette(routes=ROUTES))
     first, third, sheet = (
-        client.get(u) for u in (signing.upload_url(kept.path), signing.upload_url(kept.path, 3), signing.frames_url(kept.path))
+        client.get(u) for u in (signing.upload_url(1, kept.path), signing.upload_url(1, kept.path, 3), signing.frames_url(1, kept.path))
     )
     assert [r.status_code for r in (first, third, sheet)] == [200] * 3 and len({first.content, third.content, sheet.content}) == 3
     assert client.get(f"/uploaded/{kept.path.name}/3").status_code == client.get(f"/uploaded/{kept.path.name}/frames").status_code == 403

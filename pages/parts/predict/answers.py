@@ -121,7 +121,7 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     """One picture with its top-k bars, where it stands, and what other networks say if they disagree."""
     esc = html.escape
     try:
-        picture = f'<img src="{esc(signing.upload_url(review.picture(one)))}" alt="{esc(one.name)}" loading="lazy">'
+        picture = f'<img src="{esc(signing.upload_url(one.dataset_id, review.picture(one)))}" alt="{esc(one.name)}" loading="lazy">'
     except AppError:
         picture = '<span class="gone">not stored any more</span>'
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:3]

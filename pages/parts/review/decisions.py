@@ -88,7 +88,7 @@ def _table(found: list[tuple[Decision, Submission]]) -> pd.DataFrame:
 
 def _url(item: Submission) -> str | None:
     try:
-        return signing.upload_url(review.picture(item))
+        return signing.upload_url(item.dataset_id, review.picture(item))
     except NotFound:
         return None
 
@@ -110,7 +110,7 @@ def _one(current: Dataset, submission_id: int) -> None:
     leads = roles.current().may("lead", current.id)
     left, right = st.columns([2, 3])
     with left, frame.told(), st.container(key="blurred-decided" if st.session_state.get("decisions-blur") else "clear-decided"):
-        picture(signing.upload_url(review.picture(item)), f"{review.named(item)}, now: {_now(item) or 'not told'}")
+        picture(signing.upload_url(item.dataset_id, review.picture(item)), f"{review.named(item)}, now: {_now(item) or 'not told'}")
     with right:
         st.subheader(frame.plain(review.named(item)), anchor=False)
         st.toggle("Blur the picture", key="decisions-blur", persist_state="session")

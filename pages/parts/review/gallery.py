@@ -74,7 +74,7 @@ def pager(ids: Sequence[int], key: str) -> None:
 def url(one: Submission) -> str | None:
     """Where its picture is; None where the file is gone."""
     try:
-        return signing.upload_url(review.picture(one))
+        return signing.upload_url(one.dataset_id, review.picture(one))
     except AppError:
         return None
 
