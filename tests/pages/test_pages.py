@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from core.api import routes
-from core.data import classes, dataset, imports, labels, queue, sources, store, uploads
+from core.data import classes, dataset, imports, labels, queue, sources, splits, store, uploads
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
@@ -277,6 +277,13 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     next(b for b in app.button if b.label == "Show them").click().run()
     assert app.title[0].value == "Label" and not app.exception
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "near-duplicates", "Show": "all"}
+
+
+def test_copies_across_splits_that_the_import_found_are_named_before_a_run_without_a_map(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "crossing", lambda dataset_id: 2)
+    assert "2 groups of near duplicates lie in more than one split" in words(opened("train", dataset=trained_copy.dataset.name))
 
 
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:

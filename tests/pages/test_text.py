@@ -30,7 +30,7 @@ VIEWS = [
     ("explain", {"view": "many"}),
     *[("explain", {"view": "one", "part": part}) for part in ("maps", "trust", "erase", "inside")],
     *[("predict", {"view": view}) for view in ("ask", "many", "all")],
-    *[("review", {"view": view}) for view in ("one", "grid", "decisions", "policy", "figures", "basket")],
+    *[("review", {"view": view}) for view in ("queue", "grid", "decisions", "policy", "figures", "basket")],
 ]
 MARKDOWN = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "button", "checkbox", "toggle", "metric")
 
