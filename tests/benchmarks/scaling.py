@@ -209,7 +209,7 @@ def insert(count: int) -> int:
 
 def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
     """What the pages ask of the database."""
-    from core.data import dataset, labels, listing, store
+    from core.data import dataset, history, labels, listing, store
     from core.data.store import Filter
     from core.label import orders
 
@@ -235,7 +235,7 @@ def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
         "what changed last": lambda: labels.changes(made, count - 20),
         "version": lambda: store.version(made),
         "API's page after one in the middle": lambda: listing.images_after(made, Filter(), ("2026-01-01T00:00:05", ""), 100),
-        "history, first page": lambda: labels.told(made, labels.Which(), 1),
+        "history, first page": lambda: history.told(made),
         "order of all images": lambda: orders.order(made, "added", Filter()),
         "snapshot of a run": lambda: store.snapshot(made, 0),
     }
