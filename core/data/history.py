@@ -91,7 +91,7 @@ def told(
     with reading() as c:
         total = c.execute(select(func.count()).select_from(history).where(*where)).scalar_one()
         found = c.execute(select(history).where(*where).order_by(h.last.desc()).limit(per_page).offset((max(1, page) - 1) * per_page)).all()
-        standing = _standing(c, dataset_id, [line.first for line in found])
+        standing = _standing(c, dataset_id, found)
     return [_act(line, standing[line.first]) for line in found], total
 
 
@@ -102,25 +102,25 @@ def _act(line: Any, standing: int) -> Act:
     return Act(line.first, line.last, line.by, line.at, *what, None, line.acts, line.began)
 
 
-def _standing(c: sa.Connection, dataset_id: int, firsts: Sequence[int]) -> dict[int, int]:
+def _standing(c: sa.Connection, dataset_id: int, lines: Sequence[Any]) -> dict[int, int]:
     """How many events of each line nothing has changed since, by its first seq.
 
     Where nobody else wrote between its first and its last these are two ranges of indexes; else each event says whose it is, which
-    for an import of a million pictures during which somebody labelled takes seconds.
+    for an import of a million pictures during which somebody labelled takes a second.
     """
     h, i, e = history.c, images.c, label_events.c
-    alone = h.last - h.first + 1 == h.images
     of_line = sa.and_(e.by == h.by, e.source == h.source, sa.or_(h.acts > 1, e.operation.is_not_distinct_from(h.operation)))
     carried = (i.dataset_id == h.dataset_id, i.label_seq >= h.first, i.label_seq <= h.last)
     gave = (i.dataset_id == h.dataset_id, i.given_seq >= h.first, i.given_seq <= h.last, i.given_seq != i.label_seq)
+    alone = {line.first for line in lines if line.last - line.first + 1 == line.images}
     found: dict[int, int] = {}
-    for whose, seqs in ((alone, (None, None)), (~alone, (i.label_seq, i.given_seq))):
+    for firsts, seqs in ((alone, (None, None)), ({line.first for line in lines} - alone, (i.label_seq, i.given_seq))):
         counts = []
         for seq, stands in zip(seqs, (carried, gave), strict=True):
             here = images if seq is None else images.join(label_events, sa.and_(e.seq == seq, of_line))
             counts.append(select(func.count()).select_from(here).where(*stands).correlate(history).scalar_subquery())
-        query = select(h.first, counts[0] + counts[1]).where(h.dataset_id == dataset_id, h.first.in_(firsts), whose)
-        found |= {first: n for first, n in c.execute(query)}
+        query = select(h.first, counts[0] + counts[1]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
+        found |= {first: n for first, n in c.execute(query)} if firsts else {}
     return found
 
 

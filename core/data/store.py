@@ -181,6 +181,29 @@ def browse(dataset_id: int, want: Filter, offset: int, limit: int) -> list[Image
 
 
 @roles.needs("see")
+def page(dataset_id: int, want: Filter, offset: int, limit: int) -> tuple[list[Image], int]:
+    """Some of the wanted images, and how many there are of all; of a million, what is not shown is passed over in the index alone."""
+    i = images.c
+
+    def some(start: int, most: int, *order: Any) -> list[str]:
+        with reading() as c:
+            query = select(i.id).where(*want.where(dataset_id)).order_by(*order).offset(start).limit(most)
+            return [row[0] for row in c.execute(query)]
+
+    with schema.moment():
+        found = some(offset, limit, i.added_at, i.id) if not offset else []
+        if not offset and len(found) < limit:  # what few images have in common is looked for once, and not once more to count it
+            return get_images(dataset_id, found), len(found)
+        total = count(dataset_id, want)
+        last = min(total, offset + limit)
+        if offset > total - last:  # nearer to the end; nothing where it is beyond
+            found = some(total - last, max(0, last - offset), i.added_at.desc(), i.id.desc())[::-1]
+        elif offset:
+            found = some(offset, limit, i.added_at, i.id)
+        return get_images(dataset_id, found), total
+
+
+@roles.needs("see")
 def ids(dataset_id: int, want: Filter, limit: int | None = None) -> list[str]:
     """Of the wanted images, in the order in which they came, from the index alone."""
     with reading() as c:
