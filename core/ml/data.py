@@ -342,7 +342,7 @@ class Tensors:
         """
         index = torch.from_numpy(self.index)
         near = chosen[torch.argsort((self.part * (int(index.max()) + 1) + index)[chosen], stable=True)]
-        blocks = near.split(max(1, BLOCK_BYTES // self.row_bytes))
+        blocks = near.split_with_sizes(batch_sizes(len(near), max(1, BLOCK_BYTES // self.row_bytes), 1))
         drawn = torch.randperm(len(blocks), generator=shuffler).tolist()
         windows = [torch.cat([blocks[i] for i in drawn[start : start + WINDOW]]) for start in range(0, len(drawn), WINDOW)]
         return torch.cat([some[torch.randperm(len(some), generator=shuffler)] for some in windows])
