@@ -31,7 +31,7 @@ Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and on
 ID_BYTES = 16
 CHUNK = 512  # images decoded between two reports of progress and two appends
 RESIDENT_BYTES = 400_000_000  # of a split that lies in the machine's own memory: what is mapped is as quick, and is given back when needed
-BLOCK_BYTES, WINDOW = 2_000_000, 64  # of rows that lie together on the disk; blocks whose rows are shuffled among each other
+BLOCK_BYTES, WINDOW = 8_000_000, 16  # of rows that lie together on the disk: what Linux reads around one at most; blocks shuffled as one
 BLOCK = 16  # images a thread takes at a time: for tiny ones the handing over costs as much as the decoding
 
 
