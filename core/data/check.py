@@ -237,7 +237,7 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
             yield Damage("run", f"{where}/events.jsonl", f"Torn lines: {shown}.", "Mend it once the run has ended.", mend)
     try:
         runs.snapshot_rows(folder)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, LookupError):
         yield Damage("run", f"{where}/dataset.csv", "The list of its images is missing or damaged.", FROM_BACKUP)
     for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
         if path.exists() and (problem := _of_zip(path)):
