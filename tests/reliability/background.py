@@ -1,9 +1,10 @@
-"""Imports, exports, archives and embeddings killed half-way, and started again."""
+"""Imports, exports, archives, embeddings and reports killed half-way, and started again."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -17,13 +18,14 @@ from core.data import imports, sources, store
 from core.label import embed
 from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.share import archive, export
+from core.share import archive, export, report
 from core.train import train
 from tests.reliability import homes
 from tests.reliability.row import Row
 from tests.squares import squares
 
 EACH = 60  # pictures of a colour
+VALUES = {"architecture": "linear", "epochs": 1, "image_size": 32, "learning_rate": 1e-6}  # a run that learns nothing has mistakes to report
 
 
 def entries(path: Path) -> list[tuple[str, int, int]]:
@@ -46,6 +48,10 @@ class Work:
             "archive": (s.archives, archive.EXPORT, lambda: archive.start_export(self.run_id, "tester"), self.zips, self.no_zips),
             "embedding": (
                 embed.home(self.dataset), embed.EMBED, lambda: embed.start(self.dataset, "tester", False), self.embedded, self.no_map,
+            ),
+            "report": (
+                runs.reports_folder(runs.folder(self.run_id)), report.REPORT, lambda: report.start(self.run_id, False, "tester"), self.reported,
+                self.no_report,
             ),
         }  # fmt: skip
 
@@ -79,6 +85,19 @@ class Work:
     def no_map(self) -> None:
         shutil.rmtree(embed.home(self.dataset), ignore_errors=True)
 
+    def reported(self) -> Any:
+        """Its words and pictures, but for the minute it was made in; drawings bear numbers by chance."""
+        state = report.state(self.run_id)
+        if state is None or state.status != "done":
+            return None
+        page = report.page(self.run_id, state.id).decode()
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|data:image/svg[^\"]+", "", page)
+
+    def no_report(self) -> None:
+        """Nor its maps, which are kept."""
+        for name in ("reports", "maps"):
+            shutil.rmtree(runs.folder(self.run_id) / name, ignore_errors=True)
+
 
 def finished(folder: Path, kind: jobs.Kind) -> str:
     homes.until(lambda: jobs.state(folder, kind).status != "running", 120)
@@ -95,7 +114,7 @@ def trial(home: Path, n: int) -> Row:
         imports.import_now("squares", sources.at(folder), "tester")
         found = store.find_dataset("squares")
         assert found is not None
-        run = train.start(found.id, {"architecture": "linear", "epochs": 1, "image_size": 32}, "tester")
+        run = train.start(found.id, VALUES, "tester")
         assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
         shutil.copytree(settings().images, kept := home.parent / "kept")
         work = Work(folder, found.id, run.id)
