@@ -31,6 +31,18 @@ def remount(disk: Path, how: str) -> None:
 
 
 @contextmanager
+def read_only(folder: Path, at: Path) -> Iterator[None]:
+    """The folder a second time, there: a disk on which somebody has a file open cannot be made read-only itself."""
+    at.mkdir()
+    for how in (["--bind", str(folder)], ["-o", "remount,bind,ro"]):
+        subprocess.run(["mount", *how, str(at)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@contextmanager
 def filled(disk: Path, left: int = 0) -> Iterator[None]:
     """Meanwhile only so many bytes are left."""
     filler = disk / "filler"

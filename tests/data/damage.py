@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 
@@ -18,7 +19,7 @@ def empty(db: Path) -> None:
 
 def without_tables(db: Path) -> None:
     db.unlink()
-    with sqlite3.connect(db) as c:
+    with closing(sqlite3.connect(db)) as c, c:
         c.execute("CREATE TABLE other (x)")
 
 
@@ -33,7 +34,7 @@ def torn(db: Path) -> None:
 
 
 def newer(db: Path) -> None:
-    with sqlite3.connect(db) as c:
+    with closing(sqlite3.connect(db)) as c, c:
         c.execute("UPDATE alembic_version SET version_num = 'v9999_the_future'")
 
 

@@ -39,6 +39,7 @@ TRIALS = {
     "lost": Trial("runs whose process was killed: shown, and gone on with", 20, 3),
     "power": Trial("power cut on the database, simulated", 100, 10),
     "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
+    "disk": Trial("full disks, a read-only folder, damaged databases", 8, 2),
     "visits": Trial("page visits, one after the other", 1000, 30),
     "watching": Trial("50 open pages watch a run (seconds)", 180, 12),
     "slow": Trial("somebody's slow question beside another's predictions (seconds)", 40, 5),

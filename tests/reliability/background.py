@@ -25,7 +25,12 @@ from tests.reliability.row import Row
 from tests.squares import squares
 
 EACH = 60  # pictures of a colour
-VALUES = {"architecture": "linear", "epochs": 1, "image_size": 32, "learning_rate": 1e-6}  # a run that learns nothing has mistakes to report
+VALUES = {
+    "architecture": "linear",
+    "epochs": 1,
+    "image_size": 32,
+    "learning_rate": 1e-6,
+}  # a run that learns nothing has mistakes to report
 
 
 def entries(path: Path) -> list[tuple[str, int, int]]:
