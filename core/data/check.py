@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -236,8 +237,10 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
             mend = None if going else partial(runs.drop_torn_lines, folder)
             yield Damage("run", f"{where}/events.jsonl", f"Torn lines: {shown}.", "Mend it once the run has ended.", mend)
     try:
-        runs.snapshot_rows(folder)
+        whole = Counter(row.split for row in runs.snapshot_rows(folder)) == Counter(run.counts)
     except (OSError, ValueError, TypeError):
+        whole = False
+    if not whole:
         yield Damage("run", f"{where}/dataset.csv", "The list of its images is missing or damaged.", FROM_BACKUP)
     for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
         if path.exists() and (problem := _of_zip(path) or ("" if going else _of_hash(path))):  # one that goes on may be writing it

@@ -127,6 +127,12 @@ CASES: dict[str, Case] = {  # the damage; what is found, and where; how many of 
     "last.pt": (lambda: (run_folder() / "last.pt").write_bytes(b""), [("run", "/last.pt")], 1),
     "config.json": (lambda: (run_folder() / "config.json").write_bytes(b"{"), [("run", "runs/")], 1),
     "dataset.csv": (lambda: (run_folder() / "dataset.csv").unlink(), [("run", "/dataset.csv")], 1),
+    "dataset.csv cut off": (
+        lambda: os.truncate(run_folder() / "dataset.csv", (run_folder() / "dataset.csv").stat().st_size // 2),
+        [("run", "/dataset.csv")],
+        1,
+    ),
+    "dataset.csv empty": (lambda: (run_folder() / "dataset.csv").write_bytes(b""), [("run", "/dataset.csv")], 1),
     "predictions.csv": (lambda: (run_folder() / "predictions.csv").write_bytes(b"a\nb\n"), [("run", "/predictions.csv")], 1),
     "events": (torn_events, [("run", "/events.jsonl")], 0),
     "dataset of a run": (lost_dataset, [("run", "runs/")], 1),

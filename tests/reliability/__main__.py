@@ -40,6 +40,7 @@ TRIALS = {
     "power": Trial("power cut on the database, simulated", 100, 10),
     "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
     "disk": Trial("full disks, a read-only folder, damaged databases", 8, 2),
+    "backups": Trial("backups while people work, brought back; damaged files found and mended", 4, 1),
     "visits": Trial("page visits, one after the other", 1000, 30),
     "watching": Trial("50 open pages watch a run (seconds)", 180, 12),
     "slow": Trial("somebody's slow question beside another's predictions (seconds)", 40, 5),
