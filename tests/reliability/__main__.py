@@ -45,6 +45,7 @@ TRIALS = {
     "watching": Trial("50 open pages watch a run (seconds)", 180, 12),
     "slow": Trial("somebody's slow question beside another's predictions (seconds)", 40, 5),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),
+    "words": Trial("markup in every name, note and file name (pages in Chromium)", 28, 4),
     "leaks": Trial("secrets in logs, metadata in pictures that leave", 2, 11),
     "pictures": Trial("bad pictures: cut off, changed, lying, turned, bombs", 1, 4),
     "zips": Trial("hostile zips and tables (rows of the longest)", 1_000_000, 50_000),
