@@ -35,7 +35,7 @@ class Trial:
 TRIALS = {
     "trainer": Trial("trainer killed, half of them inside a checkpoint's write, and resumed", 50, 6),
     "server": Trial("server killed while four people label and two decide", 50, 4),
-    "background": Trial("imports, exports, archives, embeddings and reports killed and started again", 6, 1),
+    "background": Trial("imports, exports, archives, embeddings and reports killed and started again", 4, 1),
     "lost": Trial("runs whose process was killed: shown, and gone on with", 20, 3),
     "power": Trial("power cut on the database, simulated", 100, 10),
     "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
