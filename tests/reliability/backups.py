@@ -141,7 +141,7 @@ def trial(home: Path, n: int) -> Row:
         path.write_bytes(other.read_bytes())
         with homes.replaced(check, "_of_original", lambda path, image_id: "" if path.exists() else "The file is missing."):
             row.control_check(bool(whole()))
-    row.figures = f"{n} backups while {PEOPLE} people label and imports go on; {DAMAGES * n} files damaged, {mended} mended"
+    row.figures = f"backups while {PEOPLE} people label and imports go on: {n}; files damaged: {DAMAGES * n}, mended: {mended}"
     return row
 
 

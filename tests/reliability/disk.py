@@ -311,7 +311,7 @@ def trial(home: Path, n: int) -> Row:
         row.figures = f"damaged databases alone: {e}"
     else:
         row.figures = (
-            f"{n} full disks each in an import, a run, a cache, an upload and labels; a read-only folder; {len(DATABASES)} databases"
+            f"full disks in an import, a run, a cache, an upload and labels, {n} of each; a read-only folder; {len(DATABASES)} databases"
         )
     return row
 
