@@ -17,14 +17,15 @@ from tests.data.opened import found
 FOLDER = Path(os.environ.get("LOUPE_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data").parent / "cases"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="The scripts lie beside the repository, in shared/cases, and are not there.")
 
-CATS = {("cat", None): 4, ("dog", None): 4}
-SPLITS = {("cats", "train"): 4, ("dogs", "train"): 4, ("cats", "test"): 4, ("dogs", "test"): 4}
+Counts = dict[tuple[str | None, str | None], int]  # how many images of which label and split
+CATS: Counts = {("cat", None): 4, ("dog", None): 4}
+SPLITS: Counts = {("cats", "train"): 4, ("dogs", "train"): 4, ("cats", "test"): 4, ("dogs", "test"): 4}
 INATURALIST = (
     "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris",
     "07039_Plantae_Tracheophyta_Magnoliopsida_Asterales_Asteraceae_Taraxacum_officinale",
 )
-# Of each script, with the end of its output's name and its further argument: how many images of which label and split.
-RIGHT: dict[tuple[str, str, str], dict[tuple[str | None, str | None], int]] = {
+# Of each script, with the end of its output's name and its further argument.
+RIGHT: dict[tuple[str, str, str], Counts] = {
     ("c01", ".zip", ""): {(name, split): 6 for name in ("glioma", "notumor") for split in ("train", "test")},
     ("c02", ".zip", ""): CATS,
     ("c03", "", ""): CATS,
