@@ -106,6 +106,12 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     fill(server, 100, 14)
     page.goto(f"{server.url}/review?dataset=digits&order=uncertain")
     first = seen(page)
+    told = page.locator(".yes").get_attribute("data-label")
+    expect(page.locator(".yes .text")).to_have_text(f"Yes: {told}")
+    expect(page.locator(f".class[data-label='{told}']")).to_be_hidden()  # one key for one answer
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog").get_by_text("none of these: it never joins the dataset")).to_be_visible()
+    page.keyboard.press("Escape")
     page.keyboard.press("e")
     page.get_by_role("textbox", name="Note for the lead").press_sequentially("a x 1")
     page.keyboard.press("Control+Enter")
@@ -173,6 +179,18 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
         for one in page.locator(".decide button:visible").all():
             expect(one).to_be_in_viewport(ratio=1)
+        page.locator(".st-key-review-view").get_by_text("Grid").click()
+        cells = page.locator(".cells .cell")
+        expect(cells.nth(5)).to_be_in_viewport(ratio=1)
+        expect(page.locator(".bar .class").first).to_be_hidden()
+        cells.nth(5).click()
+        for one in page.locator(".bar button").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        expect(cells.nth(5)).to_be_in_viewport(ratio=1)
+        chosen, bar = cells.nth(5).bounding_box(), page.locator(".bar").bounding_box()
+        assert chosen and bar and chosen["y"] + chosen["height"] <= bar["y"], (chosen, bar)
+        page.screenshot(path=tmp_path / f"grid-{width}-{scheme}.png")
+        return
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
