@@ -163,7 +163,7 @@ def test_the_whole_loop(server: Server, page: Page) -> None:
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()
     snap(page, "predict")
     page.set_viewport_size({"width": 390, "height": 844})
-    bar = page.locator("[class*=st-key-result-] [data-testid=stHtml] div > span:nth-child(2)").first
+    bar = page.locator(".said .bar").first
     expect(bar).to_be_visible()
     room = bar.bounding_box()
     assert room and room["width"] > 60, room  # px on a phone
