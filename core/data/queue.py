@@ -346,8 +346,8 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         if want.lead:
             take(count, ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
-        if want.known:
-            take(_share(count - len(found), want.known), ("known",), s.image_id)
+        if want.known:  # sorted as they are found: by the index of pictures, SQLite would go through all that wait
+            take(_share(count - len(found), want.known), ("known",), s.image_id.concat(""))
         if told:
             take(_share(count - len(found), FILTERED_BLIND), ("waiting",), s.at, s.id, where=[s.blind])
         if want.order == "mixed":
