@@ -31,7 +31,6 @@ VIEWS = {"one": "One picture", "many": "Many pictures"}
 PARTS = {"maps": "Maps", "trust": "Can it be trusted?", "erase": "Erase and ask again", "inside": "Inside the network"}
 SOURCES = {"mistakes": "Its mistakes", "predictions": "Its predictions", "any": "Any image", "own": "My own picture"}
 STATES = {"All": None, "Labelled": True, "Without a label": False}
-DEFAULT = ("grad_cam", "integrated_gradients")
 PER_PAGE = 12
 MOST_CLASSES = 8
 PICKED = "explain"  # in the session: (kind: image or upload, id, name)
@@ -211,11 +210,12 @@ def answer_line(picture: Picture, answer: Prediction) -> None:
 def choose_methods(run: Run) -> list[str]:
     """Every method with what a map of it costs; one that the network does not support says why."""
     chosen: list[str] = []
+    at_first = explain.at_first(run.id)
     with st.popover("Methods", icon=":material/checklist:", key="explain-methods"):
         for name, why in explain.supported(run.id).items():
             facts = methods.method(name)
             with st.container(gap=None):
-                on = st.checkbox(f"**{facts.title}**", name in DEFAULT, key=f"method-{name}", disabled=bool(why), persist_state="session")
+                on = st.checkbox(f"**{facts.title}**", name in at_first, key=f"method-{name}", disabled=bool(why), persist_state="session")
                 st.caption(f"Not for this network: {frame.plain(why)}" if why else f"{facts.summary} A map: {cost_words(run, name, {})}.")
             if on and not why:
                 chosen.append(name)

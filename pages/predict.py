@@ -4,6 +4,7 @@ import html
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import sources, uploads
@@ -20,13 +21,14 @@ from pages.shared.detail import already
 BATCH = 8  # pictures per question, so that results appear as they come
 
 
-def ask(run: Run, kept: list[uploads.Upload]) -> list[Prediction | predict.Failure]:
-    """Answers for all, a few at a time; those known already are not asked again."""
+def ask(run: Run, kept: list[uploads.Upload], bar: DeltaGenerator, coming: DeltaGenerator) -> list[Prediction | predict.Failure]:
+    """Answers for all, a few at a time; those known already are not asked again. bar, coming: where progress and places are shown."""
     known: dict = st.session_state.setdefault("answers", {})
     missing = [u for u in kept if (run.id, u.id) not in known]
     parts = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
     if parts:
-        bar = st.progress(0.0, f"0 of {len(missing):,} pictures")
+        bar.progress(0.0, f"{frame.plain(run.name)} is asked: 0 of {len(missing):,} pictures")
+        coming.html("".join(card_to_come(run, u.name) for u in missing[:20]))
         asked = [(part, predict.ask(run.id, [u.path for u in part])) for part in parts]
         done = 0
         for part, future in asked:
@@ -36,6 +38,16 @@ def ask(run: Run, kept: list[uploads.Upload]) -> list[Prediction | predict.Failu
             bar.progress(done / len(missing), f"{done:,} of {len(missing):,} pictures")
         bar.empty()
     return [known[run.id, u.id] for u in kept]
+
+
+def card_to_come(run: Run, name: str) -> str:
+    """The place of an answer: after a start of the server the first one waits until the network is loaded."""
+    grey = "border-radius:4px;background:rgba(128,140,140,.18)"
+    rows = f'<div style="height:.85em;margin:.5em 0;{grey}"></div>' * min(5, len(run.classes))
+    return (
+        f'<div style="display:flex;align-items:center;gap:1em;margin:0 0 1em;padding:1em;border:1px solid rgba(128,140,140,.25);border-radius:8px">'
+        f'<div style="width:110px;height:110px;{grey}"></div><div style="flex:1"><div>{html.escape(name)}</div>{rows}</div></div>'
+    )
 
 
 def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
@@ -157,17 +169,20 @@ def ask_now(current: Dataset, run: Run) -> None:
                 st.rerun()
     for failure in refused:
         tell(failure)
-    answers = ask(run, list(kept.values())) if kept else []
+    acts = st.container(horizontal=True, vertical_alignment="center")
+    bar, coming = st.empty(), st.empty()
+    answers = ask(run, list(kept.values()), bar, coming) if kept else []
     with frame.told():
         keep(current, run, answers)
     good = [(u, a) for u, a in zip(kept.values(), answers, strict=True) if isinstance(a, Prediction)]
     for failure in (a for a in answers if isinstance(a, predict.Failure)):
         tell(failure)
     if not good:
+        coming.empty()
         return
     found = table(run, [a for _, a in good])
     unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with acts:
         everything = [a for _, a in good]
         st.button(
             f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
@@ -180,6 +195,7 @@ def ask_now(current: Dataset, run: Run) -> None:
     page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])
+    coming.empty()
     with st.container(key="blurred-results" if blur else "clear-results"):
         for upload, answer in shown:
             bars(run, upload, answer, have.get(upload.id))

@@ -112,6 +112,7 @@ def run_app(port: int) -> None:
     from streamlit.web import cli
 
     launch.launcher = ForkLauncher()
+    launch.expect_run = lambda: None  # there is a process that forks already
     launch._start_worker = ForkedWorker  # type: ignore[assignment]
     cli.main(["run", "app.py", "--server.port", str(port)])
 

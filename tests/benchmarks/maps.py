@@ -14,7 +14,7 @@ from core.ml.rewrite import noise
 from tests.benchmarks.rows import Row, in_turns, seconds
 from tests.ml.plain import network, pictures
 
-DEFAULT = ("grad_cam", "integrated_gradients")
+DEFAULT = ("grad_cam", "feature_ablation")  # of a network of this size: core.explain.explain.at_first
 
 
 def served() -> LoadedModel:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -175,7 +174,7 @@ def test_the_map_is_worked_by_keys(page: Page, ciphers: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
-def test_the_map_fits_its_page(page: Page, ciphers: str, width: int, tmp_path: Path) -> None:
+def test_the_map_fits_its_page(page: Page, ciphers: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 1000})
     visit(page, ciphers)
     for scheme in ("light", "dark"):
@@ -183,4 +182,3 @@ def test_the_map_fits_its_page(page: Page, ciphers: str, width: int, tmp_path: P
         box = page.locator(".stage").bounding_box()
         assert box is not None and box["width"] > 300
         assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-        page.screenshot(path=tmp_path / f"map-{width}-{scheme}.png")

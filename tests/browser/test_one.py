@@ -291,7 +291,7 @@ def test_a_picture_that_cannot_be_shown_is_not_labelled(own: Server, page: Page)
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])
-def test_it_fits(own: Server, page: Page, width: int, tmp_path: Path) -> None:
+def test_it_fits(own: Server, page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     visit(page, own)
     for key in "12345":
@@ -307,4 +307,3 @@ def test_it_fits(own: Server, page: Page, width: int, tmp_path: Path) -> None:
             assert all(box is not None and box["height"] >= 36 for box in boxes)
             expect(page.locator(".class").last).to_be_in_viewport()
             expect(page.locator(".stage")).to_be_in_viewport(ratio=0.9)
-        page.screenshot(path=tmp_path / f"one-{width}-{scheme}.png")

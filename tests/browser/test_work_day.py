@@ -193,7 +193,7 @@ def test_what_is_labelled_while_the_database_is_away_is_kept_told_and_stored_onc
             page.keyboard.press(other)
         expect(page.locator(".unsaved")).to_contain_text("4 changes not saved yet: ")
         expect(page.locator(".unsaved")).to_contain_text("cannot be reached, and nothing was stored")
-        page.wait_for_timeout(2500)  # sent again, and refused again
+        page.wait_for_timeout(10_000)  # sent again and again, and refused
         expect(page.locator(".badge.pending")).to_have_count(4)
     finally:
         postgresql.start()

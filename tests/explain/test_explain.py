@@ -117,6 +117,24 @@ def test_predictions_are_answered_while_a_long_map_is_computed(unexplained: Trai
     launch.close()
 
 
+@pytest.mark.parametrize(
+    ("side", "seconds", "second"),
+    [
+        (28, None, "integrated_gradients"),
+        (224, None, "feature_ablation"),
+        (28, 0.1, "feature_ablation"),
+        (224, 0.01, "integrated_gradients"),
+    ],
+)
+def test_what_is_shown_before_anybody_has_chosen_takes_seconds(
+    unexplained: Trained, monkeypatch: pytest.MonkeyPatch, side: int, seconds: float | None, second: str
+) -> None:
+    network = {**explain._network(runs.trained(unexplained.run_id)), "side": side}
+    monkeypatch.setattr(explain, "_network", lambda path: network)
+    monkeypatch.setattr(explain, "_speed", lambda run_id: {} if seconds is None else {"gradient": seconds})
+    assert explain.at_first(unexplained.run_id) == ("grad_cam", second)
+
+
 def test_a_map_of_few_passes_does_not_wait_behind_long_ones(unexplained: Trained) -> None:
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
     launch.submit_slow(time.sleep, 60)

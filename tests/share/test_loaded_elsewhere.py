@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 from core.data import images, labels, schema, sources, store
 from core.share import export
 from core.types import Dataset
+from tests.conftest import Trained
 
 SPLITS = ("train", "validation", "test")
 
@@ -74,6 +75,22 @@ def test_hugging_faces_image_folder_finds_the_splits(mixed: Dataset, tmp_path: P
         assert sorted(found[split]["label"]) == sorted(label or "" for label in expected(mixed, split).values())
         assert set(found[split]["flagged"]) <= {True, False} and all(found[split]["image"])
     assert sum(sum(found[split]["flagged"]) for split in SPLITS) == 1
+
+
+def test_label_studio_takes_every_task_under_the_interface_that_comes_with_it(trained: Trained, tmp_path: Path) -> None:
+    why = "pip install --no-deps -r requirements-label-studio.txt"
+    interface = pytest.importorskip("label_studio_sdk.label_interface", reason=why).LabelInterface
+    export.export_now(trained.dataset.id, "label-studio", tmp_path / "out.zip", run_id=trained.run_id)
+    with zipfile.ZipFile(tmp_path / "out.zip") as z:
+        judge, tasks = interface(z.read("config.xml").decode()), json.loads(z.read("tasks.json"))
+    judge.validate()
+    assert len(tasks) == len(store.all_images(trained.dataset.id)) and any(task["predictions"] for task in tasks)
+    for task in tasks:
+        assert judge.validate_task({"data": task["data"]}) and all(map(judge.validate_prediction, task["predictions"]))
+        (annotation,) = task["annotations"]
+        assert judge.validate_annotation(annotation)
+    annotation["result"][0]["value"]["choices"] = ["no class of ours"]
+    assert not judge.validate_annotation(annotation)
 
 
 def test_exports_of_before_with_all_images_in_one_folder_are_read(home: Path, tmp_path: Path) -> None:
