@@ -238,7 +238,7 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
         chosen = page.get_by_text(re.compile(f"{way}: [1-9]"))
         chosen.click()
         pictures = page.get_by_role("button", name=re.compile("labelled [0-9], A: [0-9] [0-9]+% · B: [0-9] [0-9]+%, test"))
-        expect(pictures).to_have_count(int(chosen.inner_text().rpartition(" ")[2]))
+        expect(pictures).to_have_count(min(24, int(chosen.inner_text().rpartition(" ")[2])))  # a page of them
     page.screenshot(path=tmp_path / "renewal.png", full_page=True)
 
     # Its thresholds are set anew, and the policy under the new run is made active
