@@ -102,8 +102,9 @@ export function remembered(name, value) {
  * @param {string} [text] beside the drawing
  */
 export function tool(path, label, key, act, text) {
+  const name = text && !text.split(" ").every((word) => label.includes(word)) ? `${text}: ${label}` : label; // who speaks to it says what is read
   const words = text ? [el("span", { class: "text" }, text)] : [];
-  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(path), ...words);
+  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": name, onclick: act }, icon(path), ...words);
 }
 
 /**

@@ -39,6 +39,7 @@ ROWS = {
     "gate": "gate",
     "audit": "entries",
     "table": "tables",
+    "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
 PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
