@@ -93,6 +93,9 @@ export function remembered(name, value) {
   return null;
 }
 
+/** What speaks to who cannot see a button: what is read on it and what it does. @param {string} label @param {string} [text] */
+export const named = (label, text) => (text && !text.split(" ").every((word) => label.includes(word)) ? `${text}: ${label}` : label);
+
 /**
  * A small button with a drawing; its name and key stand in the title.
  * @param {string} path
@@ -102,9 +105,8 @@ export function remembered(name, value) {
  * @param {string} [text] beside the drawing
  */
 export function tool(path, label, key, act, text) {
-  const name = text && !text.split(" ").every((word) => label.includes(word)) ? `${text}: ${label}` : label; // who speaks to it says what is read
   const words = text ? [el("span", { class: "text" }, text)] : [];
-  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": name, onclick: act }, icon(path), ...words);
+  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": named(label, text), onclick: act }, icon(path), ...words);
 }
 
 /**
