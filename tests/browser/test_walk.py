@@ -311,7 +311,8 @@ def test_no_page_overflows_or_shows_an_error(server: Server, page: Page) -> None
         settled(page)
         if name in ("dataset", "label", "train", "evaluate", "explain", "predict", "review"):
             expect(page.locator("p.who")).to_have_text("digits  ·  tester")  # the sidebar is closed
-            expect(page.locator("p.who")).to_be_in_viewport()
+            if name != "review":  # it goes to the picture that waits
+                expect(page.locator("p.who")).to_be_in_viewport()
         for width in (390, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(300)  # what is drawn by scripts has its size
