@@ -127,7 +127,7 @@ export class Shell {
     this.desk.view = this;
     if (data.named) remember(data.user);
     if (!this.care || person !== data.user) this.care = new Care(data.user, { get: remembered, set: remembered });
-    this.desk.box.join(data.token);
+    this.desk.box.join(data.token, data.user);
     this.arrived(arrives);
     this.begin();
     if (arrives) this.desk.ask();
