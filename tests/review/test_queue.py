@@ -206,11 +206,8 @@ def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(
     monkeypatch.setenv("LOUPE_WEBHOOK_SECRET", "long enough for a test of it")
     forget()
     anns, before = labels.Which(by="Ann"), dataset.totals(small.id)
-    for role, name, said in (
-        ("labeller", "Ann", "decide on what waits"),
-        ("labeller", "Lea", "escalated"),
-        ("moderator", "Ben", "escalated"),
-    ):
+    others: list[tuple[roles.Role, str, str]] = [("labeller", "Ann", "decide on what waits"), ("labeller", "Lea", "escalated")]
+    for role, name, said in (*others, ("moderator", "Ben", "escalated")):
         with roles.acting(roles.Person(name, role)), pytest.raises(Forbidden, match=said):
             labels.undo(small.id, anns, name)
     assert dataset.totals(small.id) == before and queue.decisions_of(a.id)[0].undone_at is None
