@@ -597,7 +597,9 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
         if seq is not None and last.seq != seq:
             raise Conflict(f"{last.by} has decided on {row.name} since.", "Your decision stays in its history.")
         final: dict[str, Any] = {}
-        if last.stage == "appeal":  # what was appealed stands until it is decided
+        if last.verdict == "appealed":
+            final = {name: row._mapping[name] for name in waiting.NOTHING}
+        elif last.stage == "appeal":  # what was appealed stands until it is decided
             earlier = next(one for one in standing[1:] if one.verdict in FINAL)
             final = {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
         if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):

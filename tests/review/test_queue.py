@@ -378,3 +378,13 @@ def test_every_act_of_review_leaves_one_entry_in_the_audit(small: Dataset, answe
         ("policy.write", lead), ("policy.active", lead), ("policy.off", lead),
         ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
     ]  # fmt: skip
+
+
+def test_an_appeal_that_is_taken_back_leaves_what_was_decided(small: Dataset, answer: Callable[..., Prediction]) -> None:
+    (one,) = send(small, answer(0))
+    review.decide(one.id, "corrected", "red", "Ann")
+    review.appeal(one.id, "Lea", "It is a painting.")
+    review.reopen(one.id, "Lea")
+    today = queue.get(one.id)
+    assert (today.state, today.verdict, today.label, today.decided_by) == ("decided", "corrected", "red", "Ann")
+    assert store.get_image(small.id, one.image_id).label == "red"
