@@ -367,15 +367,22 @@ def test_a_picture_is_found_by_its_name_or_its_hash(small: Dataset, answer: Call
 def test_every_act_of_review_leaves_one_entry_in_the_audit(small: Dataset, answer: Callable[..., Prediction]) -> None:
     made = policy.write(small.id, RUN, "Strict", policy.Rules({"red": bands.Limits(0.2, 0.8)}, blind=0, second=0))
     policy.activate(made.id)
-    policy.activate(made.id, "off")
+    other = policy.write(small.id, RUN, "Mild", policy.Rules({"red": bands.Limits(0.2, 0.9)}, blind=0, second=0))
+    policy.activate(other.id)
+    assert [(one.kind, one.on["policy"]) for one in audit.search(audit.Which(), 1, 2)[0]] == [
+        ("policy.active", other.id),
+        ("policy.off", made.id),
+    ]
+    policy.activate(other.id, "off")
     (a,) = send(small, answer(0))
     review.decide(a.id, "corrected", "green", "Ann")
     review.undo(small.id, "Ann")
     review.decide(a.id, "escalated", None, "Ann")
-    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 6)[0]][::-1]
+    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 9)[0]][::-1]
     lead = roles.current().name
     assert found == [
-        ("policy.write", lead), ("policy.active", lead), ("policy.off", lead),
+        ("policy.write", lead), ("policy.active", lead), ("policy.write", lead),
+        ("policy.off", lead), ("policy.active", lead), ("policy.off", lead),
         ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
     ]  # fmt: skip
 
