@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.errors import AppError
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+BAR = 20  # characters
 EVERY = 10.0  # seconds between two lines of progress where no terminal is
 _told: list[Any] = [0.0, "", ""]  # when a line was last said, of which phase, and the line
 _begun: list[Any] = ["", 0.0, 0]  # the phase, when it began, and how much was done then
@@ -28,7 +30,7 @@ def say(text: str) -> None:
 
 
 def progress(done: int, total: int, what: str) -> None:
-    """One line that is written over on a terminal; in a file or a pipe a line now and then, at each new phase and at its end.
+    """A bar that is written over on a terminal; in a file or a pipe a line now and then, at each new phase and at its end.
 
     Its words are those of the pages.
     """
@@ -37,7 +39,10 @@ def progress(done: int, total: int, what: str) -> None:
     _, since, before = _begun
     text = pace.words(what, done, total, pace.seconds_left(done - before, time.monotonic() - since, total - done))
     if sys.stderr.isatty():
-        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+        full = round(BAR * min(done, total) / total) if total else 0
+        bar = f"{'█' * full}{'░' * (BAR - full)} " if total else ""
+        line = f"{bar}{text}"[: shutil.get_terminal_size().columns - 1]  # a line that wraps is not written over
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
         return
     at, said, last = _told
     if text != last and (what != said or 0 < total <= done or time.monotonic() - at >= EVERY):

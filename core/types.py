@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -133,8 +133,7 @@ class ImportReport:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class SnapshotRow:
+class SnapshotRow(NamedTuple):  # there may be a million: an object with fields of its own takes twice the memory
     image_id: str
     path: str  # relative to the images folder
     label: str

@@ -22,6 +22,7 @@ from pages.shared.figures import class_counts
 from pages.shared.history import history_view, say, spoken
 from pages.shared.upload import upload
 
+FILTERS = ("class", "split", "state")  # by their names in the URL
 PER_PAGE = 60
 VIEWS = {name: name for name in ("Browse", "Classes", "History", "Add images")}
 LAYOUT = """pets.zip
@@ -33,6 +34,10 @@ or
 
 
 def browse(current: Dataset) -> None:
+    if st.session_state.setdefault("filtered", current.id) != current.id:  # what was looked for in another dataset is not meant here
+        st.session_state["filtered"] = current.id
+        for name in FILTERS:
+            st.query_params.pop(name, None)
     counts = dataset.counts(current.id)
     total = int(counts["images"].sum())
     if total == 0:
@@ -88,7 +93,7 @@ def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
         split = counted("Split", splits, current, 180, help)
         state = counted("State", states, current, 190)
         text = st.text_input(
-            "File name contains", key=f"f-text-{current.id}", on_change=frame.first_page, icon=":material/search:", width=220
+            "File name contains", key="text", bind="query-params", on_change=frame.first_page, icon=":material/search:", width=220
         )
     return Filter(
         label=name or None,
@@ -100,19 +105,30 @@ def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
 
 
 def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:
-    """A select box whose options carry counts.
+    """A select box whose options carry counts; the choice stands in the URL by the title, which wins.
 
     Streamlit forgets a choice when the text of its options changes, as counts do: the value is kept beside the widget.
     """
-    kept = f"f-{title}-{current.id}"
+    name, kept = title.lower(), f"f-{title}-{current.id}"
     key = f"{kept}-{hash(tuple(options.values()))}"
+
+    def in_url(value: str) -> None:
+        if value:
+            st.query_params[name] = value
+        else:
+            st.query_params.pop(name, None)
 
     def changed() -> None:
         st.session_state[kept] = st.session_state[key]
+        in_url(st.session_state[key])
         frame.first_page()
 
     names = list(options)
+    if (given := st.query_params.get(name)) in options:
+        st.session_state[kept] = given
     chosen = st.session_state.get(kept, "")
+    if given != (chosen or None):
+        in_url(chosen if chosen in options else "")
     index = names.index(chosen) if chosen in names else 0
     return str(st.selectbox(title, names, index=index, format_func=options.__getitem__, key=key, on_change=changed, width=width, help=help))
 

@@ -172,7 +172,7 @@ def _found(current: Dataset, kind: str, picture_id: str, name: str) -> Picture:
 # The chosen picture -------------------------------------------------------------------------------
 
 
-@st.cache_data(max_entries=500, show_spinner="Asking the network; after a start it is loaded first …")
+@st.cache_data(max_entries=500, show_spinner=False)
 def answered(run_id: str, weights: str, path: Path, name: str) -> Prediction:
     """Kept for the same weights: the page is drawn again whenever a map comes, and the model worker may be busy."""
     if (found := predict.stored(run_id, path, name)) is not None:
@@ -181,24 +181,24 @@ def answered(run_id: str, weights: str, path: Path, name: str) -> Prediction:
     return predict.predict_one(run_id, path, name)
 
 
-def answer_line(picture: Picture, answer: Prediction) -> None:
-    """What it is labelled, and the two likeliest answers."""
-    (first, p), *others = answer.top(2)
-    said = f"The network says **{frame.plain(first)}** ({p:.1%})"
-    said += f", then **{frame.plain(others[0][0])}** ({others[0][1]:.1%})." if others else "."
-    if picture.label is None:
-        labelled = "has no label."
+def answer_line(picture: Picture, answer: Prediction | None) -> None:
+    """What it is labelled, and the two likeliest answers; None: the network is being asked."""
+    labelled = "has no label." if picture.label is None else f"is labelled **{frame.plain(picture.label)}**."
+    if answer is None:
+        said = ":gray[:material/hourglass_top: The network is asked; after a start it is loaded first …]"
     else:
-        labelled = f"is labelled **{frame.plain(picture.label)}**."
+        (first, p), *others = answer.top(2)
+        said = f"The network says **{frame.plain(first)}** ({p:.1%})"
+        said += f", then **{frame.plain(others[0][0])}** ({others[0][1]:.1%})." if others else "."
         if picture.label == first:
             said += " :green[:material/check: They agree.]"
         elif picture.label in answer.classes:
             own = dict(zip(answer.classes, answer.probabilities, strict=True))[picture.label]
             rest = "." if others and others[0][0] == picture.label else f"; it gives the label {own:.1%}."
             said += f" :orange[:material/close: They disagree{rest}]"
-        else:
+        elif picture.label is not None:
             said += " :orange[:material/info: The run has never heard of this label.]"
-    with st.container(horizontal=True, vertical_alignment="center", key="explain-answer"):
+    with st.container(horizontal=True, vertical_alignment="center", key="explain-asked" if answer is None else "explain-answer"):
         st.html(
             f'<img src="{escape(picture.url)}" alt="" style="width:64px;height:64px;object-fit:contain;border-radius:6px;'
             f'background:rgba(128,140,140,.12)">',
@@ -264,8 +264,12 @@ def trusted(run: Run, picture: Picture, answer: Prediction) -> None:
 def one(current: Dataset, run: Run) -> None:
     with frame.told():
         if picture := choose(current, run):
+            line = st.empty()
+            with line.container():
+                answer_line(picture, None)
             answer = answered(run.id, weights_of(run), picture.path, picture.name)
-            answer_line(picture, answer)
+            with line.container():
+                answer_line(picture, answer)
             part = frame.url_view("part", PARTS, key="explain-part")
             if part == "maps":
                 maps(run, picture, answer)

@@ -21,6 +21,7 @@ from pages.shared.teach import ERROR, LAST, embedding_needed, label_many, teach_
 PER_PAGE = 60
 NEW = "all-new"  # in the session: the name of the class that is to be
 BATCH = 30  # images dealt out at a time where they are shown one by one
+AHEAD = 10_000  # images of an order that are read beyond those to be shown: others may hold the next ones
 VIEWS = {name: name for name in ("Grid", "One at a time", "Map")}
 SHOW = {
     "unlabelled": ("Not labelled", Filter(labelled=False)),
@@ -83,9 +84,9 @@ def batch(
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
     if fresh or again:
-        ordered = orders.order(current.id, order, want)
+        ordered = orders.order(current.id, order, want, max(len(held["seen"]), first * size) + AHEAD)
         if fresh:
-            first = min(first, max(1, -(-len(ordered.ids) // size)))
+            first = min(first, max(1, -(-ordered.total // size)))
             held["before"] = [ordered.ids[i * size : (i + 1) * size] for i in range(first - 1)]
             held["seen"] = set(ordered.ids[: (first - 1) * size])
         left = [i for i in ordered.ids if i not in held["seen"]]
@@ -96,7 +97,7 @@ def batch(
         ids = claims.deal(current.id, frame.session(), left, size, sorted(keep)) if show == "unlabelled" else left[:size]
         if held["ids"]:
             held["before"].append(held["ids"])
-        held |= {"ids": ids, "notes": ordered.notes, "ordered": ordered.ids}
+        held |= {"ids": ids, "notes": ordered.notes, "ordered": ordered.ids, "total": ordered.total}
         held["given"] |= set(ids)
         held["seen"] |= set(ids)
         number_pages(held, size)
@@ -109,7 +110,7 @@ def batch(
 def number_pages(held: dict[str, Any], size: int) -> None:
     """Which page of how many this is, and how many images come after it."""
     before = {i for ids in held["before"] for i in ids}.intersection(held["ordered"])
-    after = sum(i not in held["seen"] for i in held["ordered"])
+    after = max(0, held["total"] - sum(i in held["seen"] for i in held["ordered"]))
     held["page"] = 1 + len(before - set(held["ids"])) // size
     held |= {"after": after, "pages": held["page"] + -(-after // size)}
 
@@ -179,7 +180,7 @@ def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="next-batch"):
         st.caption(
             f"Page {held['page']:,} of {held['pages']:,}{' of what is not labelled' if show == 'unlabelled' else ''}: {len(found):,} of "
-            f"{len(held['ordered']):,} images in this order; {done:,} of these are labelled.",
+            f"{held['total']:,} images in this order; {done:,} of these are labelled.",
             width="stretch",
         )
         if held["before"]:
@@ -221,7 +222,7 @@ def one_at_a_time(current: Dataset, show: str, order: str, want: Filter) -> None
         session=frame.session(),
         done=labelled,
         total=total,
-        left=len(held["ordered"]),
+        left=held["total"],
     )
     if event.more is not None:
         before = held["ids"]

@@ -74,7 +74,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
     url = signing.upload_url(run.dataset_id, upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
-        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:min(9em, 30vw);overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(label)}</span>'
+        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:min(9em, 30vw);overflow-wrap:anywhere">{html.escape(label)}</span>'
         f'<span style="flex:1;background:rgba(128,140,140,.18);border-radius:4px;height:.85em"><span style="display:block;width:{p:.1%};height:100%;border-radius:4px;background:#0f8f83"></span></span>'
         f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
         for label, p in answer.top(5)

@@ -28,7 +28,7 @@ from core.data import classes, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
-from tests import ports
+from tests import disks, ports
 from tests.forking import ForkedWorker, ForkLauncher
 from tests.postgres import Cluster
 from tests.squares import squares as drawn
@@ -194,13 +194,12 @@ def home(
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own of 1 MB; skips where this account may not mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
-    if os.name != "posix" or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs the rights of root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(disks.small(tmp_path / "disk"))
+        except PermissionError as e:
+            pytest.skip(str(e))
+        yield disk
 
 
 @pytest.fixture

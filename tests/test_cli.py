@@ -198,6 +198,7 @@ def test_progress_on_a_terminal_is_one_line_that_ends(capsys: pytest.CaptureFixt
     terminal.progress_ended()
     said = capsys.readouterr().err
     assert said.count("\r") == 4 and said.count("\n") == 1 and said.endswith("photos: 3 of 3\x1b[K\n")
+    assert [said.count("█"), said.count("░")] == [0 + 7 + 13 + 20, 20 + 13 + 7 + 0]
 
 
 def test_what_an_import_guesses_is_said_before_it_goes_on_and_a_look_stores_nothing(
@@ -233,7 +234,7 @@ def test_an_import_in_a_terminal_says_the_words_of_the_page_and_the_time_that_is
         terminal.progress(done, total, what)
 
     imports.import_now("digits", sources.named("sample"), "me", progress)
-    shown = capsys.readouterr().err.replace("\x1b[K", "").split("\r")[1:]
+    shown = [line.lstrip("█░ ") for line in capsys.readouterr().err.replace("\x1b[K", "").split("\r")[1:]]
     assert [line.partition(", about")[0] for line in shown] == said
     assert said[0] == "Reading the list of images" and said[-1] == "Reading images: 1,797 of 1,797"
     assert any(" left" in line for line in shown) and " left" not in shown[-1]

@@ -155,6 +155,16 @@ def _appending(path: Path, row: int) -> Iterator[io.BufferedWriter]:
         yield f
 
 
+def compared(dataset_id: int) -> set[str]:
+    """The ids of the images that Alike has taken in, without their pictures."""
+    path = _paths(dataset_id)[0]
+    count = path.stat().st_size // ROW if path.exists() else 0
+    if not count:
+        return set()
+    ids = np.memmap(path, np.uint8, "r", shape=(count, ROW))[:, :ID_BYTES].tobytes().decode("ascii")
+    return {ids[start : start + ID_BYTES] for start in range(0, len(ids), ID_BYTES)}
+
+
 def groups(dataset_id: int) -> Mapping[str, str]:
     """The group of each image that has a near copy, as far as they were compared."""
     path = _paths(dataset_id)[1]

@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -236,11 +237,13 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
             mend = None if going else partial(runs.drop_torn_lines, folder)
             yield Damage("run", f"{where}/events.jsonl", f"Torn lines: {shown}.", "Mend it once the run has ended.", mend)
     try:
-        runs.snapshot_rows(folder)
-    except (OSError, ValueError, TypeError):
+        whole = Counter(row.split for row in runs.snapshot_rows(folder)) == Counter(run.counts)
+    except (OSError, ValueError, LookupError, TypeError):
+        whole = False
+    if not whole:
         yield Damage("run", f"{where}/dataset.csv", "The list of its images is missing or damaged.", FROM_BACKUP)
     for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
-        if path.exists() and (problem := _of_zip(path)):
+        if path.exists() and (problem := _of_zip(path) or ("" if going else _of_hash(path))):  # one that goes on may be writing it
             what = "it cannot go on; clone it" if path == runs.last_checkpoint(folder) else "it cannot answer; train it again"
             yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP)
     status = runs.status(runs.events(folder, skip="Answers"), going)
@@ -264,6 +267,15 @@ def _of_zip(path: Path) -> str:
     except READ as e:
         return str(e) or type(e).__name__
     return f"{bad} fails its checksum" if bad else ""
+
+
+def _of_hash(path: Path) -> str:
+    """What is wrong with a checkpoint that is a whole file."""
+    try:
+        runs.check_hash(path)
+    except AppError as e:
+        return e.message.rstrip(".")
+    return ""
 
 
 # What is made anew, and what was left -----------------------------------------------------------------

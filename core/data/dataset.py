@@ -36,4 +36,4 @@ def sizes() -> dict[str, int]:
 @roles.needs("see")
 def browse(dataset_id: int, want: Filter, page: int, per_page: int = 60) -> tuple[list[Image], int]:
     """One page (from 1) of the images wanted, and how many there are on all pages."""
-    return store.browse(dataset_id, want, (max(1, page) - 1) * per_page, per_page), store.count(dataset_id, want)
+    return store.page(dataset_id, want, (max(1, page) - 1) * per_page, per_page)

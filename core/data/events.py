@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles
+from core.data import history
 from core.data.schema import class_events, datasets, images, label_events, reading
 from core.errors import NotFound
 from core.types import now
@@ -36,7 +37,10 @@ def append(
     note: str = "",
     notes: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Appends one event per change and what the image carries with it, in the caller's transaction; returns the seqs."""
+    """Appends one event per change and what the image carries with it, in the caller's transaction; returns the seqs.
+
+    No image comes twice among the changes.
+    """
     at = now()
     if not changes:
         return {}
@@ -70,6 +74,23 @@ def append(
             flagged=func.coalesce(e.flagged, images.c.flagged),
             given_seq=sa.case((gives(), e.seq), else_=images.c.given_seq),
         )
+    )
+    carried = {change.label for change in changes}
+    history.add(
+        c,
+        dataset_id,
+        {
+            "first": min(seqs.values()),
+            "last": max(seqs.values()),
+            "by": by,
+            "source": source,
+            "at": at,
+            "note": max((notes or {}).get(change.image_id, note) for change in changes),
+            "label": max((label for label in carried if label is not None), default=None),
+            "mixed": len(carried) > 1,
+            "images": len(changes),
+            "operation": operation,
+        },
     )
     return seqs
 

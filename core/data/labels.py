@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,9 +17,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
-IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
 DECISION = re.compile(r"review ([0-9]{1,9})(?:, picture added)?$")  # the note of an event by a decision in Review
-LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,9 @@ class Which:
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         e = label_events.c
         here = sa.or_(e.operation.is_(None), ~e.operation.startswith(events.PAST, autoescape=True))
-        conditions: list[sa.ColumnElement[bool]] = [e.dataset_id == dataset_id, here]
+        # Of a range of seqs: the sum keeps the planner from an index by which it would read and sort all events of the dataset.
+        whose = e.dataset_id if self.first is None and self.last is None else e.dataset_id + 0
+        conditions: list[sa.ColumnElement[bool]] = [whose == dataset_id, here]
         if self.by is not None:
             conditions.append(e.by == self.by)
         if self.since is not None:
@@ -295,37 +294,6 @@ def acts(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[
         return [Act(*row) for row in found], total
 
 
-@roles.needs("see")
-def told(dataset_id: int, which: Which, page: int, per_page: int = 20) -> tuple[list[Act], int]:
-    """As acts, but four and more acts of one person in a row are one: given by hand for the same reason, without a pause of half an hour."""
-    rows: list[list[Any]] = []
-    of: dict[str, list[Any]] = {}  # everybody's latest row: others who work at the same time do not end it
-    with reading() as c:
-        for act in c.execute(_acts(dataset_id, which).order_by("last")):  # bare rows: at 100,000 acts, Acts would take as long as the query
-            row = of.get(act.by)
-            if row and act.source in IN_A_ROW and row[-1].source == act.source and _minutes(row[-1].at, act.at) <= PAUSE:
-                row.append(act)
-            else:
-                of[act.by] = [act]
-                rows.append(of[act.by])
-    lines = [line for row in rows for line in ([row] if len(row) >= LEAST else [[act] for act in row])]
-    lines.sort(key=lambda line: -line[-1].last)
-    return [_told(line) for line in lines[(max(1, page) - 1) * per_page :][:per_page]], len(lines)
-
-
-def _minutes(since: str, until: str) -> float:
-    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds() / 60
-
-
-def _told(line: Sequence[Any]) -> Act:
-    if len(line) == 1:
-        return Act(*line[0])
-    last = line[-1]
-    mixed = any(act.mixed for act in line) or len({act.label for act in line}) > 1
-    counted = {"images": sum(act.images for act in line), "standing": sum(act.standing for act in line)}
-    return replace(Act(*last), first=line[0].first, mixed=mixed, operation=None, acts=len(line), began=line[0].at, **counted)
-
-
 def _acts(dataset_id: int, which: Which) -> sa.Select[Any]:
     """The columns of Act, one row for each."""
     e = label_events.c
@@ -348,29 +316,12 @@ def which(act: Act) -> Which:
 
 
 @roles.needs("see")
-def images_of(dataset_id: int, act: Act, limit: int) -> list[str]:
-    """The ids of the act's images, the first ones."""
+def images_of(dataset_id: int, act: Act, limit: int, newest: bool = False) -> list[str]:
+    """The ids of the act's first images, or of its last ones, newest first, without reading an act of a million to its end."""
     e = label_events.c
+    query = select(e.image_id).where(*which(act).where(dataset_id)).order_by(e.seq.desc() if newest else e.seq)
     with reading() as c:
-        query = select(e.image_id).where(*which(act).where(dataset_id)).group_by(e.image_id).order_by(func.min(e.seq)).limit(limit)
-        return list(c.execute(query).scalars())
-
-
-@roles.needs("see")
-def some_of(dataset_id: int, act: Act, limit: int) -> list[str]:
-    """The ids of its last images, newest first, without reading an act of 50,000 to its end."""
-    e = label_events.c
-    with reading() as c:
-        found = c.execute(select(e.image_id).where(*which(act).where(dataset_id)).order_by(e.seq.desc()).limit(3 * limit)).scalars()
-        return list(dict.fromkeys(found))[:limit]
-
-
-@roles.needs("see")
-def people(dataset_id: int) -> list[str]:
-    """Everybody who has given a label, in the order of the alphabet."""
-    with reading() as c:
-        query = select(label_events.c.by).where(*Which().where(dataset_id)).distinct().order_by(label_events.c.by)
-        return list(c.execute(query).scalars())
+        return list(dict.fromkeys(c.execute(query.limit(3 * limit)).scalars()))[:limit]
 
 
 @roles.needs("label")

@@ -101,6 +101,8 @@ _flagged = images.c.flagged.is_(True)
 sa.Index("by_flag", images.c.dataset_id, images.c.added_at, images.c.id, sqlite_where=_flagged, postgresql_where=_flagged)
 sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
 sa.Index("by_change", images.c.dataset_id, images.c.label_seq)
+_changed = images.c.given_seq != images.c.label_seq  # since its label was given: a flag
+sa.Index("by_given", images.c.dataset_id, images.c.given_seq, sqlite_where=_changed, postgresql_where=_changed)
 label_events = sa.Table(
     "label_events",
     meta,
@@ -119,6 +121,27 @@ label_events = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index("events_by_time", label_events.c.dataset_id, label_events.c.at)
+# The lines of History: acts by one person, told as core.data.history says. Written with the events, which alone say what was done to whom.
+history = sa.Table(
+    "history",
+    meta,
+    sa.Column("dataset_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("first", sa.Integer, primary_key=True, autoincrement=False),  # seq
+    sa.Column("last", sa.Integer, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("began", sa.String, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("note", sa.String, nullable=False),
+    sa.Column("label", sa.String),
+    sa.Column("mixed", sa.Boolean, nullable=False),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("acts", sa.Integer, nullable=False),
+    sa.Column("operation", sa.String),  # of the last act
+)
+sa.Index("history_by_time", history.c.dataset_id, history.c.last, history.c.at, history.c.began)
+sa.Index("history_by_person", history.c.dataset_id, history.c.by, history.c.last)
+sa.Index("history_by_operation", history.c.dataset_id, history.c.operation)
 # Images dealt out to somebody, so that no two people get the same one.
 claims = sa.Table(
     "claims",

@@ -52,12 +52,15 @@ def keep_training(dataset_id: int) -> None:
 @roles.needs("see")
 def compare(dataset_id: int) -> None:
     """Takes in the images that nobody has compared yet: those of an import by an older Loupe, and those of Review."""
+    compared = alike.compared(dataset_id)
+    missing = [i for i in store.ids(dataset_id, store.Filter()) if i not in compared]
+    if not missing:
+        return
     known = alike.Alike(dataset_id)
-    missing = [i for i in store.all_images(dataset_id) if i.id not in known.seen]
     pack = images.ThumbPack(settings().thumbs, dataset_id)
     for start in range(0, len(missing), alike.BLOCK):
         read: dict[str, bytes] = {}
-        for one in missing[start : start + alike.BLOCK]:
+        for one in store.get_images(dataset_id, missing[start : start + alike.BLOCK]):
             try:
                 read[one.id] = pack.read(one.thumb_offset, one.thumb_size)
             except NotFound:

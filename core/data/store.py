@@ -181,6 +181,37 @@ def browse(dataset_id: int, want: Filter, offset: int, limit: int) -> list[Image
 
 
 @roles.needs("see")
+def page(dataset_id: int, want: Filter, offset: int, limit: int) -> tuple[list[Image], int]:
+    """Some of the wanted images, and how many there are of all; of a million, what is not shown is passed over in the index alone."""
+    i = images.c
+
+    def some(start: int, most: int, *order: Any) -> list[str]:
+        with reading() as c:
+            query = select(i.id).where(*want.where(dataset_id)).order_by(*order).offset(start).limit(most)
+            return [row[0] for row in c.execute(query)]
+
+    with schema.moment():
+        found = some(offset, limit, i.added_at, i.id) if not offset else []
+        if not offset and len(found) < limit:  # what few images have in common is looked for once, and not once more to count it
+            return get_images(dataset_id, found), len(found)
+        total = count(dataset_id, want)
+        last = min(total, offset + limit)
+        if offset > total - last:  # nearer to the end; nothing where it is beyond
+            found = some(total - last, max(0, last - offset), i.added_at.desc(), i.id.desc())[::-1]
+        elif offset:
+            found = some(offset, limit, i.added_at, i.id)
+        return get_images(dataset_id, found), total
+
+
+@roles.needs("see")
+def ids(dataset_id: int, want: Filter, limit: int | None = None) -> list[str]:
+    """Of the wanted images, in the order in which they came, from the index alone."""
+    with reading() as c:
+        query = select(images.c.id).where(*want.where(dataset_id)).order_by(images.c.added_at, images.c.id).limit(limit)
+        return [row[0] for row in c.execute(query).all()]
+
+
+@roles.needs("see")
 def all_images(dataset_id: int) -> list[Image]:
     """Every image of the dataset, as of one moment."""
     with reading() as c:
@@ -325,6 +356,7 @@ def imported_predictions(dataset_id: int, ids: Sequence[str] | None = None) -> l
 # Snapshots ----------------------------------------------------------------------------------------
 
 VALIDATION_SHARE = 0.15
+AT_ONCE = 5000  # rows
 
 
 def held_out(images: int) -> int:
@@ -340,49 +372,67 @@ def snapshot(dataset_id: int, seed: int, only: Sequence[str] = (), groups: Mappi
     chosen by a hash of seed and image id: stratified, repeatable, and hardly moved by new images. Test is never used.
     groups: of near copies, by image id; a group stays whole, so the share is met as nearly as the groups allow.
     """
+    i = images.c
+    rows: list[SnapshotRow] = []
+    words: dict[str, Any] = {}  # a million images name few classes: each is kept once
     with reading() as c:
         names = classes.live(c, dataset_id)
-        query = (
-            select(images.c.id, images.c.ext, images.c.label, images.c.split)
-            .where(images.c.dataset_id == dataset_id, images.c.label.is_not(None))
-            .order_by(images.c.id)
-        )
-        found = c.execute(query).all()
-    splits: dict[str, Split] = {row.id: row.split for row in found}
-    if "validation" not in splits.values():
-        training = {row.id: row.label for row in found if row.split == "train"}
-        splits.update(dict.fromkeys(_drawn(training, seed, groups or {}), "validation"))
-    found = [row for row in found if not only or row.label in only]
-    used = {row.label for row in found}
-    rows = tuple(SnapshotRow(r.id, f"{r.id[:2]}/{r.id}.{r.ext}", r.label, splits[r.id]) for r in found)
-    digest = hashlib.sha256(json.dumps([(r.image_id, r.label, r.split) for r in rows]).encode()).hexdigest()[:16]
-    return Snapshot(digest, tuple(n for n in names if n in used), rows)
+        # In the order in which they came, and with that nearly in that of the table: by their ids each row would be looked for anew.
+        query = select(i.id, i.ext, i.label, i.split).where(i.dataset_id == dataset_id, i.label.is_not(None)).order_by(i.added_at, i.id)
+        for part in c.execute(query.execution_options(yield_per=AT_ONCE)).partitions():
+            for image_id, ext, label, split in part:
+                path = f"{image_id[:2]}/{image_id}.{ext}"
+                rows.append(SnapshotRow(image_id, path, words.setdefault(label, label), words.setdefault(split, split)))
+    rows.sort()
+    if all(row.split != "validation" for row in rows):
+        training = {row.image_id: row.label for row in rows if row.split == "train"}
+        drawn = _drawn(training, seed, groups or {})
+        rows = [row._replace(split="validation") if row.image_id in drawn else row for row in rows]
+    if only:
+        rows = [row for row in rows if row.label in only]
+    used = {row.label for row in rows}
+    return Snapshot(_digest(rows), tuple(n for n in names if n in used), tuple(rows))
 
 
-def _drawn(training: dict[str, str], seed: int, groups: Mapping[str, str]) -> list[str]:
+def _digest(rows: Sequence[SnapshotRow]) -> str:
+    """Of the JSON of (id, label, split) of each row: a run's snapshot has had this id ever since."""
+    digest = hashlib.sha256(b"[")
+    for start in range(0, len(rows), AT_ONCE):
+        some = json.dumps([(row.image_id, row.label, row.split) for row in rows[start : start + AT_ONCE]])
+        digest.update(f"{', ' if start else ''}{some[1:-1]}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
+
+
+def _drawn(training: Mapping[str, str], seed: int, groups: Mapping[str, str]) -> set[str]:
     """The ids that become validation images, of {id: label}; what is in one group is drawn together or not at all."""
-    units: dict[str, list[str]] = {}
-    for i in training:  # in the order of the ids: a unit is called by its first
-        units.setdefault(groups.get(i, i), []).append(i)
-    order = sorted(units.values(), key=lambda ids: hashlib.sha256(f"{seed}:{ids[0]}".encode()).digest())
+    units: dict[str, list[str]] = {}  # of images that have a near copy here, in the order of the ids
+    for one in sorted(training.keys() & groups.keys()):
+        units.setdefault(groups[one], []).append(one)
+    together = {ids[0]: ids for ids in units.values()}  # a unit is called by its first
+    others = {one for ids in units.values() for one in ids[1:]}
     has = Counter(training.values())
     wanted = {label: held_out(n) for label, n in has.items()}
     taken: Counter[str] = Counter()
-    drawn: list[str] = []
-
-    def take(ids: list[str], of: Counter[str]) -> None:
-        taken.update(of)
-        drawn.extend(ids)
-
+    drawn: set[str] = set()
     late = []
-    for ids in order:
+    for one in sorted((one for one in training if one not in others), key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest()):
+        if one not in together:
+            label = training[one]
+            if taken[label] + 1 / 2 < wanted[label]:
+                taken[label] += 1
+                drawn.add(one)
+            continue
+        ids = together[one]
         of = Counter(training[i] for i in ids)
         if all(taken[label] + n / 2 < wanted[label] for label, n in of.items()):  # nearer to the share with it than without
-            take(ids, of)
+            taken.update(of)
+            drawn.update(ids)
         else:
             late.append((ids, of))
     for ids, of in sorted(late, key=lambda unit: len(unit[0])):  # a class of large groups alone has given none
         needed = any(wanted[label] and not taken[label] for label in of)
         if needed and all(taken[label] + n < has[label] for label, n in of.items()):
-            take(ids, of)
+            taken.update(of)
+            drawn.update(ids)
     return drawn

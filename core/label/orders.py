@@ -55,13 +55,20 @@ ORDERS: dict[str, Order] = {
 class Ordered:
     ids: list[str]
     notes: dict[str, str]  # a short sentence by image id, where there is something to say
+    total: int  # images in the order: more than the ids, where only the first were asked for
 
 
 @roles.needs("see")
-def order(dataset_id: int, name: str, want: Filter) -> Ordered:
-    """The wanted images in an order of ORDERS; what has no place in it comes last, as it came."""
+def order(dataset_id: int, name: str, want: Filter, most: int | None = None) -> Ordered:
+    """The wanted images in an order of ORDERS; what has no place in it comes last, as it came.
+
+    most: of images as they came, no more than the first ones, which the database has at once; any other order takes all images to make.
+    """
     if name not in ORDERS:
         raise Invalid(f"“{name}” is not an order of images.", f"Choose one of: {', '.join(ORDERS)}.")
+    if not ORDERS[name].needs:
+        ids = store.ids(dataset_id, want, most)
+        return Ordered(ids, {}, len(ids) if most is None else store.count(dataset_id, want))
     carried = store.carried(dataset_id)
     wanted = _wanted(dataset_id, want, carried)
     if ORDERS[name].needs == "embedding":
@@ -69,12 +76,10 @@ def order(dataset_id: int, name: str, want: Filter) -> Ordered:
         found = embed.latest(dataset_id)
         assert found is not None
         return _duplicates(found, wanted, carried) if name == "near-duplicates" else _by_quality(found, name, wanted)
-    if ORDERS[name].needs == "lesson":
-        taught = teach.answers(dataset_id)
-        if taught is None:
-            raise Invalid("Loupe has learned nothing from this dataset yet.", "Label a few images of two classes and press Teach me.")
-        return _suspects(taught, wanted, carried) if name == "likely-wrong" else _by_certainty(taught, name, wanted, carried)
-    return Ordered(wanted, {})
+    taught = teach.answers(dataset_id)
+    if taught is None:
+        raise Invalid("Loupe has learned nothing from this dataset yet.", "Label a few images of two classes and press Teach me.")
+    return _suspects(taught, wanted, carried) if name == "likely-wrong" else _by_certainty(taught, name, wanted, carried)
 
 
 @roles.needs("see")
@@ -105,7 +110,7 @@ def sureness(dataset_id: int, name: str) -> str:
 
 def _wanted(dataset_id: int, want: Filter, carried: dict[str, Carried]) -> list[str]:
     if want.text:  # of a name that is not carried
-        return [image.id for image in store.browse(dataset_id, want, 0, len(carried))]
+        return store.ids(dataset_id, want)
     asked = (want.label, want.split or None, want.labelled, want.flagged)
     here = ((i, (one.label, one.split, one.label is not None, one.flagged)) for i, one in carried.items())
     return [i for i, has in here if all(a is None or a == h for a, h in zip(asked, has, strict=True))]
@@ -117,7 +122,7 @@ def _ranked(ids: list[str], key: np.ndarray, wanted: list[str], note: Callable[[
     rows = [row.get(i, -1) for i in wanted]
     places = np.array(rows, np.int64)
     ordered = np.argsort(np.where(places >= 0, key[places], np.inf), kind="stable")
-    return Ordered([wanted[n] for n in ordered.tolist()], {i: note(n) for i, n in zip(wanted, rows, strict=True) if n >= 0})
+    return Ordered([wanted[n] for n in ordered.tolist()], {i: note(n) for i, n in zip(wanted, rows, strict=True) if n >= 0}, len(wanted))
 
 
 def _by_quality(found: embed.Embedding, name: str, wanted: list[str]) -> Ordered:
@@ -141,7 +146,7 @@ def _duplicates(found: embed.Embedding, wanted: list[str], carried: dict[str, Ca
         return f"group {g + 1}" + (f", in {' and '.join(crossed)}" if len(crossed) > 1 else "")
 
     ids = sorted((i for i in wanted if i in group), key=group.__getitem__)
-    return Ordered(ids, {i: note(group[i]) for i in ids})
+    return Ordered(ids, {i: note(group[i]) for i in ids}, len(ids))
 
 
 def _by_certainty(taught: pd.DataFrame, name: str, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
@@ -165,7 +170,7 @@ def _suspects(taught: pd.DataFrame, wanted: list[str], carried: dict[str, Carrie
         for i, predicted, confidence, label, own in zip(*columns, strict=True)
         if i in allowed and carried[i].label == label  # else somebody has corrected it since
     }
-    return Ordered(list(notes), notes)
+    return Ordered(list(notes), notes, len(notes))
 
 
 def _percent(share: float) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 from core import space
 from core.data import images
 from core.errors import AppError, Invalid, Unwritable
-from core.ml.devices import free_memory
+from core.ml.devices import free_memory, whole_memory
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 
@@ -31,6 +31,7 @@ Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and on
 ID_BYTES = 16
 CHUNK = 512  # images decoded between two reports of progress and two appends
 RESIDENT_BYTES = 400_000_000  # of a split that lies in the machine's own memory: what is mapped is as quick, and is given back when needed
+BLOCK_BYTES, WINDOW = 8_000_000, 16  # of rows that lie together on the disk: what Linux reads around one at most; blocks shuffled as one
 BLOCK = 16  # images a thread takes at a time: for tiny ones the handing over costs as much as the decoding
 
 
@@ -310,13 +311,14 @@ class Tensors:
         self.device = labels.device
         self.part = torch.from_numpy(np.zeros(len(index), np.int64) if part is None else part)
         self.row_values = max(int(np.prod(source.shape[1:])) for source in sources)
+        self.row_bytes = self.row_values * sources[0].itemsize
         self.sources, self.index = sources, index
         self.resident: list[Tensor] = []
         self.place = torch.from_numpy(index)  # of each row in its source, or among the resident ones of its part
         most = 0.25 * free_memory(self.device)
         if self.device.type == "cpu":
             most = min(most, RESIDENT_BYTES)
-        if len(index) * self.row_values * sources[0].itemsize < most:
+        if len(index) * self.row_bytes < most:
             self.place = torch.empty(len(index), dtype=torch.int64)
             for number, source in enumerate(sources):
                 chosen = (self.part == number).nonzero()[:, 0]
@@ -326,6 +328,24 @@ class Tensors:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def exceeds_memory(self) -> bool:
+        """Whether the rows are more than the machine can keep of the file that they are read from, beside all else."""
+        return not self.resident and 2 * len(self) * self.row_bytes > whole_memory()
+
+    def in_blocks(self, chosen: Tensor, shuffler: torch.Generator) -> Tensor:
+        """The (N,) positions in an order for a file that exceeds memory: blocks of it come at random, and rows within WINDOW blocks.
+
+        In a wholly random order each row costs the disk a read of its own, with all that the system reads around it. Rows lie in the
+        order of their images' hashes, so a block is a random sample in itself.
+        """
+        index = torch.from_numpy(self.index)
+        near = chosen[torch.argsort((self.part * (int(index.max()) + 1) + index)[chosen], stable=True)]
+        blocks = near.split_with_sizes(batch_sizes(len(near), max(1, BLOCK_BYTES // self.row_bytes), 1))
+        drawn = torch.randperm(len(blocks), generator=shuffler).tolist()
+        windows = [torch.cat([blocks[i] for i in drawn[start : start + WINDOW]]) for start in range(0, len(drawn), WINDOW)]
+        return torch.cat([some[torch.randperm(len(some), generator=shuffler)] for some in windows])
 
     def batches(self, order: Tensor, size: int, shuffler: torch.Generator | None, least: int = 2) -> list[Tensor]:
         """The (N,) int64 positions in batches; pictures of one batch have one shape, and the shuffler mixes the shapes."""

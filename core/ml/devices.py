@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import torch
@@ -67,6 +69,18 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def whole_memory() -> int:
+    """Bytes: the machine's, or what the container of this process (its control group) is given of them."""
+    most = int(psutil.virtual_memory().total)
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, kind, path = line.split(":", 2)
+            file = {"": f"{path}/memory.max", "memory": f"memory{path}/memory.limit_in_bytes"}.get(kind)
+            with suppress(OSError, ValueError):  # not to be seen from inside; or “max”
+                most = min(most, int(Path(f"/sys/fs/cgroup/{file}").read_text(encoding="ascii")))
+    return most
 
 
 def out_of_memory(e: BaseException) -> bool:

@@ -92,7 +92,7 @@ def sweep(t: Training, steps: int) -> Iterator[tuple[float, float, int]]:
         rate = LOW * (HIGH / LOW) ** (step / (steps - 1))
         for group in t.optimizer.param_groups:
             group["lr"] = rate * group["top_lr"] / config.learning_rate  # first layers keep their share
-        waiting = waiting or stage.train.batches(drawn(t, len(stage.train)), config.batch_size, t.shuffler)
+        waiting = waiting or stage.train.batches(drawn(t, stage.train), config.batch_size, t.shuffler)
         for x, y in stage.train.take_batches([waiting.pop(0)], stage.augment):
             loss = float(learn(x, y, len(y))[0])
             mean = 0.9 * mean + 0.1 * loss

@@ -72,6 +72,7 @@ class Training:
         self.batches = len(self.divided(train, torch.arange(len(train)), None))  # in an epoch
         self.shuffler = torch.Generator().manual_seed(config.seed)
         self.shuffled = self.shuffler.get_state()  # as it was when the epoch that is going on began
+        self.in_blocks = any(stage.train.exceeds_memory for stage in self.stages)  # the order of the images, of the whole run
         self.optimizer = make_optimizer(parameter_groups(self.changing, self.model, self.head, config), config, train.device)
         self.scheduler = make_scheduler(self.optimizer, config, self.batches)
         self.ema = AveragedModel(self.changing, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None  # type: ignore[no-untyped-call]
@@ -101,6 +102,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "shuffled": self.shuffled,
+            "in_blocks": self.in_blocks,
             "random": torch.get_rng_state(),
             "randoms": self.ranks.gather(torch.get_rng_state()),
         }
@@ -119,7 +121,7 @@ class Training:
         if self.ema is not None and "ema" in state:
             self.ema.load_state_dict(state["ema"])
         self.best = best
-        self.shuffled = state["shuffled"]
+        self.shuffled, self.in_blocks = state["shuffled"], state.get("in_blocks", False)
         randoms = state.get("randoms", [state["random"]])
         if len(randoms) == self.ranks.count:  # else it goes on with other numbers than it would have
             torch.set_rng_state(randoms[self.ranks.number])
@@ -162,7 +164,7 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                 train_mode(t.model, t.head, stage)
                 meter.begin_epoch()
                 t.shuffled = t.shuffler.get_state()
-                batches = t.divided(stage.train, drawn(t, len(stage.train)), t.shuffler)
+                batches = t.divided(stage.train, drawn(t, stage.train), t.shuffler)
                 for x, y, of in rows_of(t, stage, batches[t.batch :]):
                     loss, logits = step(x, y, of)
                     meter.add(loss, logits, y, of)
@@ -420,12 +422,14 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, batches:
 # Batches ------------------------------------------------------------------------------------------------
 
 
-def drawn(t: Training, n: int) -> Tensor:
+def drawn(t: Training, data: Tensors) -> Tensor:
     """(N,) positions of an epoch: each once, or rare classes as often as common ones."""
-    if t.config.balance != "sampling":
-        return torch.randperm(n, generator=t.shuffler)
-    weights = t.rarity[t.stages[0].train.labels.cpu()]
-    return torch.multinomial(weights, n, replacement=True, generator=t.shuffler)
+    n = len(data)
+    if t.config.balance == "sampling":
+        weights = t.rarity[t.stages[0].train.labels.cpu()]
+        chosen = torch.multinomial(weights, n, replacement=True, generator=t.shuffler)
+        return data.in_blocks(chosen, t.shuffler) if t.in_blocks else chosen
+    return data.in_blocks(torch.arange(n), t.shuffler) if t.in_blocks else torch.randperm(n, generator=t.shuffler)
 
 
 def right(logits: Tensor, y: Tensor) -> Tensor:

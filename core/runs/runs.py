@@ -404,8 +404,8 @@ def create(folder: Path, run: Run, snapshot: Snapshot) -> None:
     def write_rows(tmp: Path) -> None:
         with open(tmp, "w", newline="", encoding="utf-8") as f:
             out = csv.writer(f)
-            out.writerow(["image_id", "path", "label", "split"])
-            out.writerows((r.image_id, r.path, r.label, r.split) for r in snapshot.rows)
+            out.writerow(SnapshotRow._fields)
+            out.writerows(snapshot.rows)
 
     write_atomically(folder / "dataset.csv", write_rows)
     write_json(folder / "config.json", asdict(run))
@@ -432,7 +432,15 @@ def _damaged(folder: Path) -> Invalid:
 
 def snapshot_rows(folder: Path) -> list[SnapshotRow]:
     with open(folder / "dataset.csv", newline="", encoding="utf-8") as f:
-        return [SnapshotRow(**row) for row in csv.DictReader(f)]  # type: ignore[arg-type]
+        rows = csv.reader(f)
+        named = next(rows, [])
+        image_id, path, label, split = (named.index(name) for name in SnapshotRow._fields)
+        words: dict[str, str] = {}  # a million images name few classes: each is kept once
+
+        def word(one: str) -> Any:
+            return words.setdefault(one, one)
+
+        return [SnapshotRow(row[image_id], row[path], word(row[label]), word(row[split])) for row in rows if row]
 
 
 def checkpoint(folder: Path) -> Path:

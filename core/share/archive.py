@@ -314,7 +314,7 @@ def _with_copies(found: unpack.Found, dataset_id: int) -> unpack.Found:
     instead = {i: store.get_image(dataset_id, copy) for i, copy in here.items() if copy != i}
     if not instead or {i.id for i in instead.values()} & {r.image_id for r in found.rows}:
         return found
-    rows = (replace(r, image_id=i.id, path=i.path) if (i := instead.get(r.image_id)) else r for r in found.rows)
+    rows = (r._replace(image_id=i.id, path=i.path) if (i := instead.get(r.image_id)) else r for r in found.rows)
     told = found.predictions
     if told is not None:
         told = tuple(replace(p, image_id=i.id) if (i := instead.get(p.image_id)) else p for p in told)

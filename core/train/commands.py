@@ -37,7 +37,11 @@ def add(verbs: Verbs) -> None:
 
 def train_(args: argparse.Namespace) -> dict[str, Any]:
     run = train.start(find_dataset(args.dataset), settings_of(args), settings().user)
-    state = train.wait(run.id) if args.wait else train.state(run.id)
+    if args.wait:
+        state = train.wait(run.id, lambda now: progress(now.epoch, now.epochs, "Epoch"))
+        progress_ended()
+    else:
+        state = train.state(run.id)
     if state.message:
         say(state.message)
     return {"run": run.id, "status": state.status, "best_epoch": state.best_epoch, "seconds": state.seconds}

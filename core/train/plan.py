@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +17,7 @@ from core.errors import Invalid
 from core.runs import launch
 from core.runs.remote import preview
 from core.settings import settings
-from core.types import SPLITS, Image, RunConfig, Snapshot, Split
+from core.types import SPLITS, Image, RunConfig, Snapshot, SnapshotRow, Split
 
 # Without a known seed two people would get two validation sets, and their figures could not be compared.
 VALIDATION_SEED = 0
@@ -63,8 +64,11 @@ class Pictures:
 
 
 @roles.needs("see")
-def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
-    """Counted in the database's index, so that it costs milliseconds at 100,000 images; Invalid if nothing can be learned."""
+def plan(dataset_id: int, only: Sequence[str] = (), frozen: Snapshot | None = None) -> Plan:
+    """Counted in the database's index, so that it costs milliseconds at 100,000 images; Invalid if nothing can be learned.
+
+    frozen: of these classes, where it was made already.
+    """
     dataset = store.get_dataset(dataset_id)
     if unknown := [name for name in only if name not in dataset.classes]:
         raise Invalid(f"{names(unknown)} is no class of “{dataset.name}”.", "Choose among the classes of this dataset, or none for all.")
@@ -74,7 +78,9 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
             images[split][label] = n  # type: ignore[index]
     if not any(images.values()):
         raise Invalid("No image of this dataset carries a label.", "Label some images on the Label page first.")
-    if not images["validation"] and (groups := alike.groups(dataset_id)):
+    if not images["validation"] and frozen is not None:
+        images |= _counted(frozen.rows)
+    elif not images["validation"] and (groups := alike.groups(dataset_id)):
         images |= _drawn(dataset_id, len(groups), tuple(sorted(images["train"].items())))
     elif not images["validation"]:
         images["validation"] = {name: held for name, n in images["train"].items() if (held := store.held_out(n))}
@@ -92,11 +98,15 @@ def plan(dataset_id: int, only: Sequence[str] = ()) -> Plan:
 @lru_cache(maxsize=32)
 def _drawn(dataset_id: int, _groups: int, _images: tuple[tuple[str, int], ...]) -> dict[Split, dict[str, int]]:
     """Where near copies stay together no formula counts the images: among 100,000 it takes a second, and the page is drawn often."""
-    rows = store.snapshot(dataset_id, VALIDATION_SEED, groups=alike.groups(dataset_id)).rows
+    return _counted(store.snapshot(dataset_id, VALIDATION_SEED, groups=alike.groups(dataset_id)).rows)
+
+
+def _counted(rows: Sequence[SnapshotRow]) -> dict[Split, dict[str, int]]:
+    """Training and validation images by class, where the latter were drawn among the former."""
     drawn: dict[Split, dict[str, int]] = {"train": {}, "validation": {}}
-    for row in rows:
-        if row.split in drawn:
-            drawn[row.split][row.label] = drawn[row.split].get(row.label, 0) + 1
+    for (split, label), n in Counter((row.split, row.label) for row in rows).items():
+        if split in drawn:
+            drawn[split][label] = n
     return drawn
 
 
@@ -105,8 +115,9 @@ def snapshot(dataset_id: int, config: RunConfig) -> Snapshot:
     """The images of a run, frozen; Invalid if it cannot learn from them."""
     if not any(split == "validation" and label is not None for split, label, _ in store.counts(dataset_id)):
         splits.compare(dataset_id)
-    check(plan(dataset_id, config.classes), config, pictures(dataset_id))
-    return store.snapshot(dataset_id, VALIDATION_SEED, config.classes, alike.groups(dataset_id))
+    frozen = store.snapshot(dataset_id, VALIDATION_SEED, config.classes, alike.groups(dataset_id))
+    check(plan(dataset_id, config.classes, frozen), config, pictures(dataset_id))
+    return frozen
 
 
 def check(found: Plan, config: RunConfig, seen: Pictures | None = None) -> None:

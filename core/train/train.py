@@ -273,9 +273,10 @@ def samples(run_id: str) -> list[str]:
     return runs.sample_ids(runs.snapshot_rows(runs.folder(run_id)))
 
 
-def wait(run_id: str) -> RunState:
-    """Returns when the run has ended."""
+def wait(run_id: str, tell: Callable[[RunState], None] = lambda _: None) -> RunState:
+    """Returns when the run has ended; tells meanwhile how it stands."""
     while (current := state(run_id)).active:
+        tell(current)
         time.sleep(0.2)
     return current
 

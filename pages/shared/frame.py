@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import roles, space
+from core import pace, roles, space
 from core.api import signing
 from core.api.gate import ACTING
 from core.data import dataset, imports, store
@@ -402,9 +402,7 @@ def _doing(one: train.RunState) -> str:
         return f"queued, number {one.place} in line" if one.place and one.place > 1 else "queued, next in line"
     if one.status != "running":
         return "starting"
-    seconds = one.seconds_left or 0
-    left = f", about {seconds:.0f} s left" if 0 < seconds < 100 else f", about {seconds / 60:.0f} min left" if seconds else ""
-    return one.message or f"epoch {one.epoch} of {one.epochs}{left}"
+    return one.message or pace.words("epoch", one.epoch, one.epochs, one.seconds_left or None)
 
 
 @st.fragment(run_every=2)
@@ -424,8 +422,7 @@ def _bars(drawn: set[str]) -> None:
         for look in looks[:3]:
             if st.session_state.get("shown") != "Label":  # there it has a larger bar
                 name = next((d.name for d in store.list_datasets() if d.id == look.job["dataset_id"]), "a deleted dataset")
-                done = f"{look.done:,} of {look.total:,}" if look.total else "starting"
-                st.progress(look.share, f":material/visibility: {plain(look.what or 'Looking')}, {plain(name)}: {done}")
+                st.progress(look.share, f":material/visibility: {plain(name)}: {plain(look.words)}")
 
 
 def run_picker(current: Dataset) -> Run | None:

@@ -10,7 +10,7 @@ from time import monotonic
 import streamlit as st
 
 from core.api import signing
-from core.data import labels, store
+from core.data import history, labels, store
 from core.data.labels import Which
 from core.types import Act, Dataset, LabelEvent
 from pages.shared import frame, thumbs, times
@@ -98,11 +98,11 @@ def history_view(current: Dataset) -> str | None:
     which, period = _filters(current)
     pages_key = f"acts-{current.id}-{which.by}-{period}"
     number = frame.page_number(pages_key)
-    acts, total = labels.told(current.id, which, number, PER_PAGE)
+    acts, total = history.told(current.id, number, PER_PAGE, by=which.by, since=which.since, until=which.until)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
         number = st.session_state[pages_key] = pages
-        acts, total = labels.told(current.id, which, number, PER_PAGE)
+        acts, total = history.told(current.id, number, PER_PAGE, by=which.by, since=which.since, until=which.until)
     if not acts:
         st.info("Nothing was done to the labels here.", icon=":material/history:")
         return None
@@ -123,7 +123,7 @@ def history_view(current: Dataset) -> str | None:
 def _filters(current: Dataset) -> tuple[Which, str]:
     """Which acts are wanted, and the period in words."""
     key = f"acts-by-{current.id}"
-    people = labels.people(current.id)
+    people = history.people(current.id)
     st.session_state[key] = st.session_state.get(key) if st.session_state.get(key) in people else ""  # the list of people grows
     with st.container(horizontal=True, vertical_alignment="bottom", key="act-filters"):
         by = st.selectbox("Person", ["", *people], format_func=lambda name: name or "Everybody", key=key, width=220) or None
@@ -231,7 +231,7 @@ def _time(act: Act) -> str:
 
 def _strip(current: Dataset, act: Act) -> None:
     """Some of its pictures, small."""
-    found = store.get_images(current.id, labels.some_of(current.id, act, STRIP))
+    found = store.get_images(current.id, labels.images_of(current.id, act, STRIP, newest=True))
     pictures = "".join(f'<img class="small-picture" src="{html.escape(signing.thumb_url(i))}" alt="">' for i in found)
     if pictures:
         st.html(f'<div class="strip">{pictures}</div>', width=STRIP * 43 if act.acts > 1 else 3 * 43)

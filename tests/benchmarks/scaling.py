@@ -1,7 +1,7 @@
 """What more images cost, each step in a process of its own, and two ranks beside one process: python -m tests.benchmarks.scaling.
 
 --sizes N …: a table of pictures, imported, trained on and looked at; --rows N: a table of the database's answers, of rows alone;
---held N: memory of a run of N pictures of 64 × 64 that lie in the cache already;
+--held N: memory of a run of N pictures of 64 × 64, or --side SIDE, that lie in the cache already;
 --ranks: two CPU ranks beside one process with two threads, in turns. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
 10,000 held, ranks. LOUPE_DATABASE_URL, where it is set, names the database of --rows, which has to be empty.
 """
@@ -150,7 +150,7 @@ def pictures(sizes: list[int]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def held(count: int) -> Iterator[str]:
+def held(count: int, side: int = 64) -> Iterator[str]:
     """Of a run on rows of the cache alone: its pictures are numbers that were never a file."""
     from core.catalog import params
     from core.data import images
@@ -162,54 +162,66 @@ def held(count: int) -> Iterator[str]:
         os.environ["LOUPE_HOME"] = home
         settings.cache_clear()
         noise = np.random.default_rng(0)
-        cache = RowCache(settings().cache, "1-srgb-3x64x64", (3, 64, 64), "uint8")
+        cache = RowCache(settings().cache, f"1-srgb-3x{side}x{side}", (3, side, side), "uint8")
         ids = [f"{n:016x}" for n in range(count)]
         for start in range(0, count, 5000):
             some = ids[start : start + 5000]
-            cache.append(some, noise.integers(0, 256, (len(some), 3, 64, 64), np.uint8))
+            cache.append(some, noise.integers(0, 256, (len(some), 3, side, side), np.uint8))
         for n in range(0, count, max(1, count // 1000)):  # those of which the size is looked up
-            images.store_original(settings().images, f"{ids[n][:2]}/{ids[n]}.png", images.png(np.zeros((64, 64, 3), np.uint8)))
+            images.store_original(settings().images, f"{ids[n][:2]}/{ids[n]}.png", images.png(np.zeros((side, side, 3), np.uint8)))
         rows = tuple(
             SnapshotRow(one, f"{one[:2]}/{one}.png", CLASSES[n % 10], "validation" if n % 7 == 0 else "train") for n, one in enumerate(ids)
         )
-        config = params.run_config({"architecture": "linear", "image_size": 64, "epochs": 1, "device": "cpu"})
+        config = params.run_config({"architecture": "linear", "image_size": side, "epochs": 1, "device": "cpu"})
         run = Run("held", "held", 1, "held", config, tuple(CLASSES), "s", {}, now(), "me", "")
         runs.create(settings().runs / "held", run, Snapshot("s", run.classes, rows))
         took, own, whole = watched([sys.executable, "-m", "tests.benchmarks.scaling", "--step", "held", home])
-        yield f"an epoch of softmax regression on {count:,} pictures of 64 × 64 in the cache: {took:.1f} s, {own:,.0f} MB ({whole:,.0f})"
+        yield f"an epoch of softmax regression on {count:,} pictures of {side} × {side} in the cache: {took:.1f} s, {own:,.0f} MB ({whole:,.0f})"
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------------
 
 
 def insert(count: int) -> int:
-    """A dataset of rows and their label events, straight into the tables; every tenth has no label, every thousandth is flagged."""
-    from core.data import classes, schema, store
+    """A dataset of rows and their label events, straight into the tables; every tenth has no label, every thousandth is flagged.
 
-    made = store.create_dataset("rows").id
+    Half of them came with one import, the others 5,000 at a time.
+    """
+    from core.data import classes, history, schema, store
+
+    made, seq = store.create_dataset("rows").id, 0
     classes.ensure(made, CLASSES)
     for batch, start in enumerate(range(0, count, 5000)):
         at = f"2026-01-01T00:{batch // 60:02}:{batch % 60:02}.000+00:00"  # of a batch of an import, which has one time
+        act: dict[str, Any] = {
+            "source": "import",
+            "by": "me",
+            "at": at,
+            "note": "",
+            "operation": f"import-{max(0, batch - count // 10_000)}",
+        }
         rows, events = [], []
         for n in range(start, min(start + 5000, count)):
             one = f"{(n * 0x9E3779B97F4A7C15 + 1) % 2**64:016x}"  # as a hash: in no order
-            label, seq, split = (None, 0, "test") if n % 10 == 9 else (CLASSES[n % 9], n + 1, "test" if n % 7 == 0 else "train")
+            label, split = (None, "test") if n % 10 == 9 else (CLASSES[n % 9], "test" if n % 7 == 0 else "train")
+            seq += label is not None
             facts = {"ext": "jpg", "width": 640, "height": 480, "channels": 3, "size_bytes": 90_000, "source": f"photos/{n:07d}.jpg"}
             place = {"thumb_offset": n * 4000, "thumb_size": 4000, "added_at": at, "split": split}
-            carried = {"label": label, "label_seq": seq, "given_seq": seq, "flagged": n % 1000 == 0}
+            carried = {"label": label, "label_seq": seq if label else 0, "given_seq": seq if label else 0, "flagged": n % 1000 == 0}
             rows.append({"dataset_id": made, "id": one, **facts, **place, **carried})
             if label:
-                event = {"seq": seq, "dataset_id": made, "image_id": one, "label": label, "source": "import", "by": "me", "at": at}
-                events.append({**event, "note": "", "operation": f"import-{batch}"})
+                events.append({"seq": seq, "dataset_id": made, "image_id": one, "label": label, **act})
+        line = {**act, "first": events[0]["seq"], "last": seq, "label": CLASSES[8], "mixed": True, "images": len(events)}
         with schema.writing() as c:
             c.execute(schema.images.insert(), rows)
             c.execute(schema.label_events.insert(), events)
+            history.add(c, made, line)
     return made
 
 
 def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
     """What the pages ask of the database."""
-    from core.data import dataset, labels, listing, store
+    from core.data import dataset, history, labels, listing, store
     from core.data.store import Filter
     from core.label import orders
 
@@ -235,7 +247,8 @@ def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
         "what changed last": lambda: labels.changes(made, count - 20),
         "version": lambda: store.version(made),
         "API's page after one in the middle": lambda: listing.images_after(made, Filter(), ("2026-01-01T00:00:05", ""), 100),
-        "history, first page": lambda: labels.told(made, labels.Which(), 1),
+        "history, first page": lambda: history.told(made),
+        "order as they came, as Label asks": lambda: orders.order(made, "added", Filter(labelled=False), 10_060),
         "order of all images": lambda: orders.order(made, "added", Filter()),
         "snapshot of a run": lambda: store.snapshot(made, 0),
     }
@@ -293,6 +306,7 @@ def main() -> None:
     ask.add_argument("--sizes", type=int, nargs="*", default=[])
     ask.add_argument("--rows", type=int)
     ask.add_argument("--held", type=int)
+    ask.add_argument("--side", type=int, default=64)
     ask.add_argument("--ranks", action="store_true")
     ask.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     given = ask.parse_args()
@@ -303,7 +317,7 @@ def main() -> None:
     for lines in (
         pictures(given.sizes or [1_000, 10_000]) if given.sizes or everything else (),
         rows(given.rows or 100_000) if given.rows or everything else (),
-        held(given.held or 10_000) if given.held or everything else (),
+        held(given.held or 10_000, given.side) if given.held or everything else (),
         ranks() if given.ranks or everything else (),
     ):
         for line in lines:

@@ -209,6 +209,8 @@ def test_an_image_goes_back_is_flagged_and_becomes_an_example_in_its_drawer(
     act(page, "1 image → cat").get_by_role("button", name="Show").click()
     page.locator(".cell").first.click()
     drawer = page.get_by_role("dialog")
+    places = [drawer.get_by_text(text, exact=True).bounding_box() for text in ("File", "History", "What the network receives")]
+    assert [box["y"] for box in places if box] == sorted(box["y"] for box in places if box) and all(places)
     drawer.get_by_text("History", exact=True).click()
     event = drawer.locator("[class*=st-key-event-]").filter(has_text="dog → cat")
     expect(event).to_contain_text(re.compile(r"by hand.*ANN, (just now|.* ago)", re.S))

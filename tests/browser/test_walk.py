@@ -226,6 +226,16 @@ def test_labels_are_given_by_key_kept_after_a_reload_and_undone(server: Server, 
     assert page.locator(".cell .badge .text").all_inner_texts()[:3] == before
 
 
+def test_the_next_pictures_begin_at_the_top_of_the_grid(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/label?dataset=digits&show=all&order=added")
+    first = page.locator(".cell").first
+    expect(first).to_be_visible()
+    before = first.get_attribute("aria-label")
+    page.get_by_role("button", name="Next 60").click()  # below the grid: Playwright scrolls there
+    expect(first).not_to_have_attribute("aria-label", before or "")
+    expect(first).to_be_in_viewport()
+
+
 def test_a_zip_is_uploaded_imported_and_its_bad_files_are_named(server: Server, page: Page, tmp_path: Path) -> None:
     archive = tmp_path / "shapes.zip"
     with zipfile.ZipFile(archive, "w") as z:
@@ -293,6 +303,9 @@ def test_no_page_overflows_or_shows_an_error(server: Server, page: Page) -> None
         page.goto(f"{server.url}/{'' if name == 'home' else name}?dataset=digits")
         expect(page.locator("h1")).to_be_visible()
         settled(page)
+        if name in ("dataset", "label", "train", "evaluate", "explain", "predict", "review"):
+            expect(page.locator("p.who")).to_have_text("digits  ·  tester")  # the sidebar is closed
+            expect(page.locator("p.who")).to_be_in_viewport()
         for width in (390, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(300)  # what is drawn by scripts has its size
@@ -300,4 +313,6 @@ def test_no_page_overflows_or_shows_an_error(server: Server, page: Page) -> None
                 in_scheme(page, scheme)
                 expect(page.get_by_text("Something went wrong")).to_have_count(0)
                 assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width, scheme)
+            if name == "dataset":
+                expect(page.locator(".cell").first).to_be_in_viewport()
             page.emulate_media(color_scheme="light")

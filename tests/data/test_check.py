@@ -37,13 +37,18 @@ def whole(small: Dataset) -> Dataset:
     runs.create(folder, run, Snapshot("s", small.classes, rows))
     runs.append(folder, Queued("cpu", now()))
     for name in ("best.pt", "last.pt"):
-        with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr("data", os.urandom(1000))
+        runs.write_hashed(folder / name, weights)
     cache = settings().cache / f"{small.id}-srgb-3x12x12"
     cache.with_suffix(".rows").write_bytes(bytes(48))
     cache.with_suffix(".ids").write_bytes(rows[0].image_id.encode())
     assert check.check() == {"status": "whole", "found": 0, "mended": 0, "left": 0, "damage": []}
     return small
+
+
+def weights(path: Path) -> None:
+    """By chance, in a file as PyTorch writes it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", os.urandom(1000))
 
 
 def run_folder() -> Path:
@@ -117,9 +122,17 @@ CASES: dict[str, Case] = {  # the damage; what is found, and where; how many of 
     "pack of nothing": (lambda: (settings().thumbs / "9.pack").write_bytes(b"x"), [("orphan", "thumbs/9.pack")], 0),
     "audit": (rewritten_audit, [("audit", "the chain of entries")], 1),
     "best.pt": (lambda: flipped(run_folder() / "best.pt"), [("run", "/best.pt")], 1),
+    "another's best.pt": (lambda: weights(run_folder() / "best.pt"), [("run", "/best.pt")], 1),
+    "hashes.json": (lambda: runs.hashes_path(run_folder()).write_text("{"), [("run", "/best.pt"), ("run", "/last.pt")], 2),
     "last.pt": (lambda: (run_folder() / "last.pt").write_bytes(b""), [("run", "/last.pt")], 1),
     "config.json": (lambda: (run_folder() / "config.json").write_bytes(b"{"), [("run", "runs/")], 1),
     "dataset.csv": (lambda: (run_folder() / "dataset.csv").unlink(), [("run", "/dataset.csv")], 1),
+    "dataset.csv cut off": (
+        lambda: os.truncate(run_folder() / "dataset.csv", (run_folder() / "dataset.csv").stat().st_size // 2),
+        [("run", "/dataset.csv")],
+        1,
+    ),
+    "dataset.csv empty": (lambda: (run_folder() / "dataset.csv").write_bytes(b""), [("run", "/dataset.csv")], 1),
     "predictions.csv": (lambda: (run_folder() / "predictions.csv").write_bytes(b"a\nb\n"), [("run", "/predictions.csv")], 1),
     "events": (torn_events, [("run", "/events.jsonl")], 0),
     "dataset of a run": (lost_dataset, [("run", "runs/")], 1),

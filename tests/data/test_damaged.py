@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,60 +18,23 @@ from core.data import database, labels, schema, store
 from core.errors import AppError
 from core.settings import settings
 from core.types import Dataset
+from tests import disks
 from tests.conftest import forget
+from tests.data.damage import DATABASES, newer
 from tests.pages.app import opened, words
 
 
-def missing(db: Path) -> None:
-    db.unlink()
-
-
-def empty(db: Path) -> None:
-    db.write_bytes(b"")
-
-
-def without_tables(db: Path) -> None:
-    db.unlink()
-    with sqlite3.connect(db) as c:
-        c.execute("CREATE TABLE other (x)")
-
-
-def no_database(db: Path) -> None:
-    db.write_bytes(b"not a database at all" * 1000)
-
-
-def torn(db: Path) -> None:
-    data = bytearray(db.read_bytes())
-    data[4096:] = os.urandom(len(data) - 4096)
-    db.write_bytes(data)
-
-
-def newer(db: Path) -> None:
-    with sqlite3.connect(db) as c:
-        c.execute("UPDATE alembic_version SET version_num = 'v9999_the_future'")
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (missing, "is missing or empty, and"),
-        (empty, "is missing or empty, and"),
-        (without_tables, "is missing or empty, and"),
-        (no_database, "is damaged (file is not a database)"),
-        (torn, "is damaged (database disk image is malformed)"),
-        (newer, "was last used by a newer Loupe"),
-    ],
-)
+@pytest.mark.parametrize(("harm", "said"), DATABASES)
 def test_a_database_that_cannot_be_used_is_said_and_left_as_it_is(
-    small: Dataset, capfd: pytest.CaptureFixture[str], damage: object, said: str
+    small: Dataset, capfd: pytest.CaptureFixture[str], harm: Callable[[Path], None], said: str
 ) -> None:
     forget()
     db = settings().home / "loupe.db"
-    damage(db)  # type: ignore[operator]
+    harm(db)
     before = db.stat().st_size if db.exists() else None
     assert main(["audit", "verify"]) == 1
     err = capfd.readouterr().err.splitlines()[-1]
-    assert said in err and (str(db) in err or damage is newer)
+    assert said in err and (str(db) in err or harm is newer)
     forget()
     app = opened("dataset")
     assert not app.exception and said in words(app).replace("\\", "")
@@ -132,11 +94,7 @@ def test_a_database_on_a_full_disk_keeps_what_it_had(small: Dataset, tiny_disk: 
             made.append(store.create_dataset(f"{number:05d}" + "x" * 60).name)
     assert {d.name for d in store.list_datasets()} == {small.name, *made} and len(made) > 10
     forget()
-    with suppress(OSError), open(tiny_disk / "filler", "wb", buffering=0) as f:
-        while True:
-            f.write(bytes(4096))
-    with pytest.raises(AppError, match="The disk is full: the database at"):
+    with disks.filled(tiny_disk), pytest.raises(AppError, match="The disk is full: the database at"):
         store.create_dataset("x")  # SQLite may say “disk I/O error” where it finds no room for its own files
-    (tiny_disk / "filler").unlink()
     assert len(store.list_datasets()) == 1 + len(made)
     forget()

@@ -23,6 +23,11 @@ def test_pages_of_images_are_disjoint_and_complete(home: Path, tmp_path: Path, s
     ids = [i.id for p, _ in pages for i in p]
     assert len(set(ids)) == 27 and [i.id for i in store.get_images(found.id, [*ids[::-1], "gone"])] == ids[::-1]
     assert dataset.browse(found.id, Filter(label="red"), 1)[1] == 9
+    assert ids == store.ids(found.id, Filter()), "also of the pages that are read from the end"
+    reds = store.ids(found.id, Filter(label="red"))
+    for size in (4, 9, 10):
+        some = [dataset.browse(found.id, Filter(label="red"), page, size) for page in (1, 2, 3, 4)]
+        assert [i.id for images, _ in some for i in images] == reds and {total for _, total in some} == {9}
 
 
 def test_a_deleted_dataset_comes_back_with_its_images(small: Dataset) -> None:

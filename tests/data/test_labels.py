@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data import claims, classes, dataset, labels, store
+from core.data import claims, classes, dataset, history, labels, store
 from core.data.labels import Which
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Class, Dataset
@@ -88,7 +88,7 @@ def test_acts_are_paged_newest_first_and_filtered_by_person_and_time(small: Data
     assert total == 6 and [a.by for a in first + second] == ["Bob", "Ann", "Bob", "Ann", "Bob", "tester"]
     assert labels.acts(small.id, Which(by="Ann"), 1)[1] == 2
     assert labels.acts(small.id, Which(since=between[1], until=between[3]), 1)[1] == 2
-    assert labels.people(small.id) == ["Ann", "Bob", "tester"]
+    assert history.people(small.id) == ["Ann", "Bob", "tester"]
 
 
 # Flags

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from core.roles import Person
 from core.runs import jobs
 from core.settings import settings
 from core.types import Dataset
+from tests import disks
 from tests.conftest import forget
 from tests.pages.app import opened, words
 
@@ -127,10 +127,6 @@ def tiny_home(home: Path, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tiny_disk
 
 
-def enlarge(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
-
-
 def test_an_import_whose_disk_fills_up_says_so_and_goes_on_once_there_is_room(tiny_home: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
@@ -139,7 +135,7 @@ def test_an_import_whose_disk_fills_up_says_so_and_goes_on_once_there_is_room(ti
     with pytest.raises((Invalid, Unwritable), match=r"The disk is full: .* could not be written"):
         imports.import_now("x", sources.at(tmp_path / "in"), "me")
     assert not [path for path in tiny_home.rglob("*.tmp")]
-    enlarge(tiny_home)
+    disks.remount(tiny_home, "size=16m")
     assert imports.import_now("x", sources.at(tmp_path / "in"), "me").added == 40
     assert [one for one in check.check()["damage"] if one["what"] != "rights"] == []
 
@@ -148,7 +144,7 @@ def test_an_upload_whose_disk_fills_up_says_so_and_leaves_nothing(tiny_home: Pat
     with pytest.raises(Unwritable, match=r"The disk is full: big\.zip could not be written"):
         send(str(uuid.uuid4()), "big.zip", *[bytes(100_000)] * 20)
     assert batches() == []
-    enlarge(tiny_home)
+    disks.remount(tiny_home, "size=16m")
     assert send(str(uuid.uuid4()), "big.zip", *[bytes(100_000)] * 20) == 2_000_000
 
 
@@ -159,7 +155,7 @@ def test_a_cache_whose_disk_fills_up_goes_on_with_what_it_had(tiny_disk: Path) -
     with pytest.raises(OSError, match="No space left"):
         cache.append(ids[500:], rows[500:])
     assert np.array_equal(cache.read()[0], rows[: len(cache)]) and len(cache) == 500
-    enlarge(tiny_disk)
+    disks.remount(tiny_disk, "size=16m")
     cache.append(ids[500:], rows[500:])
     found, where = cache.read()
     assert np.array_equal(found, rows) and len(where) == 2000
@@ -169,7 +165,7 @@ def test_a_read_only_folder_is_said(tiny_home: Path, tmp_path: Path) -> None:
     store.list_datasets()
     (tmp_path / "in").mkdir()
     forget()
-    subprocess.run(["mount", "-o", "remount,ro", str(tiny_home)], check=True)
+    disks.remount(tiny_home, "ro")
     try:
         app = opened("home")
         assert not app.exception and "Something went wrong" not in words(app)
@@ -179,4 +175,4 @@ def test_a_read_only_folder_is_said(tiny_home: Path, tmp_path: Path) -> None:
             jobs.start(settings().imports, imports.IMPORT, {})
     finally:
         forget()
-        subprocess.run(["mount", "-o", "remount,rw", str(tiny_home)], check=True)
+        disks.remount(tiny_home, "rw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import sqlite3
@@ -298,6 +299,14 @@ def test_a_snapshot_takes_15_percent_of_each_class_for_validation_and_none_of_te
     assert {c: len(ids(found, "train", c)) for c in found.classes} == {"a": 34, "b": 17, "c": 1, "e": 1}
     assert ids(found, "test") == {i.id for i in store.browse(made.id, store.Filter(split="test"), 0, 100)}
     assert len(found.rows) == 93
+
+
+def test_the_id_of_a_snapshot_is_that_of_its_rows_as_json_in_the_order_of_the_ids(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "AT_ONCE", 7)
+    found = store.snapshot(dataset_with("made", ("cät", "train", 12), ("dog", "train", 8)).id, 0)
+    listed = [(row.image_id, row.label, row.split) for row in sorted(found.rows)]
+    assert listed == [(row.image_id, row.label, row.split) for row in found.rows]
+    assert found.id == hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
 def test_a_snapshot_is_repeatable_and_its_id_names_its_content(home: Path) -> None:

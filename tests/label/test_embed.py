@@ -406,7 +406,10 @@ def test_dark_bright_blurred_and_odd_sized_images_come_first_in_their_orders(hom
         assert orders.order(made.id, name, Filter()).ids[0] == ids[first], name
     assert ids["blurred"] in orders.order(made.id, "blurred", Filter()).ids[:3]  # the black and the white one have no detail either
     assert orders.order(made.id, "odd-sized", Filter()).notes[ids["wide"]] == "a side 4.0 × off the usual"
-    assert orders.order(made.id, "added", Filter()).ids == list(store.carried(made.id))
+    came = list(store.carried(made.id))
+    assert orders.order(made.id, "added", Filter()).ids == came
+    first = orders.order(made.id, "added", Filter(), most=2)
+    assert (first.ids, first.total) == (came[:2], len(came))
 
 
 # Clusters

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from core import space
+from core.catalog.params import run_config
 from core.data import images
 from core.errors import Invalid, Unwritable
 from core.ml import data, model, trainer
+from core.ml.fit import Stage, Training, drawn
 from core.runs import runs
 from core.settings import settings
 from core.types import EpochEnd, Preprocess, SnapshotRow, Started
@@ -162,3 +164,39 @@ def test_a_large_split_is_not_copied_into_the_machines_memory(monkeypatch: pytes
     assert data.Tensors([source], np.arange(4), labels).resident
     monkeypatch.setattr(data, "RESIDENT_BYTES", source.nbytes)
     assert not data.Tensors([source], np.arange(4), labels).resident
+
+
+def test_rows_that_exceed_memory_are_shuffled_among_a_few_blocks_at_a_time_and_each_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, where = np.zeros((32, 1, 8, 8), np.uint8), np.random.default_rng(0).permutation(32)
+    monkeypatch.setattr(data, "RESIDENT_BYTES", source.nbytes)
+    rows = data.Tensors([source], where, torch.zeros(32, dtype=torch.int64))
+    assert not rows.exceeds_memory
+    monkeypatch.setattr(data, "whole_memory", lambda: source.nbytes)
+    assert rows.exceeds_memory
+    monkeypatch.setattr(data, "BLOCK_BYTES", 4 * rows.row_bytes)
+    monkeypatch.setattr(data, "WINDOW", 2)
+    shuffler = torch.Generator().manual_seed(0)
+    first, second = (rows.in_blocks(torch.arange(32), shuffler) for _ in range(2))
+    assert sorted(first.tolist()) == list(range(32)) and not torch.equal(first, second)
+    windows = [where[some.numpy()] for some in first.split(8)]
+    assert [len({int(row) // 4 for row in some}) for some in windows] == [2] * 4
+    assert any((np.diff(some) < 0).any() and len({int(row) // 4 for row in some[:4]}) == 2 for some in windows), "shuffled within"
+
+
+def test_a_run_whose_rows_exceed_memory_goes_on_in_the_order_it_had_begun_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    rows = data.Tensors([points], np.arange(64), torch.from_numpy((points[:, 0] > 0).astype(np.int64)))
+    config = run_config({"architecture": "linear", "epochs": 1, "batch_size": 8, "device": "cpu"})
+
+    def training() -> Training:
+        torch.manual_seed(0)
+        return Training(torch.nn.Sequential(torch.nn.Linear(2, 2)), "0", config, [Stage(1, "", False, rows, None)], 2)
+
+    monkeypatch.setattr(data.Tensors, "exceeds_memory", True)
+    begun = training()
+    assert begun.in_blocks
+    state = begun.state()
+    monkeypatch.setattr(data.Tensors, "exceeds_memory", False)  # on a machine with more of it
+    other = training()
+    other.restore(state, None)
+    assert other.in_blocks and torch.equal(drawn(begun, rows), drawn(other, rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from core.api import routes
-from core.data import classes, dataset, imports, labels, queue, sources, store, uploads
+from core.data import classes, dataset, imports, labels, queue, sources, splits, store, uploads
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
@@ -115,6 +116,7 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     app = opened("predict", dataset=trained_copy.dataset.name)
     app.file_uploader[0].upload("mine.png", data).run()
     assert not app.exception and not app.error, words(app)
+    assert "In the dataset already: a test image, labelled" in words(app)
     send = next(b for b in app.button if b.label == "Send all 1 to review")
     send.click().run()
     send = next(b for b in app.button if b.label == "Send all 1 to review")
@@ -126,6 +128,8 @@ def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Tr
     with TestClient(Starlette(routes=routes.ROUTES), headers={"X-Loupe-Token": given["token"]}) as client:
         mine = {"dataset_id": trained_copy.dataset.id, "session": "page"}
         (one,) = client.post("/api/review/deal", json=mine).json()["items"]
+        have = client.get(f"/api/review/about/{one['id']}").json()["have"]
+        assert (have["label"], have["split"], have["known"]) == (image.label, "test", True)
         said = mine | {"id": one["id"], "verdict": "accepted", "operation": "press"}
         assert [client.post("/api/review/decide", json=said).json()["state"] for _ in range(2)] == ["decided", "decided"]
         assert queue.queue_length(trained_copy.dataset.id) == 0
@@ -275,6 +279,13 @@ def test_near_duplicates_across_splits_are_looked_for_and_named_before_a_run(
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "near-duplicates", "Show": "all"}
 
 
+def test_copies_across_splits_that_the_import_found_are_named_before_a_run_without_a_map(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "crossing", lambda dataset_id: 2)
+    assert "2 groups of near duplicates lie in more than one split" in words(opened("train", dataset=trained_copy.dataset.name))
+
+
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
     image = store.browse(small.id, store.Filter(), 0, 1)[0]
     other = next(c for c in small.classes if c != image.label)
@@ -391,8 +402,10 @@ def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button
     assert "learns 3 classes from **" in words(app) and "These are small coloured pictures" in words(app)
     settings_of = next(e for e in app.expander if e.label == "Settings")
     assert not settings_of.proto.expanded and "Start training" in [b.label for b in settings_of.button]
-    outside = [w for w in words(app).split() if w in ("nats", "LOUPE_ROOTS", "images/s")]
-    assert not outside
+    inside = {*words(settings_of).splitlines(), *(option for radio in settings_of.radio for option in radio.options)}
+    assert len(inside) > 10
+    outside = {*words(app).splitlines(), *(option for radio in app.radio for option in radio.options)} - inside
+    assert not [line for line in outside if re.search(r"\bnats\b|LOUPE_ROOTS|images/s", line)]
     next(b for b in app.button if b.label == "Train this network").click().run()
     assert started and started[0]["architecture"] == "cnn3"
 

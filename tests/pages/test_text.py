@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import classes
-from core.review import review
+from core.data import classes, store
+from core.review import predict, review
 from core.train import train
+from core.types import Prediction
 from pages.shared import frame
 from tests.conftest import Trained
 from tests.pages.app import opened, words
@@ -23,12 +24,13 @@ VIEWS = [
     *[("dataset", {"view": view}) for view in ("Browse", "Classes", "History")],
     *[("label", {"view": view, "show": "all"}) for view in ("Grid", "One at a time", "Map")],
     ("train", {}),
-    *[("evaluate", {"view": view}) for view in ("matrix", "classes", "thresholds", "slices")],
+    ("dataset", {"view": "Add images"}),
+    *[("evaluate", {"view": view}) for view in ("matrix", "classes", "hardest", "thresholds", "calibration", "slices")],
     ("evaluate", {"actual": ODD}),
     ("explain", {"view": "many"}),
     *[("explain", {"view": "one", "part": part}) for part in ("maps", "trust", "erase", "inside")],
-    ("predict", {}),
-    ("review", {}),
+    *[("predict", {"view": view}) for view in ("ask", "many", "all")],
+    *[("review", {"view": view}) for view in ("queue", "grid", "decisions", "policy", "figures", "basket")],
 ]
 MARKDOWN = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "button", "checkbox", "toggle", "metric")
 
@@ -59,6 +61,11 @@ def odd(trained_copy: Trained) -> Trained:
         lines = (folder / file).read_text().splitlines()
         text = "\n".join(re.sub(r"(?<=,)3(?=,|$)", ODD, line) for line in lines)
         (folder / file).write_text(f"{text}\n")
+    (image, *_) = store.browse(trained_copy.dataset.id, store.Filter(split="test"), 0, 1)
+    answers = predict.predict_data(trained_copy.run_id, [("a.png", (trained_copy.home / "images" / image.path).read_bytes())], keep=True)
+    review.keep(trained_copy.dataset.id, trained_copy.run_id, answers, "tester", "upload")
+    (answer,) = answers
+    assert isinstance(answer, Prediction) and review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "tester")
     return trained_copy
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.data import store
 from core.types import Dataset
 from tests.conftest import stored_dataset
 from tests.pages.app import opened, words
@@ -96,3 +97,21 @@ def test_where_nothing_is_left_to_label_the_likely_wrong_labels_are_one_click_aw
     press(app, "to-likely-wrong")
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "likely-wrong", "Show": "all"}
     assert asked(app)["order"] == "likely-wrong"
+
+
+def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_another(many: Dataset) -> None:
+    app = at("dataset", dataset=many.name)
+    one = next(s for s in app.selectbox if s.label == "Class").options[1].partition(" (")[0]
+    next(s for s in app.selectbox if s.label == "Class").set_value(one).run()
+    app.text_input(key="text").set_value("1").run()
+    assert asked(app)["class"] == one and not app.exception
+    again = at("dataset", **asked(app) | {"text": "1"})  # what is typed a browser writes there by itself
+    assert next(s for s in again.selectbox if s.label == "Class").value == one and again.text_input(key="text").value == "1"
+    shown = [line for line in words(again).splitlines() if " images, " in line]
+    assert shown == [line for line in words(app).splitlines() if " images, " in line] and shown
+    store.create_dataset("empty")
+    again.query_params["dataset"] = "empty"
+    again.run()
+    assert "class" not in asked(again)
+    gone = at("dataset", dataset=many.name, **{"class": "no such class"})
+    assert "class" not in asked(gone) and not gone.exception

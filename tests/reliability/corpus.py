@@ -81,12 +81,14 @@ def misnamed() -> Iterator[Made]:
     html = b"<html><script>alert(1)</script></html>"
     for name, data in {
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "html": html, "pdf": b"%PDF-1.4\n", "exe": b"MZ" + bytes(200),
-        "zip": b"PK\3\4" + bytes(100), "gz": b"\x1f\x8b" + bytes(50), "jxl": b"\xff\x0a" + bytes(100), "jxl-box": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(90),
+        "zip": b"PK\3\4" + bytes(100), "gz": b"\x1f\x8b" + bytes(50), "jxl": b"\xff\x0a" + bytes(100), "jxl-box": b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl " + bytes(90),
         "jp2": saved(one, "JPEG2000"), "ico": saved(one, "ICO"), "ppm": saved(one, "PPM"), "tga": saved(one, "TGA"), "pcx": saved(one, "PCX"),
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "psd": b"8BPS\0\1" + bytes(60), "text": b"hello", "empty": b"", "one": b"\x89",
         "zeros": bytes(5000), "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><svg>&b;</svg>",
     }.items():  # fmt: skip
         yield Made(f"is-{name}.png", data, "refused")
+        if name.startswith("jxl"):
+            yield Made(f"is-{name}.jxl", data, "refused")  # no library at hand writes JPEG XL, and none reads it
     for ext in ("jpg", "png", "webp", "gif", "tif"):
         data = bases()[ext]
         yield Made(f"and-html.{ext}", data + html, "either" if ext == "gif" else "read", None if ext == "gif" else pixels(), 12)

@@ -61,6 +61,8 @@ def trial(home: Path, every: int) -> Row:
             (folder / one.name).write_bytes(one.data)
         report = imports.import_now("bad", sources.at(folder), "tester")
         told = {skipped.name for skipped in report.skipped}
+        for one in made:
+            row.check(one.must != "refused" or one.name in told, f"{one.name} is refused without its name")
         dataset = store.find_dataset("bad")
         there = {one.source for one in store.all_images(dataset.id)} if dataset else set()
         copies = len(made) - len(told) - len(there)

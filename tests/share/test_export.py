@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 
 from core import names
 from core.api import routes, signing
-from core.data import classes, events, images, imports, labels, schema, sources, store, strip, tables, unpacker
+from core.data import classes, events, history, images, imports, labels, schema, sources, store, strip, tables, unpacker
 from core.data.formats import label_studio, spreadsheet
 from core.data.formats.known import FORMATS
 from core.errors import AppError, Invalid, NotFound, Stopped
@@ -245,7 +245,7 @@ def test_without_the_history_an_import_is_the_first_event_and_says_who_labelled_
 def test_imported_events_are_shown_but_only_the_import_can_be_taken_back(worked: Dataset, tmp_path: Path) -> None:
     export.export_now(worked.id, "jsonl", tmp_path / "one.zip")
     once, _ = back(tmp_path / "one.zip", "once")
-    assert labels.people(once.id) == ["importer"] and {a.source for a in labels.acts(once.id, labels.Which(), 1)[0]} == {"import"}
+    assert history.people(once.id) == ["importer"] and {a.source for a in labels.acts(once.id, labels.Which(), 1)[0]} == {"import"}
     assert labels.undo(once.id, labels.Which(by="Ann"), "me", "a").images == 0 and facts(once) == facts(worked)
     flagged = next(i for i in all_of(once) if i.flagged and i.label)
     first = labels.history(once.id, flagged.id)[-2]  # Ann's first

@@ -347,7 +347,8 @@ def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> N
         for row, cell in zip(rows.values(), cells, strict=True):
             row.append(cell)
     _beside(chosen, rows)
-    st.caption("By the labels of today; in brackets the 95 % interval.")
+    kept = "the lowest validation loss, or the highest accuracy where a run stops on accuracy"
+    st.caption(f"By the labels of today; in brackets the 95 % interval. Best epoch: the one whose weights are kept, {kept}.")
 
 
 def _images(chosen: list[train.RunState]) -> None:

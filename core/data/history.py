@@ -1,0 +1,132 @@
+"""History: what was done to labels as lines that people read, each kept up by the act that adds to it, so that a page is a look at an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+from core import roles
+from core.data.schema import history, images, label_events, reading
+from core.types import Act
+
+IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
+LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
+
+Line = dict[str, Any]  # a row of the table
+
+
+def add(c: sa.Connection, dataset_id: int, act: Line) -> None:
+    """Adds events that were just appended, as a line of their own or to the one they continue, in the caller's transaction.
+
+    act: a line without dataset_id, began and acts.
+    """
+    h = history.c
+    mine = select(history).where(h.dataset_id == dataset_id, h.by == act["by"]).order_by(h.last.desc())
+    latest = [dict(row._mapping) for row in c.execute(mine.limit(LEAST - 1))]
+    if act["operation"] is not None:  # in several transactions, perhaps with others between them
+        same = (h.operation == act["operation"], h.source == act["source"])
+        begun = [dict(row._mapping) for row in c.execute(mine.where(*same).limit(1))]
+    else:
+        begun = [line for line in latest[:1] if all(line[name] == act[name] for name in ("operation", "source", "at"))]
+    new = {"dataset_id": dataset_id, **act, "began": act["at"], "acts": 1}
+    if begun:
+        given = [line["label"] for line in (*begun, new) if line["label"] is not None]
+        said = {"note": max(begun[0]["note"], new["note"]), "label": max(given, default=None), "acts": begun[0]["acts"]}
+        _replace(c, begun, _joined([*begun, new]) | said)
+    elif row := _row(latest, new):
+        _replace(c, row, _joined([*row, new]))
+    else:
+        c.execute(history.insert(), new)
+
+
+def _row(latest: Sequence[Line], new: Line) -> list[Line]:
+    """The lines that become one with the new one, oldest first; none where it stands alone."""
+    row = [new]
+    for line in latest:
+        first = row[0]
+        if line["source"] not in IN_A_ROW or line["source"] != first["source"] or _minutes(line["at"], first["began"]) > PAUSE:
+            break
+        row.insert(0, line)
+        if line["acts"] > 1:
+            break
+    return row[:-1] if sum(line["acts"] for line in row) >= LEAST else []
+
+
+def _joined(lines: Sequence[Line]) -> Line:
+    mixed = any(line["mixed"] for line in lines) or len({line["label"] for line in lines}) > 1
+    counted = {name: sum(line[name] for line in lines) for name in ("images", "acts")}
+    return {**lines[-1], "first": lines[0]["first"], "began": lines[0]["began"], "mixed": mixed, **counted}
+
+
+def _replace(c: sa.Connection, old: Sequence[Line], new: Line) -> None:
+    h = history.c
+    here = h.dataset_id == new["dataset_id"]
+    if len(old) > 1:
+        c.execute(history.delete().where(here, h.first.in_([line["first"] for line in old[1:]])))
+    c.execute(history.update().where(here, h.first == old[0]["first"]).values(new))
+
+
+def _minutes(since: str, until: str) -> float:
+    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds() / 60
+
+
+@roles.needs("see")
+def told(
+    dataset_id: int, page: int = 1, per_page: int = 20, *, by: str | None = None, since: str | None = None, until: str | None = None
+) -> tuple[list[Act], int]:
+    """One page (from 1) of the lines, newest first, and how many there are: four and more acts of one person in a row are one.
+
+    In a row are acts by hand for the same reason, without a pause of half an hour. Times are UTC, ISO 8601, the end not included; a
+    line that was begun before or ended after them is told whole.
+    """
+    h = history.c
+    where = [h.dataset_id == dataset_id]
+    where += [h.by == by] if by is not None else []
+    where += [h.at >= since] if since is not None else []
+    where += [h.began < until] if until is not None else []
+    with reading() as c:
+        total = c.execute(select(func.count()).select_from(history).where(*where)).scalar_one()
+        found = c.execute(select(history).where(*where).order_by(h.last.desc()).limit(per_page).offset((max(1, page) - 1) * per_page)).all()
+        standing = _standing(c, dataset_id, found)
+    return [_act(line, standing[line.first]) for line in found], total
+
+
+def _act(line: Any, standing: int) -> Act:
+    what = (line.source, line.note, line.label, line.images, line.mixed, standing)
+    if line.acts == 1:
+        return Act(line.first, line.last, line.by, line.at, *what, line.operation)
+    return Act(line.first, line.last, line.by, line.at, *what, None, line.acts, line.began)
+
+
+def _standing(c: sa.Connection, dataset_id: int, lines: Sequence[Any]) -> dict[int, int]:
+    """How many events of each line nothing has changed since, by its first seq.
+
+    Where nobody else wrote between its first and its last these are two ranges of indexes; else each event says whose it is, which
+    for an import of a million pictures during which somebody labelled takes a second.
+    """
+    h, i, e = history.c, images.c, label_events.c
+    of_line = sa.and_(e.by == h.by, e.source == h.source, sa.or_(h.acts > 1, e.operation.is_not_distinct_from(h.operation)))
+    carried = (i.dataset_id == h.dataset_id, i.label_seq >= h.first, i.label_seq <= h.last)
+    gave = (i.dataset_id == h.dataset_id, i.given_seq >= h.first, i.given_seq <= h.last, i.given_seq != i.label_seq)
+    alone = {line.first for line in lines if line.last - line.first + 1 == line.images}
+    found: dict[int, int] = {}
+    for firsts, seqs in ((alone, (None, None)), ({line.first for line in lines} - alone, (i.label_seq, i.given_seq))):
+        counts = []
+        for seq, stands in zip(seqs, (carried, gave), strict=True):
+            here = images if seq is None else images.join(label_events, sa.and_(e.seq == seq, of_line))
+            counts.append(select(func.count()).select_from(here).where(*stands).correlate(history).scalar_subquery())
+        query = select(h.first, counts[0] + counts[1]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
+        found |= {first: n for first, n in c.execute(query)} if firsts else {}
+    return found
+
+
+@roles.needs("see")
+def people(dataset_id: int) -> list[str]:
+    """Everybody who has given a label, in the order of the alphabet."""
+    with reading() as c:
+        query = select(history.c.by).where(history.c.dataset_id == dataset_id).distinct().order_by(history.c.by)
+        return list(c.execute(query).scalars())
