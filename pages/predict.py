@@ -74,9 +74,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
     url = signing.upload_url(run.dataset_id, upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
-        f'<div style="display:flex;align-items:center;gap:.6em;margin:.15em 0"><span style="width:min(9em, 30vw);overflow-wrap:anywhere">{html.escape(label)}</span>'
-        f'<span style="flex:1;background:rgba(128,140,140,.18);border-radius:4px;height:.85em"><span style="display:block;width:{p:.1%};height:100%;border-radius:4px;background:#0f8f83"></span></span>'
-        f'<span style="width:4em;text-align:right;font-variant-numeric:tabular-nums">{p:.1%}</span></div>'
+        f'<div class="said"><span>{html.escape(label)}</span><span class="bar"><span style="width:{p:.1%}"></span></span><span>{p:.1%}</span></div>'
         for label, p in answer.top(5)
     )
     with st.container(border=True, key=f"result-{upload.id}"):
@@ -85,7 +83,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
                 f'<img src="{html.escape(url)}" alt="{html.escape(upload.name)}" style="width:110px;height:110px;object-fit:contain;border-radius:6px;background:rgba(128,140,140,.12)">',
                 width=110,
             )
-            with st.container():
+            with st.container(key=f"said-{upload.id}"):
                 mark = " :orange-badge[:material/help: unsure]" if unsure else ""
                 st.markdown(f"{frame.plain(upload.name)}{mark}")
                 if have is not None:

@@ -82,7 +82,7 @@ export class Beside {
     if (found?.have) {
       const { label, split, known } = found.have;
       const where = known ? `as a ${SPLITS[split] ?? split} image` : "already";
-      line(`The dataset has this picture ${where}${label ? `, labelled “${label}”` : hides ? "" : ", without a label"}. Accepting an answer never changes a label.`, "have");
+      line(`The dataset has this picture ${where}${label ? `, labelled “${label}”` : hides ? "" : ", without a label"}. Accepting an answer never changes a label, and “none of these” does not take it out.`, "have");
     }
     if (!hides && item.top.length > 1) {
       parts.push(el("ul", { class: "top" }, ...item.top.map(([name, p]) => el("li", {}, el("span", { class: "file" }, name), el("meter", { min: "0", max: "1", value: p, "aria-label": name }), el("span", { class: "n" }, percent(p))))));

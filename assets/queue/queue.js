@@ -14,7 +14,6 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 /** @typedef {HTMLImageElement & { state: "loading" | "ready" | "broken" }} Picture */
 
 const AHEAD = 5; // pictures loaded before they are needed
-const PHONE = 560; // px wide at most, as in queue.css
 const MANY = 12; // more classes than this stand in two columns
 
 class One extends Shell {
@@ -115,7 +114,6 @@ class One extends Shell {
     this.onScreen = null;
     this.aim.clear();
     this.focus();
-    if (this.root.clientWidth < PHONE) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
   }
 
   // What a person does -----------------------------------------------------------------------------

@@ -316,7 +316,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
     """
     at, s, d = time.time(), submissions.c, decisions.c
     with writing() as c:
-        c.execute(review_claims.delete().where(review_claims.c.until < at))
+        c.execute(review_claims.delete().where(~_lasts(at)))
         mine = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == want.session)
         c.execute(review_claims.delete().where(*mine, review_claims.c.submission_id.not_in(list(keep)), ~review_claims.c.held))
         free = [
@@ -346,8 +346,8 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
         if want.lead:
             take(count, ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
-        if want.known:
-            take(_share(count - len(found), want.known), ("known",), s.image_id)
+        if want.known:  # sorted as they are found: by the index of pictures, SQLite would go through all that wait
+            take(_share(count - len(found), want.known), ("known",), s.image_id.concat(""))
         if told:
             take(_share(count - len(found), FILTERED_BLIND), ("waiting",), s.at, s.id, where=[s.blind])
         if want.order == "mixed":
@@ -370,6 +370,11 @@ def _share(n: int, one_in: int) -> int:
     return n // one_in + (random.random() * one_in < n % one_in)
 
 
+def _lasts(at: float) -> sa.ColumnElement[bool]:
+    """Whether a claim has not run out; one that would last longer than any was made before the clock jumped back."""
+    return review_claims.c.until.between(at, at + HOLD_SECONDS + CLAIM_SECONDS)
+
+
 def claim(submission_id: int, session: str, person: str) -> None:
     """Holds one that waits for the session, if nobody else does."""
     k, at = review_claims.c, time.time()
@@ -378,7 +383,7 @@ def claim(submission_id: int, session: str, person: str) -> None:
         if row is None or row.state not in (*OURS, "known"):
             by = f" by {row.decided_by}{_words(row.verdict, row.label)}" if row is not None and row.decided_by else ""
             raise Conflict(f"{row.name if row else 'This picture'} was decided meanwhile{by}.", "The next one is shown.")
-        c.execute(review_claims.delete().where(k.submission_id == submission_id, sa.or_(k.until < at, k.session == session)))
+        c.execute(review_claims.delete().where(k.submission_id == submission_id, sa.or_(~_lasts(at), k.session == session)))
         if other := c.execute(select(k.person).where(k.submission_id == submission_id)).scalar():
             raise Conflict(f"{other} has this picture on the screen.", "It is dealt out again when its turn comes.")
         values = {"dataset_id": row.dataset_id, "session": session, "person": person, "until": at + CLAIM_SECONDS}
@@ -389,14 +394,14 @@ def held(dataset_id: int, session: str) -> dict[int, float]:
     """Seconds that each claim of the session has left."""
     k, at = review_claims.c, time.time()
     with reading() as c:
-        rows = c.execute(select(k.submission_id, k.until).where(k.dataset_id == dataset_id, k.session == session, k.until >= at))
+        rows = c.execute(select(k.submission_id, k.until).where(k.dataset_id == dataset_id, k.session == session, _lasts(at)))
         return {row.submission_id: row.until - at for row in rows}
 
 
 def held_by_others(dataset_id: int, session: str) -> int:
     k = review_claims.c
     with reading() as c:
-        theirs = (k.dataset_id == dataset_id, k.session != session, k.until >= time.time())
+        theirs = (k.dataset_id == dataset_id, k.session != session, _lasts(time.time()))
         return c.execute(select(func.count()).select_from(review_claims).where(*theirs)).scalar_one()
 
 
@@ -404,7 +409,7 @@ def renew(dataset_id: int, session: str, ids: Sequence[int]) -> list[int]:
     """Holds for another while what is still the session's own; returns which that is."""
     k, at = review_claims.c, time.time()
     with writing() as c:
-        mine = (k.dataset_id == dataset_id, k.session == session, k.submission_id.in_(list(ids)), k.until >= at)
+        mine = (k.dataset_id == dataset_id, k.session == session, k.submission_id.in_(list(ids)), _lasts(at))
         c.execute(review_claims.update().where(*mine, ~k.held).values(until=at + CLAIM_SECONDS))
         return list(c.execute(select(k.submission_id).where(*mine)).scalars())
 
@@ -413,7 +418,7 @@ def hold(submission_id: int, session: str) -> float:
     """Keeps a claim for longer, for whoever has to look something up; returns the seconds."""
     k, at = review_claims.c, time.time()
     with writing() as c:
-        mine = (k.submission_id == submission_id, k.session == session, k.until >= at)
+        mine = (k.submission_id == submission_id, k.session == session, _lasts(at))
         if c.execute(review_claims.update().where(*mine).values(until=at + HOLD_SECONDS, held=True)).rowcount == 0:
             raise Conflict("This picture is not yours any more: its time ran out.", "It is dealt out again when its turn comes.")
     return HOLD_SECONDS
@@ -492,7 +497,7 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
         if act.operation and (same := next((each for each in earlier if each.operation == act.operation), None)):
             state = c.execute(select(s.state).where(s.id == same.submission_id)).scalar_one()
             return Decided(same.seq, state, same.label)
-        held = submissions.outerjoin(review_claims, sa.and_(k.submission_id == s.id, k.until >= time.time()))
+        held = submissions.outerjoin(review_claims, sa.and_(k.submission_id == s.id, _lasts(time.time())))
         found = select(submissions, k.person, k.session).select_from(held).where(s.id == submission_id)
         row = c.execute(found).first()
         if row is None:

@@ -26,6 +26,7 @@ from core.settings import settings
 from core.types import Preprocess, RunConfig, SnapshotRow
 
 BATCH = 32
+FIRST = 8  # pictures: the network begins on the first few while the next, twice as many each time, are read
 CPU = torch.device("cpu")  # the GPU is left to training
 
 
@@ -98,13 +99,14 @@ def predict(run_folder: str, files: list[str]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = [{"file": file} for file in files]
     pictures = _pictures(answers, found.preprocess)
 
-    def read_some() -> list[tuple[dict[str, Any], np.ndarray]]:
-        return list(islice(pictures, BATCH))
+    def read_some(n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+        return list(islice(pictures, n))
 
+    n = FIRST
     with ThreadPoolExecutor(1) as reader:  # the next ones are decoded while the network is at work
-        coming = reader.submit(read_some)
+        coming = reader.submit(read_some, n)
         while batch := coming.result():
-            coming = reader.submit(read_some)
+            coming = reader.submit(read_some, n := min(2 * n, BATCH))
             _answer(found, batch)
     return answers
 

@@ -20,7 +20,7 @@ from core.runs import jobs, runs
 from core.settings import settings
 from core.types import Prediction, Progress
 
-CHUNK = 32  # pictures asked about at once
+CHUNK = 64  # pictures asked about at once; what is read before the network has something to do is an eighth of them
 AHEAD = 3  # chunks under way: the next are read while one is answered
 LOOK_EVERY = 3.0  # seconds between two looks into a watched folder
 SETTLED = 2.0  # seconds that a file in it has not changed: else it may still be written

@@ -38,6 +38,7 @@ ROWS = {
     "busy": "busy",
     "gate": "gate",
     "audit": "entries",
+    "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
 PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")

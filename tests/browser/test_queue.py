@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import ROOT, Server
-
-FILL = """
-import sys
-import numpy as np
 from core.data import images, queue, store, uploads
-found, first, n = store.find_dataset("digits"), int(sys.argv[1]), int(sys.argv[2])
-rows = []
-for i in range(first, first + n):
-    pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), np.uint8).repeat(40, 0).repeat(40, 1)
-    kept = uploads.keep(f"p{i}.png", images.png(pixels))
-    said = {"predicted": str(i % 10), "probability": 0.5 + i / 1000, "probabilities": {str(i % 10): 0.5 + i / 1000}}
-    rows.append({"dataset_id": found.id, "run_id": "deleted", "image_id": kept.id, "ext": "png", "name": kept.name, "by": "Lea", **said})
-assert queue.add(rows).count("new") == n
-"""
+from core.review import bands, policy, review
+from core.train import train
+from core.types import Dataset, Prediction
+from tests.browser.conftest import Server
+from tests.browser.pictures import digit_png
+from tests.conftest import forget, move_in
+
+
+@contextmanager
+def inside(server: Server) -> Iterator[Dataset]:
+    """The dataset “digits” for this process, beside the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        move_in(patch, server.home)
+        found = store.find_dataset("digits")
+        assert found is not None
+        yield found
+        forget()
 
 
 def fill(server: Server, first: int, n: int) -> None:
     """So many pictures more in the queue, and none of them dealt out to anybody."""
-    env = {**os.environ, "LOUPE_HOME": str(server.home)}
-    subprocess.run([sys.executable, "-c", FILL, str(first), str(n)], cwd=ROOT, env=env, check=True)
+    with inside(server) as digits:
+        rows = []
+        for i in range(first, first + n):
+            pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+            kept = uploads.keep(f"p{i}.png", images.png(pixels))
+            said = {"predicted": str(i % 10), "probability": 0.5 + i / 1000, "probabilities": {str(i % 10): 0.5 + i / 1000}}
+            told = {"image_id": kept.id, "ext": "png", "name": kept.name, "by": "Lea"}
+            rows.append({"dataset_id": digits.id, "run_id": "deleted", **told, **said})
+        assert queue.add(rows).count("new") == n
     with sqlite3.connect(server.home / "loupe.db") as c:
         c.execute("DELETE FROM review_claims")
 
@@ -95,6 +106,12 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     fill(server, 100, 14)
     page.goto(f"{server.url}/review?dataset=digits&order=uncertain")
     first = seen(page)
+    told = page.locator(".yes").get_attribute("data-label")
+    expect(page.locator(".yes .text")).to_have_text(f"Yes: {told}")
+    expect(page.locator(f".class[data-label='{told}']")).to_be_hidden()  # one key for one answer
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog").get_by_text("none of these: it never joins the dataset")).to_be_visible()
+    page.keyboard.press("Escape")
     page.keyboard.press("e")
     page.get_by_role("textbox", name="Note for the lead").press_sequentially("a x 1")
     page.keyboard.press("Control+Enter")
@@ -162,28 +179,81 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
         for one in page.locator(".decide button:visible").all():
             expect(one).to_be_in_viewport(ratio=1)
+        page.locator(".st-key-review-view").get_by_text("Grid").click()
+        cells = page.locator(".cells .cell")
+        expect(cells.nth(5)).to_be_in_viewport(ratio=1)
+        expect(page.locator(".bar .class").first).to_be_hidden()
+        cells.nth(5).click()
+        for one in page.locator(".bar button").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        expect(cells.nth(5)).to_be_in_viewport(ratio=1)
+        chosen, bar = cells.nth(5).bounding_box(), page.locator(".bar").bounding_box()
+        assert chosen and bar and chosen["y"] + chosen["height"] <= bar["y"], (chosen, bar)
+        page.screenshot(path=tmp_path / f"grid-{width}-{scheme}.png")
+        return
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
     page.screenshot(path=tmp_path / f"queue-{width}-{scheme}.png")
 
 
-def test_after_a_training_a_policy_for_the_new_run_is_written_and_made_active_on_the_page(
+def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it_is_made_active(
     server: Server, page: Page, tmp_path: Path
 ) -> None:
-    server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=2", "--wait")
-    page.goto(f"{server.url}/review?dataset=digits&view=policy&policy=write")
-    page.get_by_role("combobox", name="Classes to be blocked").click()
-    page.get_by_role("option", name="3", exact=True).click()
-    page.keyboard.press("Escape")
+    server.core("train", "--dataset", "digits", "--architecture", "linear", "--set", "epochs=1", "--wait")
+    with inside(server) as digits:
+        (old,) = train.usable(digits.id)
+        said = policy.Rules({"3": bands.Limits(0.2, 0.9)}, blind=0.0, second=0.0)
+        policy.activate(policy.write(digits.id, old.run.id, "Strict on 3", said).id)
+        for i in range(12):  # the digits 0 to 9, then 0 and 1: 3 is taken for 8
+            kept = uploads.keep(f"new-{i}.png", digit_png(i))
+            shares = (0.05, 0.05, 0.05, 0.5, 0.05, 0.05, 0.05, 0.05, 0.1, 0.05)
+            assert review.submit(digits.id, old.run.id, Prediction(kept.name, kept.id, old.run.classes, shares), "Lea")
+        for one in queue.browse(digits.id, queue.Which(("waiting",), text="new-")):
+            review.decide(one.id, "corrected", str(int(one.name[4:-4]) % 10), "Ann")
+
+    # A lead lets them into the dataset, and trains as the run in use was trained
+    page.goto(f"{server.url}/review?dataset=digits&view=basket")
+    expect(page.get_by_role("heading", name="12 decisions wait")).to_be_visible()
+    page.get_by_role("button", name="Accept all 12").click()
+    page.get_by_role("dialog").get_by_role("button", name="Accept all").click()
+    expect(page.get_by_text("12 decisions have joined the dataset.")).to_be_visible()
+    page.get_by_role("button", name="Train with them").click()
+    expect(page.get_by_text(f"The form holds the settings of {old.run.name}.")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", name=old.run.name)).to_have_count(0)
+    expect(page.locator(".lp-what")).to_contain_text("Finished", timeout=60_000)
+    with inside(server) as digits:
+        new = next(one.run for one in train.usable(digits.id) if one.run.id != old.run.id)
+    assert new.config == old.run.config
+
+    # Old against new on the same frozen test images, with the flips both ways
+    page.goto(f"{server.url}/review?dataset=digits&view=basket")
+    expect(page.get_by_role("combobox", name="New run")).to_have_value(
+        re.compile(f"{new.name}, learned from [1-9][0-9]? of the 12 accepted")
+    )
+    page.get_by_text("Test images", exact=True).click()
+    for _ in range(2):
+        page.get_by_role("button", name="Open the test set").first.click()
+    for way in ("Right before, wrong now", "Wrong before, right now"):
+        chosen = page.get_by_text(re.compile(f"{way}: [1-9]"))
+        chosen.click()
+        pictures = page.get_by_role("button", name=re.compile("labelled [0-9], A: [0-9] [0-9]+% · B: [0-9] [0-9]+%, test"))
+        expect(pictures).to_have_count(min(24, int(chosen.inner_text().rpartition(" ")[2])))  # a page of them
+    page.screenshot(path=tmp_path / "renewal.png", full_page=True)
+
+    # Its thresholds are set anew, and the policy under the new run is made active
+    page.get_by_role("button", name="Set its thresholds").click()
     page.get_by_role("textbox", name="Name of the version").fill("Stricter on 3")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Save as a version").click()
-    page.get_by_role("button", name="Make active").click()
+    newest = page.locator("[class*=st-key-row-policy-]").first
+    expect(newest).to_contain_text("No. 2 · Stricter on 3")
+    expect(newest).to_contain_text(f"for the run {new.name}")
+    newest.get_by_role("button", name="Make active").click()
     page.get_by_role("dialog").get_by_role("button", name="Make it active").click()
-    expect(page.get_by_text("No. 1 · Stricter on 3").first).to_be_visible()
-    expect(page.get_by_role("button", name="Turn off").first).to_be_visible()
+    expect(newest).to_contain_text("active")
+    expect(newest.get_by_role("button", name="Turn off")).to_be_visible()
     page.screenshot(path=tmp_path / "policy-active.png")
-    assert stored(server, "SELECT kind FROM policy_events") == [("active",)]
-    page.get_by_role("button", name="Turn off").first.click()  # the tests after this one decide without a policy
-    page.get_by_role("dialog").get_by_role("button", name="Turn it off").click()
-    expect(page.get_by_role("button", name="Turn off")).to_have_count(0)
+    with inside(server) as digits:
+        acting = policy.active(digits.id)
+        assert acting is not None and acting.run_id == new.id and set(policy.rules(acting).limits) == {"3"}

@@ -162,6 +162,12 @@ def test_the_whole_loop(server: Server, page: Page) -> None:
     expect(page.get_by_text("This is not an image that Loupe reads")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send all 2 to review")).to_be_visible()
     snap(page, "predict")
+    page.set_viewport_size({"width": 390, "height": 844})
+    bar = page.locator(".said .bar").first
+    expect(bar).to_be_visible()
+    room = bar.bounding_box()
+    assert room and room["width"] > 60, room  # px on a phone
+    page.set_viewport_size({"width": 1440, "height": 1000})
     page.get_by_role("button", name="Send all 2 to review").dblclick()
     expect(page.get_by_text("2 to review").first).to_be_visible()
 

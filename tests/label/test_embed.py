@@ -408,8 +408,8 @@ def test_dark_bright_blurred_and_odd_sized_images_come_first_in_their_orders(hom
     assert orders.order(made.id, "odd-sized", Filter()).notes[ids["wide"]] == "a side 4.0 × off the usual"
     came = list(store.carried(made.id))
     assert orders.order(made.id, "added", Filter()).ids == came
-    first = orders.order(made.id, "added", Filter(), most=2)
-    assert (first.ids, first.total) == (came[:2], len(came))
+    begun = orders.order(made.id, "added", Filter(), most=2)
+    assert (begun.ids, begun.total) == (came[:2], len(came))
 
 
 # Clusters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Element
+from streamlit.testing.v1.element_tree import Block, Element
 
 from tests.conftest import ROOT
 
@@ -25,6 +25,6 @@ def elements(app: AppTest, kind: str) -> list[Element]:
     return [e for e in found if isinstance(e, Element)]
 
 
-def words(app: AppTest) -> str:
+def words(app: AppTest | Block) -> str:
     kinds = ("title", "header", "markdown", "caption", "error", "warning", "info", "button", "metric")
     return "\n".join(str(getattr(e, "value", "")) + str(getattr(e, "label", "")) for kind in kinds for e in app.get(kind))

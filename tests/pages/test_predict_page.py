@@ -11,7 +11,7 @@ import pytest
 
 from core import roles
 from core.data import queue, removal, uploads
-from core.review import predict, review
+from core.review import batch, predict, review
 from core.types import Prediction
 from pages.parts.predict import answers
 from pages.shared import frame
@@ -30,6 +30,26 @@ def kept(trained: Trained) -> list[Prediction]:
     told = [one for one in found if isinstance(one, Prediction)]
     assert review.keep(trained.dataset.id, trained.run_id, told, "Ann", "upload") == {"predicted": 3}
     return told
+
+
+def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_the_background(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(batch, "start", lambda *given: started.append(given))
+    file = next(iter(pictures(trained_copy).values()))
+    app = opened("predict", dataset=trained_copy.dataset.name)
+    app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").run()
+    assert not app.exception and "asked about in the background" in app.toast[0].value
+    ((dataset_id, run_ids, source, _, how),) = started
+    assert (dataset_id, run_ids, how) == (trained_copy.dataset.id, [trained_copy.run_id], "zip") and source.shown() == "many.zip"  # type: ignore[attr-defined]
+    said = words(app)
+    assert said.index("This is not an image") < said.index("Send all 1 to review")  # above the answers, however many there are
+    unsure = next(b for b in app.button if "unsure to review" in b.label)
+    assert unsure.help == "Unsure: the likeliest class has less than 80%."
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
+    assert shown.count("<strong") == 1 and "mine.png" in shown
 
 
 def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(trained_copy: Trained) -> None:

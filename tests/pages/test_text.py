@@ -63,9 +63,10 @@ def odd(trained_copy: Trained) -> Trained:
         (folder / file).write_text(f"{text}\n")
     (image, *_) = store.browse(trained_copy.dataset.id, store.Filter(split="test"), 0, 1)
     answers = predict.predict_data(trained_copy.run_id, [("a.png", (trained_copy.home / "images" / image.path).read_bytes())], keep=True)
-    review.keep(trained_copy.dataset.id, trained_copy.run_id, answers, "tester", "upload")
     (answer,) = answers
-    assert isinstance(answer, Prediction) and review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "tester")
+    assert isinstance(answer, Prediction)
+    review.keep(trained_copy.dataset.id, trained_copy.run_id, [answer], "tester", "upload")
+    assert review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "tester")
     return trained_copy
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from PIL import Image as Pillow
 
 from core.data import dataset, schema, store
 from core.errors import AppError, Invalid, NotFound, WorkerFailed
@@ -59,14 +60,16 @@ def test_a_broken_file_among_good_ones_costs_only_itself(trained: Trained, tmp_p
     one, two = list(pictures(trained).values())[:2]
     (tmp_path / "half.png").write_bytes(one.read_bytes()[:-30])
     (tmp_path / "text.jpg").write_text("no picture at all")
-    files = [one, tmp_path / "half.png", tmp_path / "text.jpg", tmp_path / "missing.png", two]
+    Pillow.new("1", (12_000, 12_000)).save(tmp_path / "huge.png")
+    files = [one, tmp_path / "half.png", tmp_path / "text.jpg", tmp_path / "missing.png", tmp_path / "huge.png", two]
     alone = predict.predict(trained.run_id, [one, two])
-    answers = predict.predict(trained.run_id, files, ["a", "b", "c", "d", "e"])
-    for mixed, single in zip((answers[0], answers[4]), alone, strict=True):
+    answers = predict.predict(trained.run_id, files, ["a", "b", "c", "d", "e", "f"])
+    for mixed, single in zip((answers[0], answers[5]), alone, strict=True):
         assert isinstance(mixed, Prediction) and isinstance(single, Prediction)
         assert mixed.probabilities == pytest.approx(single.probabilities, abs=1e-6)
-    bad = [a for a in answers[1:4] if isinstance(a, predict.Failure)]
-    assert [f.file for f in bad] == ["b", "c", "d"] and all(f.message for f in bad)
+    bad = [a for a in answers[1:5] if isinstance(a, predict.Failure)]
+    assert [f.file for f in bad] == ["b", "c", "d", "e"] and all(f.message for f in bad)
+    assert "12000 × 12000 pixels" in bad[3].message and "LOUPE_MAX_MEGAPIXELS" in bad[3].hint
 
 
 def test_a_run_that_is_not_there_or_has_no_weights_yet_is_refused_in_words(trained_copy: Trained) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from core import roles
 from core.data import audit, dataset, deliveries, images, labels, policies, queue, schema, store, uploads
+from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
 from core.review import bands, policy, review
@@ -92,6 +93,22 @@ def test_a_claim_runs_out_unless_it_is_renewed_or_held(
     assert queue.renew(small.id, "Ann's page", [first, second]) == [second]
     with pytest.raises(Conflict, match="time ran out"):
         queue.hold(first, "Ann's page")
+
+
+@pytest.mark.parametrize("jump", [86_400, -86_400])
+def test_a_clock_that_jumps_keeps_nothing_from_others_and_lets_nothing_be_decided_twice(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    send(small, *(answer(i) for i in range(2)))
+    first, second = deal(small, "Ann", 2)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    assert sorted(deal(small, "Ben", 2)) == sorted([first, second])
+    assert review.decide(first, "rejected", None, "Ben", session="Ben's page").state == "decided"
+    for one, by in ((first, "was decided already by Ben"), (second, "Ben has new-")):
+        with pytest.raises(Conflict, match=by):
+            review.decide(one, "rejected", None, "Ann", session="Ann's page")
+    assert [len(queue.decisions_of(one)) for one in (first, second)] == [1, 0]
 
 
 def test_what_is_given_back_or_not_kept_is_dealt_to_others(small: Dataset, answer: Callable[..., Prediction]) -> None:
@@ -377,14 +394,18 @@ def test_every_act_of_review_leaves_one_entry_in_the_audit(small: Dataset, answe
     (a,) = send(small, answer(0))
     review.decide(a.id, "corrected", "green", "Ann")
     review.undo(small.id, "Ann")
+    review.decide(a.id, "rejected", None, "Ann")
+    review.undo(small.id, "Ann")
     review.decide(a.id, "escalated", None, "Ann")
-    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 9)[0]][::-1]
+    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 11)[0]][::-1]
     lead = roles.current().name
     assert found == [
         ("policy.write", lead), ("policy.active", lead), ("policy.write", lead),
         ("policy.off", lead), ("policy.active", lead), ("policy.off", lead),
-        ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
+        ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
     ]  # fmt: skip
+    said = [(one.verdict, one.undone_by) for one, _ in review.decisions(small.id, Said())]
+    assert said == [("escalated", None), ("rejected", "Ann"), ("corrected", "Ann")]  # what was taken back is still told
 
 
 def test_an_appeal_that_is_taken_back_leaves_what_was_decided(small: Dataset, answer: Callable[..., Prediction]) -> None:

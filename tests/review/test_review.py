@@ -322,3 +322,19 @@ def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(
     review.reopen(one.id, "Mo")
     assert store.get_image(small.id, known.id).label == "ruby"
     assert {r.label for r in store.snapshot(small.id, 0).rows} <= set(store.get_dataset(small.id).classes)
+
+
+def test_a_class_renamed_in_mid_queue_is_accepted_by_its_new_name_and_its_old_one_is_refused_in_words(
+    small: Dataset, upload: Callable[..., Prediction]
+) -> None:
+    one = queued(small, upload())
+    old = one.predicted
+    classes.rename(small.id, old, "navy", "Ann")
+    (shown,) = review.queue(small.id)
+    assert shown.predicted == "navy" and "navy" in shown.probabilities and old not in shown.probabilities
+    with pytest.raises(Invalid, match=f"“{old}” is not a class of squares"):
+        review.decide(one.id, "corrected", old, "Mo")  # by a page that was drawn before
+    assert [s.id for s in review.queue(small.id)] == [one.id]
+    review.decide(one.id, "accepted", None, "Mo")
+    (done,) = review.decided(small.id)
+    assert (done.predicted, done.label) == ("blue", "navy") and store.get_image(small.id, one.image_id).label == "navy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pandas as pd
 import streamlit as st
@@ -13,12 +14,15 @@ from core import roles
 from core.data import events, originals, queue, routed, store
 from core.data.policies import Policy
 from core.data.queue import Submission
+from core.errors import AppError
 from core.metrics import Share
 from core.review import measures, policy, quality, renewal, report, review
 from core.review.bands import Workload
+from core.runs import runs
 from core.train import train
 from core.types import Dataset, Run
 from pages.parts.review import gallery
+from pages.parts.train import watch
 from pages.parts.train.runs import verdict
 from pages.shared import frame, openings, thumbs
 
@@ -46,14 +50,25 @@ def show(current: Dataset) -> None:
     else:
         st.caption(f"Nothing waits in the basket. {NEVER}")
     if accepted:
+        acting = policy.active(current.id)
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(
                 f"**{accepted:,} decision{'' if accepted == 1 else 's'} {'has' if accepted == 1 else 'have'} joined the dataset.** The next run learns from them."
             )
             if st.button("Train with them", type="primary", icon=":material/model_training:", key="basket-train"):
-                st.switch_page("train.py")
-        if acting := policy.active(current.id):
+                _train(acting)
+        if acting:
             _renewed(current, acting)
+
+
+def _train(acting: Policy | None) -> None:
+    """Opens the form with the settings of the run in use, so that old against new differ in what they learned from alone."""
+    with suppress(AppError):  # its run was deleted: the form is opened as it is
+        if acting:
+            run = runs.load(runs.folder(acting.run_id))
+            watch.clone(run)
+            st.session_state["watched"] = run.id
+    st.switch_page("train.py")
 
 
 def _told() -> None:
@@ -220,8 +235,13 @@ def _beside(current: Dataset, acting: Policy, old: Run, new: Run) -> None:
     st.dataframe(_workloads(found), hide_index=True, width="stretch")
     st.caption(
         f"The same thresholds on the same {found.before.n:,} {split} images, mixed as these are. Probabilities of another run are spread differently: "
-        "before you make a policy for the new run active, set its thresholds anew in *Policy*. Nothing changes until then."
+        "before you make a policy for the new run active, set its thresholds anew. Nothing changes until then."
     )
+    st.button("Set its thresholds", icon=":material/tune:", key="renewal-policy", on_click=_write, args=(new,))
+
+
+def _write(new: Run) -> None:
+    st.query_params.update({"view": "policy", "policy": "write", "run": new.id})
 
 
 def _workloads(found: renewal.Renewal) -> pd.DataFrame:

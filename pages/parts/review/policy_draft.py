@@ -77,8 +77,8 @@ def write(current: Dataset) -> None:
     with frame.told():
         held = validation.of(run.id)
         if _key(run.id, "block") not in st.session_state:
-            acting = policy.active(current.id)
-            said = policy.today(acting) if acting and acting.run_id == run.id else None
+            acting = policy.active(current.id)  # whatever its run: the figures say what its thresholds would do with this one
+            said = policy.today(acting) if acting else None
             _fill(run.id, said) if said and set(said.limits) <= set(held.classes) else None
         _draft(current, run, held, policy.pace(current.id))
 

@@ -446,7 +446,7 @@ def verdict(p: compare.Paired) -> str:
         text += "p < 0.001)" if p.p < 0.001 else f"p = {p.p:.3f})"
         text += ": hardly chance." if p.p < 0.05 else ": chance may be all there is to it."
     if p.left_out:
-        text += f" {p.left_out:,} images that only one of them judged are left out."
+        text += f" {p.left_out:,} image{' that only one of them judged is' if p.left_out == 1 else 's that only one of them judged are'} left out."
     return text
 
 
