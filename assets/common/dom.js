@@ -93,6 +93,9 @@ export function remembered(name, value) {
   return null;
 }
 
+/** What speaks to who cannot see a button: what is read on it and what it does. @param {string} label @param {string} [text] */
+export const named = (label, text) => (text && !text.split(" ").every((word) => label.includes(word)) ? `${text}: ${label}` : label);
+
 /**
  * A small button with a drawing; its name and key stand in the title.
  * @param {string} path
@@ -103,7 +106,7 @@ export function remembered(name, value) {
  */
 export function tool(path, label, key, act, text) {
   const words = text ? [el("span", { class: "text" }, text)] : [];
-  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": label, onclick: act }, icon(path), ...words);
+  return el("button", { type: "button", class: text ? "tool" : "tool square", title: `${label} (${key})`, "aria-label": named(label, text), onclick: act }, icon(path), ...words);
 }
 
 /**

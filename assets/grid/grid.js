@@ -2,7 +2,7 @@
 // route through the dataset's outbox, and what others do comes back the same way.
 
 import { dot, paintDot } from "../common/colours.js";
-import { ICONS, closest, el, focused, hostOf, icon, mount, remembered, say } from "../common/dom.js";
+import { ICONS, closest, el, focused, hostOf, icon, mount, named, remembered, say } from "../common/dom.js";
 import { Hold } from "../common/gestures.js";
 import { COMMAND, digitKey, mac, spoken } from "../common/keys.js";
 import { count, number, percent } from "../common/numbers.js";
@@ -322,7 +322,7 @@ class View {
     /** @param {keyof typeof ICONS} name @param {string} label @param {string} key @param {() => unknown} act @param {string} [text] */
     const tool = (name, label, key, act, text) => {
       const words = text ? [el("span", { class: "text" }, text)] : [];
-      return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": label, onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
+      return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": named(label, text), onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
     };
     const words = this.data.words ?? {};
     const classes = this.classButtons();

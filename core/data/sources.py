@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from core.data import tables
 from core.data.formats import folders, known, spreadsheet
 from core.data.formats.known import FORMATS
 from core.data.images import ALLOWED, EXTENSIONS
+from core.data.paths import Paths
 from core.data.tables import ABOUT, Count, Guess, Row, clean
 from core.data.trees import File, Tree, folder_tree, is_junk, natural, zip_tree
 from core.data.unpacker import Unpacker
@@ -239,7 +240,7 @@ def _extension(name: str) -> str:
 
 
 def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
-    """Images by their folders; a table that could not be read is said first, and raised where nothing else gives labels."""
+    """Images by their folders; what may hold labels and was not read is said first, and raised where folders make no two classes."""
     pictures: list[File] = []
     for file in tree.files:
         if _extension(file.name) in EXTENSIONS:
@@ -254,10 +255,10 @@ def _class_folders(tree: Tree, refused: Sequence[Invalid] = ()) -> Opened:
         files.setdefault(file.name, []).append(file)
     rows, said = folders.arranged([file.name for file in pictures], tree.skipped)
     if refused:
-        said[f"A table was not read, so the labels are the names of the folders: {refused[0].message}"] = True
+        said = {f"A table was not read, so the labels are the names of the folders: {refused[0].message}": True, **said}
     tree.tell(said)
     rows = [replace(row, label=tree.about.folders.get(row.label, row.label)) if row.label else row for row in rows]
-    if refused and not any(row.label for row in rows):
+    if refused and len({row.label for row in rows if row.label}) < 2:
         raise refused[0]
     return _opened(tree, [(files[row.image].pop(0), row) for row in rows])
 
@@ -331,44 +332,96 @@ class Table:
 
 
 def _find_tables(tree: Tree, refused: list[Invalid]) -> list[Table]:
-    """The table beside the images, or one for each split; what cannot be read as one is said first, and added to refused."""
-    candidates = [f for f in tree.files if known.for_table(f.name)]
-    here = [f for f in candidates if "/" not in f.name]
-    if not here and len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
-        here = [f for f in candidates if f.name.count("/") == 1]
-    if not here:
-        here = [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
-    if not any(_may_be_table(tree, f) for f in here):  # in a folder of tables beside those of images
-        tried, pictured = set(here), _picture_folders(tree)
-        here += [f for f in candidates if f not in tried and posixpath.dirname(f.name) not in pictured]
+    """The table of the images, or one for each split; what else may hold labels is said first, and added to refused if none is found."""
     found: list[Table] = []
     unread: list[Skipped] = []
-    for file in here:
-        if not _may_be_table(tree, file):
-            continue
-        try:
-            found.append(_table(tree, file))
-        except tables.Refused:
-            raise
-        except Invalid as e:
-            unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
-            if not file.name.lower().endswith(".json") or _NAMES_PICTURE.search(_start(tree, file)):  # much else is written as JSON
-                refused.append(e)
-    tree.skipped[:0] = unread
-    unreadable = {one.name for one in unread}
-    tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
+    tried = set[File]()
+    for place in _places(tree):
+        earlier = len(refused)
+        for file in place:
+            if file in tried or not _may_be_table(tree, file):
+                continue
+            tried.add(file)
+            try:
+                found.append(_table(tree, file))
+            except tables.Refused:
+                raise
+            except Invalid as e:
+                if not file.name.lower().endswith(".json") or _NAMES_PICTURE.search(_start(tree, file)):  # much else is written as JSON
+                    unread.append(Skipped(file.name, f"it is not read as a table of labels: {e}"))
+                    refused.append(e)
+        if found:
+            break
     splits = [_split_of_table(one.file) for one in found]
     if len(found) > 1 and (None in splits or len(set(splits)) < len(splits)):
         names = ", ".join(one.file.name for one in found)
         raise Invalid(
             f"{tree.title} holds more than one table of labels: {names}.", "Keep one of them in the folder, or one for each split."
         )
-    if found and refused and splits[0]:  # the others' images would have no labels
-        raise refused[0]
+    if found and refused[earlier:] and splits[0]:  # the others' images would have no labels
+        raise refused[earlier]
+    if found and earlier:
+        tree.guess(f"The labels are those of {found[0].file.name}, as another table was not read: {refused[0].message}")
+    for file in _passed_over(tree, tried):
+        if found:
+            unread.append(Skipped(file.name, f"it may hold labels, but {found[0].file.name} is read for them"))
+            continue
+        refused.append(_not_read(file))
+        unread.append(Skipped(file.name, f"it is not read as a table of labels: {refused[-1]}"))
+    tree.skipped[:0] = unread
+    unreadable = {one.name for one in unread}
+    tree.files = [f for f in tree.files if f.name not in unreadable]  # said once
     return found
 
 
-_NAMES_PICTURE = re.compile(f'[.](?:{"|".join(sorted(EXTENSIONS))})["?]', re.I)
+def _places(tree: Tree) -> Iterator[list[File]]:
+    """The files that may be tables of the whole, by where they lie, the likeliest first."""
+    candidates = [f for f in tree.files if known.for_table(f.name)]
+    yield [f for f in candidates if "/" not in f.name]
+    if len({f.name.split("/")[0] for f in tree.files}) == 1:  # inside one wrapping folder
+        yield [f for f in candidates if f.name.count("/") == 1]
+    yield [f for f in candidates if tables.split_of(posixpath.basename(posixpath.dirname(f.name)))]
+    pictured = _picture_folders(tree)
+    around = posixpath.commonpath({posixpath.dirname(f.name) for f in tree.files if _extension(f.name) in EXTENSIONS} or {""})
+    parts = around.split("/") if around else []
+    for depth in range(1, len(parts) + 1):  # beside all images
+        yield [f for f in candidates if posixpath.dirname(f.name) == "/".join(parts[:depth])]
+    yield [f for f in candidates if posixpath.dirname(f.name) not in pictured]  # in a folder of tables beside those of images
+
+
+_OTHERS = frozenset({"xlsx", "xlsm", "xls", "ods", "numbers", "parquet", "feather", "arrow", "mat"})  # usual for labels, and not read
+MAX_LOOKED = 20  # texts of a suffix that are looked into: of one for each image the first show what all are
+
+
+def _passed_over(tree: Tree, tried: set[File]) -> Iterator[File]:
+    """Those that may hold labels and are no table of the whole."""
+    looked: dict[str, int] = {}
+    for file in tree.files:
+        suffix = _extension(file.name)
+        if file in tried:
+            continue
+        if suffix in ("txt", "json", "xml"):
+            looked[suffix] = looked.get(suffix, 0) + 1
+            text = _start(tree, file) if looked[suffix] <= MAX_LOOKED else ""
+            if spreadsheet.looks_like_one(text) if suffix == "txt" else _NAMES_PICTURE.search(text):
+                yield file
+        elif suffix in _OTHERS or known.for_table(file.name):
+            yield file
+
+
+def _not_read(file: File) -> Invalid:
+    if known.for_table(file.name):
+        return Invalid(
+            f"{file.name} lies beside some of the images only, so it is not read as the table of all.",
+            "Put one table at the top, with the path of each image and its label; or take it out to import without it.",
+        )
+    return Invalid(
+        f"{file.name} may hold the labels, but files of this kind (.{_extension(file.name)}) are not read as tables.",
+        "Save the labels as CSV (in Excel: “CSV UTF-8”) with the columns image and label; or take it out to import without it.",
+    )
+
+
+_NAMES_PICTURE = re.compile(f'[.](?:{"|".join(sorted(EXTENSIONS))})["?<]', re.I)
 _ABOUT_TABLES = frozenset({"label", "labels", "metadata", "meta", "annotation", "annotations", "instances", "list"})
 
 
@@ -464,43 +517,8 @@ def _table(tree: Tree, file: File) -> Table:
     raise problem
 
 
-class _Paths:
-    """Finds the file that a path of any system means, by the longest common tail; only among the files of the tree."""
-
-    def __init__(self, files: Iterable[File]) -> None:
-        self.by_tail = Count()  # paths that name a file only by their last parts
-        self.exact: dict[str, File] = {}
-        self.by_base: dict[str, list[File]] = {}
-        for file in files:
-            self.exact[file.name] = file
-            self.by_base.setdefault(posixpath.basename(file.name).casefold(), []).append(file)
-
-    def find(self, base: str, image: str) -> File | str:
-        """The file, or why there is none."""
-        if not image:
-            return "it names no image"
-        path = posixpath.normpath(image.replace("\\", "/"))
-        if (file := self.exact.get(posixpath.normpath(posixpath.join(base, path)))) is not None:
-            return file
-        near = [f for f in self.by_base.get(posixpath.basename(path).casefold(), []) if not base or f.name.startswith(f"{base}/")]
-        if not near:
-            return f"{image} is not there"
-        given = posixpath.join(base, path.lstrip("/")).casefold().split("/")[::-1]
-        tails = [_common(given, f.name.casefold().split("/")[::-1]) for f in near]
-        best = [f for f, tail in zip(near, tails, strict=True) if tail == max(tails)]
-        if len(best) > 1:
-            return f"{image} may be {best[0].name} or {best[1].name}"
-        if not f"/{best[0].name}".endswith(f"/{path}"):
-            self.by_tail.add(f"{image} is {best[0].name}")
-        return best[0]
-
-
-def _common(one: list[str], other: list[str]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
 def _manifest(tree: Tree, found: Sequence[Table]) -> Opened:
-    paths = _Paths(tree.files)
+    paths = Paths(tree.files)
     rows: dict[int, tuple[File, Row]] = {}  # by id of the file: a zip may hold two of one name
     told, more, again, differ = 0, Count(), Count(), Count()
     first = found[0].file.name

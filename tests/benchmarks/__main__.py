@@ -38,6 +38,7 @@ ROWS = {
     "busy": "busy",
     "gate": "gate",
     "audit": "entries",
+    "table": "tables",
     "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.

@@ -38,8 +38,8 @@ VIEWS = (
     *(f"predict?view={view}" for view in ("many", "all")),
     *(f"review?view={view}" for view in ("grid", "decisions", "policy", "figures", "basket")),
 )
-# Streamlit's own: its navigation puts headings into a list, its uploader is both for show and named.
-STREAMLIT = ('[data-testid="stSidebarNav"]', '[data-testid="stFileUploaderDropzone"]')
+# Streamlit's own: its navigation puts headings into a list, its uploader is both for show and named, its toast names none of its parts.
+STREAMLIT = ('[data-testid="stSidebarNav"]', '[data-testid="stFileUploaderDropzone"]', '[data-testid="stToast"]')
 LOOK = """async ([script, left_out]) => {
   if (!window.axe) (0, eval)(script);
   const found = await axe.run({ exclude: left_out.map((one) => [one]) }, { resultTypes: ["violations"] });

@@ -88,13 +88,27 @@ def test_a_text_that_is_no_table_stands_in_no_way(tmp_path: Path, name: str, tex
     assert rows(tmp_path) == {"1.png": (None, None)} and name in reasons(tmp_path)
 
 
-@pytest.mark.parametrize("table", ["annotations/labels.csv", "annotations/v1/labels.csv", "set/annotations/labels.csv"])
-@pytest.mark.parametrize("given", ["1.png", "images/1.png", "../images/1.png"])
-def test_a_table_in_a_folder_beside_that_of_the_images_is_used(tmp_path: Path, table: str, given: str) -> None:
-    images = "set/images" if table.startswith("set/") else "images"
+@pytest.mark.parametrize(
+    ("table", "images"),
+    [
+        ("annotations/labels.csv", "images"),
+        ("annotations/v1/labels.csv", "images"),
+        ("set/annotations/labels.csv", "set/images"),
+        ("images/labels.csv", "images"),
+        ("set/images/labels.csv", "set/images"),
+        ("a/set/images/labels.csv", "a/set/images"),
+        ("a/set/labels.csv", "a/set/images/jpg"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "other"), [("1.png", ""), ("images/1.png", "docs/info.pdf"), ("../images/1.png", "readme.txt"), ("1.png", "config.json")]
+)
+def test_a_table_beside_all_images_or_their_folder_is_used(tmp_path: Path, table: str, images: str, given: str, other: str) -> None:
     folder_of(tmp_path, f"{images}/1.png", f"{images}/2.png")
-    (tmp_path / table).parent.mkdir(parents=True)
-    (tmp_path / table).write_text(f"image,label\n{given},cat\n", encoding="utf-8")
+    for name, text in ((table, f"image,label\n{given},cat\n"), (other, "{}")):
+        if name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf-8")
     assert rows(tmp_path) == {f"{images}/1.png": ("cat", None)}
 
 
