@@ -32,7 +32,7 @@ NEEDS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "/api/map/{dataset:int}/thumb/{image}": ("see", "GET", None),
     "/api/erase/{run}/{file:path}": ("ask", "POST", None),
     "/api/runs/{run}/events": ("see", "GET", None),
-    "/api/upload/{batch}/{name}": ("import", "PUT", None),
+    "/api/upload/{batch}/{name}": ("ask", "PUT", None),
     "/export/{id}/{name}": ("export", "GET", None),
     "/archive/{id}/{name}": ("export", "GET", None),
     "/api/review/deal": ("decide", "POST", ASKED),
