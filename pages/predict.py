@@ -230,6 +230,8 @@ with frame.page("Predict", "Ask a trained network about pictures it has never se
     if run := frame.run_picker(current):
         runs = [one.run for one in train.usable(current.id)]
         view = frame.url_view("view", VIEWS, key="predict-view")
+        if view != "all":
+            frame.need("ask", current)
         if view == "many":
             many.show(current, run, [one for one in runs if one.id != run.id])
         elif view == "all":

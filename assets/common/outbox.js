@@ -29,13 +29,16 @@ const ANSWER_MS = 20000;
 /** @typedef {{ seqs?: Record<string, number>, refused?: Record<string, Refusal>, label?: string | null, notice?: string }} Answer */
 /** @typedef {{ error?: { message?: string, hint?: string } }} Problem */
 /** @typedef {{ paint(): void, changed(wait: number): void }} View changed() is told how many milliseconds it may wait */
-/** @typedef {{ fetch: typeof fetch, hidden: () => boolean, remember: (user: string) => void }} Page */
+/**
+ * @typedef {{
+ *   fetch: typeof fetch, hidden: () => boolean, remember: (user: string) => void, read: () => string | null, write: (text: string) => void }} Page
+ */
 
 /** @type {Known} */
 const UNKNOWN = { label: null, flagged: false, seq: 0, by: null, refused: false };
 
 // Every labelling and every flag is an operation that waits here until the server has answered; it outlives a rerun,
-// a page of images and a walk through the app.
+// a page of images, a walk through the app and, kept by the tab, a reload.
 export class Outbox {
   /** @param {number} dataset @param {Page} page */
   constructor(dataset, page) {
@@ -69,6 +72,40 @@ export class Outbox {
     this.after = -1; // the last change heard of
     this.renewed = 0;
     this.pollWait = POLL_MS;
+    /** @type {string | null} who did what a page before this one has kept */
+    this.before = null;
+    this.restore();
+  }
+
+  restore() {
+    try {
+      const { user, ops } = JSON.parse(this.page.read() || "{}");
+      if (!user || !ops) return;
+      this.before = user;
+      this.ops = ops.map((/** @type {Operation} */ op) => {
+        const step = { field: op.field, before: new Map(), after: new Map() }; // what was done before a reload cannot be undone by key
+        return { ...op, ids: new Set(op.ids), step };
+      });
+      this.waitingSince = Date.now();
+    } catch {
+      /* nothing was kept */
+    }
+  }
+
+  keep() {
+    const ops = this.ops.map(({ operation, field, value, ids, seen }) => ({ operation, field, value, ids: [...ids], seen }));
+    this.page.write(ops.length ? JSON.stringify({ user: this.server?.user, ops }) : "");
+  }
+
+  /** What somebody else did in this tab is not sent as theirs. @param {string} user */
+  belong(user) {
+    const { before } = this;
+    this.before = null;
+    if (before === null || before === user) return;
+    const many = count(this.ops.length, "change", "changes");
+    this.ops = [];
+    this.keep();
+    this.notify({ text: `${many} of ${before} waited in this tab to be saved, and went.`, hint: "Nothing is sent in another name." });
   }
 
   /**
@@ -81,6 +118,7 @@ export class Outbox {
     if (!token) return;
     this.server = { post_url, changes_url, token, user, session };
     if (named) this.page.remember(user);
+    this.belong(user);
     this.pump();
     this.poll();
   }
@@ -167,6 +205,7 @@ export class Outbox {
       setTimeout(() => this.tell(), SLOW_MS + 20);
     }
     this.ops.push(op);
+    this.keep();
     if (this.notice && Date.now() - this.notice.at > READ_MS) this.notice = null;
     this.tell();
     this.pump();
@@ -249,6 +288,7 @@ export class Outbox {
     this.ops.shift();
     if (status >= 200 && status < 300) this.confirmed(op, answer ?? {});
     else this.rejected(op, answer);
+    this.keep();
     this.tell();
     this.pump();
   }

@@ -1,5 +1,6 @@
 // The outboxes of the page, one for each dataset, whichever view labels.
 
+import { kept, warn } from "./kept.js";
 import "./offline.js";
 import { Outbox } from "./outbox.js";
 import { remember } from "./who.js";
@@ -7,8 +8,8 @@ import { remember } from "./who.js";
 /** @type {Map<number, Outbox>} */
 const outboxes = new Map();
 
-/** @type {import("./outbox.js").Page} */
 const page = {
+  /** @type {typeof fetch} */
   fetch: (...request) => fetch(...request),
   hidden: () => document.hidden,
   remember,
@@ -16,15 +17,12 @@ const page = {
 
 /** @param {number} dataset */
 export function outboxOf(dataset) {
-  const box = outboxes.get(dataset) ?? new Outbox(dataset, page);
+  const box = outboxes.get(dataset) ?? new Outbox(dataset, { ...page, ...kept(`loupe.label.${dataset}`) });
   outboxes.set(dataset, box);
   return box;
 }
 
-addEventListener("beforeunload", (event) => {
-  if ([...outboxes.values()].some((box) => box.ops.length)) event.preventDefault();
-});
-
+warn(() => [...outboxes.values()].some((box) => box.ops.length));
 addEventListener("pagehide", () => {
   for (const box of outboxes.values()) box.release();
 });

@@ -1,5 +1,6 @@
 // The desks of the page, one for each dataset: they outlive a rerun and a walk through the app.
 
+import { kept, warn } from "../common/kept.js";
 import "../common/offline.js";
 import { uuid } from "../common/uuid.js";
 import { Desk } from "./desk.js";
@@ -15,12 +16,7 @@ const session = uuid(); // of this page as it was loaded: to it pictures are dea
 export function deskOf(dataset) {
   const known = desks.get(dataset);
   if (known) return known;
-  const name = `loupe.review.${dataset}`;
-  const box = new Outbox({
-    fetch: (...request) => fetch(...request),
-    read: () => stored((storage) => storage.getItem(name)),
-    write: (text) => stored((storage) => (text === "[]" ? storage.removeItem(name) : storage.setItem(name, text))),
-  });
+  const box = new Outbox({ fetch: (...request) => fetch(...request), ...kept(`loupe.review.${dataset}`) });
   /** @param {string} path @param {Record<string, unknown>} body @param {boolean} [keepalive] */
   const post = async (path, body, keepalive = false) => {
     try {
@@ -48,21 +44,10 @@ export function leave(desk, view) {
   setTimeout(() => desk.view ?? desk.release(), GONE_MS);
 }
 
-/** @template T @param {(storage: Storage) => T} act @returns {T | null} */
-function stored(act) {
-  try {
-    return act(sessionStorage);
-  } catch {
-    return null; // a browser may forbid storage: then a reload forgets what waits, and is warned about
-  }
-}
-
 setInterval(() => {
   for (const desk of desks.values()) if (desk.view) desk.tick();
 }, 1000);
-addEventListener("beforeunload", (event) => {
-  if ([...desks.values()].some((desk) => desk.box.ops.length && desk.box.failing)) event.preventDefault();
-});
+warn(() => [...desks.values()].some((desk) => desk.box.ops.length && desk.box.failing));
 addEventListener("pagehide", () => {
   for (const desk of desks.values()) desk.release();
 });

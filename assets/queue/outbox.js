@@ -14,7 +14,7 @@ const TRIES = 3; // where the server says itself that it failed: the next ones m
 /** @typedef {{ fetch: typeof fetch, read: () => string | null, write: (text: string) => void }} Page */
 /**
  * @typedef {{
- *   changed(): void, expired(): void, busy(): boolean, answered(op: Op, answer: any): void, refused(op: Op, status: number, problem: Problem): void }} Owner
+ *   changed(): void, expired(): void, busy(): boolean, tell(text: string): void, answered(op: Op, answer: any): void, refused(op: Op, status: number, problem: Problem): void }} Owner
  * busy: something is under way that must not be overtaken by what claims a picture; expired: the token has
  */
 
@@ -22,6 +22,7 @@ export class Outbox {
   /** @type {Owner} */
   owner;
   token = "";
+  user = "";
   sending = false;
   failing = false;
   why = ""; // the server's own words, if it answers
@@ -34,16 +35,26 @@ export class Outbox {
     this.page = page;
     /** @type {Op[]} oldest first; only the first is under way */
     this.ops = [];
+    /** @type {string | null} who did what a page before this one has kept */
+    this.before = null;
     try {
-      this.ops = JSON.parse(page.read() ?? "[]"); // of a page that was loaded anew: the server knows what it has stored already
+      const { user, ops } = JSON.parse(page.read() || "{}"); // of a page that was loaded anew: the server knows what it has stored already
+      if (user && ops) [this.before, this.ops] = [user, ops];
     } catch {
       /* nothing was kept */
     }
   }
 
-  /** @param {string} token a fresher one may be the cure for what waits */
-  join(token) {
-    this.token = token;
+  /** @param {string} token a fresher one may be the cure for what waits @param {string} user what somebody else did is not sent as theirs */
+  join(token, user) {
+    const { before } = this;
+    [this.token, this.user, this.before] = [token, user, null];
+    if (before !== null && before !== user) {
+      const many = count(this.ops.length, "decision", "decisions");
+      this.ops = [];
+      this.keep();
+      this.owner.tell(`${many} of ${before} waited in this tab to be saved, and went: nothing is sent in another name.`);
+    }
     this.pump();
   }
 
@@ -65,7 +76,7 @@ export class Outbox {
   }
 
   keep() {
-    this.page.write(JSON.stringify(this.ops));
+    this.page.write(this.ops.length ? JSON.stringify({ user: this.user, ops: this.ops }) : "");
     this.owner.changed();
   }
 

@@ -128,7 +128,7 @@ export class Shell {
     this.desk.view = this;
     if (data.named) remember(data.user);
     if (!this.care || person !== data.user) this.care = new Care(data.user, { get: remembered, set: remembered });
-    this.desk.box.join(data.token);
+    this.desk.box.join(data.token, data.user);
     this.arrived(arrives);
     if (arrives && this.root.clientWidth < PHONE) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
     this.begin();

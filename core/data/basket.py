@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from core.data import audit, queue
+from core.data import audit, queue, waiting
 from core.data.schema import parts, submissions, writing
 from core.errors import Conflict
 from core.types import Image
@@ -21,7 +21,7 @@ def accept(submission_id: int, image: Image, by: str) -> None:
             raise Conflict("This one does not wait in the basket any more.", "Reload the page.")
         queue.join(c, row.id, image, row.verdict, row.label, by)
         c.execute(submissions.update().where(s.id == row.id).values(basket="accepted"))
-        audit.record(c, "review.accept", on=queue.subject(row), after={"label": row.label}, by=by)
+        audit.record(c, "review.accept", on=waiting.subject(row), after={"label": row.label}, by=by)
 
 
 def refuse(ids: Sequence[int]) -> int:

@@ -592,6 +592,7 @@ def first_sight(state: jobs.State) -> Sight | None:
 def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
     """Starts the import again whose guesses somebody has seen, or looks again with another encoding of a zip's names; the new id."""
     at = state(import_id)
+    allow(at.job["dataset_name"])
     if (seen := first_sight(at)) is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
     source = Source.from_dict(at.job["source"])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles
-from core.data import audit, classes, events
+from core.data import audit, classes, events, waiting
 from core.data.schema import decisions, images, label_events, parts, reading, submissions, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
@@ -328,7 +328,8 @@ def images_of(dataset_id: int, act: Act, limit: int, newest: bool = False) -> li
 def undo(dataset_id: int, which: Which, by: str, operation: str | None = None) -> Undone:
     """Takes the events back where nothing came after them: every image goes back to what it carried before.
 
-    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back.
+    Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. A label that was decided in
+    Review takes its decision with it: Forbidden for who may not decide, and for who may not lead where somebody else did.
     """
     return _undo(dataset_id, which, by, operation, dry=False)
 
@@ -341,6 +342,7 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
     query = select(e.image_id, e.seq, e.label, e.previous, e.flagged, e.source, e.note, events.gives().label("gives"), wanted).where(
         e.dataset_id == dataset_id, e.image_id.in_(touched)
     )
+    person = roles.current()  # the roles of this moment: undo has asked
     with reading() if dry else writing() as c:
         events.alive(c, dataset_id)
         if operation is not None and (done := events.stored(c, dataset_id, operation)):
@@ -375,18 +377,24 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
             events.append(c, dataset_id, back, by, "undo", operation)
             carried = {x.image_id: bool(here[x.image_id].flagged) for x in back}
             audit.labels(c, "label.undo", dataset_id, back, by, carried, source="undo")
-            _wait_again(c, sorted(decided), by)
+            _wait_again(c, sorted(decided), by, person)
     return Undone(len(back), stay)
 
 
-def _wait_again(c: sa.Connection, decided: Sequence[int], by: str) -> None:
+def _wait_again(c: sa.Connection, decided: Sequence[int], by: str, person: roles.Person) -> None:
     """Items of Review whose labels were taken back: their decisions are, too, and they wait for another."""
     d, w = decisions.c, submissions.c
+    standing: dict[int, list[Any]] = {}
     for part in parts(decided):
-        standing = (d.submission_id.in_(part), d.undone_at.is_(None), d.verdict.in_(("accepted", "corrected")))
-        c.execute(decisions.update().where(*standing).values(undone_at=now(), undone_by=by))
-        cleared = {"verdict": None, "label": None, "decided_by": None, "decided_at": None, "basket": None}
-        c.execute(submissions.update().where(w.id.in_(part), w.state == "decided").values(state="waiting", **cleared))
+        given = (d.submission_id.in_(part), d.undone_at.is_(None), d.verdict.in_(("accepted", "corrected")))
+        for one in c.execute(select(decisions).where(*given).order_by(d.seq.desc())):
+            verb = "decide" if one.by == by else "lead"
+            if not person.may(verb, one.dataset_id):
+                raise roles.refusal(person, verb)
+            standing.setdefault(one.submission_id, []).append(one)
+    for part in parts(sorted(standing)):
+        for row in c.execute(select(submissions).where(w.id.in_(part), w.state == "decided")).all():
+            waiting.again(c, row, standing[row.id], by, "waiting")
 
 
 def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:

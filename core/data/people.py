@@ -17,6 +17,7 @@ from core.types import now
 
 ENDED = "An admin has ended your access to this Loupe."
 OFF = "An admin has switched your account off."
+EVERYWHERE = "as everywhere"  # in the audit: the role in a dataset of who has none of its own there
 FORGOTTEN = 24 * 3600.0  # seconds after which wrong passwords do not count any more
 
 
@@ -137,20 +138,23 @@ def set_role(name: str, role: str | None, by_claim: bool = False) -> None:
 def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:
     with writing() as c:
         where = {"person_id": _here(c, name).id, "dataset_id": dataset_id}
-        _clear_dataset_role(c, **where)
+        before = _clear_dataset_role(c, **where)
         c.execute(dataset_roles.insert().values(**where, role=role))
-        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, after={"role": role})
+        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, before={"role": before}, after={"role": role})
 
 
 def clear_dataset_role(name: str, dataset_id: int) -> None:
     """Lets the role that the person has everywhere hold there again."""
     with writing() as c:
-        _clear_dataset_role(c, _here(c, name).id, dataset_id)
-        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, after={"role": "as everywhere"})
+        before = _clear_dataset_role(c, _here(c, name).id, dataset_id)
+        audit.record(c, "person.role", on={"person": name, "dataset": dataset_id}, before={"role": before}, after={"role": EVERYWHERE})
 
 
-def _clear_dataset_role(c: sa.Connection, person_id: int, dataset_id: int) -> None:
-    c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == person_id, dataset_roles.c.dataset_id == dataset_id))
+def _clear_dataset_role(c: sa.Connection, person_id: int, dataset_id: int) -> str | None:
+    """What it was, in the words of the audit."""
+    d = dataset_roles.c
+    gone = dataset_roles.delete().where(d.person_id == person_id, d.dataset_id == dataset_id).returning(d.role)
+    return next(iter(c.execute(gone).scalars().all()), EVERYWHERE)
 
 
 def remove(name: str) -> None:
@@ -158,11 +162,12 @@ def remove(name: str) -> None:
     with writing() as c:
         row = _here(c, name)
         _keep_an_admin(c, row)
+        before = {"role": row.role, "datasets": {str(one): role for one, role in _account(c, row).datasets.items()}}
         for table in (sessions, links, dataset_roles):
             c.execute(table.delete().where(table.c.person_id == row.id))
         gone = {"removed_at": now(), "password": None, "role": None}
         c.execute(people.update().where(people.c.id == row.id).values(gone))
-        audit.record(c, "person.remove", on={"person": name})
+        audit.record(c, "person.remove", on={"person": name}, before=before)
 
 
 def switch_off(name: str) -> None:

@@ -67,6 +67,7 @@ def set_kind(policy_id: int, kind: Kind, by: str) -> None:
         if kind != "off":
             for other in [p for p, k in _kinds(c, dataset_id).items() if k == kind and p != policy_id]:
                 c.execute(policy_events.insert().values(dataset_id=dataset_id, policy_id=other, kind="off", by=by, at=now()))
+                audit.record(c, "policy.off", on={"dataset": dataset_id, "policy": other}, by=by)
         c.execute(policy_events.insert().values(dataset_id=dataset_id, policy_id=policy_id, kind=kind, by=by, at=now()))
         audit.record(c, f"policy.{kind}", on={"dataset": dataset_id, "policy": policy_id}, by=by)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import audit, classes, deliveries, events, labels
+from core.data import audit, classes, deliveries, events, labels, waiting
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
 from core.errors import Conflict, NotFound
@@ -534,13 +534,8 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
             c.execute(submissions.update().where(s.id == row.id).values(state=state))
         c.execute(review_claims.delete().where(k.submission_id == row.id))
         told = {"verdict": act.verdict, "label": label, "state": state, "note": act.note, "reason": act.reason}
-        audit.record(c, "review.decide", on=subject(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
+        audit.record(c, "review.decide", on=waiting.subject(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
     return Decided(seq, state, label)
-
-
-def subject(row: Any) -> dict[str, Any]:
-    """What an entry of the audit speaks of."""
-    return {"dataset": row.dataset_id, "images": [row.image_id], "submission": row.id}
 
 
 def _words(verdict: str | None, label: str | None) -> str:
@@ -606,21 +601,15 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
         last = standing[0]
         if seq is not None and last.seq != seq:
             raise Conflict(f"{last.by} has decided on {row.name} since.", "Your decision stays in its history.")
-        c.execute(decisions.update().where(d.seq == last.seq).values(undone_at=now(), undone_by=by))
-        told = {"verdict": last.verdict, "label": last.label, "by": last.by}
-        if last.stage == "known":
-            audit.record(c, "review.undo", on=subject(row), before=told, by=by)
-            return
+        final: dict[str, Any] = {}
+        if last.verdict == "appealed":
+            final = {name: row._mapping[name] for name in waiting.NOTHING}
+        elif last.stage == "appeal":  # what was appealed stands until it is decided
+            earlier = next(one for one in standing[1:] if one.verdict in FINAL)
+            final = {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
         if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):
             _leave(c, row, by, image_id)
-        final: dict[str, Any] = {"verdict": None, "label": None, "decided_by": None, "decided_at": None, "basket": None}
-        if last.stage == "appeal":  # what was appealed stands until it is decided
-            earlier = next(one for one in standing[1:] if one.verdict in FINAL)
-            final |= {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
-        c.execute(submissions.update().where(s.id == row.id).values(state=last.stage, **final))
-        if row.state == "decided":
-            deliveries.of_decision(c, row.id)
-        audit.record(c, "review.undo", on=subject(row), before=told, after={"state": last.stage}, by=by)
+        waiting.again(c, row, [last], by, last.stage, final)
 
 
 def appeal(submission_id: int, by: str, note: str) -> None:
@@ -635,7 +624,9 @@ def appeal(submission_id: int, by: str, note: str) -> None:
             decisions.insert().values(submission_id=row.id, stage="decided", verdict="appealed", by=by, at=now(), note=note, **values)
         )
         c.execute(submissions.update().where(s.id == submission_id).values(state="appeal"))
-        audit.record(c, "review.appeal", on=subject(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by)
+        audit.record(
+            c, "review.appeal", on=waiting.subject(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by
+        )
 
 
 # The events ---------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def start(dataset_id: int, run_ids: Sequence[str], source: Source, by: str, how:
 
 def again(job_id: str, by: str) -> str:
     """Goes on with a job that was stopped, killed or failed: what was answered is not asked again."""
-    job = runs.read_json(jobs.find(settings().answers, job_id, "prediction") / "job.json")
+    job = runs.read_json(_folder(job_id, "ask") / "job.json")
     return start(job["dataset_id"], job["runs"], Source.from_dict(job["source"]), by, job["how"], job["watch"])
 
 
@@ -174,7 +174,7 @@ def recent(dataset_id: int, days: float = 2) -> list[Batch]:
 
 def refused(job_id: str) -> list[predict.Failure]:
     """Files that got no answer, and why."""
-    path = jobs.find(settings().answers, job_id, "prediction") / REFUSED
+    path = _folder(job_id, "see") / REFUSED
     if not path.exists():
         return []
     return [predict.Failure(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -182,7 +182,13 @@ def refused(job_id: str) -> list[predict.Failure]:
 
 def stop(job_id: str) -> None:
     """Asks it to end; what was answered is kept."""
-    runs.request_stop(jobs.find(settings().answers, job_id, "prediction"))
+    runs.request_stop(_folder(job_id, "ask"))
+
+
+def _folder(job_id: str, verb: str) -> Path:
+    folder = jobs.find(settings().answers, job_id, "prediction")
+    roles.allow(verb, runs.read_json(folder / "job.json")["dataset_id"])
+    return folder
 
 
 def running() -> list[jobs.State]:

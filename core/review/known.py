@@ -42,6 +42,7 @@ def practice(dataset_id: int, by: str) -> Submission | None:
 def practise(submission_id: int, said: str, by: str, session: str = "") -> tuple[bool, str]:
     """Stores an answer that measures nobody; whether it is right, and what is."""
     one = queue.get(submission_id)
+    roles.allow("decide", one.dataset_id)
     if one.state != "known":
         raise Invalid("The answer of this picture is not known.", "Reload the page.")
     verdict, label = ("rejected", None) if said == NONE else ("corrected", said)

@@ -267,8 +267,7 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     submission = items.get(submission_id)
     _dataset_of(submission)
     standing = [one for one in items.decisions_of(submission_id) if one.undone_at is None]
-    if standing and standing[-1].by != by:
-        roles.allow("lead", submission.dataset_id)
+    roles.allow("lead" if standing and standing[-1].by != by else "decide", submission.dataset_id)
     have = known(submission)
     items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)
 

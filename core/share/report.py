@@ -70,6 +70,7 @@ def stop(run_id: str) -> None:
         runs.request_stop(folder)
 
 
+@runs.needs("export")
 def page(run_id: str, job_id: str) -> bytes:
     """A finished report."""
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import unquote
+from typing import TypeVar
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -35,6 +37,7 @@ ACCOUNTS = ("root", "me", "nobody", "admin", "administrator", "app", "loupe", "u
 _WHO = component("who")  # on a phone, where the sidebar is closed: the dataset and the name; the browser keeps the name
 PAGED = "paged"  # the list that was shown last, page by page
 log = logging.getLogger("loupe")
+R = TypeVar("R")
 
 
 NOBODY = roles.Person("Somebody who is not signed in", None)
@@ -238,10 +241,17 @@ def need_person() -> roles.Person:
         if person is NOBODY:
             st.html(ASSETS / "common" / "style.css")
             st.header("You are not signed in any more", anchor=False)
-            st.markdown("What you have done is kept. [Sign in](/sign-in) to go on.")
+            # Not as Markdown, whose links open a new tab: this one keeps what waits, and its connection the session that has ended.
+            st.html(f'What you have done is kept. <a href="/sign-in?next={html.escape(quote(_here()))}">Sign in</a> to go on.')
     if person is NOBODY:
         st.stop()
     return person
+
+
+def _here() -> str:
+    """Path and query of the page that is open."""
+    query = urlencode(st.query_params.to_dict())
+    return urlsplit(st.context.url or "/").path + (f"?{query}" if query else "")
 
 
 def who_am_i() -> None:
@@ -260,6 +270,19 @@ def who_am_i() -> None:
 
     with st.popover(plain(name) or "Your name", icon=":material/person:", type="tertiary"):
         st.text_input("Your name", name, key=key, on_change=changed, max_chars=40, help="It is written beside every label and decision.")
+
+
+def deferred(what: Callable[[], R]) -> Callable[[], R]:
+    """For a button whose file is made when it is pressed: Streamlit does that in a thread that does not know who looks."""
+    acting = st.context.headers.get(ACTING) or ""
+
+    def make() -> R:
+        if not settings().sign_in:
+            return what()
+        with roles.acting(sessions.who(acting, True) or NOBODY):
+            return what()
+
+    return make
 
 
 @contextmanager

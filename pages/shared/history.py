@@ -208,9 +208,7 @@ def _line(current: Dataset, act: Act, key: str, shown: bool, open_key: str) -> N
                 on_click=_show,
                 args=(open_key, None if shown else act.last),
             )
-            if act.standing and frame.may(
-                "label", current.id, say=False
-            ):  # gone after the first of two clicks: there is nothing left to take back
+            if act.standing and frame.may(_verb(act), current.id, say=False):  # gone after the first of two clicks: nothing is left
                 help = "Its images go back to what they carried before; those changed since stay."
                 title = "Take back" if act.acts == 1 else "Take all back"
                 if st.button(title, icon=":material/undo:", type="tertiary", key=f"back-{key}", help=help):
@@ -219,6 +217,11 @@ def _line(current: Dataset, act: Act, key: str, shown: bool, open_key: str) -> N
                             st.rerun()  # a second click, which fell on the row that has moved here
                         st.session_state["undone-at"] = monotonic()
                         _undo(current, labels.which(act), secrets.token_hex(16))
+
+
+def _verb(act: Act) -> str:
+    """What taking it back takes: a decision of Review goes with its label."""
+    return "label" if act.source != "review" else "decide" if act.by == frame.user() else "lead"
 
 
 def _time(act: Act) -> str:

@@ -110,7 +110,7 @@ def test_every_address_asks_for_a_token_but_the_two_that_describe_them(client: T
 def test_of_another_dataset_a_token_learns_as_much_as_of_one_that_does_not_exist(client: TestClient, small: Dataset) -> None:
     other = store.create_dataset("other")
     headers, image = bearer("admin", other.id), first(small)
-    assert [one["id"] for one in client.get("/api/v1/datasets", headers=headers).json()] == [other.id]
+    assert [one["id"] for one in client.get("/api/v1/datasets", headers=headers).json()["items"]] == [other.id]
     for method, path, sent in (
         ("GET", "", {}),
         ("GET", "/images", {}),
@@ -182,7 +182,7 @@ def test_the_table_of_roles_holds_at_every_address(client: TestClient, small: Da
     for address, (_, sent) in NEEDS.items():
         method, path = address.format(**names).split(" ")
         refused(client.request(method, f"/api/v1{path}", headers=others, **sent), 404)
-    assert client.get("/api/v1/datasets", headers=others).json() == client.get("/api/v1/runs", headers=others).json()["items"] == []
+    assert [client.get(f"/api/v1/{what}", headers=others).json()["items"] for what in ("datasets", "runs")] == [[], []]
     assert wrong == []
 
 
@@ -483,6 +483,20 @@ def test_an_export_is_started_asked_for_and_downloaded(client: TestClient, small
     refused(client.get(address, headers=bearer("admin", small.id + 1)), 404)
 
 
+def test_datasets_and_the_history_of_an_image_come_in_pages(client: TestClient, small: Dataset) -> None:
+    image, headers = first(small), bearer("labeller")
+    ids = {small.id, *(store.create_dataset(name).id for name in ("b", "c"))}
+    for label in ("red", "green"):
+        labels.apply(small.id, {image.id: store.get_image(small.id, image.id).label_seq}, label, "Ann")
+    for path, of, n in (("/datasets", "id", len(ids)), (f"/datasets/{small.id}/images/{image.id}/history", "seq", 3)):
+        got, cursor = [], ""
+        while cursor is not None:
+            page = client.get(f"/api/v1{path}?limit=1{cursor and f'&cursor={cursor}'}", headers=headers).json()
+            got += [one[of] for one in page["items"]]
+            cursor = page["next"]
+        assert len(got) == n and got == sorted(got, reverse=of == "seq"), path
+
+
 # What describes it
 
 
@@ -491,6 +505,10 @@ def test_the_description_has_problem_documents_and_the_page_no_script(client: Te
     assert described["openapi"].startswith("3.1") and "HTTPValidationError" not in described["components"]["schemas"]
     for path, methods in described["paths"].items():
         for one in methods.values():
+            answers = [
+                kind["schema"] for code in one["responses"].values() for kind in code.get("content", {}).values() if "schema" in kind
+            ]
+            assert not any(schema.get("type") == "array" for schema in answers), f"{path} answers without pages"
             assert one["description"] and "default" in one["responses"] and "422" not in one["responses"], path
     page = client.get("/api/v1/docs")
     assert "<script" not in page.text and "https://" not in page.text and "default-src 'self'" in page.headers["content-security-policy"]

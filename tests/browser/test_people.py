@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,12 @@ def link(server: Server, name: str, role: str) -> str:
         token = accounts.add(name, role)
         forget()
     return f"{server.url}/welcome/{token}"
+
+
+def stored(server: Server, label: str, by: str) -> int:
+    """How many labels of this kind a person has given."""
+    with contextlib.closing(sqlite3.connect(server.home / "loupe.db")) as c:
+        return int(c.execute("SELECT count(*) FROM label_events WHERE label = ? AND by = ?", (label, by)).fetchone()[0])
 
 
 @pytest.fixture
@@ -74,10 +82,24 @@ def test_three_people_of_three_roles_and_a_role_taken_away_in_mid_session(team: 
     expect(first).to_have_attribute("aria-label", re.compile("labelled 7"))
     expect(labeller.locator(".badge.pending")).to_have_count(0)
 
+    team.core("user", "sign-out", "Labeller")
+    labeller.keyboard.press("3")
+    expect(labeller.get_by_role("link", name="Sign in")).to_be_visible()
+    assert stored(team, "3", "Labeller") == 0
+    labeller.get_by_role("link", name="Sign in").click()  # in the same tab, which keeps what waits
+    labeller.get_by_label("Name").fill("Labeller")
+    labeller.get_by_label("Password").fill(GOOD)
+    labeller.get_by_role("button", name="Sign in").click()
+    expect(first).to_have_attribute("aria-label", re.compile("labelled 3"), timeout=30_000)
+    expect(labeller).to_have_url(re.compile("/dataset.*dataset=digits"))
+    expect(labeller.locator(".badge.pending")).to_have_count(0)
+    assert stored(team, "3", "Labeller") == 1
+    first.click()
+
     team.core("user", "role", "Labeller", "viewer")
     labeller.keyboard.press("4")
     expect(labeller.get_by_text("Labeller may not label, flag and take labels back.").first).to_be_visible()
-    expect(first).to_have_attribute("aria-label", re.compile("labelled 7"))
+    expect(first).to_have_attribute("aria-label", re.compile("labelled 3"))
     team.core("user", "remove", "Labeller")
     labeller.reload()
     expect(labeller.get_by_role("heading", name="Sign in")).to_be_visible()

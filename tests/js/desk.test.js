@@ -24,9 +24,9 @@ const settle = async () => {
 
 /**
  * A desk with pictures; decisions wait for answer(), what is asked besides is answered from replies, by the path or the act.
- * @param {number[]} ids @param {string} [kept] what a page before has left
+ * @param {number[]} ids @param {string} [kept] what a page before has left @param {string} [user]
  */
-async function opened(ids, kept) {
+async function opened(ids, kept, user = "Ann") {
   /** @type {Asked[]} */
   const asked = [];
   /** @type {((answer: { status?: number, body?: unknown } | null) => void)[]} */
@@ -49,7 +49,7 @@ async function opened(ids, kept) {
   const desk = new Desk(1, box, { post, now: () => store.now, session: "me", focused: () => store.focused });
   const told = { renewed: 0 };
   desk.view = { paint: () => {}, renew: () => void told.renewed++, stored: () => {} };
-  box.join("token");
+  box.join("token", user);
   desk.begin({ ...WANT });
   await settle();
   replies.deal = { ...replies.deal, items: [] };
@@ -125,10 +125,18 @@ test("an expired token is asked for anew, and the decision goes with the new one
   desk.decide(item(1), YES, HOW);
   await answer({ status: 401 });
   assert.equal(told.renewed, 1);
-  box.join("fresh");
+  box.join("fresh", "Ann");
   await settle();
   await answer({ body: { seq: 1 } });
   assert.deepEqual([decisions().length, box.ops.length], [2, 0]);
+});
+
+test("what waited when somebody else signed in is not sent in their name", async () => {
+  const before = await opened([1, 2]);
+  before.desk.decide(item(1), YES, HOW);
+  const after = await opened([2], before.store.text ?? "", "Ben");
+  assert.deepEqual([after.decisions().length, after.box.ops.length, after.store.text], [0, 0, ""]);
+  assert.match(after.desk.notices[0].text, /^1 decision of Ann waited/);
 });
 
 test("a reload in mid-decision sends again what was under way", async () => {
@@ -138,7 +146,7 @@ test("a reload in mid-decision sends again what was under way", async () => {
   const [sent] = after.decisions();
   assert.equal(sent.body.operation, before.decisions()[0].body.operation);
   await after.answer({ body: { seq: 1 } });
-  assert.equal(after.store.text, "[]");
+  assert.equal(after.store.text, "");
 });
 
 test("undo takes out what was not sent, and asks the server for what was, by its operation", async () => {

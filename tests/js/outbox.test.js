@@ -15,9 +15,10 @@ afterEach(() => mock.timers.reset());
 
 /**
  * An outbox with one view; each question waits until its answer is given.
- * @param {Partial<typeof GIVEN>} [given]
+ * @param {Partial<typeof GIVEN>} [given] @param {string | null} [kept] what a page before has left
  */
-function opened(given) {
+function opened(given, kept = null) {
+  const store = { text: kept };
   /** @type {Asked[]} */
   const asked = [];
   /** @type {((answer: Answered) => void)[]} */
@@ -35,7 +36,7 @@ function opened(given) {
     });
   /** @type {number[]} */
   const told = [];
-  const box = new Outbox(1, { fetch: ask, hidden: () => false, remember: (user) => void remembered.push(user) });
+  const box = new Outbox(1, { fetch: ask, hidden: () => false, remember: (user) => void remembered.push(user), read: () => store.text, write: (text) => void (store.text = text) });
   box.join({ paint: () => {}, changed: (wait) => void told.push(wait) }, { ...GIVEN, ...given });
   box.learn([APPLE, PEAR]);
   return {
@@ -43,6 +44,7 @@ function opened(given) {
     asked,
     told,
     remembered,
+    store,
     /** @param {Answered} answer */
     async answer(answer) {
       waiting.shift()?.(answer);
@@ -173,6 +175,28 @@ test("an expired token has the views drawn anew, and the fresher one sends what 
   assert.deepEqual([told, asked.length], [[0], 1]);
   box.join([...box.views][0], { ...GIVEN, token: "fresh" });
   assert.equal(asked.length, 2);
+});
+
+test("what waits outlives a reload in its order, with the same numbers, and is sent once", async () => {
+  const before = opened();
+  before.box.apply("label", ["a"], "apple");
+  before.box.apply("flagged", ["a"], true);
+  await before.answer({ status: 401 });
+  const after = opened({}, before.store.text);
+  assert.deepEqual([after.box.state("a").label, after.box.state("a").pending], ["apple", true]);
+  assert.deepEqual(after.asked[0].body, before.asked[0].body);
+  await after.answer({ body: { seqs: { a: 5 } } });
+  assert.deepEqual([after.asked[1].body.flag, after.asked[1].body.seen], [true, { a: 5 }]);
+  await after.answer({ body: { seqs: { a: 6 } } });
+  assert.deepEqual([after.asked.length, after.store.text, opened({}, after.store.text).asked.length], [2, "", 0]);
+});
+
+test("what waited when somebody else signed in is not sent in their name", () => {
+  const before = opened();
+  before.box.apply("label", ["a"], "apple");
+  const after = opened({ user: "Ben" }, before.store.text);
+  assert.deepEqual([after.asked.length, after.box.state("a").label, after.store.text], [0, null, ""]);
+  assert.equal(after.box.notice?.text, "1 change of Ann waited in this tab to be saved, and went.");
 });
 
 test("a change that is on its way is worth a line only after a second", () => {

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core import roles
 from core.data import queue, removal, uploads
 from core.review import batch, predict, review
 from core.types import Prediction
 from pages.parts.predict import answers
+from pages.shared import frame
 from tests.held_out import pictures
 from tests.pages.app import elements, opened, words
 
@@ -88,3 +90,18 @@ def test_a_dropped_picture_and_a_rule_of_removal_stand_on_the_page_of_all_answer
     assert "Every day all answers older than 90 days**, set by Ann" in words(app) and "It has not run yet" in words(app)
     next(b for b in app.button if b.label == "Switch off").click().run()
     assert removal.rules(trained_copy.dataset.id) == []
+
+
+@pytest.mark.parametrize("role", ["viewer", "moderator", "trainer"])
+def test_who_may_not_ask_is_told_so_and_who_may_not_bring_images_in_is_offered_no_folder(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch, role: roles.Role
+) -> None:
+    kept(trained_copy)
+    monkeypatch.setattr(frame, "who", lambda fresh=False: roles.Person("Ann", role))
+    for view, shown in (("ask", "Drop one or many pictures"), ("many", "From your computer"), ("all", "**3** pictures")):
+        app = opened("predict", dataset=trained_copy.dataset.name, view=view)
+        assert not app.exception and not app.error, words(app)
+        assert (shown in words(app)) == (role != "viewer" or view == "all"), view
+        assert ("Ann may not ask a network" in words(app)) == (role == "viewer" and view != "all")
+        assert ("From a folder on this server" in words(app)) == (role == "trainer" and view == "many")
+        assert ("of this page to review" in words(app)) == (role != "viewer" and view == "all")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,10 +13,12 @@ from streamlit.testing.v1 import AppTest
 from core import roles
 from core.api import gate
 from core.data import people, store
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
+from pages.shared import frame
+from tests.conftest import ROOT
 from tests.pages.app import opened, words
 
 DOES = {  # what stands on a page for who may, by its verb
@@ -23,7 +27,7 @@ DOES = {  # what stands on a page for who may, by its verb
     "label": [("label", "Teach me")],
     "delete": [("dataset", "Delete squares")],
 }
-ROOT = roles.Person("Root", "admin")  # whoever runs the command line
+SOMEBODY = roles.Person("Root", "admin")  # whoever runs the command line
 PAGES = sorted({page for shown in DOES.values() for page, _ in shown})
 
 
@@ -97,9 +101,55 @@ def test_a_role_taken_away_counts_at_the_next_click(small: Dataset, signs_in: Ca
     signs_in("trainer")
     app = opened("dataset", dataset=small.name)
     delete = next(b for b in app.button if b.label == f"Delete {small.name}")
-    with roles.acting(ROOT):
+    with roles.acting(SOMEBODY):
         accounts.set_role("Ann", "viewer")
     delete.click().run()
     assert not app.exception and f"Delete {small.name}" not in buttons(app) and "Ann may not delete" in words(app)
-    with roles.acting(ROOT):
+    with roles.acting(SOMEBODY):
         assert store.get_dataset(small.id).deleted_at is None
+
+
+def in_a_thread(what: Callable[[], object]) -> object:
+    """As Streamlit makes a file when its button is pressed."""
+    answers: list[object] = []
+
+    def work() -> None:
+        try:
+            answers.append(what())
+        except NotFound as e:
+            answers.append(e)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def test_a_file_is_made_for_who_presses_its_button_as_long_as_they_may(
+    small: Dataset, signs_in: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {gate.ACTING: sessions.named(signs_in("trainer"))}
+    monkeypatch.setattr(type(st.context), "headers", property(lambda _: told))
+    roles.found_by(frame.who)
+
+    def made() -> str:
+        return roles.allow("export", small.id).name
+
+    press = frame.deferred(made)
+    told.clear()  # Streamlit makes the file in a thread without the page's context
+    assert isinstance(in_a_thread(made), NotFound) and in_a_thread(press) == "Ann"
+    with roles.acting(SOMEBODY):
+        accounts.set_role("Ann", None)
+    assert isinstance(in_a_thread(press), NotFound)
+
+
+def test_every_file_that_is_made_when_its_button_is_pressed_is_made_so() -> None:
+    calls = [
+        (path.name, node.args[1])
+        for path in (ROOT / "pages").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "st.download_button"
+    ]
+    assert len(calls) >= 4
+    for name, data in calls:
+        assert isinstance(data, ast.Call) and ast.unparse(data.func) not in ("partial", "functools.partial"), (name, ast.unparse(data))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -327,12 +328,29 @@ def test_the_command_line_adds_lists_changes_and_removes(command: Callable[..., 
     assert command("user", "remove", "Ann").returncode == 1
 
 
+def test_what_a_person_might_do_in_a_dataset_before_stands_in_the_audit(small: Dataset) -> None:
+    people.add("Ann", "moderator", "accounts")
+    for role in ("trainer", None):
+        people.set_dataset_role("Ann", small.id, role)
+    people.clear_dataset_role("Ann", small.id)
+    people.set_dataset_role("Ann", small.id, "labeller")
+    people.remove("Ann")
+    found = [(one.before, one.after) for one in audit.search(audit.Which(), 1, 5)[0]][::-1]
+    changes = ["as everywhere", "trainer", None, "as everywhere", "labeller"]
+    assert found == [
+        *[({"role": a}, {"role": b}) for a, b in pairwise(changes)],
+        ({"role": "moderator", "datasets": {str(small.id): "labeller"}}, None),
+    ]
+
+
 def test_people_sign_ins_and_wrong_passwords_leave_entries_in_the_audit(home: Path) -> None:
     made = people.add("Ann", "moderator", "accounts")
     people.set_role("Ann", "viewer")
     people.add_wrong("Ann")
     people.begin_session(made.id, "k" * 64, "accounts", "Firefox", time.time() + 60)
     people.remove("Ann")
+    removed = audit.search(audit.Which(), 1, 1)[0][0]
+    assert removed.kind == "person.remove" and removed.before == {"role": "viewer", "datasets": {}}
     found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 10)[0]][::-1]
     admin = roles.current().name
     kinds = [("person.add", admin), ("person.role", admin), ("sign-in.failed", "Ann"), ("sign-in", "Ann"), ("person.remove", admin)]

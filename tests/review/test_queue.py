@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import audit, dataset, images, labels, policies, queue, schema, store, uploads
+from core.data import audit, dataset, deliveries, images, labels, policies, queue, schema, store, uploads
 from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
@@ -21,6 +22,7 @@ from core.review import bands, policy, review
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
+from tests.conftest import forget
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -211,14 +213,32 @@ def test_undo_takes_back_ones_own_last_decision_and_not_a_colleagues(small: Data
     assert (event.verdict, event.by, event.undone_by) == ("accepted", "Ann", "Ann") and event.undone_at
 
 
-def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(small: Dataset, answer: Callable[..., Prediction]) -> None:
+def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b = send(small, answer(0), answer(1))
     review.decide(a.id, "corrected", "red", "Ann")
     review.decide(b.id, "corrected", "red", "Ben")
-    assert labels.undo(small.id, labels.Which(by="Ann"), "Lea").images == 1
+    monkeypatch.setenv("LOUPE_WEBHOOKS", "shop=http://127.0.0.1:9/loupe")
+    monkeypatch.setenv("LOUPE_WEBHOOK_SECRET", "long enough for a test of it")
+    forget()
+    anns, before = labels.Which(by="Ann"), dataset.totals(small.id)
+    others: list[tuple[roles.Role, str, str]] = [("labeller", "Ann", "decide on what waits"), ("labeller", "Lea", "escalated")]
+    for role, name, said in (*others, ("moderator", "Ben", "escalated")):
+        with roles.acting(roles.Person(name, role)), pytest.raises(Forbidden, match=said):
+            labels.undo(small.id, anns, name)
+    assert dataset.totals(small.id) == before and queue.decisions_of(a.id)[0].undone_at is None
+    with roles.acting(roles.Person("Lea", "trainer")):
+        assert labels.undo(small.id, anns, "Lea").images == 1
     assert [one.id for one in review.queue(small.id)] == [a.id] and [one.id for one in review.decided(small.id)] == [b.id]
     (taken,) = queue.decisions_of(a.id)
     assert (taken.by, taken.undone_by) == ("Ann", "Lea")
+    (entry,) = audit.search(audit.Which(kind="review.undo"), 1, 9)[0]
+    assert (entry.by, entry.on["submission"], entry.before["label"], entry.after) == ("Lea", a.id, "red", {"state": "waiting"})
+    (told,) = [json.loads(one.body) for one in iter(lambda: deliveries.take("shop"), None)]
+    assert (told["type"], told["data"]["decision"]) == ("decision.taken_back", a.id)
+    with roles.acting(roles.Person("Ben", "moderator")):
+        assert labels.undo(small.id, labels.Which(by="Ben"), "Ben").images == 1, "one's own"
 
 
 def test_a_person_who_may_not_lead_cannot_take_back_what_others_decided(small: Dataset, answer: Callable[..., Prediction]) -> None:
@@ -364,18 +384,35 @@ def test_a_picture_is_found_by_its_name_or_its_hash(small: Dataset, answer: Call
 def test_every_act_of_review_leaves_one_entry_in_the_audit(small: Dataset, answer: Callable[..., Prediction]) -> None:
     made = policy.write(small.id, RUN, "Strict", policy.Rules({"red": bands.Limits(0.2, 0.8)}, blind=0, second=0))
     policy.activate(made.id)
-    policy.activate(made.id, "off")
+    other = policy.write(small.id, RUN, "Mild", policy.Rules({"red": bands.Limits(0.2, 0.9)}, blind=0, second=0))
+    policy.activate(other.id)
+    assert [(one.kind, one.on["policy"]) for one in audit.search(audit.Which(), 1, 2)[0]] == [
+        ("policy.active", other.id),
+        ("policy.off", made.id),
+    ]
+    policy.activate(other.id, "off")
     (a,) = send(small, answer(0))
     review.decide(a.id, "corrected", "green", "Ann")
     review.undo(small.id, "Ann")
     review.decide(a.id, "rejected", None, "Ann")
     review.undo(small.id, "Ann")
     review.decide(a.id, "escalated", None, "Ann")
-    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 8)[0]][::-1]
+    found = [(one.kind, one.by) for one in audit.search(audit.Which(), 1, 11)[0]][::-1]
     lead = roles.current().name
     assert found == [
-        ("policy.write", lead), ("policy.active", lead), ("policy.off", lead),
+        ("policy.write", lead), ("policy.active", lead), ("policy.write", lead),
+        ("policy.off", lead), ("policy.active", lead), ("policy.off", lead),
         ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"), ("review.undo", "Ann"), ("review.decide", "Ann"),
     ]  # fmt: skip
     said = [(one.verdict, one.undone_by) for one, _ in review.decisions(small.id, Said())]
     assert said == [("escalated", None), ("rejected", "Ann"), ("corrected", "Ann")]  # what was taken back is still told
+
+
+def test_an_appeal_that_is_taken_back_leaves_what_was_decided(small: Dataset, answer: Callable[..., Prediction]) -> None:
+    (one,) = send(small, answer(0))
+    review.decide(one.id, "corrected", "red", "Ann")
+    review.appeal(one.id, "Lea", "It is a painting.")
+    review.reopen(one.id, "Lea")
+    today = queue.get(one.id)
+    assert (today.state, today.verdict, today.label, today.decided_by) == ("decided", "corrected", "red", "Ann")
+    assert store.get_image(small.id, one.image_id).label == "red"

@@ -104,9 +104,12 @@ class LabelsOut(BaseModel):
 
 
 @router.get("/datasets")
-def list_datasets() -> list[DatasetOut]:
-    """The datasets that this token may see."""
-    return [DatasetOut.of(one) for one in access.datasets()]
+def list_datasets(limit: Limit = 100, after: Annotated[Cursor, Query(alias="cursor")] = None) -> Page[DatasetOut]:
+    """The datasets that this token may see, in the order in which they were made."""
+    last = place(after, int)
+    found = sorted((one for one in access.datasets() if last is None or one.id > last[0]), key=lambda one: one.id)
+    shown, following = page(found[: limit + 1], limit, lambda one: (one.id,))
+    return Page(items=[DatasetOut.of(one) for one in shown], next=following)
 
 
 @router.get("/datasets/{dataset}")
@@ -194,9 +197,14 @@ def get_picture(dataset_id: DatasetId, image_id: ImageId) -> Response:
 
 
 @router.get("/datasets/{dataset}/images/{image}/history")
-def get_history(dataset_id: DatasetId, image_id: ImageId) -> list[LabelEvent]:
+def get_history(
+    dataset_id: DatasetId, image_id: ImageId, limit: Limit = 100, after: Annotated[Cursor, Query(alias="cursor")] = None
+) -> Page[LabelEvent]:
     """Who labelled the image when, newest first."""
-    return labels.history(access.dataset(dataset_id).id, store.get_image(dataset_id, image_id).id)
+    last, there = place(after, int), labels.history(access.dataset(dataset_id).id, store.get_image(dataset_id, image_id).id)
+    found = [one for one in there if last is None or one.seq < last[0]]
+    shown, following = page(found[: limit + 1], limit, lambda one: (one.seq,))
+    return Page(items=shown, next=following)
 
 
 @router.put("/datasets/{dataset}/images/{image}/label", response_model=ImageOut)

@@ -16,11 +16,11 @@ def report_popover(run: Run) -> None:
     """Beside the page's other acts; a report that was made, or is on its way, is found again after a reload."""
     key = f"report-{run.id}"
     with st.popover("Report", icon=":material/description:", key=f"{key}-popover"), frame.told():
+        if not frame.may("export", run.dataset_id):
+            return
         state = report.state(run.id)
         if state is not None and state.status == "running":
             _watch(run.id)
-            return
-        if not frame.may("export", run.dataset_id):
             return
         st.markdown(
             "**The run as one page**  \nData, settings, curves, every metric with its interval, the confusion matrix and the worst mistakes "
@@ -63,7 +63,7 @@ def _ended(run: Run, state: jobs.State) -> None:
         test = "with" if state.job["test"] else "without"
         st.download_button(
             f"Download ({state.end['bytes'] / 1e6:.1f} MB, {test} test images)",
-            lambda: report.page(run.id, state.id),
+            frame.deferred(lambda: report.page(run.id, state.id)),
             file_name=f"{_file_name(run.name)}-report.html",
             mime="text/html",
             type="primary",

@@ -73,13 +73,14 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{n:,}** picture{'s' if n != 1 else ''}", width="stretch")
         unsent = [one for one in rows if one.state == "predicted"]
-        st.button(
-            f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
-            on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
-        )  # fmt: skip
+        if frame.may("ask", current.id, say=False):
+            st.button(
+                f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
+                on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
+            )  # fmt: skip
         for kind, write in (("CSV", as_csv), ("JSONL", as_jsonl)):
             st.download_button(
-                kind, partial(write, current, which, sort), f"{current.name}-predictions.{kind.lower()}",
+                kind, frame.deferred(partial(write, current, which, sort)), f"{current.name}-predictions.{kind.lower()}",
                 "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
             )  # fmt: skip
         removal.button(current)

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 import streamlit as st
 
+from core import roles
 from core.data import places, queue, sources, uploads
 from core.data.sources import Source
 from core.errors import AppError
@@ -29,7 +30,7 @@ def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:
             help="Where their answers differ, the picture is marked.",
         )  # fmt: skip
         chosen += more
-    own, server = st.columns(2)
+    own, *server = st.columns(2 if roles.current().may_somewhere("import") else 1)  # who brings images in reads folders
     with own, st.container(border=True, height="stretch"):
         st.markdown("**From your computer**  \nA zip, or as many pictures as you like. They stay on this host and join no dataset.")
         sent = upload(
@@ -40,23 +41,28 @@ def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:
             with frame.told():
                 source = sources.uploaded(uploads.files(sent["upload"]))
                 _button(f"Ask about {source.shown()}", "own", current, chosen, source, "zip" if source.kind == "zip" else "upload")
-    with server, st.container(border=True, height="stretch"):
-        st.markdown("**From a folder on this server**  \nNothing is moved. A watched folder is looked into until you stop it.")
-        st.code("\n".join(str(r) for r in settings().roots), language=None, wrap_lines=True)
-        folders = places.folders_under_roots()
-        if folders:
-            choice = st.selectbox("Folder or zip", folders, format_func=str, key="many-folder", index=None, placeholder="Choose")
-            if choice:
-                with frame.told():
-                    path = places.allowed_folder(str(choice))
-                    watch = path.is_dir() and st.checkbox("Watch it: answer what is put there from now on, too", key="many-watch")
-                    source = batch.watched(path) if watch else sources.at(path)
-                    words = f"Watch {PurePath(choice).name}" if watch else f"Ask about {PurePath(choice).name}"
-                    _button(words, "server", current, chosen, source, "watched" if watch else "folder", watch)
-        else:
-            st.caption("These folders are empty. Put pictures into one of them, then reload the page.",
-                       help="Whoever runs Loupe can name other folders in LOUPE_ROOTS.")  # fmt: skip
+    for column in server:
+        with column, st.container(border=True, height="stretch"):
+            _server(current, chosen)
     _batches(current)
+
+
+def _server(current: Dataset, chosen: list[str]) -> None:
+    st.markdown("**From a folder on this server**  \nNothing is moved. A watched folder is looked into until you stop it.")
+    st.code("\n".join(str(r) for r in settings().roots), language=None, wrap_lines=True)
+    folders = places.folders_under_roots()
+    if folders:
+        choice = st.selectbox("Folder or zip", folders, format_func=str, key="many-folder", index=None, placeholder="Choose")
+        if choice:
+            with frame.told():
+                path = places.allowed_folder(str(choice))
+                watch = path.is_dir() and st.checkbox("Watch it: answer what is put there from now on, too", key="many-watch")
+                source = batch.watched(path) if watch else sources.at(path)
+                words = f"Watch {PurePath(choice).name}" if watch else f"Ask about {PurePath(choice).name}"
+                _button(words, "server", current, chosen, source, "watched" if watch else "folder", watch)
+    else:
+        st.caption("These folders are empty. Put pictures into one of them, then reload the page.",
+                   help="Whoever runs Loupe can name other folders in LOUPE_ROOTS.")  # fmt: skip
 
 
 def _button(words: str, key: str, current: Dataset, runs: list[str], source: Source, how: str, watch: bool = False) -> None:
@@ -83,6 +89,13 @@ def _again(job_id: str) -> None:
         st.session_state["predict-error"] = e
 
 
+def _stop(job_id: str) -> None:
+    try:
+        batch.stop(job_id)
+    except AppError as e:
+        st.session_state["predict-error"] = e
+
+
 @st.fragment(run_every=1.5)
 def _batches(current: Dataset) -> None:
     """The predictions of the last two days, with what goes on at the moment."""
@@ -102,7 +115,7 @@ def _row(one: batch.Batch) -> None:
             icon = {"running": "hourglass_top", "done": "check_circle", "stopped": "stop_circle"}.get(state.status, "error")
             st.markdown(f":material/{icon}: **{title}**, by {frame.plain(one.job['by'])}, {times.when(one.job['at'])}", width="stretch")
             if state.status == "running":
-                st.button("Stop", icon=":material/stop:", key=f"stop-{state.id}", on_click=batch.stop, args=(state.id,))
+                st.button("Stop", icon=":material/stop:", key=f"stop-{state.id}", on_click=_stop, args=(state.id,))
             elif state.status != "done":
                 st.button("Go on", icon=":material/play_arrow:", key=f"again-{state.id}", on_click=_again, args=(state.id,))
         if state.status == "running":

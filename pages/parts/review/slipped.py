@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import roles
 from core.data import queue
 from core.data.queue import Submission
 from core.review import audit, measures, policy, report, statements
 from core.review.audit import Audit, Drifted
 from core.types import Dataset
 from pages.parts.review import gallery
-from pages.shared import times
+from pages.shared import frame, times
 from pages.shared.figures import VALIDATION, base
 
 BANDS = {"pass": "pass", "ask": "ask a person", "block": "block"}
@@ -176,15 +175,6 @@ def _reports(current: Dataset) -> None:
     )
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in current.name)
     today = f"{times.now():%Y-%m-%d}"
-    person = roles.current()
-
-    def made(what: Callable[[], str]) -> Callable[[], str]:
-        def make() -> str:  # when the button is pressed, in a thread that does not know who looks
-            with roles.acting(person):
-                return what()
-
-        return make
-
     since = (times.now() - timedelta(days=28)).astimezone(UTC).isoformat()
 
     def rows() -> Sequence[statements.Row]:
@@ -199,6 +189,6 @@ def _reports(current: Dataset) -> None:
     with st.container(horizontal=True):
         for title, what, name, kind, mime in files:
             st.download_button(
-                title, made(what), f"{stem}-{name}-{today}.{kind}", mime, key=f"download-{name}-{kind}", on_click="ignore",
+                title, frame.deferred(what), f"{stem}-{name}-{today}.{kind}", mime, key=f"download-{name}-{kind}", on_click="ignore",
                 icon=":material/summarize:" if kind == "html" else ":material/gavel:",
             )  # fmt: skip
