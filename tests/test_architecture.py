@@ -30,10 +30,14 @@ OUTSIDE = {  # a library, and the one place that may use it
     ("streamlit",): "pages",
     ("plotly",): "pages",
     ("prometheus_client",): "core.meters",
+    ("urllib.request", "requests", "httpx", "aiohttp"): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
+    ("authlib",): "core.people.oidc",
 }
 ALLOWED = {
     # The server's object is Streamlit's own.
     ("app", "streamlit"),
+    # Data sets and weights that Loupe names itself, compared with a checksum.
+    ("core.ml.download", "urllib.request"),
     # A method's record stands in the method's file, which imports torch inside functions only (tested below).
     ("core.catalog.methods", "core.ml.methods"),
     # The only part of plotly that core touches: where plotly.min.js lies, to serve it.

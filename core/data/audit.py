@@ -71,7 +71,7 @@ KINDS: Mapping[str, str] = {
     "mend": "damage mended",
     "begin": "begun anew",
     "sign-in": "signed in",
-    "sign-in.failed": "wrong password",
+    "sign-in.failed": "could not sign in",
     "person.add": "person added",
     "person.role": "role changed",
     "person.password": "password set",

@@ -243,7 +243,13 @@ def add_wrong(name: str) -> None:
         w = wrong_passwords.c
         if not c.execute(wrong_passwords.update().where(w.name == name).values(count=w["count"] + 1, last=at)).rowcount:
             c.execute(wrong_passwords.insert().values(name=name, count=1, last=at))
-        audit.record(c, "sign-in.failed", on={"person": name}, by=name)
+        audit.record(c, "sign-in.failed", on={"person": name}, after={"why": "wrong password"}, by=name)
+
+
+def refuse(name: str, why: str) -> None:
+    """Writes down that somebody who proved to be that person was not let in."""
+    with writing() as c:
+        audit.record(c, "sign-in.failed", on={"person": name}, after={"why": why}, by=name)
 
 
 # Sessions -----------------------------------------------------------------------------------------

@@ -168,5 +168,6 @@ def check(name: str, password: str) -> people.Account:
         people.add_wrong(name)
         raise Forbidden("The name or the password is wrong.", "Try again, or ask an admin for a new link.")
     if found.off_at:  # said only to who knows the password
+        people.refuse(name, "switched off")
         raise Forbidden(people.OFF, "Ask an admin to switch it on again.")
     return found

@@ -142,7 +142,11 @@ def _account(provider: Oidc, claims: dict[str, Any]) -> people.Account:
         raise Forbidden(f"The provider does not say what you are called (no “{provider.name_claim}”).", "Tell whoever runs this server.")
     name = checked_person(name)
     role = _role(claims.get(provider.role_claim)) if provider.role_claim else sessions.usual_role()
-    found = people.known_by(subject, name) or people.add(name, role, "oidc", subject, back=False)
+    try:
+        found = people.known_by(subject, name) or people.add(name, role, "oidc", subject, back=False)
+    except AppError as e:
+        people.refuse(name, e.message)
+        raise
     if provider.role_claim and found.role != role:
         people.set_role(found.name, role, by_claim=True)
         found = people.get(found.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from loky.process_executor import BrokenProcessPool
@@ -31,13 +32,14 @@ from websockets.sync.client import connect
 
 from core import logs, meters
 from core.api import gate, operations, routes, signing
-from core.data import audit, queue, schema, store
+from core.data import audit, images, queue, schema, store
 from core.errors import AppError
+from core.review import predict
 from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
 from tests import ports, proxies
-from tests.conftest import forget
+from tests.conftest import Trained, forget
 
 
 async def _size(request: Request) -> PlainTextResponse:
@@ -143,6 +145,7 @@ def test_requests_are_counted_by_route_and_status_and_never_by_address(client: T
     url = signing.thumb_url(store.all_images(small.id)[0])
     client.get(url), client.get(url.partition("?")[0])
     assert [counted(client, line % status) for status in (200, 403)] == [before[0] + 1, before[1] + 1]
+    assert counted(client, 'loupe_request_seconds_count{route="/thumb/{dataset:int}/{offset:int}-{size:int}"}') >= 2
     client.request("BREW", "/coffee")
     text = client.get("/metrics").text
     assert "BREW" not in text and "coffee" not in text and url.partition("?")[0] not in text
@@ -156,6 +159,17 @@ def test_what_waits_and_what_was_done_is_read_when_it_is_asked(client: TestClien
     queue.add([{**sent, "probability": 0.5, "probabilities": {}}])
     assert counted(client, 'loupe_acts_total{kind="dataset.create"}') == 2
     assert counted(client, 'loupe_queue{queue="review"}') == counted(client, 'loupe_submissions{state="waiting"}') == 1
+
+
+def test_pictures_that_a_network_answered_and_runs_are_counted(trained: Trained) -> None:
+    def figures() -> list[float]:
+        text = operations._metrics().decode()
+        names = ("loupe_predictions_total", 'loupe_runs{status="succeeded"}')
+        return [float(re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[0]) for name in names]
+
+    before = figures()
+    predict.predict_data(trained.run_id, [("a.png", images.png(np.zeros((8, 8), np.uint8)))])
+    assert figures() == [before[0] + 1, 1]
 
 
 def test_a_model_worker_that_died_is_counted_when_it_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,8 +191,9 @@ def test_an_account_that_is_switched_off_lets_nobody_in_and_comes_back_as_it_was
         accounts.switch_on("Ann")
     back = accounts.check("Ann", GOOD)
     assert (back.role, back.datasets, people.sessions_of("Ann")) == ("labeller", {small.id: "trainer"}, [])
-    kinds = [one.kind for one in audit.search(audit.Which(), 1, 3)[0]]
-    assert kinds == ["person.on", "sign-in.failed", "person.off"]
+    told = [(one.kind, (one.after or {}).get("why")) for one in audit.search(audit.Which(), 1, 5)[0]]
+    failed = [("sign-in.failed", "wrong password"), ("sign-in.failed", "switched off")]
+    assert told[:4] == [("person.on", None), *failed, ("person.off", None)]
 
 
 def test_the_last_admin_who_can_sign_in_cannot_be_taken_away(home: Path) -> None:

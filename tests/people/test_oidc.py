@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from core import roles
 from core.api import gate, sign_in
-from core.data import people
+from core.data import audit, people
 from core.people import accounts, oidc, sessions
 from core.settings import settings
 
@@ -106,6 +106,8 @@ def test_nobody_takes_the_account_of_another_by_a_name(client: TestClient, provi
     ended = client.get(went(client, "c-1"))
     assert ended.status_code == 403 and "An admin has ended your access" in ended.text
     assert [one.name for one in people.everybody()] == ["Root"]
+    failed = [one for one in audit.search(audit.Which(), 1, 50)[0] if one.kind == "sign-in.failed"][::-1]
+    assert [one.by for one in failed] == ["Root", "Carl", "Carl", "Carl the second"] and "switched" in failed[2].after["why"]
 
 
 def test_an_answer_that_is_replayed_or_another_browsers_is_refused(
