@@ -45,25 +45,33 @@ def teach_button(current: Dataset) -> None:
     st.button(
         "Teach me", icon=":material/school:", key="teach-me", disabled=busy, on_click=_asked, args=(current.id,), help="A small model learns from the labels given so far. Images that Loupe has not looked at yet it looks at first."
     )  # fmt: skip
-    pressed = st.session_state.pop(ASKED, None) == current.id  # kept by a callback: a page that is drawn anew just then does not lose it
+    # Kept until it is done: a page that is drawn anew just then begins this again, and would lose it.
+    pressed = st.session_state.get(ASKED) == current.id
     wanted = st.session_state.get(AFTER) == current.id and not busy
     if pressed or wanted:
-        st.session_state.pop(AFTER, None)
         try:
             if not dataset.totals(current.id)[1]:
                 raise Invalid("No image has a label yet.", "Label a few images of at least two classes first.")
             unseen = embed.latest(current.id) is None or embed.missing(current.id)
             if unseen and not wanted:
-                st.session_state[AFTER] = current.id
                 embed.start(current.id, frame.user(), arranged=False)
+                _answered()
+                st.session_state[AFTER] = current.id
                 st.rerun()
             with st.spinner("Learning …"):
                 teach.teach(current.id, frame.user())
+                _answered()
             st.session_state.pop("batch", None)  # the order has changed
             frame.first_page()
             st.rerun()
         except AppError as e:
+            _answered()
             st.session_state[ERROR] = e  # said below, where there is room
+
+
+def _answered() -> None:
+    for name in (ASKED, AFTER):
+        st.session_state.pop(name, None)
 
 
 def _asked(dataset_id: int) -> None:
