@@ -30,7 +30,12 @@ OUTSIDE = {  # a library, and the one place that may use it
     ("streamlit",): "pages",
     ("plotly",): "pages",
     ("prometheus_client",): "core.meters",
-    ("urllib.request", "requests", "httpx", "aiohttp"): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
+    (
+        "urllib.request",
+        "requests",
+        "httpx",
+        "aiohttp",
+    ): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
     ("authlib",): "core.people.oidc",
 }
 ALLOWED = {
