@@ -52,6 +52,19 @@ def in_scheme(page: Page, scheme: str) -> None:
     expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme)
 
 
+def widths(page: Page, where: str) -> Iterator[int]:
+    """The page that is there as wide as a phone, a tablet and a screen: in light and dark nothing overflows, and no error is shown."""
+    for width in (390, 1024, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)  # what is drawn by scripts has its size
+        for scheme in ("light", "dark"):
+            in_scheme(page, scheme)
+            expect(page.get_by_text("Something went wrong")).to_have_count(0)
+            assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (where, width, scheme)
+        page.emulate_media(color_scheme="light")
+        yield width
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):

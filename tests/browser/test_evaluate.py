@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from sklearn.datasets import load_digits
 
-from tests.browser.conftest import ROOT, Server, in_scheme, settled
+from tests.browser.conftest import ROOT, Server, settled, widths
 
 DATA = ROOT.parent / "shared" / "data"
 SAID = re.compile(r"^actual (.+), predicted (.+): (\d[\d,]*) of ")
@@ -274,16 +274,9 @@ def test_the_page_fits_with_pictures_shown(page: Page, digits: Judged) -> None:
         page.goto(f"{digits.url}&view={view}")
         expect(page.get_by_role("radio", name="Slices")).to_be_visible()
         settled(page)
-        for width in (390, 1024, 1440):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_timeout(300)  # what is drawn by scripts has its size
-            for scheme in ("light", "dark"):
-                in_scheme(page, scheme)
-                expect(page.get_by_text("Something went wrong")).to_have_count(0)
-                assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (view, width, scheme)
+        for width in widths(page, view):
             if view.startswith("matrix"):  # wide enough for numbers
                 assert float(page.locator(".matrix .top[data-cell]").get_attribute("data-cell") or 0) >= 15, width
-            page.emulate_media(color_scheme="light")
 
 
 @pytest.mark.parametrize("name", ["cifar10-6k", "cats-dogs-600"])

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.browser.conftest import ROOT, Server, in_scheme, serving, settled
+from tests.browser.conftest import ROOT, Server, serving, settled, widths
 from tests.browser.pictures import digit_png
 from tests.pages.app import PAGES
 
@@ -313,13 +313,6 @@ def test_no_page_overflows_or_shows_an_error(server: Server, page: Page) -> None
             expect(page.locator("p.who")).to_have_text("digits  ·  tester")  # the sidebar is closed
             if name != "review":  # it goes to the picture that waits
                 expect(page.locator("p.who")).to_be_in_viewport()
-        for width in (390, 1024, 1440):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_timeout(300)  # what is drawn by scripts has its size
-            for scheme in ("light", "dark"):
-                in_scheme(page, scheme)
-                expect(page.get_by_text("Something went wrong")).to_have_count(0)
-                assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (name, width, scheme)
+        for _ in widths(page, name):
             if name == "dataset":
                 expect(page.locator(".cell").first).to_be_in_viewport()
-            page.emulate_media(color_scheme="light")
