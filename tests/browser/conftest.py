@@ -37,6 +37,10 @@ FLAGS = [
     "--no-first-run",
 ]
 
+# How far what is drawn has moved since the page was opened, from 0, in window.shift.
+SHIFT = """() => { window.shift = 0; new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift += one.value;
+}).observe({ type: "layout-shift", buffered: true }); }"""
 WINDOW: ViewportSize = {"width": 1440, "height": 1000}
 
 

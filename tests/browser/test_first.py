@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Server, settled
-
-SHIFT = """() => { window.shift = 0; new PerformanceObserver((list) => {
-  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift += one.value;
-}).observe({ type: "layout-shift", buffered: true }); }"""
+from tests.browser.conftest import SHIFT, Server, settled
 
 
 def test_a_page_is_seen_at_once_and_nothing_in_it_jumps(browser: Browser, server: Server) -> None:

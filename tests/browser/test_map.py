@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Page, expect
 from sklearn.datasets import load_digits
 
-from tests.browser.conftest import ROOT, Server, in_scheme
+from tests.browser.conftest import ROOT, SHIFT, Server, in_scheme
 
 COUNT = 200
 SLOW = 30_000  # ms, for what the server does
@@ -171,6 +171,14 @@ def test_the_map_is_worked_by_keys(page: Page, ciphers: str) -> None:
     expect(page.locator(".map .count")).not_to_have_text(f"{COUNT} of {COUNT} selected")
     page.keyboard.press("0")
     expect(page.locator(".map .zoom")).to_have_text("100 %")
+
+
+def test_nothing_jumps_when_the_map_comes(page: Page, ciphers: str) -> None:
+    visit(page, ciphers)
+    settled(page)
+    page.evaluate(SHIFT)
+    page.wait_for_timeout(200)  # the browser tells what it has seen
+    assert page.evaluate("window.shift") < 0.1
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 390])

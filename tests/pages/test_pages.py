@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
@@ -21,6 +22,7 @@ from core.data import classes, dataset, imports, labels, queue, sources, splits,
 from core.errors import AppError
 from core.explain import explain
 from core.label import embed
+from core.review import predict
 from core.runs import launch
 from core.settings import settings
 from core.share import export
@@ -284,6 +286,19 @@ def test_copies_across_splits_that_the_import_found_are_named_before_a_run_witho
 ) -> None:
     monkeypatch.setattr(splits, "crossing", lambda dataset_id: 2)
     assert "2 groups of near duplicates lie in more than one split" in words(opened("train", dataset=trained_copy.dataset.name))
+
+
+def test_what_comes_stands_there_while_the_network_is_asked(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("answers", "predict_one"):  # as long as these take, a page is as it is when it ends here
+        monkeypatch.setattr(predict, name, lambda *_: st.stop())
+    monkeypatch.setattr(predict, "stored", lambda *_: None)
+    image = store.browse(trained.dataset.id, store.Filter(split="test"), 0, 1)[0]
+    app = opened("predict", dataset=trained.dataset.name)
+    app.file_uploader[0].upload("mine.png", (trained.home / "images" / image.path).read_bytes()).run()
+    assert not app.exception and "mine.png" in "".join(str(one.proto) for one in elements(app, "html"))
+    assert "is asked: 0 of 1 pictures" in str(elements(app, "progress")[0].proto)
+    explained = opened("explain", dataset=trained.dataset.name)
+    assert not explained.exception and "The network is asked; after a start it is loaded first" in words(explained)
 
 
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
