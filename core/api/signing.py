@@ -60,14 +60,18 @@ def _of_session(text: str) -> str:
     return f"{text} {session}" if session else text
 
 
+def _address(path: str, expiry: object, dataset: str) -> str:
+    """What is signed of an address, when it is handed out and when it comes back."""
+    return _of_session(f"{path}?{expiry}{dataset and f'&{dataset}'}")
+
+
 def signed(path: str, dataset_id: int | None = None) -> str:
     """The path with an expiry of one to two days and a signature: an <img> can carry no header.
 
     dataset_id: whose it is, where the path does not say it; only who may see that dataset gets it, at each request anew.
     """
     expiry, dataset = _expiry(2), "" if dataset_id is None else str(dataset_id)
-    signature = _sign(_of_session(f"{path}?{expiry}{dataset and f'&{dataset}'}"))
-    return f"{path}?e={expiry}&s={signature}{dataset and f'&d={dataset}'}"
+    return f"{path}?e={expiry}&s={_sign(_address(path, expiry, dataset))}{dataset and f'&d={dataset}'}"
 
 
 def local() -> str:
@@ -93,8 +97,7 @@ def check(request: Request) -> None:
     expiry = request.query_params.get("e", "")
     given = request.query_params.get("s", "")
     dataset = request.query_params.get("d", "")
-    what = f"{request.url.path}?{expiry}{dataset and f'&{dataset}'}"
-    if not _is_signed(_of_session(what), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
+    if not _is_signed(_address(request.url.path, expiry, dataset), given) or not expiry.isdigit() or int(expiry) < _expiry(0):
         raise HTTPException(403, "This address has expired. Reload the page.")
     if dataset:
         roles.allow("see", int(dataset))
