@@ -11,7 +11,8 @@ import { Care, UNTOLD } from "./care.js";
 import { CarePanel } from "./panel.js";
 import { deskOf, leave } from "./desks.js";
 
-const PHONE = 560; // px wide at most, as in queue.css
+const PHONE = 560; // px wide at most,
+const SIDEWAYS = 520; // or high, as in queue.css
 const QUIET_MS = 2000; // after the last decision the page's own numbers follow
 
 /** @typedef {import("./desk.js").Item} Item */
@@ -130,7 +131,7 @@ export class Shell {
     if (!this.care || person !== data.user) this.care = new Care(data.user, { get: remembered, set: remembered });
     this.desk.box.join(data.token, data.user);
     this.arrived(arrives);
-    if (arrives && this.root.clientWidth < PHONE) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
+    if (arrives && (this.root.clientWidth < PHONE || innerHeight <= SIDEWAYS)) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
     this.begin();
     if (arrives) this.desk.ask();
     this.paint();
