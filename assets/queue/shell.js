@@ -11,8 +11,8 @@ import { Care, UNTOLD } from "./care.js";
 import { CarePanel } from "./panel.js";
 import { deskOf, leave } from "./desks.js";
 
-const PHONE = 560; // px wide at most,
-const SIDEWAYS = 520; // or high, as in queue.css
+const PHONE = 560; // px wide at most, as in queue.css
+const SIDEWAYS = matchMedia("(max-height: 520px) and (orientation: landscape)"); // as there
 const QUIET_MS = 2000; // after the last decision the page's own numbers follow
 
 /** @typedef {import("./desk.js").Item} Item */
@@ -47,6 +47,7 @@ let active = null;
 document.addEventListener("keydown", (event) => active?.onKey(event));
 document.addEventListener("keyup", (event) => event.key.toLowerCase() === "r" && active?.reveal(false));
 addEventListener("blur", () => active?.reveal(false));
+SIDEWAYS.addEventListener("change", () => active?.top());
 
 export class Shell {
   /** @type {Data} */
@@ -131,10 +132,15 @@ export class Shell {
     if (!this.care || person !== data.user) this.care = new Care(data.user, { get: remembered, set: remembered });
     this.desk.box.join(data.token, data.user);
     this.arrived(arrives);
-    if (arrives && (this.root.clientWidth < PHONE || innerHeight <= SIDEWAYS)) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
+    if (arrives) requestAnimationFrame(() => this.top());
     this.begin();
     if (arrives) this.desk.ask();
     this.paint();
+  }
+
+  /** On a phone past the page's own controls, so that picture and keys are in sight. */
+  top() {
+    if (this.root.clientWidth < PHONE || SIDEWAYS.matches) this.root.scrollIntoView({ block: "start" });
   }
 
   /** What the subclass builds anew. @param {boolean} _arrives */

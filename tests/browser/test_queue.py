@@ -164,7 +164,7 @@ CONTRAST = """text => {
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    fill(server, width * 100 + len(scheme) * 10, 3)
+    fill(server, width * 100 + len(scheme) * 10, 6)
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     seen(page)
     page.wait_for_timeout(500)
@@ -190,6 +190,16 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         chosen, bar = cells.nth(5).bounding_box(), page.locator(".bar").bounding_box()
         assert chosen and bar and chosen["y"] + chosen["height"] <= bar["y"], (chosen, bar)
         page.screenshot(path=tmp_path / f"grid-{width}-{scheme}.png")
+        page.set_viewport_size({"width": 667, "height": 375})  # the phone is turned: keys beside the pictures, in either view
+        for one in page.locator(".bar button").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        page.locator(".st-key-review-view").get_by_text("Queue").click()
+        seen(page)
+        header, stage, keys = (page.locator(one).bounding_box() for one in ("[data-testid=stHeader]", ".stage", ".decide"))
+        assert header and stage and keys and stage["x"] + stage["width"] <= keys["x"]
+        assert header["y"] + header["height"] <= stage["y"] and max(stage["y"] + stage["height"], keys["y"] + keys["height"]) <= 375
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+        page.screenshot(path=tmp_path / f"queue-sideways-{scheme}.png")
         return
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
