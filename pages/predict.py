@@ -11,10 +11,11 @@ from core.data import sources, uploads
 from core.data.formats.spreadsheet import cell
 from core.data.images import EXTENSIONS
 from core.errors import AppError
-from core.review import batch, predict, review
+from core.review import batch, policy, predict, review
 from core.train import train
-from core.types import Dataset, Image, Prediction, Run
+from core.types import Band, Dataset, Image, Prediction, Run
 from pages.parts.predict import answers, many
+from pages.parts.predict.answers import BANDS
 from pages.shared import animation, frame
 from pages.shared.detail import already
 
@@ -50,8 +51,8 @@ def card_to_come(run: Run, name: str) -> str:
     )
 
 
-def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
-    """The pictures by id, kept for this session so that they are still here on the way back from Explain."""
+def brought(files: list, taken: set[str]) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
+    """The pictures by id, kept for this session so that they are still here on the way back from Explain; taken: from the camera."""
     refused: list[predict.Failure] = []
     kept: dict[str, uploads.Upload] = {}
     for file in files:
@@ -64,13 +65,15 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
         if one.id in kept:
             refused.append(predict.Failure(file.name, f"This is the same picture as {kept[one.id].name}.", "It is shown once."))
         kept.setdefault(one.id, one)
+        if file.file_id in taken:
+            st.session_state.setdefault("taken", set()).add(one.id)
     if files:
         st.session_state["brought"] = kept
     return st.session_state.get("brought", {}), refused
 
 
-def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
-    """One picture with its top-k bars, and what the dataset knows of it already."""
+def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None, band: Band | None) -> None:
+    """One picture with its top-k bars, what the policy does with it, and what the dataset knows of it already."""
     url = signing.upload_url(run.dataset_id, upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
@@ -85,7 +88,8 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             )
             with st.container(key=f"said-{upload.id}"):
                 mark = " :orange-badge[:material/help: unsure]" if unsure else ""
-                st.markdown(f"{frame.plain(upload.name)}{mark}")
+                ruled = f" :gray-badge[:material/gavel: {BANDS[band]}]" if band else ""
+                st.markdown(f"{frame.plain(upload.name)}{mark}{ruled}")
                 if have is not None:
                     st.caption(already(have))
                 if answer.frames:
@@ -121,8 +125,12 @@ def as_csv(found: pd.DataFrame) -> str:
     return words.rename(columns=cell).to_csv(index=False)
 
 
+def came_by(answer: Prediction) -> str:
+    return "camera" if answer.image_id in st.session_state.get("taken", ()) else "upload"
+
+
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
-    sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
+    sent = sum(review.submit(current.id, run.id, a, frame.user(), came_by(a)) for a in answers)
     waiting = len(answers) - sent
     there = f"{waiting:,} of them wait there already." if sent else "They wait in Review already."
     st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
@@ -132,6 +140,9 @@ def camera() -> list:
     """A picture from the camera, if somebody takes one."""
     with st.popover("Camera", icon=":material/photo_camera:"):
         taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+        st.caption(
+            "Without https a browser gives a camera to pages of its own computer alone. On a phone *Pictures* offers to take one, too."
+        )
     return [taken] if taken is not None else []
 
 
@@ -158,7 +169,7 @@ def ask_now(current: Dataset, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         taken = camera()
         blur = st.toggle("Blur pictures", key="blur", bind="query-params", help="Shows them only vaguely.")
-    kept, refused = brought(unzip([*(files or []), *taken], current, run))
+    kept, refused = brought(unzip([*(files or []), *taken], current, run), {one.file_id for one in taken})
     if not kept:
         st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
     elif not files and not taken:
@@ -196,9 +207,10 @@ def ask_now(current: Dataset, run: Run) -> None:
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])
     coming.empty()
+    band = policy.bands_of(current.id, run.id)
     with st.container(key="blurred-results" if blur else "clear-results"):
         for upload, answer in shown:
-            bars(run, upload, answer, have.get(upload.id))
+            bars(run, upload, answer, have.get(upload.id), band(answer))
     with st.expander("As a table", icon=":material/table:"):
         share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
         st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})
@@ -215,7 +227,8 @@ def keep(current: Dataset, run: Run, answers: list[Prediction | predict.Failure]
     told: set = st.session_state.setdefault("kept-answers", set())
     fresh = [a for a in answers if isinstance(a, Prediction) and (current.id, run.id, a.image_id) not in told]
     if fresh:
-        review.keep(current.id, run.id, fresh, frame.user(), "upload")
+        for how in sorted({came_by(a) for a in fresh}):
+            review.keep(current.id, run.id, [a for a in fresh if came_by(a) == how], frame.user(), how)
         told.update((current.id, run.id, a.image_id) for a in fresh)
 
 

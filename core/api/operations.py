@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import meters, space
 from core.api import routes
-from core.data import audit, imports, queue, removal, schema
+from core.data import audit, imports, removal, routed, schema
 from core.review import near
 from core.runs import launch
 from core.settings import settings
@@ -89,7 +89,7 @@ async def metrics(request: Request) -> Response:
 
 def _metrics() -> bytes:
     now = meters.Reading()
-    states, runs = queue.counts_of_all(), Counter(one.status for one in train.list_runs())
+    states, runs = routed.counts_of_all(), Counter(one.status for one in train.list_runs())
     now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
     now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
     queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}

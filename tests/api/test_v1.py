@@ -170,7 +170,13 @@ def test_the_table_of_roles_holds_at_every_address(client: TestClient, small: Da
     assert asked == NEEDS.keys() | LISTS
     run = runs.new("ConvNet 1", small, params.run_config({}), Snapshot("s", small.classes, ()), "tester")
     runs.create(settings().runs / run.id, run, Snapshot("s", small.classes, ()))
-    names = {"dataset": small.id, "image": first(small).id, "run": run.id, "export": export.start(small.id, "folders", "tester"), "decision": 1}
+    names = {
+        "dataset": small.id,
+        "image": first(small).id,
+        "run": run.id,
+        "export": export.start(small.id, "folders", "tester"),
+        "decision": 1,
+    }
     wrong: list[tuple[str, str, int]] = []
     for role in ROLES:
         theirs = bearer(role)

@@ -103,7 +103,7 @@ def test_two_people_decide_on_forty_pictures_by_keys_with_a_restart_in_between_n
 
 
 def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, page: Page) -> None:
-    fill(server, 100, 14)
+    fill(server, 100, 18)
     page.goto(f"{server.url}/review?dataset=digits&order=uncertain")
     first = seen(page)
     told = page.locator(".yes").get_attribute("data-label")
@@ -119,6 +119,24 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     expect(page.locator(".past")).to_contain_text("escalated")
     page.keyboard.press("Space")
     expect(page.locator(".back")).to_have_text("Bring back what I skipped (1)")
+
+    # Somebody gets the next one by name; one that was explained is there on the way back
+    with inside(server) as digits:
+        review.decide(queue.browse(digits.id, queue.Which(text="p117.png"))[0].id, "rejected", None, "Ann", session="hers")
+    handed = seen(page)
+    page.keyboard.press("o")
+    page.get_by_role("combobox", name="To whom").select_option("Ann")
+    page.keyboard.press("Enter")
+    explained = seen(page)
+    assert explained != handed
+    expect(page.locator(".unsaved")).to_have_text("")
+    query = "SELECT name FROM review_claims c JOIN submissions s ON s.id = c.submission_id WHERE c.session = 'for Ann'"
+    assert (handed,) in stored(server, query)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/explain"))
+    page.wait_for_timeout(2500)  # what was dealt out is given back
+    page.goto(f"{server.url}/review?dataset=digits&order=oldest")
+    assert seen(page) == explained
 
     # Keys work after a click on a toggle, and what one set for a class is kept by this browser alone
     page.get_by_role("button", name="Care", exact=True).click()

@@ -18,9 +18,9 @@ from core.data import images, queue
 from core.data.formats.spreadsheet import cell
 from core.data.queue import State, Submission, Which
 from core.errors import AppError
-from core.review import near, predict, review
+from core.review import batch, near, predict, review
 from core.review.near import Found
-from core.types import Dataset, Prediction, Run
+from core.types import Band, Dataset, Prediction, Run
 from pages.parts.predict import removal
 from pages.shared import frame, times
 
@@ -34,6 +34,7 @@ STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "blocked": ("Blocked", ("blocked",)),
     "decided": ("Decided", ("decided",)),
 }
+BANDS: dict[Band, str] = {"pass": "passes", "ask": "a person is asked", "block": "blocked"}
 UNKNOWN: tuple[State, ...] = tuple(one for one in get_args(State) if one != "known")
 
 
@@ -61,6 +62,8 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
         _again(current, near.find(current.id, sought.name, sought.getvalue(), which), sought.name, names, blur)
         return
     n = queue.count(current.id, which)
+    if any(job.state.status == "running" for job in batch.recent(current.id)):
+        _follow(current, which, n)
     if not n:
         words = "Nothing was predicted here yet." if which in (Which(), Which(UNKNOWN)) else "Nothing fits these filters."
         st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
@@ -84,9 +87,20 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
             )  # fmt: skip
         removal.button(current)
+    if n > MOST:
+        st.caption(f"CSV and JSONL hold the first {MOST:,} in this order: filter for the others.")
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
         frame.pager(pages, key)
+
+
+@st.fragment(run_every=2.0)
+def _follow(current: Dataset, which: Which, n: int) -> None:
+    """While pictures are asked about in the background, what was answered is here by itself."""
+    with frame.guarded("answers"):
+        st.caption(":material/hourglass_top: Pictures are being asked about in the background; their answers come here by themselves.")
+        if queue.count(current.id, which) != n or not any(job.state.status == "running" for job in batch.recent(current.id)):
+            st.rerun()
 
 
 def _again(current: Dataset, found: Found, name: str, names: dict[str, str], blur: bool) -> None:
@@ -122,7 +136,9 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     """One picture with its top-k bars, where it stands, and what other networks say if they disagree."""
     esc = html.escape
     try:
-        picture = f'<img src="{esc(signing.upload_url(one.dataset_id, review.picture(one)))}" alt="{esc(one.name)}" loading="lazy">'
+        picture = (
+            f'<img src="{esc(signing.upload_url(one.dataset_id, review.picture(one), stored=False))}" alt="{esc(one.name)}" loading="lazy">'
+        )
     except AppError:
         picture = '<span class="gone">not stored any more</span>'
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:3]
@@ -133,11 +149,19 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
     told += f'<p class="found">{esc(also)}</p>' if also else ""
+    if (band := told_band(one)) is not None:
+        said += f", policy: {BANDS[band]}"
     unsure = '<em title="The likeliest class has less than 80 %.">unsure</em>' if one.probability < predict.UNSURE else ""
     return (
         f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'
         f"<p>{esc(said)} {unsure}<br><small>{esc(names.get(one.run_id, 'a deleted run'))} · {esc(times.when(one.at))}</small></p>{told}</div></li>"
     )
+
+
+def told_band(one: Submission) -> Band | None:
+    """What its policy said of it; None of what measures people until it is decided, as it would tell which pictures do."""
+    measures = review.is_blind(one) or one.state in queue.MEASURING
+    return None if measures and one.state != "decided" else one.band
 
 
 def send(current: Dataset, some: Sequence[Submission]) -> None:
@@ -149,11 +173,12 @@ def send(current: Dataset, some: Sequence[Submission]) -> None:
 
 
 def _rows(current: Dataset, which: Which, sort: str) -> list[dict[str, object]]:
-    found = review.browse(current.id, which, sort, 0, MOST)
+    found, leads = review.browse(current.id, which, sort, 0, MOST), roles.current().may("lead", current.id)
     return [
         {
             "file": one.name, "id": one.image_id, "run": one.run_id, "predicted": one.predicted, "probability": one.probability,
-            "band": one.band or "", "state": one.state, "decision": one.label or "", "at": one.at,
+            "band": (one.band if leads else told_band(one)) or "",
+            "state": "waiting" if one.state in queue.MEASURING and not leads else one.state, "decision": one.label or "", "at": one.at,
             **{f"p({name})": p for name, p in one.probabilities.items()},
         }
         for one in found

@@ -252,7 +252,10 @@ def _hints(one: Figures) -> None:
         )
         return
     with st.container(gap="xsmall"):
-        for arm, title, share in (("shown", "Its wrong answers taken over where it was shown", said.shown), ("blind", "where it was hidden", said.blind)):
+        for arm, title, share in (
+            ("shown", "Its wrong answers taken over where it was shown", said.shown),
+            ("blind", "where it was hidden", said.blind),
+        ):
             _line(f"{title}: {_share(share)}", f"{one.who}, {title.lower()}", measures.swayed(one.judged, arm), arm)  # type: ignore[arg-type]
     if said.difference is not None:
         d = said.difference

@@ -112,7 +112,9 @@ def _weeks(weeks: Sequence[Audit]) -> None:
     for name in names:
         choices |= {f"Wrongly passed: {name}": (name, False), f"Caught: {name}": (name, True)}
     chosen = str(st.selectbox("By week", list(choices), key="slipped-of", filter_mode=None, width=320))
-    st.plotly_chart(over_time(weeks, chosen, *choices[chosen]), key="slipped-weeks", config={"displayModeBar": False}, alt=f"{chosen}, by week")
+    st.plotly_chart(
+        over_time(weeks, chosen, *choices[chosen]), key="slipped-weeks", config={"displayModeBar": False}, alt=f"{chosen}, by week"
+    )
     st.caption(
         "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found to have slipped "
         "through: the bar says how many there may be all the same."
