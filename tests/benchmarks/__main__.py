@@ -40,9 +40,10 @@ ROWS = {
     "audit": "entries",
     "table": "tables",
     "review": "deciding",
+    "batch": "batch",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
+PRINTED = ("asking", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:
