@@ -139,7 +139,7 @@ def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
 def camera() -> list:
     """A picture from the camera, if somebody takes one."""
     with st.popover("Camera", icon=":material/photo_camera:"):
-        taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+        taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed", width=380)
         st.caption(
             "Without https a browser gives a camera to pages of its own computer alone. On a phone *Pictures* offers to take one, too."
         )

@@ -107,7 +107,7 @@ export class One extends Shell {
     this.body.append(
       el("div", { class: "what" }, p.name, p.from),
       this.place,
-      el("div", { class: "side" }, p.answer, p.unsure, el("div", { class: "decide" }, p.yes, p.or, p.choices, p.none), p.reason, p.own, this.box, this.hand.box, acts, this.beside.about, this.beside.guide),
+      el("div", { class: "side" }, p.answer, p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
     );
     this.shell.notices.remove();
     this.place.append(this.shell.notices);

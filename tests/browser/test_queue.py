@@ -239,6 +239,18 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
         for one in queue.browse(digits.id, queue.Which(("waiting",), text="new-")):
             review.decide(one.id, "corrected", str(int(one.name[4:-4]) % 10), "Ann")
 
+    # What a camera takes is answered, on a laptop and on a phone
+    page.goto(f"{server.url}/predict?dataset=digits")
+    for width, height in ((1280, 800), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.get_by_role("button", name="Camera").click()
+        page.get_by_role("button", name=re.compile("Take Photo|Clear photo")).click()
+        if width == 390:
+            page.get_by_role("button", name="Take Photo").click()
+        expect(page.get_by_role("button", name="Send all 1 to review")).to_be_visible(timeout=60_000)
+        page.keyboard.press("Escape")
+    assert stored(server, "SELECT count(*) > 0 FROM submissions WHERE source = 'camera'") == [(1,)]
+
     # A lead lets them into the dataset, and trains as the run in use was trained
     page.goto(f"{server.url}/review?dataset=digits&view=basket")
     expect(page.get_by_role("heading", name="12 decisions wait")).to_be_visible()

@@ -77,7 +77,11 @@ def test_every_picture_of_a_zip_of_five_hundred_is_answered_once_and_what_is_bro
     done = work(batch.start(dataset_id, [trained_copy.run_id], sources.at(path), "Ann", "folder"))
     assert (done.status, done.end["done"], done.end["states"]) == ("done", 499, {"predicted": 479})
     items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=1000)
-    assert len(items) == len({one.image_id for one in items}) == 479 and items[0].name == "photos/000.png" and items[0].run_id == trained_copy.run_id
+    assert (
+        len(items) == len({one.image_id for one in items}) == 479
+        and items[0].name == "photos/000.png"
+        and items[0].run_id == trained_copy.run_id
+    )
     told = {one.file: one.message for one in batch.refused(done.id)}
     assert {name for name in told if "broken" in name} == {f"photos/broken-{i}.png" for i in range(20)}
     assert told["photos/again.png"].startswith("This is the same picture as photos/000.png")

@@ -146,11 +146,10 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     said = queue.SAID["waiting" if one.state in ("second", "audit") else one.state]
     if one.state == "decided":
         said = f"decided: {one.label or 'none of the classes'}, by {one.decided_by}"
+        said += f" (the policy: {BANDS[one.band]})" if one.band else ""
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
     told += f'<p class="found">{esc(also)}</p>' if also else ""
-    if (band := told_band(one)) is not None:
-        said += f", policy: {BANDS[band]}"
     unsure = '<em title="The likeliest class has less than 80 %.">unsure</em>' if one.probability < predict.UNSURE else ""
     return (
         f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'

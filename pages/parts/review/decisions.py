@@ -42,11 +42,15 @@ def show(current: Dataset) -> None:
     key = f"decisions-{which}"
     number = min(frame.page_number(key), pages)
     found = review.decisions(current.id, which, (number - 1) * PER_PAGE, PER_PAGE)
-    st.caption(f"{total:,} decision{'' if total == 1 else 's'}, newest first. Choose a line to see its picture.")
-    vague = gallery.blur()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{total:,} decision{'' if total == 1 else 's'}, newest first. Choose a line to see its picture.", width="stretch")
+        vague = gallery.blur()
     event = st.dataframe(
         _table(found, vague), hide_index=True, on_select="rerun", selection_mode="single-row", key=f"decisions-{which}-{number}",
-        column_config={"Picture": st.column_config.ImageColumn(width="small"), "Note": st.column_config.TextColumn(width="medium")},
+        column_config={
+            "Picture": st.column_config.ImageColumn(width="small"), "Note": st.column_config.TextColumn(width="medium"),
+            "Decision": st.column_config.TextColumn(width=110), "Now": st.column_config.TextColumn(width=150),
+        },
         row_height=44,
     )  # fmt: skip
     if pages > 1:

@@ -217,26 +217,51 @@ def _network_words(one: Figures) -> None:
     )
 
 
-def _line(text: str, title: str, ids: Sequence[int], key: str) -> None:
-    """A number that leads to its pictures."""
-    st.button(text, type="tertiary", key=f"team-{key}", on_click=gallery.choose, args=("team", title, tuple(ids)), disabled=not ids)
+Line = tuple[str, str, tuple[int, ...]]  # what is counted, the number, its items
+
+
+def _numbers(key: str, who: str, lines: Sequence[Line]) -> None:
+    """Numbers that lead to their pictures by a click."""
+
+    def clicked() -> None:
+        for row, _ in st.session_state[key]["selection"]["cells"]:
+            gallery.choose("team", f"{who}: {lines[row][0].lower()}", lines[row][2])
+
+    table = pd.DataFrame([line[:2] for line in lines], columns=["Of what", "Value"])
+    st.dataframe(table, hide_index=True, key=key, on_select=clicked, selection_mode="single-cell", width="stretch")
+
+
+def agreeing(one: Figures) -> list[Line]:
+    """How far answers to the same picture agree."""
+    said, every = one.agreement, tuple(one.twice)
+    of_class = [
+        (f"Where one says {name}", _figure(each, percent=True), tuple(item for item, answers in one.twice.items() if name in answers))
+        for name, each in said.by_class.items()
+        if each.n
+    ]
+    return [
+        ("The same answer twice", _figure(said.raw, percent=True), every),
+        *of_class,
+        ("Krippendorff's α", _figure(said.alpha), every),
+        ("Gwet's AC1", _figure(said.ac1), every),
+    ]
+
+
+def swayed(one: Figures) -> list[Line]:
+    """How many wrong answers of the network were given, too."""
+    said = one.hint
+    return [
+        ("Taken over where it was shown", _share(said.shown), measures.swayed(one.judged, "shown")),
+        ("Taken over where it was hidden", _share(said.blind), measures.swayed(one.judged, "blind")),
+    ]
 
 
 def _agreement(one: Figures) -> None:
     st.subheader("How far people agree" if one.who == measures.EVERYBODY else "How far the others agree", anchor=False)
-    said = one.agreement
-    if not said.n:
+    if not one.agreement.n:
         st.caption("No picture was drawn for a second opinion yet. A policy says how many are.")
         return
-    twice = f"{one.who}, decided twice"
-    with st.container(gap="xsmall"):
-        _line(f"The same answer twice: {_figure(said.raw, percent=True)}", twice, tuple(one.twice), "raw")
-        for name, each in said.by_class.items():
-            if each.n:
-                ids = [number for number, answers in one.twice.items() if name in answers]
-                _line(f"where one says {frame.plain(name)}: {_figure(each, percent=True)}", f"{twice}, {name}", ids, f"raw-{name}")
-        _line(f"Krippendorff's α: {_figure(said.alpha)}", twice, tuple(one.twice), "alpha")
-        _line(f"Gwet's AC1: {_figure(said.ac1)}", twice, tuple(one.twice), "ac1")
+    _numbers(f"team-agreement-{one.who}", one.who, agreeing(one))
     st.caption(
         "α: 1 is always, 0 is what chance would do; AC1: the same, and steady where a class is rare. On pictures drawn at random for a "
         "second opinion only: those that were escalated are the hard ones."
@@ -244,19 +269,14 @@ def _agreement(one: Figures) -> None:
 
 
 def _hints(one: Figures) -> None:
-    st.subheader("Does the network's answer mislead?", anchor=False)
+    st.subheader("Do the network's mistakes mislead?", anchor=False)
     said = one.hint
     if not said.shown.n and not said.blind.n:
         st.caption(
             "Not known yet: it takes wrong answers of the network, drawn for a second opinion, some shown and some hidden by the policy."
         )
         return
-    with st.container(gap="xsmall"):
-        for arm, title, share in (
-            ("shown", "Its wrong answers taken over where it was shown", said.shown),
-            ("blind", "where it was hidden", said.blind),
-        ):
-            _line(f"{title}: {_share(share)}", f"{one.who}, {title.lower()}", measures.swayed(one.judged, arm), arm)  # type: ignore[arg-type]
+    _numbers(f"team-hint-{one.who}", one.who, swayed(one))
     if said.difference is not None:
         d = said.difference
         verdict = "the hint misleads" if d.low > 0 else "the hint helps against mistakes" if d.high < 0 else "this may be chance"
