@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 import zipfile
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from core.data import images, queue, sources, uploads
 from core.errors import Invalid, Stopped
@@ -73,9 +75,12 @@ def test_every_picture_of_a_zip_of_five_hundred_is_answered_once_and_what_is_bro
     with zipfile.ZipFile(path, "a") as z:
         for i in range(439):
             z.writestr(f"photos/more/{i:03}.png", images.png(noise.integers(0, 256, (12, 12, 3), np.uint8)))
+        huge = io.BytesIO()
+        Image.new("1", (11_000, 10_000)).save(huge, "PNG")
+        z.writestr("photos/huge.png", huge.getvalue())
     dataset_id = trained_copy.dataset.id
     done = work(batch.start(dataset_id, [trained_copy.run_id], sources.at(path), "Ann", "folder"))
-    assert (done.status, done.end["done"], done.end["states"]) == ("done", 499, {"predicted": 479})
+    assert (done.status, done.end["done"], done.end["states"]) == ("done", 500, {"predicted": 479})
     items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=1000)
     assert (
         len(items) == len({one.image_id for one in items}) == 479
@@ -84,6 +89,7 @@ def test_every_picture_of_a_zip_of_five_hundred_is_answered_once_and_what_is_bro
     )
     told = {one.file: one.message for one in batch.refused(done.id)}
     assert {name for name in told if "broken" in name} == {f"photos/broken-{i}.png" for i in range(20)}
+    assert "11000 × 10000 pixels" in told["photos/huge.png"]
     assert told["photos/again.png"].startswith("This is the same picture as photos/000.png")
     answers = predict.predict(trained_copy.run_id, [uploads.find(one.image_id).path for one in items[:3]])
     expected = {one.image_id: one.probabilities for one in answers if isinstance(one, Prediction)}

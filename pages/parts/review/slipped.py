@@ -126,8 +126,9 @@ def over_time(weeks: Sequence[Audit], title: str = "Wrongly passed", name: str |
     some = [(one.until, found, missed) for one in weeks for found, missed in _known(one, name, caught)]
     figure = base(f"{title}, by week (n = {sum(found.n for _, found, _ in some):,} audited)", 300)
     values = [found.value or 0.0 for _, found, _ in some]
+    days = [datetime.fromisoformat(until).astimezone(times.zone()).date() for until, _, _ in some]
     figure.add_scatter(
-        x=[datetime.fromisoformat(until).astimezone(times.zone()).date() for until, _, _ in some],
+        x=days,
         y=values,
         error_y={
             "type": "data",
@@ -142,7 +143,7 @@ def over_time(weeks: Sequence[Audit], title: str = "Wrongly passed", name: str |
         hovertemplate="week to %{x}: %{y:.2%} (%{customdata[2]:.2%} to %{customdata[3]:.2%})<br>"
         "%{customdata[1]} found, n = %{customdata[0]:,} audited<extra></extra>",
     )
-    figure.update_xaxes(title="week that ends on", tickformat="%-d %b")
+    figure.update_xaxes(title="week that ends on", tickformat="%-d %b", tickvals=days)
     figure.update_yaxes(title="share of the class" if caught else "share of what passed", tickformat=".1~%", rangemode="tozero")
     return figure
 
