@@ -16,6 +16,7 @@ from core.data.queue import FINAL
 from core.metrics import TOO_FEW, Share
 from core.review import audit, measures, policy, quality
 from core.review.agreement import Agreement, Figure
+from core.review.audit import Drifted
 from core.review.quality import Pace
 from core.review.slipped import Recall, Slipped
 from core.types import Interval, now
@@ -48,7 +49,7 @@ class Report:
     pace: Pace | None
     agreement: Agreement
     audit: audit.Audit
-    drifted: audit.Drifted | None  # None: not known
+    drifted: Drifted | None  # None: not known
 
 
 @roles.needs("lead")

@@ -244,9 +244,11 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
     for width, height in ((1280, 800), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
         page.get_by_role("button", name="Camera").click()
-        page.get_by_role("button", name=re.compile("Take Photo|Clear photo")).click()
         if width == 390:
-            page.get_by_role("button", name="Take Photo").click()
+            page.get_by_role("button", name="Clear photo").click()
+        page.wait_for_function("() => document.querySelector('video')?.readyState === 4")
+        page.get_by_role("button", name="Take Photo").click()
+        expect(page.get_by_role("button", name="Clear photo")).to_be_visible()
         expect(page.get_by_role("button", name="Send all 1 to review")).to_be_visible(timeout=60_000)
         page.keyboard.press("Escape")
     assert stored(server, "SELECT count(*) > 0 FROM submissions WHERE source = 'camera'") == [(1,)]

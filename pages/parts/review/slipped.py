@@ -108,7 +108,7 @@ def _weeks(weeks: Sequence[Audit]) -> None:
     if not any(one.any and one.any.n for one in weeks):
         return
     names = sorted({one.name for week in weeks for one in week.by_class})
-    choices = {"Wrongly passed": (None, False)}
+    choices: dict[str, tuple[str | None, bool]] = {"Wrongly passed": (None, False)}
     for name in names:
         choices |= {f"Wrongly passed: {name}": (name, False), f"Caught: {name}": (name, True)}
     chosen = str(st.selectbox("By week", list(choices), key="slipped-of", filter_mode=None, width=320))
