@@ -40,6 +40,7 @@ ROWS = {
     "maps": "maps",
     "trust": "trust",
     "busy": "busy",
+    "reacting": "reacting",
     "gate": "gate",
     "audit": "entries",
     "table": "tables",
