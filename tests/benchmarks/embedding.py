@@ -22,8 +22,7 @@ from core.data import images
 from core.label import embed, teach
 from core.ml import embed as embed_network
 from core.ml import features
-from core.ml.features import set_module
-from core.ml.model import build
+from core.ml.model import build, set_module
 from core.runs import launch
 from core.types import Preprocess
 from tests.benchmarks.reading import photos
