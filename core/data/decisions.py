@@ -75,6 +75,14 @@ def last_of(dataset_id: int, person: str) -> Decision | None:
         return None if row is None else Decision(**row._mapping)
 
 
+def on_known(dataset_id: int, by: str) -> set[int]:
+    """Pictures with a known answer that a person has decided."""
+    d = decisions.c
+    mine = (d.dataset_id == dataset_id, d.by == by, d.stage == "known", d.undone_at.is_(None))
+    with reading() as c:
+        return set(c.execute(select(d.submission_id).where(*mine)).scalars())
+
+
 def at_work(dataset_id: int, since: str) -> list[str]:
     """Who has decided since a time (UTC, ISO 8601), or has a picture on the screen."""
     d, k = decisions.c, review_claims.c

@@ -22,8 +22,8 @@ from core.review import audit, bands, known, measures, policy, predict, report, 
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
-from pages.parts.review import figures, slipped
-from tests.pages.app import words
+from pages.parts.review import figures, practice, slipped
+from tests.pages.app import opened, words
 
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
@@ -171,7 +171,9 @@ def test_what_became_of_escalations_and_appeals_is_seen_by_who_made_them_and_by_
             measures.team(small.id)
 
 
-def test_practice_tells_the_answer_ends_and_measures_nobody(small: Dataset, predicted: Callable[..., Prediction]) -> None:
+def test_practice_is_offered_to_newcomers_tells_the_answer_ends_and_measures_nobody(
+    small: Dataset, predicted: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
     knowns(small, 24)
     seen = set[int]()
     while one := known.practice(small.id, "New"):
@@ -180,6 +182,14 @@ def test_practice_tells_the_answer_ends_and_measures_nobody(small: Dataset, pred
         assert answer == queue.get(one.id).known and right == (answer == "red")
     assert len(seen) == known.WARM_UP and measures.yours(small.id, "New").known.n == 0
     assert known.practice(small.id, "Newer") is not None
+    assert [known.is_new(small.id, one) for one in ("New", "Newer")] == [False, True]
+    monkeypatch.setattr(practice.frame, "user", lambda: "Newer")
+    app = opened("review", dataset="squares")
+    assert "New here? Practise first" in words(app)
+    app.button(key="practice-go").click().run()
+    assert not app.exception and any("Practice: 0 of 20" in str(one.proto) for one in app.get("progress"))
+    monkeypatch.setattr(practice.frame, "user", lambda: "New")
+    assert "New here?" not in words(opened("review", dataset="squares"))
 
 
 def test_what_two_people_or_a_lead_decided_can_be_asked_again_once(small: Dataset, predicted: Callable[..., Prediction]) -> None:
