@@ -142,7 +142,7 @@ def test_wrong_answers_of_the_network_are_counted_as_its_hint_was_drawn(small: D
     assert not app.exception and "the hint misleads" in words(app)
     shown, hidden = figures.swayed(ann)
     assert (len(shown[2]), hidden[2]) == (ann.hint.shown.k, ()) and shown[1].startswith(f"{ann.hint.shown.k} of")
-    same, blue, green, alpha, ac1 = figures.agreeing(ann)
+    same, alpha, ac1, blue, green = figures.agreeing(ann)
     assert len(same[2]) == len(alpha[2]) == len(ac1[2]) == ann.agreement.n == 40 and alpha[0] == "Krippendorff's α"
     assert (blue[0], len(blue[2]), len(green[2])) == ("Where one says blue", ann.agreement.by_class["blue"].n, 40)
 

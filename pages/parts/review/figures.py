@@ -241,9 +241,9 @@ def agreeing(one: Figures) -> list[Line]:
     ]
     return [
         ("The same answer twice", _figure(said.raw, percent=True), every),
-        *of_class,
         ("Krippendorff's α", _figure(said.alpha), every),
         ("Gwet's AC1", _figure(said.ac1), every),
+        *of_class,
     ]
 
 
