@@ -13,6 +13,7 @@ from sqlalchemy import select
 from core.data import audit
 from core.data.schema import dataset_roles, glancing, links, people, reading, sessions, writing, wrong_passwords
 from core.errors import Conflict, Forbidden, NotFound
+from core.roles import Person
 from core.types import now
 
 ENDED = "An admin has ended your access to this Loupe."
@@ -268,7 +269,7 @@ def begin_session(person_id: int, key: str, way: str, browser: str, until: float
 
 
 _OF_SESSION = (  # made once: it is asked at every act, and to put it together takes as long as the answer
-    select(people, sessions.c.way.label("came"), dataset_roles.c.dataset_id, dataset_roles.c.role.label("there"))
+    select(people.c.name, people.c.role, sessions.c.way, dataset_roles.c.dataset_id, dataset_roles.c.role.label("there"))
     .select_from(
         sessions.join(people, people.c.id == sessions.c.person_id).outerjoin(dataset_roles, dataset_roles.c.person_id == people.c.id)
     )
@@ -281,14 +282,14 @@ _OF_SESSION = (  # made once: it is asked at every act, and to put it together t
 )
 
 
-def of_session(key: str) -> tuple[Account, str] | None:
+def of_session(key: str) -> tuple[Person, str] | None:
     """Who it is, and by which way that person came."""
     with glancing() as c:
         rows = c.execute(_OF_SESSION, {"key": key, "at": time.time()}).all()
     if not rows:
         return None
-    one, datasets = rows[0], {row.dataset_id: row.there for row in rows if row.dataset_id is not None}
-    return Account(one.id, one.name, one.role, one.way, one.password, datasets, one.off_at, one.seen_at), one.came
+    name, role, way = rows[0][:3]
+    return Person(name, role, {dataset_id: there for *_, dataset_id, there in rows if dataset_id is not None}, key), way
 
 
 def sessions_of(name: str) -> list[Session]:

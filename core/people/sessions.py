@@ -101,7 +101,7 @@ def _person(account: people.Account, session: str) -> Person:
 
 def _of_session(session: str) -> Person | None:
     found = people.of_session(session)
-    return _person(found[0], session) if found and found[1] in settings().sign_in else None
+    return found[0] if found and found[1] in settings().sign_in else None
 
 
 def _of_header(value: str) -> Person | None:

@@ -226,3 +226,22 @@ def test_a_database_that_ends_within_an_act_leaves_nothing_of_it(small: Dataset,
     finally:
         postgresql.start()
     assert store.get_dataset(small.id) == small
+
+
+@pytest.mark.databases("postgresql")
+def test_a_restart_between_two_acts_is_not_noticed_and_a_connection_in_use_is_not_asked_for_life(
+    small: Dataset, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    ping = schema.engine().dialect.do_ping
+    monkeypatch.setattr(schema.engine().dialect, "do_ping", lambda connection: (asked.append(connection), ping(connection)))
+    for _ in range(3):
+        store.list_datasets()
+    assert asked == []
+    postgresql.stop()
+    postgresql.start()
+    assert store.list_datasets() and len(asked) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "QUIET", 0)  # one that was not used for long may have been cut without a word
+        store.list_datasets()
+    assert len(asked) == 2
