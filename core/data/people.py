@@ -191,9 +191,17 @@ def switch_on(name: str) -> None:
 
 
 def seen(name: str) -> None:
-    """Notes that the person is here now."""
+    """Notes that the person is here now.
+
+    Whom a proxy lets in at every request has no session that begins: the first time on a day (UTC) stands for it in the audit.
+    """
+    p = people.c
     with writing() as c:
-        c.execute(people.update().where(people.c.name == name, people.c.removed_at.is_(None)).values(seen_at=now()))
+        here = p.name == name, p.removed_at.is_(None)
+        before = c.execute(select(p.way, p.seen_at).where(*here)).first()
+        c.execute(people.update().where(*here).values(seen_at=now()))
+        if before and before.way == "header" and (before.seen_at or "")[:10] != now()[:10]:
+            audit.record(c, "sign-in", on={"person": name}, after={"way": "header"}, by=name)
 
 
 # Links and passwords ------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 import app
 from core import roles
 from core.api import gate, routes, sign_in, signing
-from core.data import labels, people, store
+from core.data import audit, labels, people, store
 from core.errors import AppError, Unavailable
 from core.people import accounts, sessions
 from core.settings import settings
@@ -341,6 +341,32 @@ def test_the_header_of_a_named_proxy_is_believed_and_that_of_anybody_else_is_not
     sessions.forget()
     ended = asks("10.0.0.7").get("/added/later", headers=told)
     assert ended.status_code == 403 and "An admin has ended your access" in ended.text
+
+
+def test_who_comes_by_a_proxy_stands_in_the_audit_once_a_day_and_so_does_each_refusal(
+    behind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_noted", "_refused"):
+        monkeypatch.setattr(sessions, name, {})
+    accounts.add("Root", "admin")
+    client = TestClient(made(), base_url="http://localhost:8501", client=("10.0.0.7", 5000))
+
+    def asked() -> list[tuple[str, str, str]]:
+        """What the audit says of sign-ins after everybody has asked twice."""
+        for name in ("Ann", "Root", "Ann", "Root", "two\tlines"):
+            client.post("/added/later", headers={"X-Forwarded-User": name})
+        some = [audit.search(audit.Which(kind=kind), 1, 50)[0] for kind in ("sign-in", "sign-in.failed")]
+        return [(one.kind, one.by, one.after.get("way") or one.after["why"]) for found in some for one in found[::-1]]
+
+    refused = ("Root", "“Root” signs in another way here."), ("two\tlines", "The name of a person must have 1 to 80 characters on one line.")
+    told = [("sign-in", "Ann", "header"), *(("sign-in.failed", *one) for one in refused)]
+    assert asked() == told
+    sessions._noted.clear()  # five minutes later
+    assert asked() == told
+    for where in (audit, people, sessions):
+        monkeypatch.setattr(where, "now", lambda: "2100-01-01T00:00:01.000+00:00")
+    sessions._noted.clear()
+    assert sorted(asked()) == sorted(told * 2)
 
 
 def test_a_proxy_on_this_machine_is_known_by_what_uvicorn_makes_of_it(behind: None, monkeypatch: pytest.MonkeyPatch) -> None:
