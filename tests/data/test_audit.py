@@ -17,10 +17,11 @@ import pytest
 import sqlalchemy as sa
 
 from core import roles
-from core.data import audit, classes, events, labels, schema, splits, store
+from core.data import audit, classes, events, labels, moving, queue, schema, splits, store
 from core.data.audit import Which
 from core.errors import AppError, Conflict, Forbidden
 from core.explain import explain
+from core.review import taken
 from core.runs import launch
 from core.settings import settings
 from core.share import export, report
@@ -89,6 +90,11 @@ def test_every_kind_of_act_writes_exactly_one_entry(home: Path, small: Dataset, 
         ("import", lambda: labels.add_images(one.id, [copy_of(one.id, ids[0])], "eve", "import")),
         ("import.predictions", lambda: store.add_predictions(one.id, [(ids[0], "m", "red", 0.5)])),
         ("export", lambda: export.export_now(one.id, "csv", tmp_path / "out.zip")),
+        ("export.predictions", lambda: taken.stored(one.id, queue.Which(), "newest", "csv", "eve")),
+        ("export.report", lambda: taken.review_report(one.id, "day", "eve")),
+        ("export.statements", lambda: taken.statements_of_reasons(one.id, "jsonl", "eve")),
+        ("audit.export", lambda: audit.export(tmp_path / "audit.jsonl")),
+        ("move", lambda: moving.move(f"sqlite:///{tmp_path / 'moved.db'}")),
         ("run.start", lambda: started.append(train.start(one.id, {"architecture": "linear", "epochs": 2}, "eve").id)),
         ("run.report", lambda: report.make(started[0], ("validation",), "eve")),
         ("run.pause", lambda: train.pause(started[0])),

@@ -234,7 +234,12 @@ def test_a_restart_between_two_acts_is_not_noticed_and_a_connection_in_use_is_no
 ) -> None:
     asked: list[object] = []
     ping = schema.engine().dialect.do_ping
-    monkeypatch.setattr(schema.engine().dialect, "do_ping", lambda connection: (asked.append(connection), ping(connection)))
+
+    def counted(connection: sa.engine.interfaces.DBAPIConnection) -> bool:
+        asked.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(schema.engine().dialect, "do_ping", counted)
     for _ in range(3):
         store.list_datasets()
     assert asked == []

@@ -358,7 +358,10 @@ def test_who_comes_by_a_proxy_stands_in_the_audit_once_a_day_and_so_does_each_re
         some = [audit.search(audit.Which(kind=kind), 1, 50)[0] for kind in ("sign-in", "sign-in.failed")]
         return [(one.kind, one.by, one.after.get("way") or one.after["why"]) for found in some for one in found[::-1]]
 
-    refused = ("Root", "“Root” signs in another way here."), ("two\tlines", "The name of a person must have 1 to 80 characters on one line.")
+    refused = (
+        ("Root", "“Root” signs in another way here."),
+        ("two\tlines", "The name of a person must have 1 to 80 characters on one line."),
+    )
     told = [("sign-in", "Ann", "header"), *(("sign-in.failed", *one) for one in refused)]
     assert asked() == told
     sessions._noted.clear()  # five minutes later
