@@ -269,7 +269,7 @@ with frame.page(
             )
         if current is not None:
             overview()
-            api_tokens()
+        api_tokens()
     else:
         next_step(current)
         at_a_glance(current)
