@@ -19,7 +19,7 @@ from core.api import gate
 from core.api.v1 import door, once
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import images, labels, store, tokens
+from core.data import images, labels, people, store, tokens
 from core.errors import Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -58,11 +58,11 @@ def bearer(role: str = "admin", *only: int, **more: Any) -> dict[str, str]:
 
 
 def refused(answer: Any, status: int) -> dict[str, Any]:
-    """The problem document, which has what RFC 9457 asks for and no traceback."""
+    """The problem document, which has what RFC 9457 asks for, says what is allowed, and has no traceback."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
-    assert found["status"] == status and found["title"] and found["detail"]
+    assert found["status"] == status and found["title"] and found["detail"] and found["allowed"]
     assert "Traceback" not in answer.text
     return found
 
@@ -136,6 +136,28 @@ def test_a_role_may_do_over_http_what_it_may_and_is_told_who_may_more(client: Te
     assert client.put(address, headers=bearer("labeller"), json={"label": "blue", "seen": image.label_seq}).status_code == 200
     assert labels.history(small.id, image.id)[0].by == "labeller 1 (API)"
     refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=bearer("labeller"), json={"settings": {}}), 403)
+
+
+def test_what_the_gate_and_the_address_refuse_is_a_problem_document_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, here = bearer(), "/api/v1/datasets"
+    assert "LOUPE_ALLOWED_HOSTS" in refused(client.get(here, headers=token | {"Host": "evil.example"}), 403)["allowed"]
+    for odd in ({"Origin": "http://evil.example"}, {"Origin": "http://localhost:8501"}, {"Sec-Fetch-Site": "cross-site"}):
+        refused(client.post(f"{here}/1/runs", headers=token | odd, json={}), 403)  # a page, be it one of ours, that nobody has opened
+    refused(TestClient(client.app, base_url="http://localhost:8501", client=("10.0.0.7", 5000)).get(here, headers=token), 403)
+    for method, path, status in (("GET", "/nowhere", 404), ("DELETE", "/datasets", 405), ("POST", "/openapi.json", 405)):
+        refused(client.request(method, f"/api/v1{path}", headers=token), status)
+    huge = refused(client.post(f"{here}/1/labels", headers=token | JSON, content=b" " * 1_100_000), 413)
+    assert (huge["detail"], huge["allowed"]) == ("The request is larger than the 1 MB that are allowed.", "Send it in parts.")
+
+    def away(*_: object) -> None:
+        raise Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment.")
+
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    settings.cache_clear()
+    refused(client.get("/api/v1"), 401)
+    monkeypatch.setattr(people, "of_session", away)
+    client.cookies.set("loupe_session_8501", "x")
+    refused(client.get(here, headers=token), 503)
 
 
 # What each address needs, and a body that is whole but asks for what is none: it is refused after the role.
@@ -351,6 +373,30 @@ def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClien
     assert len(labels.history(small.id, image.id)) == 2
     refused(client.post(address, headers=headers, json=body | {"label": "red"}), 422)
     assert client.post(address, headers=bearer() | {"Idempotency-Key": "k1"}, json=body).status_code == 200  # another's key is another
+
+
+def test_pictures_exports_and_stops_with_a_key_are_done_once(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: started.append(folder.name))
+    headers, address = bearer("trainer"), f"/api/v1/datasets/{small.id}"
+
+    def twice(key: str, path: str, **sent: Any) -> dict[str, Any]:
+        one, two = (client.post(path, headers=headers | {"Idempotency-Key": key}, **sent) for _ in range(2))
+        assert one.json() == two.json() and one.status_code == two.status_code < 300, one.text
+        assert "idempotency-replayed" not in one.headers and two.headers["idempotency-replayed"] == "true"
+        answer: dict[str, Any] = one.json()
+        return answer
+
+    picture = {"files": [("files", ("a.png", png(1)))]}
+    assert twice("a", f"{address}/images", **picture)["images"][0]["added"]  # the second time, too: it is the first one's answer
+    assert store.count(small.id, store.Filter()) == 25
+    other = {"files": [("files", ("a.png", png(2)))]}
+    refused(client.post(f"{address}/images", headers=headers | {"Idempotency-Key": "a"}, **other), 422)
+    export_id = twice("b", f"{address}/exports", json={"format": "csv"})["id"]
+    run_id = twice("c", f"{address}/runs", json={"settings": {"architecture": "linear", "epochs": 1}})["id"]
+    assert started == [export_id, run_id]
+    twice("d", f"/api/v1/runs/{run_id}/stop")
+    refused(client.post(f"/api/v1/runs/{run_id}/stop", headers=headers | {"Idempotency-Key": "c"}), 422)
 
 
 def test_what_a_server_that_ended_had_begun_is_done_once_or_said_to_be_unknown(
