@@ -80,6 +80,7 @@ def first(made: Dataset) -> Any:
 # Who is let in
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_no_token_a_made_up_one_a_revoked_one_and_an_expired_one_are_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     found = refused(client.get("/api/v1/datasets"), 401)
     assert "token add" in found["allowed"]
@@ -319,6 +320,7 @@ def test_odd_addresses_and_cursors_are_refused_too(client: TestClient, small: Da
 # Images and labels
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_images_are_listed_page_by_page_and_filtered(client: TestClient, small: Dataset) -> None:
     headers, address, seen, after = bearer("viewer"), f"/api/v1/datasets/{small.id}/images", [], ""
     for _ in range(4):
@@ -348,6 +350,7 @@ def test_pictures_are_added_once_with_or_without_a_label_and_what_is_none_is_nam
     refused(client.post(address, headers=headers, data={"label": "red"}), 422)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, small: Dataset) -> None:
     image, other = store.browse(small.id, store.Filter(), 0, 2)
     headers, address = bearer("labeller"), f"/api/v1/datasets/{small.id}"
@@ -364,6 +367,7 @@ def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, s
 # Idempotency keys
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClient, small: Dataset) -> None:
     image = first(small)
     headers, address = bearer("labeller") | {"Idempotency-Key": "k1"}, f"/api/v1/datasets/{small.id}/labels"
@@ -375,6 +379,7 @@ def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClien
     assert client.post(address, headers=bearer() | {"Idempotency-Key": "k1"}, json=body).status_code == 200  # another's key is another
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_pictures_exports_and_stops_with_a_key_are_done_once(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     monkeypatch.setattr(launch.launcher, "start", lambda folder, command: started.append(folder.name))
@@ -399,6 +404,7 @@ def test_pictures_exports_and_stops_with_a_key_are_done_once(client: TestClient,
     refused(client.post(f"/api/v1/runs/{run_id}/stop", headers=headers | {"Idempotency-Key": "c"}), 422)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_what_a_server_that_ended_had_begun_is_done_once_or_said_to_be_unknown(
     client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,6 +535,7 @@ def test_an_export_is_started_asked_for_and_downloaded(client: TestClient, small
     refused(client.get(address, headers=bearer("admin", small.id + 1)), 404)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_datasets_and_the_history_of_an_image_come_in_pages(client: TestClient, small: Dataset) -> None:
     image, headers = first(small), bearer("labeller")
     ids = {small.id, *(store.create_dataset(name).id for name in ("b", "c"))}
@@ -555,6 +562,7 @@ def test_the_description_has_problem_documents_and_the_page_no_script(client: Te
                 kind["schema"] for code in one["responses"].values() for kind in code.get("content", {}).values() if "schema" in kind
             ]
             assert not any(schema.get("type") == "array" for schema in answers), f"{path} answers without pages"
+            assert "get" in methods or any(p["name"] == "Idempotency-Key" for p in one["parameters"]), f"{path} is not done once"
             assert one["description"] and "default" in one["responses"] and "422" not in one["responses"], path
     page = client.get("/api/v1/docs")
     assert "<script" not in page.text and "https://" not in page.text and "default-src 'self'" in page.headers["content-security-policy"]

@@ -44,6 +44,7 @@ def seqs() -> int:
 # What is recorded
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_every_kind_of_act_writes_exactly_one_entry(home: Path, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, ids = small, [i.id for i in store.all_images(small.id)[:3]]
 
@@ -169,6 +170,7 @@ def test_who_acts_is_recorded_where_the_act_names_nobody(home: Path) -> None:
     assert entries()[-1].by == "Ada"
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_an_act_whose_transaction_fails_leaves_no_entry(home: Path, small: Dataset) -> None:
     before = seqs()
     with pytest.raises(Conflict):
@@ -331,6 +333,7 @@ def test_the_head_is_written_to_the_folder_of_the_setting_and_on_another_day_aga
 # Searching and taking out
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_entries_are_found_by_person_kind_time_and_image(home: Path, small: Dataset) -> None:
     image = store.all_images(small.id)[0]
     labels.apply(small.id, {image.id: image.label_seq}, "green", "eve")
@@ -342,6 +345,7 @@ def test_entries_are_found_by_person_kind_time_and_image(home: Path, small: Data
     assert audit.search(Which(), 2, 3) == ([made], 4)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_the_export_holds_every_entry_as_it_is_hashed_and_ends_with_the_head(
     home: Path, small: Dataset, command: Command, tmp_path: Path
 ) -> None:

@@ -343,6 +343,7 @@ def test_the_header_of_a_named_proxy_is_believed_and_that_of_anybody_else_is_not
     assert ended.status_code == 403 and "An admin has ended your access" in ended.text
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_who_comes_by_a_proxy_stands_in_the_audit_once_a_day_and_so_does_each_refusal(
     behind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
