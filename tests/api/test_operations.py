@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import logging
 import re
@@ -14,10 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import httpx
 import numpy as np
 import pytest
+import streamlit as st
 import uvicorn
 from loky.process_executor import BrokenProcessPool
 from starlette.applications import Starlette
@@ -27,7 +30,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
-from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_assets_routes
+from streamlit.components.lib.local_component_registry import LocalComponentRegistry
+from streamlit.components.v2.component_manager import BidiComponentManager
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 from websockets.sync.client import connect
 
 from core import logs, meters
@@ -39,7 +45,7 @@ from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
 from tests import ports, proxies
-from tests.conftest import Trained, forget
+from tests.conftest import ROOT, Trained, forget
 
 
 async def _size(request: Request) -> PlainTextResponse:
@@ -67,8 +73,10 @@ def app() -> Starlette:
         Route("/from", _from),
         WebSocketRoute("/_stcore/stream", _echo),
     ]
+    streamlit = MagicMock(component_registry=LocalComponentRegistry(), bidi_component_registry=BidiComponentManager())
+    streamlit.media_file_mgr._storage = MemoryMediaFileStorage("/media")
     return Starlette(
-        routes=[*routes.ROUTES, *operations.ROUTES, *own, *create_streamlit_static_assets_routes(None)],
+        routes=[*routes.ROUTES, *operations.ROUTES, *own, *create_streamlit_routes(streamlit)],
         middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
         exception_handlers={AppError: routes.app_error},
     )
@@ -327,3 +335,36 @@ def test_the_configurations_for_proxies_hand_on_hosts_addresses_uploads_and_webs
     with connect("ws://loupe.example.org/_stcore/stream", sock=socket.create_connection((host, int(port)))) as ws:
         ws.send("is anybody there?")
         assert ws.recv(5) == "is anybody there?"
+
+
+FOLDERS = (
+    "/", "/app/static/", "/static/", "/static/js/", "/media/", "/component/", "/component/x/", "/_stcore/bidi-components/x/", "/assets/",
+    "/assets/grid/", "/vendor/", "/picture/ab/", "/uploaded/", "/unstored/uploaded/", "/thumb/1/", "/export/x/", "/archive/x/", "/api/map/",
+)  # fmt: skip
+UP = ("..", "%2e%2e", ".%2e", "%252e%252e", "....", "..;", "..%00")
+WAYS = [f"{one}{slash}" * 9 for one in UP for slash in ("/", "%2f", "%5c", "%252f", "//")] + ["/", "%2f", "file:%2f%2f%2f", "~%2f"]
+
+
+def test_nothing_outside_is_read_through_the_configurations_for_proxies_however_it_is_spelled(proxy: str, home: Path) -> None:
+    (home / "secret").write_text("5up3r-53cr3t" * 3)
+    wanted = (str(home / "secret")[1:], "etc/passwd", str(ROOT / "app.py")[1:])
+    held = (b"5up3r-53cr3t", b"root:x:0:", b"The server's door")
+    connection = http.client.HTTPConnection(proxy, timeout=20)  # which sends an address as it is
+
+    def asked(address: str) -> tuple[int, bytes]:
+        connection.request("GET", address, headers={"Host": "loupe.example.org"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert b"export" in asked("/assets/grid/grid.js")[1]  # what is to be read is
+    index = asked("/static/index.html")[1] or asked("/")[1]
+    for n, (folder, way) in enumerate((folder, way) for folder in FOLDERS for way in WAYS):
+        status, body = asked(f"{folder}{way}{wanted[n % len(wanted)]}")
+        assert not any(secret in body for secret in held), (folder, way)
+        assert status in (301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 422) or body == index, (status, folder, way, body[:200])
+    connection.close()
+
+
+def test_streamlit_serves_no_folder_of_the_apps_own() -> None:
+    assert st.get_option("server.enableStaticServing") is False
+    assert not [route for route in create_streamlit_routes(MagicMock()) if "app/static" in getattr(route, "path", "")]

@@ -37,12 +37,13 @@ ROWS = {
     "trust": "trust",
     "busy": "busy",
     "gate": "gate",
+    "asking": "asking",
     "audit": "entries",
     "table": "tables",
     "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
+PRINTED = ("batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:
