@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import meters, space
 from core.api import routes
-from core.data import audit, imports, queue, removal, schema
+from core.data import audit, check, imports, queue, removal, schema
 from core.review import near
 from core.runs import launch
 from core.settings import settings
@@ -65,7 +65,7 @@ def _database() -> str:
     except Exception as e:  # whatever a driver raises
         log.warning("the database does not answer", exc_info=e)
         return f"does not answer ({type(e).__name__}); the log says more"
-    return ""
+    return "damaged, as its check of the night says: run python -m core check" if check.damaged() else ""
 
 
 def _disk() -> str:
@@ -167,6 +167,7 @@ async def daily() -> None:
     while True:
         works = (
             (audit.write_head, "The head of the audit was not written"),
+            (check.nightly, "The database is damaged, or was not checked"),
             (removal.carry_out, "Old predictions were not removed"),
             (near.fill, "Fingerprints of older predictions were not taken"),
         )

@@ -38,7 +38,7 @@ from websockets.sync.client import connect
 
 from core import logs, meters
 from core.api import gate, operations, routes, signing
-from core.data import audit, images, queue, schema, store
+from core.data import audit, check, images, queue, schema, store
 from core.errors import AppError
 from core.review import predict
 from core.runs import launch
@@ -46,6 +46,7 @@ from core.settings import settings
 from core.types import Dataset
 from tests import ports, proxies
 from tests.conftest import ROOT, Trained, forget
+from tests.pages.app import opened
 
 
 async def _size(request: Request) -> PlainTextResponse:
@@ -118,6 +119,24 @@ def test_one_that_cannot_says_what_is_wrong_and_stays_alive(client: TestClient, 
         "workers": "the model worker does not answer: it is starting, busy, or has died",
     }
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_its_nightly_check_found_damaged_is_not_ready_and_home_says_so(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(check, "_database", lambda _: iter([check.Damage("database", "loupe.db", "row 7 missing from index", "")]))
+
+    async def run() -> None:
+        task = asyncio.create_task(operations.daily())
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert "The database is damaged, or was not checked: loupe.db: row 7 missing from index" in caplog.text
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["database"].startswith("damaged")
+    assert "row 7 missing from index" in opened("home").error[0].value
 
 
 def test_a_database_that_hangs_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

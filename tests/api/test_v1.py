@@ -392,10 +392,10 @@ def test_pictures_exports_and_stops_with_a_key_are_done_once(client: TestClient,
         answer: dict[str, Any] = one.json()
         return answer
 
-    picture = {"files": [("files", ("a.png", png(1)))]}
+    picture: dict[str, Any] = {"files": [("files", ("a.png", png(1)))]}
     assert twice("a", f"{address}/images", **picture)["images"][0]["added"]  # the second time, too: it is the first one's answer
     assert store.count(small.id, store.Filter()) == 25
-    other = {"files": [("files", ("a.png", png(2)))]}
+    other: dict[str, Any] = {"files": [("files", ("a.png", png(2)))]}
     refused(client.post(f"{address}/images", headers=headers | {"Idempotency-Key": "a"}, **other), 422)
     export_id = twice("b", f"{address}/exports", json={"format": "csv"})["id"]
     run_id = twice("c", f"{address}/runs", json={"settings": {"architecture": "linear", "epochs": 1}})["id"]
