@@ -6,8 +6,9 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,12 @@ def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_i
     at, looked = datetime(2026, 3, 1, 0, 30).astimezone(), []
     find = check._database
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return at.astimezone(tz)
-
     def database(progress: Progress) -> Iterator[check.Damage]:
         looked.append(at)
         return find(progress)
 
-    monkeypatch.setattr(check, "datetime", Clock)
+    clock = SimpleNamespace(now=lambda tz: at.astimezone(tz), fromisoformat=datetime.fromisoformat)
+    monkeypatch.setattr(check, "datetime", clock)
     monkeypatch.setattr(check, "now", lambda: at.astimezone(UTC).isoformat())
     monkeypatch.setattr(check, "_database", database)
     for day, hour, checked in ((1, 0, True), (1, 9, False), (2, 2, False), (2, 3, True), (2, 4, False), (4, 12, True)):

@@ -24,7 +24,7 @@ import app
 from core import roles
 from core.api import gate, routes, sign_in, signing
 from core.data import audit, labels, people, store
-from core.errors import AppError, Unavailable
+from core.errors import AppError, Unavailable, Unwritable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
@@ -174,6 +174,37 @@ def test_a_wrong_password_is_told_in_a_sentence_and_names_nobody(client: TestCli
         assert "set-cookie" not in answer.headers
     assert client.post("/sign-in", content=b"x" * 20_000, headers=MINE).status_code == 413
     assert client.post("/sign-in", content=b"\xff=\xff", headers=MINE).status_code in (400, 403)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment."),
+        Unwritable("The disk is full: the database could not be written.", "Make room on the disk."),
+    ],
+)
+def test_who_signs_in_while_the_database_is_away_or_the_disk_full_is_told_so_and_may_try_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, problem: AppError
+) -> None:
+    link, password = accounts.add("Ann", "labeller"), {"password": GOOD, "again": GOOD}
+
+    def away(*_: object, **__: object) -> None:
+        raise problem
+
+    for name, method, path in (
+        ("of_link", "GET", f"/welcome/{link}"),
+        ("set_password", "POST", f"/welcome/{link}"),
+        ("begin_session", "POST", f"/welcome/{link}"),  # the password is set by then, and the link used
+        ("find", "POST", "/sign-in"),
+        ("begin_session", "POST", "/sign-in"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(people, name, away)
+            answer = client.request(method, path, data={"name": "Ann", **password}, headers=MINE)
+        assert answer.status_code == 503 and problem.message in answer.text and "set-cookie" not in answer.headers, (name, path)
+        assert "does not work any more" not in answer.text
+        assert ("Your password is set." in answer.text) == ((name, path) == ("begin_session", f"/welcome/{link}"))
+    assert client.post("/sign-in", data={"name": "Ann", **password}, headers=MINE).status_code == 303
 
 
 def test_an_expired_link_is_told_in_a_sentence(client: TestClient) -> None:
