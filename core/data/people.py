@@ -85,7 +85,10 @@ def find(name: str) -> Account | None:
 
 
 def add(name: str, role: str | None, way: str, subject: str | None = None, back: bool = True) -> Account:
-    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it."""
+    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it.
+
+    not back: who comes by a proxy's or a provider's word, and so adds themselves.
+    """
     with writing() as c:
         row = c.execute(select(people).where(people.c.name == name)).first()
         if row is not None and row.removed_at is None:
@@ -99,7 +102,7 @@ def add(name: str, role: str | None, way: str, subject: str | None = None, back:
         else:
             c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == row.id))
             made = c.execute(people.update().where(people.c.id == row.id).values(values).returning(people)).one()
-        audit.record(c, "person.add", on={"person": name}, after={"role": role, "way": way})
+        audit.record(c, "person.add", on={"person": name}, after={"role": role, "way": way}, by=None if back else name)
         return _account(c, made)
 
 
@@ -133,7 +136,9 @@ def set_role(name: str, role: str | None, by_claim: bool = False) -> None:
         if role != "admin" and not by_claim:
             _keep_an_admin(c, row)
         c.execute(people.update().where(people.c.id == row.id).values(role=role))
-        audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role})
+        said = {"claim": True} if by_claim else {}  # of whom nobody here decided
+        by = name if by_claim else None
+        audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role, **said}, by=by)
 
 
 def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:

@@ -396,6 +396,8 @@ def test_who_comes_by_a_proxy_stands_in_the_audit_once_a_day_and_so_does_each_re
     )
     told = [("sign-in", "Ann", "header"), *(("sign-in.failed", *one) for one in refused)]
     assert asked() == told
+    added = audit.search(audit.Which(kind="person.add"), 1, 1)[0][0]
+    assert (added.by, added.on) == ("Ann", {"person": "Ann"})
     sessions._noted.clear()  # five minutes later
     assert asked() == told
     for where in (audit, people, sessions):

@@ -122,6 +122,9 @@ def test_a_role_comes_from_a_claim_and_goes_with_it(client: TestClient, provider
     client.get(went(client, "b-1"))
     known(provider, "b-1", name="Bob", groups=["cook"])
     assert client.get(went(client, "b-1")).status_code == 303 and people.get("Bob").role is None  # the only admin: its word holds
+    last = audit.search(audit.Which(kind="person.role"), 1, 1)[0][0]
+    assert (last.by, last.before, last.after) == ("Bob", {"role": "admin"}, {"role": None, "claim": True})
+    assert [one.by for one in audit.search(audit.Which(kind="person.add"), 1, 9)[0]] == ["Bob"]
 
 
 def test_nobody_takes_the_account_of_another_by_a_name(client: TestClient, provider: str) -> None:
