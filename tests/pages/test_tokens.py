@@ -33,6 +33,13 @@ def test_a_token_is_made_shown_once_and_revoked(small: Dataset) -> None:
     assert "Revoked: shop" in words(app)
 
 
+def test_many_tokens_come_page_by_page(small: Dataset) -> None:
+    for n in range(21):
+        tokens.add(f"shop {n}", "viewer")
+    app = opened("home", dataset=small.name)
+    assert not app.exception and len([b for b in app.button if b.label == "Revoke"]) == 20 and "shop 0" not in words(app)
+
+
 def test_whoever_may_not_give_tokens_is_not_offered_any(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roles, "current", lambda: Person("Ann", "moderator"))
     app = opened("home", dataset=small.name)

@@ -10,7 +10,7 @@ from core.data.tokens import Token
 from pages.shared import frame, times
 
 LASTS = {"30 days": 30, "90 days": 90, "a year": 365, "until it is revoked": None}
-SHOWN = 20  # revoked ones
+SHOWN = 20  # at once
 
 
 def api_tokens() -> None:
@@ -22,7 +22,9 @@ def api_tokens() -> None:
         every = tokens.listed()
         found, gone = ([one for one in every if (one.state == "revoked") == ended] for ended in (False, True))
         names = {one.id: one.name for one in store.list_datasets()}
-        for one in found:
+        pages = -(-len(found) // SHOWN)
+        page = st.pagination(pages, key="tokens-page") if pages > 1 else 1
+        for one in found[(page - 1) * SHOWN : page * SHOWN]:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{frame.plain(one.name)}**  \n{_facts(one, names)}")
                 st.button("Revoke", icon=":material/block:", key=f"revoke-{one.id}", on_click=_revoke, args=(one.name,), type="tertiary")
