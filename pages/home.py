@@ -271,7 +271,8 @@ with frame.page(
             )
         if current is not None:
             overview()
-        api_tokens()
+        if current is not None or "tokens" in st.query_params:
+            api_tokens()
     else:
         next_step(current)
         at_a_glance(current)
