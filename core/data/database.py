@@ -72,18 +72,28 @@ def replace_what_has_ended(engine: sa.Engine) -> None:
     of which there is nothing to read, and which was used a moment ago, nothing is asked.
     """
 
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, record: Any) -> None:
+        record.info.update(watch=watch(connection.fileno()), used=time.monotonic())
+
     @sa.event.listens_for(engine, "checkin")
     def checkin(_connection: Any, record: Any) -> None:
         record.info["used"] = time.monotonic()
 
     @sa.event.listens_for(engine, "checkout")
     def checkout(connection: Any, record: Any, _proxy: Any) -> None:
-        recent = time.monotonic() - record.info.get("used", time.monotonic()) < QUIET
         try:
-            if not recent or connection.closed or select.select([connection], [], [], 0)[0]:
+            if connection.closed or time.monotonic() - record.info["used"] >= QUIET or record.info["watch"].poll(0):
                 engine.dialect.do_ping(connection)
         except Exception as e:
             raise sa.exc.InvalidatePoolError from e  # the pool opens another one, and closes those that are older than this moment
+
+
+def watch(fd: int) -> Any:
+    """Its poll(0) says whether there is something to read; not select(), which knows no file of a number above 1023."""
+    made = select.poll()
+    made.register(fd, select.POLLIN)
+    return made
 
 
 @contextmanager

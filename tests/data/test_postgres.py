@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -250,3 +252,15 @@ def test_a_restart_between_two_acts_is_not_noticed_and_a_connection_in_use_is_no
         patch.setattr(database, "QUIET", 0)  # one that was not used for long may have been cut without a word
         store.list_datasets()
     assert len(asked) == 2
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 2000, reason="no file may have such a number here")
+def test_a_connection_of_a_high_number_is_looked_at_too() -> None:
+    """As in a server with many open pages."""
+    low = os.open(os.devnull, os.O_RDONLY)
+    high = os.dup2(low, 2000)
+    try:
+        assert database.watch(high).poll(0)
+    finally:
+        os.close(low)
+        os.close(high)
