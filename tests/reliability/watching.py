@@ -138,7 +138,7 @@ def trial(home: Path, seconds: int) -> Row:
         row.tried += PAGES
         row.lost += wrong[:PAGES]
         row.check(not (problem := flat(first, last, grown)), problem)
-        control = watched(home, like, min(seconds, 20), "tests.reliability.tabs.leaking_app", 20_000)
+        control = watched(home, like, min(seconds, 8), "tests.reliability.tabs.leaking_app", 50_000)
         row.control_check(not flat(*control[1:]))
     row.figures = f"{PAGES} pages for {seconds} s; an answer takes {first:.1f} ms of CPU, then {last:.1f}; memory {grown:+.1f} MB"
     return row
