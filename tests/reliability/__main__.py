@@ -7,14 +7,11 @@ control did not fail.
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import os
 import re
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,12 +19,10 @@ from datetime import date
 from pathlib import Path
 
 import psutil
-import pytest
 
-from tests.reliability.row import Row
+from tests.reliability.row import Row, tried
 
 DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"
-NOT_DONE = (pytest.fail.Exception, pytest.skip.Exception)  # of what the trials share with the tests
 HEADER = ["trial", "tried", "survived", "lost", "figures", "control, which must fall"]
 
 
@@ -76,18 +71,6 @@ def write_docs(rows: list[list[str]], minutes: float) -> None:
     text = DOCS.read_text(encoding="utf-8")
     made = re.sub(r"(?s)(<!-- table -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{where}:\n\n{table(rows)}\n\n{m[2]}", text)
     DOCS.write_text(made, encoding="utf-8")
-
-
-def tried(name: str, size: int) -> tuple[Row, float]:
-    """What a trial found, and the seconds that it took; one that breaks off is told as a loss, and the others go on."""
-    start = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory(prefix="loupe-") as folder:
-            row = importlib.import_module(f"tests.reliability.{name}").trial(Path(folder) / "home", size)
-    except (Exception, *NOT_DONE) as e:
-        traceback.print_exc()
-        row = Row(tried=1, lost=[f"the trial broke off: {e!r}"])
-    return row, time.monotonic() - start
 
 
 def results(sizes: dict[str, int]) -> Iterator[tuple[str, Row, float]]:
