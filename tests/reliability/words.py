@@ -39,13 +39,14 @@ NOTE = " ".join((*WORDS, "https://evil.example/a www.evil.example javascript:ale
 DATASET = f"a {HIT}"
 ME = "<b onmouseover=window.hit=1>me"
 EACH = 10  # images of a class
-# Executed, or made of a text of ours anywhere, within components too.
+# Executed, or made of a text of ours anywhere, within components too; and a table that leaves with formulas in it, as Streamlit's own do.
 LOOK = """() => {
   const all = (root) => [...root.querySelectorAll("*")].flatMap((one) => [one, ...(one.shadowRoot ? all(one.shadowRoot) : [])]);
   const bad = all(document).filter((one) => one.matches(
     '[onerror], [onload], [ontoggle], [onmouseover], [srcdoc*="hit"], img[src="x"], a[href*="evil"], img[src*="evil"], a[href^="javascript"]'
   ) || (one.matches("script, style") && /window[.]hit|evil[.]example/.test(one.textContent)));
-  return [...(window.hit ? ["executed"] : []), ...bad.map((one) => one.outerHTML.slice(0, 200))];
+  const tables = all(document).filter((one) => one.matches('button[aria-label^="Download as CSV"]') && one.checkVisibility());
+  return [...(window.hit ? ["executed"] : []), ...bad.map((one) => one.outerHTML.slice(0, 200)), ...tables.map(() => "a CSV that Streamlit writes")];
 }"""
 FEW = (
     "", "dataset", "dataset?view=Classes", "label?view=One+at+a+time", "train", "evaluate", "evaluate?view=classes", "explain", "review", "audit",
