@@ -89,7 +89,7 @@ def results(sizes: dict[str, int]) -> Iterator[tuple[str, Row, float]]:
 def main() -> int:
     ask = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     ask.add_argument("names", nargs="*", metavar="NAME", help=", ".join(f"{name}: {one.words}" for name, one in TRIALS.items()))
-    ask.add_argument("--short", action="store_true", help="a smaller number of tries, about 5 minutes in all")
+    ask.add_argument("--short", action="store_true", help="a smaller number of tries, less than 5 minutes in all")
     ask.add_argument("--write-docs", action="store_true", help="write the table into docs/reliability.md")
     said = ask.parse_args()
     if unknown := set(said.names) - TRIALS.keys():
