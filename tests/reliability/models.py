@@ -199,10 +199,10 @@ def trial(home: Path, _size: int) -> Row:
         left = {p for p in set(home.rglob("*")) - before if not p.name.startswith("loupe.db")}
         row.check(not left, f"left by refused zips: {sorted(map(str, left))[:3]}")
         lines = files["events.jsonl"] + b"".join(files["events.jsonl"].splitlines(keepends=True)[1:2] * 300_000)
-        began = time.monotonic()
+        began = time.process_time()  # on a busy machine the clock measures the others
         many = {name: data for name, data in {**files, "events.jsonl": lines}.items() if name != "SHA256SUMS"}
         unpack.read(packed(odd, many, zipfile.ZIP_STORED), "many.zip")  # packed, equal lines would be taken for a bomb
-        row.check((seconds := time.monotonic() - began) < SLOW, f"300,000 lines of events take {seconds:.0f} s")
+        row.check((seconds := time.process_time() - began) < SLOW, f"300,000 lines of events take {seconds:.0f} s")
         whole, kept = runs.checkpoint(folder).read_bytes(), runs.hashes_path(folder).read_bytes()
         for hashes in (True, False):
             if not hashes:
