@@ -77,11 +77,13 @@ def results(sizes: dict[str, int]) -> Iterator[tuple[str, Row, float]]:
     """Of each trial, as they come: some at once, then those that want the machine for themselves."""
     alone = [name for name in sizes if TRIALS[name].alone or len(sizes) == 1]
     beside = [name for name in sizes if name not in alone]
-    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
-        begun = {pool.submit(tried, name, sizes[name]): name for name in beside}
-        for done in as_completed(begun):
-            yield begun[done], *done.result()
-        pool.submit(os._exit, 0)  # ends all of them at once: each would wait for ever for the decoders that its trials have shared
+    if beside:
+        os.environ["PYTHONWARNINGS"] = "ignore"  # those of libraries, between the lines
+        with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
+            begun = {pool.submit(tried, name, sizes[name]): name for name in beside}
+            for done in as_completed(begun):
+                yield begun[done], *done.result()
+            pool.submit(os._exit, 0)  # ends all of them at once: each would wait for ever for the decoders that its trials have shared
     for name in alone:
         yield name, *tried(name, sizes[name])
 
