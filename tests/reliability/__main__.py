@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -82,7 +83,10 @@ def results(sizes: dict[str, int]) -> Iterator[tuple[str, Row, float]]:
         with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
             begun = {pool.submit(tried, name, sizes[name]): name for name in beside}
             for done in as_completed(begun):
-                yield begun[done], *done.result()
+                try:
+                    yield begun[done], *done.result()
+                except BrokenProcessPool as e:
+                    yield begun[done], Row(tried=1, lost=[f"its process ended: {e}"]), 0.0
             pool.submit(os._exit, 0)  # ends all of them at once: each would wait for ever for the decoders that its trials have shared
     for name in alone:
         yield name, *tried(name, sizes[name])
