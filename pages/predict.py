@@ -10,10 +10,11 @@ from core.api import signing
 from core.data import sources, uploads
 from core.data.images import EXTENSIONS
 from core.errors import AppError
-from core.review import batch, predict, review, taken
+from core.review import batch, policy, predict, review, taken
 from core.train import train
-from core.types import Dataset, Image, Prediction, Run
+from core.types import Band, Dataset, Image, Prediction, Run
 from pages.parts.predict import answers, many
+from pages.parts.predict.answers import BANDS
 from pages.shared import animation, frame
 from pages.shared.detail import already
 
@@ -49,8 +50,8 @@ def card_to_come(run: Run, name: str) -> str:
     )
 
 
-def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
-    """The pictures by id, kept for this session so that they are still here on the way back from Explain."""
+def brought(files: list, photographed: set[str]) -> tuple[dict[str, uploads.Upload], list[predict.Failure]]:
+    """The pictures by id, kept for this session so that they are still here on the way back from Explain; photographed: from the camera."""
     refused: list[predict.Failure] = []
     kept: dict[str, uploads.Upload] = {}
     for file in files:
@@ -63,13 +64,15 @@ def brought(files: list) -> tuple[dict[str, uploads.Upload], list[predict.Failur
         if one.id in kept:
             refused.append(predict.Failure(file.name, f"This is the same picture as {kept[one.id].name}.", "It is shown once."))
         kept.setdefault(one.id, one)
+        if file.file_id in photographed:
+            st.session_state.setdefault("photographed", set()).add(one.id)
     if files:
         st.session_state["brought"] = kept
     return st.session_state.get("brought", {}), refused
 
 
-def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None) -> None:
-    """One picture with its top-k bars, and what the dataset knows of it already."""
+def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | None, band: Band | None) -> None:
+    """One picture with its top-k bars, what the policy does with it, and what the dataset knows of it already."""
     url = signing.upload_url(run.dataset_id, upload.path, answer.frame)
     unsure = answer.top(1)[0][1] < predict.UNSURE
     rows = "".join(
@@ -84,7 +87,8 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             )
             with st.container(key=f"said-{upload.id}"):
                 mark = " :orange-badge[:material/help: unsure]" if unsure else ""
-                st.markdown(f"{frame.plain(upload.name)}{mark}")
+                ruled = f" :gray-badge[:material/gavel: {BANDS[band]}]" if band else ""
+                st.markdown(f"{frame.plain(upload.name)}{mark}{ruled}")
                 if have is not None:
                     st.caption(already(have))
                 if answer.frames:
@@ -101,8 +105,12 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             animation.strip(run.dataset_id, answer, upload.path)
 
 
+def came_by(answer: Prediction) -> str:
+    return "camera" if answer.image_id in st.session_state.get("photographed", ()) else "upload"
+
+
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
-    sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
+    sent = sum(review.submit(current.id, run.id, a, frame.user(), came_by(a)) for a in answers)
     waiting = len(answers) - sent
     there = f"{waiting:,} of them wait there already." if sent else "They wait in Review already."
     st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
@@ -111,7 +119,10 @@ def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
 def camera() -> list:
     """A picture from the camera, if somebody takes one."""
     with st.popover("Camera", icon=":material/photo_camera:"):
-        taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+        taken = st.camera_input("Take a picture", key="camera", label_visibility="collapsed", width=380)
+        st.caption(
+            "Without https a browser gives a camera to pages of its own computer alone. On a phone *Pictures* offers to take one, too."
+        )
     return [taken] if taken is not None else []
 
 
@@ -138,7 +149,7 @@ def ask_now(current: Dataset, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         photographed = camera()
         blur = st.toggle("Blur pictures", key="blur", bind="query-params", help="Shows them only vaguely.")
-    kept, refused = brought(unzip([*(files or []), *photographed], current, run))
+    kept, refused = brought(unzip([*(files or []), *photographed], current, run), {one.file_id for one in photographed})
     if not kept:
         st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
     elif not files and not photographed:
@@ -179,9 +190,10 @@ def ask_now(current: Dataset, run: Run) -> None:
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])
     coming.empty()
+    band = policy.bands_of(current.id, run.id)
     with st.container(key="blurred-results" if blur else "clear-results"):
         for upload, answer in shown:
-            bars(run, upload, answer, have.get(upload.id))
+            bars(run, upload, answer, have.get(upload.id), band(answer))
     with st.expander("As a table", icon=":material/table:"):
         share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
         st.dataframe(
@@ -201,7 +213,8 @@ def keep(current: Dataset, run: Run, answers: list[Prediction | predict.Failure]
     told: set = st.session_state.setdefault("kept-answers", set())
     fresh = [a for a in answers if isinstance(a, Prediction) and (current.id, run.id, a.image_id) not in told]
     if fresh:
-        review.keep(current.id, run.id, fresh, frame.user(), "upload")
+        for how in sorted({came_by(a) for a in fresh}):
+            review.keep(current.id, run.id, [a for a in fresh if came_by(a) == how], frame.user(), how)
         told.update((current.id, run.id, a.image_id) for a in fresh)
 
 

@@ -184,8 +184,8 @@ export class Desk {
     } else this.until.set(item.id, at + 1000 * this.seconds);
   }
 
-  /** @returns {Promise<void>} */
-  async hold() {
+  /** @param {boolean} [told] @returns {Promise<void>} */
+  async hold(told = true) {
     const item = this.current;
     if (!item) return;
     const at = this.page.now();
@@ -194,7 +194,13 @@ export class Desk {
       this.until.set(item.id, at + 1000 * found.seconds);
       this.held.add(item.id);
     }
-    this.tell(found?.error ? found.error.message : found ? `${item.name} is kept for you for ${Math.round(found.seconds / 60)} minutes.` : "The server does not answer: it could not be held.");
+    if (told) this.tell(found?.error ? found.error.message : found ? `${item.name} is kept for you for ${Math.round(found.seconds / 60)} minutes.` : "The server does not answer: it could not be held.");
+  }
+
+  /** Who else works here; null where the server does not answer. @returns {Promise<string[] | null>} */
+  async colleagues() {
+    const found = await this.page.post("claims", { dataset_id: this.dataset, session: this.session, act: "colleagues" });
+    return found?.people ?? null;
   }
 
   /** Gives back what lies here, as the page goes. */
@@ -225,6 +231,14 @@ export class Desk {
     this.counts.skipped += 1;
     const body = { dataset_id: this.dataset, session: this.session, act: "skip", id: item.id };
     this.remember({ item, op: this.box.push("claims", item.id, item.name, body), said: null });
+    this.refill();
+  }
+
+  /** Somebody else gets it. @param {Item} item @param {string} to */
+  hand(item, to) {
+    this.items = this.items.filter((each) => each.id !== item.id);
+    this.held.delete(item.id);
+    this.box.push("claims", item.id, item.name, { dataset_id: this.dataset, session: this.session, act: "hand", id: item.id, to });
     this.refill();
   }
 

@@ -133,7 +133,7 @@ export class Many extends Shell {
       this.saw(item, mine);
       this.desk.decide(item, mine, { hint: !this.hidden && !item.blind, seconds: null });
       this.chosen.delete(item.id);
-      say(/** @type {NonNullable<ReturnType<Many["build"]>>} */ (this.cells.get(item.id)).what, words(mine));
+      this.note(item, words(mine));
     }
     if (fit.length < some.length) this.desk.tell(`${count(some.length - fit.length, "picture has", "pictures have")} no answer that could be accepted: choose a class.`);
     if (fit.length) this.announce(`${count(fit.length, "picture", "pictures")}: ${said.verdict === "accepted" ? "yes" : words(said)}`);
@@ -145,7 +145,7 @@ export class Many extends Shell {
       this.saw(item, null);
       this.desk.skip(item);
       this.chosen.delete(item.id);
-      this.cells.get(item.id)?.what.replaceChildren("skipped");
+      this.note(item, "skipped");
     }
     this.paint();
   }
@@ -183,8 +183,10 @@ export class Many extends Shell {
       cell.node.setAttribute("aria-selected", String(this.chosen.has(item.id)));
       cell.node.tabIndex = index === this.at ? 0 : -1;
       const told = this.told(item);
-      if (mine) say(cell.what, told ?? (item.blind ? "decide blind" : ""));
-      else if (!cell.what.textContent || cell.what.textContent === (told ?? "")) say(cell.what, "decided");
+      if (mine) {
+        cell.said = false;
+        say(cell.what, told ?? (item.blind ? "decide blind" : ""));
+      } else if (!cell.said) say(cell.what, "decided");
       const asked = desk.unsure.get(item.id);
       cell.node.classList.toggle("unsure", Boolean(asked));
       cell.node.title = asked ? asked.problem : item.blind ? item.name : `${item.name}, sent by ${item.by}`;
@@ -203,7 +205,15 @@ export class Many extends Shell {
     const image = el("img", { src: item.url, alt: item.name, draggable: "false" });
     const what = el("span", { class: "what" });
     const node = el("div", { class: "cell", role: "option", "data-id": item.id, tabindex: "-1" }, el("span", { class: "picture" }, image), what);
-    return { node, image, what };
+    return { node, image, what, said: false };
+  }
+
+  /** What became of one. @param {Item} item @param {string} text */
+  note(item, text) {
+    const cell = this.cells.get(item.id);
+    if (!cell) return;
+    cell.said = true;
+    say(cell.what, text);
   }
 
   /** @param {KeyboardEvent} event @param {boolean} onButton */

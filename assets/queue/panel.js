@@ -42,7 +42,7 @@ export class CarePanel {
     const close = el("button", { type: "button", class: "tool", onclick: () => this.dialog.close() }, "Close");
     this.dialog.replaceChildren(
       el("h2", {}, "Care"),
-      el("p", {}, "For your comfort; it does not protect from what a picture shows. The network’s answer decides which class a picture is taken for, and it can be wrong. Where the answer is hidden from you, a picture is shown as all that you chose. Hold r to see a picture clearly. Pictures of the classes chosen here are not kept by this browser."),
+      el("p", {}, "For your comfort; it does not protect from what a picture shows. The network’s answer decides which class a picture is taken for, and it can be wrong. Where the answer is hidden from you, a picture is shown as all that you chose. Hold r to see a picture clearly. Pictures of the classes chosen here are not kept by this browser. Nothing in Loupe makes a sound."),
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))),
       el("p", {}, "No reason is asked for what you leave to others, and nobody is told."),
       el("label", { class: "minutes" }, "Remind me to pause after ", minutes, " minutes"),

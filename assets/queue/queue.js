@@ -5,6 +5,7 @@ import { percent } from "../common/numbers.js";
 import { Aim } from "./aim.js";
 import { patience, TOLD_MS } from "./desk.js";
 import { Beside } from "./beside.js";
+import { Hand } from "./hand.js";
 import { Many } from "./many.js";
 import { OWN_ICONS, Shell, words } from "./shell.js";
 
@@ -14,9 +15,10 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 /** @typedef {HTMLImageElement & { state: "loading" | "ready" | "broken" }} Picture */
 
 const AHEAD = 5; // pictures loaded before they are needed
+const OWN = "own words"; // no reason of a list: those are sent as they are
 const MANY = 12; // more classes than this stand in two columns
 
-class One extends Shell {
+export class One extends Shell {
   aim = new Aim();
   /** @type {number | null} the picture on the screen */
   onScreen = null;
@@ -36,7 +38,8 @@ class One extends Shell {
       ["x", "none of these: it never joins the dataset"],
       ["e", "escalate to a lead, with a note"],
       ["Space", "skip: you do not get it again, others do"],
-      ["h", "hold this picture for half an hour"],
+      ["h", "hold this picture for half an hour, also while you look elsewhere"],
+      ["o", "hand it over to somebody by name"],
       ["Enter", "why: explain the network’s answer"],
     ];
     const tool = this.tool.bind(this);
@@ -54,6 +57,7 @@ class One extends Shell {
       choices: el("div", { class: "choices", role: "group", "aria-label": "It is" }),
       none: el("button", { type: "button", class: "class none", "aria-keyshortcuts": "x", onclick: (e) => this.press(e, () => this.act({ verdict: "rejected", label: null })) }, el("span", { class: "text" }, "None of these"), el("kbd", { "aria-hidden": "true" }, "x")),
       reason: el("select", { class: "reason", "aria-label": "Reason", hidden: true }),
+      own: el("input", { class: "reason", type: "text", maxlength: "200", placeholder: "The reason, in your own words", "aria-label": "Reason in your own words", hidden: true }),
       note: el("textarea", { rows: "3", maxlength: "2000", placeholder: "What should the lead know?", "aria-label": "Note for the lead" }),
       noteSaid: el("p", { class: "soft" }),
     });
@@ -69,7 +73,11 @@ class One extends Shell {
         el("button", { type: "button", class: "tool", onclick: () => this.closeNote() }, "Leave", el("kbd", {}, "Esc")),
       ),
     );
-    p.reason.addEventListener("change", () => this.place.focus({ preventScroll: true }));
+    p.reason.addEventListener("change", () => {
+      p.own.hidden = p.reason.value !== OWN;
+      (p.own.hidden ? this.place : p.own).focus({ preventScroll: true });
+    });
+    p.own.addEventListener("keydown", (event) => ["Enter", "Escape"].includes(event.key) && (event.stopPropagation(), this.place.focus({ preventScroll: true })));
     p.note.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key === "Escape") this.closeNote();
@@ -77,6 +85,7 @@ class One extends Shell {
     });
     this.place = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.trouble, p.clock);
     this.beside = new Beside(() => this.paintPicture());
+    this.hand = new Hand(this);
     const acts = el(
       "div",
       { class: "tools", role: "toolbar", "aria-label": "This picture" },
@@ -84,6 +93,7 @@ class One extends Shell {
       tool("skip", OWN_ICONS.skip, "Skip", "Space", () => this.skip(), "Skip: you do not get it again"),
       t.undo,
       tool("hold", OWN_ICONS.hold, "Hold", "h", () => this.desk.hold(), "Keep this picture for half an hour"),
+      tool("hand", OWN_ICONS.hand, "Hand over", "o", () => this.hand.open(), "Hand this picture over to somebody"),
       tool("why", OWN_ICONS.why, "Why", "Enter", () => this.why(), "Why the network answered so"),
       t.blur,
       t.grey,
@@ -97,7 +107,7 @@ class One extends Shell {
     this.body.append(
       el("div", { class: "what" }, p.name, p.from),
       this.place,
-      el("div", { class: "side" }, p.answer, p.unsure, el("div", { class: "decide" }, p.yes, p.or, p.choices, p.none), p.reason, this.box, acts, this.beside.about, this.beside.guide),
+      el("div", { class: "side" }, p.answer, p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
     );
     this.shell.notices.remove();
     this.place.append(this.shell.notices);
@@ -143,7 +153,8 @@ class One extends Shell {
     if (!item) return;
     if (desk.lapsed) return void desk.renew();
     if (meant === null) return this.early();
-    const reason = this.parts.reason.value;
+    const { reason: listed, own } = this.parts;
+    const reason = listed.value === OWN ? own.value.trim() : listed.value;
     const seconds = this.aim.now ? Math.max(0, (at - this.aim.now.at) / 1000) : null;
     this.leave(item, said);
     desk.decide(item, { ...said, ...(reason && said.verdict !== "escalated" ? { reason } : {}) }, { hint: !this.hidden && !item.blind, seconds });
@@ -172,8 +183,10 @@ class One extends Shell {
   /** @param {Item} item @param {Said | null} said */
   leave(item, said) {
     this.saw(item, said);
-    this.parts.reason.value = "";
+    this.parts.reason.value = this.parts.own.value = "";
+    this.parts.own.hidden = true;
     if (this.noted === item) this.closeNote();
+    if (this.hand.item === item) this.hand.close();
   }
 
   accept(at = performance.now()) {
@@ -197,7 +210,9 @@ class One extends Shell {
 
   why() {
     const item = this.desk.current;
-    if (item) this.fire("why", item.id);
+    if (!item) return;
+    this.desk.hold(false); // it is there again on the way back
+    this.fire("why", item.id);
   }
 
   shown() {
@@ -406,11 +421,11 @@ class One extends Shell {
     const { reason } = this.parts;
     const all = Object.entries(this.desk.reasons).filter(([, some]) => some.length);
     const sign = JSON.stringify(all);
-    reason.hidden = !all.length;
+    reason.hidden = this.desk.policy === null;
     if (reason.dataset.sign === sign) return;
     reason.dataset.sign = sign;
     const groups = all.map(([name, some]) => el("optgroup", { label: name }, ...some.map((one) => el("option", { value: one }, one))));
-    reason.replaceChildren(el("option", { value: "" }, "Reason, if one is asked for"), ...groups);
+    reason.replaceChildren(el("option", { value: "" }, "Reason, if one is asked for"), ...groups, el("option", { value: OWN }, "In your own words …"));
   }
 
   // Keys -------------------------------------------------------------------------------------------
@@ -427,7 +442,7 @@ class One extends Shell {
     if (key === " " && !onButton) return once(() => this.skip(timeStamp));
     if (key === "Enter" && !onButton) return once(() => this.why());
     /** @type {Record<string, () => unknown>} */
-    const acts = { a: () => this.accept(timeStamp), x: () => this.act({ verdict: "rejected", label: null }, timeStamp), e: () => this.openNote(), h: () => this.desk.hold() };
+    const acts = { a: () => this.accept(timeStamp), x: () => this.act({ verdict: "rejected", label: null }, timeStamp), e: () => this.openNote(), h: () => this.desk.hold(), o: () => this.hand.open() };
     if (key.toLowerCase() in acts) return once(acts[key.toLowerCase()]);
     const chosen = this.classOf(event);
     if (chosen === undefined) return false;

@@ -12,6 +12,7 @@ import { CarePanel } from "./panel.js";
 import { deskOf, leave } from "./desks.js";
 
 const PHONE = 560; // px wide at most, as in queue.css
+const SIDEWAYS = matchMedia("(max-height: 520px) and (orientation: landscape)"); // as there
 const QUIET_MS = 2000; // after the last decision the page's own numbers follow
 
 /** @typedef {import("./desk.js").Item} Item */
@@ -28,6 +29,7 @@ export const OWN_ICONS = {
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 10a2 2 0 1 0 0-4 2 2 0 0 0 0 4z",
   up: "M8 13V3.5M4 7.5l4-4 4 4",
   hold: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 4.8V8l2.2 1.6",
+  hand: "M2 8h10M8.5 4.5L12 8l-3.5 3.5M14 3v10",
   grey: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 2v12",
   heart: "M8 13.5S2.5 10 2.5 6.2A2.9 2.9 0 0 1 8 5a2.9 2.9 0 0 1 5.5 1.2C13.5 10 8 13.5 8 13.5z",
   why: "M6.2 6a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.8.7-.8 1.4M8 11.3h.01M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12z",
@@ -46,6 +48,7 @@ let active = null;
 document.addEventListener("keydown", (event) => active?.onKey(event));
 document.addEventListener("keyup", (event) => event.key.toLowerCase() === "r" && active?.reveal(false));
 addEventListener("blur", () => active?.reveal(false));
+SIDEWAYS.addEventListener("change", () => active?.top());
 
 export class Shell {
   /** @type {Data} */
@@ -130,10 +133,15 @@ export class Shell {
     if (!this.care || person !== data.user) this.care = new Care(data.user, { get: remembered, set: remembered });
     this.desk.box.join(data.token, data.user);
     this.arrived(arrives);
-    if (arrives && this.root.clientWidth < PHONE) requestAnimationFrame(() => this.root.scrollIntoView({ block: "start" })); // past the page's own controls
+    if (arrives) requestAnimationFrame(() => this.top());
     this.begin();
     if (arrives) this.desk.ask();
     this.paint();
+  }
+
+  /** On a phone past the page's own controls, so that picture and keys are in sight. */
+  top() {
+    if (this.root.clientWidth < PHONE || SIDEWAYS.matches) this.root.scrollIntoView({ block: "start" });
   }
 
   /** What the subclass builds anew. @param {boolean} _arrives */

@@ -31,7 +31,7 @@ POLICY = "; ".join(
         f"script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA=' {first.ALLOWED}",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
-        "connect-src 'self' ws://{host} wss://{host}",
+        "connect-src 'self' ws://{host} wss://{host} data:",  # Streamlit reads what a camera took from an address that holds it
         "font-src 'self' data:",
         "worker-src 'self' blob:",
         "object-src 'none'",

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import meters, roles, space
 from core.api import routes
-from core.data import audit, check, imports, queue, removal, schema
+from core.data import audit, check, imports, removal, routed, schema
 from core.review import near
 from core.roles import Person
 from core.runs import launch
@@ -92,7 +92,7 @@ def _metrics() -> bytes:
     now = meters.Reading()
     with roles.acting(Person(settings().user, "admin")):  # of all datasets, whoever may see them
         runs, coming = Counter(one.status for one in train.list_runs()), len(imports.running())
-    states = queue.counts_of_all()
+    states = routed.counts_of_all()
     now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
     now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
     queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}

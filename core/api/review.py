@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from core import roles
 from core.api import bodies, signing
-from core.data import queue
+from core.data import decisions, queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
 from core.data.queue import Submission
@@ -28,6 +29,7 @@ from core.types import SPLITS
 MAX_BODY = 100_000  # bytes
 MOST = 60  # pictures dealt out at once
 LAST = 10  # decisions that a page shows
+WEEK = 7  # days: who has decided since is offered as somebody to hand a picture to
 MAX_INT = (1 << 31) - 1
 
 
@@ -182,6 +184,11 @@ def _claims(who: str, asked: Asked) -> dict[str, Any]:
         queue.release(dataset_id, session)
     elif act == "hold":
         return {"seconds": queue.hold(asked.whole("id"), session)}
+    elif act == "colleagues":
+        since = (datetime.now(UTC) - timedelta(days=WEEK)).isoformat(timespec="milliseconds")
+        return {"people": [one for one in decisions.at_work(dataset_id, since) if one != who]}
+    elif act == "hand":
+        queue.hand(asked.whole("id"), session, asked.text("to", most=200))
     elif act == "skip":
         queue.skip(asked.whole("id"), session, who)
     elif act == "unskip":
@@ -193,12 +200,12 @@ def _claims(who: str, asked: Asked) -> dict[str, Any]:
     elif act == "claim":
         queue.claim(asked.whole("id"), session, who)
     else:
-        raise HTTPException(400, "The field “act” must be renew, release, hold, claim, skip or unskip.")
+        raise HTTPException(400, "The field “act” must be renew, release, hold, colleagues, hand, claim, skip or unskip.")
     return {}
 
 
 async def claims(request: Request) -> Response:
-    """Body: dataset_id, session, act (renew with ids, release, hold, claim, skip with id, unskip with or without)."""
+    """Body: dataset_id, session, act (renew with ids, release, colleagues; hold, claim, skip with id, hand with id and to, unskip with or without)."""
     return await _answer(_claims, *await _asked(request))
 
 

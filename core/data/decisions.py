@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core.data.queue import Decision, Submission, Verdict, Which, with_items
-from core.data.schema import decisions, reading, submissions
+from core.data.schema import decisions, reading, review_claims, submissions
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,28 @@ def named(dataset_id: int, seq: int | None = None, operation: str | None = None)
         one = d.seq == seq if seq is not None else d.operation == operation
         row = c.execute(select(decisions).where(d.dataset_id == dataset_id, one)).first()
         return None if row is None else Decision(**row._mapping)
+
+
+def last_of(dataset_id: int, person: str) -> Decision | None:
+    """The person's last decision that stands."""
+    d = decisions.c
+    mine = (d.dataset_id == dataset_id, d.by == person, d.undone_at.is_(None), d.verdict != "appealed")
+    with reading() as c:
+        row = c.execute(select(decisions).where(*mine).order_by(d.seq.desc()).limit(1)).first()
+        return None if row is None else Decision(**row._mapping)
+
+
+def on_known(dataset_id: int, by: str) -> set[int]:
+    """Pictures with a known answer that a person has decided."""
+    d = decisions.c
+    mine = (d.dataset_id == dataset_id, d.by == by, d.stage == "known", d.undone_at.is_(None))
+    with reading() as c:
+        return set(c.execute(select(d.submission_id).where(*mine)).scalars())
+
+
+def at_work(dataset_id: int, since: str) -> list[str]:
+    """Who has decided since a time (UTC, ISO 8601), or has a picture on the screen."""
+    d, k = decisions.c, review_claims.c
+    with reading() as c:
+        lately = set(c.execute(select(d.by).where(d.dataset_id == dataset_id, d.at >= since).distinct()).scalars())
+        return sorted(lately | set(c.execute(select(k.person).where(k.dataset_id == dataset_id).distinct()).scalars()), key=str.casefold)

@@ -215,13 +215,6 @@ def sources(dataset_id: int) -> list[str]:
         return list(c.execute(select(s.source).where(*here).distinct().order_by(s.source)).scalars())
 
 
-def counts_of_all() -> dict[str, int]:
-    """How many predictions of all datasets there are, by state."""
-    s = submissions.c
-    with reading() as c:
-        return {"waiting": 0, **{state: n for state, n in c.execute(select(s.state, func.count()).group_by(s.state))}}
-
-
 def queue_length(dataset_id: int) -> int:
     """How many wait for a person."""
     return sum(n for state, n in counts(dataset_id).items() if state in OURS)
@@ -343,8 +336,13 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 rows += c.execute(query).all()
             found.update({row.id: row for row in rows[: max(0, n)]})
 
+        if count > 0:
+            given = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == _for(want.person))
+            theirs = list(c.execute(select(review_claims.c.submission_id).where(*given)).scalars())
+            c.execute(review_claims.delete().where(*given))
+            take(count * bool(theirs), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(theirs)])
         if want.lead:
-            take(count, ("lead",), s.at, s.id)
+            take(count - len(found), ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
         if want.known:  # sorted as they are found: by the index of pictures, SQLite would go through all that wait
             take(_share(count - len(found), want.known), ("known",), s.image_id.concat(""))
@@ -383,7 +381,9 @@ def claim(submission_id: int, session: str, person: str) -> None:
         if row is None or row.state not in (*OURS, "known"):
             by = f" by {row.decided_by}{_words(row.verdict, row.label)}" if row is not None and row.decided_by else ""
             raise Conflict(f"{row.name if row else 'This picture'} was decided meanwhile{by}.", "The next one is shown.")
-        c.execute(review_claims.delete().where(k.submission_id == submission_id, sa.or_(~_lasts(at), k.session == session)))
+        c.execute(
+            review_claims.delete().where(k.submission_id == submission_id, sa.or_(~_lasts(at), k.session.in_((session, _for(person)))))
+        )
         if other := c.execute(select(k.person).where(k.submission_id == submission_id)).scalar():
             raise Conflict(f"{other} has this picture on the screen.", "It is dealt out again when its turn comes.")
         values = {"dataset_id": row.dataset_id, "session": session, "person": person, "until": at + CLAIM_SECONDS}
@@ -424,12 +424,31 @@ def hold(submission_id: int, session: str) -> float:
     return HOLD_SECONDS
 
 
-def release(dataset_id: int, session: str, submission_id: int | None = None) -> None:
-    """Gives back what was dealt out to the session, or one of it."""
+def release(dataset_id: int, session: str) -> None:
+    """Gives back what was dealt out to the session; what is held waits for its person, at whatever page comes next."""
     k = review_claims.c
     with writing() as c:
-        one = (k.submission_id == submission_id,) if submission_id is not None else ()
-        c.execute(review_claims.delete().where(k.dataset_id == dataset_id, k.session == session, *one))
+        mine = (k.dataset_id == dataset_id, k.session == session)
+        c.execute(review_claims.update().where(*mine, k.held).values(session=sa.literal(_for("")) + k.person))
+        c.execute(review_claims.delete().where(*mine))
+
+
+def hand(submission_id: int, session: str, to: str) -> None:
+    """What is on the session's screen is dealt to that person next; to anybody, where they do not come within half an hour."""
+    k, d, at = review_claims.c, decisions.c, time.time()
+    with writing() as c:
+        said = select(d.seq).where(d.submission_id == submission_id, d.by == to, d.undone_at.is_(None), d.verdict.in_(FINAL))
+        if c.execute(said).first():
+            raise Conflict(f"{to} cannot decide on this picture any more.", "Hand it to somebody else, or escalate it.")
+        mine = (k.submission_id == submission_id, k.session == session, _lasts(at))
+        if not c.execute(review_claims.update().where(*mine).values(session=_for(to), person=to, until=at + HOLD_SECONDS)).rowcount:
+            raise Conflict("This picture is not yours any more: its time ran out.", "It is dealt out again when its turn comes.")
+        c.execute(review_skips.delete().where(review_skips.c.submission_id == submission_id, review_skips.c.person == to))
+
+
+def _for(person: str) -> str:
+    """The session of what waits for a person who has no page open, or another one."""
+    return f"for {person}"
 
 
 def skip(submission_id: int, session: str, person: str) -> None:
@@ -674,12 +693,3 @@ def with_items(where: Sequence[sa.ColumnElement[bool]], offset: int = 0, limit: 
             values["probabilities"] = json.loads(values["probabilities"])
             found.append((decision, Submission(**values)))
         return found
-
-
-def last_of(dataset_id: int, person: str) -> Decision | None:
-    """The person's last decision that stands."""
-    d = decisions.c
-    mine = (d.dataset_id == dataset_id, d.by == person, d.undone_at.is_(None), d.verdict != "appealed")
-    with reading() as c:
-        row = c.execute(select(decisions).where(*mine).order_by(d.seq.desc()).limit(1)).first()
-        return None if row is None else Decision(**row._mapping)

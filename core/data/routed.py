@@ -46,6 +46,13 @@ def bands(dataset_id: int, since: str = "", until: str = "9999") -> dict[str, in
         return {band: n for band, n in c.execute(select(s.band, func.count()).where(*here).group_by(s.band))}
 
 
+def counts_of_all() -> dict[str, int]:
+    """How many predictions of all datasets there are, by state."""
+    s = submissions.c
+    with reading() as c:
+        return {"waiting": 0, **{state: n for state, n in c.execute(select(s.state, func.count()).group_by(s.state))}}
+
+
 def oldest_waiting(dataset_id: int) -> str | None:
     """When what waits longest came; None while nothing waits."""
     s = submissions.c

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core import roles
-from core.data import events, queue, store
+from core.data import decisions, events, queue, store
 from core.data.queue import FINAL, Submission
 from core.errors import Invalid
 from core.review import review
@@ -25,7 +25,13 @@ def there(dataset_id: int) -> int:
 @roles.needs("decide")
 def answered(dataset_id: int, by: str) -> set[int]:
     """Those of them that a person has decided, in practice too."""
-    return {item.id for one, item in queue.all_decisions(dataset_id, by) if one.stage == "known"}
+    return decisions.on_known(dataset_id, by)
+
+
+@roles.needs("decide")
+def is_new(dataset_id: int, by: str) -> bool:
+    """Whether there is something to practise on for a person who has not decided much of it."""
+    return there(dataset_id) > 0 and len(answered(dataset_id, by)) < WARM_UP
 
 
 @roles.needs("decide")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from core.review.quality import Confusion, Hint, Pace
 
 NONE = "none of these"  # a class of its own
 NETWORK = "The network"
+EVERYBODY = "Everybody"
 PRACTICE = "practice"  # the note of an answer that was given to learn: it measures nobody
 Arm = Literal["shown", "blind"]
 
@@ -64,7 +65,7 @@ class Figures:
     blind: Share  # right, of those of unknown answer that were decided without the network's; of the network: its own answers to these
     pace: Pace | None
     agreement: Agreement  # with the others, on items drawn at random for a second opinion
-    twice: tuple[int, ...]  # those items
+    twice: Mapping[int, frozenset[str]]  # those items, with what was answered
     hint: Hint
     escalated: tuple[Outcome, ...] = ()
     appealed: tuple[Outcome, ...] = ()
@@ -72,11 +73,9 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Team:
-    classes: tuple[str, ...]
     people: tuple[Figures, ...]  # in alphabetical order
     network: Figures
-    agreement: Agreement  # of all
-    hint: Hint  # of all
+    everybody: Figures  # the people taken together
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +112,22 @@ def team(dataset_id: int, since: str | None = None) -> Team:
     draws = _Draws()
     names = sorted({one.by for item in found for one in item.decisions if one.verdict != "appealed"}, key=str.casefold)
     people = tuple(_figures(name, found, words, draws) for name in names)
-    network = _network(found, words)
-    return Team(
-        classes=network.confusion.classes,
-        people=people,
-        network=network,
-        agreement=agreement(_table(found, words, names)),
-        hint=_hint([one for person in people for one in person.judged]),
+    return Team(people, _network(found, words), _everybody(found, words, people))
+
+
+def _everybody(found: Sequence[_Item], words: Names, people: Sequence[Figures]) -> Figures:
+    judged = tuple(one for person in people for one in person.judged)
+    return Figures(
+        who=EVERYBODY,
+        decided=tuple(dict.fromkeys(number for person in people for number in person.decided)),
+        judged=judged,
+        confusion=_confusion(judged),
+        known=_share(one.right for one in judged if one.known),
+        blind=_share(one.right for one in judged if not one.known and one.arm == "blind"),
+        pace=None,
+        agreement=agreement(_table(found, words, [one.who for one in people])),
+        twice=_answers(_twice(found), words),
+        hint=_hint(judged),
     )
 
 
@@ -192,6 +200,13 @@ def _twice(found: Iterable[_Item]) -> list[_Item]:
     return [item for item in found if any(one.stage == "second" for one in item.answers())]
 
 
+def _answers(some: Iterable[_Item], words: Names) -> dict[int, frozenset[str]]:
+    """What the two said of each, before a lead or an appeal."""
+    return {
+        item.submission.id: frozenset(_given(one, words) for one in item.answers() if one.stage in ("waiting", "second")) for item in some
+    }
+
+
 def _table(found: Iterable[_Item], words: Names, names: Sequence[str]) -> list[list[str | None]]:
     """Persons × items of which a second opinion was drawn: the first answers to them, before a lead or an appeal."""
     rows: dict[str, list[str | None]] = {name: [] for name in names}
@@ -221,7 +236,7 @@ def _figures(who: str, found: Sequence[_Item], words: Names, draws: _Draws) -> F
         blind=_share(one.right for one in unknown),
         pace=quality.pace([one.seconds for item in mine for one in item.answers() if one.by == who and one.seconds is not None]),
         agreement=agreement([first, others]),
-        twice=tuple(item.submission.id for item in twice),
+        twice=_answers(twice, words),
         hint=_hint(judged),
         escalated=tuple(o for item in mine if (o := _escalation(who, item))),
         appealed=tuple(o for item in mine if (o := _appeal(who, item, words))),
@@ -257,7 +272,7 @@ def _network(found: Sequence[_Item], words: Names) -> Figures:
     empty = agreement([])
     return Figures(
         NETWORK, tuple(one.submission_id for one in rows), tuple(rows), _confusion(rows), _share(one.right for one in rows if one.known),
-        _share(blind), None, empty, (), _hint([]),
+        _share(blind), None, empty, {}, _hint([]),
     )  # fmt: skip
 
 

@@ -193,6 +193,16 @@ def sorter(dataset_id: int, run_id: str) -> Callable[[Prediction], dict[str, obj
     return row
 
 
+@roles.needs("see")
+def bands_of(dataset_id: int, run_id: str) -> Callable[[Prediction], Band | None]:
+    """What the active policy does with a picture that a run predicted; None without a policy for that run."""
+    acting = active(dataset_id)
+    if acting is None or acting.run_id != run_id or is_gone(acting):
+        return lambda answer: None
+    said = of_run(acting)
+    return lambda answer: route(acting, said, answer).band
+
+
 # What has become of it ----------------------------------------------------------------------------
 
 

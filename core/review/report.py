@@ -16,11 +16,13 @@ from core.data.queue import FINAL
 from core.metrics import TOO_FEW, Share
 from core.review import audit, measures, policy, quality
 from core.review.agreement import Agreement, Figure
+from core.review.audit import Drifted
 from core.review.quality import Pace
 from core.review.slipped import Recall, Slipped
 from core.types import Interval, now
 
 Span = Literal["day", "week"]
+DRIFT_UNKNOWN = "Not known: it takes an active policy whose run has answered validation images."
 DAYS: dict[Span, int] = {"day": 1, "week": 7}
 
 
@@ -47,6 +49,7 @@ class Report:
     pace: Pace | None
     agreement: Agreement
     audit: audit.Audit
+    drifted: Drifted | None  # None: not known
 
 
 @roles.needs("lead")
@@ -79,8 +82,9 @@ def report(dataset_id: int, span: Span, until: datetime | None = None) -> Report
         upheld=sum(one.upheld for one in came_back),
         oldest=routed.oldest_waiting(dataset_id),
         pace=quality.pace([one.seconds for one in final if one.seconds is not None]),
-        agreement=said.agreement,
+        agreement=said.everybody.agreement,
         audit=audit.of(dataset_id, since, ends),
+        drifted=audit.drifted(dataset_id, since),
     )
 
 
@@ -102,6 +106,7 @@ def page(found: Report) -> str:
         slipped=missed(found.audit.any),
         by_class=[(one.name, missed(one.slipped), recalled(one.recall)) for one in found.audit.by_class],
         wrongly_blocked=share(found.audit.wrongly_blocked),
+        drift=found.drifted.scores.words if found.drifted else DRIFT_UNKNOWN,
     )
 
 
@@ -185,4 +190,5 @@ def as_json(found: Report) -> dict[str, Any]:
         "agreement": {name: getattr(found.agreement, name).value for name in ("raw", "alpha", "ac1")} | {"n": found.agreement.n},
         "slipped": interval(found.audit.any),
         "recall": {one.name: interval(one.recall) for one in found.audit.by_class},
+        "drift": found.drifted.scores.level if found.drifted else None,
     }

@@ -276,7 +276,7 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
 def undo(dataset_id: int, by: str, seq: int | None = None, operation: str | None = None) -> Submission:
     """Takes back what a person decided last, or the decision named, once; returns the picture that waits again."""
     named = seq is not None or operation is not None
-    last = stored.named(dataset_id, seq, operation) if named else items.last_of(dataset_id, by)
+    last = stored.named(dataset_id, seq, operation) if named else stored.last_of(dataset_id, by)
     if last is None:
         said = "This decision was not stored" if named else "You have decided nothing here that could be taken back"
         raise Conflict(f"{said}.", "The last decisions stand below, each with its own button.")

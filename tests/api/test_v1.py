@@ -19,7 +19,7 @@ from core.api import gate
 from core.api.v1 import door, once
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import images, labels, people, store, tokens
+from core.data import images, labels, people, queue, store, tokens
 from core.errors import Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -173,6 +173,7 @@ NEEDS: dict[str, tuple[str, dict[str, Any]]] = {
     "put /datasets/{dataset}/images/{image}/label": ("label", {"json": {"label": "no class", "seen": 1}}),
     "post /datasets/{dataset}/labels": ("label", {"json": {"label": "no class", "seen": {"x": 1}}}),
     "get /datasets/{dataset}/decisions": ("see", {}),
+    "post /datasets/{dataset}/decisions/{decision}/appeal": ("lead", {"json": {"reason": "It is a painting."}}),
     "post /datasets/{dataset}/predictions": ("ask", PICTURE | {"data": {"policy": "none"}}),
     "post /datasets/{dataset}/runs": ("train", {"json": {"settings": {"epochz": 1}}}),
     "post /datasets/{dataset}/exports": ("export", {"json": {"format": "floppy"}}),
@@ -192,7 +193,13 @@ def test_the_table_of_roles_holds_at_every_address(client: TestClient, small: Da
     assert asked == NEEDS.keys() | LISTS
     run = runs.new("ConvNet 1", small, params.run_config({}), Snapshot("s", small.classes, ()), "tester")
     runs.create(settings().runs / run.id, run, Snapshot("s", small.classes, ()))
-    names = {"dataset": small.id, "image": first(small).id, "run": run.id, "export": export.start(small.id, "folders", "tester")}
+    names = {
+        "dataset": small.id,
+        "image": first(small).id,
+        "run": run.id,
+        "export": export.start(small.id, "folders", "tester"),
+        "decision": 1,
+    }
     wrong: list[tuple[str, str, int]] = []
     for role in ROLES:
         theirs = bearer(role)
@@ -460,6 +467,16 @@ def test_a_run_answers_is_listed_with_its_figures_and_its_answers_go_to_review(t
     review.decide(waiting["id"], "rejected", None, "Ann")
     (decided,) = trained_client.get(address, headers=headers).json()["items"]
     assert decided["verdict"] == "rejected" and decided["decided_by"] == "Ann"
+    assert queue.get(waiting["id"]).source == "api"
+    appeal, said = f"{address}/{waiting['id']}/appeal", {"reason": "It is a painting."}
+    refused(trained_client.post(appeal, headers=bearer("moderator"), json=said), 403)
+    refused(trained_client.post(f"{address}/999/appeal", headers=headers, json=said), 404)
+    refused(trained_client.post(appeal, headers=headers, json={"reason": ""}), 422)
+    for _ in range(2):  # the same key: once
+        again = trained_client.post(appeal, headers=headers | {"Idempotency-Key": "appeal"}, json=said)
+        assert again.status_code == 200 and again.json()["verdict"] == "rejected", "it stands until somebody else has looked"
+    assert (queue.get(waiting["id"]).state, queue.decisions_of(waiting["id"])[-1].note) == ("appeal", "It is a painting.")
+    refused(trained_client.post(appeal, headers=headers, json=said), 409)
     stopped = trained_client.post(f"/api/v1/runs/{run}/stop", headers=headers)
     assert stopped.status_code == 202 and stopped.json()["status"] == "succeeded"
 

@@ -46,9 +46,10 @@ ROWS = {
     "audit": "entries",
     "table": "tables",
     "review": "deciding",
+    "batch": "batch",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("batch", "evaluating", "labelling", "scaling", "together", "visiting", "writing")
+PRINTED = ("evaluating", "labelling", "scaling", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Prediction of many pictures in the background: how its memory grows and its pace beside the network's own: python tests/benchmarks/batch.py.
+"""Prediction of many pictures in the background: how its memory grows, and its pace beside the network's own: python -m tests.benchmarks batch.
 
 A linear network on 10,000 pictures of 8 × 8 shows what each picture leaves behind; a large one shows whether reading keeps up.
 The network's own pace is that of its answers to arrays that are in memory already, in the very worker that answers the batches, before
@@ -7,22 +7,19 @@ and after each of them. Wanted is 0.9 of it by the clock on a machine that does 
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.data import images, imports, sources, store
 from core.ml import infer
@@ -30,9 +27,12 @@ from core.review import batch
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.train import train
+from tests.benchmarks.rows import REPEATS, Row
+from tests.conftest import forget
 
-ROUNDS = 3
-ALONE = 20.0  # s of the network alone, between two batches of about as long
+MANY, SMALL = 10_000, 8  # pictures, pixels wide
+LARGE, SIDE = "resnet18", 256
+ALONE = 10.0  # s of the network alone, between two batches of about as long
 EVERY = 0.5  # s between two looks at the memory
 
 
@@ -109,52 +109,52 @@ def alone(run_id: str) -> Pace:
     return Pace(n / (time.monotonic() - begun), n / (paid() - before))
 
 
-def told(by: Literal["clock", "cpu"], batches: list[Pace], own: list[Pace]) -> str:
+def shares(batches: list[float], own: list[float]) -> list[float]:
     """Each batch beside the mean of the network's paces before and after it."""
-    n, each = [getattr(one, by) for one in batches], [getattr(one, by) for one in own]
-    shares = [rate / (0.5 * (a + b)) for rate, (a, b) in zip(n, pairwise(each), strict=True)]
-    return (
-        f"by {by} {np.median(n):.1f} a second, the network alone {np.median(each):.1f}: {np.median(shares):.2f} of it "
-        f"({min(shares):.2f} to {max(shares):.2f}, n = {len(shares)})"
-    )
+    return [rate / (0.5 * (a + b)) for rate, (a, b) in zip(batches, pairwise(own), strict=True)]
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--pictures", type=int, default=10_000)
-    ask.add_argument("--large", default="resnet18", help="the network whose pace is measured")
-    args = ask.parse_args()
+def trained(dataset_id: int, name: str, size: int) -> str:
+    """A run that is loaded in the worker."""
+    shown = {"image_size": size, "pretrained": False, "freeze": False}
+    run = train.start(dataset_id, {"architecture": name, "epochs": 1, **shown}, "tester")
+    assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
+    launch.ask(own_pace, str(runs.folder(run.id)), 1.0)  # loads what is loaded once
+    return run.id
+
+
+def measure() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as home:
         os.environ["LOUPE_HOME"] = home
-        zipped(Path(home) / "few.zip", 40, 256, 99)
+        forget()
+        zipped(Path(home) / "few.zip", 40, SIDE, 99)
         with zipfile.ZipFile(Path(home) / "few.zip") as z:
             for i, name in enumerate(z.namelist()):
                 z.extract(name, Path(home) / "few" / "ab"[i % 2])
         imports.import_now("few", sources.at(Path(home) / "few"), "tester")
         made = store.list_datasets()[0].id
-        for name, side in (("linear", 8), (args.large, 256)):
-            shown = {"image_size": 8 if name == "linear" else 224, "pretrained": False, "freeze": False}
-            run = train.start(made, {"architecture": name, "epochs": 1, **shown}, "tester")
-            assert train.wait(run.id).status == "succeeded", train.log_tail(run.id)
-            settings().roots[0].mkdir(parents=True, exist_ok=True)
-            launch.ask(own_pace, str(runs.folder(run.id)), 1.0)  # loads what is loaded once
-            own, batches = [alone(run.id)], list[Pace]()
-            n = args.pictures if name == "linear" else round(own[0].clock * ALONE)
-            for turn in range(1 if name == "linear" else ROUNDS):
-                path = zipped(settings().roots[0] / f"{name}-{turn}.zip", n, side, turn)
-                before = paid()
-                took, seen = answered(made, run.id, path)
-                batches.append(Pace(n / took, n / (paid() - before)))
-                own.append(alone(run.id))
-            half = len(seen) // 2
-            grown = float(np.median(seen[-half // 2 :]) - np.median(seen[half // 2 : half]))
-            print(
-                f"{name}: {n:,} pictures in {took:.0f} s; {told('clock', batches, own)}; {told('cpu', batches, own)}; "
-                f"memory at a quarter {seen[len(seen) // 4]:.0f} MB, at the end {seen[-1]:.0f} MB, {grown:+.0f} MB from half to half",
-                flush=True,
-            )
+        settings().roots[0].mkdir(parents=True, exist_ok=True)
+
+        run_id, path = trained(made, "linear", SMALL), zipped(settings().roots[0] / "small.zip", MANY, SMALL, 0)
+        took, seen = answered(made, run_id, path)
+        half = len(seen) // 2
+        grown = float(np.median(seen[-half // 2 :]) - np.median(seen[half // 2 : half]))
+        many = f"{MANY:,} pictures of {SMALL} × {SMALL}, a linear network"
+        yield Row("a batch, memory from half to half", many, "flat", "MB", {"Loupe": [grown]})
+        yield Row("a batch", many, "", "images/s", {"Loupe": [MANY / took]})
+
+        run_id = trained(made, LARGE, 224)
+        own, batches = [alone(run_id)], list[Pace]()
+        n = round(own[0].clock * ALONE)
+        for turn in range(REPEATS):
+            path, before = zipped(settings().roots[0] / f"large-{turn}.zip", n, SIDE, turn), paid()
+            took, _ = answered(made, run_id, path)
+            batches.append(Pace(n / took, n / (paid() - before)))
+            own.append(alone(run_id))
+        each = f"{n:,} pictures of {SIDE} × {SIDE}, {LARGE} at 224"
+        pace = {"Loupe": [one.clock for one in batches], "the network alone, of arrays in memory": [one.clock for one in own]}
+        yield Row("a batch", each, "0.9 of the network alone", "images/s", pace)
+        for by in ("clock", "cpu"):
+            rates, paces = ([getattr(one, by) for one in some] for some in (batches, own))
+            yield Row(f"a batch, by {by}, of the network's pace before and after it", each, "0.9", "of it", {"Loupe": shares(rates, paces)})
         launch.close()
-
-
-if __name__ == "__main__":
-    main()

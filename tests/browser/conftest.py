@@ -35,6 +35,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-ui-for-media-stream",  # there is a camera, and a page may use it
+    "--use-fake-device-for-media-stream",
 ]
 
 # How far what is drawn has moved since the page was opened, from 0, in window.shift.

@@ -103,7 +103,7 @@ def test_two_people_decide_on_forty_pictures_by_keys_with_a_restart_in_between_n
 
 
 def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, page: Page) -> None:
-    fill(server, 100, 14)
+    fill(server, 100, 18)
     page.goto(f"{server.url}/review?dataset=digits&order=uncertain")
     first = seen(page)
     told = page.locator(".yes").get_attribute("data-label")
@@ -119,6 +119,24 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     expect(page.locator(".past")).to_contain_text("escalated")
     page.keyboard.press("Space")
     expect(page.locator(".back")).to_have_text("Bring back what I skipped (1)")
+
+    # Somebody gets the next one by name; one that was explained is there on the way back
+    with inside(server) as digits:
+        review.decide(queue.browse(digits.id, queue.Which(text="p117.png"))[0].id, "rejected", None, "Ann", session="hers")
+    handed = seen(page)
+    page.keyboard.press("o")
+    page.get_by_role("combobox", name="To whom").select_option("Ann")
+    page.keyboard.press("Enter")
+    explained = seen(page)
+    assert explained != handed
+    expect(page.locator(".unsaved")).to_have_text("")
+    query = "SELECT name FROM review_claims c JOIN submissions s ON s.id = c.submission_id WHERE c.session = 'for Ann'"
+    assert (handed,) in stored(server, query)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/explain"))
+    page.wait_for_timeout(2500)  # what was dealt out is given back
+    page.goto(f"{server.url}/review?dataset=digits&order=oldest")
+    assert seen(page) == explained
 
     # Keys work after a click on a toggle, and what one set for a class is kept by this browser alone
     page.get_by_role("button", name="Care", exact=True).click()
@@ -164,7 +182,7 @@ CONTRAST = """text => {
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    fill(server, width * 100 + len(scheme) * 10, 3)
+    fill(server, width * 100 + len(scheme) * 10, 6)
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     seen(page)
     page.wait_for_timeout(500)
@@ -190,6 +208,16 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         chosen, bar = cells.nth(5).bounding_box(), page.locator(".bar").bounding_box()
         assert chosen and bar and chosen["y"] + chosen["height"] <= bar["y"], (chosen, bar)
         page.screenshot(path=tmp_path / f"grid-{width}-{scheme}.png")
+        page.set_viewport_size({"width": 667, "height": 375})  # the phone is turned: keys beside the pictures, in either view
+        for one in page.locator(".bar button").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        page.locator(".st-key-review-view").get_by_text("Queue").click()
+        seen(page)
+        header, stage, keys = (page.locator(one).bounding_box() for one in ("[data-testid=stHeader]", ".stage", ".decide"))
+        assert header and stage and keys and stage["x"] + stage["width"] <= keys["x"]
+        assert header["y"] + header["height"] <= stage["y"] and max(stage["y"] + stage["height"], keys["y"] + keys["height"]) <= 375
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+        page.screenshot(path=tmp_path / f"queue-sideways-{scheme}.png")
         return
     chip = page.locator(".st-key-chips").get_by_text("to review")
     assert chip.evaluate(CONTRAST) >= 4.5, chip.evaluate("e => getComputedStyle(e).color")
@@ -210,6 +238,20 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
             assert review.submit(digits.id, old.run.id, Prediction(kept.name, kept.id, old.run.classes, shares), "Lea")
         for one in queue.browse(digits.id, queue.Which(("waiting",), text="new-")):
             review.decide(one.id, "corrected", str(int(one.name[4:-4]) % 10), "Ann")
+
+    # What a camera takes is answered, on a laptop and on a phone
+    page.goto(f"{server.url}/predict?dataset=digits")
+    for width, height in ((1280, 800), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.get_by_role("button", name="Camera").click()
+        if width == 390:
+            page.get_by_role("button", name="Clear photo").click()
+        page.wait_for_function("() => document.querySelector('video')?.readyState === 4")
+        page.get_by_role("button", name="Take Photo").click()
+        expect(page.get_by_role("button", name="Clear photo")).to_be_visible()
+        expect(page.get_by_role("button", name="Send all 1 to review")).to_be_visible(timeout=60_000)
+        page.keyboard.press("Escape")
+    assert stored(server, "SELECT count(*) > 0 FROM submissions WHERE source = 'camera'") == [(1,)]
 
     # A lead lets them into the dataset, and trains as the run in use was trained
     page.goto(f"{server.url}/review?dataset=digits&view=basket")

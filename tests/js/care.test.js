@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
 import { Care, UNTOLD } from "../../assets/queue/care.js";
@@ -51,4 +52,12 @@ test("a pause is due after as many minutes as were chosen, and five minutes with
   assert.equal(care.due(at(13)), 0);
   care.saw("fine", at(30)); // away since
   assert.equal(care.due(at(31)), 0);
+});
+
+test("nothing that the browser runs, and no page, makes a sound", () => {
+  const root = new URL("../../", import.meta.url);
+  const files = ["assets", "pages"].flatMap((folder) => readdirSync(new URL(folder, root), { recursive: true }).map((name) => `${folder}/${name}`));
+  const read = files.filter((name) => /\.(js|py|html)$/.test(name)).map((name) => [name, readFileSync(new URL(name, root), "utf8")]);
+  assert.ok(read.length > 50);
+  assert.deepEqual(read.filter(([, text]) => /AudioContext|new Audio|<audio|<video|speechSynthesis|st\.(audio|video)\(/.test(text)).map(([name]) => name), []);
 });

@@ -281,3 +281,15 @@ test("what is set for comfort leaves the picture on the screen, another order do
   await settle();
   assert.deepEqual(desk.items.map((one) => one.id), [1, 9]);
 });
+
+test("what is handed over is sent with whom it is for, leaves the screen, and what refuses it is said", async () => {
+  const { desk, asked, answer, replies } = await opened([1, 2]);
+  replies.colleagues = { people: ["Bo"] };
+  assert.deepEqual(await desk.colleagues(), ["Bo"]);
+  desk.hand(item(1), "Bo");
+  await settle();
+  assert.equal(desk.current?.id, 2);
+  assert.deepEqual(asked.find((one) => one.body.act === "hand"), { path: "claims", body: { dataset_id: 1, session: "me", act: "hand", id: 1, to: "Bo" } });
+  await answer({ status: 409, body: { error: { message: "Bo cannot decide on this picture any more.", hint: "Escalate it." } } });
+  assert.equal(desk.notices[0].text, "Bo cannot decide on this picture any more. Escalate it.");
+});

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from core import roles
 from core.data import audit, queue, removal, uploads
-from core.review import batch, predict, review, taken
+from core.review import batch, policy, predict, review, taken
+from core.review.bands import Limits
 from core.types import Prediction
 from pages.shared import frame
 from tests.held_out import pictures
@@ -21,13 +25,13 @@ if TYPE_CHECKING:
     from tests.conftest import Trained
 
 
-def kept(trained: Trained) -> list[Prediction]:
+def kept(trained: Trained, states: dict[str, int] | None = None) -> list[Prediction]:
     """Three pictures that were asked about; one of them has the name of a formula."""
     files = list(pictures(trained).values())[:3]
     made = [uploads.keep(name, file.read_bytes()) for name, file in zip(("=cmd.png", "two.png", "three.png"), files, strict=True)]
     found = predict.predict(trained.run_id, [one.path for one in made], [one.name for one in made])
     told = [one for one in found if isinstance(one, Prediction)]
-    assert review.keep(trained.dataset.id, trained.run_id, told, "Ann", "upload") == {"predicted": 3}
+    assert review.keep(trained.dataset.id, trained.run_id, told, "Ann", "upload") == (states or {"predicted": 3})
     return told
 
 
@@ -50,6 +54,39 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
     assert shown.count("<strong") == 1 and "mine.png" in shown
+
+
+def jpeg(file: Path) -> bytes:
+    made = io.BytesIO()
+    Image.open(file).convert("RGB").save(made, "JPEG")
+    return made.getvalue()
+
+
+def test_what_the_camera_took_is_answered_with_its_band_and_kept_as_taken(trained_copy: Trained) -> None:
+    file, other = list(pictures(trained_copy).values())[:2]
+    blocks = policy.Rules({trained_copy.dataset.classes[0]: Limits(0.0, 0.0)}, blind=0.0, second=0.0)
+    policy.activate(policy.write(trained_copy.dataset.id, trained_copy.run_id, "Strict", blocks).id)
+    app = opened("predict", dataset=trained_copy.dataset.name)
+    app.file_uploader[0].upload("mine.png", other.read_bytes())
+    app.camera_input[0].set_value(("taken.jpg", jpeg(file), "image/jpeg")).run()
+    assert not app.exception and words(app).count(":gray-badge[:material/gavel: blocked]") == 2
+    kept_so = {one.source: (one.name, one.band) for one in queue.browse(trained_copy.dataset.id, queue.Which())}
+    assert kept_so == {"camera": ("taken.jpg", "block"), "upload": ("mine.png", "block")}
+
+
+def test_answers_come_by_themselves_while_a_batch_goes_on_and_do_not_tell_what_measures_people(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = trained_copy.dataset
+    passes = policy.Rules({dataset.classes[0]: Limits(1.0, None)}, blind=0.0, second=0.0, audit=1.0)
+    policy.activate(policy.write(dataset.id, trained_copy.run_id, "Mild", passes).id)
+    kept(trained_copy, {"audit": 3})
+    monkeypatch.setattr(batch, "recent", lambda _: [SimpleNamespace(state=SimpleNamespace(status="running"))])
+    for role in ("moderator", "trainer"):
+        monkeypatch.setattr(frame, "who", lambda fresh=False, role=role: roles.Person("Ann", role))
+        app = opened("predict", dataset=dataset.name, view="all")
+        shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
+        assert "their answers come here by themselves" in words(app) and "waits for a person" in shown
 
 
 def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(trained_copy: Trained) -> None:

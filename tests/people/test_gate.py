@@ -105,10 +105,10 @@ def heard(client: TestClient, **headers: str) -> dict[str, str | None]:
 
 def test_a_page_may_connect_to_its_own_host_alone_and_a_foreign_name_is_not_repeated(local: TestClient) -> None:
     policy = local.get("/added/later").headers["content-security-policy"]
-    assert "connect-src 'self' ws://localhost:8501 wss://localhost:8501;" in policy and "object-src 'none'" in policy
+    assert "connect-src 'self' ws://localhost:8501 wss://localhost:8501 data:;" in policy and "object-src 'none'" in policy
     for host in ("evil.example", "localhost:8501.evil.example", "localhost:8501;script-src *"):
         refused = local.get("/added/later", headers={"Host": host})
-        assert refused.status_code == 403 and "ws://localhost wss://localhost;" in refused.headers["content-security-policy"]
+        assert refused.status_code == 403 and "ws://localhost wss://localhost data:;" in refused.headers["content-security-policy"]
 
 
 # With sign-in

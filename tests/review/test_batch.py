@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 import zipfile
@@ -9,9 +10,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from core.data import queue, sources, uploads
+from core.data import images, queue, sources, uploads
 from core.errors import Invalid, Stopped
 from core.review import batch, predict, review
 from core.runs import jobs, launch, runs
@@ -46,7 +49,7 @@ def zipped(trained: Trained, path: Path, n: int = 40, broken: int = 3) -> Path:
             z.write(file, f"photos/{i:03}.png")
         z.write(files[0], "photos/again.png")
         for i in range(broken):
-            z.writestr(f"photos/broken-{i}.png", files[i].read_bytes()[:40])
+            z.writestr(f"photos/broken-{i}.png", files[i].read_bytes()[:60])
         z.writestr("photos/readme.md", "nothing")
     return path
 
@@ -64,15 +67,29 @@ def in_the_inbox(path: Path) -> Path:
     return inside
 
 
-def test_every_picture_of_a_zip_is_answered_once_and_what_is_broken_is_named(trained_copy: Trained, tmp_path: Path, nothing: None) -> None:
-    path = in_the_inbox(zipped(trained_copy, tmp_path / "new.zip"))
+def test_every_picture_of_a_zip_of_five_hundred_is_answered_once_and_what_is_broken_is_named(
+    trained_copy: Trained, tmp_path: Path, nothing: None
+) -> None:
+    path = in_the_inbox(zipped(trained_copy, tmp_path / "new.zip", broken=20))
+    noise = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "a") as z:
+        for i in range(439):
+            z.writestr(f"photos/more/{i:03}.png", images.png(noise.integers(0, 256, (12, 12, 3), np.uint8)))
+        huge = io.BytesIO()
+        Image.new("1", (11_000, 10_000)).save(huge, "PNG")
+        z.writestr("photos/huge.png", huge.getvalue())
     dataset_id = trained_copy.dataset.id
     done = work(batch.start(dataset_id, [trained_copy.run_id], sources.at(path), "Ann", "folder"))
-    assert (done.status, done.end["done"], done.end["states"]) == ("done", 43, {"predicted": 40})
-    items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=100)
-    assert len(items) == 40 and items[0].name == "photos/000.png" and items[0].run_id == trained_copy.run_id
+    assert (done.status, done.end["done"], done.end["states"]) == ("done", 500, {"predicted": 479})
+    items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=1000)
+    assert (
+        len(items) == len({one.image_id for one in items}) == 479
+        and items[0].name == "photos/000.png"
+        and items[0].run_id == trained_copy.run_id
+    )
     told = {one.file: one.message for one in batch.refused(done.id)}
-    assert {name for name in told if "broken" in name} == {f"photos/broken-{i}.png" for i in range(3)}
+    assert {name for name in told if "broken" in name} == {f"photos/broken-{i}.png" for i in range(20)}
+    assert "11000 × 10000 pixels" in told["photos/huge.png"]
     assert told["photos/again.png"].startswith("This is the same picture as photos/000.png")
     answers = predict.predict(trained_copy.run_id, [uploads.find(one.image_id).path for one in items[:3]])
     expected = {one.image_id: one.probabilities for one in answers if isinstance(one, Prediction)}

@@ -22,7 +22,8 @@ from core.review import audit, bands, known, measures, policy, predict, report, 
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
-from tests.pages.app import words
+from pages.parts.review import figures, practice, slipped
+from tests.pages.app import opened, words
 
 RUN = "20260101-000000-cafe"
 CLASSES = ("blue", "green", "red")
@@ -134,6 +135,16 @@ def test_wrong_answers_of_the_network_are_counted_as_its_hint_was_drawn(small: D
     assert ann.hint.shown.k == ann.hint.shown.n > 5 and ann.hint.blind.k == 0 < ann.hint.blind.n
     assert ann.hint.shown.n + ann.hint.blind.n == 39 and ann.hint.difference is not None and ann.hint.difference.low > 0.5
     assert len(measures.swayed(ann.judged, "shown")) == ann.hint.shown.k and not measures.swayed(ann.judged, "blind")
+    everybody = measures.team(small.id).everybody
+    assert everybody.hint.shown.n == sum(one.hint.shown.n for one in measures.team(small.id).people)
+    app = drawn("figures", "team")
+    app.selectbox(key="team-who").select("Ann").run()
+    assert not app.exception and "the hint misleads" in words(app)
+    shown, hidden = figures.swayed(ann)
+    assert (len(shown[2]), hidden[2]) == (ann.hint.shown.k, ()) and shown[1].startswith(f"{ann.hint.shown.k} of")
+    same, alpha, ac1, blue, green = figures.agreeing(ann)
+    assert len(same[2]) == len(alpha[2]) == len(ac1[2]) == ann.agreement.n == 40 and alpha[0] == "Krippendorff's α"
+    assert (blue[0], len(blue[2]), len(green[2])) == ("Where one says blue", ann.agreement.by_class["blue"].n, 40)
 
 
 def test_what_became_of_escalations_and_appeals_is_seen_by_who_made_them_and_by_a_lead(
@@ -160,7 +171,9 @@ def test_what_became_of_escalations_and_appeals_is_seen_by_who_made_them_and_by_
             measures.team(small.id)
 
 
-def test_practice_tells_the_answer_ends_and_measures_nobody(small: Dataset, predicted: Callable[..., Prediction]) -> None:
+def test_practice_is_offered_to_newcomers_tells_the_answer_ends_and_measures_nobody(
+    small: Dataset, predicted: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
     knowns(small, 24)
     seen = set[int]()
     while one := known.practice(small.id, "New"):
@@ -169,6 +182,14 @@ def test_practice_tells_the_answer_ends_and_measures_nobody(small: Dataset, pred
         assert answer == queue.get(one.id).known and right == (answer == "red")
     assert len(seen) == known.WARM_UP and measures.yours(small.id, "New").known.n == 0
     assert known.practice(small.id, "Newer") is not None
+    assert [known.is_new(small.id, one) for one in ("New", "Newer")] == [False, True]
+    monkeypatch.setattr(practice.frame, "user", lambda: "Newer")
+    app = opened("review", dataset="squares")
+    assert "New here? Practise first" in words(app)
+    app.button(key="practice-go").click().run()
+    assert not app.exception and any("Practice: 0 of 20" in str(one.proto) for one in app.get("progress"))
+    monkeypatch.setattr(practice.frame, "user", lambda: "New")
+    assert "New here?" not in words(opened("review", dataset="squares"))
 
 
 def test_what_two_people_or_a_lead_decided_can_be_asked_again_once(small: Dataset, predicted: Callable[..., Prediction]) -> None:
@@ -214,12 +235,18 @@ def test_three_hundred_items_pass_wait_are_audited_reported_and_stated(
     caught = sum(one.band != "pass" and truth[one.image_id] == "red" for one in queue.browse(small.id, queue.Which(), limit=300))
     assert of_red.recall.low <= caught / sum(said == "red" for said in truth.values()) <= of_red.recall.high
 
+    (caught_by_week,) = slipped.over_time([*before, week], "Caught: red", "red", caught=True).data
+    assert list(caught_by_week.y) == [of_red.recall.value] and of_red.slipped is not None
+    (passed_by_week,) = slipped.over_time([*before, week], name="red").data
+    assert list(passed_by_week.y) == [of_red.slipped.value]
+
     found = report.report(small.id, "day", end)
     page = report.page(found)
     assert found.bands == {"pass": week.passed, "ask": week.asked, "block": week.blocked} and sum(found.verdicts.values()) == len(
         queue.all_decisions(small.id)
     )
     assert "Ann" not in page and "http" not in page and f"{sum(found.verdicts.values())} decisions by 1 person" in page
+    assert report.DRIFT_UNKNOWN in page and report.as_json(found)["drift"] is None
 
     rows = statements.statements(small.id)
     assert len(rows) == sum(found.verdicts.values()) + week.blocked and {tuple(row) for row in rows} == {statements.FIELDS}
@@ -353,7 +380,11 @@ def test_a_lead_sees_all_views_empty_and_full_and_others_their_own_alone(
         say(one, "blue", "Lea", seconds=2.0)
     waits = queue.count(small.id, queue.Which(basket="waiting"))
     assert "Right on known answers" in words(drawn("figures", "yours"))
-    assert "Nobody has decided" not in words(drawn("figures", "team")) and "people were asked about" in words(drawn("figures", "slipped"))
+    assert "Nobody has decided" not in words(drawn("figures", "team"))
+    app = drawn("figures", "slipped")
+    assert "people were asked about" in words(app)
+    app.selectbox(key="slipped-of").select("Caught: red").run()
+    assert not app.exception
     assert waits and f"Accept all {waits:,}" in words(drawn("basket"))
     monkeypatch.setattr(roles, "current", lambda fresh=False: roles.Person("Ann", "moderator"))
     assert "Accept" not in words(drawn("basket", user="Ann"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import audit, dataset, deliveries, images, labels, policies, queue, schema, store, uploads
+from core.data import audit, dataset, decisions, deliveries, images, labels, policies, queue, schema, store, uploads
 from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
@@ -109,6 +109,35 @@ def test_a_clock_that_jumps_keeps_nothing_from_others_and_lets_nothing_be_decide
         with pytest.raises(Conflict, match=by):
             review.decide(one, "rejected", None, "Ann", session="Ann's page")
     assert [len(queue.decisions_of(one)) for one in (first, second)] == [1, 0]
+
+
+def test_what_is_held_waits_for_its_person_at_the_next_page_and_what_is_handed_over_for_another(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(small, *(answer(i) for i in range(4)))
+    first, second, third, fourth = deal(small, "Ann", 4)
+    queue.hold(third, "Ann's page")
+    queue.hand(second, "Ann's page", "Ben")
+    queue.release(small.id, "Ann's page")  # to look something up
+    assert deal(small, "Cem", 4) == [first, fourth]
+    assert [one.id for one in review.deal(small.id, Deal("Ann's other page", "Ann"), 4)] == [third]
+    assert deal(small, "Ben", 0) == [] and deal(small, "Ben", 4) == [second]
+    with pytest.raises(Conflict, match="not yours any more"):
+        queue.hand(second, "Ann's page", "Cem")
+    assert decisions.at_work(small.id, "2026") == ["Ann", "Ben", "Cem"]
+
+    review.decide(second, "escalated", None, "Ben", session="Ben's page")
+    review.decide(first, "rejected", None, "Cem", session="Cem's page")
+    review.appeal(first, "Lea", "Look again.")
+    assert deal(small, "Dora", 1, order="oldest") == [second]
+    queue.release(small.id, "Dora's page")
+    assert first in deal(small, "Dora", 4)
+    with pytest.raises(Conflict, match="Cem cannot decide on this picture any more"):
+        queue.hand(first, "Dora's page", "Cem")
+    now = time.time()
+    queue.hand(first, "Dora's page", "Ben")
+    monkeypatch.setattr(time, "time", lambda: now + queue.HOLD_SECONDS + 1)
+    assert first in deal(small, "Ann", 4), "Ben did not come"
 
 
 def test_what_is_given_back_or_not_kept_is_dealt_to_others(small: Dataset, answer: Callable[..., Prediction]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
+from core import roles
 from core.api.v1 import access
-from core.api.v1.access import DatasetId
+from core.api.v1.access import MAX_INT, DatasetId
 from core.api.v1.lists import Cursor, Limit, Page, page, place
-from core.data import listing
+from core.api.v1.once import Key, once
+from core.data import listing, queue
 from core.data.queue import Sent
+from core.errors import NotFound
+from core.review import review
 
 router = APIRouter(tags=["Decisions"])
 
@@ -67,3 +72,26 @@ def list_decisions(
         found = listing.decided_after(dataset.id, place(after, str, int), limit + 1)
         shown, following = page(found, limit, lambda one: (one.decided_at, one.id))
     return Page(items=[Decision.of(one) for one in shown], next=following)
+
+
+class AppealIn(BaseModel):
+    reason: str = Field(min_length=1, max_length=2000, description="What speaks against the decision; whoever looks again reads it.")
+
+
+@router.post("/datasets/{dataset}/decisions/{decision}/appeal", response_model=Decision)
+def post_appeal(
+    dataset_id: DatasetId,
+    decision: Annotated[int, Path(ge=0, le=MAX_INT, description="Its id, of GET …/decisions.")],
+    body: AppealIn,
+    key: Key = None,
+) -> Response:
+    """Somebody who has not decided it looks again; what was decided stands until then."""
+    dataset = access.dataset(dataset_id, "lead")
+    if queue.get(decision).dataset_id != dataset.id:
+        raise NotFound(f"There is no decision {decision} in this dataset.", "GET …/decisions lists those that there are.")
+
+    def act() -> dict[str, Any]:
+        review.appeal(decision, roles.current().name, body.reason)
+        return Decision.of(queue.get(decision)).model_dump()
+
+    return once(key, ["appeal", dataset.id, decision, body.model_dump()], act)

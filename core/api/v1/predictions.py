@@ -108,7 +108,7 @@ def _answer(run: Run, one: Prediction | predict.Failure, to_review: bool) -> Ans
     if isinstance(one, predict.Failure):
         return Answer(file=one.file, problem=f"{one.message} {one.hint}".strip())
     if to_review:
-        review.submit(run.dataset_id, run.id, one, roles.current().name)
+        review.submit(run.dataset_id, run.id, one, roles.current().name, "api")
     label, probability = one.top(1)[0]
     return Answer(
         file=one.file,

@@ -14,9 +14,9 @@ from core.api import signing
 from core.data import images, queue
 from core.data.queue import State, Submission, Which
 from core.errors import AppError
-from core.review import near, predict, review, taken
+from core.review import batch, near, predict, review, taken
 from core.review.near import Found
-from core.types import Dataset, Prediction, Run
+from core.types import Band, Dataset, Prediction, Run
 from pages.parts.predict import removal
 from pages.shared import frame, times
 
@@ -29,6 +29,7 @@ STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "blocked": ("Blocked", ("blocked",)),
     "decided": ("Decided", ("decided",)),
 }
+BANDS: dict[Band, str] = {"pass": "passes", "ask": "a person is asked", "block": "blocked"}
 UNKNOWN: tuple[State, ...] = tuple(one for one in get_args(State) if one != "known")
 
 
@@ -56,6 +57,8 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
         _again(current, near.find(current.id, sought.name, sought.getvalue(), which), sought.name, names, blur)
         return
     n = queue.count(current.id, which)
+    if any(job.state.status == "running" for job in batch.recent(current.id)):
+        _follow(current, which, n)
     if not n:
         words = "Nothing was predicted here yet." if which in (Which(), Which(UNKNOWN)) else "Nothing fits these filters."
         st.info(f"{words} What you ask about stays here until it is removed.", icon=":material/search_off:")
@@ -81,10 +84,21 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 mime, icon=":material/download:", on_click="ignore", key=f"as-{form}",
             )  # fmt: skip
         removal.button(current)
+    if n > taken.MOST:
+        st.caption(f"CSV and JSONL hold the first {taken.MOST:,} in this order: filter for the others.")
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
         frame.pager(pages, key)
     frame.may("export", current.id)
+
+
+@st.fragment(run_every=2.0)
+def _follow(current: Dataset, which: Which, n: int) -> None:
+    """While pictures are asked about in the background, what was answered is here by itself."""
+    with frame.guarded("answers"):
+        st.caption(":material/hourglass_top: Pictures are being asked about in the background; their answers come here by themselves.")
+        if queue.count(current.id, which) != n or not any(job.state.status == "running" for job in batch.recent(current.id)):
+            st.rerun()
 
 
 def _again(current: Dataset, found: Found, name: str, names: dict[str, str], blur: bool) -> None:
@@ -120,7 +134,9 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     """One picture with its top-k bars, where it stands, and what other networks say if they disagree."""
     esc = html.escape
     try:
-        picture = f'<img src="{esc(signing.upload_url(one.dataset_id, review.picture(one)))}" alt="{esc(one.name)}" loading="lazy">'
+        picture = (
+            f'<img src="{esc(signing.upload_url(one.dataset_id, review.picture(one), stored=False))}" alt="{esc(one.name)}" loading="lazy">'
+        )
     except AppError:
         picture = '<span class="gone">not stored any more</span>'
     top = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:3]
@@ -128,6 +144,7 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     said = queue.SAID["waiting" if one.state in ("second", "audit") else one.state]
     if one.state == "decided":
         said = f"decided: {one.label or 'none of the classes'}, by {one.decided_by}"
+        said += f" (the policy: {BANDS[one.band]})" if one.band else ""
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
     told += f'<p class="found">{esc(also)}</p>' if also else ""

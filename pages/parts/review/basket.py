@@ -101,7 +101,7 @@ def _basket(current: Dataset, waiting: list[tuple[int, str, str, str]]) -> None:
 
     total = len(some)
     st.subheader(f"{total:,} decision{'' if total == 1 else 's'} wait{'s' if total == 1 else ''}", anchor=False)
-    st.caption(f"Accepted ones join the dataset with their label. {NEVER}")
+    st.caption(f"Accepted ones join the dataset with their label; “a, not b” is what a person made of the network's b. {NEVER}")
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         label = st.selectbox(
             "Class", [ALL, *classes], format_func=lambda c: f"{c}, {of_class[c]:,}" if c else f"All, {total:,}", key="basket-class"

@@ -12,6 +12,7 @@ from core.data.queue import Decision, Submission, Verdict
 from core.errors import AppError, NotFound
 from core.review import review
 from core.types import Dataset
+from pages.parts.review import gallery
 from pages.shared import frame, times
 from pages.shared.detail import picture
 
@@ -41,10 +42,15 @@ def show(current: Dataset) -> None:
     key = f"decisions-{which}"
     number = min(frame.page_number(key), pages)
     found = review.decisions(current.id, which, (number - 1) * PER_PAGE, PER_PAGE)
-    st.caption(f"{total:,} decision{'' if total == 1 else 's'}, newest first. Choose a line to see its picture.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{total:,} decision{'' if total == 1 else 's'}, newest first. Choose a line to see its picture.", width="stretch")
+        vague = gallery.blur()
     event = st.dataframe(
-        _table(found), hide_index=True, on_select="rerun", selection_mode="single-row", key=f"decisions-{which}-{number}",
-        column_config={"Picture": st.column_config.ImageColumn(width="small"), "Note": st.column_config.TextColumn(width="medium")},
+        _table(found, vague), hide_index=True, on_select="rerun", selection_mode="single-row", key=f"decisions-{which}-{number}",
+        column_config={
+            "Picture": st.column_config.ImageColumn(width="small"), "Note": st.column_config.TextColumn(width="medium"),
+            "Decision": st.column_config.TextColumn(width=110), "Now": st.column_config.TextColumn(width=150),
+        },
         row_height=44,
     )  # fmt: skip
     if pages > 1:
@@ -52,7 +58,7 @@ def show(current: Dataset) -> None:
     rows = event["selection"]["rows"]
     if rows and rows[0] < len(found):
         with frame.told():
-            _one(current, found[rows[0]][1].id)
+            _one(current, found[rows[0]][1].id, vague)
 
 
 def _which(current: Dataset) -> decisions.Said:
@@ -66,12 +72,13 @@ def _which(current: Dataset) -> decisions.Said:
     return decisions.Said(None if by == ALL else by, only, (text or "").strip(), standing=not back)
 
 
-def _table(found: list[tuple[Decision, Submission]]) -> pd.DataFrame:
+def _table(found: list[tuple[Decision, Submission]], vague: bool) -> pd.DataFrame:
+    """vague: without the pictures, as a table cannot blur them."""
     zone = f"Time ({times.zone_title()})"
     return pd.DataFrame(
         [
             {
-                "Picture": _url(item),
+                **({} if vague else {"Picture": _url(item)}),
                 "Name": review.named(item),
                 "Decision": _said(one),
                 "Person": one.by,
@@ -88,7 +95,7 @@ def _table(found: list[tuple[Decision, Submission]]) -> pd.DataFrame:
 
 def _url(item: Submission) -> str | None:
     try:
-        return signing.upload_url(item.dataset_id, review.picture(item))
+        return signing.upload_url(item.dataset_id, review.picture(item), stored=False)
     except NotFound:
         return None
 
@@ -104,16 +111,18 @@ def _now(item: Submission) -> str:
     return "" if item.state == "known" else queue.SAID[item.state]
 
 
-def _one(current: Dataset, submission_id: int) -> None:
+def _one(current: Dataset, submission_id: int, vague: bool) -> None:
     """The picture of a line with all that was said of it, and what may be done."""
     item = review.today(queue.get(submission_id))
     leads = roles.current().may("lead", current.id)
     left, right = st.columns([2, 3])
-    with left, frame.told(), st.container(key="blurred-decided" if st.session_state.get("decisions-blur") else "clear-decided"):
-        picture(signing.upload_url(item.dataset_id, review.picture(item)), f"{review.named(item)}, now: {_now(item) or 'not told'}")
+    with left, frame.told(), st.container(key="blurred-decided" if vague else "clear-decided"):
+        picture(
+            signing.upload_url(item.dataset_id, review.picture(item), stored=False),
+            f"{review.named(item)}, now: {_now(item) or 'not told'}",
+        )
     with right:
         st.subheader(frame.plain(review.named(item)), anchor=False)
-        st.toggle("Blur the picture", key="decisions-blur", persist_state="session")
         st.markdown(f"Sent by {frame.plain(item.by)}, {times.when(item.at)}. Now: **{frame.plain(_now(item) or 'not told')}**.")
         for one, _ in review.decisions(current.id, decisions.Said(item=item.id)):
             back = f" Taken back by {frame.plain(one.undone_by or '')}, {times.when(one.undone_at)}." if one.undone_at else ""

@@ -13,7 +13,7 @@ from core.data import queue
 from core.data.queue import FINAL, Submission
 from core.metrics import TOO_FEW, Share
 from core.review import measures
-from core.review.agreement import Agreement, Figure
+from core.review.agreement import Figure
 from core.review.measures import NONE, Figures, Judged, Outcome
 from core.review.quality import Pace
 from core.types import Dataset, Interval
@@ -165,16 +165,17 @@ def team(current: Dataset) -> None:
         column_config={COLUMNS["who"]: st.column_config.Column(pinned=True)},
     )
     _network_words(found.network)
-    left, right = st.columns(2, gap="large")
-    with left:
-        _agreement(found.agreement)
-    with right:
-        _hints(found)
-    st.subheader("Given against final", anchor=False)
-    names = {one.who: one for one in everybody}
+    names = {one.who: one for one in (found.everybody, *everybody)}
     if st.session_state.get("team-who") not in names:
         st.session_state.pop("team-who", None)
     who = names[str(st.selectbox("Of", list(names), key="team-who", width=260))]
+    if who is not found.network:
+        left, right = st.columns(2, gap="large")
+        with left:
+            _agreement(who)
+        with right:
+            _hints(who)
+    st.subheader("Given against final", anchor=False)
     _confusion(who)
     every = {one.submission_id: one for one in who.judged}
     gallery.chosen("team", _words(every.values()))
@@ -200,7 +201,7 @@ def _choose(one: Figures, column: str) -> None:
         "decided": one.decided,
         "known": [row.submission_id for row in one.judged if row.known],
         "judged": [row.submission_id for row in one.judged],
-        "agreement": one.twice,
+        "agreement": tuple(one.twice),
         "pace": one.decided,
         "shown": measures.swayed(one.judged, "shown"),
         "blind": measures.swayed(one.judged, "blind"),
@@ -216,32 +217,68 @@ def _network_words(one: Figures) -> None:
     )
 
 
-def _agreement(one: Agreement) -> None:
-    st.subheader("How far people agree", anchor=False)
-    if not one.n:
+Line = tuple[str, str, tuple[int, ...]]  # what is counted, the number, its items
+
+
+def _numbers(key: str, who: str, lines: Sequence[Line]) -> None:
+    """Numbers that lead to their pictures by a click."""
+
+    def clicked() -> None:
+        for row, _ in st.session_state[key]["selection"]["cells"]:
+            gallery.choose("team", f"{who}: {lines[row][0].lower()}", lines[row][2])
+
+    table = pd.DataFrame([line[:2] for line in lines], columns=["Of what", "Value"])
+    st.dataframe(table, hide_index=True, key=key, on_select=clicked, selection_mode="single-cell", width="stretch")
+
+
+def agreeing(one: Figures) -> list[Line]:
+    """How far answers to the same picture agree."""
+    said, every = one.agreement, tuple(one.twice)
+    of_class = [
+        (f"Where one says {name}", _figure(each, percent=True), tuple(item for item, answers in one.twice.items() if name in answers))
+        for name, each in said.by_class.items()
+        if each.n
+    ]
+    return [
+        ("The same answer twice", _figure(said.raw, percent=True), every),
+        ("Krippendorff's α", _figure(said.alpha), every),
+        ("Gwet's AC1", _figure(said.ac1), every),
+        *of_class,
+    ]
+
+
+def swayed(one: Figures) -> list[Line]:
+    """How many wrong answers of the network were given, too."""
+    said = one.hint
+    return [
+        ("Taken over where it was shown", _share(said.shown), measures.swayed(one.judged, "shown")),
+        ("Taken over where it was hidden", _share(said.blind), measures.swayed(one.judged, "blind")),
+    ]
+
+
+def _agreement(one: Figures) -> None:
+    st.subheader("How far people agree" if one.who == measures.EVERYBODY else "How far the others agree", anchor=False)
+    if not one.agreement.n:
         st.caption("No picture was drawn for a second opinion yet. A policy says how many are.")
         return
-    lines = [f"- The same answer twice: {_figure(one.raw, percent=True)}"]
-    lines += [f"- where one says {frame.plain(name)}: {_figure(each, percent=True)}" for name, each in one.by_class.items() if each.n]
-    lines += [
-        f"- Krippendorff's α: {_figure(one.alpha)}: 1 is always, 0 is what chance would do",
-        f"- Gwet's AC1: {_figure(one.ac1)}: the same, and steady where a class is rare",
-    ]
-    st.markdown("\n".join(lines))
-    st.caption("On pictures drawn at random for a second opinion only: those that were escalated are the hard ones.")
+    _numbers(f"team-agreement-{one.who}", one.who, agreeing(one))
+    st.caption(
+        "α: 1 is always, 0 is what chance would do; AC1: the same, and steady where a class is rare. On pictures drawn at random for a "
+        "second opinion only: those that were escalated are the hard ones."
+    )
 
 
-def _hints(found: measures.Team) -> None:
-    st.subheader("Does the network's answer mislead?", anchor=False)
-    one = found.hint
-    if not one.shown.n and not one.blind.n:
+def _hints(one: Figures) -> None:
+    st.subheader("Do the network's mistakes mislead?", anchor=False)
+    said = one.hint
+    if not said.shown.n and not said.blind.n:
         st.caption(
             "Not known yet: it takes wrong answers of the network, drawn for a second opinion, some shown and some hidden by the policy."
         )
         return
-    st.markdown(f"- Its wrong answers taken over where it was shown: {_share(one.shown)}\n- where it was hidden: {_share(one.blind)}")
-    if one.difference is not None:
-        d = one.difference
+    _numbers(f"team-hint-{one.who}", one.who, swayed(one))
+    if said.difference is not None:
+        d = said.difference
         verdict = "the hint misleads" if d.low > 0 else "the hint helps against mistakes" if d.high < 0 else "this may be chance"
         st.markdown(f"Difference {100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}): **{verdict}**.")
 

@@ -72,9 +72,9 @@ def pager(ids: Sequence[int], key: str) -> None:
 
 
 def url(one: Submission) -> str | None:
-    """Where its picture is; None where the file is gone."""
+    """Where its picture is, for a browser that keeps none of it, as some may have asked; None where the file is gone."""
     try:
-        return signing.upload_url(one.dataset_id, review.picture(one))
+        return signing.upload_url(one.dataset_id, review.picture(one), stored=False)
     except AppError:
         return None
 

@@ -18,6 +18,19 @@ STARTED, TOLD = "practice", "practice-told"  # in the session: whether one pract
 FROM = {"test": "Labelled test images", "decided": "Decided items"}
 
 
+def invite(current: Dataset) -> None:
+    """A word to a newcomer above the queue."""
+    if known.is_new(current.id, frame.user()):
+        with st.container(horizontal=True, vertical_alignment="center", key="practice-invite"):
+            st.caption("New here? Practise first on pictures whose answer is known: you see after each what it is.", width="content")
+            st.button("Practise", icon=":material/school:", type="tertiary", key="practice-go", on_click=_go)
+
+
+def _go() -> None:
+    st.query_params.update({"view": "figures", "figures": "yours"})
+    _start(True)
+
+
 def warm_up(current: Dataset, me: str) -> bool:
     """Offers a newcomer to practise; whether that is what is on the page now."""
     done, there = len(known.answered(current.id, me)), known.there(current.id)

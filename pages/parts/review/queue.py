@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.data import queue
 from core.types import Dataset
+from pages.parts.review import practice
 from pages.shared import component, frame, thumbs
 
 _QUEUE = component.component("queue")
@@ -37,6 +38,7 @@ def filters(current: Dataset, grid: bool) -> tuple[str, str | None, str | None, 
 
 def show(current: Dataset, grid: bool = False) -> None:
     frame.need("decide", current)
+    practice.invite(current)
     order, predicted, source, size = filters(current, grid)
     event = _QUEUE(
         key=f"queue-{current.id}",

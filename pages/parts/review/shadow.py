@@ -134,7 +134,9 @@ def _pictures(current: Dataset, found: Beside) -> None:
     for one in map(queue.get, ids[(number - 1) * PER_PAGE : number * PER_PAGE]):
         one = review.today(one)
         try:
-            picture = f'<img src="{html.escape(signing.upload_url(one.dataset_id, review.picture(one)))}" alt="" loading="lazy">'
+            picture = (
+                f'<img src="{html.escape(signing.upload_url(one.dataset_id, review.picture(one), stored=False))}" alt="" loading="lazy">'
+            )
         except AppError:
             picture = "<em>its file is gone</em>"
         person = f", {one.decided_by}: {one.label or 'none of these'}" if one.verdict else ""

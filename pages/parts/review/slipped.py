@@ -13,6 +13,7 @@ from core.data import queue
 from core.data.queue import Submission
 from core.review import audit, measures, policy, report, taken
 from core.review.audit import Audit, Drifted
+from core.review.slipped import Recall, Slipped
 from core.types import Dataset
 from pages.parts.review import gallery
 from pages.shared import frame, times
@@ -42,11 +43,7 @@ def show(current: Dataset) -> None:
             st.button(f"{waits:,} to audit: to the queue", icon=":material/fact_check:", key="slipped-audit", on_click=_to_queue)
     _classes(week)
     _strata(week)
-    if any(one.any and one.any.n for one in weeks):
-        st.plotly_chart(over_time(weeks), key="slipped-weeks", config={"displayModeBar": False}, alt="Share wrongly passed, by week")
-        st.caption(
-            "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found: the bar says how many there may be all the same."
-        )
+    _weeks(weeks)
     gallery.chosen("slipped", _words)
     _drift(audit.drifted(current.id, week.since), waits)
     _reports(current)
@@ -106,29 +103,57 @@ def _strata(week: Audit) -> None:
         st.caption("Bands of which too few were audited are joined. The risk is the highest probability of a class that the policy blocks.")
 
 
-def over_time(weeks: Sequence[Audit]) -> go.Figure:
-    """The share wrongly passed by week, with intervals; a week without an audit has no point."""
-    some = [(one, one.any) for one in weeks if one.any is not None and one.any.value is not None]
-    figure = base(f"Wrongly passed, by week (n = {sum(found.n for _, found in some):,} audited)", 300)
-    values = [found.value or 0.0 for _, found in some]
+def _weeks(weeks: Sequence[Audit]) -> None:
+    """What slipped through and what was caught, of any class or of one, over the last weeks."""
+    if not any(one.any and one.any.n for one in weeks):
+        return
+    names = sorted({one.name for week in weeks for one in week.by_class})
+    choices: dict[str, tuple[str | None, bool]] = {"Wrongly passed": (None, False)}
+    for name in names:
+        choices |= {f"Wrongly passed: {name}": (name, False), f"Caught: {name}": (name, True)}
+    chosen = str(st.selectbox("By week", list(choices), key="slipped-of", filter_mode=None, width=320))
+    st.plotly_chart(
+        over_time(weeks, chosen, *choices[chosen]), key="slipped-weeks", config={"displayModeBar": False}, alt=f"{chosen}, by week"
+    )
+    st.caption(
+        "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found to have slipped "
+        "through: the bar says how many there may be all the same."
+    )
+
+
+def over_time(weeks: Sequence[Audit], title: str = "Wrongly passed", name: str | None = None, caught: bool = False) -> go.Figure:
+    """The share wrongly passed, or of a class caught, by week, with intervals; a week of which it is not known has no point."""
+    some = [(one.until, found, missed) for one in weeks for found, missed in _known(one, name, caught)]
+    figure = base(f"{title}, by week (n = {sum(found.n for _, found, _ in some):,} audited)", 300)
+    values = [found.value or 0.0 for _, found, _ in some]
+    days = [datetime.fromisoformat(until).astimezone(times.zone()).date() for until, _, _ in some]
     figure.add_scatter(
-        x=[datetime.fromisoformat(one.until).astimezone(times.zone()).date() for one, _ in some],
+        x=days,
         y=values,
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [found.high - value for (_, found), value in zip(some, values, strict=True)],
-            "arrayminus": [value - found.low for (_, found), value in zip(some, values, strict=True)],
+            "array": [found.high - value for (_, found, _), value in zip(some, values, strict=True)],
+            "arrayminus": [value - found.low for (_, found, _), value in zip(some, values, strict=True)],
         },
-        customdata=[(found.n, found.found, found.high) for _, found in some],
+        customdata=[(found.n, missed.found, found.low, found.high) for _, found, missed in some],
         mode="lines+markers",
         line={"color": VALIDATION, "width": 2},
-        marker={"size": 8, "symbol": ["circle" if found.found else "circle-open" for _, found in some]},
-        hovertemplate="week to %{x}: %{y:.2%}, at most %{customdata[2]:.2%}<br>%{customdata[1]} found, n = %{customdata[0]:,} audited<extra></extra>",
+        marker={"size": 8, "symbol": ["circle" if missed.found else "circle-open" for _, _, missed in some]},
+        hovertemplate="week to %{x}: %{y:.2%} (%{customdata[2]:.2%} to %{customdata[3]:.2%})<br>"
+        "%{customdata[1]} found, n = %{customdata[0]:,} audited<extra></extra>",
     )
-    figure.update_xaxes(title="week that ends on", tickformat="%-d %b")
-    figure.update_yaxes(title="share of what passed", tickformat=".1~%", rangemode="tozero")
+    figure.update_xaxes(title="week that ends on", tickformat="%-d %b", tickvals=days)
+    figure.update_yaxes(title="share of the class" if caught else "share of what passed", tickformat=".1~%", rangemode="tozero")
     return figure
+
+
+def _known(week: Audit, name: str | None, caught: bool) -> list[tuple[Slipped | Recall, Slipped]]:
+    """The figure of a week, and what slipped through behind it; none where it is not known."""
+    of = next((one for one in week.by_class if one.name == name), None)
+    missed = week.any if name is None else of and of.slipped
+    found = of and of.recall if caught else missed
+    return [(found, missed)] if found and missed and found.value is not None else []
 
 
 def _words(item: Submission) -> str:
@@ -142,7 +167,7 @@ def _words(item: Submission) -> str:
 def _drift(found: Drifted | None, waits: int) -> None:
     st.subheader("Have the scores drifted?", anchor=False)
     if found is None:
-        st.caption("Not known: it takes an active policy whose run has answered validation images.")
+        st.caption(report.DRIFT_UNKNOWN)
         return
     one = found.scores
     alarm = one.level in ("slight", "large")
