@@ -1,0 +1,271 @@
+"""A Ray cluster, asked over the HTTP interface of its dashboard: jobs, nodes, and why a job waits.
+
+It takes four requests; Ray itself would bring 240 MB and its own pins into the server, and its client must be of the cluster's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.errors import Unavailable
+from core.runs import runs
+from core.settings import settings
+
+R = TypeVar("R")
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 5.0  # seconds
+FRESH = 1.0  # seconds for which an answer is taken for the present: a page asks for every run
+AWAY = 5.0  # seconds for which a cluster that has not answered is not asked again
+GOING = ("PENDING", "RUNNING")
+HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
+SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
+OURS = re.compile("loupe-(.+)-[0-9a-f]{6}")  # the name of a job, with the id of its run
+REFUSED = 3  # exit status of such a job
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a job needs, all of it on one node."""
+
+    cpus: int
+    gpus: int
+
+    @property
+    def words(self) -> str:
+        return " and ".join(filter(None, [_count(self.gpus, "GPU"), _count(self.cpus, "CPU")]))
+
+
+@dataclass(frozen=True)
+class Node:
+    id: str
+    name: str
+    whole: Demand
+    free: Demand
+    used: int  # bytes of its memory
+    memory: int  # bytes in all
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}" if n else ""
+
+
+# Asking -------------------------------------------------------------------------------------------
+
+
+def _ask(path: str, body: dict[str, Any] | None = None) -> Any:
+    """The cluster's answer; Unavailable says why there is none."""
+    address = settings().ray_address
+    headers = {"Content-Type": "application/json", "User-Agent": "Loupe"}
+    if settings().ray_token:
+        headers["Authorization"] = f"Bearer {settings().ray_token}"
+    request = urllib.request.Request(address + path, None if body is None else json.dumps(body).encode(), headers)
+    try:
+        with _opener().open(request, timeout=TIMEOUT) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as e:
+        said = e.read(2000).decode(errors="replace").strip().splitlines()
+        if e.code in (401, 403):
+            raise Unavailable(f"The Ray cluster at {address} wants a token ({e.code}).", "Set LOUPE_RAY_TOKEN to the cluster's.") from None
+        raise Unavailable(f"The Ray cluster at {address} refused: {said[-1] if said else e.reason} ({e.code}).") from None
+    except (OSError, ValueError) as e:  # refused, timed out, no such host, no JSON
+        why = getattr(e, "reason", e)
+        raise Unavailable(f"The Ray cluster at {address} does not answer ({getattr(why, 'strerror', None) or why}).") from None
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is no address of the internet
+
+
+_turn = threading.Lock()
+_known: dict[str, tuple[float, Any]] = {}  # by what was asked: until when it holds, and the answer or why there is none
+
+
+def _recent(what: str, ask: Callable[[], R]) -> R:
+    """An answer that is not older than FRESH, so that a page with many runs asks once."""
+    what = f"{settings().ray_address} {what}"
+    with _turn:
+        until, found = _known.get(what, (0.0, None))
+        if time.monotonic() >= until:
+            try:
+                found, lasts = ask(), FRESH
+            except Unavailable as e:
+                found, lasts = e, AWAY
+            _known[what] = time.monotonic() + lasts, found
+    if isinstance(found, Unavailable):
+        raise found
+    answer: R = found
+    return answer
+
+
+def forget() -> None:
+    """Lets the next question go to the cluster."""
+    with _turn:
+        _known.clear()
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    """What Ray says of each job that was submitted, by its id."""
+    return _recent("jobs", lambda: {one["submission_id"]: one for one in _ask("/api/jobs/") if one.get("submission_id")})
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive."""
+    return _recent("nodes", lambda: _nodes(_ask("/nodes?view=summary")["data"]))
+
+
+def _nodes(said: dict[str, Any]) -> list[Node]:
+    found = []
+    for one in said["summary"]:
+        raylet = one["raylet"]
+        if raylet.get("state") != "ALIVE" or "mem" not in one:  # one that has just come says nothing of itself yet
+            continue
+        has = raylet["resourcesTotal"]
+        whole = Demand(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
+        taken = dict.fromkeys(("CPU", "GPU"), 0.0)
+        for used, noun in re.findall(r"([\d.]+)/[\d.]+ (CPU|GPU)\b", said.get("nodeLogicalResources", {}).get(raylet["nodeId"], "")):
+            taken[noun] = float(used)
+        free = Demand(int(whole.cpus - taken["CPU"]), int(whole.gpus - taken["GPU"]))
+        memory, unused = one["mem"][:2]
+        found.append(Node(raylet["nodeId"], f"{one['hostname']} ({one['ip']})", whole, free, memory - unused, memory))
+    return found
+
+
+# Jobs ---------------------------------------------------------------------------------------------
+
+
+def code_hash() -> str:
+    """Of the code that trains, as it lies on this disk."""
+    found = hashlib.sha256()
+    for path in sorted((ROOT / "core").rglob("*.py")):
+        found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def demand(device: str, devices: int) -> Demand:
+    """What a run of these settings asks for; auto takes GPUs where the cluster has any. Unavailable as jobs()."""
+    on_gpus = device == "cuda" or (device == "auto" and any(node.whole.gpus for node in nodes()))
+    return Demand(devices * settings().ray_cpus, devices if on_gpus else 0)
+
+
+def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
+    """Gives the command to Ray; once, however often it is asked with the same name of a job."""
+    python, code = shlex.quote(sys.executable), shlex.quote(str(ROOT))
+    missing = shlex.quote(f"{SAYS}this node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
+    entry = (
+        f"[ -f {code}/core/runs/node.py ] && [ -x {python} ] || {{ echo {missing}; exit {REFUSED}; }}; "
+        f"cd {code} && exec {python} -m core.runs.node {shlex.join([str(folder), code_hash(), *command])}"
+    )
+    env = {name: os.environ[name] for name in HANDED if name in os.environ} | {
+        "LOUPE_HOME": str(settings().home),
+        "LOUPE_RAY_JOB": job,
+        "OMP_NUM_THREADS": str(max(1, needs.cpus)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if not needs.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    asked = {"entrypoint_num_cpus": needs.cpus, "entrypoint_num_gpus": needs.gpus, "runtime_env": {"env_vars": env}}
+    forget()
+    try:
+        _ask("/api/jobs/", {"submission_id": job, "entrypoint": entry, **asked})
+    except Unavailable:
+        forget()
+        if job not in jobs():  # its answer came too late, perhaps
+            raise
+    finally:
+        forget()
+
+
+def stop(job: str) -> None:
+    """Asks Ray to end it; one that waits ends when its turn comes."""
+    _ask(f"/api/jobs/{job}/stop", {})
+    forget()
+
+
+def started_too_late(said: dict[str, Any]) -> bool:
+    """Whether Ray has given it up, as it does after 15 minutes of waiting."""
+    return said.get("error_type") == "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+
+
+def why_ended(said: dict[str, Any] | None) -> str:
+    """A sentence for a job that is not going on, if it has ended before it was done."""
+    if said is None:
+        return "the Ray cluster does not know its job any more, as after a restart of the cluster."
+    message = said.get("message") or ""
+    refusal = re.search(rf"^{SAYS}(.+)$", message, re.MULTILINE)
+    if refusal:
+        return refusal[1]
+    if said["status"] != "FAILED":
+        return ""
+    if said.get("error_type") == "JOB_SUPERVISOR_ACTOR_DIED":
+        return "the node of the Ray cluster that trained it is gone."
+    if (code := said.get("driver_exit_code")) is not None:
+        return f"its process on the Ray cluster ended with status {code}."
+    return f"its job on the Ray cluster failed: {message.partition(chr(10))[0][:300]}"
+
+
+def job_name(run_id: str) -> str:
+    """A new name for a job of the run."""
+    return f"loupe-{run_id}-{secrets.token_hex(3)}"
+
+
+def trained_on() -> dict[str, list[str]]:
+    """The ids of the runs, or "" for a job that is not Loupe's, by the id of the node that does them."""
+    found: dict[str, list[str]] = {}
+    for name, one in jobs().items():
+        if one["status"] == "RUNNING" and one.get("driver_node_id"):
+            ours = OURS.fullmatch(name)
+            found.setdefault(one["driver_node_id"], []).append(ours[1] if ours else "")
+    return found
+
+
+def place(job: str) -> int:
+    """In line among the cluster's jobs that wait, as far as Ray keeps an order: a smaller one may be served first."""
+    waiting: dict[str, int] = {name: one["start_time"] for name, one in jobs().items() if one["status"] == "PENDING" and not _left(name)}
+    return 1 + sum(at < waiting.get(job, 0) for at in waiting.values())
+
+
+def _left(job: str) -> bool:
+    """Whether it is of a run of ours that was stopped while it waited: Ray ends such a job only when its turn comes."""
+    ours = OURS.fullmatch(job)
+    try:
+        return ours is not None and not runs.works_at(settings().runs / ours[1], job)
+    except FileNotFoundError:  # another Loupe's
+        return False
+
+
+def why_waits(needs: Demand, among: list[Node]) -> str:
+    """The sentence for a job whose turn has not come."""
+    if not any(_fits(needs, one.whole) for one in among):  # Ray waits, too: a cluster that grows by itself may bring one
+        most = max(among, key=lambda one: (one.whole.gpus, one.whole.cpus), default=None)
+        largest = f"the largest has {most.whole.words or 'none'}" if most else "it has no node"
+        return (
+            f"It needs {needs.words}, which no node of the Ray cluster has: {largest}. It waits until such a node joins; "
+            "stop it to ask for less (Devices in its settings; LOUPE_RAY_CPUS for each)."
+        )
+    free = Demand(sum(one.free.cpus for one in among), sum(one.free.gpus for one in among))
+    if any(_fits(needs, one.free) for one in among):
+        return f"It needs {needs.words}, which is free now: the Ray cluster is about to begin."
+    told = f"{free.gpus} GPUs and {free.cpus} CPUs are" if needs.gpus else f"{free.cpus} {'is' if free.cpus == 1 else 'are'}"
+    return f"It needs {needs.words}; {told} free{', not on one node' if _fits(needs, free) else ''}."
+
+
+def _fits(needs: Demand, there: Demand) -> bool:
+    return needs.cpus <= there.cpus and needs.gpus <= there.gpus

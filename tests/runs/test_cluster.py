@@ -1,0 +1,191 @@
+"""Runs on a Ray cluster: a real one of two nodes where Ray is installed, and what is said where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from core.errors import AppError, Conflict
+from core.runs import cluster, launch, node, runs
+from core.runs.cluster import Demand, Node
+from core.settings import settings
+from core.train import devices, train, watch
+from core.types import Dataset, Ended, EpochEnd, Resumed
+from tests.ports import free_port
+from tests.ray_clusters import RayCluster
+from tests.waiting import until
+
+LONG = {"architecture": "cnn3", "image_size": 32, "batch_size": 8, "epochs": 1000, "patience": 0, "device": "auto"}
+QUICK = {"architecture": "linear", "epochs": 2, "device": "cpu"}
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-ray.txt")
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., None]:
+    """Lets runs go to the cluster at this address."""
+
+    def to(address: str, cpus: int = 1) -> None:
+        monkeypatch.setattr(launch, "launcher", launch.RayLauncher())
+        monkeypatch.setenv("LOUPE_RAY_ADDRESS", address)
+        monkeypatch.setenv("LOUPE_RAY_CPUS", str(cpus))
+        settings.cache_clear()
+        cluster.forget()
+
+    return to
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[RayCluster]:
+    found = RayCluster()
+    yield found
+    found.close()
+
+
+def epochs(run_id: str) -> int:
+    return max((e.epoch for e in runs.events(runs.folder(run_id)) if isinstance(e, EpochEnd)), default=0)
+
+
+def ends(run_id: str) -> list[str]:
+    return [e.outcome for e in runs.events(runs.folder(run_id)) if isinstance(e, Ended)]
+
+
+# What is said -------------------------------------------------------------------------------------
+
+ONE_EACH = [Node(name, name, Demand(1, 0), Demand(0, 0), 0, 0) for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "nodes", "words"),
+    [
+        (Demand(1, 0), ONE_EACH, "It needs 1 CPU; 0 are free."),
+        (Demand(2, 2), [Node("a", "a", Demand(8, 4), Demand(3, 0), 0, 0)], "It needs 2 GPUs and 2 CPUs; 0 GPUs and 3 CPUs are free."),
+        (Demand(2, 0), [Node(n, n, Demand(2, 0), Demand(1, 0), 0, 0) for n in "ab"], "It needs 2 CPUs; 2 are free, not on one node."),
+        (Demand(1, 1), ONE_EACH, "It needs 1 GPU and 1 CPU, which no node of the Ray cluster has: the largest has 1 CPU. It waits until"),
+        (Demand(1, 0), [], "It needs 1 CPU, which no node of the Ray cluster has: it has no node."),
+    ],
+)
+def test_a_run_that_waits_says_what_it_needs_and_what_is_free(needs: Demand, nodes: list[Node], words: str) -> None:
+    assert cluster.why_waits(needs, nodes).startswith(words)
+
+
+def test_only_what_is_free_on_a_node_is_told(home: Path) -> None:
+    def told(id: str, state: str) -> dict[str, object]:
+        raylet = {"nodeId": id, "state": state, "resourcesTotal": {"CPU": 8.0, "GPU": 2.0, "memory": 9e9}}
+        return {"hostname": f"h{id}", "ip": "10.0.0.1", "mem": [100, 40, 60.0, 60], "raylet": raylet}
+
+    said = {"summary": [told("a", "ALIVE"), told("b", "DEAD")], "nodeLogicalResources": {"a": "3.0/8.0 CPU\n1.5/2.0 GPU\n0B/9GiB memory"}}
+    assert cluster._nodes(said) == [Node("a", "ha (10.0.0.1)", Demand(8, 2), Demand(5, 0), 60, 100)]
+
+
+def test_a_node_refuses_what_cannot_work_there(tmp_path: Path) -> None:
+    assert "does not see the folder" in node.refusal(tmp_path, cluster.code_hash())
+    (tmp_path / "config.json").write_text("{}")
+    assert node.refusal(tmp_path, cluster.code_hash()) == ""
+    assert "another version of Loupe's code" in node.refusal(tmp_path, "0" * 16)
+
+
+def test_an_address_that_is_none_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", "ray://head:10001")
+    settings.cache_clear()
+    with pytest.raises(AppError, match="LOUPE_RAY_ADDRESS is “ray://head:10001”"):
+        settings()
+
+
+# A cluster that is not there ----------------------------------------------------------------------
+
+
+def test_a_run_waits_for_a_cluster_that_is_not_there_and_can_be_stopped_or_trained_here(small: Dataset, given: Callable[..., None]) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    state = train.state(run.id)
+    assert (state.status, state.place) == ("queued", None)
+    assert "does not answer (Connection refused). The run waits, and begins when the cluster is there." in state.message
+    assert watch.follow(run.id, 0, 10_000, False)["now"]["what"] == "Queued for the cluster"
+    assert devices.devices() == ([], [])
+    train.stop(run.id)
+    assert train.state(run.id).status == "stopped" and ends(run.id) == ["stopped"]
+    train.resume(run.id)
+    assert train.state(run.id).status == "queued"
+    train.here(run.id)
+    assert train.wait(run.id).status == "succeeded"
+    with pytest.raises(Conflict):
+        train.here(run.id)
+
+
+# A real one ---------------------------------------------------------------------------------------
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_demand_that_no_node_meets_is_said_and_stopped(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
+    given(two_nodes.address, cpus=4)
+    run = train.start(small.id, QUICK, "Ann")
+    until(lambda: "no node" in train.state(run.id).message, "the sentence")
+    state = train.state(run.id)
+    assert (state.status, state.place) == ("queued", 1)
+    assert state.message.startswith("It needs 4 CPUs, which no node of the Ray cluster has: the largest has 1 CPU.")
+    train.pause(run.id)
+    assert train.state(run.id).status == "paused" and ends(run.id) == ["paused"]
+    other = train.start(small.id, QUICK, "Ann").id
+    until(lambda: train.state(other).place == 1, "the place, not behind the one that has gone")
+    train.stop(other)
+    given(two_nodes.address, cpus=1)
+    train.resume(run.id)  # asks for less now
+    assert train.wait(run.id).status == "succeeded"
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_node_with_other_code_says_so_and_trains_nothing(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(two_nodes.address)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "code_hash", lambda: "0" * 16)
+        run = train.start(small.id, QUICK, "Ann")
+    until(lambda: not train.state(run.id).active, "the refusal")
+    assert train.state(run.id).status == "lost" and not runs.events(runs.folder(run.id))
+    assert "has another version of Loupe's code" in train.state(run.id).message
+    shown = cluster._ask("/api/jobs/")
+    assert not [one for one in shown if "DATABASE" in str(one) or "SECRET" in str(one) or small.name in str(one)]
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_run_whose_node_dies_goes_on_from_its_checkpoint_on_the_other(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster
+) -> None:
+    given(two_nodes.address)
+    begun = [train.start(small.id, {**LONG, "seed": seed}, "Ann").id for seed in (0, 1)]
+    until(lambda: all(runs.last_checkpoint(runs.folder(one)).exists() for one in begun), "both checkpoints")
+    places = cluster.trained_on()
+    assert len(places) == 2  # side by side, a node for each
+    listed = devices.devices()
+    assert listed is not None and {one.run for one in listed[0]} == {f"{runs.load(runs.folder(one)).name} ({small.name})" for one in begun}
+    waiting = train.start(small.id, QUICK, "Ann").id
+    until(lambda: train.state(waiting).message == "It needs 1 CPU; 0 are free.", "the line")
+    assert train.state(waiting).status == "queued"
+    train.stop(waiting)
+
+    head = next(one["raylet"]["nodeId"] for one in cluster._ask("/nodes?view=summary")["data"]["summary"] if one["raylet"]["isHeadNode"])
+    (stays,) = places.pop(head)
+    ((dies,),) = places.values()
+    two_nodes.lose_second()
+    until(lambda: train.state(dies).status == "lost", "the loss")
+    assert "the node of the Ray cluster that trained it is gone" in train.state(dies).message
+    learned = epochs(dies)
+    train.pause(stays)
+    until(lambda: train.state(stays).status == "paused", "the pause")
+    train.resume(dies)
+    until(lambda: epochs(dies) > learned, "an epoch on the other node", 90)
+    resumed = [e for e in runs.events(runs.folder(dies)) if isinstance(e, Resumed)]
+    assert len(resumed) == 1 and resumed[0].epoch >= 1
+    assert list(cluster.trained_on()) == [head]
+    began = time.monotonic()
+    train.stop(dies)
+    until(lambda: train.state(dies).status == "stopped", "the stop")
+    assert time.monotonic() - began < 30 and epochs(dies) > learned
