@@ -15,6 +15,7 @@ from core.runs.cluster import Demand, Node
 from core.settings import settings
 from core.train import devices, train, watch
 from core.types import Dataset, Ended, EpochEnd, Resumed
+from tests.pages.app import elements, opened
 from tests.ports import free_port
 from tests.ray_clusters import RayCluster
 from tests.waiting import until
@@ -110,7 +111,10 @@ def test_a_run_waits_for_a_cluster_that_is_not_there_and_can_be_stopped_or_train
     assert train.state(run.id).status == "stopped" and ends(run.id) == ["stopped"]
     train.resume(run.id)
     assert train.state(run.id).status == "queued"
-    train.here(run.id)
+    page = opened("train", run=run.id)
+    assert not page.exception
+    page.button(key="here").click().run()
+    assert not page.exception and not elements(page, "error")
     assert train.wait(run.id).status == "succeeded"
     with pytest.raises(Conflict):
         train.here(run.id)
@@ -161,7 +165,7 @@ def test_a_run_whose_node_dies_goes_on_from_its_checkpoint_on_the_other(
 ) -> None:
     given(two_nodes.address)
     begun = [train.start(small.id, {**LONG, "seed": seed}, "Ann").id for seed in (0, 1)]
-    until(lambda: all(runs.last_checkpoint(runs.folder(one)).exists() for one in begun), "both checkpoints")
+    until(lambda: all(runs.last_checkpoint(runs.folder(one)).exists() for one in begun), "both checkpoints", 120)
     places = cluster.trained_on()
     assert len(places) == 2  # side by side, a node for each
     listed = devices.devices()
