@@ -107,6 +107,9 @@ def _recent(what: str, ask: Callable[[], R]) -> R:
                 found, lasts = ask(), FRESH
             except Unavailable as e:
                 found, lasts = e, AWAY
+            except (KeyError, TypeError, ValueError, AttributeError):
+                words = f"What answers at {settings().ray_address} is no Ray cluster that Loupe can read."
+                found, lasts = Unavailable(words, "LOUPE_RAY_ADDRESS is the address of the dashboard of Ray 2.52 or newer."), AWAY
             _known[what] = time.monotonic() + lasts, found
     if isinstance(found, Unavailable):
         raise found

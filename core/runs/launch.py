@@ -310,7 +310,8 @@ launcher: Launcher = RayLauncher(_forks)
 
 def expect_run() -> None:
     """Makes ready for somebody who may start a run soon."""
-    _forks.expect()
+    if not settings().ray_address:
+        _forks.expect()
 
 
 def output(command: list[str]) -> str:
