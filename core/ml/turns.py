@@ -47,7 +47,7 @@ def turn(folder: Path, slots: Sequence[str], count: int = 1) -> Iterator[list[st
     """
     kind = slots[0].partition(":")[0]
     if os.environ.get("LOUPE_RAY_JOB"):  # Ray has given it what it asked for; locks in a shared folder would let one node train at a time
-        yield list(slots[:count])
+        yield [slots[i % len(slots)] for i in range(count)]  # ranks on other nodes see theirs alone, by the same name
         return
     if kind != "cpu" and count > len(slots):
         raise Invalid(f"The run asks for {count} devices of the kind {kind}, and this machine has {len(slots)}.", "Ask for fewer devices.")

@@ -35,20 +35,23 @@ AWAY = 5.0  # seconds for which a cluster that has not answered is not asked aga
 GOING = ("PENDING", "RUNNING")
 HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
 SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
+SPREAD = "core.runs.spread"
 OURS = re.compile("loupe-(.+)-[0-9a-f]{6}")  # the name of a job, with the id of its run
 REFUSED = 3  # exit status of such a job
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a job needs, all of it on one node."""
+    """What one process needs on its node, and how many processes there are, on one node or several."""
 
     cpus: int
     gpus: int
+    times: int = 1
 
     @property
     def words(self) -> str:
-        return " and ".join(filter(None, [_count(self.gpus, "GPU"), _count(self.cpus, "CPU")]))
+        each = " and ".join(filter(None, [_count(self.gpus, "GPU"), _count(self.cpus, "CPU")]))
+        return each if self.times == 1 else f"{self.times} times {each}"
 
 
 @dataclass(frozen=True)
@@ -164,16 +167,19 @@ def code_hash() -> str:
 def demand(device: str, devices: int) -> Demand:
     """What a run of these settings asks for; auto takes GPUs where the cluster has any. Unavailable as jobs()."""
     on_gpus = device == "cuda" or (device == "auto" and any(node.whole.gpus for node in nodes()))
-    return Demand(devices * settings().ray_cpus, devices if on_gpus else 0)
+    return Demand(settings().ray_cpus, int(on_gpus), devices)
 
 
 def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     """Gives the command to Ray; once, however often it is asked with the same name of a job."""
     python, code = shlex.quote(sys.executable), shlex.quote(str(ROOT))
     missing = shlex.quote(f"{SAYS}this node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
+    whole = code_hash()
+    if needs.times > 1:  # led by a process without a device of its own, which asks Ray for theirs
+        command = [sys.executable, "-m", SPREAD, *map(str, (folder, whole, needs.cpus, needs.gpus, needs.times))]
     entry = (
         f"[ -f {code}/core/runs/node.py ] && [ -x {python} ] || {{ echo {missing}; exit {REFUSED}; }}; "
-        f"cd {code} && exec {python} -m core.runs.node {shlex.join([str(folder), code_hash(), *command])}"
+        f"cd {code} && exec {python} -m core.runs.node {shlex.join([str(folder), whole, *command])}"
     )
     env = {name: os.environ[name] for name in HANDED if name in os.environ} | {
         "LOUPE_HOME": str(settings().home),
@@ -184,10 +190,10 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     }
     if not needs.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ""
-    asked = {"entrypoint_num_cpus": needs.cpus, "entrypoint_num_gpus": needs.gpus, "runtime_env": {"env_vars": env}}
+    asked = {"entrypoint_num_cpus": needs.cpus, "entrypoint_num_gpus": needs.gpus} if needs.times == 1 else {}
     forget()
     try:
-        _ask("/api/jobs/", {"submission_id": job, "entrypoint": entry, **asked})
+        _ask("/api/jobs/", {"submission_id": job, "entrypoint": entry, "runtime_env": {"env_vars": env}, **asked})
     except Unavailable:
         forget()
         if job not in jobs():  # its answer came too late, perhaps
@@ -235,8 +241,18 @@ def trained_on() -> dict[str, list[str]]:
     for name, one in jobs().items():
         if one["status"] == "RUNNING" and one.get("driver_node_id"):
             ours = OURS.fullmatch(name)
-            found.setdefault(one["driver_node_id"], []).append(ours[1] if ours else "")
+            for place in placed(ours[1]) if ours else [one["driver_node_id"]]:
+                found.setdefault(place or one["driver_node_id"], []).append(ours[1] if ours else "")
     return found
+
+
+def placed(run_id: str) -> list[str]:
+    """The ids of the nodes that a run on several devices was given, [] before; [""] of any other."""
+    try:
+        handle = runs.read_json(settings().runs / run_id / "handle.json")
+        return list(handle.get("placed", [] if handle["needs"]["times"] > 1 else [""]))
+    except (FileNotFoundError, KeyError):  # another Loupe's, or one that has gone
+        return [""]
 
 
 def place(job: str) -> int:
@@ -256,19 +272,21 @@ def _left(job: str) -> bool:
 
 def why_waits(needs: Demand, among: list[Node]) -> str:
     """The sentence for a job whose turn has not come."""
-    if not any(_fits(needs, one.whole) for one in among):  # Ray waits, too: a cluster that grows by itself may bring one
+    if room(needs, [one.whole for one in among]) < needs.times:  # Ray waits, too: a cluster that grows by itself may bring one
         most = max(among, key=lambda one: (one.whole.gpus, one.whole.cpus), default=None)
-        largest = f"the largest has {most.whole.words or 'none'}" if most else "it has no node"
+        largest = f"the largest node has {most.whole.words or 'none'}" if most else "it has no node"
         return (
-            f"It needs {needs.words}, which no node of the Ray cluster has: {largest}. It waits until such a node joins; "
+            f"It needs {needs.words}, more than the Ray cluster has: {largest}. It waits until a node joins that makes it enough; "
             "stop it to ask for less (Devices in its settings; LOUPE_RAY_CPUS for each)."
         )
-    free = Demand(sum(one.free.cpus for one in among), sum(one.free.gpus for one in among))
-    if any(_fits(needs, one.free) for one in among):
+    if room(needs, [one.free for one in among]) >= needs.times:
         return f"It needs {needs.words}, which is free now: the Ray cluster is about to begin."
-    told = f"{free.gpus} GPUs and {free.cpus} CPUs are" if needs.gpus else f"{free.cpus} {'is' if free.cpus == 1 else 'are'}"
-    return f"It needs {needs.words}; {told} free{', not on one node' if _fits(needs, free) else ''}."
+    cpus, gpus = sum(one.free.cpus for one in among), sum(one.free.gpus for one in among)
+    told = f"{gpus} GPUs and {cpus} CPUs are" if needs.gpus else f"{cpus} {'is' if cpus == 1 else 'are'}"
+    enough = cpus >= needs.cpus * needs.times and gpus >= needs.gpus * needs.times
+    return f"It needs {needs.words}; {told} free{', not on one node' if enough else ''}."
 
 
-def _fits(needs: Demand, there: Demand) -> bool:
-    return needs.cpus <= there.cpus and needs.gpus <= there.gpus
+def room(needs: Demand, there: list[Demand]) -> int:
+    """For how many of its processes there is room."""
+    return sum(min(one.cpus // needs.cpus, one.gpus // needs.gpus if needs.gpus else needs.times) for one in there)

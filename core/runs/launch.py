@@ -203,9 +203,11 @@ class RayLauncher(LocalLauncher):
             said = cluster.jobs().get(handle["job"])
             if not handle["sent"]:
                 return Word(True, 0, "It is being handed to the Ray cluster.")
-            if said is None or said["status"] != "PENDING":
+            needs = cluster.Demand(**handle["needs"])
+            spread = needs.times > 1 and "placed" not in handle  # its job goes on and waits for the devices
+            if said is None or (said["status"] != "PENDING" and not spread):
                 return None
-            return Word(True, cluster.place(handle["job"]), cluster.why_waits(cluster.Demand(**handle["needs"]), cluster.nodes()))
+            return Word(True, cluster.place(handle["job"]), cluster.why_waits(needs, cluster.nodes()))
         except Unavailable as e:
             if handle["sent"]:
                 return Word(False, 0, f"{e} Whether the run goes on there is not known; what is written in its folder is shown.")
@@ -320,6 +322,12 @@ def output(command: list[str]) -> str:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def status_of(command: list[str], log: Path, env: dict[str, str]) -> int:
+    """The exit status of a command of this process's own group and life, once it has ended."""
+    with open(log, "ab") as out:
+        return subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **env})
 
 
 def replace_process(command: list[str]) -> None:

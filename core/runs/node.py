@@ -32,9 +32,10 @@ def main(folder: Path, code: str, command: list[str]) -> None:
         sys.exit(cluster.REFUSED)
     if not runs.works_at(folder, os.environ["LOUPE_RAY_JOB"]):
         sys.exit(0)  # it was stopped while it waited, or another has taken its place
-    log = os.open(folder / "worker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    if cluster.SPREAD not in command:  # that one tells Ray why it ended
+        log = os.open(folder / "worker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
     os.execv(command[0], command)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.errors import AppError, Conflict
@@ -14,7 +15,7 @@ from core.runs import cluster, launch, node, runs
 from core.runs.cluster import Demand, Node
 from core.settings import settings
 from core.train import devices, train, watch
-from core.types import Dataset, Ended, EpochEnd, Resumed
+from core.types import Dataset, Ended, EpochEnd, Resumed, Started
 from tests.pages.app import elements, opened
 from tests.ports import free_port
 from tests.ray_clusters import RayCluster
@@ -65,8 +66,10 @@ ONE_EACH = [Node(name, name, Demand(1, 0), Demand(0, 0), 0, 0) for name in "ab"]
         (Demand(1, 0), ONE_EACH, "It needs 1 CPU; 0 are free."),
         (Demand(2, 2), [Node("a", "a", Demand(8, 4), Demand(3, 0), 0, 0)], "It needs 2 GPUs and 2 CPUs; 0 GPUs and 3 CPUs are free."),
         (Demand(2, 0), [Node(n, n, Demand(2, 0), Demand(1, 0), 0, 0) for n in "ab"], "It needs 2 CPUs; 2 are free, not on one node."),
-        (Demand(1, 1), ONE_EACH, "It needs 1 GPU and 1 CPU, which no node of the Ray cluster has: the largest has 1 CPU. It waits until"),
-        (Demand(1, 0), [], "It needs 1 CPU, which no node of the Ray cluster has: it has no node."),
+        (Demand(1, 1), ONE_EACH, "It needs 1 GPU and 1 CPU, more than the Ray cluster has: the largest node has 1 CPU. It waits until"),
+        (Demand(1, 0, 2), ONE_EACH, "It needs 2 times 1 CPU; 0 are free."),
+        (Demand(1, 0, 3), ONE_EACH, "It needs 3 times 1 CPU, more than the Ray cluster has: the largest node has 1 CPU."),
+        (Demand(1, 0), [], "It needs 1 CPU, more than the Ray cluster has: it has no node."),
     ],
 )
 def test_a_run_that_waits_says_what_it_needs_and_what_is_free(needs: Demand, nodes: list[Node], words: str) -> None:
@@ -128,10 +131,10 @@ def test_a_run_waits_for_a_cluster_that_is_not_there_and_can_be_stopped_or_train
 def test_a_demand_that_no_node_meets_is_said_and_stopped(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
     given(two_nodes.address, cpus=4)
     run = train.start(small.id, QUICK, "Ann")
-    until(lambda: "no node" in train.state(run.id).message, "the sentence")
+    until(lambda: "more than" in train.state(run.id).message, "the sentence")
     state = train.state(run.id)
     assert (state.status, state.place) == ("queued", 1)
-    assert state.message.startswith("It needs 4 CPUs, which no node of the Ray cluster has: the largest has 1 CPU.")
+    assert state.message.startswith("It needs 4 CPUs, more than the Ray cluster has: the largest node has 1 CPU.")
     train.pause(run.id)
     assert train.state(run.id).status == "paused" and ends(run.id) == ["paused"]
     other = train.start(small.id, QUICK, "Ann").id
@@ -156,6 +159,33 @@ def test_a_node_with_other_code_says_so_and_trains_nothing(
     assert "has another version of Loupe's code" in train.state(run.id).message
     shown = cluster._ask("/api/jobs/")
     assert not [one for one in shown if "DATABASE" in str(one) or "SECRET" in str(one) or small.name in str(one)]
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_one_run_trains_on_both_nodes_and_is_lost_and_goes_on_as_a_whole(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster
+) -> None:
+    given(two_nodes.address)
+    run_id = train.start(small.id, {**LONG, "devices": 2}, "Ann").id
+    until(lambda: runs.last_checkpoint(runs.folder(run_id)).exists(), "a checkpoint", 120)
+    started = next(e for e in runs.events(runs.folder(run_id)) if isinstance(e, Started))
+    assert started.ranks == 2 and list(cluster.trained_on().values()) == [[run_id], [run_id]]
+    waiting = train.start(small.id, {**LONG, "devices": 2, "seed": 1}, "Ann").id
+    until(lambda: train.state(waiting).message == "It needs 2 times 1 CPU; 0 are free.", "the line")
+    train.stop(waiting)
+    assert train.state(waiting).status == "stopped"
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[-2:] == ["core.ml.worker", str(runs.folder(run_id))] and process.environ()["RANK"] == "1":
+            process.kill()
+    until(lambda: train.state(run_id).status == "lost", "the loss")
+    assert "the process of rank 1 on" in train.state(run_id).message
+    learned = epochs(run_id)
+    train.resume(run_id)
+    until(lambda: epochs(run_id) > learned, "an epoch more", 120)
+    train.stop(run_id)
+    until(lambda: train.state(run_id).status == "stopped", "the stop", 90)
+    assert runs.predictions_path(runs.folder(run_id)).exists()
 
 
 @needs_ray
