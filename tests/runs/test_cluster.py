@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -163,14 +162,14 @@ def test_a_node_with_other_code_says_so_and_trains_nothing(
 
 @needs_ray
 @pytest.mark.timeout(400)
-def test_one_run_trains_on_both_nodes_and_is_lost_and_goes_on_as_a_whole(
-    small: Dataset, given: Callable[..., None], two_nodes: RayCluster
-) -> None:
+def test_one_run_trains_on_both_nodes_and_is_lost_as_a_whole(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
     given(two_nodes.address)
     run_id = train.start(small.id, {**LONG, "devices": 2}, "Ann").id
-    until(lambda: runs.last_checkpoint(runs.folder(run_id)).exists(), "a checkpoint", 120)
+    until(lambda: epochs(run_id) > 0, "an epoch", 120)
     started = next(e for e in runs.events(runs.folder(run_id)) if isinstance(e, Started))
     assert started.ranks == 2 and list(cluster.trained_on().values()) == [[run_id], [run_id]]
+    listed = devices.devices()
+    assert listed is not None and [one.run for one in listed[0]] == [f"{runs.load(runs.folder(run_id)).name} ({small.name})"] * 2
     waiting = train.start(small.id, {**LONG, "devices": 2, "seed": 1}, "Ann").id
     until(lambda: train.state(waiting).message == "It needs 2 times 1 CPU; 0 are free.", "the line")
     train.stop(waiting)
@@ -180,12 +179,6 @@ def test_one_run_trains_on_both_nodes_and_is_lost_and_goes_on_as_a_whole(
             process.kill()
     until(lambda: train.state(run_id).status == "lost", "the loss")
     assert "the process of rank 1 on" in train.state(run_id).message
-    learned = epochs(run_id)
-    train.resume(run_id)
-    until(lambda: epochs(run_id) > learned, "an epoch more", 120)
-    train.stop(run_id)
-    until(lambda: train.state(run_id).status == "stopped", "the stop", 90)
-    assert runs.predictions_path(runs.folder(run_id)).exists()
 
 
 @needs_ray
@@ -194,32 +187,24 @@ def test_a_run_whose_node_dies_goes_on_from_its_checkpoint_on_the_other(
     small: Dataset, given: Callable[..., None], two_nodes: RayCluster
 ) -> None:
     given(two_nodes.address)
-    begun = [train.start(small.id, {**LONG, "seed": seed}, "Ann").id for seed in (0, 1)]
-    until(lambda: all(runs.last_checkpoint(runs.folder(one)).exists() for one in begun), "both checkpoints", 120)
-    places = cluster.trained_on()
-    assert len(places) == 2  # side by side, a node for each
-    listed = devices.devices()
-    assert listed is not None and {one.run for one in listed[0]} == {f"{runs.load(runs.folder(one)).name} ({small.name})" for one in begun}
-    waiting = train.start(small.id, QUICK, "Ann").id
-    until(lambda: train.state(waiting).message == "It needs 1 CPU; 0 are free.", "the line")
-    assert train.state(waiting).status == "queued"
-    train.stop(waiting)
-
+    for name in ("a", "b"):  # another's jobs, one of which leaves the second node to the run
+        cluster._ask("/api/jobs/", {"submission_id": name, "entrypoint": "sleep 300", "entrypoint_num_cpus": 1})
+    until(lambda: len(cluster.trained_on()) == 2, "both jobs", 120)
     head = next(one["raylet"]["nodeId"] for one in cluster._ask("/nodes?view=summary")["data"]["summary"] if one["raylet"]["isHeadNode"])
-    (stays,) = places.pop(head)
-    ((dies,),) = places.values()
+    at = {name: cluster.jobs()[name]["driver_node_id"] for name in ("a", "b")}
+    run_id = train.start(small.id, LONG, "Ann").id
+    until(lambda: train.state(run_id).message == "It needs 1 CPU; 0 are free.", "the line")
+    cluster.stop(next(name for name, where in at.items() if where != head))
+    until(lambda: runs.last_checkpoint(runs.folder(run_id)).exists(), "a checkpoint", 120)
     two_nodes.lose_second()
-    until(lambda: train.state(dies).status == "lost", "the loss")
-    assert "the node of the Ray cluster that trained it is gone" in train.state(dies).message
-    learned = epochs(dies)
-    train.pause(stays)
-    until(lambda: train.state(stays).status == "paused", "the pause")
-    train.resume(dies)
-    until(lambda: epochs(dies) > learned, "an epoch on the other node", 90)
-    resumed = [e for e in runs.events(runs.folder(dies)) if isinstance(e, Resumed)]
+    until(lambda: train.state(run_id).status == "lost", "the loss")
+    assert "the node of the Ray cluster that trained it is gone" in train.state(run_id).message
+    learned = epochs(run_id)
+    cluster.stop(next(name for name, where in at.items() if where == head))
+    train.resume(run_id)
+    until(lambda: epochs(run_id) > learned, "an epoch on the other node", 120)
+    resumed = [e for e in runs.events(runs.folder(run_id)) if isinstance(e, Resumed)]
     assert len(resumed) == 1 and resumed[0].epoch >= 1
-    assert list(cluster.trained_on()) == [head]
-    began = time.monotonic()
-    train.stop(dies)
-    until(lambda: train.state(dies).status == "stopped", "the stop")
-    assert time.monotonic() - began < 30 and epochs(dies) > learned
+    assert cluster.trained_on() == {head: [run_id]}
+    train.stop(run_id)
+    until(lambda: train.state(run_id).status == "stopped", "the stop", 90)
