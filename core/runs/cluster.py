@@ -173,7 +173,7 @@ def demand(device: str, devices: int) -> Demand:
 def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     """Gives the command to Ray; once, however often it is asked with the same name of a job."""
     python, code = shlex.quote(sys.executable), shlex.quote(str(ROOT))
-    missing = shlex.quote(f"{SAYS}this node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
+    missing = shlex.quote(f"{SAYS}This node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
     whole = code_hash()
     if needs.times > 1:  # led by a process without a device of its own, which asks Ray for theirs
         command = [sys.executable, "-m", SPREAD, *map(str, (folder, whole, needs.cpus, needs.gpus, needs.times))]
@@ -216,7 +216,7 @@ def started_too_late(said: dict[str, Any]) -> bool:
 def why_ended(said: dict[str, Any] | None) -> str:
     """A sentence for a job that is not going on, if it has ended before it was done."""
     if said is None:
-        return "the Ray cluster does not know its job any more, as after a restart of the cluster."
+        return "The Ray cluster does not know its job any more, as after a restart of the cluster."
     message = said.get("message") or ""
     refusal = re.search(rf"^{SAYS}(.+)$", message, re.MULTILINE)
     if refusal:
@@ -224,10 +224,10 @@ def why_ended(said: dict[str, Any] | None) -> str:
     if said["status"] != "FAILED":
         return ""
     if said.get("error_type") == "JOB_SUPERVISOR_ACTOR_DIED":
-        return "the node of the Ray cluster that trained it is gone."
+        return "The node of the Ray cluster that trained it is gone."
     if (code := said.get("driver_exit_code")) is not None:
-        return f"its process on the Ray cluster ended with status {code}."
-    return f"its job on the Ray cluster failed: {message.partition(chr(10))[0][:300]}"
+        return f"Its process on the Ray cluster ended with status {code}."
+    return f"Its job on the Ray cluster failed: {message.partition(chr(10))[0][:300]}"
 
 
 def job_name(run_id: str) -> str:

@@ -236,7 +236,7 @@ def why_gone(folder: Path) -> str:
     """Of a job that a cluster has ended, why; "" where nothing is known."""
     handle = _handle(folder)
     if handle.get("job") and not handle.get("ended"):
-        return "it is on a Ray cluster, and LOUPE_RAY_ADDRESS is not set."
+        return "It is on a Ray cluster, and LOUPE_RAY_ADDRESS is not set."
     return str(handle.get("why", ""))
 
 

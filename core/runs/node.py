@@ -15,13 +15,13 @@ def refusal(folder: Path, code: str) -> str:
     host = socket.gethostname()
     if not (folder / "config.json").is_file():
         return (
-            f"the node {host} does not see the folder {folder}. LOUPE_HOME must lie on storage that every node of the cluster has at the "
+            f"The node {host} does not see the folder {folder}. LOUPE_HOME must lie on storage that every node of the cluster has at the "
             "same path."
         )
     if not os.access(folder, os.W_OK):
-        return f"the node {host} may not write to {folder}. Run Ray as the account that owns LOUPE_HOME."
+        return f"The node {host} may not write to {folder}. Run Ray as the account that owns LOUPE_HOME."
     if cluster.code_hash() != code:
-        return f"the node {host} has another version of Loupe's code in {cluster.ROOT} than the server. Bring both to the same one."
+        return f"The node {host} has another version of Loupe's code in {cluster.ROOT} than the server. Bring both to the same one."
     return ""
 
 

@@ -42,7 +42,7 @@ def rank(folder: Path, code: str, env: dict[str, str]) -> str:
     if name := next(names, ""):  # else gloo takes the one that the host's name leads to
         env = {**env, "GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
     status = launch.status_of(launch.python("core.ml.worker", str(folder)), folder / "worker.log", env)
-    return f"the process of rank {env['RANK']} on {socket.gethostname()} ended with status {status}." if status else ""
+    return f"The process of rank {env['RANK']} on {socket.gethostname()} ended with status {status}." if status else ""
 
 
 def refuse(why: str) -> None:
@@ -93,7 +93,7 @@ def main(folder: Path, code: str, cpus: int, gpus: int, ranks: int) -> None:
             if why := ray.get(ended):
                 refuse(why)
     except ray.exceptions.RayError:  # its worker or its node has died
-        refuse("a node of the Ray cluster that trained it is gone.")
+        refuse("A node of the Ray cluster that trained it is gone.")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def state(run_id: str) -> RunState:
         found = replace(found, message=word.words)
         return replace(found, status="queued", place=word.place or None) if word.waits else found
     if found.status == "lost" and (why := launch.why_gone(path)):
-        return replace(found, message=f"The training process is gone: {why} {KEPT if found.device else TRAINED_NOTHING}")
+        return replace(found, message=f"{why} {KEPT if found.device else TRAINED_NOTHING}")
     if found.status == "lost" and (short := space.short()):
         return replace(found, message=f"The training process is gone, perhaps because the disk is full: {short}. {KEPT}")
     return found

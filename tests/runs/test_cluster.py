@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +17,7 @@ from core.errors import AppError, Conflict
 from core.runs import cluster, launch, node, runs
 from core.runs.cluster import Demand, Node
 from core.settings import settings
-from core.train import devices, train, watch
+from core.train import again, devices, train, watch
 from core.types import Dataset, Ended, EpochEnd, Resumed, Started
 from tests.pages.app import elements, opened
 from tests.ports import free_port
@@ -122,6 +126,93 @@ def test_a_run_waits_for_a_cluster_that_is_not_there_and_can_be_stopped_or_train
         train.here(run.id)
 
 
+class Dashboard(ThreadingHTTPServer):
+    """As much of a cluster's dashboard as answers with given jobs and one node of one CPU, which is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.token = ""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Dashboard
+
+    def do_GET(self) -> None:
+        raylet = {"nodeId": "n", "state": "ALIVE", "resourcesTotal": {"CPU": 1.0}}
+        node = {"hostname": "h", "ip": "10.0.0.1", "mem": [2, 1, 50.0, 1], "raylet": raylet}
+        nodes = {"data": {"summary": [node], "nodeLogicalResources": {"n": "1.0/1.0 CPU"}}}
+        self._say(list(self.server.jobs.values()) if self.path == "/api/jobs/" else nodes)
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/jobs/":
+            self.server.jobs[asked["submission_id"]] = {**asked, "status": "PENDING", "start_time": len(self.server.jobs)}
+        self._say({})
+
+    def _say(self, what: object) -> None:
+        wrong = self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}"
+        self.send_response(401 if wrong else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(what).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    found = Dashboard()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def asked_anew(run_id: str) -> train.RunState:
+    cluster.forget()
+    return train.state(run_id)
+
+
+def test_a_run_that_ray_gave_up_is_handed_in_again_and_a_cluster_that_is_away_ends_none(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    monkeypatch.setenv("LOUPE_WEBHOOK_SECRET", "not to be told to anybody at all")
+    run = train.start(small.id, {**QUICK, "restarts": 1}, "Ann")
+    (first,) = dashboard.jobs.values()
+    assert (first["entrypoint_num_cpus"], first["entrypoint_num_gpus"]) == (1, 0)
+    assert not [word for word in ("Ann", "squares", "not to be told", "sqlite") if word in json.dumps(first)]
+    assert asked_anew(run.id).message == "It needs 1 CPU; 0 are free."
+    first.update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_START_TIMEOUT")
+    assert asked_anew(run.id).status == "queued"
+    _, second = dashboard.jobs.values()
+    second["status"] = "RUNNING"
+    assert asked_anew(run.id).status == "pending"
+    dashboard.token = "a token that Loupe has not got"
+    away = asked_anew(run.id)
+    assert away.status == "pending" and "wants a token (401). Set LOUPE_RAY_TOKEN" in away.message and "is not known" in away.message
+    dashboard.token = ""
+    second.update(status="FAILED", driver_exit_code=137)
+    gone = asked_anew(run.id)
+    assert (gone.status, gone.message) == ("lost", f"Its process on the Ray cluster ended with status 137. {train.TRAINED_NOTHING}")
+    monkeypatch.setattr(again, "SETTLED", -1.0)
+    assert again.look() == [run.id] and len(dashboard.jobs) == 3
+
+
+def test_what_waited_for_its_cluster_is_handed_over_though_nobody_looks(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard
+) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    given(dashboard.address)
+    again.look()
+    assert len(dashboard.jobs) == 1 and asked_anew(run.id).place == 1
+
+
 # A real one ---------------------------------------------------------------------------------------
 
 
@@ -178,7 +269,7 @@ def test_one_run_trains_on_both_nodes_and_is_lost_as_a_whole(small: Dataset, giv
         if (process.info["cmdline"] or [])[-2:] == ["core.ml.worker", str(runs.folder(run_id))] and process.environ()["RANK"] == "1":
             process.kill()
     until(lambda: train.state(run_id).status == "lost", "the loss")
-    assert "the process of rank 1 on" in train.state(run_id).message
+    assert "The process of rank 1 on" in train.state(run_id).message
 
 
 @needs_ray
@@ -198,7 +289,7 @@ def test_a_run_whose_node_dies_goes_on_from_its_checkpoint_on_the_other(
     until(lambda: runs.last_checkpoint(runs.folder(run_id)).exists(), "a checkpoint", 120)
     two_nodes.lose_second()
     until(lambda: train.state(run_id).status == "lost", "the loss")
-    assert "the node of the Ray cluster that trained it is gone" in train.state(run_id).message
+    assert "The node of the Ray cluster that trained it is gone" in train.state(run_id).message
     learned = epochs(run_id)
     cluster.stop(next(name for name, where in at.items() if where == head))
     train.resume(run_id)
