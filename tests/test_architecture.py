@@ -37,7 +37,7 @@ OUTSIDE = {  # a library, and the one place that may use it
         "aiohttp",
     ): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
     ("authlib",): "core.people.oidc",
-    ("ray",): "core.runs.spread",  # on a cluster's nodes; the app asks a cluster over HTTP
+    ("ray",): "core.runs.on_ray",  # on a cluster's nodes; the app asks a cluster over HTTP
 }
 ALLOWED = {
     # The server's object is Streamlit's own.
@@ -178,7 +178,7 @@ def test_a_library_is_used_in_one_place(libraries: tuple[str, ...]) -> None:
 
 
 def test_only_a_node_of_a_cluster_loads_what_a_cluster_has() -> None:
-    assert [a for a, b in ARROWS if b == "core.runs.spread"] == []
+    assert [a for a, b in ARROWS if within(b, "core.runs.on_ray") and not within(a, "core.runs.on_ray")] == []
 
 
 def test_pages_ask_the_stories_and_nothing_below_them_that_starts_or_decodes() -> None:

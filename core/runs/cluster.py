@@ -11,12 +11,14 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,8 +37,8 @@ AWAY = 5.0  # seconds for which a cluster that has not answered is not asked aga
 GOING = ("PENDING", "RUNNING")
 HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
 SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
-SPREAD = "core.runs.spread"
-OURS = re.compile("loupe-(.+)-[0-9a-f]{6}")  # the name of a job, with the id of its run
+RANKS, ANSWERS = "core.runs.on_ray.ranks", "core.runs.on_ray.answers"
+OURS = re.compile(f"loupe-({runs.ID.pattern})-[0-9a-f]{{6}}")  # the name of a job, with the id of its run
 REFUSED = 3  # exit status of such a job
 
 
@@ -176,7 +178,7 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     missing = shlex.quote(f"{SAYS}This node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
     whole = code_hash()
     if needs.times > 1:  # led by a process without a device of its own, which asks Ray for theirs
-        command = [sys.executable, "-m", SPREAD, *map(str, (folder, whole, needs.cpus, needs.gpus, needs.times))]
+        command = [sys.executable, "-m", RANKS, *map(str, (folder, whole, needs.cpus, needs.gpus, needs.times))]
     entry = (
         f"[ -f {code}/core/runs/node.py ] && [ -x {python} ] || {{ echo {missing}; exit {REFUSED}; }}; "
         f"cd {code} && exec {python} -m core.runs.node {shlex.join([str(folder), whole, *command])}"
@@ -190,7 +192,7 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     }
     if not needs.gpus:
         env["CUDA_VISIBLE_DEVICES"] = ""
-    asked = {"entrypoint_num_cpus": needs.cpus, "entrypoint_num_gpus": needs.gpus} if needs.times == 1 else {}
+    asked = {"entrypoint_num_cpus": needs.cpus, "entrypoint_num_gpus": needs.gpus} if needs.times == 1 and needs.cpus else {}
     forget()
     try:
         _ask("/api/jobs/", {"submission_id": job, "entrypoint": entry, "runtime_env": {"env_vars": env}, **asked})
@@ -200,6 +202,35 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
             raise
     finally:
         forget()
+
+
+def answers(spool: Path, network: Path, files: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """What the run's network answers on the files, as infer.predict does, some at a time and in no order; [] while it waits.
+
+    The spool is a folder of its own. Unavailable as jobs(), and where the job ends early.
+    """
+    shutil.rmtree(spool, ignore_errors=True)  # of a process that was killed
+    spool.mkdir()
+    job = job_name("answers")
+    runs.write_json(spool / "handle.json", {"job": job})
+    runs.write_json(spool / "asked.json", files)
+    command = [sys.executable, "-m", ANSWERS, str(spool), str(network), str(settings().ray_cpus)]
+    submit(job, spool, command, Demand(0, 0))  # its actors ask for what they need
+    read, left = 0, len(files)
+    try:
+        while left:
+            said = jobs().get(job)
+            rows, read = runs.read_lines(spool, read)
+            left -= len(rows)
+            yield rows
+            if left and not rows and (said is None or said["status"] not in GOING):
+                raise Unavailable(why_ended(said) or "The Ray cluster has ended the prediction.", "What was answered is kept.")
+            time.sleep(0 if rows else FRESH)
+    finally:
+        if left:
+            with suppress(Unavailable):
+                stop(job)
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 def stop(job: str) -> None:
@@ -230,9 +261,9 @@ def why_ended(said: dict[str, Any] | None) -> str:
     return f"Its job on the Ray cluster failed: {message.partition(chr(10))[0][:300]}"
 
 
-def job_name(run_id: str) -> str:
-    """A new name for a job of the run."""
-    return f"loupe-{run_id}-{secrets.token_hex(3)}"
+def job_name(of: str) -> str:
+    """A new name for a job, of the run with this id as a rule."""
+    return f"loupe-{of}-{secrets.token_hex(3)}"
 
 
 def trained_on() -> dict[str, list[str]]:

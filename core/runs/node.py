@@ -13,7 +13,7 @@ from core.runs import cluster, runs
 def refusal(folder: Path, code: str) -> str:
     """Why the run cannot train here; "" nothing is in its way."""
     host = socket.gethostname()
-    if not (folder / "config.json").is_file():
+    if not folder.is_dir():
         return (
             f"The node {host} does not see the folder {folder}. LOUPE_HOME must lie on storage that every node of the cluster has at the "
             "same path."
@@ -32,7 +32,7 @@ def main(folder: Path, code: str, command: list[str]) -> None:
         sys.exit(cluster.REFUSED)
     if not runs.works_at(folder, os.environ["LOUPE_RAY_JOB"]):
         sys.exit(0)  # it was stopped while it waited, or another has taken its place
-    if cluster.SPREAD not in command:  # that one tells Ray why it ended
+    if cluster.RANKS not in command:  # that one tells Ray why it ended
         log = os.open(folder / "worker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)

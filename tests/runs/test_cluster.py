@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from core.data import queue, sources, uploads
 from core.errors import AppError, Conflict
-from core.runs import cluster, launch, node, runs
+from core.review import batch, predict
+from core.runs import cluster, jobs, launch, node, runs
 from core.runs.cluster import Demand, Node
 from core.settings import settings
 from core.train import again, devices, train, watch
-from core.types import Dataset, Ended, EpochEnd, Resumed, Started
+from core.types import Dataset, Ended, EpochEnd, Prediction, Resumed, Started
+from tests.held_out import pictures
 from tests.pages.app import elements, opened
 from tests.ports import free_port
 from tests.ray_clusters import RayCluster
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
 
 LONG = {"architecture": "cnn3", "image_size": 32, "batch_size": 8, "epochs": 1000, "patience": 0, "device": "auto"}
 QUICK = {"architecture": "linear", "epochs": 2, "device": "cpu"}
@@ -270,6 +277,36 @@ def test_one_run_trains_on_both_nodes_and_is_lost_as_a_whole(small: Dataset, giv
             process.kill()
     until(lambda: train.state(run_id).status == "lost", "the loss")
     assert "The process of rank 1 on" in train.state(run_id).message
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_many_pictures_are_answered_by_the_nodes_as_by_this_machine(
+    trained_copy: Trained, two_nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", two_nodes.address)
+    monkeypatch.setenv("LOUPE_RAY_CPUS", "1")
+    settings.cache_clear()
+    cluster.forget()
+    inbox = settings().roots[0] / "new"
+    inbox.mkdir(parents=True)
+    for i, file in enumerate(list(pictures(trained_copy).values())[:70]):
+        shutil.copy(file, inbox / f"{i}.png")
+    (inbox / "broken.png").write_bytes((inbox / "0.png").read_bytes()[:40])
+    dataset_id, run_id = trained_copy.dataset.id, trained_copy.run_id
+    monkeypatch.setattr(batch, "MANY", 70)
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: None)
+    folder = settings().answers / batch.start(dataset_id, [run_id], sources.at(inbox), "Ann", "folder")
+    jobs.run(folder, batch.PREDICT)
+    assert (end := jobs.state(folder, batch.PREDICT).end)["kind"] == "Done" and (end["done"], end["states"]) == (71, {"predicted": 70})
+    assert [one.file for one in batch.refused(folder.name)] == ["broken.png"] and not (folder / run_id).exists()
+    (job,) = (one for name, one in cluster.jobs().items() if name.startswith("loupe-answers-"))
+    assert job["status"] in ("RUNNING", "SUCCEEDED")  # it was no other way that they were answered
+    items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=100)
+    here = predict.predict(run_id, [uploads.find(one.image_id).path for one in items[:3]])
+    for one, expected in zip(items, here, strict=False):
+        assert isinstance(expected, Prediction)
+        assert list(one.probabilities.values()) == pytest.approx(list(expected.probabilities), abs=1e-6)
 
 
 @needs_ray

@@ -1,6 +1,6 @@
-"""One run on several devices of a Ray cluster, wherever they are: a rank of the worker on each; the only module that imports Ray.
+"""One run on several devices of a Ray cluster, wherever they are: a rank of the worker on each.
 
-python -m core.runs.spread FOLDER HASH CPUS GPUS RANKS, begun by core.runs.node. Ray's own trainer would want the training loop to be
+python -m core.runs.on_ray.ranks FOLDER HASH CPUS GPUS RANKS, begun by core.runs.node. Ray's own trainer would want the training loop to be
 its; here it places processes, and they meet as those that torchrun starts.
 """
 
