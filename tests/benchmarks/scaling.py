@@ -302,8 +302,30 @@ def ranks(count: int = 1000, rounds: int = 3) -> Iterator[str]:
     yield f"two ranks to one process: {second / first:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); wanted 0.90"
 
 
-def through_ray(count: int = 200, rounds: int = 5) -> Iterator[str]:
-    """From the click to the first event and to the end, of a run of one epoch, in turns."""
+def asked_many(network: Path, home: Path, count: int) -> Iterator[str]:
+    """Pictures per second of Ray Data on two nodes of one CPU, from its first answers on, beside the model worker with two threads."""
+    from core.runs import cluster, launch
+    from core.runs.remote import infer
+
+    draw(home / "asked", count)
+    files = [str(path) for path in sorted((home / "asked").rglob("*.png"))]
+    launch.ask(infer.warm, str(network))
+    begun = time.perf_counter()
+    for start in range(0, count, 64):
+        launch.ask(infer.predict, str(network), files[start : start + 64])
+    alone = count / (time.perf_counter() - begun)
+    begun, came = time.perf_counter(), list[tuple[float, int]]()
+    for rows in cluster.answers(home / "spool", network, files):
+        if rows:
+            came.append((time.perf_counter() - begun, len(rows)))
+    together = (count - came[0][1]) / (came[-1][0] - came[0][0])
+    yield f"{count:,} pictures by EfficientNet-Lite0: the model worker {alone:.0f}/s; two nodes {together:.0f}/s from their first answers on,"
+    yield f"which came after {came[0][0]:.1f} s: {together / alone:.2f}; wanted 0.90; load {os.getloadavg()[0]:.1f}"
+    launch.close()
+
+
+def through_ray(count: int = 200, rounds: int = 5, many: int = 1000) -> Iterator[str]:
+    """From the click to the first event and to the end, of a run of one epoch, in turns; then predictions."""
     from core.data import imports, sources, store
     from core.runs import cluster, launch, runs
     from core.train import train
@@ -335,6 +357,10 @@ def through_ray(count: int = 200, rounds: int = 5) -> Iterator[str]:
                         found[name].append((first, time.perf_counter() - begun))
                     while launch.launcher.alive(folder):
                         time.sleep(0.1)
+            launch.launcher = ways["here, from nothing"]
+            run = train.start(made, {"architecture": "efficientnet_lite0", "epochs": 1, "device": "cpu"}, "benchmark")
+            assert train.wait(run.id).status == "succeeded"
+            yield from asked_many(runs.folder(run.id), Path(home), many)
         finally:
             cluster.forget()
             two.close()
