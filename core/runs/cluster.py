@@ -186,7 +186,7 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     env = {name: os.environ[name] for name in HANDED if name in os.environ} | {
         "LOUPE_HOME": str(settings().home),
         "LOUPE_RAY_JOB": job,
-        "OMP_NUM_THREADS": str(max(1, needs.cpus)),
+        "OMP_NUM_THREADS": str(needs.cpus or settings().ray_cpus),
         "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_USAGE_STATS_ENABLED": "0",
     }

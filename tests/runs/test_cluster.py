@@ -96,8 +96,7 @@ def test_only_what_is_free_on_a_node_is_told(home: Path) -> None:
 
 
 def test_a_node_refuses_what_cannot_work_there(tmp_path: Path) -> None:
-    assert "does not see the folder" in node.refusal(tmp_path, cluster.code_hash())
-    (tmp_path / "config.json").write_text("{}")
+    assert "does not see the folder" in node.refusal(tmp_path / "elsewhere", cluster.code_hash())
     assert node.refusal(tmp_path, cluster.code_hash()) == ""
     assert "another version of Loupe's code" in node.refusal(tmp_path, "0" * 16)
 

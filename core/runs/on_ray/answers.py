@@ -15,6 +15,7 @@ import ray
 import ray.data
 
 from core.runs import runs
+from core.runs.remote import infer
 
 BATCH = 64  # pictures
 
@@ -22,17 +23,12 @@ BATCH = 64  # pictures
 class Network:
     """An actor that loads the network once."""
 
-    def __init__(self, run_folder: str, cpus: int) -> None:
-        import torch
-
-        from core.ml import infer
-
-        torch.set_num_threads(cpus)
+    def __init__(self, run_folder: str) -> None:
         infer.warm(run_folder)
-        self._predict, self._run_folder = infer.predict, run_folder
+        self._run_folder = run_folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"row": np.array([json.dumps(row) for row in self._predict(self._run_folder, batch["file"].tolist())], object)}
+        return {"row": np.array([json.dumps(row) for row in infer.predict(self._run_folder, batch["file"].tolist())], object)}
 
 
 def main(spool: Path, run_folder: str, cpus: int) -> None:
@@ -41,7 +37,7 @@ def main(spool: Path, run_folder: str, cpus: int) -> None:
     files = runs.read_json(spool / "asked.json")
     blocks = ray.data.from_items([{"file": one} for one in files], override_num_blocks=-(-len(files) // BATCH))
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)  # of the actors; those begin for which there is room
-    answered = blocks.map_batches(Network, fn_constructor_args=(run_folder, cpus), batch_size=BATCH, concurrency=(1, most), num_cpus=cpus)
+    answered = blocks.map_batches(Network, fn_constructor_args=(run_folder,), batch_size=BATCH, concurrency=(1, most), num_cpus=cpus)
     for one in answered.iter_rows():
         runs.append_line(spool, json.loads(one["row"]))
 
