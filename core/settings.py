@@ -43,6 +43,9 @@ class Settings:
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
     cpu_devices: int  # LOUPE_CPU_DEVICES: how many runs the CPU trains at a time, each with its share of the threads
+    ray_address: str  # LOUPE_RAY_ADDRESS: the dashboard of the Ray cluster that runs are given to; "" they train on this machine
+    ray_cpus: int  # LOUPE_RAY_CPUS: what a run asks of the cluster for each of its devices
+    ray_token: str  # LOUPE_RAY_TOKEN, or the file named by LOUPE_RAY_TOKEN_FILE: where the cluster asks for one
     log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
     sign_in: tuple[str, ...] = ()  # LOUPE_SIGN_IN: ways to sign in, comma-separated; none: one local person
@@ -121,6 +124,9 @@ def settings() -> Settings:
         user_given=bool(env.get("LOUPE_USER")),
         **_sign_in(),
         cpu_devices=max(1, _whole("LOUPE_CPU_DEVICES", "1", "runs")),
+        ray_address=_ray_address(),
+        ray_cpus=_whole("LOUPE_RAY_CPUS", "2", "CPUs"),
+        ray_token=_secret("LOUPE_RAY_TOKEN") if {"LOUPE_RAY_TOKEN", "LOUPE_RAY_TOKEN_FILE"} & env.keys() else "",
         log=_log(),
         audit_heads=Path(env.get("LOUPE_AUDIT_HEADS") or home / "audit").resolve(),
         webhooks=(hooks := _webhooks(env.get("LOUPE_WEBHOOKS", ""))),
@@ -202,6 +208,13 @@ def _secret(name: str) -> str:
     if len(text.strip()) < 24:
         raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
     return text.strip()
+
+
+def _ray_address() -> str:
+    text = os.environ.get("LOUPE_RAY_ADDRESS", "").strip().rstrip("/")
+    if text and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", text):
+        raise AppError(f"LOUPE_RAY_ADDRESS is “{text}”.", "Give the address of the cluster's dashboard, such as http://10.0.0.5:8265.")
+    return text
 
 
 def _log() -> str:

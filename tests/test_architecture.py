@@ -37,12 +37,15 @@ OUTSIDE = {  # a library, and the one place that may use it
         "aiohttp",
     ): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
     ("authlib",): "core.people.oidc",
+    ("ray",): "core.runs.on_ray",  # on a cluster's nodes; the app asks a cluster over HTTP
 }
 ALLOWED = {
     # The server's object is Streamlit's own.
     ("app", "streamlit"),
     # Data sets and weights that Loupe names itself, compared with a checksum.
     ("core.ml.download", "urllib.request"),
+    # The dashboard of the cluster that LOUPE_RAY_ADDRESS names.
+    ("core.runs.cluster", "urllib.request"),
     # A method's record stands in the method's file, which imports torch inside functions only (tested below).
     ("core.catalog.methods", "core.ml.methods"),
     # The only part of plotly that core touches: where plotly.min.js lies, to serve it.
@@ -172,6 +175,10 @@ def test_a_library_is_used_in_one_place(libraries: tuple[str, ...]) -> None:
     users = {(m, library) for m, names in IMPORTS.items() for i in names for library in libraries if within(i, library)}
     assert {(m, library) for m, library in users - ALLOWED if not within(m, home)} == set()
     assert any(within(m, home) for m, _ in users)
+
+
+def test_only_a_node_of_a_cluster_loads_what_a_cluster_has() -> None:
+    assert [a for a, b in ARROWS if within(b, "core.runs.on_ray") and not within(a, "core.runs.on_ray")] == []
 
 
 def test_pages_ask_the_stories_and_nothing_below_them_that_starts_or_decodes() -> None:

@@ -121,8 +121,8 @@ def join() -> Ranks:
     """Meets the others that torchrun has started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"] and (local := loopback()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", local)  # else by the host's name, which need not lead to itself
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"] and "GLOO_SOCKET_IFNAME" not in os.environ and (local := loopback()):
+        os.environ["GLOO_SOCKET_IFNAME"] = local  # else by the host's name, which need not lead to itself
     dist.init_process_group("gloo", timeout=PATIENCE)
     return Ranks(dist.get_rank(), dist.get_world_size())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,9 +15,13 @@ from core.errors import AppError, Stopped
 from core.ml import turns
 from core.runs import runs
 
+EVERY = 2.0  # seconds between two looks at whose run it is
+
 
 def main(folder: Path) -> None:
     """SIGTERM stops the run as its stop file does."""
+    if job := os.environ.get("LOUPE_RAY_JOB"):
+        threading.Thread(target=leave_to_another, args=(folder, job), daemon=True).start()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         one_of_several(folder)
         return
@@ -31,6 +37,13 @@ def main(folder: Path) -> None:
             trainer.run(folder, held)
     except Stopped:
         runs.append(folder, turns.halted(folder))
+
+
+def leave_to_another(folder: Path, job: str) -> None:
+    """Ends this process when the run is given to another job: a cluster that could not be asked may have been taken for gone."""
+    while runs.works_at(folder, job):
+        time.sleep(EVERY)
+    os._exit(0)
 
 
 def one_of_several(folder: Path) -> None:

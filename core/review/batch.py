@@ -14,9 +14,9 @@ from typing import Any
 from core import roles
 from core.data import images, imports, places, queue, sources, store, uploads
 from core.data.sources import Entry, Source
-from core.errors import AppError, Invalid, NotFound
+from core.errors import AppError, Invalid, NotFound, Unavailable
 from core.review import predict, review
-from core.runs import jobs, runs
+from core.runs import cluster, jobs, runs
 from core.settings import settings
 from core.types import Prediction, Progress
 
@@ -24,7 +24,9 @@ CHUNK = 64  # pictures asked about at once; what is read before the network has 
 AHEAD = 3  # chunks under way: the next are read while one is answered
 LOOK_EVERY = 3.0  # seconds between two looks into a watched folder
 SETTLED = 2.0  # seconds that a file in it has not changed: else it may still be written
+MANY = 1000  # pictures: a cluster takes half a minute to begin
 Note = Callable[[predict.Failure], None]
+Answered = Iterator[tuple[list[Prediction], int]]
 REFUSED = "refused.jsonl"  # in the job's folder: files without an answer, and why
 
 
@@ -66,10 +68,12 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         nonlocal done
         there: dict[str, uploads.Upload] = {}
         pictures = kept(entries, note, there)
+        many = settings().ray_address and expected >= MANY
         if not done:
             progress(0, max(1, expected), "Loading the network")
         for number, run_id in enumerate(job["runs"]):
-            for found, n in answered(run_id, pictures, job["dataset_id"], note):
+            asked = (run_id, pictures, job["dataset_id"], note)
+            for found, n in answered_on_nodes(*asked, folder / run_id) if many else answered(*asked):
                 came = review.keep(job["dataset_id"], run_id, found, job["by"], job["how"])
                 if number == 0:
                     done += n
@@ -122,9 +126,7 @@ def kept(entries: Iterator[Entry], note: Note, there: dict[str, uploads.Upload])
 
 
 @runs.needs("ask")
-def answered(
-    run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note, again: bool = False
-) -> Iterator[tuple[list[Prediction], int]]:
+def answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note, again: bool = False) -> Answered:
     """(answers, pictures they are of), a chunk at a time; what this run has answered before is only asked again if that is said."""
     waiting: list[tuple[list[uploads.Upload], Future[Any] | None, int]] = []
 
@@ -144,6 +146,28 @@ def answered(
             yield first()
     while waiting:
         yield first()
+
+
+@runs.needs("ask")
+def answered_on_nodes(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note, spool: Path) -> Answered:
+    """The same by the nodes of the Ray cluster; by this machine where the cluster does not answer at the beginning."""
+    listed = {str(one.path): one for one in pictures}
+    known = queue.answered(dataset_id, run_id, [one.id for one in listed.values()])
+    asked = [path for path, one in listed.items() if one.id not in known]
+    try:
+        cluster.nodes()
+    except Unavailable:
+        yield from answered(run_id, iter(listed.values()), dataset_id, note)
+        return
+    yield [], len(listed) - len(asked)
+    for rows in cluster.answers(spool, runs.trained(run_id), asked):
+        future: Future[Any] = Future()
+        future.set_result(rows)
+        found = predict.answers(run_id, [listed[row["file"]].name for row in rows], future)
+        for failure in found:
+            if isinstance(failure, predict.Failure):
+                note(failure)
+        yield [one for one in found if isinstance(one, Prediction)], len(rows)
 
 
 PREDICT = jobs.Kind("predict", "prediction", "What was answered is kept: go on with the rest.", _work)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -21,9 +22,11 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
 from core import meters, processes
-from core.errors import AppError, WorkerFailed
+from core.errors import AppError, Unavailable, WorkerFailed
+from core.runs import cluster, runs
 from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
+from core.settings import settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,7 +100,7 @@ def _process(folder: Path) -> psutil.Process | None:
         handle = read_json(folder / "handle.json")
         process = psutil.Process(handle["pid"])
         return process if abs(process.create_time() - handle["started"]) < 0.1 else None
-    except (FileNotFoundError, psutil.NoSuchProcess):
+    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):  # KeyError: it is a cluster's
         return None
 
 
@@ -108,6 +111,133 @@ def halted(folder: Path) -> bool:
         return process is not None and process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
     except psutil.NoSuchProcess:
         return False
+
+
+@dataclass(frozen=True)
+class Word:
+    """What is to be said of a run that is given to a cluster and does not train yet, or cannot be asked after."""
+
+    waits: bool
+    place: int  # in line; 0 unknown
+    words: str
+
+
+class RayLauncher(LocalLauncher):
+    """Gives runs to the Ray cluster of LOUPE_RAY_ADDRESS, and does everything else, or all without a cluster, on this machine.
+
+    handle.json holds the job, what it needs, whether Ray has it, and in the end that it ended, and why.
+    """
+
+    _turn = threading.Lock()  # an answer on an earlier job must not be written over the handle of a new one
+
+    def start(self, folder: Path, command: list[str]) -> None:
+        if not settings().ray_address or folder.parent != settings().runs:
+            super().start(folder, command)
+            return
+        with self._turn:
+            self._give(folder, command)
+
+    def start_here(self, folder: Path, command: list[str]) -> None:
+        """Takes the run from the cluster, where it waits, to this machine."""
+        self.kill(folder)
+        super().start(folder, command)
+
+    def alive(self, folder: Path) -> bool:
+        """Whether the job has not ended; one that cannot be asked after goes on until the cluster says otherwise."""
+        if not (handle := _handle(folder)).get("job"):
+            return super().alive(folder)
+        if handle.get("ended") or not settings().ray_address:
+            return False
+        with self._turn:
+            handle = _handle(folder)
+            if not handle.get("job") or handle.get("ended"):
+                return False
+            with contextlib.suppress(Unavailable):
+                return self._look(folder, handle)
+        return True
+
+    def _look(self, folder: Path, handle: dict[str, Any]) -> bool:
+        said = cluster.jobs().get(handle["job"])
+        if said is None and not handle["sent"]:
+            self._send(folder, handle)
+            return True
+        if said is not None and said["status"] in cluster.GOING:
+            if not handle["sent"]:
+                write_json(folder / "handle.json", {**handle, "sent": True})
+            return True
+        if said is not None and cluster.started_too_late(said):
+            self._give(folder, handle["command"])
+            return True
+        write_json(folder / "handle.json", {**handle, "ended": True, "why": cluster.why_ended(said)})
+        return False
+
+    def _give(self, folder: Path, command: list[str]) -> None:
+        handle = {"job": cluster.job_name(folder.name), "command": command, "sent": False}
+        write_json(folder / "handle.json", handle)
+        with contextlib.suppress(Unavailable):  # the run waits for the cluster
+            self._send(folder, handle)
+
+    def _send(self, folder: Path, handle: dict[str, Any]) -> None:
+        config = runs.load(folder).config
+        needs = cluster.demand(config.device, config.devices)
+        handle = {**handle, "needs": asdict(needs)}
+        write_json(folder / "handle.json", handle)
+        cluster.submit(handle["job"], folder, handle["command"], needs)
+        write_json(folder / "handle.json", {**handle, "sent": True})
+
+    def kill(self, folder: Path) -> None:
+        if not (handle := _handle(folder)).get("job"):
+            super().kill(folder)
+            return
+        with self._turn:
+            write_json(folder / "handle.json", {**handle, "ended": True, "why": ""})  # which the job sees, too, if Ray begins it now
+        with contextlib.suppress(Unavailable):
+            cluster.stop(handle["job"])
+
+    def word(self, folder: Path) -> Word | None:
+        """None of a run that trains or has ended, and of one that is no cluster's."""
+        handle = _handle(folder)
+        if not handle.get("job") or handle.get("ended") or not settings().ray_address:
+            return None
+        try:
+            said = cluster.jobs().get(handle["job"])
+            if not handle["sent"]:
+                return Word(True, 0, "It is being handed to the Ray cluster.")
+            needs = cluster.Demand(**handle["needs"])
+            spread = needs.times > 1 and "placed" not in handle  # its job goes on and waits for the devices
+            if said is None or (said["status"] != "PENDING" and not spread):
+                return None
+            return Word(True, cluster.place(handle["job"]), cluster.why_waits(needs, cluster.nodes()))
+        except Unavailable as e:
+            if handle["sent"]:
+                return Word(False, 0, f"{e} Whether the run goes on there is not known; what is written in its folder is shown.")
+            return Word(True, 0, f"{e} The run waits, and begins when the cluster is there.")
+
+
+def _handle(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(folder / "handle.json"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def word(folder: Path) -> Word | None:
+    """Of a run that a cluster has, what keeps it from training."""
+    return launcher.word(folder) if isinstance(launcher, RayLauncher) else None
+
+
+def start_here(folder: Path, command: list[str]) -> None:
+    """Of a run for which word() says that it waits."""
+    assert isinstance(launcher, RayLauncher)
+    launcher.start_here(folder, command)
+
+
+def why_gone(folder: Path) -> str:
+    """Of a job that a cluster has ended, why; "" where nothing is known."""
+    handle = _handle(folder)
+    if handle.get("job") and not handle.get("ended"):
+        return "It is on a Ray cluster, and LOUPE_RAY_ADDRESS is not set."
+    return str(handle.get("why", ""))
 
 
 class Forks:
@@ -177,12 +307,13 @@ class Forks:
 
 FORK_SECONDS = 3.0  # in which a fork says its pid; it takes 0.02
 _forks = Forks()
-launcher: Launcher = LocalLauncher(_forks)
+launcher: Launcher = RayLauncher(_forks)
 
 
 def expect_run() -> None:
     """Makes ready for somebody who may start a run soon."""
-    _forks.expect()
+    if not settings().ray_address:
+        _forks.expect()
 
 
 def output(command: list[str]) -> str:
@@ -191,6 +322,12 @@ def output(command: list[str]) -> str:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def status_of(command: list[str], log: Path, env: dict[str, str]) -> int:
+    """The exit status of a command of this process's own group and life, once it has ended."""
+    with open(log, "ab") as out:
+        return subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **env})
 
 
 def replace_process(command: list[str]) -> None:

@@ -303,6 +303,12 @@ def status(history: list[Event], alive: bool) -> RunStatus:
     return "queued" if isinstance(history[-1], Queued) else "running"
 
 
+def works_at(folder: Path, job: str) -> bool:
+    """Whether the run is given to this job of a cluster, and not to another one or to none by now."""
+    handle = read_json(folder / "handle.json")
+    return bool(handle.get("job") == job and not handle.get("ended"))
+
+
 def request_stop(folder: Path) -> None:
     (folder / "stop").touch()
 
@@ -335,7 +341,6 @@ def log_tail(folder: Path, lines: int = 20) -> str:
 
 
 # The run ------------------------------------------------------------------------------------------
-
 
 MAX_ID = 100  # bytes: no run has a longer one, and a file system refuses it with an error of its own
 
@@ -513,8 +518,6 @@ class PredictionRow:
 
 
 FIXED = ["image_id", "split", "true", "predicted", "confidence"]
-
-
 PART = 2000  # rows read or written at once
 
 
@@ -641,7 +644,6 @@ def read_predictions(folder: Path) -> Iterator[PredictionRow]:
 
 
 # Maps: attributions, kept until they are many ---------------------------------------------------------
-
 
 MOST_MAPS = 200_000_000  # bytes of a run's maps; beyond, those unused for longest go
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from core import roles
 from core.errors import AppError
 from core.roles import Person
-from core.runs import runs
+from core.runs import launch, runs
 from core.settings import settings
 from core.train import train
 from core.types import Preparing
@@ -24,6 +24,8 @@ def look() -> list[str]:
     for path in sorted(settings().runs.glob("*/handle.json")):
         folder = path.parent
         try:
+            if settings().ray_address:
+                launch.launcher.alive(folder)  # hands over what waited for the cluster to be there, though nobody looks at it
             if _may_go_on(folder):
                 with roles.acting(Person(runs.load(folder).by, "admin")):  # what its owner asked for
                     found.append(train.resume(folder.name, what=BY_ITSELF).id)

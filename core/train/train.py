@@ -21,6 +21,7 @@ from core.settings import settings
 from core.train import plan, speed, watch
 from core.types import EpochEnd, Preparing, Queued, Run, RunConfig, RunStatus, now
 
+TRAINED_NOTHING = "It had not begun to train; resumed, it begins."
 KEPT = "What it had learned up to its last checkpoint is kept, and it can go on from there."
 
 
@@ -120,6 +121,11 @@ def state(run_id: str) -> RunState:
     found = _finished(path, size, alive, *(_changed(p) for p in (path / "config.json", runs.notes_path(path))))
     if found.active and launch.halted(path):
         return replace(found, message=watch.HALTED)
+    if found.active and (word := launch.word(path)):
+        found = replace(found, message=word.words)
+        return replace(found, status="queued", place=word.place or None) if word.waits else found
+    if found.status == "lost" and (why := launch.why_gone(path)):
+        return replace(found, message=f"{why} {KEPT if found.device else TRAINED_NOTHING}")
     if found.status == "lost" and (short := space.short()):
         return replace(found, message=f"The training process is gone, perhaps because the disk is full: {short}. {KEPT}")
     return found
@@ -209,6 +215,11 @@ def _ask(kind: str, run_id: str, request: Callable[[Path], None]) -> None:
     if not asked:
         with audit.beside(kind, on={"run": run_id}):
             request(folder)
+    if waits_for_cluster(run_id):  # no process is there that would see it
+        launch.launcher.kill(folder)
+        from core.ml import turns  # without PyTorch
+
+        runs.append(folder, turns.halted(folder))
 
 
 def _on(run: Run) -> dict[str, Any]:
@@ -251,6 +262,24 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None, what: str = "G
         runs.append(path, Preparing(what, 0, 1, now()))
     launch.launcher.start(path, command(path))
     return runs.load(path)
+
+
+def waits_for_cluster(run_id: str) -> bool:
+    word = launch.word(runs.folder(run_id))
+    return word is not None and word.waits
+
+
+@runs.needs("train")
+@_one_at_a_time
+def here(run_id: str) -> Run:
+    """Trains a run that waits for the Ray cluster on this machine instead; Conflict if it waits no longer."""
+    path = runs.folder(run_id)
+    run = runs.load(path)
+    if not waits_for_cluster(run_id):
+        raise Conflict(f"The run {run.name} does not wait for the cluster any more.", "Watch it, or stop it.")
+    with audit.beside("run.resume", on=_on(run), after={"config": {}, "where": "this machine"}):
+        launch.start_here(path, command(path))
+    return run
 
 
 @runs.needs("train")

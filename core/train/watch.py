@@ -139,6 +139,12 @@ def follow(run_id: str, after: int, most: int, answers: bool) -> dict[str, Any]:
     how = stands(run, now, status, guessing)
     if how["active"] and launch.halted(folder):
         how.update(what="Does not answer", facts=[], words=HALTED)
+    elif how["active"] and (word := launch.word(folder)):
+        if word.waits:
+            how.update(
+                status="queued", what=f"Queued: {in_line(word.place)} on the cluster" if word.place else "Queued for the cluster", facts=[]
+            )
+        how.update(words=word.words)
     return {**new, "now": how, "next": offset, "more": more}
 
 
@@ -288,8 +294,7 @@ def headline(now: Course, status: RunStatus, epochs: int, config: RunConfig) -> 
     if last is None:
         return "Starting", []
     if isinstance(last, Queued):
-        place = f"{ordinal(last.place)} in line" if last.place > 1 else "next in line"
-        return f"Queued: {place} for the {device(last.device)}", []
+        return f"Queued: {in_line(last.place)} for the {device(last.device)}", []
     if isinstance(last, Preparing):
         return last.what or "Preparing", [f"{last.done:,} of {last.total:,}"] if last.total > 1 else []
     begun = now.step.epoch if now.step else 0
@@ -411,6 +416,10 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_line(place: int) -> str:
+    return f"{ordinal(place)} in line" if place > 1 else "next in line"
 
 
 def times(n: int) -> str:

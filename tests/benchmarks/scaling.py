@@ -2,7 +2,8 @@
 
 --sizes N …: a table of pictures, imported, trained on and looked at; --rows N: a table of the database's answers, of rows alone;
 --held N: memory of a run of N pictures of 64 × 64, or --side SIDE, that lie in the cache already;
---ranks: two CPU ranks beside one process with two threads, in turns. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
+--ranks: two CPU ranks beside one process with two threads, in turns; --ray: a run through a Ray cluster of this machine beside one
+without, where Ray is installed. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
 10,000 held, ranks. LOUPE_DATABASE_URL, where it is set, names the database of --rows, which has to be empty.
 """
 
@@ -301,6 +302,75 @@ def ranks(count: int = 1000, rounds: int = 3) -> Iterator[str]:
     yield f"two ranks to one process: {second / first:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); wanted 0.90"
 
 
+def asked_many(network: Path, home: Path, count: int) -> Iterator[str]:
+    """Pictures per second of Ray Data on two nodes of one CPU, from its first answers on, beside the model worker with two threads."""
+    from core.runs import cluster, launch
+    from core.runs.remote import infer
+
+    draw(home / "asked", count)
+    files = [str(path) for path in sorted((home / "asked").rglob("*.png"))]
+    launch.ask(infer.warm, str(network))
+    begun = time.perf_counter()
+    for start in range(0, count, 64):
+        launch.ask(infer.predict, str(network), files[start : start + 64])
+    alone = count / (time.perf_counter() - begun)
+    begun, came = time.perf_counter(), list[tuple[float, int]]()
+    for rows in cluster.answers(home / "spool", network, files):
+        if rows:
+            came.append((time.perf_counter() - begun, len(rows)))
+    together = (count - came[0][1]) / (came[-1][0] - came[0][0])
+    yield f"{count:,} pictures by EfficientNet-Lite0: the model worker {alone:.0f}/s; two nodes {together:.0f}/s from their first answers on,"
+    yield f"which came after {came[0][0]:.1f} s: {together / alone:.2f}; wanted 0.90; load {os.getloadavg()[0]:.1f}"
+    launch.close()
+
+
+def through_ray(count: int = 200, rounds: int = 5, many: int = 1000) -> Iterator[str]:
+    """From the click to the first event and to the end, of a run of one epoch, in turns; then predictions."""
+    from core.data import imports, sources, store
+    from core.runs import cluster, launch, runs
+    from core.train import train
+    from tests.ray_clusters import RayCluster
+
+    ways = {"here, from nothing": launch.LocalLauncher(), "through Ray": launch.RayLauncher()}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(LOUPE_HOME=home, LOUPE_RAY_CPUS="1", OMP_NUM_THREADS="1")
+        draw(Path(home) / "in", count)
+        two = RayCluster()
+        try:
+            os.environ["LOUPE_RAY_ADDRESS"] = two.address
+            settings.cache_clear()
+            imports.import_now("generated", sources.at(Path(home) / "in"), "benchmark")
+            made = store.list_datasets()[0].id
+            for turn in range(1 + rounds):
+                for name, launch.launcher in ways.items():
+                    begun = time.perf_counter()
+                    values = {"architecture": "linear", "image_size": SIDE, "epochs": 1, "device": "cpu", "seed": turn}
+                    run = train.start(made, values, "benchmark")
+                    folder = runs.folder(run.id)
+                    while not runs.events(folder):
+                        time.sleep(0.02)
+                    first = time.perf_counter() - begun
+                    state = train.wait(run.id)
+                    assert state.status == "succeeded", (state.message, train.log_tail(run.id))
+                    if turn:  # the first of each meets files that nobody has read yet
+                        found[name].append((first, time.perf_counter() - begun))
+                    while launch.launcher.alive(folder):
+                        time.sleep(0.1)
+            launch.launcher = ways["here, from nothing"]
+            run = train.start(made, {"architecture": "efficientnet_lite0", "epochs": 1, "device": "cpu"}, "benchmark")
+            assert train.wait(run.id).status == "succeeded"
+            yield from asked_many(runs.folder(run.id), Path(home), many)
+        finally:
+            cluster.forget()
+            two.close()
+    yield f"from the click to the first event, and to the end; {rounds} rounds, load {os.getloadavg()[0]:.1f}"
+    for name, took in found.items():
+        firsts, ends = zip(*took, strict=True)
+        middle = f"{statistics.median(firsts):.1f} s ({min(firsts):.1f} to {max(firsts):.1f})"
+        yield f"{name}: {middle}, {statistics.median(ends):.1f} s ({min(ends):.1f} to {max(ends):.1f})"
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
     ask.add_argument("--sizes", type=int, nargs="*", default=[])
@@ -308,17 +378,19 @@ def main() -> None:
     ask.add_argument("--held", type=int)
     ask.add_argument("--side", type=int, default=64)
     ask.add_argument("--ranks", action="store_true")
+    ask.add_argument("--ray", action="store_true")
     ask.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     given = ask.parse_args()
     if given.step:
         print(step(given.step[0], Path(given.step[1])))
         return
-    everything = not (given.sizes or given.rows or given.held or given.ranks)
+    everything = not (given.sizes or given.rows or given.held or given.ranks or given.ray)
     for lines in (
         pictures(given.sizes or [1_000, 10_000]) if given.sizes or everything else (),
         rows(given.rows or 100_000) if given.rows or everything else (),
         held(given.held or 10_000, given.side) if given.held or everything else (),
         ranks() if given.ranks or everything else (),
+        through_ray() if given.ray else (),
     ):
         for line in lines:
             print(line, flush=True)

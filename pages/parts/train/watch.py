@@ -90,6 +90,11 @@ def buttons(state: train.RunState) -> None:
             on_click=pause, args=(run,),
             help="Ends after the current step and frees the device. Resumed, the run goes on as if nothing had been.",
         )  # fmt: skip
+        if state.status == "queued" and train.waits_for_cluster(run.id):
+            st.button(
+                "Train here", icon=":material/computer:", key="here", on_click=act, args=(train.here, run.id),
+                help="Does not wait for the cluster: trains on the machine that Loupe runs on.",
+            )  # fmt: skip
     elif state.status in ("paused", "stopped", "lost"):
         st.button(
             "Resume", type="primary" if state.status != "stopped" else "secondary", icon=":material/play_circle:", key="resume",

@@ -1,0 +1,337 @@
+"""Runs on a Ray cluster: a real one of two nodes where Ray is installed, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from core.data import queue, sources, uploads
+from core.errors import AppError, Conflict
+from core.review import batch, predict
+from core.runs import cluster, jobs, launch, node, runs
+from core.runs.cluster import Demand, Node
+from core.settings import settings
+from core.train import again, devices, train, watch
+from core.types import Dataset, Ended, EpochEnd, Prediction, Resumed, Started
+from tests.held_out import pictures
+from tests.pages.app import elements, opened
+from tests.ports import free_port
+from tests.ray_clusters import RayCluster
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
+
+LONG = {"architecture": "cnn3", "image_size": 32, "batch_size": 8, "epochs": 1000, "patience": 0, "device": "auto"}
+QUICK = {"architecture": "linear", "epochs": 2, "device": "cpu"}
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-ray.txt")
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., None]:
+    """Lets runs go to the cluster at this address."""
+
+    def to(address: str, cpus: int = 1) -> None:
+        monkeypatch.setattr(launch, "launcher", launch.RayLauncher())
+        monkeypatch.setenv("LOUPE_RAY_ADDRESS", address)
+        monkeypatch.setenv("LOUPE_RAY_CPUS", str(cpus))
+        settings.cache_clear()
+        cluster.forget()
+
+    return to
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[RayCluster]:
+    found = RayCluster()
+    yield found
+    found.close()
+
+
+def epochs(run_id: str) -> int:
+    return max((e.epoch for e in runs.events(runs.folder(run_id)) if isinstance(e, EpochEnd)), default=0)
+
+
+def ends(run_id: str) -> list[str]:
+    return [e.outcome for e in runs.events(runs.folder(run_id)) if isinstance(e, Ended)]
+
+
+# What is said -------------------------------------------------------------------------------------
+
+ONE_EACH = [Node(name, name, Demand(1, 0), Demand(0, 0), 0, 0) for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "nodes", "words"),
+    [
+        (Demand(1, 0), ONE_EACH, "It needs 1 CPU; 0 are free."),
+        (Demand(2, 2), [Node("a", "a", Demand(8, 4), Demand(3, 0), 0, 0)], "It needs 2 GPUs and 2 CPUs; 0 GPUs and 3 CPUs are free."),
+        (Demand(2, 0), [Node(n, n, Demand(2, 0), Demand(1, 0), 0, 0) for n in "ab"], "It needs 2 CPUs; 2 are free, not on one node."),
+        (Demand(1, 1), ONE_EACH, "It needs 1 GPU and 1 CPU, more than the Ray cluster has: the largest node has 1 CPU. It waits until"),
+        (Demand(1, 0, 2), ONE_EACH, "It needs 2 times 1 CPU; 0 are free."),
+        (Demand(1, 0, 3), ONE_EACH, "It needs 3 times 1 CPU, more than the Ray cluster has: the largest node has 1 CPU."),
+        (Demand(1, 0), [], "It needs 1 CPU, more than the Ray cluster has: it has no node."),
+    ],
+)
+def test_a_run_that_waits_says_what_it_needs_and_what_is_free(needs: Demand, nodes: list[Node], words: str) -> None:
+    assert cluster.why_waits(needs, nodes).startswith(words)
+
+
+def test_only_what_is_free_on_a_node_is_told(home: Path) -> None:
+    def told(id: str, state: str) -> dict[str, object]:
+        raylet = {"nodeId": id, "state": state, "resourcesTotal": {"CPU": 8.0, "GPU": 2.0, "memory": 9e9}}
+        return {"hostname": f"h{id}", "ip": "10.0.0.1", "mem": [100, 40, 60.0, 60], "raylet": raylet}
+
+    said = {"summary": [told("a", "ALIVE"), told("b", "DEAD")], "nodeLogicalResources": {"a": "3.0/8.0 CPU\n1.5/2.0 GPU\n0B/9GiB memory"}}
+    assert cluster._nodes(said) == [Node("a", "ha (10.0.0.1)", Demand(8, 2), Demand(5, 0), 60, 100)]
+
+
+def test_a_node_refuses_what_cannot_work_there(tmp_path: Path) -> None:
+    assert "does not see the folder" in node.refusal(tmp_path / "elsewhere", cluster.code_hash())
+    assert node.refusal(tmp_path, cluster.code_hash()) == ""
+    assert "another version of Loupe's code" in node.refusal(tmp_path, "0" * 16)
+
+
+def test_an_address_that_is_none_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", "ray://head:10001")
+    settings.cache_clear()
+    with pytest.raises(AppError, match="LOUPE_RAY_ADDRESS is “ray://head:10001”"):
+        settings()
+
+
+# A cluster that is not there ----------------------------------------------------------------------
+
+
+def test_a_run_waits_for_a_cluster_that_is_not_there_and_can_be_stopped_or_trained_here(small: Dataset, given: Callable[..., None]) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    state = train.state(run.id)
+    assert (state.status, state.place) == ("queued", None)
+    assert "does not answer (Connection refused). The run waits, and begins when the cluster is there." in state.message
+    assert watch.follow(run.id, 0, 10_000, False)["now"]["what"] == "Queued for the cluster"
+    assert devices.devices() == ([], [])
+    train.stop(run.id)
+    assert train.state(run.id).status == "stopped" and ends(run.id) == ["stopped"]
+    train.resume(run.id)
+    assert train.state(run.id).status == "queued"
+    page = opened("train", run=run.id)
+    assert not page.exception
+    page.button(key="here").click().run()
+    assert not page.exception and not elements(page, "error")
+    assert train.wait(run.id).status == "succeeded"
+    with pytest.raises(Conflict):
+        train.here(run.id)
+
+
+class Dashboard(ThreadingHTTPServer):
+    """As much of a cluster's dashboard as answers with given jobs and one node of one CPU, which is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.token = ""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Dashboard
+
+    def do_GET(self) -> None:
+        raylet = {"nodeId": "n", "state": "ALIVE", "resourcesTotal": {"CPU": 1.0}}
+        node = {"hostname": "h", "ip": "10.0.0.1", "mem": [2, 1, 50.0, 1], "raylet": raylet}
+        nodes = {"data": {"summary": [node], "nodeLogicalResources": {"n": "1.0/1.0 CPU"}}}
+        self._say(list(self.server.jobs.values()) if self.path == "/api/jobs/" else nodes)
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/jobs/":
+            self.server.jobs[asked["submission_id"]] = {**asked, "status": "PENDING", "start_time": len(self.server.jobs)}
+        self._say({})
+
+    def _say(self, what: object) -> None:
+        wrong = self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}"
+        self.send_response(401 if wrong else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(what).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    found = Dashboard()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def asked_anew(run_id: str) -> train.RunState:
+    cluster.forget()
+    return train.state(run_id)
+
+
+def test_a_run_that_ray_gave_up_is_handed_in_again_and_a_cluster_that_is_away_ends_none(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    monkeypatch.setenv("LOUPE_WEBHOOK_SECRET", "not to be told to anybody at all")
+    run = train.start(small.id, {**QUICK, "restarts": 1}, "Ann")
+    (first,) = dashboard.jobs.values()
+    assert (first["entrypoint_num_cpus"], first["entrypoint_num_gpus"]) == (1, 0)
+    assert not [word for word in ("Ann", "squares", "not to be told", "sqlite") if word in json.dumps(first)]
+    assert asked_anew(run.id).message == "It needs 1 CPU; 0 are free."
+    first.update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_START_TIMEOUT")
+    assert asked_anew(run.id).status == "queued"
+    _, second = dashboard.jobs.values()
+    second["status"] = "RUNNING"
+    assert asked_anew(run.id).status == "pending"
+    dashboard.token = "a token that Loupe has not got"
+    away = asked_anew(run.id)
+    assert away.status == "pending" and "wants a token (401). Set LOUPE_RAY_TOKEN" in away.message and "is not known" in away.message
+    dashboard.token = ""
+    second.update(status="FAILED", driver_exit_code=137)
+    gone = asked_anew(run.id)
+    assert (gone.status, gone.message) == ("lost", f"Its process on the Ray cluster ended with status 137. {train.TRAINED_NOTHING}")
+    monkeypatch.setattr(again, "SETTLED", -1.0)
+    assert again.look() == [run.id] and len(dashboard.jobs) == 3
+
+
+def test_what_waited_for_its_cluster_is_handed_over_though_nobody_looks(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard
+) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    given(dashboard.address)
+    again.look()
+    assert len(dashboard.jobs) == 1 and asked_anew(run.id).place == 1
+
+
+# A real one ---------------------------------------------------------------------------------------
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_demand_that_no_node_meets_is_said_and_stopped(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
+    given(two_nodes.address, cpus=4)
+    run = train.start(small.id, QUICK, "Ann")
+    until(lambda: "more than" in train.state(run.id).message, "the sentence")
+    state = train.state(run.id)
+    assert (state.status, state.place) == ("queued", 1)
+    assert state.message.startswith("It needs 4 CPUs, more than the Ray cluster has: the largest node has 1 CPU.")
+    train.pause(run.id)
+    assert train.state(run.id).status == "paused" and ends(run.id) == ["paused"]
+    other = train.start(small.id, QUICK, "Ann").id
+    until(lambda: train.state(other).place == 1, "the place, not behind the one that has gone")
+    train.stop(other)
+    given(two_nodes.address, cpus=1)
+    train.resume(run.id)  # asks for less now
+    assert train.wait(run.id).status == "succeeded"
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_node_with_other_code_says_so_and_trains_nothing(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(two_nodes.address)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "code_hash", lambda: "0" * 16)
+        run = train.start(small.id, QUICK, "Ann")
+    until(lambda: not train.state(run.id).active, "the refusal")
+    assert train.state(run.id).status == "lost" and not runs.events(runs.folder(run.id))
+    assert "has another version of Loupe's code" in train.state(run.id).message
+    shown = cluster._ask("/api/jobs/")
+    assert not [one for one in shown if "DATABASE" in str(one) or "SECRET" in str(one) or small.name in str(one)]
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_one_run_trains_on_both_nodes_and_is_lost_as_a_whole(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
+    given(two_nodes.address)
+    run_id = train.start(small.id, {**LONG, "devices": 2}, "Ann").id
+    until(lambda: epochs(run_id) > 0, "an epoch", 120)
+    started = next(e for e in runs.events(runs.folder(run_id)) if isinstance(e, Started))
+    assert started.ranks == 2 and list(cluster.trained_on().values()) == [[run_id], [run_id]]
+    listed = devices.devices()
+    assert listed is not None and [one.run for one in listed[0]] == [f"{runs.load(runs.folder(run_id)).name} ({small.name})"] * 2
+    waiting = train.start(small.id, {**LONG, "devices": 2, "seed": 1}, "Ann").id
+    until(lambda: train.state(waiting).message == "It needs 2 times 1 CPU; 0 are free.", "the line")
+    train.stop(waiting)
+    assert train.state(waiting).status == "stopped"
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[-2:] == ["core.ml.worker", str(runs.folder(run_id))] and process.environ()["RANK"] == "1":
+            process.kill()
+    until(lambda: train.state(run_id).status == "lost", "the loss")
+    assert "The process of rank 1 on" in train.state(run_id).message
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_many_pictures_are_answered_by_the_nodes_as_by_this_machine(
+    trained_copy: Trained, two_nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", two_nodes.address)
+    monkeypatch.setenv("LOUPE_RAY_CPUS", "1")
+    settings.cache_clear()
+    cluster.forget()
+    inbox = settings().roots[0] / "new"
+    inbox.mkdir(parents=True)
+    for i, file in enumerate(list(pictures(trained_copy).values())[:70]):
+        shutil.copy(file, inbox / f"{i}.png")
+    (inbox / "broken.png").write_bytes((inbox / "0.png").read_bytes()[:40])
+    dataset_id, run_id = trained_copy.dataset.id, trained_copy.run_id
+    monkeypatch.setattr(batch, "MANY", 70)
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: None)
+    folder = settings().answers / batch.start(dataset_id, [run_id], sources.at(inbox), "Ann", "folder")
+    jobs.run(folder, batch.PREDICT)
+    assert (end := jobs.state(folder, batch.PREDICT).end)["kind"] == "Done" and (end["done"], end["states"]) == (71, {"predicted": 70})
+    assert [one.file for one in batch.refused(folder.name)] == ["broken.png"] and not (folder / run_id).exists()
+    (job,) = (one for name, one in cluster.jobs().items() if name.startswith("loupe-answers-"))
+    assert job["status"] in ("RUNNING", "SUCCEEDED")  # it was no other way that they were answered
+    items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=100)
+    here = predict.predict(run_id, [uploads.find(one.image_id).path for one in items[:3]])
+    for one, expected in zip(items, here, strict=False):
+        assert isinstance(expected, Prediction)
+        assert list(one.probabilities.values()) == pytest.approx(list(expected.probabilities), abs=1e-6)
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_a_run_whose_node_dies_goes_on_from_its_checkpoint_on_the_other(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster
+) -> None:
+    given(two_nodes.address)
+    for name in ("a", "b"):  # another's jobs, one of which leaves the second node to the run
+        cluster._ask("/api/jobs/", {"submission_id": name, "entrypoint": "sleep 300", "entrypoint_num_cpus": 1})
+    until(lambda: len(cluster.trained_on()) == 2, "both jobs", 120)
+    head = next(one["raylet"]["nodeId"] for one in cluster._ask("/nodes?view=summary")["data"]["summary"] if one["raylet"]["isHeadNode"])
+    at = {name: cluster.jobs()[name]["driver_node_id"] for name in ("a", "b")}
+    run_id = train.start(small.id, LONG, "Ann").id
+    until(lambda: train.state(run_id).message == "It needs 1 CPU; 0 are free.", "the line")
+    cluster.stop(next(name for name, where in at.items() if where != head))
+    until(lambda: runs.last_checkpoint(runs.folder(run_id)).exists(), "a checkpoint", 120)
+    two_nodes.lose_second()
+    until(lambda: train.state(run_id).status == "lost", "the loss")
+    assert "The node of the Ray cluster that trained it is gone" in train.state(run_id).message
+    learned = epochs(run_id)
+    cluster.stop(next(name for name, where in at.items() if where == head))
+    train.resume(run_id)
+    until(lambda: epochs(run_id) > learned, "an epoch on the other node", 120)
+    resumed = [e for e in runs.events(runs.folder(run_id)) if isinstance(e, Resumed)]
+    assert len(resumed) == 1 and resumed[0].epoch >= 1
+    assert cluster.trained_on() == {head: [run_id]}
+    train.stop(run_id)
+    until(lambda: train.state(run_id).status == "stopped", "the stop", 90)
