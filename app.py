@@ -6,7 +6,7 @@ import importlib
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio.to_thread
@@ -17,8 +17,8 @@ from starlette.routing import Mount
 
 from core import logs, space
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
-from core.data import imports, leftovers, schema, sources, store
-from core.errors import AppError
+from core.data import imports, leftovers, schema, sharing, sources, store
+from core.errors import AppError, Unavailable
 from core.runs import launch
 from core.runs.launch import SAMPLE
 from core.settings import settings
@@ -30,6 +30,12 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if settings().log == "json":
         logs.as_json()
     operations.send_at_once()
+    try:
+        sharing.join()
+    except Unavailable as e:  # the database, which every page says until it is back
+        logging.getLogger("loupe").error("%s", e)
+    except AppError as e:
+        sys.exit(f"Loupe does not start. {e}")
     try:
         leftovers.remove()
     except OSError as e:  # pages say the same to whoever wants to store something
@@ -43,6 +49,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.stop()
     for one in beside:
         one.cancel()
+    with suppress(Exception):  # else its leases run out
+        sharing.leave()
     launch.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    host: str  # LOUPE_HOST_NAME: what this machine is called beside what it has in hand; default: its own name
     cpu_devices: int  # LOUPE_CPU_DEVICES: how many runs the CPU trains at a time, each with its share of the threads
     log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
@@ -119,6 +121,7 @@ def settings() -> Settings:
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
+        host=_host(),
         **_sign_in(),
         cpu_devices=max(1, _whole("LOUPE_CPU_DEVICES", "1", "runs")),
         log=_log(),
@@ -202,6 +205,13 @@ def _secret(name: str) -> str:
     if len(text.strip()) < 24:
         raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
     return text.strip()
+
+
+def _host() -> str:
+    text = os.environ.get("LOUPE_HOST_NAME") or re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname())[:64].lstrip(".") or "localhost"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text):
+        raise AppError(f"LOUPE_HOST_NAME is “{text}”.", "Give the machine a name of up to 64 letters, digits, dots and hyphens.")
+    return text
 
 
 def _log() -> str:

@@ -20,16 +20,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import meters, space
+from core import meters, servers, space
 from core.api import routes
-from core.data import audit, imports, queue, removal, schema
+from core.data import audit, imports, leases, queue, removal, schema
 from core.review import near
 from core.runs import launch
 from core.settings import settings
 from core.train import again, train
 
 PATIENCE = 5.0  # seconds for each question of /readyz
-HOUR = 3600
+HOUR, SPARE = 3600, 600
 LOOK = 3.0  # seconds between two looks at lost runs
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
 NO_STORE = {"Cache-Control": "no-store"}
@@ -91,6 +91,7 @@ def _metrics() -> bytes:
     now = meters.Reading()
     states, runs = queue.counts_of_all(), Counter(one.status for one in train.list_runs())
     now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
+    now.gauge("loupe_servers", "Servers that share this LOUPE_HOME, by machine", "host", Counter(one.host for one in servers.living()))
     now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
     queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}
     now.gauge("loupe_queue", "How many wait", "queue", {**queues, "imports": len(imports.running())})
@@ -163,7 +164,7 @@ def send_at_once() -> None:
 
 
 async def daily() -> None:
-    """What is done once a day for as long as the server runs: each asks itself whether it is due, and is asked every hour."""
+    """What is done once a day, by one of several servers: each asks itself whether it is due, and is asked every hour."""
     while True:
         works = (
             (audit.write_head, "The head of the audit was not written"),
@@ -172,7 +173,8 @@ async def daily() -> None:
         )
         for work, words in works:
             try:
-                await anyio.to_thread.run_sync(work)
+                if await anyio.to_thread.run_sync(leases.take, "daily", HOUR + SPARE):  # anew: one work may take long
+                    await anyio.to_thread.run_sync(work)
             except Exception as e:  # a folder that is gone must not end it: tried again in an hour
                 log.error("%s: %s", words, e)
         await asyncio.sleep(HOUR)

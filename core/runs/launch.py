@@ -23,7 +23,8 @@ from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 from core import meters, processes
 from core.errors import AppError, WorkerFailed
 from core.runs.remote import infer
-from core.runs.runs import read_json, write_json
+from core.runs.runs import write_json
+from core.settings import settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,14 +71,14 @@ class LocalLauncher:
             self._children[folder], pid = child, child.pid
         else:
             self._children.pop(folder, None)  # of an earlier start of the same run
-        try:
-            since = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:  # a fork that has ended already
-            since = 0.0
-        write_json(folder / "handle.json", {"pid": pid, "started": since})
+        hand_over(folder, pid)
 
     def alive(self, folder: Path) -> bool:
-        if (child := self._children.get(folder)) is not None:
+        found = processes.handle(folder)
+        if found is not None and not found.here:
+            return found.beats
+        child = self._children.get(folder)
+        if child is not None and (found is None or child.pid == found.pid):  # and not one that went on with its work since
             return child.poll() is None
         try:
             process = _process(folder)
@@ -91,14 +92,27 @@ class LocalLauncher:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _process(folder: Path) -> psutil.Process | None:
-    """The process of the folder's handle; None if it ended, even if another has its pid by now."""
+def hand_over(folder: Path, pid: int) -> None:
+    """Writes down that the process of this machine works at the folder."""
     try:
-        handle = read_json(folder / "handle.json")
-        process = psutil.Process(handle["pid"])
-        return process if abs(process.create_time() - handle["started"]) < 0.1 else None
-    except (FileNotFoundError, psutil.NoSuchProcess):
-        return None
+        since = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:  # a fork that has ended already
+        since = 0.0
+    write_json(folder / processes.HANDLE, {"host": settings().host, "pid": pid, "started": since})
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The process of the folder's handle, if it is of this machine; None if it ended, even if another has its pid by now."""
+    found = processes.handle(folder)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(found.pid) if found and found.here and found.is_of(found.pid) else None
+    return None
+
+
+def elsewhere(folder: Path) -> str:
+    """The other machine on which the folder's process is or was; "" of this one."""
+    found = processes.handle(folder)
+    return "" if found is None or found.here else found.host
 
 
 def halted(folder: Path) -> bool:
