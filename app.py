@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -35,7 +36,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     except Unavailable as e:  # the database, which every page says until it is back
         logging.getLogger("loupe").error("%s", e)
     except AppError as e:
-        sys.exit(f"Loupe does not start. {e}")
+        say(f"Loupe does not start. {e}")
+        os._exit(1)  # nothing is begun yet; an exception would be shown as one
     try:
         leftovers.remove()
     except OSError as e:  # pages say the same to whoever wants to store something

@@ -117,7 +117,8 @@ def _lives_here(name: str) -> bool:
     """Of a server that bears this machine's mark."""
     _, pid, started = name.split("-")
     with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(abs(psutil.Process(int(pid)).create_time() * 100 - int(started, 16)) < 10)
+        process = psutil.Process(int(pid))
+        return bool(abs(process.create_time() * 100 - int(started, 16)) < 10 and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
