@@ -73,9 +73,7 @@ class Two:
     b: Server
 
     def api(self, at: Server) -> httpx.Client:
-        return httpx.Client(
-            base_url=f"{at.url}/api/v1", headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=60
-        )
+        return httpx.Client(base_url=f"{at.url}/api/v1", headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=60)
 
     @contextmanager
     def on(self, host: str) -> Iterator[None]:
@@ -115,4 +113,3 @@ def two(home: Path, database: str, **more: str) -> Iterator[Two]:
     finally:
         a.kill()
         b.kill()
-

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -290,4 +289,3 @@ def test_a_server_that_is_killed_is_seen_to_be_gone_and_people_go_on_at_the_othe
     two.a.ready()
     with two.on("b"):
         assert {one.host for one in servers.living()} == {"a", "b"}
-

@@ -60,7 +60,7 @@ def refused() -> str:
 def test_sqlite_is_refused_beside_a_server_of_another_machine_and_not_once_that_is_gone(home: Path) -> None:
     with other(home) as name:
         forget()
-        with pytest.raises(AppError, match="The server gpu-1 is at work on .* is for one machine alone. Move to PostgreSQL"):
+        with pytest.raises(AppError, match=r"The server gpu-1 is at work on .* is for one machine alone. Move to PostgreSQL"):
             schema.engine()
         assert "is for one machine alone" in refused()
         long_ago = time.time() - processes.LEASE - 1
