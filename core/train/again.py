@@ -16,6 +16,8 @@ from core.types import Preparing
 
 BY_ITSELF = "Going on by itself"
 SETTLED = 5.0  # seconds since something was last written: a run that is just being started looks lost, too
+SURE = 10.0  # seconds in which every look at a run of another machine finds it lost: after a silence of the shared folder all of them are
+_lost: dict[Path, float] = {}  # since when
 
 
 def look() -> list[str]:
@@ -42,6 +44,10 @@ def _may_go_on(folder: Path) -> bool:
     if not allowed or time.time() - max(path.stat().st_mtime for path in (folder, folder / "handle.json")) < SETTLED:
         return False
     with roles.acting(Person(settings().user, "admin")):
-        if train.state(folder.name).status != "lost":
-            return False
+        found = train.state(folder.name)
+    if found.status != "lost":
+        _lost.pop(folder, None)
+        return False
+    if found.host and time.monotonic() - _lost.setdefault(folder, time.monotonic()) < SURE:
+        return False
     return sum(isinstance(one, Preparing) and one.what == BY_ITSELF for one in runs.events(folder, skip="Answers")) < allowed
