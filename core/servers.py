@@ -49,8 +49,8 @@ def name() -> str:
 
 def machine() -> str:
     """The same for all processes between which the locks of a local disk hold: containers of one machine have names of their own."""
-    if given := os.environ.get("LOUPE_HOST_NAME"):
-        return given
+    if settings().host_given:
+        return settings().host
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return settings().host

@@ -44,6 +44,7 @@ class Settings:
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
     host: str  # LOUPE_HOST_NAME: what this machine is called beside what it has in hand; default: its own name
+    host_given: bool  # whether LOUPE_HOST_NAME is set
     cpu_devices: int  # LOUPE_CPU_DEVICES: how many runs the CPU trains at a time, each with its share of the threads
     log: str  # LOUPE_LOG: "json" for logs as JSON lines
     audit_heads: Path  # LOUPE_AUDIT_HEADS: where the audit's head is written daily; default audit/ in home
@@ -122,6 +123,7 @@ def settings() -> Settings:
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
         host=_host(),
+        host_given=bool(env.get("LOUPE_HOST_NAME")),
         **_sign_in(),
         cpu_devices=max(1, _whole("LOUPE_CPU_DEVICES", "1", "runs")),
         log=_log(),
