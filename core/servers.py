@@ -60,8 +60,8 @@ def folder() -> Path:
     return settings().home / "servers"
 
 
-def join(also: Callable[[], object]) -> None:
-    """Shows from now on that this server is there; also: is done every few seconds beside it, and may fail."""
+def join() -> threading.Event:
+    """Shows from now on that this server is there, until it leaves, which sets the event."""
     folder().mkdir(parents=True, exist_ok=True)
     for path in folder().glob("*-*"):
         with contextlib.suppress(FileNotFoundError):
@@ -73,16 +73,22 @@ def join(also: Callable[[], object]) -> None:
     fcntl.flock(_here.file, fcntl.LOCK_EX)
     json.dump({"host": settings().host, "machine": machine()}, _here.file)
     _here.file.flush()
-    threading.Thread(target=_show, args=(folder() / name(), _here.over, also), daemon=True, name="server").start()
+    path = folder() / name()
+    now_and_then(processes.BEAT, lambda: os.utime(path, (now := time.time(), now)), _here.over)
+    return _here.over
 
 
-def _show(path: Path, over: threading.Event, also: Callable[[], object]) -> None:
-    while not over.wait(processes.BEAT):
-        try:
-            os.utime(path, (now := time.time(), now))
-            also()
-        except Exception as e:  # a database or a folder that is away for a while
-            log.warning("this server could not show that it is there: %s", e)
+def now_and_then(seconds: float, show: Callable[[], object], over: threading.Event) -> None:
+    """Does it in a thread of its own until it is over; it may fail while a folder or a database is away."""
+
+    def loop() -> None:
+        while not over.wait(seconds):
+            try:
+                show()
+            except Exception as e:
+                log.warning("this server could not show that it is there: %s", e)
+
+    threading.Thread(target=loop, daemon=True, name="server").start()
 
 
 def leave() -> None:

@@ -6,7 +6,7 @@ import time
 
 from core import processes, servers
 from core.data import database, leases, schema
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.settings import settings
 
 OF_SERVER = "server "  # before its name: a lease that lasts as long as the server
@@ -16,27 +16,27 @@ PATIENCE = 5.0  # seconds in which a server that has just begun has its lease
 
 
 def join() -> None:
-    """Shows that this server is there; AppError where others are that it cannot work beside, and then it has left again."""
-    url = database.address(settings().database_url)
-    one_machine = url.drivername == "sqlite"
-    renewed = -ROW
+    """Shows that this server is there; AppError where others are that it cannot work beside, and then it has left again.
 
-    def renew() -> None:
-        nonlocal renewed
-        if not one_machine and time.monotonic() - renewed >= ROW:
-            leases.take(f"{OF_SERVER}{servers.name()}", LEFT)
-            renewed = time.monotonic()
-
-    servers.join(renew)
+    Unavailable where the database is away: the server is there all the same, and has not looked.
+    """
+    url, over = database.address(settings().database_url), servers.join()
     try:
-        if one_machine:
+        if url.drivername == "sqlite":
             schema.refuse_other_machines(url)
         else:
-            renew()
+            servers.now_and_then(ROW, _renew, over)
+            _renew()
             look()
+    except Unavailable:  # the lease comes with the database
+        raise
     except BaseException:
         servers.leave()
         raise
+
+
+def _renew() -> None:
+    leases.take(f"{OF_SERVER}{servers.name()}", LEFT)
 
 
 def leave() -> None:

@@ -209,6 +209,8 @@ def test_a_job_begun_at_one_is_shown_and_stopped_at_the_other_and_once_lost_begu
 
     try:
         assert status(two.b, first) == "running"
+        two_servers.silent(folder)
+        until(lambda: status(two.b, first) == "running", "that the job shows itself", 2 * processes.BEAT + 10)
         with two.on("b"):
             assert launch.elsewhere(folder) == "a"
             export.stop(first)
@@ -239,7 +241,8 @@ def test_a_run_of_a_machine_that_is_gone_goes_on_at_the_other_and_ends_there_whe
 
     until(lambda: runs.last_checkpoint(folder).exists() and any(isinstance(one, Step) for one in runs.events(folder)), "a checkpoint")
     first = psutil.Process(json.loads((folder / "handle.json").read_text())["pid"])
-    assert status(two.b) == "running"
+    two_servers.silent(folder)
+    until(lambda: status(two.b) == "running", "that the run shows itself", 2 * processes.BEAT + 10)
     first.suspend()  # as of a machine that is cut off
     two_servers.silent(folder)
     assert status(two.b) == "lost" and status(two.a) == "running"
