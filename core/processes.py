@@ -19,6 +19,7 @@ from core.settings import settings
 
 HANDLE = "handle.json"  # in the folder of a run or job: the process that works at it, or has
 BEAT, LEASE = 2.0, 20.0  # seconds between two signs of life, and after the last one until others may go on with the work
+BEGIN = 40.0  # more of them until the first: torchrun loads PyTorch before it starts its ranks, on a busy machine in half a minute
 
 
 def lives(pid: int, since: float) -> bool:
@@ -113,6 +114,12 @@ def handle(folder: Path) -> Handle | None:
     return None
 
 
+def show(path: Path, ahead: float = 0.0) -> None:
+    """A sign of life, by this machine's clock and not by that of the shared folder."""
+    at = time.time() + ahead
+    os.utime(path, (at, at))
+
+
 def keep(folder: Path) -> None:
     """Shows from now on that this process works at the folder whose handle names it, or the one that began it.
 
@@ -126,7 +133,7 @@ def keep(folder: Path) -> None:
             if found is not None and (found.is_of(os.getpid()) or found.is_of(os.getppid())):
                 held = True
                 with suppress(OSError):
-                    os.utime(folder / HANDLE, (now := time.time(), now))  # by this machine's clock, not by that of the shared folder
+                    show(folder / HANDLE)
             elif held and found is not None:
                 print(f"Another process works at {folder.name} now, on {found.host or 'this machine'}: this one ends.", file=sys.stderr)
                 os._exit(1)

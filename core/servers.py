@@ -74,7 +74,7 @@ def join() -> threading.Event:
     json.dump({"host": settings().host, "machine": machine()}, _here.file)
     _here.file.flush()
     path = folder() / name()
-    now_and_then(processes.BEAT, lambda: os.utime(path, (now := time.time(), now)), _here.over)
+    now_and_then(processes.BEAT, lambda: processes.show(path), _here.over)
     return _here.over
 
 

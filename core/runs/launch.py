@@ -99,6 +99,7 @@ def hand_over(folder: Path, pid: int) -> None:
     except psutil.NoSuchProcess:  # a fork that has ended already
         since = 0.0
     write_json(folder / processes.HANDLE, {"host": settings().host, "pid": pid, "started": since})
+    processes.show(folder / processes.HANDLE, processes.BEGIN)
 
 
 def _process(folder: Path) -> psutil.Process | None:

@@ -41,7 +41,7 @@ def _allowed(folder: Path, _changed: int) -> int:
 
 def _may_go_on(folder: Path) -> bool:
     allowed = _allowed(folder, (folder / "config.json").stat().st_mtime_ns)
-    if not allowed or time.time() - max(path.stat().st_mtime for path in (folder, folder / "handle.json")) < SETTLED:
+    if not allowed or abs(time.time() - max(path.stat().st_mtime for path in (folder, folder / "handle.json"))) < SETTLED:
         return False
     with roles.acting(Person(settings().user, "admin")):
         found = train.state(folder.name)
