@@ -9,10 +9,10 @@ from pathlib import Path
 from core import roles
 from core.errors import AppError
 from core.roles import Person
-from core.runs import runs
+from core.runs import launch, runs
 from core.settings import settings
 from core.train import train
-from core.types import Preparing
+from core.types import Preparing, RunStatus
 
 BY_ITSELF = "Going on by itself"
 SETTLED = 5.0  # seconds since something was last written: a run that is just being started looks lost, too
@@ -34,6 +34,14 @@ def look() -> list[str]:
     return found
 
 
+def surely_lost(folder: Path, status: RunStatus) -> bool:
+    """Whether the run is, as it stands now; one of another machine once every look for a while has found it so."""
+    if status != "lost":
+        _lost.pop(folder, None)
+        return False
+    return not launch.elsewhere(folder) or time.monotonic() - _lost.setdefault(folder, time.monotonic()) >= SURE
+
+
 @lru_cache(maxsize=10_000)  # of thousands of runs, most of which ask for nothing
 def _allowed(folder: Path, _changed: int) -> int:
     return runs.load(folder).config.restarts
@@ -44,10 +52,6 @@ def _may_go_on(folder: Path) -> bool:
     if not allowed or abs(time.time() - max(path.stat().st_mtime for path in (folder, folder / "handle.json"))) < SETTLED:
         return False
     with roles.acting(Person(settings().user, "admin")):
-        found = train.state(folder.name)
-    if found.status != "lost":
-        _lost.pop(folder, None)
-        return False
-    if found.host and time.monotonic() - _lost.setdefault(folder, time.monotonic()) < SURE:
-        return False
+        if not surely_lost(folder, train.state(folder.name).status):
+            return False
     return sum(isinstance(one, Preparing) and one.what == BY_ITSELF for one in runs.events(folder, skip="Answers")) < allowed
