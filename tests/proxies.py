@@ -63,6 +63,17 @@ def caddy(own: int, port: int, folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def caddy_before_two(own: tuple[int, int], port: int, folder: Path) -> Iterator[None]:
+    """The same before two, each for the people who came to it first."""
+    _, conf = re.findall(r"```caddy\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    addresses = {at: f"127.0.0.1:{there}" for at, there in zip(("10.0.0.11:8501", "10.0.0.12:8501"), own, strict=True)}
+    conf = _changed(conf, {**addresses, "loupe.example.org {": f"http://localhost:{port} {{\nbind 127.0.0.1"})
+    (folder / "Caddyfile").write_text(f"{{\nadmin off\nauto_https off\n}}\n{conf}")
+    with _running([_program("caddy"), "run", "--config", str(folder / "Caddyfile")], port, folder):
+        yield
+
+
 def _written(name: str, changed: dict[str, str]) -> str:
     """The configuration as the page has it, with what a test must change."""
     return _changed(re.search(rf"```{name}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1], changed)  # type: ignore[index]

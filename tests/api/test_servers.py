@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,14 +21,16 @@ import pytest
 
 from core import processes, roles, servers
 from core.api import signing
+from core.catalog import params
 from core.data import audit, deliveries, leases, leftovers, store, tokens
 from core.people import accounts, sessions
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import export
 from core.train import train
-from core.types import Resumed, Step
-from tests import two_servers
+from core.types import Ended, Resumed, Snapshot, Step, now
+from tests import proxies, two_servers
+from tests.ports import free_port
 from tests.postgres import Cluster
 from tests.two_servers import PASSWORD, Server, Two
 from tests.waiting import until
@@ -260,12 +264,39 @@ def test_a_run_of_a_machine_that_is_gone_goes_on_at_the_other_and_ends_there_whe
 
 
 def test_other_systems_are_told_everything_once(two: Two, receiver: Receiver) -> None:
-    until(lambda: any(one["type"] == "run.ended" for one in receiver.got), "that the run has ended")
-    time.sleep(2)  # two looks of each server at what is due
+    with two.on("a"):
+        nothing = Snapshot("s", (), ())
+        run = runs.new("a run", store.get_dataset(two.dataset), params.run_config({"architecture": "linear"}), nothing, "Ann")
+        runs.create(settings().runs / run.id, run, nothing)
+        runs.append(settings().runs / run.id, Ended("stopped", None, "", 1.0, now()))
+    until(lambda: any(one["data"].get("run") == run.id for one in receiver.got), "that the run has ended")
+    time.sleep(6)  # a look of each server at the runs, and some at what is due
     with two.on("a"):
         assert deliveries.standing()["shop"].waiting == 0
     assert set(Counter(one["id"] for one in receiver.got).values()) == {1}
-    assert Counter(one["type"] for one in receiver.got) == {"hello": 1, "run.ended": 1}
+    told = Counter((one["type"], one["data"].get("run")) for one in receiver.got)
+    assert told["hello", None] == 1 and told["run.ended", run.id] == 1
+
+
+@pytest.mark.parametrize("proxy", [proxies.nginx_before_two, proxies.caddy_before_two])
+def test_a_proxy_keeps_everybody_at_one_server_and_deals_people_out_to_both(two: Two, proxy: Callable[..., Any], tmp_path: Path) -> None:
+    def answered(at: Server) -> float:
+        text = httpx.get(f"{at.url}/metrics", trust_env=False).text
+        return sum(float(n) for n in re.findall(r'^loupe_requests_total\{[^}]*route="/sign-in"[^}]*\} (\S+)$', text, re.MULTILINE))
+
+    with proxy((two.a.port, two.b.port), port := free_port(), tmp_path):
+        found = set()
+        for _ in range(40):  # all of them come to one of two by chance once in 10^12
+            before = answered(two.a), answered(two.b)
+            with httpx.Client(base_url=f"http://localhost:{port}", trust_env=False) as web:
+                for _ in range(3):
+                    assert web.get("/sign-in").status_code == 200
+            more = answered(two.a) - before[0], answered(two.b) - before[1]
+            assert more in ((3, 0), (0, 3))
+            found.add(more)
+            if len(found) == 2:
+                return
+    raise AssertionError(found)
 
 
 def test_what_is_done_daily_is_one_servers(two: Two) -> None:
