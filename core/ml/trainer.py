@@ -19,7 +19,7 @@ from core import space
 from core.errors import AppError, Invalid, Stopped
 from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
-from core.ml.fit import Diverged, Training, answers, fit
+from core.ml.fit import Diverged, Training, answers, fit, halves_pay
 from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.ml.ranks import ALONE, Ranks, gone, join
@@ -126,6 +126,8 @@ def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
     t = prepared.training(run.config, ranks)
     if small_work(t):
         torch.set_num_threads(1)
+    if not runs.last_checkpoint(folder).exists():  # else it goes on as it has begun
+        t.halved = ranks.agree(halves_pay(t))
     kept = Checkpoints(folder, run, prepared, t)
     if ranks.first:
         announce(folder, prepared, t, device)
@@ -191,7 +193,7 @@ def announce(folder: Path, prepared: Prepared, t: Training, device: torch.device
             steps=t.batches,
             epochs=t.config.epochs,
             at=now(),
-            note=" ".join(notes(prepared, t.ranks)),
+            note=" ".join(notes(prepared, t)),
             ranks=t.ranks.count,
         ),
     )
@@ -338,8 +340,8 @@ def batch_that_fits(t: Training, tried: int) -> int | None:
     return None
 
 
-def notes(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
-    """What the person who started the run should know about its data."""
+def notes(prepared: Prepared, t: Training) -> Iterator[str]:
+    """What the person who started the run should know about its data, and of how it calculates."""
     if skipped := prepared.pixels.skipped:
         names = ", ".join(s.name for s in skipped[:5]) + ("…" if len(skipped) > 5 else "")
         yield f"{len(skipped)} images could not be read and are left out: {names}."
@@ -351,8 +353,10 @@ def notes(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
     if not len(prepared.places["validation"]):
         yield "There are no validation images, so the training loss decides which epoch is best."
     normalises = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in prepared.model.modules())
-    if ranks.count > 1 and normalises and not prepared.stages[-1].frozen:
-        yield f"Batch normalisation goes by the images of each of the {ranks.count} devices by itself, not by the whole batch."
+    if t.ranks.count > 1 and normalises and not prepared.stages[-1].frozen:
+        yield f"Batch normalisation goes by the images of each of the {t.ranks.count} devices by itself, not by the whole batch."
+    if t.halved:
+        yield "Its steps are done in bfloat16, which was tried out and is faster on this processor; answers are given in float32."
 
 
 def finished(event: Step | EpochEnd, config: RunConfig) -> bool:

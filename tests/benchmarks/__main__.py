@@ -30,19 +30,24 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 # A name and the module whose measure() yields its rows.
 ROWS = {
     "mnist": "training",
+    "reading": "reading",
+    "starting": "starting",
     "photos": "photos",
+    "tuning": "tuning",
+    "embedding": "embedding",
     "predictions": "predictions",
     "attribution": "explaining",
     "maps": "maps",
     "trust": "trust",
     "busy": "busy",
+    "reacting": "reacting",
     "gate": "gate",
     "audit": "entries",
     "table": "tables",
     "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("asking", "batch", "evaluating", "labelling", "reading", "scaling", "starting", "together", "visiting", "writing")
+PRINTED = ("asking", "batch", "evaluating", "labelling", "scaling", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:

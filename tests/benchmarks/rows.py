@@ -18,7 +18,7 @@ class Row:
     work: str
     n: str  # of what there was
     wanted: str  # as issued; "" where nothing was
-    unit: str  # s: less is better; images/s: more is
+    unit: str  # s, MB: less is better; images/s: more is
     ways: dict[str, list[float]]  # each repeat of Loupe, and of what stands beside it
 
     @property
@@ -31,7 +31,7 @@ class Row:
             times = ""
             if way != "Loupe":
                 ours = statistics.median(self.ways["Loupe"])
-                times = f", {(middle / ours if self.unit == 's' else ours / middle):.2f} ×"
+                times = f", {(ours / middle if self.unit.endswith('/s') else middle / ours):.2f} ×"
             said.append(f"{way} {number(middle)} {self.unit} ({spread}{times})")
         return "; ".join(said)
 

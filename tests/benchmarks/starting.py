@@ -1,4 +1,4 @@
-"""From the click to the result of a run, side by side in one run: python tests/benchmarks/starting.py [--images N] [--rounds N].
+"""From the click to the result of a run, on the clock: python -m tests.benchmarks starting.
 
 The same frozen EfficientNet-Lite0 with another learning rate, in a fork of the process that has PyTorch loaded and in a process that
 begins from nothing; before them once for the first time, and once on a second dataset. And what a run holds that waits its turn.
@@ -6,23 +6,22 @@ begins from nothing; before them once for the first time, and once on a second d
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.data import imports, sources, store
 from core.ml import turns
 from core.runs import launch, runs
 from core.train import train
 from tests.benchmarks.reading import photos
+from tests.benchmarks.rows import Row, in_turns
+
+COUNT = 1500
 
 
 def dataset(name: str, folder: Path, files: list[bytes]) -> int:
@@ -56,37 +55,30 @@ def waiting(dataset_id: int, rate: float) -> float:
     return float(held / 1e6)
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--images", type=int, default=400)
-    ask.add_argument("--rounds", type=int, default=5)
-    given = ask.parse_args()
-    files = photos(2 * given.images)
-    launchers = {"forked": launch.LocalLauncher(launch._forks), "from nothing": launch.LocalLauncher()}
-    took: dict[str, list[float]] = {name: [] for name in launchers}
-    held: dict[str, float] = {}
+def measure() -> Iterator[Row]:
+    files = photos(2 * COUNT)
+    launchers = {"Loupe": launch.LocalLauncher(launch._forks), "a process begun from nothing": launch.LocalLauncher()}
+    rates = (0.002 + 0.0001 * turn for turn in range(100))
     with tempfile.TemporaryDirectory() as home:
         os.environ["LOUPE_HOME"] = home
-        first = dataset("first", Path(home) / "in-1", files[: given.images])
-        second = dataset("second", Path(home) / "in-2", files[given.images :])
+        first = dataset("first", Path(home) / "in-1", files[:COUNT])
+        second = dataset("second", Path(home) / "in-2", files[COUNT:])
         launch.expect_run()
         while launch._forks.fork(launch.python("core.ml.turns"), Path(os.devnull)) is None:
             time.sleep(0.1)
-        print(f"{given.images} photos of 400 × 534, {psutil.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, seconds on the clock")
-        print(f"  the first run: {seconds(first, 0.001):.1f} · on a second dataset, without an export: {seconds(second, 0.001):.1f}")
-        for turn in range(given.rounds):
-            for number, (name, launcher) in enumerate(launchers.items()):
+
+        def by(launcher: launch.Launcher, work: Callable[[int, float], float]) -> Callable[[], float]:
+            def measured() -> float:
                 launch.launcher = launcher
-                took[name].append(seconds(first, 0.002 + 0.0001 * (2 * turn + number)))
-        for number, (name, launcher) in enumerate(launchers.items()):
-            launch.launcher = launcher
-            held[name] = waiting(first, 0.005 + 0.0001 * number)
+                return work(first, next(rates))
+
+            return measured
+
+        n = f"{COUNT} photographs of 400 × 534, a frozen EfficientNet-Lite0, 10 epochs"
+        yield Row("the first run, the network exported", n, "", "s", {"Loupe": [seconds(first, 0.001)]})
+        yield Row("a run on a second dataset", n, "no export again", "s", {"Loupe": [seconds(second, 0.001)]})
+        again = {name: by(launcher, seconds) for name, launcher in launchers.items()}
+        yield Row("a run with another learning rate", n, "2 s", "s", in_turns(again))
+        held = {name: by(launcher, waiting) for name, launcher in launchers.items()}
+        yield Row("memory of a run that waits its turn", n, "under 50 MB", "MB", in_turns(held, 1))
         launch.close()
-    for name, found in took.items():
-        middle = statistics.median(found)
-        print(f"  another learning rate, {name}: {middle:.1f} ({min(found):.1f} to {max(found):.1f}); waiting it holds {held[name]:.0f} MB")
-    print(f"  forked is {statistics.median(took['from nothing']) / statistics.median(took['forked']):.1f} x; load {os.getloadavg()[0]:.1f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from core.catalog import params
 from core.errors import Invalid
 from core.ml import augment
 from core.ml.data import Normalise, Tensors, batch_sizes
-from core.ml.fit import Stage, Training, answers, fit, parameter_groups, scores
+from core.ml.fit import Stage, Training, answers, fit, halves_pay, parameter_groups, scores
 from core.types import EpochEnd, Preprocess, RunConfig, Step
 
 CPU = torch.device("cpu")
@@ -381,3 +381,41 @@ def test_a_training_restored_with_another_batch_size_goes_on_from_its_epoch(monk
     assert (second.epoch, second.batch, second.step) == (1, 0, 3)
     after = list(fit(second))
     assert [e.epoch for e in after if isinstance(e, EpochEnd)] == [2, 3, 4] and after[-1].step == 12
+
+
+def test_trying_out_bfloat16_leaves_no_trace_and_decides_by_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.ml.fit.LONG_RUN", 1)
+    monkeypatch.setattr("core.ml.fit.LONG_STEP", 0.0)
+    t = made(config(epochs=4, batch_size=10, seed=5, flip="horizontal"))
+    weights, random, state = copy.deepcopy(t.model.state_dict()), torch.get_rng_state(), t.shuffler.get_state()
+    learning = [p.requires_grad for p in t.model.parameters()]
+    for factor, pays in ((1e9, True), (0.0, False)):
+        monkeypatch.setattr("core.ml.fit.FASTER", factor)
+        assert halves_pay(t) is pays
+    assert all(torch.equal(weights[name], value) for name, value in t.model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state()) and torch.equal(state, t.shuffler.get_state())
+    assert [p.requires_grad for p in t.model.parameters()] == learning and all(p.grad is None for p in t.model.parameters())
+    monkeypatch.setattr("core.ml.fit.FASTER", 1e9)
+    assert not halves_pay(made(config(epochs=4, batch_size=10, precision="float32")))  # who chose one gets it
+    monkeypatch.setattr("core.ml.fit.LONG_STEP", 60.0)
+    assert not halves_pay(t)
+
+
+def test_a_training_in_bfloat16_goes_on_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.ml.fit.STEP_EVENT_SECONDS", 0.0)
+    cfg = config(epochs=2, batch_size=10, seed=5)
+
+    def trained(halved: bool, state: dict[str, Any] | None = None, until: int = 0) -> tuple[Training, dict[str, Any]]:
+        t, reached = made(cfg), dict[str, Any]()
+        t.halved = halved
+        if state:
+            t.restore(state, None)
+        for event in fit(t):
+            if event.step == until:
+                reached = copy.deepcopy(t.state())
+        return t, reached
+
+    (whole, state), (full, _) = trained(True, until=3), trained(False)
+    second, _ = trained(False, state)
+    a, b, c = (t.model.get_parameter("conv.weight") for t in (whole, second, full))
+    assert second.halved and torch.equal(a, b) and not torch.equal(a, c)
