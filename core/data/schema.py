@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from core import servers, space
 from core.data import database
-from core.errors import AppError
+from core.errors import AppError, Conflict
 from core.settings import settings
 
 Id = TypeVar("Id", str, int)
@@ -478,9 +478,9 @@ def _holds_bytes(path: Path) -> bool:
 
 
 def refuse_other_machines(url: sa.URL) -> None:
-    """AppError where a server of another machine is at work: two systems that write one SQLite file over a network damage it."""
+    """Conflict where a server of another machine is at work: two systems that write one SQLite file over a network damage it."""
     if others := servers.others():
-        raise AppError(
+        raise Conflict(
             f"The server {others[0].host} is at work on {settings().home}, and SQLite, at {database.shown(url)}, is for one machine alone.",
             "Move to PostgreSQL with python -m core move-database on that machine (docs/postgres.md), and name it on both; or end that server.",
         )

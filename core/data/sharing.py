@@ -6,7 +6,7 @@ import time
 
 from core import processes, servers
 from core.data import database, leases, schema
-from core.errors import AppError, Unavailable
+from core.errors import Conflict
 from core.settings import settings
 
 OF_SERVER = "server "  # before its name: a lease that lasts as long as the server
@@ -16,9 +16,9 @@ PATIENCE = 5.0  # seconds in which a server that has just begun has its lease
 
 
 def join() -> None:
-    """Shows that this server is there; AppError where others are that it cannot work beside, and then it has left again.
+    """Shows that this server is there; Conflict where others are that it cannot work beside, and then it has left again.
 
-    Unavailable where the database is away: the server is there all the same, and has not looked.
+    Any other AppError is of a database that cannot be used: the server is there all the same, and has not looked at the others.
     """
     url, over = database.address(settings().database_url), servers.join()
     try:
@@ -28,9 +28,7 @@ def join() -> None:
             servers.now_and_then(ROW, _renew, over)
             _renew()
             look()
-    except Unavailable:  # the lease comes with the database
-        raise
-    except BaseException:
+    except Conflict:
         servers.leave()
         raise
 
@@ -46,28 +44,28 @@ def leave() -> None:
 
 
 def look() -> None:
-    """AppError where the servers of other machines have another folder, another database, locks that do not hold here, or another time."""
+    """Conflict where the servers of other machines have another folder, another database, locks that do not hold here, or another time."""
     home, here = settings().home, f"{processes.mark()}-"
     for name in (one.removeprefix(OF_SERVER) for one in leases.held(OF_SERVER)):
         if not name.startswith(here) and not (servers.folder() / name).exists():
-            raise AppError(
+            raise Conflict(
                 f"Another server is at work on this database, and it is not to be seen in {home}: that is another folder than its own.",
                 "Mount the folder that the servers share, and set LOUPE_HOME to it.",
             )
     others = servers.others()
     for one in others:
         if not _comes(one):
-            raise AppError(
+            raise Conflict(
                 f"The server {one.host} is at work on {home}, and not on this database.",
                 "Give all servers the same LOUPE_DATABASE_URL, or end that one first.",
             )
         if not _keeps_lock(one):
-            raise AppError(
+            raise Conflict(
                 f"The server {one.host} holds a lock in {home} that does not hold on this machine.",
                 "Mount the folder so that locks hold between machines: NFS from version 4 on, without nolock and local_lock.",
             )
     if others and (apart := abs(time.time() - _clock())) > MOST_APART:
-        raise AppError(
+        raise Conflict(
             f"The clock of this machine and that of the database are {apart:.0f} s apart.",
             "Let both follow a time server: what a server has in hand, it has until a certain second.",
         )

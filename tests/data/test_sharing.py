@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import app
 from core import processes, servers
 from core.data import leases, schema, sharing
 from core.data.schema import writing
@@ -20,6 +21,7 @@ from core.errors import AppError
 from core.settings import settings
 from tests.conftest import forget
 from tests.forking import fork_app
+from tests.postgres import Cluster
 
 
 @contextmanager
@@ -75,7 +77,25 @@ def test_a_server_that_is_refused_ends_with_a_sentence(home: Path, monkeypatch: 
     with other(home, beats=True):
         fork_app(free_port, home / "log", dict(os.environ)).wait(90)
     log = (home / "log").read_text()
-    assert "Loupe does not start. The server gpu-1 is at work on" in log and "Traceback" not in log
+    assert "Loupe ends. The server gpu-1 is at work on" in log and "Traceback" not in log
+
+
+@pytest.mark.databases("postgresql")
+def test_a_server_that_finds_no_database_is_there_and_looks_at_the_others_once_it_is_back(
+    home: Path, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "PATIENCE", 0.1)
+    schema.engine()
+    postgresql.stop()
+    try:
+        assert not app.may_share(sharing.join)
+        assert [one.name for one in servers.living()] == [servers.name()]
+    finally:
+        postgresql.start()
+    assert app.may_share(sharing.look)
+    with other(home), pytest.raises(AppError, match="not on this database"):
+        sharing.look()
+    sharing.leave()
 
 
 @pytest.mark.databases("postgresql")
