@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from core.data.schema import writing
 from core.errors import AppError
 from core.settings import settings
 from tests.conftest import forget
-from tests.forking import fork_app
 from tests.postgres import Cluster
 
 
@@ -73,11 +73,13 @@ def test_sqlite_is_refused_beside_a_server_of_another_machine_and_not_once_that_
     assert servers.living() == []
 
 
-def test_a_server_that_is_refused_ends_with_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
-    with other(home, beats=True):
-        fork_app(free_port, home / "log", dict(os.environ)).wait(90)
-    log = (home / "log").read_text()
-    assert "Loupe ends. The server gpu-1 is at work on" in log and "Traceback" not in log
+def test_a_server_that_is_refused_ends_with_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app.os, "_exit", sys.exit)
+    with other(home), pytest.raises(SystemExit) as ended:
+        app.may_share(sharing.join)
+    assert ended.value.code == 1 and capsys.readouterr().err.startswith("Loupe ends. The server gpu-1 is at work on")
 
 
 @pytest.mark.databases("postgresql")
