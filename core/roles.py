@@ -32,7 +32,7 @@ MAY: Mapping[str, tuple[str, tuple[Role, ...]]] = {
     "policy": ("write a policy and make it active", _TRAIN),
     "import": ("bring images in, make datasets, name, merge and retire classes, draw a test split", _TRAIN),
     "train": ("start, pause, stop, tag and describe runs", _TRAIN),
-    "export": ("take datasets, runs and reports out", _TRAIN),
+    "export": ("take datasets, runs, predictions and reports out", _TRAIN),
     "delete": ("delete datasets, images and runs, and bring them back", _TRAIN),
     "admin": ("give roles and tokens, read the audit, set what is kept", _ADMIN),
 }

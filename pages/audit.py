@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.data import audit, store
 from core.data.audit import Entry, Which
+from core.data.people import everybody
 from core.train import train
 from core.types import Dataset, now
 from pages.shared import frame, thumbs, times
@@ -91,18 +92,19 @@ def entries(which: Which) -> None:
         return
     datasets = {one.id: one for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
     runs = {one.run.id: one.run.name for one in train.list_runs()}
+    people = {one.name for one in everybody()}
     with st.container(key="audit-entries", gap=None):
         for entry in found:
-            line(entry, datasets.get(entry.on.get("dataset", 0)), runs)
+            line(entry, datasets.get(entry.on.get("dataset", 0)), runs, people)
     with st.container(horizontal=True, vertical_alignment="center", key="audit-pager"):
         st.caption(f"{total:,} {'entries' if total != 1 else 'entry'}, {PER_PAGE} a page, newest first.", width="content")
         if pages > 1:
             frame.pager(pages, f"audit-{which}")
 
 
-def line(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> None:
+def line(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str], people: Set[str]) -> None:
     """What was done, by whom, on what, and the ways there."""
-    images, run = entry.on.get("images") or [], entry.on.get("run")
+    images = entry.on.get("images") or []
     shown = st.session_state.get(OPEN) == entry.seq
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row-audit-{entry.seq}"):
         what = "  ·  ".join(frame.plain(one) for one in _on(entry, dataset, runs))
@@ -116,22 +118,39 @@ def line(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> None
                 "Hide" if shown else "Show", icon=":material/visibility_off:" if shown else ":material/visibility:", type="tertiary",
                 key=f"show-{entry.seq}", on_click=_show, args=(None if shown else entry.seq,),
             )  # fmt: skip
-            live = dataset is not None and not dataset.deleted_at
-            if len(images) == 1 and dataset is not None and live:
+            if len(images) == 1 and dataset is not None and not dataset.deleted_at:
                 st.button(
                     "Image", icon=":material/image:", type="tertiary", key=f"image-{entry.seq}", on_click=_open, args=(dataset, images[0])
                 )
-            if (
-                isinstance(run, str)
-                and run in runs
-                and st.button("Run", icon=":material/model_training:", type="tertiary", key=f"run-{entry.seq}")
-            ):
-                st.switch_page("train.py", query_params={"run": run} | ({"dataset": dataset.name} if dataset and live else {}))
-            if dataset is not None and st.button("Dataset", icon=":material/photo_library:", type="tertiary", key=f"dataset-{entry.seq}"):
-                view = "Classes" if entry.kind.startswith("class.") else "Browse"
-                st.switch_page("dataset.py", query_params={"dataset": dataset.name, "view": view} if live else frame.IMPORT)
+            for title, icon, page, query in ways(entry, dataset, runs, people):
+                if st.button(title, icon=icon, type="tertiary", key=f"{title}-{entry.seq}"):
+                    st.switch_page(page, query_params=query)
     if shown:
         details(entry, dataset)
+
+
+def ways(
+    entry: Entry, dataset: Dataset | None, runs: Mapping[str, str], people: Set[str]
+) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """Where the things stand that it speaks of: a word, an icon, a page and its query."""
+    on, live = entry.on, dataset is not None and not dataset.deleted_at
+    here = {"dataset": dataset.name} if dataset is not None and live else {}
+    if on.get("run") in runs:
+        yield "Run", ":material/model_training:", "train.py", {"run": on["run"], **here}
+    if "submission" in on and here:
+        said = {"view": "decisions", "verdict": "all", "q": (on.get("images") or [""])[0]}
+        yield "Decisions", ":material/gavel:", "review.py", {**here, **said}
+    if "policy" in on and here:
+        yield "Policy", ":material/policy:", "review.py", {**here, "view": "policy", "policy": "versions", "no": str(on["policy"])}
+    if "rule" in on and here:
+        yield "Rule", ":material/auto_delete:", "predict.py", {**here, "view": "all"}
+    if on.get("person") in people:
+        yield "Person", ":material/person:", "people.py", {"find": on["person"]}
+    if "token" in on:
+        yield "Tokens", ":material/key:", "home.py", {"tokens": "1"}
+    if dataset is not None:
+        view = "Classes" if entry.kind.startswith("class.") else "Browse"
+        yield "Dataset", ":material/photo_library:", "dataset.py", {**here, "view": view} if here else frame.IMPORT
 
 
 def _on(entry: Entry, dataset: Dataset | None, runs: Mapping[str, str]) -> list[str]:

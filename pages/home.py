@@ -4,7 +4,7 @@ import streamlit as st
 
 from core import pace, space
 from core.catalog import params
-from core.data import dataset, imports, sources, store
+from core.data import check, dataset, imports, sources, store
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.metrics import wilson
@@ -247,6 +247,8 @@ with frame.page(
     "Label images, train a classifier, look inside it, and review what it predicts. Everything stays on this machine.",
     writes=False,
 ) as current:
+    if problem := check.damaged():
+        frame.show(AppError(f"The database is damaged: {problem}", check.DAMAGED))
     if problem := space.short():
         st.warning(f"{problem}. Uploads and imports are refused until there is room.", icon=":material/hard_drive:")
     if failed := st.session_state.pop("tour-failed", None):
@@ -269,6 +271,7 @@ with frame.page(
             )
         if current is not None:
             overview()
+        if current is not None or "tokens" in st.query_params:
             api_tokens()
     else:
         next_step(current)

@@ -1,17 +1,16 @@
 """Ask a trained network about pictures of your own."""
 
 import html
+from functools import partial
 
-import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import sources, uploads
-from core.data.formats.spreadsheet import cell
 from core.data.images import EXTENSIONS
 from core.errors import AppError
-from core.review import batch, predict, review
+from core.review import batch, predict, review, taken
 from core.train import train
 from core.types import Dataset, Image, Prediction, Run
 from pages.parts.predict import answers, many
@@ -102,25 +101,6 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
             animation.strip(run.dataset_id, answer, upload.path)
 
 
-def table(run: Run, answers: list[Prediction]) -> pd.DataFrame:
-    """One line per picture: answer, probability, then every class."""
-    rows = []
-    for a in answers:
-        label, p = a.top(1)[0]
-        rows.append(
-            {"file": a.file, "predicted": label, "probability": p, "unsure": p < predict.UNSURE}
-            | ({"frame": a.frame} if any(a.frames for a in answers) else {})
-            | {f"p({c})": p for c, p in zip(a.classes, a.probabilities, strict=True)}
-        )
-    return pd.DataFrame(rows)
-
-
-def as_csv(found: pd.DataFrame) -> str:
-    """Names of files and classes are people's words, and a spreadsheet must not compute them."""
-    words = found.map(lambda value: cell(value) if isinstance(value, str) else value)
-    return words.rename(columns=cell).to_csv(index=False)
-
-
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user()) for a in answers)
     waiting = len(answers) - sent
@@ -156,12 +136,12 @@ def ask_now(current: Dataset, run: Run) -> None:
         help="They stay on this host and join no dataset until somebody accepts them in Review.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
-        taken = camera()
+        photographed = camera()
         blur = st.toggle("Blur pictures", key="blur", bind="query-params", help="Shows them only vaguely.")
-    kept, refused = brought(unzip([*(files or []), *taken], current, run))
+    kept, refused = brought(unzip([*(files or []), *photographed], current, run))
     if not kept:
         st.caption("Drop one or many pictures here. The result shows how sure the network is of each class.")
-    elif not files and not taken:
+    elif not files and not photographed:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("The pictures you brought last.", width="content")
             if st.button("Clear", icon=":material/close:", type="tertiary"):
@@ -180,18 +160,21 @@ def ask_now(current: Dataset, run: Run) -> None:
     if not good:
         coming.empty()
         return
-    found = table(run, [a for _, a in good])
+    found = [a for _, a in good]
     unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
     with acts:
-        everything = [a for _, a in good]
         st.button(
-            f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, everything),
+            f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, found),
         )  # fmt: skip
         st.button(
             f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
             help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
         )  # fmt: skip
-        st.download_button("CSV", as_csv(found), f"{run.name}.csv", "text/csv", icon=":material/download:", on_click="ignore")
+        if frame.may("export", current.id, say=False):
+            st.download_button(
+                "CSV", frame.deferred(partial(taken.predictions, run.id, found, frame.user())), f"{run.name}.csv", "text/csv",
+                icon=":material/download:", on_click="ignore",
+            )  # fmt: skip
     page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])
@@ -201,7 +184,10 @@ def ask_now(current: Dataset, run: Run) -> None:
             bars(run, upload, answer, have.get(upload.id))
     with st.expander("As a table", icon=":material/table:"):
         share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-        st.dataframe(found, hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))})
+        st.dataframe(
+            taken.lines(found), hide_index=True, column_config={c: share for c in ("probability", *(f"p({c})" for c in run.classes))}
+        )
+    frame.may("export", current.id)
 
 
 def tell(failure: predict.Failure) -> None:

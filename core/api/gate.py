@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
 from core.api import first, signing
+from core.api.problem import problem
 from core.errors import AppError, Unavailable
 from core.people import sessions
 from core.roles import Person
@@ -39,9 +40,10 @@ POLICY = "; ".join(
         "form-action 'self'",
     )
 )
+API = "/api/v1"  # of other programs, which are refused in its own form
 # Answered without a session: how one is begun, and that the server lives. Everything else, and what is added later, needs one.
 OPEN = (
-    "/api/v1/",  # asks for a token of its own
+    f"{API}/",  # asks for a token of its own
     "/sign-in",
     "/sign-in/oidc",
     "/sign-in/oidc/back",
@@ -72,16 +74,17 @@ class Gate:
         # In place: who counts requests outside looks into the same scope for the route that was found.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != ACTING.encode()]
         named, person = "", None
-        refused_host = _wrong_host(headers)
+        refused_host = _wrong_host(scope, headers)
         host = "localhost" if refused_host else headers["host"]  # anything may stand in the other
         refusal = refused_host or _wrong_origin(scope, headers) or _closed(scope)
         if refusal is None and settings().sign_in:
             try:
                 named, person = await _signed_in(scope, headers)
             except Unavailable as e:  # a page keeps what it was sending, says why, and sends it again
-                refusal = _refused(503, str(e)) if _asks_for_a_page(headers) else error(503, e.message, e.hint, NOT_KEPT)
+                plain = _asks_for_a_page(headers) or _is_api(scope)
+                refusal = _refused(scope, 503, e.message, e.hint) if plain else error(503, e.message, e.hint, NOT_KEPT)
             except AppError as e:
-                refusal = _refused(403, str(e))
+                refusal = _refused(scope, 403, e.message, e.hint)
             if refusal is None and person is None and not _open(scope["path"]):
                 refusal = _not_signed_in(scope, headers)
         elif refusal is None:
@@ -125,13 +128,13 @@ def _host(text: str) -> tuple[str, int | None] | None:
     return name, int(port) if port else None
 
 
-def _wrong_host(headers: Headers) -> Response | None:
+def _wrong_host(scope: Scope, headers: Headers) -> Response | None:
     text = headers.get("host", "").lower()
     parsed = _host(text)
     name = parsed[0] if parsed else text
     if parsed and name in settings().allowed_hosts:
         return None
-    return _refused(403, f"Loupe does not answer to “{name}”. Add it to LOUPE_ALLOWED_HOSTS if it should.")
+    return _refused(scope, 403, f"Loupe does not answer to “{name}”.", "Add it to LOUPE_ALLOWED_HOSTS if it should.")
 
 
 def _wrong_origin(scope: Scope, headers: Headers) -> Response | None:
@@ -141,11 +144,12 @@ def _wrong_origin(scope: Scope, headers: Headers) -> Response | None:
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
     if (origin is None or _same(origin.lower(), headers.get("host", "").lower())) and site in ("same-origin", "none"):
         return None
-    return _refused(403, f"A page of “{origin or site}” may not do this here. Open Loupe at its own address.")
+    return _refused(scope, 403, f"A page of “{origin or site}” may not do this here.", "Open Loupe at its own address.")
 
 
 def _closed(scope: Scope) -> Response | None:
-    return _refused(404, "Metrics are at /metrics, on this machine only.") if scope["path"].rstrip("/").endswith(CLOSED) else None
+    closed = scope["path"].rstrip("/").endswith(CLOSED)
+    return _refused(scope, 404, "This address is closed.", "Metrics are at /metrics, on this machine only.") if closed else None
 
 
 def _same(origin: str, host: str) -> bool:
@@ -177,23 +181,21 @@ def _as_streamlit_expects(scope: Scope, headers: Headers, named: str) -> Scope:
 def _not_from_here(scope: Scope, headers: Headers) -> Response | None:
     """Without sign-in Loupe answers to this machine alone, and a browser's page changes something only with this installation's cookie."""
     if (peer := _peer(scope)) and not _is_loopback(peer):
-        return _refused(403, BEYOND)
+        return _refused(scope, 403, "Loupe answers to other machines only when people sign in.", BEYOND)
     acts = scope["type"] == "websocket" or scope["method"] not in SAFE
     if acts and "origin" in headers and not hmac.compare_digest(_cookie(headers, local=True).encode(), signing.local().encode()):
-        return _refused(403, "This page was not served by Loupe, or by another start of it. Reload the page.")
+        return _refused(scope, 403, "This page was not served by Loupe, or by another start of it.", "Reload the page.")
     return None
 
 
-BEYOND = (
-    "Loupe answers to other machines only when people sign in. Set LOUPE_SIGN_IN to accounts, oidc or header (docs/people.md), "
-    "or leave server.address at 127.0.0.1."
-)
+BEYOND = "Set LOUPE_SIGN_IN to accounts, oidc or header (docs/people.md), or leave server.address at 127.0.0.1."
 
 
 def check_address(address: str | None) -> None:
     """AppError for a server that would listen beyond this machine with nobody signed in."""
     if not settings().sign_in and address != "localhost" and not (address and _is_loopback(address)):
-        raise AppError(f"Loupe does not start: it would listen at {address or 'every address of this machine'}.", BEYOND)
+        where = address or "every address of this machine"
+        raise AppError(f"Loupe does not start: it would listen at {where}, and answers to other machines only when people sign in.", BEYOND)
 
 
 def _is_loopback(address: str) -> bool:
@@ -277,6 +279,8 @@ def _not_signed_in(scope: Scope, headers: Headers) -> Response:
         query = scope.get("query_string", b"").decode("latin-1")
         there = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/sign-in?next={quote(there)}" if there != "/" else "/sign-in", 303, NOT_KEPT)
+    if _is_api(scope):
+        return problem(401, "You are not signed in.", f"Every address of the API, and how to ask it, stands at {API}/docs.")
     return error(401, "You are not signed in.", "Open Loupe and sign in.", NOT_KEPT)
 
 
@@ -285,5 +289,10 @@ def error(status: int, message: str, hint: str = "", headers: Mapping[str, str] 
     return JSONResponse({"error": {"message": message, "hint": hint}}, status, headers)
 
 
-def _refused(status: int, sentence: str) -> Response:
-    return PlainTextResponse(f"{sentence}\n", status)
+def _is_api(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == API or path.startswith(f"{API}/")
+
+
+def _refused(scope: Scope, status: int, message: str, hint: str) -> Response:
+    return problem(status, message, hint) if _is_api(scope) else PlainTextResponse(f"{message} {hint}\n", status)

@@ -20,10 +20,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import meters, servers, space
+from core import meters, roles, servers, space
 from core.api import routes
-from core.data import audit, imports, leases, queue, removal, schema
+from core.data import audit, check, imports, leases, queue, removal, schema
 from core.review import near
+from core.roles import Person
 from core.runs import launch
 from core.settings import settings
 from core.train import again, train
@@ -65,7 +66,7 @@ def _database() -> str:
     except Exception as e:  # whatever a driver raises
         log.warning("the database does not answer", exc_info=e)
         return f"does not answer ({type(e).__name__}); the log says more"
-    return ""
+    return "damaged, as its check of the night says: run python -m core check" if check.damaged() else ""
 
 
 def _disk() -> str:
@@ -89,12 +90,14 @@ async def metrics(request: Request) -> Response:
 
 def _metrics() -> bytes:
     now = meters.Reading()
-    states, runs = queue.counts_of_all(), Counter(one.status for one in train.list_runs())
+    with roles.acting(Person(settings().user, "admin")):  # of all datasets, whoever may see them
+        runs, coming = Counter(one.status for one in train.list_runs()), len(imports.running())
+    states = queue.counts_of_all()
     now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
     now.gauge("loupe_servers", "Servers that share this LOUPE_HOME, by machine", "host", Counter(one.host for one in servers.living()))
     now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
     queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}
-    now.gauge("loupe_queue", "How many wait", "queue", {**queues, "imports": len(imports.running())})
+    now.gauge("loupe_queue", "How many wait", "queue", {**queues, "imports": coming})
     now.counter("loupe_acts", "Entries of the audit: labels, decisions, imports, runs started, sign-ins …", "kind", _acts())
     return meters.text(now)
 
@@ -168,6 +171,7 @@ async def daily() -> None:
     while True:
         works = (
             (audit.write_head, "The head of the audit was not written"),
+            (check.nightly, "The database is damaged, or was not checked"),
             (removal.carry_out, "Old predictions were not removed"),
             (near.fill, "Fingerprints of older predictions were not taken"),
         )

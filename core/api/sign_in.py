@@ -19,7 +19,7 @@ from core import roles
 from core.api import bodies
 from core.api.gate import cookie_name
 from core.data import people
-from core.errors import AppError, Forbidden, Invalid
+from core.errors import AppError, Forbidden, Invalid, Unavailable
 from core.people import accounts, oidc, sessions
 from core.settings import settings
 
@@ -111,7 +111,7 @@ async def sign_in(request: Request) -> Response:
         account = await anyio.to_thread.run_sync(accounts.check, name, form.get("password", ""))
         token = await anyio.to_thread.run_sync(sessions.begin, account, "accounts", _browser(request))
     except AppError as e:
-        return _page("sign-in", "Sign in", 403, wrong=str(e), next=there, name=name)
+        return _page("sign-in", "Sign in", _status(e, 403), wrong=str(e), next=there, name=name)
     return _with_session(request, token, there)
 
 
@@ -146,7 +146,7 @@ async def from_provider(request: Request) -> Response:
         account, there = await anyio.to_thread.run_sync(oidc.finish, state, query.get("code", ""), _back(request))
         token = await anyio.to_thread.run_sync(sessions.begin, account, "oidc", _browser(request))
     except AppError as e:
-        return _page("sign-in", "Sign in", 403, wrong=str(e))
+        return _page("sign-in", "Sign in", _status(e, 403), wrong=str(e))
     answer = _with_session(request, token, there)
     answer.delete_cookie(STATE, path="/sign-in/oidc")
     return answer
@@ -164,7 +164,8 @@ async def welcome(request: Request) -> Response:
     try:
         account = await anyio.to_thread.run_sync(accounts.of_link, token)
     except AppError as e:
-        return _page("closed", "This link does not work any more", 404, wrong=str(e))
+        dead = "cannot be looked up at present" if isinstance(e, Unavailable) else "does not work any more"
+        return _page("closed", f"This link {dead}", _status(e, 404), wrong=str(e))
     title = f"Welcome, {account.name}"
     if request.method != "POST":
         return _page("welcome", title, name=account.name)
@@ -172,11 +173,18 @@ async def welcome(request: Request) -> Response:
     try:
         _equal(form)
         account = await anyio.to_thread.run_sync(accounts.set_first_password, token, form.get("password", ""))
+    except AppError as e:
+        return _page("welcome", title, _status(e, 422), wrong=str(e), name=account.name)
+    try:
         begun = await anyio.to_thread.run_sync(sessions.begin, account, "accounts", _browser(request))
     except AppError as e:
-        return _page("welcome", title, 422, wrong=str(e), name=account.name)
+        return _page("sign-in", "Sign in", _status(e, 403), wrong=f"Your password is set. {e}", name=account.name)
     sessions.forget()
     return _with_session(request, begun, "/")
+
+
+def _status(error: AppError, usual: int) -> int:
+    return 503 if isinstance(error, Unavailable) else usual
 
 
 def _equal(form: dict[str, str]) -> None:
@@ -205,7 +213,7 @@ async def change_password(request: Request) -> Response:
         change = (person.name, form.get("old", ""), form.get("password", ""), person.session)
         await anyio.to_thread.run_sync(accounts.change_password, *change)
     except AppError as e:
-        return await _account(422, wrong=str(e))
+        return await _account(_status(e, 422), wrong=str(e))
     sessions.forget()
     return await _account(done="The password is changed. All your other sessions have ended.")
 

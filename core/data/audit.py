@@ -44,6 +44,9 @@ KINDS: Mapping[str, str] = {
     "import": "images brought in",
     "import.predictions": "predictions brought in",
     "export": "dataset taken out",
+    "export.predictions": "predictions taken out",
+    "export.report": "report of Review taken out",
+    "export.statements": "statements of reasons taken out",
     "run.start": "run started",
     "run.resume": "run went on",
     "run.pause": "run paused",
@@ -66,6 +69,8 @@ KINDS: Mapping[str, str] = {
     "policy.active": "policy made active",
     "policy.shadow": "policy run in the shadow",
     "policy.off": "policy turned off",
+    "audit.export": "audit taken out",
+    "move": "database copied into another",
     "backup": "backup written",
     "restore": "backup brought back",
     "mend": "damage mended",
@@ -377,4 +382,5 @@ def export(out: Path, progress: Progress = silent) -> Head | None:
         runs.write_atomically(out, write)
     except OSError as e:
         raise AppError(f"{out} cannot be written: {e.strerror}.", "Choose another place.") from None
+    note("audit.export", on={}, after={"entries": last.seq if last else 0})
     return last

@@ -21,11 +21,14 @@ from sqlalchemy import select
 
 from core import roles, servers, space
 from core.data import audit, database, depth, images, leftovers, schema, store, uploads
-from core.errors import AppError, Conflict, Invalid, NotFound
+from core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
 from core.runs import jobs, launch, runs
 from core.settings import settings
-from core.types import Image, Progress, silent
+from core.types import Image, Progress, now, silent
 
+NIGHT = 3  # o'clock, by the clock of this machine
+CHECKED = "checked.json"
+DAMAGED = "Run python -m core check, and bring the last backup back: python -m core restore FILE."
 FROM_BACKUP = "Bring it back from a backup."
 IMPORT_AGAIN = "Import the same picture again, or bring the file back from a backup."
 ID_BYTES = 16  # of an image's id in the .ids file of a cache
@@ -71,6 +74,42 @@ def _damages(progress: Progress) -> Iterator[Damage]:
             yield from part(progress)
     except AppError as e:  # the database cannot be read, and without it nothing else can be judged
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
+
+
+# The database alone, every night ------------------------------------------------------------------
+
+
+def nightly() -> None:
+    """SQLite's own check of the whole database, once a day from NIGHT on: where its journal is a file beside it, writing waits meanwhile.
+
+    AppError, and what `damaged` says until the next check, if it is not whole.
+    """
+    at, last = datetime.now(UTC).astimezone(), _checked()["at"]
+    day = datetime.fromisoformat(last).astimezone().date() if last else None
+    if database.address(settings().database_url).drivername != "sqlite" or (day and (day == at.date() or at.hour < NIGHT)):
+        return
+    problem = ""
+    try:
+        problem = "; ".join(f"{one.where}: {one.problem}" for one in _database(silent))[:1000]
+    except Unavailable as e:
+        if "damaged" not in e.message:
+            raise
+        problem = e.message
+    runs.write_json(settings().home / CHECKED, {"at": now(), "problem": problem})
+    if problem:
+        raise AppError(problem, DAMAGED)
+
+
+def damaged() -> str:
+    """What the last of these checks found, "" if all was whole."""
+    return str(_checked()["problem"])
+
+
+def _checked() -> dict[str, Any]:
+    try:
+        return {"at": "", "problem": "", **runs.read_json(settings().home / CHECKED)}
+    except (FileNotFoundError, ValueError):
+        return {"at": "", "problem": ""}
 
 
 # Rows ---------------------------------------------------------------------------------------------

@@ -132,6 +132,8 @@ def move_database(args: argparse.Namespace) -> dict[str, Any]:
     say(f"In the new database: {moved.audit.words}")
     if moved.audit.problem:
         say("It is so in the old one, too. All rows were copied.")
-    say(f"Set LOUPE_DATABASE_URL to that address and start Loupe. Images and runs stay in LOUPE_HOME; the database at {used} is as it was.")
+    say(
+        f"Set LOUPE_DATABASE_URL to that address and start Loupe. Images and runs stay in LOUPE_HOME; the database at {used} keeps all it held."
+    )
     found = {"rows": moved.rows, "audit": asdict(moved.audit), "status": "failed" if moved.audit.problem else "whole"}
     return {"from": used, "to": database.shown(database.address(args.url)), **found}

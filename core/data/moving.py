@@ -33,6 +33,7 @@ def move(to: str, on_progress: Progress = silent) -> Moved:
     if _place(url) == _place(schema.engine().url):
         raise Invalid("That is the database which is in use now.", "Give the address of an empty one.")
     with schema.writing() as old:
+        audit.record(old, "move", on={}, after={"to": database.shown(url)})  # so that the other one has it as well
         return into_empty(old, url, on_progress)
 
 

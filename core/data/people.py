@@ -13,6 +13,7 @@ from sqlalchemy import select
 from core.data import audit
 from core.data.schema import dataset_roles, glancing, links, people, reading, sessions, writing, wrong_passwords
 from core.errors import Conflict, Forbidden, NotFound
+from core.roles import Person
 from core.types import now
 
 ENDED = "An admin has ended your access to this Loupe."
@@ -84,7 +85,10 @@ def find(name: str) -> Account | None:
 
 
 def add(name: str, role: str | None, way: str, subject: str | None = None, back: bool = True) -> Account:
-    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it."""
+    """Somebody who was removed comes back as a new person, with nothing but the name, or not at all; Conflict where somebody has it.
+
+    not back: who comes by a proxy's or a provider's word, and so adds themselves.
+    """
     with writing() as c:
         row = c.execute(select(people).where(people.c.name == name)).first()
         if row is not None and row.removed_at is None:
@@ -98,7 +102,7 @@ def add(name: str, role: str | None, way: str, subject: str | None = None, back:
         else:
             c.execute(dataset_roles.delete().where(dataset_roles.c.person_id == row.id))
             made = c.execute(people.update().where(people.c.id == row.id).values(values).returning(people)).one()
-        audit.record(c, "person.add", on={"person": name}, after={"role": role, "way": way})
+        audit.record(c, "person.add", on={"person": name}, after={"role": role, "way": way}, by=None if back else name)
         return _account(c, made)
 
 
@@ -132,7 +136,9 @@ def set_role(name: str, role: str | None, by_claim: bool = False) -> None:
         if role != "admin" and not by_claim:
             _keep_an_admin(c, row)
         c.execute(people.update().where(people.c.id == row.id).values(role=role))
-        audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role})
+        said = {"claim": True} if by_claim else {}  # of whom nobody here decided
+        by = name if by_claim else None
+        audit.record(c, "person.role", on={"person": name}, before={"role": row.role}, after={"role": role, **said}, by=by)
 
 
 def set_dataset_role(name: str, dataset_id: int, role: str | None) -> None:
@@ -190,9 +196,17 @@ def switch_on(name: str) -> None:
 
 
 def seen(name: str) -> None:
-    """Notes that the person is here now."""
+    """Notes that the person is here now.
+
+    Whom a proxy lets in at every request has no session that begins: the first time on a day (UTC) stands for it in the audit.
+    """
+    p = people.c
     with writing() as c:
-        c.execute(people.update().where(people.c.name == name, people.c.removed_at.is_(None)).values(seen_at=now()))
+        here = p.name == name, p.removed_at.is_(None)
+        before = c.execute(select(p.way, p.seen_at).where(*here)).first()
+        c.execute(people.update().where(*here).values(seen_at=now()))
+        if before and before.way == "header" and (before.seen_at or "")[:10] != now()[:10]:
+            audit.record(c, "sign-in", on={"person": name}, after={"way": "header"}, by=name)
 
 
 # Links and passwords ------------------------------------------------------------------------------
@@ -268,7 +282,7 @@ def begin_session(person_id: int, key: str, way: str, browser: str, until: float
 
 
 _OF_SESSION = (  # made once: it is asked at every act, and to put it together takes as long as the answer
-    select(people, sessions.c.way.label("came"), dataset_roles.c.dataset_id, dataset_roles.c.role.label("there"))
+    select(people.c.name, people.c.role, sessions.c.way, dataset_roles.c.dataset_id, dataset_roles.c.role.label("there"))
     .select_from(
         sessions.join(people, people.c.id == sessions.c.person_id).outerjoin(dataset_roles, dataset_roles.c.person_id == people.c.id)
     )
@@ -281,14 +295,14 @@ _OF_SESSION = (  # made once: it is asked at every act, and to put it together t
 )
 
 
-def of_session(key: str) -> tuple[Account, str] | None:
+def of_session(key: str) -> tuple[Person, str] | None:
     """Who it is, and by which way that person came."""
     with glancing() as c:
         rows = c.execute(_OF_SESSION, {"key": key, "at": time.time()}).all()
     if not rows:
         return None
-    one, datasets = rows[0], {row.dataset_id: row.there for row in rows if row.dataset_id is not None}
-    return Account(one.id, one.name, one.role, one.way, one.password, datasets, one.off_at, one.seen_at), one.came
+    name, role, way = rows[0][:3]
+    return Person(name, role, {dataset_id: there for *_, dataset_id, there in rows if dataset_id is not None}, key), way
 
 
 def sessions_of(name: str) -> list[Session]:

@@ -537,6 +537,7 @@ def _postgresql(url: sa.URL) -> sa.Engine:
     One writer at a time is what makes a lower seq never come after a higher one, and “is it there?” followed by “insert it” right.
     """
     made = sa.create_engine(url, **database.options(url))
+    database.replace_what_has_ended(made)
 
     @sa.event.listens_for(made, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -25,7 +25,8 @@ from core.types import now
 
 PREFIX = "loupe_"  # by it a leaked secret is recognised
 RATE = "600/minute"
-_RATE = re.compile(r"[1-9][0-9]{0,6}/(second|minute|hour|day)")
+UNITS = ("second", "minute", "hour", "day")
+_RATE = re.compile(rf"[1-9][0-9]{{0,6}}/({'|'.join(UNITS)})")
 MOST_DAYS = 3650
 KEEP = 2  # days that an answer is kept under its key
 

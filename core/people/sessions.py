@@ -11,10 +11,11 @@ from typing import cast
 from urllib.parse import quote, unquote
 
 from core.data import people
-from core.errors import Conflict, Forbidden
+from core.errors import AppError, Conflict, Forbidden, Unavailable
 from core.people.accounts import checked_person, checked_role
 from core.roles import Person, Role
 from core.settings import settings
+from core.types import now
 
 DAY = 24 * 3600
 RECENT = 1.0  # seconds for which a person is remembered: sixty thumbnails at once ask the database once
@@ -22,6 +23,7 @@ SEEN = 300.0  # seconds between two notes that somebody is here
 MOST = 10_000  # people and sessions that are remembered
 _remembered: dict[str, tuple[float, Person | None]] = {}
 _noted: dict[str, float] = {}  # when, by name
+_refused: dict[tuple[str, str], str] = {}  # on which day a proxy's word was refused last, by name and why
 _lock = Lock()
 
 
@@ -86,13 +88,32 @@ def who(named: str, fresh: bool = False) -> Person | None:
 
 
 def at_the_gate(named: str, fresh: bool) -> Person | None:
-    """`who`; also notes now and then that the person is here, which nobody may do within a transaction."""
-    person = who(named, fresh)
+    """`who`; also notes now and then that the person is here, or was refused, which nobody may do within a transaction."""
+    try:
+        person = who(named, fresh)
+    except Unavailable:
+        raise
+    except AppError as e:
+        _note_refusal(unquote(named.partition(" ")[2])[:80], e.message)
+        raise
     if person and time.monotonic() - _noted.get(person.name, -SEEN) >= SEEN:
         _noted[person.name] = time.monotonic()
         with contextlib.suppress(Exception):  # a disk that is full, say, keeps nobody out who only looks
             people.seen(person.name)
     return person
+
+
+def _note_refusal(name: str, why: str) -> None:
+    """Once a day: a proxy names the person at every request."""
+    today = now()[:10]
+    with _lock:
+        if _refused.get((name, why)) == today:
+            return
+        if len(_refused) >= MOST:
+            _refused.clear()
+        _refused[name, why] = today
+    with contextlib.suppress(Exception):  # who is refused is told so in any case
+        people.refuse(name, why)
 
 
 def _person(account: people.Account, session: str) -> Person:
@@ -101,7 +122,7 @@ def _person(account: people.Account, session: str) -> Person:
 
 def _of_session(session: str) -> Person | None:
     found = people.of_session(session)
-    return _person(found[0], session) if found and found[1] in settings().sign_in else None
+    return found[0] if found and found[1] in settings().sign_in else None
 
 
 def _of_header(value: str) -> Person | None:

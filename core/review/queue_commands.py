@@ -14,9 +14,10 @@ from core.data import images, queue
 from core.data.commands import find_dataset
 from core.data.sources import Entry
 from core.errors import Invalid
-from core.review import audit, batch, predict, report, review, statements
+from core.review import audit, batch, predict, report, review, taken
 from core.review.slipped import Recall, Slipped
 from core.runs import runs
+from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say, write
 
 STATES: tuple[queue.State, ...] = get_args(queue.State)
@@ -170,22 +171,23 @@ def audit_sample(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def review_report(args: argparse.Namespace) -> dict[str, Any]:
-    found = report.report(find_dataset(args.name), args.span)
-    write(args.out, report.page(found).encode())
+    found, page = taken.review_report(find_dataset(args.name), args.span, settings().user)
+    write(args.out, page.encode())
     return {**report.as_json(found), "out": str(args.out)}
 
 
 def statements_(args: argparse.Namespace) -> dict[str, Any]:
-    kind = args.out.suffix.lower()
-    if kind not in (".csv", ".jsonl"):
+    form: taken.Form = "csv" if args.out.suffix.lower() == ".csv" else "jsonl"
+    if args.out.suffix.lower() != f".{form}":
         raise BadArgument(f"{args.out} ends in neither .csv nor .jsonl.")
     for day in (args.since, args.until):
         try:
             datetime.fromisoformat(day or "2026-01-01")
         except ValueError:
             raise BadArgument(f"“{day}” is not a day. Write it as 2026-11-01.") from None
-    rows = statements.statements(find_dataset(args.name), args.since, args.until or "9999", args.category, args.territory)
-    write(args.out, (statements.as_csv(rows) if kind == ".csv" else statements.as_jsonl(rows)).encode())
+    when = (args.since, args.until or "9999")
+    rows, text = taken.statements_of_reasons(find_dataset(args.name), form, settings().user, *when, args.category, args.territory)
+    write(args.out, text.encode())
     return {
         "dataset": args.name,
         "statements": len(rows),

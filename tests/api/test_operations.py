@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import logging
 import re
@@ -14,10 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import httpx
 import numpy as np
 import pytest
+import streamlit as st
 import uvicorn
 from loky.process_executor import BrokenProcessPool
 from starlette.applications import Starlette
@@ -27,19 +30,24 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
-from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_assets_routes
+from streamlit.components.lib.local_component_registry import LocalComponentRegistry
+from streamlit.components.v2.component_manager import BidiComponentManager
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 from websockets.sync.client import connect
 
-from core import logs, meters
+from core import logs, meters, roles
 from core.api import gate, operations, routes, signing
-from core.data import audit, images, queue, schema, store
+from core.data import audit, check, images, queue, schema, store
 from core.errors import AppError
 from core.review import predict
 from core.runs import launch
 from core.settings import settings
 from core.types import Dataset
+from pages.shared import frame
 from tests import ports, proxies
-from tests.conftest import Trained, forget
+from tests.conftest import ROOT, Trained, forget
+from tests.pages.app import opened
 
 
 async def _size(request: Request) -> PlainTextResponse:
@@ -67,8 +75,10 @@ def app() -> Starlette:
         Route("/from", _from),
         WebSocketRoute("/_stcore/stream", _echo),
     ]
+    streamlit = MagicMock(component_registry=LocalComponentRegistry(), bidi_component_registry=BidiComponentManager())
+    streamlit.media_file_mgr._storage = MemoryMediaFileStorage("/media")
     return Starlette(
-        routes=[*routes.ROUTES, *operations.ROUTES, *own, *create_streamlit_static_assets_routes(None)],
+        routes=[*routes.ROUTES, *operations.ROUTES, *own, *create_streamlit_routes(streamlit)],
         middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
         exception_handlers={AppError: routes.app_error},
     )
@@ -110,6 +120,24 @@ def test_one_that_cannot_says_what_is_wrong_and_stays_alive(client: TestClient, 
         "workers": "the model worker does not answer: it is starting, busy, or has died",
     }
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_its_nightly_check_found_damaged_is_not_ready_and_home_says_so(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(check, "_database", lambda _: iter([check.Damage("database", "loupe.db", "row 7 missing from index", "")]))
+
+    async def run() -> None:
+        task = asyncio.create_task(operations.daily())
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert "The database is damaged, or was not checked: loupe.db: row 7 missing from index" in caplog.text
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["database"].startswith("damaged")
+    assert "row 7 missing from index" in opened("home").error[0].value
 
 
 def test_a_database_that_hangs_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +189,7 @@ def test_what_waits_and_what_was_done_is_read_when_it_is_asked(client: TestClien
     assert counted(client, 'loupe_queue{queue="review"}') == counted(client, 'loupe_submissions{state="waiting"}') == 1
 
 
-def test_pictures_that_a_network_answered_and_runs_are_counted(trained: Trained) -> None:
+def test_pictures_that_a_network_answered_and_runs_are_counted(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def figures() -> list[float]:
         text = operations._metrics().decode()
         names = ("loupe_predictions_total", 'loupe_runs{status="succeeded"}')
@@ -169,6 +197,10 @@ def test_pictures_that_a_network_answered_and_runs_are_counted(trained: Trained)
 
     before = figures()
     predict.predict_data(trained.run_id, [("a.png", images.png(np.zeros((8, 8), np.uint8)))])
+    assert figures() == [before[0] + 1, 1]
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    settings.cache_clear()
+    roles.found_by(frame.who)  # as once a page was opened: who asks for figures is nobody who has signed in
     assert figures() == [before[0] + 1, 1]
 
 
@@ -327,3 +359,36 @@ def test_the_configurations_for_proxies_hand_on_hosts_addresses_uploads_and_webs
     with connect("ws://loupe.example.org/_stcore/stream", sock=socket.create_connection((host, int(port)))) as ws:
         ws.send("is anybody there?")
         assert ws.recv(5) == "is anybody there?"
+
+
+FOLDERS = (
+    "/", "/app/static/", "/static/", "/static/js/", "/media/", "/component/", "/component/x/", "/_stcore/bidi-components/x/", "/assets/",
+    "/assets/grid/", "/vendor/", "/picture/ab/", "/uploaded/", "/unstored/uploaded/", "/thumb/1/", "/export/x/", "/archive/x/", "/api/map/",
+)  # fmt: skip
+UP = ("..", "%2e%2e", ".%2e", "%252e%252e", "....", "..;", "..%00")
+WAYS = [f"{one}{slash}" * 9 for one in UP for slash in ("/", "%2f", "%5c", "%252f", "//")] + ["/", "%2f", "file:%2f%2f%2f", "~%2f"]
+
+
+def test_nothing_outside_is_read_through_the_configurations_for_proxies_however_it_is_spelled(proxy: str, home: Path) -> None:
+    (home / "secret").write_text("5up3r-53cr3t" * 3)
+    wanted = (str(home / "secret")[1:], "etc/passwd", str(ROOT / "app.py")[1:])
+    held = (b"5up3r-53cr3t", b"root:x:0:", b"The server's door")
+    connection = http.client.HTTPConnection(proxy, timeout=20)  # which sends an address as it is
+
+    def asked(address: str) -> tuple[int, bytes]:
+        connection.request("GET", address, headers={"Host": "loupe.example.org"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert b"export" in asked("/assets/grid/grid.js")[1]  # what is to be read is
+    index = asked("/static/index.html")[1] or asked("/")[1]
+    for n, (folder, way) in enumerate((folder, way) for folder in FOLDERS for way in WAYS):
+        status, body = asked(f"{folder}{way}{wanted[n % len(wanted)]}")
+        assert not any(secret in body for secret in held), (folder, way)
+        assert status in (301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 422) or body == index, (status, folder, way, body[:200])
+    connection.close()
+
+
+def test_streamlit_serves_no_folder_of_the_apps_own() -> None:
+    assert st.get_option("server.enableStaticServing") is False
+    assert not [route for route in create_streamlit_routes(MagicMock()) if "app/static" in getattr(route, "path", "")]

@@ -20,7 +20,7 @@ from core.api import gate
 from core.api.v1 import door
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import images, labels, store, tokens
+from core.data import images, labels, people, store, tokens
 from core.errors import Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -59,11 +59,11 @@ def bearer(role: str = "admin", *only: int, **more: Any) -> dict[str, str]:
 
 
 def refused(answer: Any, status: int) -> dict[str, Any]:
-    """The problem document, which has what RFC 9457 asks for and no traceback."""
+    """The problem document, which has what RFC 9457 asks for, says what is allowed, and has no traceback."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
-    assert found["status"] == status and found["title"] and found["detail"]
+    assert found["status"] == status and found["title"] and found["detail"] and found["allowed"]
     assert "Traceback" not in answer.text
     return found
 
@@ -81,6 +81,7 @@ def first(made: Dataset) -> Any:
 # Who is let in
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_no_token_a_made_up_one_a_revoked_one_and_an_expired_one_are_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     found = refused(client.get("/api/v1/datasets"), 401)
     assert "token add" in found["allowed"]
@@ -137,6 +138,28 @@ def test_a_role_may_do_over_http_what_it_may_and_is_told_who_may_more(client: Te
     assert client.put(address, headers=bearer("labeller"), json={"label": "blue", "seen": image.label_seq}).status_code == 200
     assert labels.history(small.id, image.id)[0].by == "labeller 1 (API)"
     refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=bearer("labeller"), json={"settings": {}}), 403)
+
+
+def test_what_the_gate_and_the_address_refuse_is_a_problem_document_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, here = bearer(), "/api/v1/datasets"
+    assert "LOUPE_ALLOWED_HOSTS" in refused(client.get(here, headers=token | {"Host": "evil.example"}), 403)["allowed"]
+    for odd in ({"Origin": "http://evil.example"}, {"Origin": "http://localhost:8501"}, {"Sec-Fetch-Site": "cross-site"}):
+        refused(client.post(f"{here}/1/runs", headers=token | odd, json={}), 403)  # a page, be it one of ours, that nobody has opened
+    refused(TestClient(client.app, base_url="http://localhost:8501", client=("10.0.0.7", 5000)).get(here, headers=token), 403)
+    for method, path, status in (("GET", "/nowhere", 404), ("DELETE", "/datasets", 405), ("POST", "/openapi.json", 405)):
+        refused(client.request(method, f"/api/v1{path}", headers=token), status)
+    huge = refused(client.post(f"{here}/1/labels", headers=token | JSON, content=b" " * 1_100_000), 413)
+    assert (huge["detail"], huge["allowed"]) == ("The request is larger than the 1 MB that are allowed.", "Send it in parts.")
+
+    def away(*_: object) -> None:
+        raise Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment.")
+
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    settings.cache_clear()
+    refused(client.get("/api/v1"), 401)
+    monkeypatch.setattr(people, "of_session", away)
+    client.cookies.set("loupe_session_8501", "x")
+    refused(client.get(here, headers=token), 503)
 
 
 # What each address needs, and a body that is whole but asks for what is none: it is refused after the role.
@@ -298,6 +321,7 @@ def test_odd_addresses_and_cursors_are_refused_too(client: TestClient, small: Da
 # Images and labels
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_images_are_listed_page_by_page_and_filtered(client: TestClient, small: Dataset) -> None:
     headers, address, seen, after = bearer("viewer"), f"/api/v1/datasets/{small.id}/images", [], ""
     for _ in range(4):
@@ -327,6 +351,7 @@ def test_pictures_are_added_once_with_or_without_a_label_and_what_is_none_is_nam
     refused(client.post(address, headers=headers, data={"label": "red"}), 422)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, small: Dataset) -> None:
     image, other = store.browse(small.id, store.Filter(), 0, 2)
     headers, address = bearer("labeller"), f"/api/v1/datasets/{small.id}"
@@ -343,6 +368,7 @@ def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, s
 # Idempotency keys
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClient, small: Dataset) -> None:
     image = first(small)
     headers, address = bearer("labeller") | {"Idempotency-Key": "k1"}, f"/api/v1/datasets/{small.id}/labels"
@@ -354,6 +380,32 @@ def test_a_key_gets_its_answer_again_and_nothing_is_done_twice(client: TestClien
     assert client.post(address, headers=bearer() | {"Idempotency-Key": "k1"}, json=body).status_code == 200  # another's key is another
 
 
+@pytest.mark.databases("sqlite", "postgresql")
+def test_pictures_exports_and_stops_with_a_key_are_done_once(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(launch.launcher, "start", lambda folder, command: started.append(folder.name))
+    headers, address = bearer("trainer"), f"/api/v1/datasets/{small.id}"
+
+    def twice(key: str, path: str, **sent: Any) -> dict[str, Any]:
+        one, two = (client.post(path, headers=headers | {"Idempotency-Key": key}, **sent) for _ in range(2))
+        assert one.json() == two.json() and one.status_code == two.status_code < 300, one.text
+        assert "idempotency-replayed" not in one.headers and two.headers["idempotency-replayed"] == "true"
+        answer: dict[str, Any] = one.json()
+        return answer
+
+    picture: dict[str, Any] = {"files": [("files", ("a.png", png(1)))]}
+    assert twice("a", f"{address}/images", **picture)["images"][0]["added"]  # the second time, too: it is the first one's answer
+    assert store.count(small.id, store.Filter()) == 25
+    other: dict[str, Any] = {"files": [("files", ("a.png", png(2)))]}
+    refused(client.post(f"{address}/images", headers=headers | {"Idempotency-Key": "a"}, **other), 422)
+    export_id = twice("b", f"{address}/exports", json={"format": "csv"})["id"]
+    run_id = twice("c", f"{address}/runs", json={"settings": {"architecture": "linear", "epochs": 1}})["id"]
+    assert started == [export_id, run_id]
+    twice("d", f"/api/v1/runs/{run_id}/stop")
+    refused(client.post(f"/api/v1/runs/{run_id}/stop", headers=headers | {"Idempotency-Key": "c"}), 422)
+
+
+@pytest.mark.databases("sqlite", "postgresql")
 def test_what_a_server_that_ended_had_begun_is_done_once_or_said_to_be_unknown(
     client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,6 +536,7 @@ def test_an_export_is_started_asked_for_and_downloaded(client: TestClient, small
     refused(client.get(address, headers=bearer("admin", small.id + 1)), 404)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_datasets_and_the_history_of_an_image_come_in_pages(client: TestClient, small: Dataset) -> None:
     image, headers = first(small), bearer("labeller")
     ids = {small.id, *(store.create_dataset(name).id for name in ("b", "c"))}
@@ -510,6 +563,7 @@ def test_the_description_has_problem_documents_and_the_page_no_script(client: Te
                 kind["schema"] for code in one["responses"].values() for kind in code.get("content", {}).values() if "schema" in kind
             ]
             assert not any(schema.get("type") == "array" for schema in answers), f"{path} answers without pages"
+            assert "get" in methods or any(p["name"] == "Idempotency-Key" for p in one["parameters"]), f"{path} is not done once"
             assert one["description"] and "default" in one["responses"] and "422" not in one["responses"], path
     page = client.get("/api/v1/docs")
     assert "<script" not in page.text and "https://" not in page.text and "default-src 'self'" in page.headers["content-security-policy"]

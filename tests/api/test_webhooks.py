@@ -96,6 +96,7 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(time, "time", lambda: at)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_decision_and_its_undoing_are_told_signed_by_the_secret_and_the_time(small: Dataset, receiver: Receiver) -> None:
     one = decide(small)
     review.reopen(one, "Ann")
@@ -129,6 +130,7 @@ def test_the_check_that_the_docs_show_knows_loupe_from_others_and_today_from_yes
         assert shown["is_from_loupe"](headers, body, SECRET) is wanted
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_what_was_not_taken_is_tried_again_with_growing_waits_given_up_at_last_and_sent_again_when_an_admin_says_so(
     small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -164,6 +166,7 @@ def test_what_was_not_taken_is_tried_again_with_growing_waits_given_up_at_last_a
         deliveries.send_again("shop")
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_restart_while_something_is_sent_loses_nothing(small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(small)
     assert deliveries.take("shop") and deliveries.take("shop") is None  # the process that took it ends here
@@ -180,6 +183,7 @@ def test_a_redirect_is_not_followed(small: Dataset, receiver: Receiver) -> None:
     assert [path for path, _, _ in receiver.got] == ["/loupe"] and "redirects" in deliveries.standing()["shop"].error
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_decision_that_is_not_stored_is_not_told(small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     one = waiting(small)
     monkeypatch.setattr(events, "append", lambda *_, **__: 1 / 0)

@@ -42,12 +42,13 @@ ROWS = {
     "busy": "busy",
     "reacting": "reacting",
     "gate": "gate",
+    "asking": "asking",
     "audit": "entries",
     "table": "tables",
     "review": "deciding",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("asking", "batch", "evaluating", "labelling", "scaling", "together", "visiting", "writing")
+PRINTED = ("batch", "evaluating", "labelling", "scaling", "together", "visiting", "writing")
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Predictions over the HTTP API beside core.ml.infer alone: python tests/benchmarks/asking.py [--architecture NAME] [--seconds S].
+"""Predictions over the HTTP API beside core.ml.infer alone: python -m tests.benchmarks asking.
 
 Single photographs of 640 x 480 pixels; CLIENTS threads of one other process ask a real server, one picture each. Beside it the same
 pictures, one at a time and with nobody else, in a process of core.ml.infer. Both are measured in turns, ROUNDS times.
@@ -6,28 +6,27 @@ pictures, one at a time and with nobody else, in a process of core.ml.infer. Bot
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 from PIL import Image as Pillow
 
+from tests.benchmarks.rows import Row
+from tests.browser.conftest import Server
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.browser.conftest import Server  # noqa: E402
-from tests.ports import free_port  # noqa: E402
-
-CLIENTS, ROUNDS, PICTURES = 8, 5, 64
+ARCHITECTURE = "efficientnet_lite0"
+CLIENTS, ROUNDS, PICTURES, SECONDS = 8, 5, 64, 10
 ALONE = """
 import json, sys, time
 from core.ml import infer
@@ -104,16 +103,12 @@ def used(processes: list[psutil.Process]) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
-def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--architecture", default="efficientnet_lite0")
-    asked.add_argument("--seconds", type=float, default=10)
-    args = asked.parse_args()
+def measure() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         files = photographs(Path(folder) / "photographs")
         core(home, "import", str(Path(folder) / "photographs"), "--name", "photographs")
-        run = core(home, "train", "--dataset", "photographs", "--architecture", args.architecture, "--set", "epochs=1", "--wait")["run"]
+        run = core(home, "train", "--dataset", "photographs", "--architecture", ARCHITECTURE, "--set", "epochs=1", "--wait")["run"]
         token = core(home, "token", "add", "benchmark", "--role", "labeller", "--rate", "1000000/minute")["token"]
         server = Server(home, port := free_port())
         server.start()
@@ -125,21 +120,15 @@ def main() -> None:
             serving = psutil.Process(server.process.pid)
             processes = [serving, *serving.children(recursive=True)]
             for _ in range(ROUNDS):
-                alone.append(python(ALONE, str(home / "runs" / run), str(args.seconds), *files, home=home))
+                alone.append(python(ALONE, str(home / "runs" / run), str(SECONDS), *files, home=home))
                 before = used(processes)
-                each, half, p95 = python(CLIENT, str(port), token, run, str(args.seconds), str(CLIENTS), *files, home=home)
-                served.append([each, half, p95, (used(processes) - before) / (each * args.seconds)])
+                rate, *took = python(CLIENT, str(port), token, run, str(SECONDS), str(CLIENTS), *files, home=home)
+                served.append([rate, (used(processes) - before) / (rate * SECONDS), *took])
         finally:
             server.stop()
-    rate, cost = (statistics.median(one) for one in zip(*alone, strict=True))
-    each, half, p95, paid = (statistics.median(one) for one in zip(*served, strict=True))
-    print(f"{args.architecture}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(f"core.ml.infer alone: {rate:.1f} images/s, {cost * 1000:.0f} ms of CPU for each")
-    print(
-        f"API, {CLIENTS} clients: {each:.1f} images/s, {paid * 1000:.0f} ms of CPU for each; a request takes {half * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms"
-    )
-    print(f"ratio: {each / rate:.2f} by the clock, {cost / paid:.2f} by CPU")
-
-
-if __name__ == "__main__":
-    main()
+    (rates, costs), (theirs, paid, half, p95) = (list(map(list, zip(*one, strict=True))) for one in (alone, served))
+    work, n = f"predictions over the HTTP API, {CLIENTS} clients", f"single photographs, {ARCHITECTURE}"
+    yield Row(work, n, "0.8 × core.ml.infer", "images/s", {"Loupe": theirs, "core.ml.infer alone": rates})
+    yield Row(f"{work}, of the processor for each", n, "", "s", {"Loupe": paid, "core.ml.infer alone": costs})
+    yield Row(f"{work}, an answer", n, "", "s", {"Loupe": half})
+    yield Row(f"{work}, p95 of the answers", n, "", "s", {"Loupe": p95})

@@ -17,10 +17,11 @@ import pytest
 import sqlalchemy as sa
 
 from core import roles
-from core.data import audit, classes, events, labels, schema, splits, store
+from core.data import audit, classes, events, labels, moving, queue, schema, splits, store
 from core.data.audit import Which
 from core.errors import AppError, Conflict, Forbidden
 from core.explain import explain
+from core.review import taken
 from core.runs import launch
 from core.settings import settings
 from core.share import export, report
@@ -43,6 +44,7 @@ def seqs() -> int:
 # What is recorded
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_every_kind_of_act_writes_exactly_one_entry(home: Path, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, ids = small, [i.id for i in store.all_images(small.id)[:3]]
 
@@ -89,6 +91,11 @@ def test_every_kind_of_act_writes_exactly_one_entry(home: Path, small: Dataset, 
         ("import", lambda: labels.add_images(one.id, [copy_of(one.id, ids[0])], "eve", "import")),
         ("import.predictions", lambda: store.add_predictions(one.id, [(ids[0], "m", "red", 0.5)])),
         ("export", lambda: export.export_now(one.id, "csv", tmp_path / "out.zip")),
+        ("export.predictions", lambda: taken.stored(one.id, queue.Which(), "newest", "csv", "eve")),
+        ("export.report", lambda: taken.review_report(one.id, "day", "eve")),
+        ("export.statements", lambda: taken.statements_of_reasons(one.id, "jsonl", "eve")),
+        ("audit.export", lambda: audit.export(tmp_path / "audit.jsonl")),
+        ("move", lambda: moving.move(f"sqlite:///{tmp_path / 'moved.db'}")),
         ("run.start", lambda: started.append(train.start(one.id, {"architecture": "linear", "epochs": 2}, "eve").id)),
         ("run.report", lambda: report.make(started[0], ("validation",), "eve")),
         ("run.pause", lambda: train.pause(started[0])),
@@ -163,6 +170,7 @@ def test_who_acts_is_recorded_where_the_act_names_nobody(home: Path) -> None:
     assert entries()[-1].by == "Ada"
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_an_act_whose_transaction_fails_leaves_no_entry(home: Path, small: Dataset) -> None:
     before = seqs()
     with pytest.raises(Conflict):
@@ -325,6 +333,7 @@ def test_the_head_is_written_to_the_folder_of_the_setting_and_on_another_day_aga
 # Searching and taking out
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_entries_are_found_by_person_kind_time_and_image(home: Path, small: Dataset) -> None:
     image = store.all_images(small.id)[0]
     labels.apply(small.id, {image.id: image.label_seq}, "green", "eve")
@@ -336,6 +345,7 @@ def test_entries_are_found_by_person_kind_time_and_image(home: Path, small: Data
     assert audit.search(Which(), 2, 3) == ([made], 4)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_the_export_holds_every_entry_as_it_is_hashed_and_ends_with_the_head(
     home: Path, small: Dataset, command: Command, tmp_path: Path
 ) -> None:

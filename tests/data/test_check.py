@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,11 @@ from core import space
 from core.__main__ import main
 from core.catalog import params
 from core.data import check, images, schema, store, uploads
-from core.errors import Conflict, Forbidden
+from core.errors import AppError, Conflict, Forbidden
 from core.roles import Person, acting
 from core.runs import runs
 from core.settings import settings
-from core.types import Dataset, Queued, Snapshot, SnapshotRow, now
+from core.types import Dataset, Progress, Queued, Snapshot, SnapshotRow, now
 from tests.conftest import forget
 
 MEND = "python -m core check --mend mends it."
@@ -49,6 +51,39 @@ def weights(path: Path) -> None:
     """By chance, in a file as PyTorch writes it."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data", os.urandom(1000))
+
+
+def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_it_is_not(
+    whole: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, looked = datetime(2026, 3, 1, 0, 30).astimezone(), []
+    find = check._database
+
+    def database(progress: Progress) -> Iterator[check.Damage]:
+        looked.append(at)
+        return find(progress)
+
+    clock = SimpleNamespace(now=lambda tz: at.astimezone(tz), fromisoformat=datetime.fromisoformat)
+    monkeypatch.setattr(check, "datetime", clock)
+    monkeypatch.setattr(check, "now", lambda: at.astimezone(UTC).isoformat())
+    monkeypatch.setattr(check, "_database", database)
+    for day, hour, checked in ((1, 0, True), (1, 9, False), (2, 2, False), (2, 3, True), (2, 4, False), (4, 12, True)):
+        at = at.replace(day=day, hour=hour)
+        check.nightly()
+        assert (looked[-1] == at) == checked, (day, hour)
+    assert check.damaged() == ""
+    with schema.writing() as c:
+        c.exec_driver_sql("PRAGMA writable_schema=ON")
+        c.exec_driver_sql(
+            "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'by_flag') WHERE name = 'by_label'"
+        )
+    forget()
+    at = at.replace(day=5)
+    with pytest.raises(AppError, match=r"loupe\.db"):
+        check.nightly()
+    assert "loupe.db" in check.damaged()
+    (settings().home / check.CHECKED).write_text("{")  # torn: as if it had never been checked
+    assert check.damaged() == ""
 
 
 def run_folder() -> Path:

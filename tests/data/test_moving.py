@@ -56,15 +56,15 @@ def everything() -> dict[str, list[Any]]:
 def test_a_database_moves_with_every_row_and_its_numbers_go_on(
     lived_in: Dataset, other: str, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    before = everything()
     done = command("move-database", other)
+    before = everything()
+    assert before["audit"][-1][3] == "move" and "://" not in before["audit"][-1][4]
     assert done.returncode == 0 and "LOUPE_DATABASE_URL" in done.stderr, done.stderr
     told = json.loads(done.stdout)
     counted = told["rows"]
     assert f"In the new database: All {counted['audit']} entries are as they were written" in done.stderr
     assert (told["audit"]["entries"], told["audit"]["broken"], told["status"]) == (counted["audit"], None, "whole")
     assert counted == {name: len(rows) for name, rows in before.items()} and counted["submissions"] == 1
-    assert everything() == before  # the old one stays as it was
     forget()
     monkeypatch.setenv("LOUPE_DATABASE_URL", other)
     assert everything() == before

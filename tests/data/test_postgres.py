@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -226,3 +228,39 @@ def test_a_database_that_ends_within_an_act_leaves_nothing_of_it(small: Dataset,
     finally:
         postgresql.start()
     assert store.get_dataset(small.id) == small
+
+
+@pytest.mark.databases("postgresql")
+def test_a_restart_between_two_acts_is_not_noticed_and_a_connection_in_use_is_not_asked_for_life(
+    small: Dataset, postgresql: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    ping = schema.engine().dialect.do_ping
+
+    def counted(connection: sa.engine.interfaces.DBAPIConnection) -> bool:
+        asked.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(schema.engine().dialect, "do_ping", counted)
+    for _ in range(3):
+        store.list_datasets()
+    assert asked == []
+    postgresql.stop()
+    postgresql.start()
+    assert store.list_datasets() and len(asked) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "QUIET", 0)  # one that was not used for long may have been cut without a word
+        store.list_datasets()
+    assert len(asked) == 2
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 2000, reason="no file may have such a number here")
+def test_a_connection_of_a_high_number_is_looked_at_too() -> None:
+    """As in a server with many open pages."""
+    low = os.open(os.devnull, os.O_RDONLY)
+    high = os.dup2(low, 2000)
+    try:
+        assert database.watch(high).poll(0)
+    finally:
+        os.close(low)
+        os.close(high)

@@ -76,7 +76,7 @@ def test_sqlite_is_refused_beside_a_server_of_another_machine_and_not_once_that_
 def test_a_server_that_is_refused_ends_with_a_sentence(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(app.os, "_exit", sys.exit)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with other(home), pytest.raises(SystemExit) as ended:
         app.may_share(sharing.join)
     assert ended.value.code == 1 and capsys.readouterr().err.startswith("Loupe ends. The server gpu-1 is at work on")

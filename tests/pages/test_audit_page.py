@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+import streamlit as st
 
 from core import roles
-from core.data import labels, schema, store
-from core.types import Dataset
+from core.catalog import params
+from core.data import audit, labels, people, schema, store
+from core.runs import runs
+from core.settings import settings
+from core.types import Dataset, Snapshot
+from pages.shared import times
 from tests.pages.app import opened, words
+
+
+@pytest.fixture(autouse=True)
+def no_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest has another mock in their place at each run, so that the name beside what is done would change."""
+    monkeypatch.setattr(type(st.context), "cookies", property(lambda _: {}))
+
+
+def run_named(of: Dataset) -> str:
+    made = runs.new("ConvNet 1", of, params.run_config({}), Snapshot("s", of.classes, ()), "tester")
+    runs.create(settings().runs / made.id, made, Snapshot("s", of.classes, ()))
+    return made.id
 
 
 def test_the_page_says_what_was_done_on_what_by_whom_and_leads_there(home: Path, small: Dataset) -> None:
@@ -25,6 +44,56 @@ def test_the_page_says_what_was_done_on_what_by_whom_and_leads_there(home: Path,
     assert "All 4 entries are as they were written" in app.success[0].value
     assert "Nothing of this kind" in opened("audit", by="eve_1", kind="flag").info[0].value
     assert "2 entries" in words(opened("audit", image=image.id))
+
+
+def test_each_entry_leads_to_what_it_speaks_of(small: Dataset) -> None:
+    red, run = next(i for i in store.all_images(small.id) if i.label == "red"), run_named(small)
+    labels.apply(small.id, {red.id: red.label_seq}, "green", "tester")
+    with schema.writing() as c:
+        for kind, on in (
+            ("person.add", {"person": "Ann"}),
+            ("token.add", {"token": "shop"}),
+            ("policy.write", {"dataset": small.id, "policy": 7}),
+            ("review.decide", {"dataset": small.id, "images": ["f" * 16], "submission": 3}),
+            ("removal.set", {"dataset": small.id, "rule": 1}),
+            ("run.start", {"dataset": small.id, "run": run}),
+            ("class.add", {"dataset": small.id}),
+        ):
+            audit.record(c, kind, on=on)
+    people.add("Ann", "viewer", "accounts")
+    there = {"dataset": small.name}
+    decisions = {"view": "decisions", "verdict": "all", "q": "f" * 16}
+    for kind, button, page, query in (
+        ("person.add", "Person", "People", {"find": "Ann"}),
+        ("token.add", "Tokens", "Home", {"tokens": "1"}),
+        ("policy.write", "Policy", "Review", there | {"view": "policy"}),
+        ("review.decide", "Decisions", "Review", there | decisions),
+        ("removal.set", "Rule", "Predict", there),
+        ("run.start", "Run", "Train", there | {"run": run}),
+        ("class.add", "Dataset", "Dataset", there | {"view": "Classes"}),
+        ("dataset.create", "Dataset", "Dataset", there | {"view": "Browse"}),
+    ):
+        app = opened("audit", kind=kind)
+        next(b for b in app.button if b.label == button).click().run()
+        assert not app.exception and app.title[0].value == page, (kind, words(app))
+        assert query.items() <= dict(app.query_params).items(), kind
+    app = opened("audit", kind="label")
+    next(b for b in app.button if b.label == "Image").click().run()
+    assert not app.exception and "Go back to before this" in words(app)  # beside the picture
+
+
+def test_the_days_are_those_of_who_looks_and_the_last_one_counts(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "zone", lambda: ZoneInfo("Asia/Tokyo"))  # nine hours ahead
+    for at in ("2026-03-01T14:59:59.999", "2026-03-01T15:00:00.000", "2026-03-02T14:59:59.999", "2026-03-02T15:00:00.000"):
+        monkeypatch.setattr(audit, "now", lambda at=at: f"{at}+00:00")
+        audit.note("begin", on={"at": at})
+    app = opened("audit", kind="begin", **{"from": "2026-03-02", "until": "2026-03-02"})
+    assert not app.exception and "2 entries" in words(app)
+    since, until = app.date_input
+    until.set_value(date(2026, 3, 3)).run()
+    assert "3 entries" in words(app)
+    since.set_value(None).run()
+    assert "4 entries" in words(app)
 
 
 def test_the_page_names_a_changed_entry(home: Path, small: Dataset) -> None:

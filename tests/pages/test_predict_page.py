@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core import roles
-from core.data import queue, removal, uploads
-from core.review import batch, predict, review
+from core.data import audit, queue, removal, uploads
+from core.review import batch, predict, review, taken
 from core.types import Prediction
-from pages.parts.predict import answers
 from pages.shared import frame
 from tests.held_out import pictures
 from tests.pages.app import elements, opened, words
@@ -42,6 +41,7 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").run()
     assert not app.exception and "asked about in the background" in app.toast[0].value
     ((dataset_id, run_ids, source, _, how),) = started
+    assert [one.proto.label for one in elements(app, "download_button")] == ["CSV"]
     assert (dataset_id, run_ids, how) == (trained_copy.dataset.id, [trained_copy.run_id], "zip") and source.shown() == "many.zip"  # type: ignore[attr-defined]
     said = words(app)
     assert said.index("This is not an image") < said.index("Send all 1 to review")  # above the answers, however many there are
@@ -68,12 +68,23 @@ def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(traine
 
 def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> None:
     told = kept(trained_copy)
-    rows = list(csv.DictReader(io.StringIO(answers.as_csv(trained_copy.dataset, queue.Which(), "name"))))
+
+    def text(form: taken.Form) -> str:
+        return taken.stored(trained_copy.dataset.id, queue.Which(), "name", form, "Ann")
+
+    rows = list(csv.DictReader(io.StringIO(text("csv"))))
     assert [row["file"] for row in rows] == ["'=cmd.png", "three.png", "two.png"]
-    lines = [json.loads(line) for line in answers.as_jsonl(trained_copy.dataset, queue.Which(), "name").splitlines()]
+    lines = [json.loads(line) for line in text("jsonl").splitlines()]
     first = next(one for one in told if one.file == "=cmd.png")
     assert lines[0]["file"] == "=cmd.png" and lines[0]["predicted"] == first.top(1)[0][0]
     assert sum(value for name, value in lines[0].items() if name.startswith("p(")) > 0.999
+    now = list(csv.DictReader(io.StringIO(taken.predictions(trained_copy.run_id, told, "Ann"))))
+    assert [row["file"] for row in now] == ["'=cmd.png", "two.png", "three.png"] and now[0]["predicted"] == first.top(1)[0][0]
+    some = audit.search(audit.Which("Ann", "export.predictions"), 1, 9)[0]
+    assert [(one.on, one.after["pictures"]) for one in some] == [
+        ({"dataset": trained_copy.dataset.id, "run": trained_copy.run_id}, 3),
+        *[({"dataset": trained_copy.dataset.id}, 3)] * 2,
+    ]
 
 
 def test_a_dropped_picture_and_a_rule_of_removal_stand_on_the_page_of_all_answers(trained_copy: Trained) -> None:
@@ -105,3 +116,6 @@ def test_who_may_not_ask_is_told_so_and_who_may_not_bring_images_in_is_offered_n
         assert ("Ann may not ask a network" in words(app)) == (role == "viewer" and view != "all")
         assert ("From a folder on this server" in words(app)) == (role == "trainer" and view == "many")
         assert ("of this page to review" in words(app)) == (role != "viewer" and view == "all")
+        files = {one.proto.label for one in elements(app, "download_button")}
+        assert files == ({"CSV", "JSONL"} if role == "trainer" and view == "all" else set())
+        assert ("Ann may not take" in words(app)) == (role != "trainer" and view == "all")

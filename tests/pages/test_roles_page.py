@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -143,13 +144,14 @@ def test_a_file_is_made_for_who_presses_its_button_as_long_as_they_may(
     assert isinstance(in_a_thread(press), NotFound)
 
 
-def test_every_file_that_is_made_when_its_button_is_pressed_is_made_so() -> None:
+def test_every_file_that_is_made_when_its_button_is_pressed_is_made_so_by_what_asks_and_leaves_an_entry() -> None:
     calls = [
-        (path.name, node.args[1])
+        (path, node.args[1])
         for path in (ROOT / "pages").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "st.download_button"
     ]
     assert len(calls) >= 4
-    for name, data in calls:
-        assert isinstance(data, ast.Call) and ast.unparse(data.func) not in ("partial", "functools.partial"), (name, ast.unparse(data))
+    for path, data in calls:
+        assert isinstance(data, ast.Call) and ast.unparse(data.func) not in ("partial", "functools.partial"), (path, ast.unparse(data))
+        assert re.search(r"\btaken\.|\breport\.page\(", path.read_text(encoding="utf-8")), path

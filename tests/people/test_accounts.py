@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import Parameters, PasswordHasher, extract_parameters
 
 from core import roles
 from core.data import audit, people, schema, store
@@ -42,6 +43,7 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(time, "time", lambda: at)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_link_sets_one_password_and_then_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     token = accounts.add("Ann", "labeller")
     with pytest.raises(Forbidden):
@@ -78,6 +80,7 @@ def test_a_password_of_a_wrong_length_is_refused_and_the_link_still_works(passwo
     assert accounts.of_link(token).name == "Ann"
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_wrong_passwords_slow_down_and_never_lock_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     ann()
     for name in ("Ann", "nobody of this name"):  # the same words: nobody learns who is here
@@ -98,6 +101,28 @@ def test_wrong_passwords_slow_down_and_never_lock_for_ever(monkeypatch: pytest.M
     assert accounts.seconds_to_wait("Ann") == 0 and people.count_wrong("Ann") == (0, 0.0)
 
 
+def test_a_name_that_nobody_has_costs_the_same_hash_as_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the time of an answer would tell who is here."""
+    asked: list[Parameters] = []
+
+    class Counting(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+            asked.append(extract_parameters(str(hash)))
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(accounts, "_hasher", Counting(time_cost=1, memory_cost=8, parallelism=1))
+    accounts._nobodys.cache_clear()
+    ann()
+    accounts.add("Bob", "viewer")  # has set no password yet
+    people.add("Cleo", "viewer", "oidc")
+    for name in ("Ann", "nobody", "Bob", "Cleo", ""):
+        with pytest.raises(Forbidden, match="is wrong"):
+            accounts.check(name, "a wrong sentence")
+    assert len(asked) == 5 and len(set(map(str, asked))) == 1
+    accounts._nobodys.cache_clear()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_new_password_ends_every_other_session() -> None:
     made = ann()
     here, there = (sessions.begin(made, "accounts", browser) for browser in ("Firefox", "Chromium"))
@@ -111,6 +136,7 @@ def test_a_new_password_ends_every_other_session() -> None:
     assert sessions.who(sessions.named(here)) is None  # at once, in the process that did it
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_session_ends_by_itself_with_its_person_and_with_its_way_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
     made = ann()
     token = sessions.begin(made, "accounts", "")
@@ -131,6 +157,7 @@ def test_a_session_ends_by_itself_with_its_person_and_with_its_way_to_sign_in(mo
     assert sessions.who(sessions.named(token), fresh=True) is None
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_somebody_who_comes_back_gets_nothing_of_what_was(small: Dataset) -> None:
     accounts.set_first_password(accounts.add("Root", "admin"), GOOD)  # the last admin cannot be removed
     ann("admin")
@@ -148,6 +175,7 @@ def test_somebody_who_comes_back_gets_nothing_of_what_was(small: Dataset) -> Non
         accounts.check("Ann", GOOD)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_roles_of_datasets_count_at_once(small: Dataset) -> None:
     named = sessions.named(sessions.begin(ann(), "accounts", ""))
 
@@ -170,6 +198,7 @@ def test_roles_of_datasets_count_at_once(small: Dataset) -> None:
     assert set(people.get("Ann").datasets) == {small.id}
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_an_account_that_is_switched_off_lets_nobody_in_and_comes_back_as_it_was(small: Dataset) -> None:
     made, named = ann(), sessions.named(sessions.begin(people.get("Ann"), "accounts", ""))
     accounts.set_role("Ann", "trainer", small.id)
@@ -196,6 +225,7 @@ def test_an_account_that_is_switched_off_lets_nobody_in_and_comes_back_as_it_was
     assert told[:4] == [("person.on", None), *failed, ("person.off", None)]
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_the_last_admin_who_can_sign_in_cannot_be_taken_away(home: Path) -> None:
     ann("admin")
     accounts.add("Bob", "admin")  # has not opened the link yet
@@ -211,6 +241,7 @@ def test_the_last_admin_who_can_sign_in_cannot_be_taken_away(home: Path) -> None
     accounts.set_role("Bob", None)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_people_are_found_by_a_part_of_their_names_page_by_page(home: Path) -> None:
     for name in ("Jörg", "Anna", "Annette", "Hanna"):
         accounts.add(name, "viewer")
@@ -344,6 +375,7 @@ def test_what_a_person_might_do_in_a_dataset_before_stands_in_the_audit(small: D
     ]
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_people_sign_ins_and_wrong_passwords_leave_entries_in_the_audit(home: Path) -> None:
     made = people.add("Ann", "moderator", "accounts")
     people.set_role("Ann", "viewer")

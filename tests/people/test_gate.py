@@ -23,8 +23,8 @@ from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 import app
 from core import roles
 from core.api import gate, routes, sign_in, signing
-from core.data import labels, people, store
-from core.errors import AppError, Unavailable
+from core.data import audit, labels, people, store
+from core.errors import AppError, Unavailable, Unwritable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
@@ -174,6 +174,37 @@ def test_a_wrong_password_is_told_in_a_sentence_and_names_nobody(client: TestCli
         assert "set-cookie" not in answer.headers
     assert client.post("/sign-in", content=b"x" * 20_000, headers=MINE).status_code == 413
     assert client.post("/sign-in", content=b"\xff=\xff", headers=MINE).status_code in (400, 403)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Unavailable("The database cannot be reached, and nothing was stored.", "Try again in a moment."),
+        Unwritable("The disk is full: the database could not be written.", "Make room on the disk."),
+    ],
+)
+def test_who_signs_in_while_the_database_is_away_or_the_disk_full_is_told_so_and_may_try_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, problem: AppError
+) -> None:
+    link, password = accounts.add("Ann", "labeller"), {"password": GOOD, "again": GOOD}
+
+    def away(*_: object, **__: object) -> None:
+        raise problem
+
+    for name, method, path in (
+        ("of_link", "GET", f"/welcome/{link}"),
+        ("set_password", "POST", f"/welcome/{link}"),
+        ("begin_session", "POST", f"/welcome/{link}"),  # the password is set by then, and the link used
+        ("find", "POST", "/sign-in"),
+        ("begin_session", "POST", "/sign-in"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(people, name, away)
+            answer = client.request(method, path, data={"name": "Ann", **password}, headers=MINE)
+        assert answer.status_code == 503 and problem.message in answer.text and "set-cookie" not in answer.headers, (name, path)
+        assert "does not work any more" not in answer.text
+        assert ("Your password is set." in answer.text) == ((name, path) == ("begin_session", f"/welcome/{link}"))
+    assert client.post("/sign-in", data={"name": "Ann", **password}, headers=MINE).status_code == 303
 
 
 def test_an_expired_link_is_told_in_a_sentence(client: TestClient) -> None:
@@ -341,6 +372,38 @@ def test_the_header_of_a_named_proxy_is_believed_and_that_of_anybody_else_is_not
     sessions.forget()
     ended = asks("10.0.0.7").get("/added/later", headers=told)
     assert ended.status_code == 403 and "An admin has ended your access" in ended.text
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_who_comes_by_a_proxy_stands_in_the_audit_once_a_day_and_so_does_each_refusal(
+    behind: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_noted", "_refused"):
+        monkeypatch.setattr(sessions, name, {})
+    accounts.add("Root", "admin")
+    client = TestClient(made(), base_url="http://localhost:8501", client=("10.0.0.7", 5000))
+
+    def asked() -> list[tuple[str, str, str]]:
+        """What the audit says of sign-ins after everybody has asked twice."""
+        for name in ("Ann", "Root", "Ann", "Root", "two\tlines"):
+            client.post("/added/later", headers={"X-Forwarded-User": name})
+        some = [audit.search(audit.Which(kind=kind), 1, 50)[0] for kind in ("sign-in", "sign-in.failed")]
+        return [(one.kind, one.by, one.after.get("way") or one.after["why"]) for found in some for one in found[::-1]]
+
+    refused = (
+        ("Root", "“Root” signs in another way here."),
+        ("two\tlines", "The name of a person must have 1 to 80 characters on one line."),
+    )
+    told = [("sign-in", "Ann", "header"), *(("sign-in.failed", *one) for one in refused)]
+    assert asked() == told
+    added = audit.search(audit.Which(kind="person.add"), 1, 1)[0][0]
+    assert (added.by, added.on) == ("Ann", {"person": "Ann"})
+    sessions._noted.clear()  # five minutes later
+    assert asked() == told
+    for where in (audit, people, sessions):
+        monkeypatch.setattr(where, "now", lambda: "2100-01-01T00:00:01.000+00:00")
+    sessions._noted.clear()
+    assert sorted(asked()) == sorted(told * 2)
 
 
 def test_a_proxy_on_this_machine_is_known_by_what_uvicorn_makes_of_it(behind: None, monkeypatch: pytest.MonkeyPatch) -> None:

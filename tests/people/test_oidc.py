@@ -73,6 +73,43 @@ def test_who_signs_in_at_the_provider_is_here_with_the_role_that_an_admin_gives(
     assert client.get("/me").text == "Ann trainer"
 
 
+def test_behind_https_the_cookies_of_this_way_are_for_https_alone(client: TestClient, provider: str) -> None:
+    known(provider, "a-1", name="Ann")
+    proxied = {"X-Forwarded-Proto": "https"}
+    begun = client.get("/sign-in/oidc", headers=proxied)
+    assert "Secure" in begun.headers["set-cookie"] and "HttpOnly" in begun.headers["set-cookie"]
+    asked = requests.post(begun.headers["location"], data={"sub": "a-1"}, allow_redirects=False, timeout=10).headers["location"]
+    assert asked.startswith("https://localhost:8501/sign-in/oidc/back?")
+    state = client.cookies.get(sign_in.STATE) or begun.cookies[sign_in.STATE]
+    sent = proxied | {"Cookie": f"{sign_in.STATE}={state}"}  # which the browser sends over https alone
+    back = client.get(asked.removeprefix("https://localhost:8501"), headers=sent)
+    (session,) = (one for one in back.headers.get_list("set-cookie") if one.startswith("loupe_session"))
+    assert back.status_code == 303 and "Secure" in session and "HttpOnly" in session and "SameSite=lax" in session
+
+
+def test_accounts_and_a_provider_side_by_side_let_each_in_its_own_way(
+    client: TestClient, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts,oidc")
+    settings.cache_clear()
+    page = client.get("/sign-in").text
+    assert 'name="password"' in page and 'href="/sign-in/oidc' in page
+    mine = {"Origin": "http://localhost:8501"}
+    link, password = accounts.add("Root", "admin"), {"password": "a sentence with spaces"}
+    assert client.post(f"/welcome/{link}", data=password | {"again": password["password"]}, headers=mine).status_code == 303
+    assert client.get("/me").text == "Root admin"
+    client.cookies.clear()
+    known(provider, "a-1", name="Ann")
+    client.get(went(client, "a-1"))
+    assert client.get("/me").text == "Ann None"
+    client.cookies.clear()
+    refused = client.post("/sign-in", data=password | {"name": "Ann"}, headers=mine)
+    assert refused.status_code == 403 and "is wrong" in refused.text  # she has no password here
+    known(provider, "evil", name="Root")
+    assert "There is a “Root” already." in client.get(went(client, "evil")).text
+    assert client.post("/sign-in", data=password | {"name": "Root"}, headers=mine).status_code == 303
+
+
 def test_a_role_comes_from_a_claim_and_goes_with_it(client: TestClient, provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOUPE_OIDC_ROLE_CLAIM", "groups")
     settings.cache_clear()
@@ -85,6 +122,9 @@ def test_a_role_comes_from_a_claim_and_goes_with_it(client: TestClient, provider
     client.get(went(client, "b-1"))
     known(provider, "b-1", name="Bob", groups=["cook"])
     assert client.get(went(client, "b-1")).status_code == 303 and people.get("Bob").role is None  # the only admin: its word holds
+    last = audit.search(audit.Which(kind="person.role"), 1, 1)[0][0]
+    assert (last.by, last.before, last.after) == ("Bob", {"role": "admin"}, {"role": None, "claim": True})
+    assert [one.by for one in audit.search(audit.Which(kind="person.add"), 1, 9)[0]] == ["Bob"]
 
 
 def test_nobody_takes_the_account_of_another_by_a_name(client: TestClient, provider: str) -> None:

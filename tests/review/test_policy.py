@@ -88,6 +88,7 @@ def test_a_name_a_class_and_a_run_that_do_not_fit_are_refused_and_nothing_is_sto
     assert policies.of(dataset.id) == []
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_version_never_changes_and_the_same_name_makes_a_new_one(judged: tuple[Dataset, str]) -> None:
     first = made_active(judged)
     second = policy.write(judged[0].id, judged[1], "Strict", replace(RULES, blind=0.5))
@@ -96,6 +97,7 @@ def test_a_version_never_changes_and_the_same_name_makes_a_new_one(judged: tuple
     assert policy.rules(first) == replace(RULES, salt=policy.rules(first).salt) and policy.rules(first).salt != policy.rules(second).salt
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_one_is_active_and_one_the_shadow_and_every_change_is_told(judged: tuple[Dataset, str]) -> None:
     first, second = made_active(judged), made_active(judged, kind="shadow")
     assert (policy.active(judged[0].id), policy.shadow(judged[0].id)) == (first, second)
@@ -107,6 +109,7 @@ def test_one_is_active_and_one_the_shadow_and_every_change_is_told(judged: tuple
     assert told == [(second.id, "off"), (second.id, "active"), (first.id, "off"), (second.id, "shadow"), (first.id, "active")]
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_pictures_go_where_the_active_policy_says_and_others_are_only_kept(judged: tuple[Dataset, str]) -> None:
     assert kept(judged, answer(0.5, 9)) == {"predicted": 1}
     made_active(judged, replace(RULES, audit=0.01))
@@ -178,6 +181,7 @@ def test_of_a_deleted_run_nothing_is_sorted_and_what_comes_waits(judged: tuple[D
     assert policy.active(judged[0].id) is None and kept(judged, answer(0.01, 1), run_id=other) == {"predicted": 1}
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 def test_the_shadow_is_counted_beside_the_active_one_and_beside_what_people_said(judged: tuple[Dataset, str]) -> None:
     dataset, run_id = judged
     kept(judged, answer(0.5, 99))  # came before

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from core.api.problem import MEDIA_TYPE
 from core.api.v1 import decisions, exports, images, predictions, problems, runs
 from core.api.v1.door import Door
 from core.api.v1.page import page
@@ -72,7 +73,7 @@ def _openapi() -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 operation["responses"]["default"] = {
                     "description": "A problem: what happened, and what is allowed.",
-                    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
                 }
         schemas = made["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):

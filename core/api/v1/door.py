@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
-from core.api.v1.problems import problem
+from core.api.problem import problem
 from core.data import images, tokens
 from core.data.tokens import Token
 from core.errors import Unavailable
@@ -91,7 +91,7 @@ class Door:
             message = await receive()
             read += len(message.get("body", b""))
             if read > most:
-                raise HTTPException(413, f"The request is larger than {most // 1_000_000} MB. Send it in parts.")
+                raise HTTPException(413, f"The request is larger than the {most // 1_000_000} MB that are allowed.")
             return message
 
         bearer = _bearer.set(found)

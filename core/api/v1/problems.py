@@ -1,11 +1,9 @@
-"""Refusals as problem documents (RFC 9457): what happened, and what is allowed."""
+"""What is refused here, as problem documents."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -14,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core import space
+from core.api.problem import problem
 from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed
 
-MEDIA_TYPE = "application/problem+json"
 STATUS: tuple[tuple[type[AppError], int], ...] = (
     (Invalid, 422),
     (NotFound, 404),
@@ -25,9 +23,10 @@ STATUS: tuple[tuple[type[AppError], int], ...] = (
     (Unavailable, 503),
     (WorkerFailed, 503),
 )
+DESCRIBED = "Every address and its fields stand in /api/v1/openapi.json."
 SCHEMA = {
     "type": "object",
-    "required": ["title", "status", "detail"],
+    "required": ["title", "status", "detail", "allowed"],
     "properties": {
         "title": {"type": "string", "description": "The status in words."},
         "status": {"type": "integer"},
@@ -50,14 +49,6 @@ class Problem(Exception):
         self.response = problem(status, detail, allowed, headers, **more)
 
 
-def problem(status: int, detail: str, allowed: str = "", headers: dict[str, str] | None = None, **more: Any) -> Response:
-    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    if allowed:
-        body["allowed"] = allowed
-    data = json.dumps(body | more, ensure_ascii=False).encode(errors="replace")
-    return Response(data, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE)
-
-
 async def of_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response
@@ -66,7 +57,7 @@ async def of_problem(_request: Request, error: Exception) -> Response:
 async def of_app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 422)
-    return problem(status, error.message, error.hint)
+    return problem(status, error.message, error.hint or DESCRIBED)
 
 
 async def of_os_error(request: Request, error: Exception) -> Response:
@@ -78,14 +69,16 @@ async def of_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return problem(404, "There is nothing at this address.", "Every address stands in /api/v1/openapi.json.")
+        return problem(404, "There is nothing at this address.", DESCRIBED)
     if error.status_code == 405:
         return problem(
             405, f"{request.method} is not allowed at this address.", f"Allowed: {headers.get('Allow', 'see /api/v1/docs')}.", headers
         )
+    if error.status_code == 413:
+        return problem(413, str(error.detail), "Send it in parts.")
     if error.status_code == 400:
         return problem(400, "The body is not JSON, or not a form.", "Send one JSON object in UTF-8; a form as multipart/form-data.")
-    return problem(error.status_code, str(error.detail), headers=headers)
+    return problem(error.status_code, str(error.detail), DESCRIBED, headers)
 
 
 async def of_fields(_request: Request, error: Exception) -> Response:
@@ -95,7 +88,7 @@ async def of_fields(_request: Request, error: Exception) -> Response:
         return problem(400, "The body is not JSON.", "Send one JSON object in UTF-8.")
     errors = [{"field": _field(one["loc"]), "message": _message(one)} for one in found[:20]]
     first = errors[0]
-    return problem(422, f"{first['field'] or 'The body'}: {first['message']}", "Every field stands in /api/v1/openapi.json.", errors=errors)
+    return problem(422, f"{first['field'] or 'The body'}: {first['message']}", DESCRIBED, errors=errors)
 
 
 def _field(loc: Sequence[Any]) -> str:
@@ -114,4 +107,5 @@ def _message(one: dict[str, Any]) -> str:
 async def of_a_bug(request: Request, error: Exception) -> Response:
     """Whatever nobody expected: the log has it, who asked is told no more than that."""
     logging.getLogger("loupe").error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "Loupe made a mistake.", "The server's log says which. Nothing is known about whether it was done.")
+    said = "Loupe made a mistake, which the server's log tells. Whether what was asked was done is not known."
+    return problem(500, said, "Look whether it was done before you ask again.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from core import roles
 from core.api.v1 import access
@@ -156,9 +156,13 @@ def start_run(dataset_id: DatasetId, body: Start, key: Key = None) -> Response:
 
 
 @router.post("/runs/{run}/stop", response_model=RunOut)
-def stop_run(run_id: RunId) -> Response:
+def stop_run(run_id: RunId, key: Key = None) -> Response:
     """Asks the run to stop after its current step; its best weights are kept. A second time changes nothing."""
     run = access.run(run_id, "train")
-    if train.state(run.id).active:
-        train.stop(run.id)
-    return JSONResponse(RunOut.of(train.state(run.id)).model_dump(), 202)
+
+    def act() -> dict[str, Any]:
+        if train.state(run.id).active:
+            train.stop(run.id)
+        return RunOut.of(train.state(run.id)).model_dump()
+
+    return once(key, ["stop", run.id], act, 202)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import get_args
@@ -15,17 +12,15 @@ import streamlit as st
 from core import roles
 from core.api import signing
 from core.data import images, queue
-from core.data.formats.spreadsheet import cell
 from core.data.queue import State, Submission, Which
 from core.errors import AppError
-from core.review import near, predict, review
+from core.review import near, predict, review, taken
 from core.review.near import Found
 from core.types import Dataset, Prediction, Run
 from pages.parts.predict import removal
 from pages.shared import frame, times
 
 PER_PAGE = 24
-MOST = 100_000  # rows of a CSV
 STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "any": ("Any", ()),
     "predicted": ("Answered, sent to nobody", ("predicted",)),
@@ -78,15 +73,18 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
                 on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
             )  # fmt: skip
-        for kind, write in (("CSV", as_csv), ("JSONL", as_jsonl)):
+        by = frame.user()
+        forms: tuple[tuple[taken.Form, str], ...] = (("csv", "text/csv"), ("jsonl", "application/x-ndjson"))
+        for form, mime in forms if frame.may("export", current.id, say=False) else ():
             st.download_button(
-                kind, frame.deferred(partial(write, current, which, sort)), f"{current.name}-predictions.{kind.lower()}",
-                "text/csv" if kind == "CSV" else "application/x-ndjson", icon=":material/download:", on_click="ignore", key=f"as-{kind}",
+                form.upper(), frame.deferred(partial(taken.stored, current.id, which, sort, form, by)), f"{current.name}-predictions.{form}",
+                mime, icon=":material/download:", on_click="ignore", key=f"as-{form}",
             )  # fmt: skip
         removal.button(current)
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
         frame.pager(pages, key)
+    frame.may("export", current.id)
 
 
 def _again(current: Dataset, found: Found, name: str, names: dict[str, str], blur: bool) -> None:
@@ -146,31 +144,3 @@ def send(current: Dataset, some: Sequence[Submission]) -> None:
         for one in some
     )  # fmt: skip
     st.toast(f"{sent:,} sent to review.", icon=":material/rate_review:")
-
-
-def _rows(current: Dataset, which: Which, sort: str) -> list[dict[str, object]]:
-    found = review.browse(current.id, which, sort, 0, MOST)
-    return [
-        {
-            "file": one.name, "id": one.image_id, "run": one.run_id, "predicted": one.predicted, "probability": one.probability,
-            "band": one.band or "", "state": one.state, "decision": one.label or "", "at": one.at,
-            **{f"p({name})": p for name, p in one.probabilities.items()},
-        }
-        for one in found
-    ]  # fmt: skip
-
-
-def as_csv(current: Dataset, which: Which, sort: str) -> str:
-    """One line per picture."""
-    rows = _rows(current, which, sort)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: cell(value) if isinstance(value, str) else value for name, value in row.items()})
-    return out.getvalue()
-
-
-def as_jsonl(current: Dataset, which: Which, sort: str) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(current, which, sort))

@@ -60,7 +60,7 @@ def _which(current: Dataset) -> decisions.Said:
         people = [ALL, *decisions.people(current.id)]
         by = frame.url_choice("by", "Person", people, ALL, lambda p: "Everybody" if p == ALL else p)
         verdict = frame.url_choice("verdict", "Decision", [ALL, *VERDICTS], ALL, lambda v: "All" if v == ALL else VERDICTS[v])
-        text = st.text_input("Name or hash", key="decisions-text", icon=":material/search:", persist_state="session")
+        text = st.text_input("Name or hash", key="q", bind="query-params", on_change=frame.first_page, icon=":material/search:")
         back = st.toggle("Also those taken back", True, key="decisions-back", persist_state="session")
     only: Verdict | None = None if verdict == ALL else verdict  # type: ignore[assignment]
     return decisions.Said(None if by == ALL else by, only, (text or "").strip(), standing=not back)

@@ -51,6 +51,9 @@ def _versions(current: Dataset, found: list[Policy]) -> None:
     if not any(kind == "active" for kind in kinds.values()):
         st.info("No policy is active: what is predicted waits for a person only where somebody sends it to review.", icon=":material/info:")
     pages = -(-len(found) // PER_PAGE)
+    wanted = st.query_params.pop("no", "")  # of the audit
+    if at := [i for i, one in enumerate(found) if str(one.id) == wanted]:
+        st.query_params["page"] = str(at[0] // PER_PAGE + 1)
     number = min(frame.page_number(PAGE), pages)
     for one in found[(number - 1) * PER_PAGE : number * PER_PAGE]:
         _version(current, one, kinds.get(one.id, "off"))

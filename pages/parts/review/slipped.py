@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.data import queue
 from core.data.queue import Submission
-from core.review import audit, measures, policy, report, statements
+from core.review import audit, measures, policy, report, taken
 from core.review.audit import Audit, Drifted
 from core.types import Dataset
 from pages.parts.review import gallery
@@ -176,16 +176,16 @@ def _reports(current: Dataset) -> None:
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in current.name)
     today = f"{times.now():%Y-%m-%d}"
     since = (times.now() - timedelta(days=28)).astimezone(UTC).isoformat()
-
-    def rows() -> Sequence[statements.Row]:
-        return statements.statements(current.id, since)
-
+    by = frame.user()
     files = [
-        ("The day's report", lambda: report.page(report.report(current.id, "day")), "day", "html", "text/html"),
-        ("The week's report", lambda: report.page(report.report(current.id, "week")), "week", "html", "text/html"),
-        ("Statements of 4 weeks (CSV)", lambda: statements.as_csv(rows()), "statements", "csv", "text/csv"),
-        ("Statements of 4 weeks (JSONL)", lambda: statements.as_jsonl(rows()), "statements", "jsonl", "application/jsonl"),
-    ]
+        ("The day's report", lambda: taken.review_report(current.id, "day", by)[1], "day", "html", "text/html"),
+        ("The week's report", lambda: taken.review_report(current.id, "week", by)[1], "week", "html", "text/html"),
+        ("Statements of 4 weeks (CSV)", lambda: taken.statements_of_reasons(current.id, "csv", by, since)[1], "statements", "csv", "text/csv"),
+        (
+            "Statements of 4 weeks (JSONL)", lambda: taken.statements_of_reasons(current.id, "jsonl", by, since)[1],
+            "statements", "jsonl", "application/jsonl",
+        ),
+    ]  # fmt: skip
     with st.container(horizontal=True):
         for title, what, name, kind, mime in files:
             st.download_button(
