@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -166,6 +167,13 @@ def send_at_once() -> None:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _is_mine() -> bool:
+    """Whether this server is the one that does what is done daily."""
+    with contextlib.suppress(Exception):  # a database that is damaged: the check of it, for one, is done all the same
+        return leases.take("daily", HOUR + SPARE)
+    return True
+
+
 async def daily() -> None:
     """What is done once a day, by one of several servers: each asks itself whether it is due, and is asked every hour."""
     while True:
@@ -177,7 +185,7 @@ async def daily() -> None:
         )
         for work, words in works:
             try:
-                if await anyio.to_thread.run_sync(leases.take, "daily", HOUR + SPARE):  # anew: one work may take long
+                if await anyio.to_thread.run_sync(_is_mine):  # asked anew: one work may take long
                     await anyio.to_thread.run_sync(work)
             except Exception as e:  # a folder that is gone must not end it: tried again in an hour
                 log.error("%s: %s", words, e)
