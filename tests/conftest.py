@@ -75,8 +75,8 @@ def forget() -> None:
                 if isinstance(cached, functools._lru_cache_wrapper):
                     cached.cache_clear()
     roles._found.clear()
-    if streamlit := sys.modules.get("streamlit"):
-        streamlit.cache_data.clear()
+    if "pages" in sys.modules:  # without a page there is nothing in Streamlit's cache, which says that it has no server
+        sys.modules["streamlit"].cache_data.clear()
 
 
 def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

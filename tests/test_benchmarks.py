@@ -34,6 +34,15 @@ def test_ways_take_turns_and_a_long_one_has_one_only(monkeypatch: pytest.MonkeyP
     assert asked == ["quick", "long", "quick", "quick"] and found == {"quick": [1.0] * 3, "long": [2.0]}
 
 
+def test_names_measured_in_one_go_each_have_a_process_and_so_a_data_folder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(command.subprocess, "run", lambda args, **_: begun.append(" ".join(args[1:])))
+    monkeypatch.setattr(command, "measured", lambda name: pytest.fail("measured in this process"))
+    monkeypatch.setattr(command.sys, "argv", ["benchmarks", "trust", "predictions"])
+    command.main()
+    assert begun == ["-m tests.benchmarks trust", "-m tests.benchmarks predictions"]
+
+
 def test_the_tables_are_written_between_their_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.setattr(command, "KEPT", tmp_path / "docs" / "speed.json")

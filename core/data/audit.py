@@ -92,6 +92,9 @@ KINDS: Mapping[str, str] = {
 HEADS = "heads.jsonl"
 COLUMNS = ("seq", "at", "by", "kind")  # of the table, beside the entry
 AT_ONCE = 1_000  # entries read in one go
+# Made once: putting them together takes longer than asking, and nobody else writes meanwhile.
+_LAST = select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
+_ADD = audit.insert()
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -103,11 +106,11 @@ def record(c: sa.Connection, kind: str, *, on: Mapping[str, Any], before: Any = 
     on: what it speaks of, such as {"dataset": 1, "images": [...]}, {"run": id} or {"person": name}; everything is what JSON holds.
     """
     assert c.get_execution_options().get("write")
-    last = c.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
+    last = c.execute(_LAST).first()
     who = (by or roles.current().name).encode(errors="replace").decode().replace("\0", "?")
     row = {"seq": last.seq + 1 if last else 1, "at": now(), "by": who, "kind": kind}
     entry = rfc8785.dumps({**row, "on": dict(on), "before": before, "after": after, "previous": last.hash if last else ""})
-    c.execute(audit.insert().values(**row, entry=entry.decode(), hash=_sha256(entry)))
+    c.execute(_ADD, {**row, "entry": entry.decode(), "hash": _sha256(entry)})
     if ids := on.get("images"):
         c.execute(audit_images.insert(), [{"seq": row["seq"], "image_id": i} for i in dict.fromkeys(ids)])
 

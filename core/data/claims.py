@@ -15,6 +15,11 @@ CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
 GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: until then nobody else gets it
 
 
+def _lasts(at: float) -> sa.ColumnElement[bool]:
+    """Whether a claim has not run out; one that would last longer than any was made before the clock jumped back."""
+    return claims.c.until.between(at, at + CLAIM_SECONDS)
+
+
 @roles.needs("label")
 def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
     """The first candidates without a label that nobody else holds, held for this session from now on.
@@ -23,7 +28,7 @@ def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, k
     """
     at = time.time()
     with writing() as c:
-        c.execute(claims.delete().where(claims.c.until < at))
+        c.execute(claims.delete().where(~_lasts(at)))
         done = (claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
         c.execute(claims.update().where(*done).values(session=f"{session} before", until=at + GRACE_SECONDS))
         held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
@@ -63,5 +68,5 @@ def held_by_others(dataset_id: int, session: str) -> int:
     """How many images without a label are dealt out to others at the moment."""
     here = claims.join(images, sa.and_(images.c.dataset_id == claims.c.dataset_id, images.c.id == claims.c.image_id))
     with reading() as c:
-        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, claims.c.until >= time.time(), images.c.label.is_(None))
+        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, _lasts(time.time()), images.c.label.is_(None))
         return c.execute(select(func.count()).select_from(here).where(*theirs)).scalar_one()

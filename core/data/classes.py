@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from core import roles
 from core.data import audit, events
@@ -89,8 +89,11 @@ def _tell(c: sa.Connection, dataset_id: int, kind: str, name: str, to: str | Non
     c.execute(class_events.insert().values(**values))
 
 
+_ROW = select(classes).where(classes.c.dataset_id == bindparam("here"), classes.c.name == bindparam("called"))
+
+
 def _row(c: sa.Connection, dataset_id: int, name: str) -> Any:
-    return c.execute(select(classes).where(classes.c.dataset_id == dataset_id, classes.c.name == name)).first()
+    return c.execute(_ROW, {"here": dataset_id, "called": name}).first()
 
 
 def _names(c: sa.Connection, dataset_id: int) -> list[str]:

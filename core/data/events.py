@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from core import roles
 from core.data import history
@@ -27,6 +27,32 @@ class Change:
     flagged: bool | None = None
 
 
+def gives() -> sa.ColumnElement[bool]:
+    """Whether an event is about the label, and not about the flag alone."""
+    e = label_events.c
+    return sa.or_(e.flagged.is_(None), e.label.is_distinct_from(e.previous))
+
+
+# Made once: putting them together takes longer than the database takes for them, while nobody else may write.
+_ALIVE = select(datasets.c.id).where(datasets.c.id == bindparam("here"), datasets.c.deleted_at.is_(None))
+_APPENDED = label_events.insert().returning(label_events.c.image_id, label_events.c.seq)
+_CARRIED = (
+    images.update()
+    .where(
+        images.c.dataset_id == bindparam("here"),
+        images.c.id == label_events.c.image_id,
+        label_events.c.dataset_id == bindparam("here"),
+        label_events.c.seq.between(bindparam("from"), bindparam("to")),  # nobody else writes meanwhile
+    )
+    .values(
+        label=label_events.c.label,
+        label_seq=label_events.c.seq,
+        flagged=func.coalesce(label_events.c.flagged, images.c.flagged),
+        given_seq=sa.case((gives(), label_events.c.seq), else_=images.c.given_seq),
+    )
+)
+
+
 def append(
     c: sa.Connection,
     dataset_id: int,
@@ -44,9 +70,8 @@ def append(
     at = now()
     if not changes:
         return {}
-    e = label_events.c
     stored = c.execute(
-        label_events.insert().returning(e.image_id, e.seq),
+        _APPENDED,
         [
             {
                 "dataset_id": dataset_id,
@@ -64,17 +89,7 @@ def append(
         ],
     )
     seqs = {image_id: seq for image_id, seq in stored}
-    mine = (e.dataset_id == dataset_id, e.seq.between(min(seqs.values()), max(seqs.values())))  # nobody else writes meanwhile
-    c.execute(
-        images.update()
-        .where(images.c.dataset_id == dataset_id, images.c.id == e.image_id, *mine)
-        .values(
-            label=e.label,
-            label_seq=e.seq,
-            flagged=func.coalesce(e.flagged, images.c.flagged),
-            given_seq=sa.case((gives(), e.seq), else_=images.c.given_seq),
-        )
-    )
+    c.execute(_CARRIED, {"here": dataset_id, "from": min(seqs.values()), "to": max(seqs.values())})
     carried = {change.label for change in changes}
     history.add(
         c,
@@ -95,12 +110,6 @@ def append(
     return seqs
 
 
-def gives() -> sa.ColumnElement[bool]:
-    """Whether an event is about the label, and not about the flag alone."""
-    e = label_events.c
-    return sa.or_(e.flagged.is_(None), e.label.is_distinct_from(e.previous))
-
-
 def last_seq(c: sa.Connection) -> int:
     return int(c.execute(select(func.coalesce(func.max(label_events.c.seq), 0))).scalar_one())
 
@@ -111,7 +120,7 @@ def stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
 
 
 def alive(c: sa.Connection, dataset_id: int) -> None:
-    if c.execute(select(datasets.c.id).where(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))).first() is None:
+    if c.execute(_ALIVE, {"here": dataset_id}).first() is None:
         raise NotFound("This dataset was deleted.", "Restore it on the Dataset page, or choose another one.")
 
 

@@ -598,6 +598,15 @@ def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+MAX_SIDE = 2048  # pixels a network may ask for; the largest that Loupe trains takes 1024
+
+
+def possible(how: Preprocess) -> bool:
+    """Whether its numbers are those of a picture: what comes from outside may hold any, and memory is taken by them."""
+    sizes = how.channels in (1, 3) and 1 <= how.crop <= MAX_SIDE and 1 <= how.resize <= 2 * how.crop
+    return sizes and how.bits in BITS and len(how.mean) == len(how.std) == how.channels and all(s > 0 for s in how.std)
+
+
 RATIOS = (1 / 2, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 2.0)  # of width to height
 MULTIPLE = 32  # pixels: what five halvings leave whole
 

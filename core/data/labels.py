@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from core import roles
 from core.data import audit, classes, events, waiting
@@ -67,6 +67,14 @@ class Which:
         return conditions
 
 
+# The columns of Current, and where they stand.
+_CARRYING = images.outerjoin(label_events, label_events.c.seq == images.c.label_seq)
+_CARRIED = (
+    images.c.id, images.c.label, images.c.label_seq,
+    func.coalesce(label_events.c.by, ""), func.coalesce(label_events.c.at, ""), images.c.flagged,
+)  # fmt: skip
+
+
 @roles.needs("label")
 def apply(
     dataset_id: int,
@@ -110,6 +118,24 @@ def _check(seen: Mapping[str, int], operation: str | None) -> None:
         raise Invalid(f"{len(seen)} images were chosen.", f"Up to {MAX_AT_ONCE} can be labelled in one go.")
 
 
+# What images carry, and the seq of the act where it was stored before; made once, as it is asked while nobody else may write.
+_before = label_events.alias()
+_AS_IT_IS = (
+    select(*_CARRIED, _before.c.seq)
+    .select_from(
+        _CARRYING.outerjoin(
+            _before,
+            sa.and_(
+                _before.c.dataset_id == images.c.dataset_id,
+                _before.c.image_id == images.c.id,
+                _before.c.operation == bindparam("act", type_=sa.String),
+            ),
+        )
+    )
+    .where(images.c.dataset_id == bindparam("here"), images.c.id.in_(bindparam("ids", expanding=True)))
+)
+
+
 def _write(
     c: sa.Connection,
     dataset_id: int,
@@ -128,11 +154,9 @@ def _write(
     done: dict[str, int] = {}
     current: dict[str, Current] = {}
     for part in parts(list(seen)):
-        if operation is not None:
-            e = label_events.c
-            repeated = select(e.image_id, e.seq).where(e.dataset_id == dataset_id, e.operation == operation, e.image_id.in_(part))
-            done.update({i: seq for i, seq in c.execute(repeated)})
-        current.update({row.id: row for row in _current(c, dataset_id, images.c.id.in_(part))})
+        for *row, stored in c.execute(_AS_IT_IS, {"here": dataset_id, "act": operation, "ids": part}):
+            current[row[0]] = Current(*row)
+            done |= {row[0]: stored} if stored is not None else {}
     missing = tuple(i for i in seen if i not in current)
     if len(missing) == len(seen):
         raise NotFound(f"Image {missing[0]} is not in this dataset any more.", "Reload the page.")
@@ -223,10 +247,9 @@ def bare(image: Image) -> dict[str, Any]:
 
 
 def _current(c: sa.Connection, dataset_id: int, *conditions: Any, limit: int | None = None) -> list[Current]:
-    e = label_events
     query = (
-        select(images.c.id, images.c.label, images.c.label_seq, func.coalesce(e.c.by, ""), func.coalesce(e.c.at, ""), images.c.flagged)
-        .select_from(images.outerjoin(e, e.c.seq == images.c.label_seq))
+        select(*_CARRIED)
+        .select_from(_CARRYING)
         .where(images.c.dataset_id == dataset_id, *conditions)
         .order_by(images.c.label_seq, images.c.id)
         .limit(limit)

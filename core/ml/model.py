@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from core.catalog import layers, networks
+from core.data import images
 from core.errors import AppError, Invalid, NotFound
 from core.ml import scratch
 from core.ml.similarity import Similarity
@@ -372,6 +373,14 @@ def describe(config: RunConfig, classes: Sequence[str], preprocess: Preprocess, 
     return {**network, "classes": list(classes), "preprocess": asdict(preprocess), "epoch": epoch}
 
 
+def _of_its_types(model: nn.Module, weights: Weights) -> Weights:
+    """The weights, where numbers are of the network's own types: what is assigned would else change them without a word."""
+    expected = model.state_dict()
+    if any(name in expected and tensor.dtype != expected[name].dtype for name, tensor in weights.items()):
+        raise TypeError
+    return weights
+
+
 def load(folder: Path) -> LoadedModel:
     """The best weights of a run; NotFound before the first epoch, AppError if the file is damaged."""
     path = runs.checkpoint(folder)
@@ -384,9 +393,13 @@ def load(folder: Path) -> LoadedModel:
             arch = replace(arch, cam_layer=layers.cam_layer(chosen))
         values = stored["preprocess"]
         preprocess = Preprocess(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-        model = filled(lambda: create(arch, len(stored["classes"]), preprocess, chosen, output), lambda _: stored["state"])
+        if not images.possible(preprocess):
+            raise ValueError
+        model = filled(
+            lambda: create(arch, len(stored["classes"]), preprocess, chosen, output), lambda m: _of_its_types(m, stored["state"])
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("This run has no trained model yet.", "Wait for its first epoch, or choose another run.") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as e:
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError) as e:
         raise AppError(f"The model file {path.name} of this run is damaged.", "Train it again, or choose another run.") from e
     return LoadedModel(model.eval().requires_grad_(False), arch, tuple(stored["classes"]), preprocess, stored.get("epoch"))

@@ -31,7 +31,6 @@ from core.types import SPLITS, Ended, Event, Preprocess, Run, SnapshotRow
 MAX_TEXT = 200_000_000  # bytes of one table
 MAX_JSON = 5_000_000  # bytes of a file that is not one row for each image: as Python's values it takes thirty times as much
 MAX_WEIGHTS = 8_000_000_000  # bytes
-MAX_SIDE = 2048  # pixels a network may ask for; the largest that Loupe trains takes 1024
 NEEDED = ("config.json", "dataset.csv", "events.jsonl", "labels.txt", "model.safetensors", "preprocessing.json")
 AGAIN = "Export the run again where it was trained, or copy the file again."
 T = TypeVar("T")
@@ -291,8 +290,7 @@ def _preprocess(archive: RunZip) -> Preprocess:
         how = _made(Preprocess, values)
     except ValueError as e:
         raise archive.wrong("preprocessing.json", str(e)) from None
-    sizes_fit = how.channels in (1, 3) and 1 <= how.crop <= MAX_SIDE and 1 <= how.resize <= 2 * how.crop
-    if not sizes_fit or how.bits not in images.BITS or not len(how.mean) == len(how.std) == how.channels or not all(s > 0 for s in how.std):
+    if not images.possible(how):
         raise archive.wrong("preprocessing.json", "its numbers are not those of a picture")
     return how
 

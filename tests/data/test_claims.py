@@ -68,3 +68,11 @@ def test_what_was_dealt_to_somebody_who_left_is_dealt_again_unless_renewed(small
     claims.renew(small.id, "here")
     time.sleep(1.05)
     assert claims.deal(small.id, "new", every, 4) == gone + every[4:6]
+
+
+@pytest.mark.parametrize("jump", [86_400, -86_400])
+def test_a_clock_that_jumps_keeps_nothing_from_others(small: Dataset, monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
+    every, now = unlabelled(small), time.time()
+    mine = claims.deal(small.id, "a", every, 3)
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    assert claims.held_by_others(small.id, "b") == 0 and claims.deal(small.id, "b", every, 3) == mine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from core.data import history, labels, schema
 from core.data.labels import Which
@@ -48,6 +49,16 @@ def test_three_acts_stay_three_lines_and_another_reason_begins_a_new_one(small: 
     pause()
     one_by_one(small, reds[5:6], "blue")
     assert [(a.acts, a.source) for a in history.told(small.id)[0]][:3] == [(1, "manual"), (1, "review"), (4, "manual")]
+
+
+def test_an_act_that_goes_on_with_a_row_asks_for_its_line_in_one_statement(small: Dataset) -> None:
+    reds, asked = ids(small, "red"), list[str]()
+    one_by_one(small, reds[:4], "green")
+    sa.event.listen(schema.engine(), "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+    labels.apply(small.id, seen(small, reds[4:5]), "blue", "Ann", "as pages name their acts")
+    assert [one.split()[0] for one in asked if " history" in one] == ["UPDATE"]
+    line = history.told(small.id)[0][0]
+    assert (line.acts, line.images, line.label, line.mixed) == (5, 5, "blue", True)
 
 
 def test_half_an_hour_without_an_act_ends_the_line(small: Dataset) -> None:

@@ -340,7 +340,9 @@ def test_every_route_of_the_server_is_refused_without_a_session(client: TestClie
     paths = every_path()
     assert {"/api/label", "/_stcore/stream", "/_stcore/upload_file/x/x", "/media/x", "/account", "/"} <= {path for _, path in paths}
     ops = {"/healthz", "/readyz", "/metrics"}  # that the server lives; the last tells this machine alone
-    let_in = {path for method, path in paths if client.request(method, path).status_code != 401}
+    answers = {(method, path): client.request(method, path) for method, path in paths}
+    assert all("frame-ancestors 'none'" in one.headers["content-security-policy"] for one in answers.values())
+    let_in = {path for (_, path), one in answers.items() if one.status_code != 401}
     closed = {"/_stcore/metrics"}  # to everybody: 404
     assert let_in - closed == {"/sign-in", "/sign-in/oidc", "/sign-in/oidc/back", "/welcome/x", "/_stcore/health", *ops}
 

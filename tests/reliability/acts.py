@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ class Person:
     taken: list[float] = field(default_factory=list)  # s
     errors: list[str] = field(default_factory=list)
     line: HTTPConnection | None = None
+    drops: float = 0.0  # share of answers that their network loses
+    unheard: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def send(self, path: str, body: dict[str, object]) -> dict[str, object] | None:
         """None if it was told to stop before there was an answer."""
@@ -52,6 +56,9 @@ class Person:
                 if self.line is None:
                     self.line = HTTPConnection("localhost", self.port, timeout=30)
                 self.line.request("POST", path, json.dumps(body), headers)
+                if self.chance.random() < self.drops:
+                    self.unheard += 1
+                    raise ConnectionError
                 answer = self.line.getresponse()
                 said = answer.read()
                 if answer.status == 200:
@@ -59,6 +66,8 @@ class Person:
                 self.errors.append(f"{answer.status}: {said[:200].decode(errors='replace')}")
             except (OSError, HTTPException, ValueError):
                 pass
+            if self.line is not None:
+                self.line.close()
             self.line = None
             if self.stop.is_set():
                 return None

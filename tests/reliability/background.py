@@ -1,4 +1,4 @@
-"""Imports, exports, archives written and taken in, embeddings and reports killed half-way, and started again."""
+"""Imports, exports, archives written and taken in, embeddings, predictions, looks for patterns and reports killed half-way, and started again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.data import imports, sources, store, uploads
+from core.data import imports, queue, schema, sources, store, uploads
+from core.explain import patterns
 from core.label import embed
+from core.review import batch
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import archive, export, report
@@ -24,7 +26,7 @@ from tests.reliability import homes
 from tests.reliability.row import Row
 from tests.squares import squares
 
-EACH = 60  # pictures of a colour
+EACH = 24  # pictures of a colour
 VALUES = {
     "architecture": "linear",
     "epochs": 1,
@@ -54,6 +56,14 @@ class Work:
             "embedding": (
                 embed.home(self.dataset), embed.EMBED, lambda: embed.start(self.dataset, "tester", False), self.embedded, self.no_map,
             ),
+            "prediction": (
+                s.answers, batch.PREDICT, lambda: batch.start(self.dataset, [self.run_id], sources.at(self.folder), "tester", "folder"),
+                self.answered, self.no_answers,
+            ),
+            "patterns": (
+                runs.patterns_folder(runs.folder(self.run_id)), patterns.PATTERNS,
+                lambda: patterns.start(self.run_id, "tester", split="train", each=8), self.looked, self.no_look,
+            ),
             "report": (
                 runs.reports_folder(runs.folder(self.run_id)), report.REPORT, lambda: report.start(self.run_id, False, "tester"), self.reported,
                 self.no_report,
@@ -76,9 +86,13 @@ class Work:
         settings().images.mkdir()
 
     def zips(self) -> Any:
-        """Of the newest zip: one killed at its very end has left another."""
+        found = self.newest()
+        return None if found is None else entries(found)
+
+    def newest(self) -> Path | None:
+        """Of the zips: one killed at its very end has left another."""
         found = [p for parent in (settings().exports, settings().archives) for p in parent.glob("*/*.zip")]
-        return entries(max(found, key=lambda p: p.stat().st_mtime_ns)) if found else None
+        return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
 
     def no_zips(self) -> None:
         for parent in (settings().exports, settings().archives):
@@ -96,10 +110,11 @@ class Work:
         return [one for found in store.list_datasets() for one in train.list_runs(found.id)]
 
     def give_away(self) -> None:
-        """The run, once there is a zip of it: what is here cannot be taken in."""
+        """The run, of which there is a zip: what is here cannot be taken in."""
         if not self.zip:
-            archive.export_now(self.run_id, out := self.folder.parent / "run.zip")
-            self.zip = out.read_bytes()
+            found = self.newest()
+            assert found is not None
+            self.zip = found.read_bytes()
         for one in self.every_run():
             train.delete(one.run.id)
 
@@ -109,6 +124,25 @@ class Work:
 
     def no_map(self) -> None:
         shutil.rmtree(embed.home(self.dataset), ignore_errors=True)
+
+    def answered(self) -> Any:
+        """Each picture once, and its file."""
+        found = queue.browse(self.dataset, queue.Which(), limit=10 * EACH)
+        return sorted((one.name, one.image_id, one.predicted) for one in found), len(list(uploads.pictures().rglob("*.*")))
+
+    def no_answers(self) -> None:
+        with schema.writing() as c:
+            for table in (schema.answers, schema.submissions):
+                c.execute(table.delete())
+        shutil.rmtree(uploads.pictures(), ignore_errors=True)
+
+    def looked(self) -> Any:
+        """What was found, but for who looked and when."""
+        found = patterns.latest(self.run_id)
+        return found and [(one.name, one.ids, one.picture, one.attention.tobytes(), one.border, one.untested) for one in found.classes]
+
+    def no_look(self) -> None:
+        shutil.rmtree(runs.patterns_folder(runs.folder(self.run_id)), ignore_errors=True)
 
     def reported(self) -> Any:
         """Its words and pictures, but for the minute it was made in; drawings bear numbers by chance."""

@@ -115,7 +115,8 @@ def modes() -> Iterator[Made]:
     yield Made("deep.tif", saved(Pillow.fromarray(deep), "TIFF"), "read", array[..., 0], 1)
     cmyk = one.convert("CMYK")
     yield Made("cmyk.tif", saved(cmyk, "TIFF"), "read", np.asarray(cmyk.convert("RGB")))
-    yield Made("cmyk.jpg", saved(cmyk, "JPEG", quality=95), "read")
+    yield Made("cmyk.jpg", saved(cmyk, "JPEG", quality=95), "read", np.asarray(cmyk.convert("RGB")), 12)
+    yield Made("ycck.jpg", ycck(cmyk), "read", np.asarray(cmyk.convert("RGB")), 12)
     for alpha in (0, 255):
         rgba = one.copy()
         rgba.putalpha(alpha)
@@ -149,6 +150,16 @@ def modes() -> Iterator[Made]:
     yield from profiles(one)
     for i, profile in enumerate((b"x" * 100, bytes(128), b"\0" * 4 + b"acsp" * 40)):
         yield Made(f"broken-profile-{i}.png", saved(one, "PNG", icc_profile=profile), "read", array)
+
+
+def ycck(picture: Pillow.Image) -> bytes:
+    """CMYK as Photoshop writes it: turned into luminance, two colours and black, all inverted, which Adobe's mark says by a 2."""
+    array = np.asarray(picture)
+    stored = np.dstack([255 - np.asarray(Pillow.fromarray(array[..., :3]).convert("YCbCr")), array[..., 3]])
+    plain = saved(Pillow.fromarray(stored, "CMYK"), "JPEG", quality=100, subsampling=0)
+    at = plain.index(b"Adobe") + 11
+    assert plain[at] == 0
+    return plain[:at] + b"\2" + plain[at + 1 :]
 
 
 def profiles(one: Pillow.Image) -> Iterator[Made]:

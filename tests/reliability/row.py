@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import tempfile
+import time
+import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import pytest
+
+NOT_DONE = (pytest.fail.Exception, pytest.skip.Exception)  # of what the trials share with the tests
 NAMED = 5  # of what was lost, in the row's note
 
 
@@ -43,3 +51,15 @@ class Row:
     @property
     def named(self) -> list[str]:
         return self.lost[:NAMED]
+
+
+def tried(name: str, size: int) -> tuple[Row, float]:
+    """What a trial found, and the seconds that it took; one that breaks off is told as a loss, and the others go on."""
+    start = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="loupe-") as folder:
+            row: Row = importlib.import_module(f"tests.reliability.{name}").trial(Path(folder) / "home", size)
+    except (Exception, *NOT_DONE) as e:
+        traceback.print_exc()
+        row = Row(tried=1, lost=[f"the trial broke off: {e!r}"])
+    return row, time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The server killed while four people label and two decide."""
+"""The server killed while four people label and two decide, whose network drops some of its answers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.reliability.row import Row
 LABELLERS, DECIDERS = 4, 2
 IMAGES = 50  # of each
 WAITING = 4000
+DROPS = 0.1  # of the answers, which nobody hears
 LIFE = 1.5  # s at most from its first answer to its death
 
 
@@ -40,7 +41,7 @@ def trial(home: Path, n: int) -> Row:
         items = [one.id for one in queue.browse(made, queue.Which(), limit=WAITING)]
         schema.engine().dispose()
         server, stop, bodies = Server(home, free_port()), Event(), []
-        people = [acts.Person(i, server.port, made, stop) for i in range(LABELLERS + DECIDERS)]
+        people = [acts.Person(i, server.port, made, stop, drops=DROPS, chance=random.Random(i)) for i in range(LABELLERS + DECIDERS)]
         threads = [Thread(target=p.label, args=([f"{p.number * IMAGES + i:016x}" for i in range(IMAGES)],)) for p in people[:LABELLERS]]
         threads += [Thread(target=p.decide, args=(items[p.number - LABELLERS :: DECIDERS],)) for p in people[LABELLERS:]]
         for thread in threads:
@@ -66,7 +67,7 @@ def trial(home: Path, n: int) -> Row:
         row.check(homes.until(lambda: homes.gone(bodies), 20), "processes of a dead server live on")
         row.check(not (odd := [e for p in people for e in p.errors]), f"errors: {odd[:3]}")
         count = sum(len(p.acknowledged) for p in people)
-        row.figures = f"{count:,} of {count:,} acknowledged acts there once; back within {max(restarts):.1f} s"
+        row.figures = f"{count:,} of {count:,} acknowledged acts there once, {sum(p.unheard for p in people):,} answers lost on their way; back within {max(restarts[1:]):.1f} s"
         schema.engine().dispose()
         shutil.copytree(home, copy := home.parent / "control")
     with homes.moved_in(copy):

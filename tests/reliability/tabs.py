@@ -36,7 +36,8 @@ class Tab:
     def __init__(self, server: Server, page: str, query: str = "") -> None:
         cookie = urllib.request.urlopen(f"{server.url}/healthz").headers["Set-Cookie"].partition(";")[0]
         address = f"ws://localhost:{server.port}/_stcore/stream"
-        more: Any = {"origin": server.url, "subprotocols": ["streamlit"], "additional_headers": {"Cookie": cookie}}
+        # Without pings of its own: a tab on a busy machine would be cut off for not answering them.
+        more: Any = {"ping_interval": None, "origin": server.url, "subprotocols": ["streamlit"], "additional_headers": {"Cookie": cookie}}
         self._context = connect(address, max_size=None, close_timeout=1, **more)  # what was not read would keep it from closing
         self.socket = self._context.__enter__()
         self.text = b""  # all that the page said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +47,7 @@ def test_a_loss_and_a_control_that_does_not_fall_are_noticed(
     def module(_name: str) -> Any:
         return SimpleNamespace(trial=lambda home, size: row)
 
-    monkeypatch.setattr(reliability.importlib, "import_module", module)
+    monkeypatch.setattr(importlib, "import_module", module)
     monkeypatch.setattr(reliability, "DOCS", tmp_path / "page.md")
     (tmp_path / "page.md").write_text("before\n<!-- table -->\nold\n<!-- end -->\nafter\n")
     monkeypatch.setattr(sys, "argv", ["reliability", "power", "--write-docs"])
@@ -54,3 +55,16 @@ def test_a_loss_and_a_control_that_does_not_fall_are_noticed(
     written = (tmp_path / "page.md").read_text()
     assert "old" not in written and "| power cut" in written and written.endswith("<!-- end -->\nafter\n")
     assert all(one in capsys.readouterr().out for one in row.lost)
+
+
+def test_a_trial_that_breaks_off_is_a_loss_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trial(home: Path, size: int) -> Row:
+        return pytest.fail("the server did not start")
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(trial=trial))
+    monkeypatch.setattr(sys, "argv", ["reliability", "slow", "load"])  # which run in this process
+    assert reliability.main() == 1
+    said = capsys.readouterr().out
+    assert said.count("the trial broke off") == 2 and "the server did not start" in said and "2 of 2" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -99,16 +100,16 @@ class Page(Thread):
 
 
 def watched(home: Path, like: Run, seconds: float, *app: object) -> tuple[list[str], float, float, float]:
-    """What went wrong, milliseconds of CPU for an answer in the first and in the last part, and MB by which the server grew between them."""
+    """What went wrong, milliseconds of CPU for an answer in the first and, at the pace of then, in the last part, and MB by which the server grew between them."""
     wrong, stop = [], Event()
     with going_on(like) as run_id, tabs.serving(home, *app) as (server, process):
         open_tabs = [tabs.Tab(server, "train", f"dataset=squares&run={run_id}") for _ in range(PAGES)]
         pages = [Page(server, run_id, i, stop) for i in range(PAGES)]
         for one in pages:
             one.start()
-        cpu, memory, answers = [], [], []
+        cpu, memory, answers, paces = [], [], [], []
         for _ in range(PARTS + 1):
-            time.sleep(seconds / (PARTS + 1))
+            paces.append(pace(seconds / (PARTS + 1)))
             cpu.append(sum(process.cpu_times()[:2]))
             memory.append(process.memory_info().rss / 1e6)
             answers.append(sum(one.answers for one in pages))
@@ -120,8 +121,19 @@ def watched(home: Path, like: Run, seconds: float, *app: object) -> tuple[list[s
         wrong += [f"page {one.number} has seen {one.points} of {most} points" for one in pages if one.points < most - 3 * POLL / STEP]
         for tab in open_tabs:
             tab.close()
-    each = [1000 * (cpu[i + 1] - cpu[i]) / max(1, answers[i + 1] - answers[i]) for i in range(PARTS)]
+    each = [1000 * (cpu[i + 1] - cpu[i]) / max(1, answers[i + 1] - answers[i]) * paces[1] / paces[i + 1] for i in range(PARTS)]
     return wrong, each[0], each[-1], memory[-1] - memory[1]
+
+
+def pace(seconds: float) -> float:
+    """Waits, and returns the CPU seconds of a fixed piece of work meanwhile: the same takes longer while other processes share the cores."""
+    took, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.thread_time()
+        sum(i * i for i in range(50_000))
+        took.append(time.thread_time() - began)
+        time.sleep(0.2)
+    return statistics.median(took)
 
 
 def flat(first: float, last: float, grown: float) -> str:
@@ -138,7 +150,7 @@ def trial(home: Path, seconds: int) -> Row:
         row.tried += PAGES
         row.lost += wrong[:PAGES]
         row.check(not (problem := flat(first, last, grown)), problem)
-        control = watched(home, like, min(seconds, 20), "tests.reliability.tabs.leaking_app", 20_000)
+        control = watched(home, like, min(seconds, 8), "tests.reliability.tabs.leaking_app", 50_000)
         row.control_check(not flat(*control[1:]))
     row.figures = f"{PAGES} pages for {seconds} s; an answer takes {first:.1f} ms of CPU, then {last:.1f}; memory {grown:+.1f} MB"
     return row

@@ -148,6 +148,9 @@ def strangers(row: Row, client: TestClient) -> None:
     for origin, path in itertools.product(ORIGINS, ("/api/label", "/api/review/decide", "/api/upload/a/b", "/sign-out")):
         method = "PUT" if "upload" in path else "POST"
         row.check(ask(client, method, path, headers={"Origin": origin}) == 403, f"Origin {origin!r}: {path}")
+    for origin, path in itertools.product(ORIGINS, ("/api/terms", "/api/v1/datasets", "/healthz")):
+        told = client.get(path, headers={"Origin": origin}).headers
+        row.check("access-control-allow-origin" not in told, f"Origin {origin!r} may read {path}")
     for site, path in itertools.product(("cross-site", "same-site", "evil"), ("/api/label", "/api/review/decide")):
         row.check(ask(client, "POST", path, headers={"Sec-Fetch-Site": site}) == 403, f"Sec-Fetch-Site {site}: {path}")
 
