@@ -20,6 +20,7 @@ import psutil
 from core import processes
 from core.settings import settings
 
+MOST_APART = 5.0  # seconds, of the clocks of two of them
 KEPT = 24 * 3600  # seconds that the file of a server is kept which ended without a word
 log = logging.getLogger("loupe.server")
 

@@ -11,7 +11,6 @@ from core.settings import settings
 
 OF_SERVER = "server "  # before its name: a lease that lasts as long as the server
 ROW, LEFT = 10.0, 60.0  # seconds between two renewals of it, and after the last one until it has run out
-MOST_APART = 5.0  # seconds, of two clocks
 PATIENCE = 5.0  # seconds in which a server that has just begun has its lease
 
 
@@ -64,7 +63,7 @@ def look() -> None:
                 f"The server {one.host} holds a lock in {home} that does not hold on this machine.",
                 "Mount the folder so that locks hold between machines: NFS from version 4 on, without nolock and local_lock.",
             )
-    if others and (apart := abs(time.time() - _clock())) > MOST_APART:
+    if others and (apart := abs(time.time() - _clock())) > servers.MOST_APART:
         raise Conflict(
             f"The clock of this machine and that of the database are {apart:.0f} s apart.",
             "Let both follow a time server: what a server has in hand, it has until a certain second.",
