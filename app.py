@@ -4,9 +4,10 @@ import asyncio
 import gc
 import importlib
 import logging
+import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio.to_thread
@@ -17,8 +18,8 @@ from starlette.routing import Mount
 
 from core import logs, space
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
-from core.data import imports, leftovers, schema, sources, store
-from core.errors import AppError
+from core.data import imports, leftovers, schema, sharing, sources, store
+from core.errors import AppError, Conflict
 from core.runs import launch
 from core.runs.launch import SAMPLE
 from core.settings import settings
@@ -30,6 +31,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if settings().log == "json":
         logs.as_json()
     operations.send_at_once()
+    fits = may_share(sharing.join)
     try:
         leftovers.remove()
     except OSError as e:  # pages say the same to whoever wants to store something
@@ -38,12 +40,33 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.start()
     if SAMPLE in sys.argv:
         bring_sample()
-    beside = [asyncio.create_task(work) for work in (anyio.to_thread.run_sync(load), operations.daily(), operations.go_on())]
+    works = (anyio.to_thread.run_sync(load), operations.daily(), operations.go_on(), *(() if fits else (look_again(),)))
+    beside = [asyncio.create_task(work) for work in works]
     yield {}
     webhooks.stop()
     for one in beside:
         one.cancel()
+    with suppress(Exception):  # else its leases run out
+        sharing.leave()
     launch.close()
+
+
+def may_share(look: Callable[[], None]) -> bool:
+    """Whether the server may work beside the others that are there; False while the database cannot be used, which every page says."""
+    try:
+        look()
+    except Conflict as e:
+        say(f"Loupe ends. {e}")
+        os._exit(1)  # an exception would be shown as one, and pages would go on
+    except AppError as e:
+        logging.getLogger("loupe").error("%s", e)
+        return False
+    return True
+
+
+async def look_again() -> None:
+    while not await anyio.to_thread.run_sync(may_share, sharing.look):
+        await asyncio.sleep(30)
 
 
 def bring_sample() -> None:

@@ -80,8 +80,10 @@ def start(args: argparse.Namespace) -> None:
 
 def job(args: argparse.Namespace) -> None:
     """What a background process does: the work that its job.json names."""
+    from core import processes
     from core.runs import jobs, runs
 
+    processes.keep(args.folder)
     kinds = {kind.name: kind for story in stories() for kind in getattr(story, "JOBS", ())}
     jobs.run(args.folder, kinds[runs.read_json(args.folder / "job.json")["job"]])
     launch.close()  # a model worker may still be at what was stopped

@@ -1,16 +1,29 @@
-"""Whether a process is still there, and processes that end with another."""
+"""Processes on this machine and on others: whether one is still there, what it has in hand, and which end with another."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
+import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
+from core.settings import settings
+
+HANDLE = "handle.json"  # in the folder of a run or job: the process that works at it, or has
+BEAT, LEASE = 2.0, 20.0  # seconds between two signs of life, and after the last one until others may go on with the work
+BEGIN = 40.0  # more of them until the first: torchrun loads PyTorch before it starts its ranks, on a busy machine in half a minute
+
 
 def lives(pid: int, since: float) -> bool:
-    """Whether the process that had the pid at that time (seconds since 1970) is still there."""
+    """Whether the process of this machine that had the pid at that time (seconds since 1970) is still there."""
     try:
         process = psutil.Process(pid)
         return bool(process.create_time() < since + 2 and process.status() != psutil.STATUS_ZOMBIE)
@@ -27,3 +40,103 @@ def live_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+# Files that are a process's own -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Of a temporary file."""
+
+    host: str  # mark(); "" as an earlier Loupe wrote it, which knew one machine
+    pid: int
+
+    @property
+    def here(self) -> bool:
+        return self.host in ("", mark())
+
+
+def mark() -> str:
+    """The machine in names of files, of one length whatever it is called."""
+    return hashlib.sha256(settings().host.encode()).hexdigest()[:8]
+
+
+def own(joint: str = "-") -> str:
+    """What stands in the name of a file that is this process's own."""
+    return f"@{mark()}{joint}{os.getpid()}"
+
+
+def temporary(path: Path) -> Path:
+    """Beside the path, for this thread alone; machine and process in its name say whether it is still of use."""
+    return path.with_name(f".{path.name}.{own('.')}.{threading.get_ident()}.tmp")  # two pages of one server may write the same
+
+
+def maker(path: Path) -> Maker | None:
+    """Whose a temporary file or folder, a .progress or a .stop is; None of what is none of these."""
+    found = re.search(r"[.-](?:@([0-9a-f]{8})[.-])?([0-9]+)[.-]\w+\.(?:tmp|progress|stop)$", path.name)
+    return Maker(found[1] or "", int(found[2])) if found else None
+
+
+# Work in the hands of one process -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Who works at a folder."""
+
+    host: str  # "" as an earlier Loupe wrote it
+    pid: int
+    started: float  # seconds since 1970
+    beat: float  # the same, of its last sign of life
+
+    @property
+    def here(self) -> bool:
+        return self.host in ("", settings().host)
+
+    @property
+    def beats(self) -> bool:
+        return time.time() - self.beat < LEASE
+
+    def is_of(self, pid: int) -> bool:
+        """By the time of its start, too: machines have the same numbers, and may be called something else by now."""
+        with suppress(psutil.NoSuchProcess):
+            return pid == self.pid and abs(psutil.Process(pid).create_time() - self.started) < 0.1
+        return False
+
+
+def handle(folder: Path) -> Handle | None:
+    """None where nobody ever began, or the file is damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError), open(folder / HANDLE, encoding="utf-8") as f:
+        # Of the open file: to open it is what makes a shared folder ask its server anew.
+        values, beat = json.load(f), os.fstat(f.fileno()).st_mtime
+        return Handle(values.get("host", ""), int(values["pid"]), float(values["started"]), beat)
+    return None
+
+
+def show(path: Path, ahead: float = 0.0) -> None:
+    """A sign of life, by this machine's clock and not by that of the shared folder."""
+    at = time.time() + ahead
+    os.utime(path, (at, at))
+
+
+def keep(folder: Path) -> None:
+    """Shows from now on that this process works at the folder whose handle names it, or the one that began it.
+
+    Once the handle names another process, this one ends: it was taken for dead, and two would write the same files.
+    """
+
+    def beat() -> None:
+        held = False
+        while True:
+            found = handle(folder)
+            if found is not None and (found.is_of(os.getpid()) or found.is_of(os.getppid())):
+                held = True
+                with suppress(OSError):
+                    show(folder / HANDLE)
+            elif held and found is not None:
+                print(f"Another process works at {folder.name} now, on {found.host or 'this machine'}: this one ends.", file=sys.stderr)
+                os._exit(1)
+            time.sleep(BEAT)
+
+    threading.Thread(target=beat, daemon=True, name="beat").start()

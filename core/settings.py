@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Settings:
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
+    host: str  # LOUPE_HOST_NAME: what this machine is called beside what it has in hand; default: its own name
+    host_given: bool  # whether LOUPE_HOST_NAME is set
     cpu_devices: int  # LOUPE_CPU_DEVICES: how many runs the CPU trains at a time, each with its share of the threads
     ray_address: str  # LOUPE_RAY_ADDRESS: the dashboard of the Ray cluster that runs are given to; "" they train on this machine
     ray_cpus: int  # LOUPE_RAY_CPUS: what a run asks of the cluster for each of its devices
@@ -122,6 +125,8 @@ def settings() -> Settings:
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
+        host=_host(),
+        host_given=bool(env.get("LOUPE_HOST_NAME")),
         **_sign_in(),
         cpu_devices=max(1, _whole("LOUPE_CPU_DEVICES", "1", "runs")),
         ray_address=_ray_address(),
@@ -214,6 +219,13 @@ def _ray_address() -> str:
     text = os.environ.get("LOUPE_RAY_ADDRESS", "").strip().rstrip("/")
     if text and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", text):
         raise AppError(f"LOUPE_RAY_ADDRESS is “{text}”.", "Give the address of the cluster's dashboard, such as http://10.0.0.5:8265.")
+    return text
+
+
+def _host() -> str:
+    text = os.environ.get("LOUPE_HOST_NAME") or re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname())[:64].lstrip(".") or "localhost"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text):
+        raise AppError(f"LOUPE_HOST_NAME is “{text}”.", "Give the machine a name of up to 64 letters, digits, dots and hyphens.")
     return text
 
 

@@ -67,7 +67,11 @@ def evict(enough: Callable[[], bool]) -> None:
     for rows in sorted(found, key=lambda path: _size_and_use(path)[1]):
         if enough():
             return
-        with suppress(FileNotFoundError), filelock.FileLock(rows.with_suffix(".lock")), open(rows, "rb") as f:
+        with (
+            suppress(FileNotFoundError),
+            filelock.FileLock(rows.with_suffix(".lock")),
+            open(rows, "r+b") as f,
+        ):  # NFS locks for itself only what may be written
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # whoever uses them holds a shared lock

@@ -138,6 +138,10 @@ def add_images(current: Dataset | None) -> None:
         return
     if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
         st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
+        if st.button("Import again", icon=":material/replay:", key="import-again"):
+            with frame.told():
+                shown(imports.go_on(lost.id, frame.user()))
+                st.rerun()
     if current is not None:
         next_images(current)
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")

@@ -32,13 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import psutil
 from loky.process_executor import BrokenProcessPool
 
 from core.ml.forks import reap, status_of
 from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
-from core.runs.runs import write_json
 from core.settings import settings
 
 PRELOADED = (
@@ -193,10 +191,7 @@ class ForkLauncher(LocalLauncher):
         started = fork(command[1:], folder / "worker.log")
         started.connection.close()
         self._children.pop(folder, None)
-        since = 0.0
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended already
-            since = psutil.Process(started.pid).create_time()
-        write_json(folder / "handle.json", {"pid": started.pid, "started": since})
+        launch.hand_over(folder, started.pid)
 
 
 def serve(of: str, listener: socket.socket, life: socket.socket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -20,9 +21,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import meters, roles, space
+from core import meters, roles, servers, space
 from core.api import routes
-from core.data import audit, check, imports, removal, routed, schema
+from core.data import audit, check, imports, leases, removal, routed, schema
 from core.review import near
 from core.roles import Person
 from core.runs import launch
@@ -30,7 +31,7 @@ from core.settings import settings
 from core.train import again, train
 
 PATIENCE = 5.0  # seconds for each question of /readyz
-HOUR = 3600
+HOUR, SPARE = 3600, 600
 LOOK = 3.0  # seconds between two looks at lost runs
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
 NO_STORE = {"Cache-Control": "no-store"}
@@ -94,6 +95,7 @@ def _metrics() -> bytes:
         runs, coming = Counter(one.status for one in train.list_runs()), len(imports.running())
     states = routed.counts_of_all()
     now.gauge("loupe_submissions", "Predictions sent to Review, by what became of them", "state", states)
+    now.gauge("loupe_servers", "Servers that share this LOUPE_HOME, by machine", "host", Counter(one.host for one in servers.living()))
     now.gauge("loupe_runs", "Runs by how they stand", "status", runs)
     queues = {"review": states.get("waiting", 0), "runs": runs["queued"]}
     now.gauge("loupe_queue", "How many wait", "queue", {**queues, "imports": coming})
@@ -165,8 +167,15 @@ def send_at_once() -> None:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _is_mine() -> bool:
+    """Whether this server is the one that does what is done daily."""
+    with contextlib.suppress(Exception):  # a database that is damaged: the check of it, for one, is done all the same
+        return leases.take("daily", HOUR + SPARE)
+    return True
+
+
 async def daily() -> None:
-    """What is done once a day for as long as the server runs: each asks itself whether it is due, and is asked every hour."""
+    """What is done once a day, by one of several servers: each asks itself whether it is due, and is asked every hour."""
     while True:
         works = (
             (audit.write_head, "The head of the audit was not written"),
@@ -176,7 +185,8 @@ async def daily() -> None:
         )
         for work, words in works:
             try:
-                await anyio.to_thread.run_sync(work)
+                if await anyio.to_thread.run_sync(_is_mine):  # asked anew: one work may take long
+                    await anyio.to_thread.run_sync(work)
             except Exception as e:  # a folder that is gone must not end it: tried again in an hour
                 log.error("%s: %s", words, e)
         await asyncio.sleep(HOUR)

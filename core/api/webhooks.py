@@ -26,6 +26,7 @@ from core.data.deliveries import Delivery
 from core.errors import AppError
 from core.runs import launch, runs
 from core.settings import settings
+from core.train import again
 from core.types import Ended
 
 TIMEOUT = 10  # seconds
@@ -103,7 +104,8 @@ def look_at_runs(since: str, known: dict[Path, int]) -> None:
         except AppError:
             continue
         status = runs.status(history, alive)
-        if status in runs.ACTIVE:
+        sure = again.surely_lost(folder, status)
+        if status in runs.ACTIVE or (status == "lost" and not sure):
             continue
         known[folder] = stat.st_size
         last = history[-1] if history else None

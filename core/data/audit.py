@@ -14,7 +14,7 @@ import rfc8785
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import roles
+from core import roles, servers
 from core.data.events import Change
 from core.data.schema import audit, audit_images, reading, writing
 from core.errors import AppError
@@ -280,6 +280,11 @@ def write_head() -> Head | None:
 
     AppError if the audit does not go on from the head of before: it is not written over.
     """
+    with servers.alone("heads"):
+        return _written_head()
+
+
+def _written_head() -> Head | None:
     last, known = head(), heads()
     if known and (last is None or not _fits(known[-1])):
         raise AppError(

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core import roles, space
+from core import roles, servers, space
 from core.data import audit, database, depth, images, leftovers, schema, store, uploads
 from core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
 from core.runs import jobs, launch, runs
@@ -397,6 +397,8 @@ def begin_anew() -> dict[str, Any]:
         raise Conflict("The database can be used, so there is nothing to begin anew.", "Nothing was changed.")
     if going := [path.parent.name for path in home.glob("*/*/handle.json") if launch.launcher.alive(path.parent)]:
         raise Conflict(f"{going[0]} is going on.", "Wait for its end. Nothing was changed.")
+    if others := servers.others():
+        raise Conflict(f"The server {others[0].host} is at work there.", "End it first. Nothing was changed.")
     aside = home / f"before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     aside.mkdir(mode=0o700)
     for path in sorted(home.iterdir()):

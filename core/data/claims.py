@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import roles
+from core import roles, servers
 from core.data.schema import claims, images, parts, reading, writing
 
 CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
@@ -17,7 +17,7 @@ GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: u
 
 def _lasts(at: float) -> sa.ColumnElement[bool]:
     """Whether a claim has not run out; one that would last longer than any was made before the clock jumped back."""
-    return claims.c.until.between(at, at + CLAIM_SECONDS)
+    return claims.c.until.between(at, at + CLAIM_SECONDS + servers.MOST_APART)
 
 
 @roles.needs("label")

@@ -7,7 +7,6 @@ import hashlib
 import io
 import math
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
+from core import processes
 from core.data import strip
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -503,7 +503,7 @@ def store_original(folder: Path, name: str, data: bytes) -> None:
     if _holds(target, data):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    tmp = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    tmp = processes.temporary(target)
     try:
         tmp.write_bytes(data)
         os.replace(tmp, target)

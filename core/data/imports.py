@@ -590,13 +590,16 @@ def first_sight(state: jobs.State) -> Sight | None:
 
 
 def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
-    """Starts the import again whose guesses somebody has seen, or looks again with another encoding of a zip's names; the new id."""
+    """Starts the import again that was cut off, or whose guesses somebody has seen, or looks again with another encoding of a zip's
+    names; the new id."""
     at = state(import_id)
     allow(at.job["dataset_name"])
-    if (seen := first_sight(at)) is None:
+    source, seen = Source.from_dict(at.job["source"]), first_sight(at)
+    if at.status == "lost":
+        started = start(source, at.job["dataset_name"], by, at.job.get("seen", ()))
+    elif seen is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
-    source = Source.from_dict(at.job["source"])
-    if names_in is None:
+    elif names_in is None:
         started = start(source, at.job["dataset_name"], by, seen.guessed)
     else:
         started = start(replace(source, names_in=names_in), at.job["dataset_name"], by)

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from core import space
+from core import servers, space
 from core.data import database
-from core.errors import AppError
+from core.errors import AppError, Conflict
 from core.settings import settings
 
 Id = TypeVar("Id", str, int)
@@ -388,6 +388,14 @@ idempotency_keys = sa.Table(
     sa.Column("status", sa.Integer),  # none until it is answered
     sa.Column("answer", sa.String),  # JSON
 )
+# What one of several servers does for all of them, and that each is there.
+leases = sa.Table(
+    "leases",
+    meta,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("holder", sa.String, nullable=False),  # core.servers.name()
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+)
 # What is told to other systems: it waits here until they have taken it.
 webhook_deliveries = sa.Table(
     "webhook_deliveries",
@@ -440,8 +448,10 @@ def engine() -> sa.Engine:
 
 def opened(url: sa.URL) -> sa.Engine:
     """The database at the address, brought to today's tables; AppError where it is empty beside a data folder that is not."""
-    if url.drivername == "sqlite" and url.database and not _holds_bytes(Path(url.database)):
-        refuse_to_begin_anew(url)  # before SQLite makes the file
+    if url.drivername == "sqlite":
+        refuse_other_machines(url)
+        if url.database and not _holds_bytes(Path(url.database)):
+            refuse_to_begin_anew(url)  # before SQLite makes the file
     made = connected(url)
     try:
         with database.told(url):
@@ -465,6 +475,15 @@ def _holds_bytes(path: Path) -> bool:
         return False
     except OSError as e:
         raise space.refusal(e) from None
+
+
+def refuse_other_machines(url: sa.URL) -> None:
+    """Conflict where a server of another machine is at work: two systems that write one SQLite file over a network damage it."""
+    if others := servers.others():
+        raise Conflict(
+            f"The server {others[0].host} is at work on {settings().home}, and SQLite, at {database.shown(url)}, is for one machine alone.",
+            "Move to PostgreSQL with python -m core move-database on that machine (docs/postgres.md), and name it on both; or end that server.",
+        )
 
 
 def refuse_to_begin_anew(url: sa.URL) -> None:

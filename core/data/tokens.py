@@ -154,9 +154,12 @@ def _ago(days: int) -> str:
     return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
 
 
-def take_over(token_id: int, key: str, process: str) -> None:
-    """Another process works on the request now: the one before ended without an answer."""
-    _change(token_id, key, process=process)
+def take_over(token_id: int, key: str, before: str, process: str) -> bool:
+    """Whether this process works on the request now, as the one before has ended without an answer; False where a third was faster."""
+    k = idempotency_keys.c
+    with writing() as c:
+        lapsed = (k.token_id == token_id, k.key == key, k.process == before, k.status.is_(None))
+        return bool(c.execute(idempotency_keys.update().where(*lapsed).values(process=process)).rowcount)
 
 
 def answered(token_id: int, key: str, status: int, answer: Any) -> None:

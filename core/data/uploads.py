@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from core import roles, space
+from core import processes, roles, space
 from core.data import images
 from core.errors import Invalid, NotFound
-from core.runs import runs
 from core.settings import settings
 
 KEEP_BATCHES = 2 * 24 * 3600  # seconds an upload waits for its import before it is removed
@@ -96,7 +95,7 @@ async def receive(batch_id: str, name: str, chunks: AsyncIterator[bytes]) -> int
     name = PurePath(name.replace("\\", "/")).name.encode(errors="replace").decode()[-MAX_NAME:] or "file"
     key = images.image_id(name.encode())
     _begin(folder, person)
-    part, size = runs.temporary(folder / uuid.uuid4().hex), 0  # by another name than all that come in at the same time
+    part, size = processes.temporary(folder / uuid.uuid4().hex), 0  # by another name than all that come in at the same time
     try:
         with open(part, "wb") as f:
             async for chunk in _in_time(name, chunks):

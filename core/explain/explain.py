@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from core import processes
 from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
@@ -161,7 +161,8 @@ def question(
     submit: Callable[..., Future[Any]] = launch.submit_slow,
 ) -> Asked:
     """Queues the answer of the method's map with more plain arguments, unless what it writes is stored."""
-    path, stored, token = runs.trained(run_id), place(run_id, file, method, target, checked, *more), f"{os.getpid()}-{secrets.token_hex(4)}"
+    path, stored = runs.trained(run_id), place(run_id, file, method, target, checked, *more)
+    token = f"{processes.own()}-{secrets.token_hex(4)}"
     if stored.exists():
         return Asked(run_id, file.stem, method, checked, stored, None, token)
     stored.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core import processes
 from core.data import events, images
 from core.runs import launch, remote, runs
 
@@ -169,7 +169,7 @@ def progress(run_id: str) -> tuple[int, int]:
 
 
 def _progress(stored: Path) -> Path:
-    return stored.with_name(f"{stored.stem}-{os.getpid()}-0.progress")  # of this process and its workers
+    return stored.with_name(f"{stored.stem}-{processes.own()}-0.progress")  # of this process and its workers
 
 
 @runs.needs("ask")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -60,7 +61,7 @@ class RowCache:
                 os.utime(self.rows)  # the last use
 
     def __len__(self) -> int:
-        sizes = [path.stat().st_size if path.exists() else 0 for path in (self.rows, self.ids)]
+        sizes = [_size(path) for path in (self.rows, self.ids)]
         return min(sizes[0] // self.row_bytes, sizes[1] // ID_BYTES)
 
     def append(self, ids: Sequence[str], rows: np.ndarray) -> None:
@@ -104,6 +105,13 @@ class RowCache:
                 f"{held / 1e9:,.1f} are in use.",
                 f"Set LOUPE_CACHE_GB to {-(-(held + more) // 1_000_000_000)} or more, or wait until the runs that use it have ended.",
             )
+
+
+def _size(path: Path) -> int:
+    """Of the open file: what a shared folder remembers of one may be older than what another machine has appended."""
+    with suppress(FileNotFoundError), open(path, "rb") as f:
+        return os.fstat(f.fileno()).st_size
+    return 0
 
 
 def _append(path: Path, start: int, data: bytes) -> None:

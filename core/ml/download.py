@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from torchvision import datasets
 
+from core import processes
 from core.errors import AppError, Invalid
-from core.runs import runs
 from core.types import Progress, Split
 
 BLOCK = 1 << 18  # bytes
@@ -66,7 +66,7 @@ def file_name(addresses: list[str]) -> str:
 
 def fetch(address: str, target: Path, md5: str, progress: Progress) -> str:
     """Writes target, whole and right, or nothing; returns what went wrong, "" if nothing."""
-    part = runs.temporary(target)
+    part = processes.temporary(target)
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(part, "wb") as out:
             total, done = int(answer.headers.get("Content-Length") or 0), 0

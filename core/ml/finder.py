@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from core import processes
 from core.errors import AppError, Invalid, Stopped
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Training, drawn, stepper, train_mode
@@ -133,4 +134,5 @@ def suggest(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray) -> float 
 
 
 if __name__ == "__main__":
+    processes.keep(Path(sys.argv[1]).resolve())
     main(Path(sys.argv[1]).resolve(), int(sys.argv[2]))

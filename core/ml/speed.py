@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core import processes
 from core.catalog import networks
 from core.errors import AppError, Invalid
 from core.ml.devices import device_name, device_of, pick_device, slots
@@ -88,4 +89,5 @@ def keep(path: Path, name: str, device: str, side: int, per_second: float) -> No
 
 
 if __name__ == "__main__":
+    processes.keep(Path(sys.argv[1]).resolve())
     main(Path(sys.argv[1]).resolve())

@@ -31,9 +31,14 @@ def parts(kind: str) -> list[str]:
     return [kind] if count == 1 else [f"{kind}:{i}" for i in range(count)]
 
 
+def home() -> Path:
+    """Where the locks of this machine's devices lie: another one has a CPU of its own."""
+    return settings().home / "locks" / settings().host
+
+
 def slot_lock(slot: str) -> filelock.FileLock:
     """Held by who has the slot (cpu, cpu:1, cuda:0, mps) to himself."""
-    locks = settings().home / "locks"
+    locks = home()
     locks.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(locks / f"{slot.replace(':', '')}.lock")
 
@@ -51,7 +56,7 @@ def turn(folder: Path, slots: Sequence[str], count: int = 1) -> Iterator[list[st
         return
     if kind != "cpu" and count > len(slots):
         raise Invalid(f"The run asks for {count} devices of the kind {kind}, and this machine has {len(slots)}.", "Ask for fewer devices.")
-    line = settings().home / "locks" / f"{kind}.line"
+    line = home() / f"{kind}.line"
     line.mkdir(parents=True, exist_ok=True)
     ticket = line / f"{time.time_ns():020d}-{folder.name}"
     queued = filelock.FileLock(ticket)  # until its run has its devices, or its process is gone

@@ -58,4 +58,6 @@ def one_of_several(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("RANK", "0") == "0":
+        processes.keep(Path(sys.argv[1]).resolve())
     main(Path(sys.argv[1]).resolve())

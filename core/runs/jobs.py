@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace, processes, roles, space
+from core import pace, processes, roles, servers, space
 from core.errors import AppError, NotFound, Stopped
 from core.runs import launch, runs
 from core.types import Progress, now
@@ -150,7 +150,8 @@ def _fold(folder: Path, kind: Kind) -> State:
     end = lines[-1] if lines and lines[-1]["kind"] in ENDS else {}
     status = ENDS[end["kind"]] if end else "running" if alive else "lost"
     latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
-    early = {"stopped": "was stopped", "lost": "ended without a word"}.get(status)
+    gone = f"is lost: nothing is heard of it on {host}" if (host := launch.elsewhere(folder)) else "ended without a word"
+    early = {"stopped": "was stopped", "lost": gone}.get(status)
     total = latest.get("total", 0)
     stopping = status == "running" and runs.stop_requested(folder)
     return State(
@@ -234,7 +235,7 @@ def remove_old(parent: Path, seconds: float) -> None:
 
 def remove_left(parent: Path, of: str = "") -> None:
     """Removes temporary files and folders in parent, and one folder below, whose process is gone; only those of a file, if it is named."""
-    pattern = f".{glob.escape(of)}.[0-9]*.tmp" if of else ".*.tmp"
+    pattern = f".{glob.escape(of)}.[0-9@]*.tmp" if of else ".*.tmp"
     for path in (*parent.glob(pattern), *(() if of else parent.glob(f"*/{pattern}"))):
         if left(path):
             remove(path)
@@ -242,9 +243,11 @@ def remove_left(parent: Path, of: str = "") -> None:
 
 def left(path: Path) -> bool:
     """Whether nobody uses the temporary file; one of an earlier Loupe does not say whose it is."""
-    pid = runs.maker(path)
+    by = processes.maker(path)
     with suppress(FileNotFoundError):  # it was in use
-        return old(path) if pid is None else not processes.lives(pid, path.stat().st_mtime)
+        if by is not None and by.here:
+            return not processes.lives(by.pid, path.stat().st_mtime)
+        return old(path) and (by is None or not servers.on(by.host))  # of another machine: nobody here sees its processes
     return False
 
 

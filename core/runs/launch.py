@@ -73,14 +73,14 @@ class LocalLauncher:
             self._children[folder], pid = child, child.pid
         else:
             self._children.pop(folder, None)  # of an earlier start of the same run
-        try:
-            since = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:  # a fork that has ended already
-            since = 0.0
-        write_json(folder / "handle.json", {"pid": pid, "started": since})
+        hand_over(folder, pid)
 
     def alive(self, folder: Path) -> bool:
-        if (child := self._children.get(folder)) is not None:
+        found = processes.handle(folder)
+        if found is not None and not found.here:
+            return found.beats
+        child = self._children.get(folder)
+        if child is not None and (found is None or child.pid == found.pid):  # and not one that went on with its work since
             return child.poll() is None
         try:
             process = _process(folder)
@@ -94,14 +94,28 @@ class LocalLauncher:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _process(folder: Path) -> psutil.Process | None:
-    """The process of the folder's handle; None if it ended, even if another has its pid by now."""
+def hand_over(folder: Path, pid: int) -> None:
+    """Writes down that the process of this machine works at the folder."""
     try:
-        handle = read_json(folder / "handle.json")
-        process = psutil.Process(handle["pid"])
-        return process if abs(process.create_time() - handle["started"]) < 0.1 else None
-    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):  # KeyError: it is a cluster's
-        return None
+        since = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:  # a fork that has ended already
+        since = 0.0
+    write_json(folder / processes.HANDLE, {"host": settings().host, "pid": pid, "started": since})
+    processes.show(folder / processes.HANDLE, processes.BEGIN)
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The process of the folder's handle, if it is of this machine; None if it ended, even if another has its pid by now."""
+    found = processes.handle(folder)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(found.pid) if found and found.here and found.is_of(found.pid) else None
+    return None
+
+
+def elsewhere(folder: Path) -> str:
+    """The other machine on which the folder's process is or was; "" of this one."""
+    found = processes.handle(folder)
+    return "" if found is None or found.here else found.host
 
 
 def halted(folder: Path) -> bool:
@@ -163,17 +177,17 @@ class RayLauncher(LocalLauncher):
             return True
         if said is not None and said["status"] in cluster.GOING:
             if not handle["sent"]:
-                write_json(folder / "handle.json", {**handle, "sent": True})
+                write_json(folder / processes.HANDLE, {**handle, "sent": True})
             return True
         if said is not None and cluster.started_too_late(said):
             self._give(folder, handle["command"])
             return True
-        write_json(folder / "handle.json", {**handle, "ended": True, "why": cluster.why_ended(said)})
+        write_json(folder / processes.HANDLE, {**handle, "ended": True, "why": cluster.why_ended(said)})
         return False
 
     def _give(self, folder: Path, command: list[str]) -> None:
         handle = {"job": cluster.job_name(folder.name), "command": command, "sent": False}
-        write_json(folder / "handle.json", handle)
+        write_json(folder / processes.HANDLE, handle)
         with contextlib.suppress(Unavailable):  # the run waits for the cluster
             self._send(folder, handle)
 
@@ -181,16 +195,16 @@ class RayLauncher(LocalLauncher):
         config = runs.load(folder).config
         needs = cluster.demand(config.device, config.devices)
         handle = {**handle, "needs": asdict(needs)}
-        write_json(folder / "handle.json", handle)
+        write_json(folder / processes.HANDLE, handle)
         cluster.submit(handle["job"], folder, handle["command"], needs)
-        write_json(folder / "handle.json", {**handle, "sent": True})
+        write_json(folder / processes.HANDLE, {**handle, "sent": True})
 
     def kill(self, folder: Path) -> None:
         if not (handle := _handle(folder)).get("job"):
             super().kill(folder)
             return
         with self._turn:
-            write_json(folder / "handle.json", {**handle, "ended": True, "why": ""})  # which the job sees, too, if Ray begins it now
+            write_json(folder / processes.HANDLE, {**handle, "ended": True, "why": ""})  # which the job sees, too, if Ray begins it now
         with contextlib.suppress(Unavailable):
             cluster.stop(handle["job"])
 
@@ -216,7 +230,7 @@ class RayLauncher(LocalLauncher):
 
 def _handle(folder: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(folder / "handle.json"))
+        return dict(read_json(folder / processes.HANDLE))
     except (FileNotFoundError, ValueError):
         return {}
 

@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import shutil
-import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from core import roles
+from core import processes, roles
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import (
@@ -64,20 +63,9 @@ KINDS = {cls.__name__: cls for cls in (Queued, Preparing, Started, Resumed, Step
 # Files --------------------------------------------------------------------------------------------
 
 
-def temporary(path: Path) -> Path:
-    """Beside the path, for this thread alone; the process in its name says whether it is still of use."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # two pages of one server may write the same
-
-
-def maker(path: Path) -> int | None:
-    """The process that a temporary file or folder, a .progress or a .stop is of; None of what is none of these."""
-    found = re.search(r"[.-]([0-9]+)[.-]\w+\.(?:tmp|progress|stop)$", path.name)
-    return int(found[1]) if found else None
-
-
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), then fsync and rename: a crash leaves the old file or the new one, whole."""
-    tmp = temporary(path)
+    tmp = processes.temporary(path)
     try:
         write(tmp)
         with open(tmp, "rb+") as f:
@@ -98,7 +86,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def keep_room(folder: Path) -> Path:
     """A file that keeps a little of the disk: taken away before the last line is written, it leaves room for that on a full one."""
-    kept = temporary(folder / "end")
+    kept = processes.temporary(folder / "end")
     with contextlib.suppress(OSError):  # no room even for this
         kept.write_bytes(os.urandom(END_BYTES))  # some file systems keep nothing for zeros
     return kept
@@ -107,7 +95,7 @@ def keep_room(folder: Path) -> Path:
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """A temporary folder beside the path; what is still there at the end is removed."""
-    tmp = temporary(path)
+    tmp = processes.temporary(path)
     tmp.mkdir(parents=True)
     try:
         yield tmp

@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from core import roles, space
+from core import roles, servers, space
 from core.catalog import networks, params
 from core.data import audit, store
 from core.errors import Conflict, Invalid, NotFound
@@ -45,6 +45,7 @@ class RunState:
     remedy: dict[str, Any]  # settings with which a failed run would have worked
     note: str
     tags: tuple[str, ...]
+    host: str = ""  # the other machine that it is on while it goes on, or was lost
 
     @property
     def active(self) -> bool:
@@ -56,11 +57,11 @@ _turn = threading.RLock()
 
 
 def _one_at_a_time(act: Callable[P, Run]) -> Callable[P, Run]:
-    """Two clicks are two threads at once: the second sees what the first has done."""
+    """Two clicks are two threads, or two servers, at once: the second sees what the first has done."""
 
     @wraps(act)
     def waits(*args: P.args, **kwargs: P.kwargs) -> Run:
-        with _turn:
+        with _turn, servers.alone("start"):
             return act(*args, **kwargs)
 
     return waits
@@ -126,6 +127,9 @@ def state(run_id: str) -> RunState:
         return replace(found, status="queued", place=word.place or None) if word.waits else found
     if found.status == "lost" and (why := launch.why_gone(path)):
         return replace(found, message=f"{why} {KEPT if found.device else TRAINED_NOTHING}")
+    if (found.active or found.status == "lost") and (host := launch.elsewhere(path)):
+        silent = f"Nothing is heard of the training process on {host}: that machine is gone, or cut off. {KEPT}"
+        return replace(found, host=host, message=silent if found.status == "lost" else found.message)
     if found.status == "lost" and (short := space.short()):
         return replace(found, message=f"The training process is gone, perhaps because the disk is full: {short}. {KEPT}")
     return found

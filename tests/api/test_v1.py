@@ -15,8 +15,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from core import servers
 from core.api import gate
-from core.api.v1 import door, once
+from core.api.v1 import door
 from core.api.v1.app import app as v1
 from core.catalog import params
 from core.data import images, labels, people, queue, store, tokens
@@ -421,13 +422,13 @@ def test_what_a_server_that_ended_had_begun_is_done_once_or_said_to_be_unknown(
         patch.setattr(tokens, "answered", lambda *_: None)  # ended between the act and its answer
         done = client.post(address, headers=headers, json=body).json()
     refused(client.post(address, headers=headers, json=body), 409)  # it might still be at it
-    monkeypatch.setattr(once, "PROCESS", "the next one")
+    monkeypatch.setattr(servers, "name", lambda: "the next one")
     assert client.post(address, headers=headers, json=body).json() == done and len(labels.history(small.id, image.id)) == 2
     run = headers | {"Idempotency-Key": "run"}
     with monkeypatch.context() as patch:
         patch.setattr(tokens, "refused", lambda *_: None)
         refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=run, json={"settings": {"epochs": 0}}), 422)
-    monkeypatch.setattr(once, "PROCESS", "the one after")
+    monkeypatch.setattr(servers, "name", lambda: "the one after")
     found = refused(client.post(f"/api/v1/datasets/{small.id}/runs", headers=run, json={"settings": {"epochs": 0}}), 409)
     assert "not known" in found["detail"]
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import re
 import subprocess
 import threading
@@ -25,7 +26,8 @@ from core.errors import AppError, Forbidden
 from core.review import review
 from core.runs import runs
 from core.settings import settings
-from core.types import Dataset, Ended, Prediction, Snapshot
+from core.train import again
+from core.types import Dataset, Ended, Prediction, Snapshot, Started, now
 from tests.conftest import ROOT, forget
 
 DOCS = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -204,6 +206,22 @@ def test_a_run_that_ended_is_told_once_and_one_that_ended_before_the_hook_was_th
         webhooks.look_at_runs(since, known)
     assert webhooks.deliver("shop") == 1
     assert json.loads(receiver.got[0][2])["data"]["status"] == "stopped"
+
+
+def test_a_run_of_another_machine_is_told_as_lost_once_that_is_sure(
+    small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting(small)
+    folder = settings().runs / "20260101-000000-0000"
+    runs.write_json(folder / "handle.json", {"host": "gpu-1", "pid": 1, "started": 0.0})
+    os.utime(folder / "handle.json", (0, 0))
+    runs.append(folder, Started("cpu", 10, 10, 5, 2, now()))
+    since, known = deliveries.greet("shop"), dict[Path, int]()
+    webhooks.look_at_runs(since, known)
+    assert webhooks.deliver("shop") == 0  # the shared folder may have been away
+    monkeypatch.setattr(again, "SURE", 0.0)
+    webhooks.look_at_runs(since, known)
+    assert webhooks.deliver("shop") == 1 and json.loads(receiver.got[0][2])["data"]["status"] == "lost"
 
 
 @pytest.mark.parametrize(

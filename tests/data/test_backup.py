@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from core import processes
 from core.__main__ import main
 from core.data import audit, backup, labels, store, uploads
 from core.errors import Conflict, Forbidden, Invalid, Stopped
 from core.roles import Person, acting
-from core.runs import runs
 from core.settings import Settings, settings
 from core.types import Dataset
 from tests.conftest import forget, move_in
@@ -179,4 +179,4 @@ def test_a_run_folder_is_taken_without_what_is_half_written(home: Path) -> None:
     for name in ("best.pt", "last.pt", ".last.pt.1.2.tmp", "handle.json"):
         (folder / name).write_bytes(b"x")
     assert [path.name for path, _ in backup._files()] == ["last.pt", "best.pt"]
-    assert runs.maker(folder / ".last.pt.1.2.tmp") == 1
+    assert processes.maker(folder / ".last.pt.1.2.tmp") == processes.Maker("", 1)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from core import servers
 from core.data import claims, store
 from core.types import Dataset
 from tests.data.acts import give
@@ -76,3 +77,10 @@ def test_a_clock_that_jumps_keeps_nothing_from_others(small: Dataset, monkeypatc
     mine = claims.deal(small.id, "a", every, 3)
     monkeypatch.setattr(time, "time", lambda: now + jump)
     assert claims.held_by_others(small.id, "b") == 0 and claims.deal(small.id, "b", every, 3) == mine
+
+
+def test_a_server_whose_clock_is_a_little_behind_takes_nothing_away(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    every, now = unlabelled(small), time.time()
+    mine = claims.deal(small.id, "a", every, 3)
+    monkeypatch.setattr(time, "time", lambda: now - servers.MOST_APART + 1)
+    assert not set(claims.deal(small.id, "b", every, 3)) & set(mine) and claims.held_by_others(small.id, "b") == 3

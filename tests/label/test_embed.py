@@ -32,7 +32,7 @@ from core.errors import AppError, Invalid, Stopped
 from core.label import embed, orders, teach
 from core.label.orders import ORDERS
 from core.ml import embed as ml
-from core.ml import features
+from core.ml import features, turns
 from core.ml import teach as head
 from core.ml.data import RowCache
 from core.ml.model import build, set_module
@@ -855,8 +855,7 @@ def test_what_runs_is_asked_of_processes_and_not_of_the_files_of_those_that_ende
 def test_a_map_is_made_on_the_cpu_while_a_run_has_the_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ml, "pick_device", lambda asked: torch.device("cuda"))
     monkeypatch.setattr(ml, "slots", lambda kind: ["cuda:0"])
-    (home / "locks").mkdir(parents=True)
-    lock = filelock.FileLock(home / "locks" / "cuda0.lock")
+    lock = turns.slot_lock("cuda:0")
     with ml.spare_device() as device, pytest.raises(filelock.Timeout):
         assert device.type == "cuda"
         lock.acquire(timeout=0)

@@ -20,7 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +31,7 @@ from torchvision import datasets
 from core.catalog import methods, networks, params
 from core.data import images
 from core.errors import AppError, Invalid, NotFound, Stopped
-from core.ml import attribute, data, devices, download, features, fit, infer, model, prepare, scratch, trainer, worker
+from core.ml import attribute, data, devices, download, features, fit, infer, model, prepare, scratch, trainer, turns, worker
 from core.runs import runs
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Event, Preparing, Preprocess, Queued, SnapshotRow, Split, Started, Step
@@ -287,8 +286,7 @@ def test_a_stop_before_training_ends_the_run_without_weights(home: Path) -> None
 
 def test_a_run_waits_for_its_device_and_can_be_stopped_while_it_waits(home: Path) -> None:
     folder = make_run(squares(4), architecture="linear")
-    (home / "locks").mkdir()
-    with filelock.FileLock(home / "locks" / "cpu.lock"):
+    with turns.slot_lock("cpu"):
         process = start(folder)
         wait_for(folder, Queued)
         runs.request_stop(folder)

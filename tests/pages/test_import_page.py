@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data import imports, sources, store
+from core.settings import settings
 from tests.cases.packed import packed
 from tests.data.opened import folder_of
 from tests.pages.app import elements, opened, words
@@ -80,3 +81,15 @@ def test_labels_that_come_later_are_given_by_one_click_and_what_differs_is_asked
     assert "1 image of **pets** gets the label of" in words(app) and "Replace" in [b.label for b in app.button]
     app.run()
     assert "import" in app.query_params and not app.exception and not app.error
+
+
+def test_an_import_that_was_cut_off_is_begun_again_by_one_click(home: Path, in_this_process: None) -> None:
+    source = sources.at(folder_of(home / "inbox" / "set", "cat/1.png", "dog/2.png"))
+    folder = settings().imports / imports.start(source, "pets", "Ann")
+    folder_of(home / "inbox" / "set", "cat/1.png", "dog/2.png", "dog/3.png")
+    (folder / "events.jsonl").write_text("")  # as a machine that lost its power leaves it
+    app = opened("dataset", view="Add images", dataset="pets")
+    assert "ended without a word" in words(app)
+    press(app, "Import again")
+    assert "Import finished" in words(app) and "1 added" in words(app) and not folder.exists()
+    assert imports.lost("pets") is None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from core import processes
 from core.catalog import params
 from core.ml import turns
 from core.runs import launch, runs
@@ -66,6 +67,27 @@ def test_a_command_lives_until_it_is_killed_with_its_children_whoever_asks(tmp_p
     until(lambda: not mine.alive(tmp_path) and not anothers.alive(tmp_path), "the end of the command")
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the end of its child")
     mine.kill(tmp_path)  # what has ended is left alone
+
+
+def test_a_process_of_another_machine_lives_as_long_as_it_shows_itself_and_its_number_here_is_not_asked(tmp_path: Path) -> None:
+    me, one = psutil.Process(), launch.LocalLauncher()
+    write_json(tmp_path / "handle.json", {"host": "gpu-1", "pid": me.pid, "started": me.create_time()})
+    assert one.alive(tmp_path) and launch.elsewhere(tmp_path) == "gpu-1" and not launch.halted(tmp_path)
+    one.kill(tmp_path)  # not the process here that has its number
+    long_ago = time.time() - processes.LEASE - 1
+    os.utime(tmp_path / "handle.json", (long_ago, long_ago))
+    assert not one.alive(tmp_path)
+
+
+def test_work_that_another_process_went_on_with_is_asked_of_that_one(tmp_path: Path) -> None:
+    one = launch.LocalLauncher()
+    one.start(tmp_path, [sys.executable, "-c", "pass"])
+    until(lambda: not one.alive(tmp_path), "the end of the first")
+    other = launch.LocalLauncher()
+    other.start(tmp_path, ["sleep", "60"])
+    assert one.alive(tmp_path) and launch.elsewhere(tmp_path) == ""
+    one.kill(tmp_path)
+    until(lambda: not other.alive(tmp_path), "the end of the second")
 
 
 def test_a_process_that_has_the_pid_of_one_that_ended_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -73,3 +73,20 @@ def test_a_run_that_was_written_to_a_moment_ago_may_just_be_starting(small: Data
     for path in (runs.folder(run_id), runs.folder(run_id) / "handle.json"):
         os.utime(path, (0, 0))
     assert again.look() == [run_id]
+
+
+def test_a_run_of_another_machine_is_taken_over_once_every_look_for_a_while_has_found_it_lost(
+    small: Dataset, gone: Gone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = lost(small, restarts=1)
+    runs.write_json(runs.folder(run_id) / "handle.json", {"host": "gpu-1", "pid": 1, "started": 0.0})
+    state = train.state(run_id)
+    assert state.host == "gpu-1" and state.message.startswith("Nothing is heard of the training process on gpu-1")
+    assert again.look() == again.look() == []  # the shared folder may have been away, and its process with it
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "SURE", 0.0)
+        patch.setattr(gone, "alive", lambda _: True)
+        assert again.look() == []
+    assert again.look() == []  # from the beginning
+    monkeypatch.setattr(again, "SURE", 0.0)
+    assert again.look() == [run_id]

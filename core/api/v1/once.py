@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Header
 from starlette.responses import JSONResponse, Response
 
+from core import servers
 from core.api.v1 import door
 from core.api.v1.problems import Problem
 from core.data import tokens
 
-PROCESS = secrets.token_hex(8)
 Key = Annotated[
     str | None,
     Header(
@@ -36,18 +35,19 @@ def once(key: str | None, request: Any, act: Callable[[], Any], status: int = 20
     if key is None:
         return JSONResponse(act(), status)
     mine, asked = door.token().id, hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    before = tokens.begin(mine, key, asked, PROCESS)
+    before = tokens.begin(mine, key, asked, servers.name())
     if before is not None:
         if before.request != asked:
             raise Problem(422, "This Idempotency-Key was used for another request.", "Use a new key for each request.")
         if before.status is not None:
             return JSONResponse(before.answer, before.status, {"Idempotency-Replayed": "true"})
-        if before.process == PROCESS:
-            raise Problem(409, "This very request is being worked on.", "Ask again in a second.", {"Retry-After": "1"})
+        if before.process == servers.name() or servers.is_there(before.process):
+            raise _at_it()
         if not repeatable:
             detail = "The server ended while it worked on this request: whether it was done is not known."
             raise Problem(409, detail, "Look whether it was done; if not, send it with a new key.")
-        tokens.take_over(mine, key, PROCESS)
+        if not tokens.take_over(mine, key, before.process, servers.name()):
+            raise _at_it()
     try:
         answer = act()
     except BaseException:
@@ -55,3 +55,7 @@ def once(key: str | None, request: Any, act: Callable[[], Any], status: int = 20
         raise
     tokens.answered(mine, key, status, answer)
     return JSONResponse(answer, status)
+
+
+def _at_it() -> Problem:
+    return Problem(409, "This very request is being worked on.", "Ask again in a second.", {"Retry-After": "1"})

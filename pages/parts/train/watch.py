@@ -68,7 +68,9 @@ def panel(state: train.RunState) -> None:
         )
         if changed:
             st.rerun()
-        if state.active:
+        if state.active and state.host:
+            st.caption(f":material/dns: On the machine {frame.plain(state.host)}, whose devices are not seen from here.")
+        elif state.active:
             devices.line()
         else:
             archive.without_images(run)
