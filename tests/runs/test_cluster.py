@@ -235,18 +235,23 @@ def test_an_answer_from_before_another_server_handed_a_run_in_does_not_end_it(
     assert train.state(run.id).status == "queued" and launch.of_cluster(settings().runs / run.id)
 
 
-def test_what_is_said_of_a_job_late_overwrites_nothing(small: Dataset, given: Callable[..., None], dashboard: Dashboard) -> None:
+def test_what_is_said_of_a_job_late_overwrites_nothing(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given(dashboard.address)
+    submit = cluster.submit
+
+    def begins_at_once(job: str, folder: Path, command: list[str], needs: Demand) -> None:
+        submit(job, folder, command, needs)
+        dashboard.jobs[job]["status"] = "RUNNING"
+        cluster.note(folder, job, placed=["n"])  # as its own process does on its node
+
+    monkeypatch.setattr(cluster, "submit", begins_at_once)
     run = train.start(small.id, {**QUICK, "devices": 2}, "Ann")
-    folder = settings().runs / run.id
-    job = runs.read_json(folder / "handle.json")["job"]
-    next(iter(dashboard.jobs.values()))["status"] = "RUNNING"
-    assert asked_anew(run.id).status == "queued"
-    cluster.note(folder, job, placed=["n"])
-    cluster.note(folder, job, sent=True)
-    assert asked_anew(run.id).status == "pending" and cluster.trained_on() == {"n": [run.id]}
-    cluster.note(folder, job, ended=True, why="Because.")
-    cluster.note(folder, job, ended=False)
+    assert asked_anew(run.id).status == "pending" and cluster.placed(run.id) == ["n"]
+    (job,) = dashboard.jobs
+    cluster.note(settings().runs / run.id, job, ended=True, why="Because.")
+    cluster.note(settings().runs / run.id, job, ended=False)
     assert train.state(run.id).message.startswith("Because.")
 
 
