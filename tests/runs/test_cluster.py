@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -268,8 +269,8 @@ def test_without_the_address_a_run_of_the_cluster_can_go_on_here_but_its_folder_
     (line,) = (one for one in check.check(mend=True)["damage"] if one["where"].endswith("events.jsonl"))
     assert not line["mended"] and torn in (folder / "events.jsonl").read_bytes()
     assert train.state(run.id).status == "lost"
-    monkeypatch.setattr(schema, "engine", gone)
-    with pytest.raises(Conflict, match="Set LOUPE_RAY_ADDRESS"):
+    with monkeypatch.context() as patch, pytest.raises(Conflict, match="Set LOUPE_RAY_ADDRESS"):
+        patch.setattr(schema, "engine", gone)
         check.begin_anew()
     assert folder.exists()
 
@@ -325,8 +326,8 @@ def test_a_worker_leaves_its_run_to_another_job_and_only_to_one(
         runs.write_json(handle, {"job": "before", "ended": True})
     else:
         course.pop(0)()
-    monkeypatch.setattr(worker.os, "_exit", leave)
-    monkeypatch.setattr(worker.time, "sleep", lambda _: course.pop(0)())
+    monkeypatch.setattr(worker, "os", SimpleNamespace(_exit=leave))
+    monkeypatch.setattr(worker, "time", SimpleNamespace(sleep=lambda _: course.pop(0)()))
     with pytest.raises(Left):
         worker.leave_to_another(tmp_path, job)
     assert not course
