@@ -225,6 +225,20 @@ def test_what_waited_for_its_cluster_is_handed_over_though_nobody_looks(
     assert len(dashboard.jobs) == 1 and asked_anew(run.id).place == 1
 
 
+def test_a_command_line_that_waits_for_a_run_hands_it_over_without_a_server(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard
+) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    given(dashboard.address)
+
+    def tell(state: train.RunState) -> None:
+        if dashboard.jobs:
+            launch.launcher.kill(settings().runs / run.id)
+
+    assert train.wait(run.id, tell).status == "lost" and len(dashboard.jobs) == 1
+
+
 def test_an_answer_from_before_another_server_handed_a_run_in_does_not_end_it(
     small: Dataset, given: Callable[..., None], dashboard: Dashboard
 ) -> None:
