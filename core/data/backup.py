@@ -16,7 +16,7 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import roles, space
+from core import processes, roles, space
 from core.data import audit, database, moving, schema
 from core.errors import Conflict, Invalid
 from core.runs import jobs, runs
@@ -28,7 +28,6 @@ KEPT = ("audit", "images", "thumbs", "uploads/pictures", "runs", "bin", "embeddi
 UNFINISHED = (".tmp", ".part", ".progress", ".stop", ".lock")
 DATABASE, LIST, MANIFEST = "loupe.db", "files.txt", "backup.json"
 FORMAT = 1
-PROCESS = "handle.json"  # of a run or job, on this machine: brought back, nobody works at it
 BLOCK = 1 << 20  # bytes
 
 
@@ -128,7 +127,7 @@ def _files() -> Iterator[tuple[Path, int]]:
             inside[:] = sorted(one for one in inside if not one.endswith(UNFINISHED))
             for one in sorted(names, reverse=True):
                 path = Path(folder, one)
-                if not one.endswith((*UNFINISHED, PROCESS)) and path.is_file() and not path.is_symlink():
+                if not one.endswith((*UNFINISHED, processes.HANDLE)) and path.is_file() and not path.is_symlink():
                     yield path, path.stat().st_size
 
 

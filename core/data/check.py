@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core import roles, servers, space
+from core import processes, roles, servers, space
 from core.data import audit, database, depth, images, leftovers, schema, store, uploads
 from core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
 from core.runs import jobs, launch, runs
@@ -276,7 +276,7 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
         yield Damage(
             "run", where, f"Its dataset, “{run.dataset_name}”, is not in the database.", "Bring the database back, or delete the run."
         )
-    going = launch.launcher.alive(folder)
+    going = launch.launcher.alive(folder) or launch.of_cluster(folder)  # a command line may have no address to ask
     with suppress(FileNotFoundError):
         if torn := runs.torn_lines(folder):
             shown = ", ".join(map(str, torn[:5])) + (" …" if len(torn) > 5 else "")
@@ -402,8 +402,12 @@ def begin_anew() -> dict[str, Any]:
         reason = e.message
     else:
         raise Conflict("The database can be used, so there is nothing to begin anew.", "Nothing was changed.")
-    if going := [path.parent.name for path in home.glob("*/*/handle.json") if launch.launcher.alive(path.parent)]:
+    folders = [path.parent for path in home.glob(f"*/*/{processes.HANDLE}")]
+    if going := [folder.name for folder in folders if launch.launcher.alive(folder)]:
         raise Conflict(f"{going[0]} is going on.", "Wait for its end. Nothing was changed.")
+    if given := [folder for folder in folders if launch.of_cluster(folder)]:
+        hint = f"Set LOUPE_RAY_ADDRESS to ask it; if it is gone for good, remove {given[0] / processes.HANDLE}. Nothing was changed."
+        raise Conflict(f"A Ray cluster has {given[0].name}, and its address is not set.", hint)
     if others := servers.others():
         raise Conflict(f"The server {others[0].host} is at work there.", "End it first. Nothing was changed.")
     aside = home / f"before-{datetime.now(UTC):%Y%m%d-%H%M%S}"

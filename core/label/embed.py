@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core import roles
+from core import processes, roles
 from core.data import store
 from core.data.store import Carried
 from core.errors import Invalid, NotFound
@@ -84,7 +84,7 @@ def stop(dataset_id: int) -> None:
 
 def running() -> list[jobs.State]:
     """The embeddings that are being made, of all datasets that who acts may see."""
-    found = jobs.running((path.parent for path in settings().embeddings.glob("*/[!.]*/handle.json")), EMBED)
+    found = jobs.running((path.parent for path in settings().embeddings.glob(f"*/[!.]*/{processes.HANDLE}")), EMBED)
     return [one for one in found if roles.current().may("see", one.job["dataset_id"])]
 
 

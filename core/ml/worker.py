@@ -20,8 +20,6 @@ EVERY = 2.0  # seconds between two looks at whose run it is
 
 def main(folder: Path) -> None:
     """SIGTERM stops the run as its stop file does."""
-    if job := os.environ.get("LOUPE_RAY_JOB"):
-        threading.Thread(target=leave_to_another, args=(folder, job), daemon=True).start()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         one_of_several(folder)
         return
@@ -40,8 +38,13 @@ def main(folder: Path) -> None:
 
 
 def leave_to_another(folder: Path, job: str) -> None:
-    """Ends this process when the run is given to another job: a cluster that could not be asked may have been taken for gone."""
-    while runs.works_at(folder, job):
+    """Ends this process, of the job or with "" of none, when the run is given to another job or from one machine to a cluster.
+
+    Who could not be asked may have been taken for gone.
+    """
+    had = bool(job)  # else what stands there at first is of an earlier job, until who started this process has written that down
+    while (has := runs.works_at(folder, job)) or not had:
+        had = had or has
         time.sleep(EVERY)
     os._exit(0)
 
@@ -60,4 +63,6 @@ def one_of_several(folder: Path) -> None:
 if __name__ == "__main__":
     if os.environ.get("RANK", "0") == "0":
         processes.keep(Path(sys.argv[1]).resolve())
+    watched = Path(sys.argv[1]).resolve(), os.environ.get("LOUPE_RAY_JOB", "")
+    threading.Thread(target=leave_to_another, args=watched, daemon=True).start()
     main(Path(sys.argv[1]).resolve())

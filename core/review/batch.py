@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core import roles
+from core import processes, roles
 from core.data import images, imports, places, queue, sources, store, uploads
 from core.data.sources import Entry, Source
 from core.errors import AppError, Invalid, NotFound, Unavailable
@@ -222,7 +222,7 @@ def _folder(job_id: str, verb: str) -> Path:
 
 
 def running() -> list[jobs.State]:
-    return jobs.running((path.parent for path in settings().answers.glob("[!.]*/handle.json")), PREDICT)
+    return jobs.running((path.parent for path in settings().answers.glob(f"[!.]*/{processes.HANDLE}")), PREDICT)
 
 
 def watched(folder: Path) -> Source:

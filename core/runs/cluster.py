@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core import processes
 from core.errors import Unavailable
 from core.runs import runs
 from core.settings import settings
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 5.0  # seconds
 FRESH = 1.0  # seconds for which an answer is taken for the present: a page asks for every run
 AWAY = 5.0  # seconds for which a cluster that has not answered is not asked again
+BORNE = 60.0  # seconds without an answer after which predictions end: a dashboard that is busy misses one now and then
 GOING = ("PENDING", "RUNNING")
 HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
 SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
@@ -207,24 +209,33 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
 def answers(spool: Path, network: Path, files: list[str]) -> Iterator[list[dict[str, Any]]]:
     """What the run's network answers on the files, as infer.predict does, some at a time and in no order; [] while it waits.
 
-    The spool is a folder of its own. Unavailable as jobs(), and where the job ends early.
+    The spool is a folder of its own. Unavailable where the cluster stays away, and where the job ends early.
     """
+    if not files:
+        return
     shutil.rmtree(spool, ignore_errors=True)  # of a process that was killed
     spool.mkdir()
     job = job_name("answers")
-    runs.write_json(spool / "handle.json", {"job": job})
+    runs.write_json(spool / processes.HANDLE, {"job": job})
     runs.write_json(spool / "asked.json", files)
     command = [sys.executable, "-m", ANSWERS, str(spool), str(network), str(settings().ray_cpus)]
-    submit(job, spool, command, Demand(0, 0))  # its actors ask for what they need
-    read, left = 0, len(files)
+    read, left, silent = 0, len(files), 0.0
     try:
+        submit(job, spool, command, Demand(0, 0))  # its actors ask for what they need
         while left:
-            said = jobs().get(job)
+            over: Unavailable | None = None
+            try:
+                said, silent = jobs().get(job), 0.0  # asked first: what it wrote before it ended is then among the rows
+                if said is None or said["status"] not in GOING:
+                    over = Unavailable(why_ended(said) or "The Ray cluster has ended the prediction.", "What was answered is kept.")
+            except Unavailable as e:
+                silent = silent or time.monotonic()
+                over = e if time.monotonic() - silent >= BORNE else None
             rows, read = runs.read_lines(spool, read)
             left -= len(rows)
             yield rows
-            if left and not rows and (said is None or said["status"] not in GOING):
-                raise Unavailable(why_ended(said) or "The Ray cluster has ended the prediction.", "What was answered is kept.")
+            if left and not rows and over:
+                raise over
             time.sleep(0 if rows else FRESH)
     finally:
         if left:
@@ -266,6 +277,16 @@ def job_name(of: str) -> str:
     return f"loupe-{of}-{secrets.token_hex(3)}"
 
 
+def note(folder: Path, job: str, **facts: Any) -> None:
+    """Adds to what the run's handle says of this job; nothing once the job has ended there, or another has the run.
+
+    Of what is in the file now: the server and the job's own processes, on machines of their own, write it both.
+    """
+    handle = runs.read_json(folder / processes.HANDLE)
+    if handle.get("job") == job and not handle.get("ended"):
+        runs.write_json(folder / processes.HANDLE, {**handle, **facts})
+
+
 def trained_on() -> dict[str, list[str]]:
     """The ids of the runs, or "" for a job that is not Loupe's, by the id of the node that does them."""
     found: dict[str, list[str]] = {}
@@ -280,9 +301,9 @@ def trained_on() -> dict[str, list[str]]:
 def placed(run_id: str) -> list[str]:
     """The ids of the nodes that a run on several devices was given, [] before; [""] of any other."""
     try:
-        handle = runs.read_json(settings().runs / run_id / "handle.json")
+        handle = runs.read_json(settings().runs / run_id / processes.HANDLE)
         return list(handle.get("placed", [] if handle["needs"]["times"] > 1 else [""]))
-    except (FileNotFoundError, KeyError):  # another Loupe's, or one that has gone
+    except (OSError, ValueError, KeyError):  # another Loupe's, or one that has gone
         return [""]
 
 
@@ -295,10 +316,7 @@ def place(job: str) -> int:
 def _left(job: str) -> bool:
     """Whether it is of a run of ours that was stopped while it waited: Ray ends such a job only when its turn comes."""
     ours = OURS.fullmatch(job)
-    try:
-        return ours is not None and not runs.works_at(settings().runs / ours[1], job)
-    except FileNotFoundError:  # another Loupe's
-        return False
+    return ours is not None and not runs.works_at(settings().runs / ours[1], job)  # of another Loupe's, nothing is known
 
 
 def why_waits(needs: Demand, among: list[Node]) -> str:

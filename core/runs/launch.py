@@ -173,17 +173,30 @@ class RayLauncher(LocalLauncher):
     def _look(self, folder: Path, handle: dict[str, Any]) -> bool:
         said = cluster.jobs().get(handle["job"])
         if said is None and not handle["sent"]:
-            self._send(folder, handle)
             return True
-        if said is not None and said["status"] in cluster.GOING:
-            if not handle["sent"]:
-                write_json(folder / processes.HANDLE, {**handle, "sent": True})
+        if said is None:  # another process may have handed it in after the answer came that is still taken for the present
+            cluster.forget()
+            said = cluster.jobs().get(handle["job"])
+        if said is not None and (said["status"] in cluster.GOING or cluster.started_too_late(said)):
             return True
-        if said is not None and cluster.started_too_late(said):
-            self._give(folder, handle["command"])
-            return True
-        write_json(folder / processes.HANDLE, {**handle, "ended": True, "why": cluster.why_ended(said)})
+        cluster.note(folder, handle["job"], ended=True, why=cluster.why_ended(said))
         return False
+
+    def hand_in(self, folder: Path) -> None:
+        """Gives the cluster a run that it has not got yet, because it was away, and one that it has given up before it began."""
+        if not settings().ray_address or not of_cluster(folder):
+            return
+        with self._turn, contextlib.suppress(Unavailable):
+            handle = _handle(folder)
+            if not handle.get("job") or handle.get("ended"):
+                return
+            said = cluster.jobs().get(handle["job"])
+            if said is None and not handle["sent"]:
+                self._send(folder, handle)
+            elif said is not None and cluster.started_too_late(said):
+                self._give(folder, handle["command"])
+            elif not handle["sent"]:
+                cluster.note(folder, handle["job"], sent=True)
 
     def _give(self, folder: Path, command: list[str]) -> None:
         handle = {"job": cluster.job_name(folder.name), "command": command, "sent": False}
@@ -194,17 +207,16 @@ class RayLauncher(LocalLauncher):
     def _send(self, folder: Path, handle: dict[str, Any]) -> None:
         config = runs.load(folder).config
         needs = cluster.demand(config.device, config.devices)
-        handle = {**handle, "needs": asdict(needs)}
-        write_json(folder / processes.HANDLE, handle)
+        cluster.note(folder, handle["job"], needs=asdict(needs))
         cluster.submit(handle["job"], folder, handle["command"], needs)
-        write_json(folder / processes.HANDLE, {**handle, "sent": True})
+        cluster.note(folder, handle["job"], sent=True)
 
     def kill(self, folder: Path) -> None:
         if not (handle := _handle(folder)).get("job"):
             super().kill(folder)
             return
         with self._turn:
-            write_json(folder / processes.HANDLE, {**handle, "ended": True, "why": ""})  # which the job sees, too, if Ray begins it now
+            cluster.note(folder, handle["job"], ended=True, why="")  # which the job sees, too, if Ray begins it now
         with contextlib.suppress(Unavailable):
             cluster.stop(handle["job"])
 
@@ -215,7 +227,7 @@ class RayLauncher(LocalLauncher):
             return None
         try:
             said = cluster.jobs().get(handle["job"])
-            if not handle["sent"]:
+            if (said is None and not handle["sent"]) or (said is not None and cluster.started_too_late(said)):
                 return Word(True, 0, "It is being handed to the Ray cluster.")
             needs = cluster.Demand(**handle["needs"])
             spread = needs.times > 1 and "placed" not in handle  # its job goes on and waits for the devices
@@ -246,12 +258,23 @@ def start_here(folder: Path, command: list[str]) -> None:
     launcher.start_here(folder, command)
 
 
+def hand_in(folder: Path) -> None:
+    """Gives a cluster what waits for it to be there; only looking at a run hands in nothing."""
+    if isinstance(launcher, RayLauncher):
+        launcher.hand_in(folder)
+
+
+def of_cluster(folder: Path) -> bool:
+    """Whether a cluster has the run, as far as the folder tells: alive() is False of it, too, where no address says whom to ask."""
+    handle = _handle(folder)
+    return bool(handle.get("job")) and not handle.get("ended")
+
+
 def why_gone(folder: Path) -> str:
     """Of a job that a cluster has ended, why; "" where nothing is known."""
-    handle = _handle(folder)
-    if handle.get("job") and not handle.get("ended"):
+    if of_cluster(folder):
         return "It is on a Ray cluster, and LOUPE_RAY_ADDRESS is not set."
-    return str(handle.get("why", ""))
+    return str(_handle(folder).get("why", ""))
 
 
 class Forks:

@@ -292,9 +292,12 @@ def status(history: list[Event], alive: bool) -> RunStatus:
 
 
 def works_at(folder: Path, job: str) -> bool:
-    """Whether the run is given to this job of a cluster, and not to another one or to none by now."""
-    handle = read_json(folder / "handle.json")
-    return bool(handle.get("job") == job and not handle.get("ended"))
+    """Whether the run is given to this job of a cluster, or with "" to a machine; True, too, where its folder cannot be read just now."""
+    try:
+        handle = read_json(folder / processes.HANDLE)
+    except (OSError, ValueError):  # a shared folder that is away for a moment ends nobody's work
+        return True
+    return bool(handle.get("job", "") == job and not handle.get("ended"))
 
 
 def request_stop(folder: Path) -> None:

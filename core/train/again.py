@@ -6,7 +6,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from core import roles
+from core import processes, roles
 from core.errors import AppError
 from core.roles import Person
 from core.runs import launch, runs
@@ -23,11 +23,10 @@ _lost: dict[Path, float] = {}  # since when
 def look() -> list[str]:
     """Resumes what was lost, each run as often as its settings allow; the ids of those that go on now."""
     found = []
-    for path in sorted(settings().runs.glob("*/handle.json")):
+    for path in sorted(settings().runs.glob(f"*/{processes.HANDLE}")):
         folder = path.parent
         try:
-            if settings().ray_address:
-                launch.launcher.alive(folder)  # hands over what waited for the cluster to be there, though nobody looks at it
+            launch.hand_in(folder)
             if _may_go_on(folder):
                 with roles.acting(Person(runs.load(folder).by, "admin")):  # what its owner asked for
                     found.append(train.resume(folder.name, what=BY_ITSELF).id)
@@ -51,7 +50,7 @@ def _allowed(folder: Path, _changed: int) -> int:
 
 def _may_go_on(folder: Path) -> bool:
     allowed = _allowed(folder, (folder / "config.json").stat().st_mtime_ns)
-    if not allowed or abs(time.time() - max(path.stat().st_mtime for path in (folder, folder / "handle.json"))) < SETTLED:
+    if not allowed or abs(time.time() - max(path.stat().st_mtime for path in (folder, folder / processes.HANDLE))) < SETTLED:
         return False
     with roles.acting(Person(settings().user, "admin")):
         if not surely_lost(folder, train.state(folder.name).status):

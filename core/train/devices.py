@@ -24,27 +24,31 @@ class Device:
 
 
 def devices() -> tuple[list[Device], list[str]] | None:
-    """The devices, and the titles of the runs in line, first come first; None while the model worker is busy.
+    """The devices, of a cluster its nodes and of this machine what trains there none the less, and the titles of the runs in line, first come first; None while the model worker is busy.
 
     What trains in a dataset that the person may not see is told without its title.
     """
     roles.allow_somewhere("see")
+    nodes, found = list[Device](), list[train.RunState]()
     if settings().ray_address:
         found = train.list_runs()
-        return _nodes(found), _waiting(found)
+        nodes = _nodes(found)
+        if not any(one.active and not one.host and not launch.of_cluster(settings().runs / one.run.id) for one in found):
+            return nodes, _waiting(found)
     asked = launch.submit(remote.devices.state)
     try:
         slots = launch.result(asked, SECONDS)
     except TimeoutError:
         asked.cancel()
-        return None
+        return (nodes, _waiting(found)) if settings().ray_address else None
     found = train.list_runs()
     titles = _titles(found)
     listed = [
         Device(watch.device(title), titles.get(run_id, "another run") if run_id else "", used, whole)
         for title, run_id, used, whole in slots.values()
+        if run_id or not settings().ray_address
     ]
-    return listed, _waiting(found)
+    return nodes + listed, _waiting(found)
 
 
 def _titles(found: list[train.RunState]) -> dict[str, str]:

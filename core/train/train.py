@@ -310,6 +310,8 @@ def wait(run_id: str, tell: Callable[[RunState], None] = lambda _: None) -> RunS
     """Returns when the run has ended; tells meanwhile how it stands."""
     while (current := state(run_id)).active:
         tell(current)
+        if current.status == "queued":
+            launch.hand_in(runs.folder(run_id))  # of a command line, perhaps without a server that looks after it
         time.sleep(0.2)
     return current
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from core.data import queue, sources, uploads
-from core.errors import AppError, Conflict
+from core.data import check, queue, schema, sources, uploads
+from core.errors import AppError, Conflict, Unavailable
+from core.ml import worker
 from core.review import batch, predict
 from core.runs import cluster, jobs, launch, node, runs
 from core.runs.cluster import Demand, Node
@@ -194,7 +198,8 @@ def test_a_run_that_ray_gave_up_is_handed_in_again_and_a_cluster_that_is_away_en
     assert not [word for word in ("Ann", "squares", "not to be told", "sqlite") if word in json.dumps(first)]
     assert asked_anew(run.id).message == "It needs 1 CPU; 0 are free."
     first.update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_START_TIMEOUT")
-    assert asked_anew(run.id).status == "queued"
+    assert asked_anew(run.id).status == "queued" and len(dashboard.jobs) == 1  # who only looks hands in nothing
+    assert again.look() == []
     _, second = dashboard.jobs.values()
     second["status"] = "RUNNING"
     assert asked_anew(run.id).status == "pending"
@@ -215,8 +220,153 @@ def test_what_waited_for_its_cluster_is_handed_over_though_nobody_looks(
     given(f"http://127.0.0.1:{free_port()}")
     run = train.start(small.id, QUICK, "Ann")
     given(dashboard.address)
+    assert asked_anew(run.id).message == "It is being handed to the Ray cluster." and not dashboard.jobs
     again.look()
     assert len(dashboard.jobs) == 1 and asked_anew(run.id).place == 1
+
+
+def test_a_command_line_that_waits_for_a_run_hands_it_over_without_a_server(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard
+) -> None:
+    given(f"http://127.0.0.1:{free_port()}")
+    run = train.start(small.id, QUICK, "Ann")
+    given(dashboard.address)
+
+    def tell(state: train.RunState) -> None:
+        if dashboard.jobs:
+            launch.launcher.kill(settings().runs / run.id)
+
+    assert train.wait(run.id, tell).status == "lost" and len(dashboard.jobs) == 1
+
+
+def test_an_answer_from_before_another_server_handed_a_run_in_does_not_end_it(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard
+) -> None:
+    given(dashboard.address)
+    before = cluster.jobs()
+    run = train.start(small.id, QUICK, "Ann")
+    known = f"{settings().ray_address} jobs"
+    cluster._known[known] = time.monotonic() + 60, before  # as in the process of another server
+    assert train.state(run.id).status == "queued" and launch.of_cluster(settings().runs / run.id)
+
+
+def test_what_is_said_of_a_job_late_overwrites_nothing(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    submit = cluster.submit
+
+    def begins_at_once(job: str, folder: Path, command: list[str], needs: Demand) -> None:
+        submit(job, folder, command, needs)
+        dashboard.jobs[job]["status"] = "RUNNING"
+        cluster.note(folder, job, placed=["n"])  # as its own process does on its node
+
+    monkeypatch.setattr(cluster, "submit", begins_at_once)
+    run = train.start(small.id, {**QUICK, "devices": 2}, "Ann")
+    assert asked_anew(run.id).status == "pending" and cluster.placed(run.id) == ["n"]
+    (job,) = dashboard.jobs
+    cluster.note(settings().runs / run.id, job, ended=True, why="Because.")
+    cluster.note(settings().runs / run.id, job, ended=False)
+    assert train.state(run.id).message.startswith("Because.")
+
+
+def test_without_the_address_a_run_of_the_cluster_can_go_on_here_but_its_folder_is_left_alone(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    run = train.start(small.id, QUICK, "Ann")
+    folder = settings().runs / run.id
+    torn = b'{"kind": "St'
+    (folder / "events.jsonl").write_bytes(torn + b"\n")
+    monkeypatch.delenv("LOUPE_RAY_ADDRESS")
+    settings.cache_clear()
+    (line,) = (one for one in check.check(mend=True)["damage"] if one["where"].endswith("events.jsonl"))
+    assert not line["mended"] and torn in (folder / "events.jsonl").read_bytes()
+    assert train.state(run.id).status == "lost"
+    with monkeypatch.context() as patch, pytest.raises(Conflict, match="Set LOUPE_RAY_ADDRESS"):
+        patch.setattr(schema, "engine", gone)
+        check.begin_anew()
+    assert folder.exists()
+
+
+def gone() -> None:
+    raise AppError("The database is gone.", "")
+
+
+def test_predictions_bear_a_cluster_that_misses_an_answer_and_ask_nothing_for_nothing(
+    tmp_path: Path, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    monkeypatch.setattr(cluster, "FRESH", 0.0)
+    monkeypatch.setattr(cluster, "AWAY", 0.0)
+    assert list(cluster.answers(tmp_path / "spool", tmp_path, [])) == [] and not dashboard.jobs
+    found = cluster.answers(tmp_path / "spool", tmp_path, ["a", "b", "c"])
+    assert next(found) == []
+    dashboard.token = "a token that Loupe has not got"
+    runs.append_line(tmp_path / "spool", {"file": "a"})
+    assert next(found) == [{"file": "a"}]
+    assert next(found) == []
+    dashboard.token = ""
+    assert next(found) == []
+    dashboard.token = "another"
+    monkeypatch.setattr(cluster, "BORNE", 0.0)
+    runs.append_line(tmp_path / "spool", {"file": "b"})
+    assert next(found) == [{"file": "b"}] and next(found) == []
+    with pytest.raises(Unavailable, match="wants a token"):
+        next(found)
+    assert not (tmp_path / "spool").exists()
+
+
+class Left(BaseException):
+    """In place of the end of this process."""
+
+
+@pytest.mark.parametrize(("job", "mine"), [("", {"pid": 1}), ("a", {"job": "a"})])
+def test_a_worker_leaves_its_run_to_another_job_and_only_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, mine: dict[str, object]
+) -> None:
+    def leave(status: int) -> None:
+        raise Left
+
+    handle = tmp_path / "handle.json"
+    course: list[Callable[[], object]] = [
+        lambda: runs.write_json(handle, mine),
+        handle.unlink,  # a shared folder that is away
+        lambda: handle.write_text("{"),
+        lambda: runs.write_json(handle, {**mine, "sent": True}),
+        lambda: runs.write_json(handle, {"job": "b"}),
+    ]
+    if not job:  # while it begins
+        runs.write_json(handle, {"job": "before", "ended": True})
+    else:
+        course.pop(0)()
+    monkeypatch.setattr(worker, "os", SimpleNamespace(_exit=leave))
+    monkeypatch.setattr(worker, "time", SimpleNamespace(sleep=lambda _: course.pop(0)()))
+    with pytest.raises(Left):
+        worker.leave_to_another(tmp_path, job)
+    assert not course
+
+
+def test_beside_the_nodes_stands_what_trains_on_this_machine(
+    small: Dataset, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(dashboard.address)
+    run = train.start(small.id, QUICK, "Ann")
+    asked: list[object] = []
+
+    def slots(function: object) -> Future[dict[str, object]]:
+        asked.append(function)
+        future: Future[dict[str, object]] = Future()
+        future.set_result({"a": ("cpu", run.id, 1, 2), "b": ("cuda:0", "", 1, 2)})
+        return future
+
+    monkeypatch.setattr(launch, "submit", slots)
+    listed = devices.devices()
+    assert listed is not None and [one.name for one in listed[0]] == ["h (10.0.0.1), 1 CPU"] and not asked
+    me = psutil.Process()
+    runs.write_json(settings().runs / run.id / "handle.json", {"pid": me.pid, "started": me.create_time()})
+    listed = devices.devices()
+    assert listed is not None and [one.run for one in listed[0]] == ["", f"{run.name} ({small.name})"]
 
 
 # A real one ---------------------------------------------------------------------------------------

@@ -58,11 +58,10 @@ def main(folder: Path, code: str, cpus: int, gpus: int, ranks: int) -> None:
     while not room.wait(EVERY):
         if not runs.works_at(folder, job):  # stopped while it waited, or given to another
             return
-    handle = runs.read_json(folder / "handle.json")
     placed = sorted(set(placement_group_table(room)["bundles_to_node_id"].values()))
     if not runs.works_at(folder, job):
         return
-    runs.write_json(folder / "handle.json", {**handle, "placed": placed})
+    cluster.note(folder, job, placed=placed)
 
     def on(bundle: int, function: Any, *args: Any) -> Any:
         where = PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=bundle)
