@@ -145,6 +145,7 @@ def test_a_lease_of_who_is_gone_or_of_before_the_clock_was_set_back_is_free(home
             c.execute(schema.leases.delete())
             c.execute(schema.leases.insert().values(name="daily", holder=holder, until=time.time() + more))
 
+    schema.engine()
     with other(home) as name:
         of(name, 50)
         assert not leases.take("daily", 60)
