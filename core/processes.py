@@ -135,7 +135,7 @@ class Handle:
         if self.born:
             return birth(pid) == self.born
         with suppress(psutil.NoSuchProcess):
-            return abs(psutil.Process(pid).create_time() - self.started) < 0.1
+            return bool(abs(psutil.Process(pid).create_time() - self.started) < 0.1)
         return False
 
 
