@@ -38,9 +38,15 @@ class RayCluster:
         self.head = self._start(
             "head", "--head", *ports, "--dashboard-host=127.0.0.1", "--include-dashboard=true", f"--temp-dir={self.folder}"
         )
-        until(lambda: self._says("/api/version") != b"", "the dashboard's answer", 120)
-        self.second = self._start("second", f"--address=127.0.0.1:{port}")
-        until(lambda: self._says("/nodes?view=summary").count(b'"ALIVE"') == 2, "the second node", 120)
+        self.begun = [self.head]
+        try:
+            until(lambda: self._says("/api/version") != b"", "the dashboard's answer", 120)
+            self.second = self._start("second", f"--address=127.0.0.1:{port}")
+            self.begun.append(self.second)
+            until(lambda: self._says("/nodes?view=summary").count(b'"ALIVE"') == 2, "the second node", 120)
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         ray = Path(sys.executable).with_name("ray")
@@ -62,7 +68,7 @@ class RayCluster:
         end([self.second])
 
     def close(self) -> None:
-        end([self.second, self.head])
+        end(self.begun)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

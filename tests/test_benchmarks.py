@@ -17,6 +17,8 @@ def test_every_file_of_benchmarks_has_a_name() -> None:
     there = {path.stem for path in Path(command.__file__).parent.glob("*.py")}
     assert there == modules | {"__main__", "rows"}
     assert all(importlib.util.find_spec(f"tests.benchmarks.{name}") for name in modules)
+    docs = (command.ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert [name for name in (*command.ROWS, *command.PRINTED) if f"`{name}`" not in docs] == []
 
 
 def test_a_row_says_median_least_most_and_how_many_times_better_loupe_is() -> None:

@@ -32,6 +32,7 @@ export class Hand {
     const people = await desk.colleagues();
     if (desk.current !== item) return;
     if (!people?.length) return this.shell.say(people ? NOBODY : "The server does not answer.");
+    this.shell.closeNote();
     this.item = item;
     desk.noting = true;
     this.names.replaceChildren(...people.map((name) => el("option", { value: name }, name)));

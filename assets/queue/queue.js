@@ -418,14 +418,17 @@ export class One extends Shell {
   }
 
   paintReasons() {
-    const { reason } = this.parts;
+    const { reason, own } = this.parts;
     const all = Object.entries(this.desk.reasons).filter(([, some]) => some.length);
     const sign = JSON.stringify(all);
     reason.hidden = this.desk.policy === null;
+    own.hidden = reason.hidden || reason.value !== OWN;
     if (reason.dataset.sign === sign) return;
     reason.dataset.sign = sign;
+    const before = reason.value;
     const groups = all.map(([name, some]) => el("optgroup", { label: name }, ...some.map((one) => el("option", { value: one }, one))));
     reason.replaceChildren(el("option", { value: "" }, "Reason, if one is asked for"), ...groups, el("option", { value: OWN }, "In your own words …"));
+    if ([...reason.options].some((one) => one.value === before)) reason.value = before;
   }
 
   // Keys -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -63,6 +64,8 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
             entry["remedy"] = "python -m core check --mend mends it."
         found.append(entry)
     left = sum(not one["mended"] for one in found)
+    with contextlib.suppress(OSError):  # a folder that cannot be written is among what was found
+        _remember("; ".join(f"{one['where']}: {one['problem']}" for one in found if one["what"] == "database" and not one["mended"]))
     if mended := len(found) - left:
         audit.note("mend", on={}, after={"mended": mended, "left": left})
     return {"status": "failed" if left else "whole", "found": len(found), "mended": mended, "left": left, "damage": found}
@@ -90,19 +93,23 @@ def nightly() -> None:
         return
     problem = ""
     try:
-        problem = "; ".join(f"{one.where}: {one.problem}" for one in _database(silent))[:1000]
+        problem = "; ".join(f"{one.where}: {one.problem}" for one in _database(silent))
     except Unavailable as e:
         if "damaged" not in e.message:
             raise
         problem = e.message
-    runs.write_json(settings().home / CHECKED, {"at": now(), "problem": problem})
+    _remember(problem)
     if problem:
         raise AppError(problem, DAMAGED)
 
 
+def _remember(problem: str) -> None:
+    runs.write_json(settings().home / CHECKED, {"at": now(), "problem": problem[:1000]})
+
+
 def damaged() -> str:
-    """What the last of these checks found, "" if all was whole."""
-    return str(_checked()["problem"])
+    """What the last of these checks, or of the whole ones, found in SQLite's file; "" if it was whole, or another database is in use."""
+    return str(_checked()["problem"]) if database.address(settings().database_url).drivername == "sqlite" else ""
 
 
 def _checked() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -87,5 +88,7 @@ def at_work(dataset_id: int, since: str) -> list[str]:
     """Who has decided since a time (UTC, ISO 8601), or has a picture on the screen."""
     d, k = decisions.c, review_claims.c
     with reading() as c:
-        lately = set(c.execute(select(d.by).where(d.dataset_id == dataset_id, d.at >= since).distinct()).scalars())
-        return sorted(lately | set(c.execute(select(k.person).where(k.dataset_id == dataset_id).distinct()).scalars()), key=str.casefold)
+        decided = (d.dataset_id == dataset_id, d.at >= since, d.verdict != "appealed")  # a program may appeal, too
+        lately = set(c.execute(select(d.by).where(*decided).distinct()).scalars())
+        looking = (k.dataset_id == dataset_id, k.until > time.time())
+        return sorted(lately | set(c.execute(select(k.person).where(*looking).distinct()).scalars()), key=str.casefold)

@@ -318,14 +318,6 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
             ~select(review_skips.c.person).where(review_skips.c.submission_id == s.id, review_skips.c.person == want.person).exists(),
             ~select(d.seq).where(d.submission_id == s.id, d.by == want.person, d.undone_at.is_(None), d.verdict.in_(FINAL)).exists(),
         ]
-        told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
-        if want.predicted is not None:
-            free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
-            told.append(~s.blind)
-        if want.source is not None:
-            free.append(s.source == want.source)
-        if want.without:
-            free.append(s.predicted.not_in(want.without))
         found: dict[int, Any] = {}
 
         def take(n: int, states: Sequence[State], *order: Any, where: Sequence[Any] = ()) -> None:
@@ -338,9 +330,19 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
 
         if count > 0:
             given = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == _for(want.person))
-            theirs = list(c.execute(select(review_claims.c.submission_id).where(*given)).scalars())
-            c.execute(review_claims.delete().where(*given))
-            take(count * bool(theirs), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(theirs)])
+            theirs = list(
+                c.execute(select(review_claims.c.submission_id).where(*given).order_by(review_claims.c.until).limit(count)).scalars()
+            )
+            c.execute(review_claims.delete().where(*given, review_claims.c.submission_id.in_(theirs)))
+            take(count * bool(theirs), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(theirs)])  # whatever the filters
+        told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
+        if want.predicted is not None:
+            free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
+            told.append(~s.blind)
+        if want.source is not None:
+            free.append(s.source == want.source)
+        if want.without:
+            free.append(s.predicted.not_in(want.without))
         if want.lead:
             take(count - len(found), ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)

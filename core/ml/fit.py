@@ -25,7 +25,8 @@ from core.types import EpochEnd, RunConfig, Step, now
 
 STEP_EVENT_SECONDS = 0.25
 CHUNK_BYTES = 4_000_000  # rows gathered and normalised at once: many small batches, and they stay in the CPU's cache
-LONG_RUN, LONG_STEP = 200, 0.1  # steps, and seconds of CPU of one: from here on a trial of bfloat16 costs less than 2 % of the run
+LONG_RUN, LONG_STEP = 200, 0.1  # steps, and seconds of CPU of one: from here on a trial of bfloat16 costs less than 2 % of the run,
+HOPELESS = 3.0  # and little more on a processor that takes so many times as long for it
 FASTER = 0.9  # of the time: what is not faster by more is not worth its digits
 EVAL_ROWS, EVAL_BYTES = 1024, 32_000_000  # at most, per forward pass
 
@@ -371,17 +372,20 @@ def convolves(learner: nn.Module) -> bool:
     return any(isinstance(m, nn.Conv2d) for m in learner.modules())
 
 
+def may_pay(t: Training) -> bool:
+    """Whether a trial of bfloat16 is worth its time: on a CPU, of a network that convolves, in a run of many steps."""
+    stage = t.stages[-1]
+    known = t.config.precision != "auto" or stage.train.device.type != "cpu"
+    return not known and t.planned >= LONG_RUN and convolves(t.model.get_submodule(stage.part))
+
+
 def halves_pay(t: Training) -> bool:
     """Whether bfloat16 makes the steps of the last stage faster on this CPU: the second of two of each, on a copy that is thrown away.
 
-    A processor with instructions for it takes 0.7 of the time for a ResNet-18 at 128 pixels, one without several times as much. Small
-    steps and short runs are not worth the trial.
+    A processor with instructions for it takes 0.7 of the time for a ResNet-18 at 128 pixels, one without several times as much.
     """
     stage = t.stages[-1]
-    learner = t.model.get_submodule(stage.part)
-    if t.config.precision != "auto" or stage.train.device.type != "cpu" or t.planned < LONG_RUN or not convolves(learner):
-        return False
-    learner = copy.deepcopy(learner).requires_grad_(True).train()
+    learner = copy.deepcopy(t.model.get_submodule(stage.part)).requires_grad_(True).train()
     with torch.random.fork_rng(devices=[]):
         x, y = next(iter(stage.train.take_batches([t.ranks.share(torch.arange(min(t.config.batch_size, len(stage.train))))], None)))
 
@@ -394,7 +398,9 @@ def halves_pay(t: Training) -> bool:
 
         took(False)
         whole = took(False)
-        return whole > LONG_STEP and min(took(True), took(True)) < FASTER * whole
+        if whole < LONG_STEP or (first := took(True)) > HOPELESS * whole:
+            return False
+        return min(first, took(True)) < FASTER * whole
 
 
 def keep_if_best(t: Training, loss: float, accuracy: float) -> None:

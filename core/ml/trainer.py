@@ -7,11 +7,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import torch
 from torch import nn
 
@@ -19,13 +21,14 @@ from core import space
 from core.errors import AppError, Invalid, Stopped
 from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
-from core.ml.fit import Diverged, Training, answers, fit, halves_pay
+from core.ml.fit import Diverged, Training, answers, fit, halves_pay, may_pay
 from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.ml.ranks import ALONE, Ranks, gone, join
 from core.ml.turns import halt_requested, halted, turn
 from core.runs import runs
-from core.types import Answers, Ended, EpochEnd, Resumed, Run, RunConfig, Started, Step, now
+from core.settings import settings
+from core.types import Answers, Ended, EpochEnd, Preprocess, Resumed, Run, RunConfig, Started, Step, now
 
 CHECKPOINT_SECONDS = 2.0  # at least, between checkpoints at the ends of epochs; and ten times what the last one took
 STEP_CHECKPOINT_SECONDS = 30.0  # the same within an epoch
@@ -127,7 +130,7 @@ def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
     if small_work(t):
         torch.set_num_threads(1)
     if not runs.last_checkpoint(folder).exists():  # else it goes on as it has begun
-        t.halved = ranks.agree(halves_pay(t))
+        t.halved = ranks.agree(may_pay(t) and tried(t, prepared.preprocess))
     kept = Checkpoints(folder, run, prepared, t)
     if ranks.first:
         announce(folder, prepared, t, device)
@@ -180,6 +183,22 @@ def check_shares(config: RunConfig, images: int, ranks: Ranks) -> None:
             f"A batch of {min(config.batch_size, images)} images cannot be shared by {ranks.count} devices: each needs two at least.",
             f"Choose a batch size of {2 * ranks.count} or more, or fewer devices.",
         )
+
+
+def tried(t: Training, preprocess: Preprocess) -> bool:
+    """Whether bfloat16 pays, as the first trial on this kind of machine found: the same seed and settings give the same run."""
+    machine = (version("torch"), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    config = t.config
+    what = (config.architecture, config.layers, config.batch_size, t.ranks.count, preprocess.channels, preprocess.crop, t.classes)
+    path, key = settings().cache / "precision.json", repr((*machine, *what))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        known: dict[str, bool] = {}
+        with suppress(FileNotFoundError, ValueError):
+            known = runs.read_json(path)
+        if key not in known:
+            runs.write_json(path, {**known, key: halves_pay(t)})
+        return runs.read_json(path)[key] is True
 
 
 def announce(folder: Path, prepared: Prepared, t: Training, device: torch.device) -> None:

@@ -196,6 +196,12 @@ def recent(dataset_id: int, days: float = 2) -> list[Batch]:
     return found
 
 
+def asking(dataset_id: int) -> bool:
+    """Whether pictures are being asked about now; a watched folder, which may wait for its next picture for days, is not counted."""
+    states = (jobs.state(folder, PREDICT) for folder in jobs.recent(settings().answers, 2 * 86400))
+    return any(one.job["dataset_id"] == dataset_id and one.status == "running" and not one.job["watch"] for one in states)
+
+
 def refused(job_id: str) -> list[predict.Failure]:
     """Files that got no answer, and why."""
     path = _folder(job_id, "see") / REFUSED

@@ -31,7 +31,7 @@ def answered(dataset_id: int, by: str) -> set[int]:
 @roles.needs("decide")
 def is_new(dataset_id: int, by: str) -> bool:
     """Whether there is something to practise on for a person who has not decided much of it."""
-    return there(dataset_id) > 0 and len(answered(dataset_id, by)) < WARM_UP
+    return len(answered(dataset_id, by)) < min(WARM_UP, there(dataset_id))
 
 
 @roles.needs("decide")

@@ -20,6 +20,7 @@ from core.types import Dataset, Prediction
 from tests.browser.conftest import Server
 from tests.browser.pictures import digit_png
 from tests.conftest import forget, move_in
+from tests.waiting import until
 
 
 @contextmanager
@@ -134,7 +135,8 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     assert (handed,) in stored(server, query)
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/explain"))
-    page.wait_for_timeout(2500)  # what was dealt out is given back
+    dealt = "SELECT count(*) FROM review_claims WHERE session NOT LIKE 'for %'"
+    until(lambda: stored(server, dealt) == [(0,)], "that what was dealt out is given back")
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     assert seen(page) == explained
 

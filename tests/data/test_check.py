@@ -56,6 +56,7 @@ def weights(path: Path) -> None:
 def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_it_is_not(
     whole: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (settings().home / check.CHECKED).unlink()
     at, looked = datetime(2026, 3, 1, 0, 30).astimezone(), []
     find = check._database
 
@@ -83,6 +84,11 @@ def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_i
         check.nightly()
     assert "loupe.db" in check.damaged()
     (settings().home / check.CHECKED).write_text("{")  # torn: as if it had never been checked
+    assert check.damaged() == ""
+    check.check()
+    assert "loupe.db" in check.damaged()
+    monkeypatch.setattr(check, "_damages", lambda _: iter(()))  # as after a repair
+    check.check()
     assert check.damaged() == ""
 
 

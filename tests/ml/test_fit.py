@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from core.catalog import params
 from core.errors import Invalid
 from core.ml import augment
 from core.ml.data import Normalise, Tensors, batch_sizes
-from core.ml.fit import Stage, Training, answers, fit, halves_pay, parameter_groups, scores
+from core.ml.fit import Stage, Training, answers, fit, halves_pay, may_pay, parameter_groups, scores
+from core.ml.trainer import tried
 from core.types import EpochEnd, Preprocess, RunConfig, Step
 
 CPU = torch.device("cpu")
@@ -386,6 +388,7 @@ def test_a_training_restored_with_another_batch_size_goes_on_from_its_epoch(monk
 def test_trying_out_bfloat16_leaves_no_trace_and_decides_by_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.ml.fit.LONG_RUN", 1)
     monkeypatch.setattr("core.ml.fit.LONG_STEP", 0.0)
+    monkeypatch.setattr("core.ml.fit.HOPELESS", 1e9)
     t = made(config(epochs=4, batch_size=10, seed=5, flip="horizontal"))
     weights, random, state = copy.deepcopy(t.model.state_dict()), torch.get_rng_state(), t.shuffler.get_state()
     learning = [p.requires_grad for p in t.model.parameters()]
@@ -396,9 +399,19 @@ def test_trying_out_bfloat16_leaves_no_trace_and_decides_by_what_it_took(monkeyp
     assert torch.equal(random, torch.get_rng_state()) and torch.equal(state, t.shuffler.get_state())
     assert [p.requires_grad for p in t.model.parameters()] == learning and all(p.grad is None for p in t.model.parameters())
     monkeypatch.setattr("core.ml.fit.FASTER", 1e9)
-    assert not halves_pay(made(config(epochs=4, batch_size=10, precision="float32")))  # who chose one gets it
-    monkeypatch.setattr("core.ml.fit.LONG_STEP", 60.0)
+    monkeypatch.setattr("core.ml.fit.HOPELESS", 0.0)
     assert not halves_pay(t)
+    assert may_pay(t) and not may_pay(made(config(epochs=4, batch_size=10, precision="float32")))  # who chose one gets it
+
+
+def test_what_a_trial_of_bfloat16_found_holds_for_the_next_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.ml.fit.LONG_STEP", 0.0)
+    monkeypatch.setattr("core.ml.fit.HOPELESS", 1e9)
+    t = made(config(batch_size=10))
+    monkeypatch.setattr("core.ml.fit.FASTER", 1e9)
+    first = tried(t, HOW)
+    monkeypatch.setattr("core.ml.fit.FASTER", 0.0)  # as when the machine is busy otherwise
+    assert first and tried(t, HOW) and not tried(made(config(batch_size=11)), HOW)
 
 
 def test_a_training_in_bfloat16_goes_on_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,7 +80,7 @@ def test_answers_come_by_themselves_while_a_batch_goes_on_and_do_not_tell_what_m
     passes = policy.Rules({dataset.classes[0]: Limits(1.0, None)}, blind=0.0, second=0.0, audit=1.0)
     policy.activate(policy.write(dataset.id, trained_copy.run_id, "Mild", passes).id)
     kept(trained_copy, {"audit": 3})
-    monkeypatch.setattr(batch, "recent", lambda _: [SimpleNamespace(state=SimpleNamespace(status="running"))])
+    monkeypatch.setattr(batch, "asking", lambda _: True)
     for role in ("moderator", "trainer"):
         monkeypatch.setattr(frame, "who", lambda fresh=False, role=role: roles.Person("Ann", role))
         app = opened("predict", dataset=dataset.name, view="all")

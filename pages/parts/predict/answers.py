@@ -57,7 +57,7 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
         _again(current, near.find(current.id, sought.name, sought.getvalue(), which), sought.name, names, blur)
         return
     n = queue.count(current.id, which)
-    if any(job.state.status == "running" for job in batch.recent(current.id)):
+    if batch.asking(current.id):
         _follow(current, which, n)
     if not n:
         words = "Nothing was predicted here yet." if which in (Which(), Which(UNKNOWN)) else "Nothing fits these filters."
@@ -84,7 +84,7 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 mime, icon=":material/download:", on_click="ignore", key=f"as-{form}",
             )  # fmt: skip
         removal.button(current)
-    if n > taken.MOST:
+    if n > taken.MOST and frame.may("export", current.id, say=False):
         st.caption(f"CSV and JSONL hold the first {taken.MOST:,} in this order: filter for the others.")
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
@@ -97,7 +97,7 @@ def _follow(current: Dataset, which: Which, n: int) -> None:
     """While pictures are asked about in the background, what was answered is here by itself."""
     with frame.guarded("answers"):
         st.caption(":material/hourglass_top: Pictures are being asked about in the background; their answers come here by themselves.")
-        if queue.count(current.id, which) != n or not any(job.state.status == "running" for job in batch.recent(current.id)):
+        if not removal.is_open() and (queue.count(current.id, which) != n or not batch.asking(current.id)):
             st.rerun()
 
 

@@ -11,6 +11,8 @@ from core.errors import AppError
 from core.types import Dataset
 from pages.shared import frame, times
 
+OPEN = "remove-open"  # in the session
+
 
 def button(current: Dataset) -> None:
     """Leads to what is removed; nothing for those who may not."""
@@ -19,10 +21,21 @@ def button(current: Dataset) -> None:
     in_force = len(removal.rules(current.id))
     words = f"Remove old ones ({in_force} rule{'s' if in_force > 1 else ''})" if in_force else "Remove old ones"
     if st.button(words, icon=":material/auto_delete:", key="remove-old"):
+        st.session_state[OPEN] = True
         _remove(current)
+    else:  # whatever draws the page anew closes it
+        st.session_state[OPEN] = False
 
 
-@st.dialog("Remove old predictions", width="medium")
+def is_open() -> bool:
+    return bool(st.session_state.get(OPEN))
+
+
+def _closed() -> None:
+    st.session_state[OPEN] = False
+
+
+@st.dialog("Remove old predictions", width="medium", on_dismiss=_closed)
 def _remove(current: Dataset) -> None:
     with frame.told():
         days = int(st.number_input("Older than … days", 1, 3650, 90, key="remove-days"))

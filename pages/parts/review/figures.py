@@ -225,7 +225,7 @@ def _numbers(key: str, who: str, lines: Sequence[Line]) -> None:
 
     def clicked() -> None:
         for row, _ in st.session_state[key]["selection"]["cells"]:
-            gallery.choose("team", f"{who}: {lines[row][0].lower()}", lines[row][2])
+            gallery.choose("team", f"{who}: {lines[row][0]}", lines[row][2])
 
     table = pd.DataFrame([line[:2] for line in lines], columns=["Of what", "Value"])
     st.dataframe(table, hide_index=True, key=key, on_select=clicked, selection_mode="single-cell", width="stretch")
@@ -257,9 +257,11 @@ def swayed(one: Figures) -> list[Line]:
 
 
 def _agreement(one: Figures) -> None:
-    st.subheader("How far people agree" if one.who == measures.EVERYBODY else "How far the others agree", anchor=False)
+    everybody = one.who == measures.EVERYBODY
+    st.subheader("How far people agree" if everybody else f"How far {frame.plain(one.who)} and the others agree", anchor=False)
     if not one.agreement.n:
-        st.caption("No picture was drawn for a second opinion yet. A policy says how many are.")
+        whose = "No picture" if everybody else f"None of {frame.plain(one.who)}'s pictures"
+        st.caption(f"{whose} was drawn for a second opinion yet. A policy says how many are.")
         return
     _numbers(f"team-agreement-{one.who}", one.who, agreeing(one))
     st.caption(
