@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from core import logs, space
+from core import logs, servers, space
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
 from core.data import imports, leftovers, schema, sharing, sources, store
 from core.errors import AppError, Conflict
@@ -25,17 +26,19 @@ from core.runs.launch import SAMPLE
 from core.settings import settings
 from core.terminal import say
 
+LEAVE = 5.0  # seconds that the end of the server waits for the database
+
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if settings().log == "json":
         logs.as_json()
     operations.send_at_once()
-    fits = may_share(sharing.join)
     try:
-        leftovers.remove()
+        leftovers.remove()  # first, as it may make room
     except OSError as e:  # pages say the same to whoever wants to store something
         logging.getLogger("loupe").error("%s", space.refusal(e))
+    fits = may_share(sharing.join)
     launch.warm()
     webhooks.start()
     if SAMPLE in sys.argv:
@@ -46,13 +49,19 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.stop()
     for one in beside:
         one.cancel()
-    with suppress(Exception):  # else its leases run out
-        sharing.leave()
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    await anyio.to_thread.run_sync(leaving.join, LEAVE)
     launch.close()
 
 
+def leave() -> None:
+    with suppress(Exception):  # else its leases run out
+        sharing.leave()
+
+
 def may_share(look: Callable[[], None]) -> bool:
-    """Whether the server may work beside the others that are there; False while the database cannot be used, which every page says."""
+    """Whether the server may work beside the others that are there; False while database or folder cannot be used, as every page says."""
     try:
         look()
     except Conflict as e:
@@ -61,11 +70,14 @@ def may_share(look: Callable[[], None]) -> bool:
     except AppError as e:
         logging.getLogger("loupe").error("%s", e)
         return False
+    except OSError as e:
+        logging.getLogger("loupe").error("%s", space.refusal(e))
+        return False
     return True
 
 
 async def look_again() -> None:
-    while not await anyio.to_thread.run_sync(may_share, sharing.look):
+    while not await anyio.to_thread.run_sync(may_share, sharing.look if servers.is_here() else sharing.join):
         await asyncio.sleep(30)
 
 

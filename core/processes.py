@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,34 @@ def lives(pid: int, since: float) -> bool:
         return bool(process.create_time() < since + 2 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Of the machine since it was started, the same in all its containers; "" where the system has none."""
+    with suppress(FileNotFoundError, PermissionError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def birth(pid: int) -> str:
+    """What the process that has the pid now shares with no other that had it or will have it; "" where there is none.
+
+    A clock that is set moves psutil's create_time(), and not this, where the system has a boot id.
+    """
+    if boot := boot_id():
+        with suppress(OSError):
+            ticks = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19]  # proc(5): its start, since the machine's
+            return hashlib.sha256(boot.encode() + ticks).hexdigest()[:12]
+        return ""
+    with suppress(psutil.NoSuchProcess):
+        return f"{round(psutil.Process(pid).create_time() * 100):x}"
+    return ""
+
+
+def fresh(at: float) -> bool:
+    """Whether a sign of life is recent; one from further ahead than any is given was given before the clock was set back."""
+    return -(BEGIN + LEASE) < time.time() - at < LEASE
 
 
 def live_with(parent: int) -> None:
@@ -89,6 +118,7 @@ class Handle:
     pid: int
     started: float  # seconds since 1970
     beat: float  # the same, of its last sign of life
+    born: str = ""  # birth(); "" as an earlier Loupe wrote it
 
     @property
     def here(self) -> bool:
@@ -96,12 +126,16 @@ class Handle:
 
     @property
     def beats(self) -> bool:
-        return time.time() - self.beat < LEASE
+        return fresh(self.beat)
 
     def is_of(self, pid: int) -> bool:
         """By the time of its start, too: machines have the same numbers, and may be called something else by now."""
+        if pid != self.pid:
+            return False
+        if self.born:
+            return birth(pid) == self.born
         with suppress(psutil.NoSuchProcess):
-            return pid == self.pid and abs(psutil.Process(pid).create_time() - self.started) < 0.1
+            return bool(abs(psutil.Process(pid).create_time() - self.started) < 0.1)
         return False
 
 
@@ -110,7 +144,7 @@ def handle(folder: Path) -> Handle | None:
     with suppress(OSError, ValueError, KeyError, TypeError), open(folder / HANDLE, encoding="utf-8") as f:
         # Of the open file: to open it is what makes a shared folder ask its server anew.
         values, beat = json.load(f), os.fstat(f.fileno()).st_mtime
-        return Handle(values.get("host", ""), int(values["pid"]), float(values["started"]), beat)
+        return Handle(values.get("host", ""), int(values["pid"]), float(values["started"]), beat, values.get("born", ""))
     return None
 
 
@@ -127,14 +161,16 @@ def keep(folder: Path) -> None:
     """
 
     def beat() -> None:
-        held = False
+        mine: tuple[str, int, float] | None = None
         while True:
             found = handle(folder)
-            if found is not None and (found.is_of(os.getpid()) or found.is_of(os.getppid())):
-                held = True
+            named = (found.host, found.pid, found.started) if found else None
+            if found is not None and mine is None and (found.is_of(os.getpid()) or found.is_of(os.getppid())):
+                mine = named  # and not asked of the system again: a clock that is set must not end it
+            if mine is not None and named == mine:
                 with suppress(OSError):
                     show(folder / HANDLE)
-            elif held and found is not None:
+            elif mine is not None and found is not None:
                 print(f"Another process works at {folder.name} now, on {found.host or 'this machine'}: this one ends.", file=sys.stderr)
                 os._exit(1)
             time.sleep(BEAT)

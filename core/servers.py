@@ -7,10 +7,12 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +23,8 @@ from core import processes
 from core.settings import settings
 
 MOST_APART = 5.0  # seconds, of the clocks of two of them
-KEPT = 24 * 3600  # seconds that the file of a server is kept which ended without a word
+KEPT = 3600  # seconds that the file of a server is kept which ended without a word: longer than what the database knows of it
+UNUSED = 7 * 24 * 3600  # seconds until the locks of a machine are taken away on which nothing was trained
 log = logging.getLogger("loupe.server")
 
 
@@ -38,6 +41,7 @@ class _Here:
 
     file: IO[str] | None = None
     over: threading.Event = field(default_factory=threading.Event)
+    turn: threading.Lock = field(default_factory=threading.Lock)  # the file must not be made anew by one thread while another leaves
 
 
 _here = _Here()
@@ -45,16 +49,17 @@ _here = _Here()
 
 def name() -> str:
     """Of this process among all servers; by it others ask whether it is still there."""
-    return f"{processes.mark()}-{os.getpid()}-{round(psutil.Process().create_time() * 100):x}"
+    return _name(processes.mark(), os.getpid())
+
+
+@lru_cache(maxsize=8)
+def _name(mark: str, pid: int) -> str:
+    return f"{mark}-{pid}-{processes.birth(pid)}"
 
 
 def machine() -> str:
     """The same for all processes between which the locks of a local disk hold: containers of one machine have names of their own."""
-    if settings().host_given:
-        return settings().host
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return settings().host
+    return settings().host if settings().host_given else processes.boot_id() or settings().host
 
 
 def folder() -> Path:
@@ -62,42 +67,101 @@ def folder() -> Path:
 
 
 def join() -> threading.Event:
-    """Shows from now on that this server is there, until it leaves, which sets the event."""
-    folder().mkdir(parents=True, exist_ok=True)
+    """Shows from now on that this server is there, until it leaves, which sets the event; OSError where it cannot, as on a full disk."""
+    _here.file, over = _written(folder() / name()), threading.Event()
+    _here.over = over
+    now_and_then(processes.BEAT, _beat, over)
+    with contextlib.suppress(OSError):
+        _sweep()
+    return over
+
+
+def is_here() -> bool:
+    """Whether this server has shown itself."""
+    return _here.file is not None
+
+
+def _written(path: Path) -> IO[str]:
+    """The file of this server, locked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    f = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        json.dump({"host": settings().host, "machine": machine()}, f)
+        f.flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it writes once more what it could not
+            f.close()
+        raise
+    return f
+
+
+def _beat() -> None:
+    with _here.turn:
+        if _here.file is None or _here.over.is_set():
+            return
+        try:
+            processes.show(Path(_here.file.name))
+        except FileNotFoundError:  # somebody took it away
+            _here.file.close()
+            _here.file = _written(Path(_here.file.name))
+
+
+def _sweep() -> None:
+    """Takes away the files of servers that are gone, and the locks of machines that are: a machine has a new id with each start."""
     for path in folder().glob("*-*"):
         with contextlib.suppress(FileNotFoundError):
-            mine = path.name.startswith(f"{processes.mark()}-") and not _lives_here(path.name)
-            if mine or time.time() - path.stat().st_mtime > KEPT:
+            if time.time() - path.stat().st_mtime > KEPT:
                 path.unlink()
-    _here.over = threading.Event()
-    _here.file = open(folder() / name(), "w", encoding="utf-8")  # noqa: SIM115
-    fcntl.flock(_here.file, fcntl.LOCK_EX)
-    json.dump({"host": settings().host, "machine": machine()}, _here.file)
-    _here.file.flush()
-    path = folder() / name()
-    now_and_then(processes.BEAT, lambda: processes.show(path), _here.over)
-    return _here.over
+    for locks in (path for path in (settings().home / "locks").glob("*") if path.is_dir()):
+        # Who trains there writes and removes a name in the folder: its time says when that was.
+        unused = locks.name != machine() and time.time() - locks.stat().st_mtime > UNUSED
+        if unused and not any(_is_held(path) for path in locks.glob("*.lock")):
+            shutil.rmtree(locks, ignore_errors=True)
+
+
+def _is_held(path: Path) -> bool:
+    with open(path, "r+b") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def now_and_then(seconds: float, show: Callable[[], object], over: threading.Event) -> None:
-    """Does it in a thread of its own until it is over; it may fail while a folder or a database is away."""
+    """Does it in a thread of its own until it is over; it may fail while a folder or a database is away, which is said once."""
 
     def loop() -> None:
+        failed = False
         while not over.wait(seconds):
             try:
                 show()
             except Exception as e:
-                log.warning("this server could not show that it is there: %s", e)
+                if not failed:
+                    log.warning("this server could not show that it is there: %s", e)
+                failed = True
+            else:
+                if failed:
+                    log.warning("this server shows again that it is there")
+                failed = False
 
     threading.Thread(target=loop, daemon=True, name="server").start()
 
 
-def leave() -> None:
+def end() -> None:
+    """Shows itself no more; the file stays until it leaves."""
     _here.over.set()
-    if _here.file is not None:
-        Path(_here.file.name).unlink(missing_ok=True)
-        _here.file.close()
-        _here.file = None
+
+
+def leave() -> None:
+    end()
+    with _here.turn:
+        if _here.file is not None:
+            Path(_here.file.name).unlink(missing_ok=True)
+            _here.file.close()
+            _here.file = None
 
 
 def others() -> list[Server]:
@@ -113,19 +177,18 @@ def living() -> list[Server]:
 def _read(path: Path) -> Server | None:
     """None of one that is gone."""
     with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as f:
-        values, age = json.load(f), time.time() - os.fstat(f.fileno()).st_mtime
+        values, beat = json.load(f), os.fstat(f.fileno()).st_mtime
         here = values["machine"] == machine() and values["host"] == settings().host
-        if age < processes.LEASE and (not here or _lives_here(path.name)):
+        if processes.fresh(beat) and (not here or _lives_here(path.name)):
             return Server(path.name, values["host"], values["machine"])
     return None
 
 
 def _lives_here(name: str) -> bool:
     """Of a server that bears this machine's mark."""
-    _, pid, started = name.split("-")
+    _, pid, born = name.split("-")
     with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(int(pid))
-        return bool(abs(process.create_time() * 100 - int(started, 16)) < 10 and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(processes.birth(int(pid)) == born and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
     return False
 
 

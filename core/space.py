@@ -68,10 +68,10 @@ def evict(enough: Callable[[], bool]) -> None:
         if enough():
             return
         with (
-            suppress(FileNotFoundError),
+            suppress(FileNotFoundError, PermissionError),  # gone, or another account's: it stays
             filelock.FileLock(rows.with_suffix(".lock")),
-            open(rows, "r+b") as f,
-        ):  # NFS locks for itself only what may be written
+            open(rows, "r+b") as f,  # NFS locks for itself only what may be written
+        ):
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # whoever uses them holds a shared lock

@@ -413,7 +413,7 @@ def begin_anew() -> dict[str, Any]:
     aside = home / f"before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     aside.mkdir(mode=0o700)
     for path in sorted(home.iterdir()):
-        if path.name != "inbox" and not path.name.startswith("before-"):
+        if path.name not in ("inbox", "servers", "locks") and not path.name.startswith("before-"):
             os.replace(path, aside / path.name)
     schema.engine.cache_clear()
     audit.note("begin", on={}, after={"reason": reason, "laid_aside": aside.name})

@@ -19,12 +19,13 @@ def clock(c: sa.Connection) -> float:
 
 
 def take(name: str, seconds: float) -> bool:
-    """Whether this server has the lease from now on for so long; False while another has it."""
+    """Whether this server has the lease from now on for so long; False while another that is at work has it."""
     mine = servers.name()
     with writing() as c:
         now = clock(c)
         row = c.execute(select(leases).where(leases.c.name == name)).first()
-        if row is not None and row.holder != mine and row.until > now:
+        lasts = row is not None and now < row.until <= now + seconds + servers.MOST_APART  # longer: of before the clock was set back
+        if row is not None and lasts and row.holder != mine and servers.is_there(row.holder):
             return False
         values = {"holder": mine, "until": now + seconds}
         if row is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from core import processes, servers
@@ -12,34 +13,42 @@ from core.settings import settings
 OF_SERVER = "server "  # before its name: a lease that lasts as long as the server
 ROW, LEFT = 10.0, 60.0  # seconds between two renewals of it, and after the last one until it has run out
 PATIENCE = 5.0  # seconds in which a server that has just begun has its lease
+_turn = threading.Lock()  # a lease must not be renewed once it was given back
 
 
 def join() -> None:
     """Shows that this server is there; Conflict where others are that it cannot work beside, and then it has left again.
 
     Any other AppError is of a database that cannot be used: the server is there all the same, and has not looked at the others.
+    OSError is of a folder that cannot be written to, and then it is not there.
     """
     url, over = database.address(settings().database_url), servers.join()
     try:
         if url.drivername == "sqlite":
             schema.refuse_other_machines(url)
         else:
-            servers.now_and_then(ROW, _renew, over)
-            _renew()
+            servers.now_and_then(ROW, lambda: _renew(over), over)
+            _renew(over)
             look()
     except Conflict:
         servers.leave()
         raise
 
 
-def _renew() -> None:
-    leases.take(f"{OF_SERVER}{servers.name()}", LEFT)
+def _renew(over: threading.Event) -> None:
+    with _turn:
+        if not over.is_set():
+            leases.take(f"{OF_SERVER}{servers.name()}", LEFT)
 
 
 def leave() -> None:
-    """So that others take over at once what this server did alone."""
-    servers.leave()
-    leases.release()
+    """So that others take over at once what this server did alone; takes as long as a database that does not answer."""
+    servers.end()
+    try:
+        with _turn:
+            leases.release()  # before its file is gone: one without the other looks like another folder
+    finally:
+        servers.leave()
 
 
 def look() -> None:

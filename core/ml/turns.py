@@ -11,6 +11,7 @@ from pathlib import Path
 
 import filelock
 
+from core import servers
 from core.errors import Invalid, Stopped
 from core.runs import runs
 from core.settings import settings
@@ -32,8 +33,8 @@ def parts(kind: str) -> list[str]:
 
 
 def home() -> Path:
-    """Where the locks of this machine's devices lie: another one has a CPU of its own."""
-    return settings().home / "locks" / settings().host
+    """Where the locks of this machine's devices lie: another one has a CPU of its own, and its containers have not."""
+    return settings().home / "locks" / servers.machine()
 
 
 def slot_lock(slot: str) -> filelock.FileLock:

@@ -100,7 +100,7 @@ def hand_over(folder: Path, pid: int) -> None:
         since = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:  # a fork that has ended already
         since = 0.0
-    write_json(folder / processes.HANDLE, {"host": settings().host, "pid": pid, "started": since})
+    write_json(folder / processes.HANDLE, {"host": settings().host, "pid": pid, "started": since, "born": processes.birth(pid)})
     processes.show(folder / processes.HANDLE, processes.BEGIN)
 
 

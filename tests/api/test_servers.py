@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from core import processes, roles, servers
-from core.api import signing
+from core.api import operations, signing
 from core.catalog import params
 from core.data import audit, deliveries, leases, leftovers, store, tokens
 from core.people import accounts, sessions
@@ -304,7 +304,7 @@ def test_what_is_done_daily_is_one_servers(two: Two) -> None:
         until(lambda: len(leases.held("daily")) == 1 and len(audit.heads()) == 1, "that one of them does it")
         (holder,) = leases.held("daily").values()
         assert holder in {one.name for one in servers.living()}
-        assert not leases.take("daily", 60)
+        assert not leases.take("daily", operations.HOUR + operations.SPARE)
         assert len(audit.heads()) == 1
 
 

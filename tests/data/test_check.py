@@ -262,10 +262,14 @@ def test_one_begins_anew_only_where_the_database_is_gone_and_nothing_is_lost_by_
     forget()
     (settings().home / "loupe.db").unlink()
     (settings().home / "inbox").mkdir()
+    server = settings().home / "servers" / "0-1-1"  # one that lives may show itself there
+    server.parent.mkdir()
+    server.touch()
     assert main(["check"]) == 1 and "--begin-anew" in capfd.readouterr().err
     assert main(["check", "--begin-anew"]) == 0
     (aside,) = settings().home.glob("before-*")
     assert (aside / "runs" / run / "config.json").exists() and (aside / first).exists() and (settings().home / "inbox").exists()
+    assert server.exists()
     assert store.list_datasets() == [] and check.check()["status"] == "whole"
 
 

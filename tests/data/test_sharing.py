@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+import psutil
 import pytest
 
 import app
@@ -19,6 +22,7 @@ from core import processes, servers
 from core.data import leases, schema, sharing
 from core.data.schema import writing
 from core.errors import AppError
+from core.ml import turns
 from core.settings import settings
 from tests.conftest import forget
 from tests.postgres import Cluster
@@ -80,6 +84,98 @@ def test_a_server_that_is_refused_ends_with_a_sentence(
     with other(home), pytest.raises(SystemExit) as ended:
         app.may_share(sharing.join)
     assert ended.value.code == 1 and capsys.readouterr().err.startswith("Loupe ends. The server gpu-1 is at work on")
+
+
+def test_a_clock_that_is_set_changes_nothing_of_who_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharing.join()
+    name, before = servers.name(), psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda one: before(one) + 3600)
+    servers._name.cache_clear()
+    assert servers.name() == name and servers.is_there(name)
+    sharing.leave()
+    with other(home) as theirs:
+        os.utime(home / "servers" / theirs, (time.time() + 3600,) * 2)  # of before the clock was set back
+        assert not servers.is_there(theirs)
+
+
+def test_a_folder_that_cannot_be_written_to_when_the_server_starts_is_survived_and_joined_later(home: Path) -> None:
+    (home / "servers").write_text("in the way")
+    assert not app.may_share(sharing.join) and not servers.is_here()
+    (home / "servers").unlink()
+    assert app.may_share(sharing.join) and servers.is_here()
+    sharing.leave()
+
+
+def test_the_file_of_a_server_that_somebody_took_away_is_made_anew_and_held_locked_and_gone_after_the_lease(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharing.join()
+    path = home / "servers" / servers.name()
+    path.unlink()
+    servers._beat()
+    (me,) = servers.living()
+    assert servers.holds(me)
+    monkeypatch.setattr(leases, "release", lambda: seen.append((path.exists(), servers._here.over.is_set())))
+    seen: list[tuple[bool, bool]] = []
+    sharing.leave()
+    assert seen == [(True, True)] and not path.exists()
+    servers._beat()
+    assert not path.exists()
+
+
+def test_what_fails_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries, over = iter([1, 0, 0, 0, 1]), threading.Event()
+
+    def show() -> None:
+        if (found := next(tries, None)) is None:
+            over.set()
+        assert found != 0
+
+    servers.now_and_then(0.005, show, over)
+    assert over.wait(10)
+    assert [one.getMessage()[:40] for one in caplog.records if one.name == "loupe.server"] == [
+        "this server could not show that it is the"[:40],
+        "this server shows again that it is there"[:40],
+    ]
+
+
+def test_a_lease_of_who_is_gone_or_of_before_the_clock_was_set_back_is_free(home: Path) -> None:
+    def of(holder: str, more: float) -> None:
+        with writing() as c:
+            c.execute(schema.leases.delete())
+            c.execute(schema.leases.insert().values(name="daily", holder=holder, until=time.time() + more))
+
+    schema.engine()
+    with other(home) as name:
+        of(name, 50)
+        assert not leases.take("daily", 60)
+        of(name, 3600)
+        assert leases.take("daily", 60)
+        of(name, 50)
+    assert leases.take("daily", 60)
+
+
+def test_containers_of_one_machine_take_its_devices_in_turn_and_locks_of_machines_that_are_gone_are_taken_away(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOUPE_HOST_NAME", raising=False)
+    found = set()
+    for name in ("0a1b2c", "3d4e5f"):
+        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        forget()
+        assert settings().host == name
+        found.add(turns.home())
+    assert len(found) == 1
+    long_ago = time.time() - servers.UNUSED - 1
+    free, held, new = (home / "locks" / one for one in ("free", "held", "new"))
+    for folder in (free, held, new):
+        folder.mkdir(parents=True)
+        (folder / "cpu.lock").touch()
+    for folder in (free, held):
+        os.utime(folder, (long_ago, long_ago))
+    with filelock.FileLock(held / "cpu.lock"):
+        servers._sweep()
+    assert not free.exists() and held.exists() and new.exists()
 
 
 @pytest.mark.databases("postgresql")

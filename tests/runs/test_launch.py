@@ -77,6 +77,37 @@ def test_a_process_of_another_machine_lives_as_long_as_it_shows_itself_and_its_n
     long_ago = time.time() - processes.LEASE - 1
     os.utime(tmp_path / "handle.json", (long_ago, long_ago))
     assert not one.alive(tmp_path)
+    os.utime(tmp_path / "handle.json", (time.time() + 3600,) * 2)  # of before the clock was set back
+    assert not one.alive(tmp_path)
+    processes.show(tmp_path / "handle.json", processes.BEGIN)
+    assert one.alive(tmp_path)
+
+
+def test_a_clock_that_is_set_ends_nothing_and_another_handle_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """if True:
+        import os, pathlib, psutil, sys, time
+        from core import processes
+        from core.runs.runs import write_json
+        processes.BEAT, folder, created = 0.02, pathlib.Path(sys.argv[1]), psutil.Process.create_time
+        write_json(folder / "handle.json", {"pid": os.getpid(), "started": psutil.Process().create_time()})
+        os.utime(folder / "handle.json", (0, 0))
+        processes.keep(folder)
+        while processes.handle(folder).beat == 0:
+            time.sleep(0.01)
+        psutil.Process.create_time = lambda one: created(one) + 3600
+        time.sleep(0.2)
+        print("goes on", flush=True)
+        write_json(folder / "handle.json", {"host": "gpu-2", "pid": 1, "started": 0.0})
+        time.sleep(60)"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=launch.ROOT, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (1, "goes on\n") and "Another process works at" in done.stderr
+    mine, anothers, before = launch.LocalLauncher(), launch.LocalLauncher(), psutil.Process.create_time
+    mine.start(tmp_path, ["sleep", "60"])
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "create_time", lambda one: before(one) + 3600)
+        assert anothers.alive(tmp_path)
+        anothers.kill(tmp_path)
+        until(lambda: not mine.alive(tmp_path), "its end")
 
 
 def test_work_that_another_process_went_on_with_is_asked_of_that_one(tmp_path: Path) -> None:
