@@ -18,9 +18,9 @@ from tests.conftest import forget, move_in
 GOOD = "a sentence with spaces"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def team(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Server]:
-    """The app where people sign in."""
+    """The app where people sign in, begun anew if the test is tried again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOUPE_SIGN_IN", "accounts")
         with serving(tmp_path_factory.mktemp("team"), sample) as one:
