@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,12 @@ from starlette.routing import Route
 
 from core import roles
 from core.api import bodies, signing
-from core.data import decisions, queue
+from core.data import queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
 from core.data.queue import Submission
 from core.data.schema import moment
-from core.errors import AppError, NotFound
+from core.errors import AppError, Conflict, NotFound
 from core.review import animation, policy, review
 from core.runs import runs
 from core.types import SPLITS
@@ -29,7 +28,6 @@ from core.types import SPLITS
 MAX_BODY = 100_000  # bytes
 MOST = 60  # pictures dealt out at once
 LAST = 10  # decisions that a page shows
-WEEK = 7  # days: who has decided since is offered as somebody to hand a picture to
 MAX_INT = (1 << 31) - 1
 
 
@@ -185,10 +183,12 @@ def _claims(who: str, asked: Asked) -> dict[str, Any]:
     elif act == "hold":
         return {"seconds": queue.hold(asked.whole("id"), session)}
     elif act == "colleagues":
-        since = (datetime.now(UTC) - timedelta(days=WEEK)).isoformat(timespec="milliseconds")
-        return {"people": [one for one in decisions.at_work(dataset_id, since) if one != who]}
+        return {"people": review.colleagues(dataset_id, who)}
     elif act == "hand":
-        queue.hand(asked.whole("id"), session, asked.text("to", most=200))
+        to = asked.text("to", most=200)
+        if to not in review.colleagues(dataset_id, who):
+            raise Conflict(f"{to} does not decide here any more.", "Hand it to somebody else, or escalate it.")
+        queue.hand(asked.whole("id"), session, to)
     elif act == "skip":
         queue.skip(asked.whole("id"), session, who)
     elif act == "unskip":

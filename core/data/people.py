@@ -13,7 +13,7 @@ from sqlalchemy import select
 from core.data import audit
 from core.data.schema import dataset_roles, glancing, links, people, reading, sessions, writing, wrong_passwords
 from core.errors import Conflict, Forbidden, NotFound
-from core.roles import Person
+from core.roles import Person, Role
 from core.types import now
 
 ENDED = "An admin has ended your access to this Loupe."
@@ -26,12 +26,15 @@ FORGOTTEN = 24 * 3600.0  # seconds after which wrong passwords do not count any 
 class Account:
     id: int
     name: str
-    role: str | None
+    role: Role | None
     way: str  # to sign in
     password: str | None  # its hash
-    datasets: Mapping[int, str | None]
+    datasets: Mapping[int, Role | None]
     off_at: str | None = None
     seen_at: str | None = None
+
+    def acting(self, session: str = "") -> Person:
+        return Person(self.name, self.role, self.datasets, session)
 
 
 @dataclass(frozen=True)

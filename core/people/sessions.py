@@ -7,13 +7,12 @@ import hashlib
 import secrets
 import time
 from threading import Lock
-from typing import cast
 from urllib.parse import quote, unquote
 
 from core.data import people
 from core.errors import AppError, Conflict, Forbidden, Unavailable
 from core.people.accounts import checked_person, checked_role
-from core.roles import Person, Role
+from core.roles import Person
 from core.settings import settings
 from core.types import now
 
@@ -116,10 +115,6 @@ def _note_refusal(name: str, why: str) -> None:
         people.refuse(name, why)
 
 
-def _person(account: people.Account, session: str) -> Person:
-    return Person(account.name, cast(Role | None, account.role), cast(dict[int, Role | None], account.datasets), session)
-
-
 def _of_session(session: str) -> Person | None:
     found = people.of_session(session)
     return found[0] if found and found[1] in settings().sign_in else None
@@ -134,7 +129,7 @@ def _of_header(value: str) -> Person | None:
         raise Conflict(f"“{name}” signs in another way here.", "An admin can remove that person, or choose another name.")
     if account.off_at:
         raise Forbidden(people.OFF)
-    return _person(account, f"header {value}")
+    return account.acting(f"header {value}")
 
 
 def _newcomer(name: str) -> people.Account:

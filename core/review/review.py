@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core import roles
-from core.data import basket, events, images, originals, policies, store, uploads
+from core.data import basket, events, images, originals, people, policies, store, uploads
 from core.data import decisions as stored
 from core.data import queue as items
 from core.data.decisions import Said
@@ -25,6 +25,19 @@ from core.settings import settings
 from core.types import Dataset, Image, Prediction
 
 queue_length = items.queue_length
+WEEK = timedelta(days=7)  # who has decided since then is at work here
+
+
+@roles.needs("decide")
+def colleagues(dataset_id: int, who: str) -> list[str]:
+    """To whom a picture can be handed: who else decides here these days and may still do so."""
+    since = (datetime.now(UTC) - WEEK).isoformat(timespec="milliseconds")
+    return [one for one in stored.at_work(dataset_id, since) if one != who and (not settings().sign_in or _may_decide(one, dataset_id))]
+
+
+def _may_decide(name: str, dataset_id: int) -> bool:
+    one = people.find(name)
+    return one is not None and one.off_at is None and one.acting().may("decide", dataset_id)
 
 
 # What comes in ------------------------------------------------------------------------------------

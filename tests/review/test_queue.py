@@ -18,6 +18,7 @@ from core.data import audit, dataset, decisions, deliveries, images, labels, pol
 from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
+from core.people import accounts
 from core.review import bands, policy, review
 from core.runs import runs
 from core.settings import settings
@@ -228,6 +229,19 @@ def test_the_same_act_sent_again_is_stored_once_and_answered_alike(small: Datase
     first = review.decide(one.id, "corrected", "red", "Ann", operation="act 1")
     assert review.decide(one.id, "corrected", "red", "Ann", operation="act 1") == first
     assert len(queue.decisions_of(one.id)) == 1 and dataset.totals(small.id) == (25, 25)
+
+
+def test_a_picture_is_handed_to_who_decides_here_and_still_may(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one, name in zip(send(small, answer(0), answer(1), answer(2)), ("Ann", "Ben", "Cem"), strict=True):
+        review.decide(one.id, "accepted", None, name)
+    assert review.colleagues(small.id, "Ann") == ["Ben", "Cem"]
+    monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")
+    forget()
+    accounts.add("Ben", "moderator")
+    accounts.add("Cem", "viewer")
+    assert review.colleagues(small.id, "Ann") == ["Ben"]
 
 
 def test_undo_takes_back_ones_own_last_decision_and_not_a_colleagues(small: Dataset, answer: Callable[..., Prediction]) -> None:
