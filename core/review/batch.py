@@ -196,6 +196,7 @@ def recent(dataset_id: int, days: float = 2) -> list[Batch]:
     return found
 
 
+@roles.needs("see")
 def asking(dataset_id: int) -> bool:
     """Whether pictures are being asked about now; a watched folder, which may wait for its next picture for days, is not counted."""
     states = (jobs.state(folder, PREDICT) for folder in jobs.recent(settings().answers, 2 * 86400))
