@@ -197,8 +197,9 @@ def tried(t: Training, preprocess: Preprocess) -> bool:
         with suppress(FileNotFoundError, ValueError):
             known = runs.read_json(path)
         if key not in known:
-            runs.write_json(path, {**known, key: halves_pay(t)})
-        return runs.read_json(path)[key] is True
+            known[key] = halves_pay(t)
+            runs.write_json(path, known)
+    return known[key]
 
 
 def announce(folder: Path, prepared: Prepared, t: Training, device: torch.device) -> None:

@@ -164,7 +164,7 @@ class RayLauncher(LocalLauncher):
             return False
         with self._turn:
             handle = _handle(folder)
-            if not handle.get("job") or handle.get("ended"):
+            if not _has_job(handle):
                 return False
             with contextlib.suppress(Unavailable):
                 return self._look(folder, handle)
@@ -184,11 +184,11 @@ class RayLauncher(LocalLauncher):
 
     def hand_in(self, folder: Path) -> None:
         """Gives the cluster a run that it has not got yet, because it was away, and one that it has given up before it began."""
-        if not settings().ray_address or not of_cluster(folder):
+        if not settings().ray_address:
             return
         with self._turn, contextlib.suppress(Unavailable):
             handle = _handle(folder)
-            if not handle.get("job") or handle.get("ended"):
+            if not _has_job(handle):
                 return
             said = cluster.jobs().get(handle["job"])
             if said is None and not handle["sent"]:
@@ -223,7 +223,7 @@ class RayLauncher(LocalLauncher):
     def word(self, folder: Path) -> Word | None:
         """None of a run that trains or has ended, and of one that is no cluster's."""
         handle = _handle(folder)
-        if not handle.get("job") or handle.get("ended") or not settings().ray_address:
+        if not _has_job(handle) or not settings().ray_address:
             return None
         try:
             said = cluster.jobs().get(handle["job"])
@@ -266,7 +266,11 @@ def hand_in(folder: Path) -> None:
 
 def of_cluster(folder: Path) -> bool:
     """Whether a cluster has the run, as far as the folder tells: alive() is False of it, too, where no address says whom to ask."""
-    handle = _handle(folder)
+    return _has_job(_handle(folder))
+
+
+def _has_job(handle: dict[str, Any]) -> bool:
+    """One that has not ended."""
     return bool(handle.get("job")) and not handle.get("ended")
 
 

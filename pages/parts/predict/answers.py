@@ -76,15 +76,15 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
                 f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
                 on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
             )  # fmt: skip
-        by = frame.user()
+        by, exports = frame.user(), frame.may("export", current.id, say=False)
         forms: tuple[tuple[taken.Form, str], ...] = (("csv", "text/csv"), ("jsonl", "application/x-ndjson"))
-        for form, mime in forms if frame.may("export", current.id, say=False) else ():
+        for form, mime in forms if exports else ():
             st.download_button(
                 form.upper(), frame.deferred(partial(taken.stored, current.id, which, sort, form, by)), f"{current.name}-predictions.{form}",
                 mime, icon=":material/download:", on_click="ignore", key=f"as-{form}",
             )  # fmt: skip
         removal.button(current)
-    if n > taken.MOST and frame.may("export", current.id, say=False):
+    if n > taken.MOST and exports:
         st.caption(f"CSV and JSONL hold the first {taken.MOST:,} in this order: filter for the others.")
     _cards([(one, "") for one in rows], names, blur)
     if pages > 1:
