@@ -37,7 +37,7 @@ PAGES = {
     "train": ("train?dataset=digits", "[aria-label=Epochs]"),
     "evaluate": ("evaluate?dataset=digits", ".matrix, table"),
     "explain": ("explain?dataset=digits", ".map .overlay"),
-    "predict": ("predict?dataset=digits", "input[type=file]"),
+    "predict": ("predict?dataset=digits", "[data-testid=stFileUploaderDropzone]"),
     "review": ("review?dataset=digits", "h2, [data-testid=stAlert], .stage"),
 }
 SIZES = {"wide": (1440, 1000), "phone": (390, 844)}
