@@ -552,10 +552,11 @@ def test_an_upload_becomes_an_image_without_touching_the_database(tmp_path: Path
         imports.add_upload(made, write(tmp_path / "bad", b"no"), "bad.png")
 
 
-def test_the_server_side_imports_neither_torch_nor_sklearn() -> None:
+def test_neither_the_servers_side_nor_the_command_line_loads_torch_sklearn_or_pandas() -> None:
     import subprocess
     import sys
 
-    code = "import sys, core.data.dataset, core.data.imports; print([m for m in ('torch', 'sklearn', 'streamlit', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "sklearn", "scipy", "streamlit", "pandas")
+    code = f"import sys, core.__main__; core.__main__.parser(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(sources.__file__).parents[2])
     assert done.stdout.strip() == "[]", done.stderr
