@@ -23,7 +23,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core.data import dataset, images, imports, places, schema, sources, store
+from core.data import dataset, decoders, images, imports, places, schema, sources, store
 from core.data.imports import import_now
 from core.data.sources import Entry, Source, at, named
 from core.data.store import Filter
@@ -183,7 +183,7 @@ def test_a_file_that_never_ends_decoding_costs_only_itself(tmp_path: Path, monke
             pass
         return examine(data)
 
-    monkeypatch.setattr(imports, "SECONDS_PER_IMAGE", 1)
+    monkeypatch.setattr(decoders, "SECONDS_PER_IMAGE", 1)
     monkeypatch.setattr(images, "examine", slow)
     folder_of(tmp_path / "in", 4)
     write(tmp_path / "in/cat/slow.png", encoded(noise(9)) + b"ENDLESS")
@@ -490,8 +490,8 @@ def test_a_real_process_imports_and_a_killed_one_is_lost() -> None:
 
 KILLED = """
 import sys, time, psutil
-from core.data.imports import _Decoders
-decoders = _Decoders()
+from core.data.decoders import Decoders
+decoders = Decoders()
 decoders.submit([]).result()
 print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
 time.sleep(60)
