@@ -33,7 +33,7 @@ def share_out(model: nn.Module, x: Tensor, baseline: Tensor, targets: list[int])
             share = Scaled.apply(args[0], out.detach(), multiplier(module, args[0].detach(), out.detach(), before, after))
         return share
 
-    parts = [m for m in model.modules() if isinstance(m, (*POINTWISE, nn.MaxPool2d))]
+    parts: list[nn.Module] = [m for m in model.modules() if isinstance(m, (*POINTWISE, nn.MaxPool2d))]
     rows = list(range(len(x)))
     with torch.no_grad(), hooked(parts, remember):
         low = model(baseline)[rows, targets]

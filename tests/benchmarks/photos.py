@@ -206,7 +206,7 @@ def measure() -> Iterator[Row]:
         n = f"{COUNT} photographs of {WIDE} × {HIGH}"
         core(home, "import", str(folder), "--name", "photographs")
         one = Beside(home, "photographs", "efficientnet_lite0", {"epochs": EPOCHS, "batch_size": BATCH, "patience": 0})
-        ways = {**one.ways(), "decoding and one forward pass": partial(one.other, "bound", "")}
+        ways = one.ways() | {"decoding and one forward pass": partial(one.other, "bound", "")}
         found = in_turns(ways, 1)
         wanted = "1.3 × decoding and one pass, 60 × the loop, 5 × fastai"
         yield Row(f"frozen EfficientNet-Lite0, {EPOCHS} epochs, the first time", f"{n}; {one.said}", wanted, "s", found)
