@@ -10,27 +10,15 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.conftest import ROOT, Server, in_scheme, settled, widths
-from tests.pages import app
+from tests.pages.app import PAGES
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = (
-    "",
-    "dataset",
-    "dataset?view=Classes",
-    "dataset?view=History",
-    "dataset?view=Add+images",
-    "label",
-    "label?view=One+at+a+time",
-    "label?view=Map",
-    "train",
-    "evaluate",
+WALKED = (
+    *("" if name == "home" else name for name in PAGES),
+    *(f"dataset?view={view}" for view in ("Classes", "History", "Add+images")),
+    *(f"label?view={view}" for view in ("One+at+a+time", "Map")),
     "evaluate?view=thresholds",
-    "explain",
     "explain?part=erase",
-    "predict",
-    "review",
-    "audit",
-    "people",
 )
 # More views of these: looked at in the dark, and not walked by keys, which takes a second a view.
 VIEWS = (
@@ -148,9 +136,7 @@ ACTS: dict[str, Callable[[Page], None]] = {"dataset": opened_drawer, "predict": 
 
 @pytest.mark.timeout(600)
 def test_every_page_fits_shows_no_error_and_keeps_nobody_out(trained: Server, page: Page) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not there: npm ci")
-    assert {address.partition("?")[0] or "home" for address in PAGES} == set(app.PAGES)
+    axe = AXE.read_text(encoding="utf-8") if AXE.exists() else None
     tools = page.context.new_cdp_session(page)
     tools.send("Page.setBypassCSP", {"enabled": True})  # axe-core comes as text
     found: dict[str, list[str]] = {}
@@ -159,9 +145,10 @@ def test_every_page_fits_shows_no_error_and_keeps_nobody_out(trained: Server, pa
         settled(page)
         for scheme, rules in zip(schemes, (None, ["color-contrast"]), strict=False):  # the others ask for no colour
             in_scheme(page, scheme)
-            found[f"{name} in {scheme}"] = page.evaluate(LOOK, [AXE.read_text(encoding="utf-8"), STREAMLIT, rules])
+            if axe is not None:
+                found[f"{name} in {scheme}"] = page.evaluate(LOOK, [axe, STREAMLIT, rules])
 
-    for address in PAGES:
+    for address in WALKED:
         page.set_viewport_size({"width": 390, "height": 900})
         opened(page, f"{trained.url}/{address}")
         if "?" not in address:
@@ -178,3 +165,5 @@ def test_every_page_fits_shows_no_error_and_keeps_nobody_out(trained: Server, pa
     tools.detach()
     problems = [f"{name}: {one}" for name, all_of_it in found.items() for one in all_of_it]
     assert not problems, "\n".join(problems)
+    if axe is None:
+        pytest.skip("axe-core is not there: npm ci")
