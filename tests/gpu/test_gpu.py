@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from tests.ml.made import ended, files_of, make_run, squares
 
 DEVICE = os.environ.get("LOUPE_TEST_GPU", "cuda")  # cpu tries the tests themselves
 pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="this machine has no CUDA device")
-NETWORK = {"architecture": "cnn3", "image_size": 16, "batch_size": 16, "epochs": 6, "patience": 0, "flip": "horizontal", "device": DEVICE}
+NETWORK: dict[str, Any] = {
+    "architecture": "cnn3",
+    "image_size": 16,
+    "batch_size": 16,
+    "epochs": 6,
+    "patience": 0,
+    "flip": "horizontal",
+    "device": DEVICE,
+}
 
 
 @pytest.fixture
