@@ -22,7 +22,6 @@ from core.types import ClassMetrics, Evaluation, Interval, Run
 if TYPE_CHECKING:
     import pandas as pd
 
-FIXED = runs.FIXED
 MOST_TOP = 5  # of top-k accuracy
 HELD = 2**30  # bytes of probabilities that stay in memory
 
