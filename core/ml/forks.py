@@ -17,9 +17,8 @@ import traceback
 from collections.abc import Callable
 
 LOADED = (
-    *("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "core.ml.embed"),
-    *("torchvision.models", "timm", "onnxruntime"),
-)
+    "core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "core.ml.embed", "torchvision.models", "timm", "onnxruntime",
+)  # fmt: skip
 IDLE = 600.0  # seconds without a line after which it ends, for it holds 430 MB
 
 
