@@ -6,6 +6,9 @@ import { el, icon, mount, say } from "../common/dom.js";
 const BOOK = "M8 4.2C6.6 3.1 4.6 2.8 2 2.8v9.4c2.6 0 4.6.3 6 1.4 1.4-1.1 3.4-1.4 6-1.4V2.8c-2.6 0-4.6.3-6 1.4zM8 4.2v9.4";
 
 class View {
+  /** @type {Promise<import("../glossary/glossary.js").Panel> | null} */
+  coming = null;
+
   /** @param {ShadowRoot} parent */
   constructor(parent) {
     const ready = () => this.made().catch(() => {}); // a click says it
