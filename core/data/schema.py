@@ -460,6 +460,7 @@ def opened(url: sa.URL) -> sa.Engine:
                 if not current and not sa.inspect(connection).has_table("datasets"):
                     refuse_to_begin_anew(url)
             if not current:
+                servers.refuse_other_code()  # before tables change under a server that does not know them
                 with made.connect().execution_options(write=True) as connection, connection.begin():
                     migrate(connection)
     except BaseException:
