@@ -154,18 +154,18 @@ class Filter:
     text: str = ""
     flagged: bool | None = None
 
-    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
-        conditions: list[sa.ColumnElement[bool]] = [images.c.dataset_id == dataset_id]
+    def where(self, dataset_id: int, i: Any = images.c) -> list[sa.ColumnElement[bool]]:
+        conditions: list[sa.ColumnElement[bool]] = [i.dataset_id == dataset_id]
         if self.label is not None:
-            conditions.append(images.c.label == self.label)
+            conditions.append(i.label == self.label)
         if self.split:
-            conditions.append(images.c.split == self.split)
+            conditions.append(i.split == self.split)
         if self.labelled is not None:
-            conditions.append(images.c.label.is_not(None) if self.labelled else images.c.label.is_(None))
+            conditions.append(i.label.is_not(None) if self.labelled else i.label.is_(None))
         if self.flagged is not None:
-            conditions.append(images.c.flagged.is_(self.flagged))
+            conditions.append(i.flagged.is_(self.flagged))
         if self.text:
-            conditions.append(func.lower(images.c.source).contains(self.text.lower(), autoescape=True))
+            conditions.append(func.lower(i.source).contains(self.text.lower(), autoescape=True))
         return conditions
 
 
@@ -217,7 +217,9 @@ def among(dataset_id: int, ids: Sequence[str], want: Filter) -> set[str]:
     found: set[str] = set()
     with reading() as c:
         for part in parts(ids):
-            found.update(row[0] for row in c.execute(select(images.c.id).where(*want.where(dataset_id), images.c.id.in_(part))).all())
+            # Bounded, so that they are looked for by their ids: an index of what is wanted may lead through nearly all images.
+            some = select(images).where(images.c.dataset_id == dataset_id, images.c.id.in_(part)).limit(len(part)).subquery()
+            found.update(row[0] for row in c.execute(select(some.c.id).where(*want.where(dataset_id, some.c))).all())
     return found
 
 
