@@ -651,3 +651,13 @@ def parts(ids: Sequence[Id], size: int = 500) -> Iterator[Sequence[Id]]:
     """Chunks below SQLite's limit on bound variables."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
+
+
+def by_id(dataset_id: int, ids: Sequence[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions for the images of the dataset with these ids, parts() at most.
+
+    The last is true of each, of a column that no index holds: else SQLite reads label or split from the index of the order in which
+    images came, all of the dataset for a few: of a million 0.18 s, not 0.004.
+    """
+    i = images.c
+    return i.dataset_id == dataset_id, i.id.in_(ids), i.size_bytes >= 0

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from core import roles
 from core.data import audit, classes, schema
 from core.data.schema import (
+    by_id,
     class_events,
     datasets,
     images,
@@ -139,7 +140,7 @@ def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     with reading() as c:
         for part in parts(ids):
-            query = select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))
+            query = select(images.c.id, images.c.label).where(*by_id(dataset_id, part))
             found.update({row.id: row.label for row in c.execute(query)})
     return found
 
@@ -218,7 +219,7 @@ def among(dataset_id: int, ids: Sequence[str], want: Filter) -> set[str]:
     with reading() as c:
         for part in parts(ids):
             # Bounded, so that they are looked for by their ids: an index of what is wanted may lead through nearly all images.
-            some = select(images).where(images.c.dataset_id == dataset_id, images.c.id.in_(part)).limit(len(part)).subquery()
+            some = select(images).where(*by_id(dataset_id, part)).limit(len(part)).subquery()
             found.update(row[0] for row in c.execute(select(some.c.id).where(*want.where(dataset_id, some.c))).all())
     return found
 
@@ -320,7 +321,7 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
     """The split of each of the ids that the dataset has."""
     i = images.c
     with reading() as c:
-        queries = [select(i.id, i.split).where(i.dataset_id == dataset_id, i.id.in_(part)) for part in parts(ids)]
+        queries = [select(i.id, i.split).where(*by_id(dataset_id, part)) for part in parts(ids)]
         return {row.id: row.split for query in queries for row in c.execute(query)}
 
 
