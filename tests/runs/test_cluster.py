@@ -19,7 +19,7 @@ import pytest
 
 from core import processes
 from core.data import check, queue, schema, sources, uploads
-from core.errors import AppError, Conflict, Unavailable
+from core.errors import AppError, Conflict, Unavailable, Unwritable
 from core.label import embed
 from core.ml import worker
 from core.review import batch, predict
@@ -387,6 +387,20 @@ def test_beside_the_nodes_stands_what_trains_on_this_machine(
 
 
 # A real one ---------------------------------------------------------------------------------------
+
+
+def refusing(_: list[str]) -> None:
+    raise Unwritable("The disk is full.", "Make room.")
+
+
+@needs_ray
+def test_an_actor_says_what_keeps_it_from_its_work(tmp_path: Path) -> None:
+    from core.runs.on_ray.answers import Worker
+
+    asked, batch = {"module": __name__, "name": "refusing", "given": []}, {"item": [json.dumps("a"), json.dumps("b")]}
+    said = [Worker(tmp_path, code, asked)(batch)["row"].tolist() for code in ("0" * 16, processes.code_hash())]
+    assert "has another version of Loupe's code" in said[0][0]
+    assert [json.loads(one) for one in said[1]] == [{"refused": "The disk is full. Make room."}]
 
 
 @needs_ray

@@ -42,8 +42,10 @@ def main(spool: Path, code: str, cpus: int) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
     asked = runs.read_json(spool / "asked.json")
     items, each = [{"item": json.dumps(one)} for one in asked.pop("items")], asked["each"]
-    blocks = ray.data.from_items(items, override_num_blocks=min(-(-len(items) // each), MOST_BLOCKS))
-    most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)  # of the actors; those begin for which there is room
+    number = min(-(-len(items) // each), MOST_BLOCKS)
+    blocks = ray.data.from_items(items, override_num_blocks=number)
+    room = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+    most = min(room, number)  # of the actors; those begin for which there is room
     there = blocks.map_batches(Worker, fn_constructor_args=(spool, code, asked), batch_size=each, concurrency=(1, most), num_cpus=cpus)
     for one in there.iter_rows():
         row = json.loads(one["row"])
