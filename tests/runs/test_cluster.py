@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -19,7 +20,7 @@ import pytest
 
 from core import processes
 from core.data import check, queue, schema, sources, uploads
-from core.errors import AppError, Conflict, Unavailable, Unwritable
+from core.errors import AppError, Conflict, Unavailable
 from core.label import embed
 from core.ml import worker
 from core.review import batch, predict
@@ -390,7 +391,7 @@ def test_beside_the_nodes_stands_what_trains_on_this_machine(
 
 
 def refusing(_: list[str]) -> None:
-    raise Unwritable("The disk is full.", "Make room.")
+    raise OSError(errno.ENOSPC, "No space left on device", "rows")
 
 
 @needs_ray
@@ -400,7 +401,7 @@ def test_an_actor_says_what_keeps_it_from_its_work(tmp_path: Path) -> None:
     asked, batch = {"module": __name__, "name": "refusing", "given": []}, {"item": [json.dumps("a"), json.dumps("b")]}
     said = [Worker(tmp_path, code, asked)(batch)["row"].tolist() for code in ("0" * 16, processes.code_hash())]
     assert "has another version of Loupe's code" in said[0][0]
-    assert [json.loads(one) for one in said[1]] == [{"refused": "The disk is full. Make room."}]
+    assert said[1][0].startswith('{"refused": "The disk is full: rows could not be written.')
 
 
 @needs_ray

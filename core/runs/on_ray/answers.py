@@ -14,6 +14,7 @@ import numpy as np
 import ray
 import ray.data
 
+from core import space
 from core.errors import AppError
 from core.runs import node, runs
 from core.runs.remote import Function
@@ -31,7 +32,8 @@ class Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         some = [json.loads(one) for one in batch["item"]]
         try:
-            rows = [{"refused": self._why}] if self._why else self._function(*self._given, some)
+            with space.told():
+                rows = [{"refused": self._why}] if self._why else self._function(*self._given, some)
         except AppError as e:
             rows = [{"refused": f"{e}"}]
         return {"row": np.array([json.dumps(row) for row in rows], object)}
