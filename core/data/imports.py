@@ -20,12 +20,12 @@ from filelock import FileLock, Timeout
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from core import processes, roles, space
+from core import processes, roles, space, storage
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
-from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
+from core.errors import AppError, Conflict, Invalid, NotFound, Stopped, Unavailable
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, launch, runs
 from core.settings import settings
@@ -307,12 +307,15 @@ class _Import:
             for p, e in good:
                 images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
             offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            storage.keep(settings().images / f"{p.id[:2]}/{p.id}.{e.ext}" for p, e in good)
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
             if error.errno in space.FULL:
                 again = "Make room and import again: what was added stays, the rest follows."
                 raise Invalid(space.refusal(error).message, again) from None
             raise
+        except Unavailable as error:
+            raise Unavailable(error.message, "Import again once it is back: what was added stays, the rest follows.") from None
         at = now()
         splits = self.splits(good)
         rows = [
@@ -694,5 +697,6 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
     except Invalid as problem:
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
+    storage.keep([settings().images / f"{e.id[:2]}/{e.id}.{e.ext}"], storage.SOON)
     (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
     return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)

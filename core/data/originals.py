@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from core import roles
+from core import roles, storage
 from core.data import images, store
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -48,7 +48,7 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
     """Whether the bytes are what an export makes of that image of the dataset."""
     try:
         image = store.get_image(dataset_id, original)
-        return images.shareable((settings().images / image.path).read_bytes()) == data
+        return images.shareable(storage.local(settings().images / image.path).read_bytes()) == data
     except (Invalid, NotFound, OSError):
         return False
 
@@ -56,13 +56,18 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
 @roles.needs("import")
 def mend(dataset_id: int, came: Mapping[str, bytes]) -> int:
     """Writes anew the originals of images of the dataset that are damaged or gone, from files that came again; returns how many."""
-    mended = 0
-    for image in store.get_images(dataset_id, list(came)):
+    mended = []
+    known = store.get_images(dataset_id, list(came))
+    nowhere = {*storage.missing(settings().images / image.path for image in known)} if storage.on() else None
+    for image in known:
         path, data = settings().images / image.path, came[image.id]
+        if nowhere is not None and not path.exists() and path not in nowhere:
+            continue  # it was evicted, and is fetched when somebody wants to see it
         if not _is_whole(path, image.id, data) and images.is_original(data, image.id):  # a copy without metadata is another file
             images.store_original(settings().images, image.path, data)
-            mended += 1
-    return mended
+            mended.append(path)
+    storage.keep(mended)
+    return len(mended)
 
 
 def _is_whole(path: Path, image_id: str, data: bytes) -> bool:

@@ -95,7 +95,7 @@ def _curve(path: Path, _size: int) -> tuple[EpochEnd, ...]:
 def weights_bytes(run_id: str) -> int | None:
     """The size of the run's weights file; None before it has one."""
     try:
-        return runs.checkpoint(runs.folder(run_id)).stat().st_size
+        return runs.weights(runs.folder(run_id)).stat().st_size
     except FileNotFoundError:
         return None
 

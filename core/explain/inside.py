@@ -84,7 +84,7 @@ def _outputs(path: Path, _weights: int) -> tuple[Output, ...]:
 
 
 def _weights(path: Path) -> int:
-    return runs.checkpoint(path).stat().st_mtime_ns
+    return runs.weights(path).stat().st_mtime_ns
 
 
 @runs.needs("ask")

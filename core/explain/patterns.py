@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core import storage
 from core.catalog import methods
 from core.data import events, images
 from core.errors import Invalid
@@ -165,7 +166,7 @@ def usual_method(unsupported: Mapping[str, str]) -> str:
 
 
 def _weights(folder: Path) -> list[int]:
-    found = runs.checkpoint(folder).stat()
+    found = runs.weights(folder).stat()
     return [found.st_mtime_ns, found.st_size]
 
 
@@ -204,7 +205,7 @@ def latest(run_id: str) -> Patterns | None:
 
 
 def _finished(folder: Path) -> Path | None:
-    if not runs.checkpoint(folder).exists():
+    if not storage.known(runs.checkpoint(folder)):
         return None
     weights = _weights(folder)
     for path in reversed(jobs.folders(runs.patterns_folder(folder))):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import space
+from core import space, storage
 from core.data import images
 from core.errors import AppError, Invalid, Unwritable
 from core.ml.devices import free_memory, whole_memory
@@ -227,6 +227,7 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
         with ThreadPoolExecutor(1 if quick else min(16, os.cpu_count() or 1)) as pool:
             for start in range(0, len(missing), CHUNK):
                 some = missing[start : start + CHUNK]
+                storage.fetch(folder / paths[i] for i in some)
                 blocks = [some[i : i + BLOCK] for i in range(0, len(some), BLOCK)]
                 decoded = dict(zip(some, chain.from_iterable(pool.map(decode_block, blocks)), strict=True))
                 skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))

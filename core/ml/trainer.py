@@ -6,7 +6,7 @@ import pickle
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.ml.ranks import ALONE, Ranks, gone, join
 from core.ml.turns import halt_requested, halted, turn
-from core.runs import runs
+from core.runs import runs, stored
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Preprocess, Resumed, Run, RunConfig, Started, Step, now
 
@@ -42,9 +42,10 @@ def run(folder: Path, held: list[str] | None = None) -> None:
     held: the slots whose turn it has already.
     """
     begun: list[float] = []  # when it got the device: waiting in line is not training
-    room = runs.keep_room(folder)
+    room, copier = runs.keep_room(folder), stored.Copier(folder)
     try:
-        ended = on_its_device(folder, begun, held, join())
+        stored.bring_weights(folder)
+        ended = on_its_device(folder, begun, held, join(), copier)
     except Stopped:
         ended = halted(folder)
     except Diverged as e:
@@ -78,12 +79,14 @@ def run(folder: Path, held: list[str] | None = None) -> None:
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
     if ended.outcome == "succeeded":  # and not before: killed in between, it could not go on
         runs.last_checkpoint(folder).unlink(missing_ok=True)
+    copier.end()
 
 
 def follow(folder: Path) -> None:
     """What every rank but the first does: the same training, of which it writes nothing."""
     run, ranks = runs.load(folder), join()
     try:
+        stored.bring_weights(folder)
         train(folder, run, ranks.agree([]), ranks)
     except (AppError, SystemExit):
         pass  # all of them fail alike, and the first one says it
@@ -109,15 +112,15 @@ class TooLarge(AppError):
 # The run ------------------------------------------------------------------------------------------
 
 
-def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks) -> Ended:
+def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks, copier: stored.Copier) -> Ended:
     run = runs.load(folder)
     with nullcontext(held) if held else turn(folder, slots(pick_device(run.config.device).type), ranks.count) as mine:
         begun.append(time.monotonic())
-        return train(folder, run, ranks.agree(mine), ranks)
+        return train(folder, run, ranks.agree(mine), ranks, copier.copy)
 
 
-def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
-    """held: the slots that the ranks share."""
+def train(folder: Path, run: Run, held: list[str], ranks: Ranks, written: Callable[[], None] = lambda: None) -> Ended:
+    """held: the slots that the ranks share; written: is told of each checkpoint."""
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
     device = device_of(held[ranks.number % len(held)], -(-ranks.count // len(held)))
@@ -151,6 +154,7 @@ def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
                 break
             if ranks.agree(kept.due(event)):
                 kept.write()
+                written()
     except Exception as e:
         if gone(e):
             outcome = "paused"  # nothing is judged

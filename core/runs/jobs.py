@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace, processes, roles, servers, space
+from core import pace, processes, roles, servers, space, storage
 from core.errors import AppError, NotFound, Stopped
-from core.runs import launch, runs
+from core.runs import launch, runs, stored
+from core.settings import settings
 from core.types import Progress, now
 
 Line = dict[str, Any]
@@ -91,6 +92,7 @@ def start_one(parent: Path, kind: Kind, job: Line, result: str = "") -> str:
         keep = next((folder for folder in reversed(found) if result and (folder / result).exists()), None)
         for old in found:
             if old != keep:
+                storage.remove_folder(old)
                 shutil.rmtree(old, ignore_errors=True)
         return _start(parent, kind, job)
 
@@ -133,6 +135,9 @@ def run(folder: Path, kind: Kind) -> None:
         end = {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."}
     room.unlink(missing_ok=True)
     runs.append_line(folder, end)
+    if folder.is_relative_to(settings().embeddings):  # what another machine need not work out again
+        with suppress(AppError, OSError):  # the server does it later
+            stored.copy(folder)
 
 
 def state(folder: Path, kind: Kind) -> State:
@@ -227,6 +232,7 @@ def remove_old(parent: Path, seconds: float) -> None:
     """Removes what has lain in parent for longer, unless it goes on."""
     for path in parent.glob("[!.]*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
+            storage.remove_folder(path)
             shutil.rmtree(path, ignore_errors=True)
 
 
