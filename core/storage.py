@@ -83,9 +83,9 @@ def _opened(scheme: str, _pid: int) -> Any:
 _away: list[tuple[float, Unavailable]] = []  # at most one: until when it is not asked again for a page, and what was the matter
 
 
-def _ask(what: Callable[[Any], R], patience: float) -> R:
-    """The answer of storage, which is asked again for so many seconds; FileNotFoundError for what it does not have."""
-    begun = time.monotonic()
+def _ask(what: Callable[[Any], R], patience: float | None) -> R:
+    """The answer of storage, asked again for so many seconds (None: PATIENT); FileNotFoundError for what it does not have."""
+    begun, patience = time.monotonic(), PATIENT if patience is None else patience
     if _away and patience <= SOON and begun < _away[0][0]:
         raise _away[0][1]
     for pause in chain(WAITS, repeat(WAITS[-1])):
@@ -106,7 +106,7 @@ def _ask(what: Callable[[Any], R], patience: float) -> R:
 def _problem(e: Exception) -> Unavailable:
     """A sentence for what a package raised; what is no trouble of the storage goes on as it is."""
     where, bucket = settings().storage, settings().storage.partition("://")[2].partition("/")[0]
-    code = str((getattr(e.__cause__ or e, "response", None) and (e.__cause__ or e).response.get("Error", {}).get("Code", "")) or "")  # type: ignore[union-attr]
+    code = (getattr(e.__cause__ or e, "response", None) or {}).get("Error", {}).get("Code", "")
     name = type(e).__name__
     if code in ("NoSuchBucket", "InvalidBucketName") or "bucket does not exist" in str(e).lower():
         return Refused(f"There is no bucket “{bucket}” where LOUPE_STORAGE ({where}) points.", "Make it, or set LOUPE_STORAGE to another.")
@@ -118,7 +118,9 @@ def _problem(e: Exception) -> Unavailable:
         )
     if isinstance(e, FileNotFoundError) or (isinstance(e, OSError) and e.errno in FULL):
         raise e
-    return Unavailable(f"The storage {where} cannot be reached now ({code or _words(name)}).", "Try again when it is back.")
+    return Unavailable(
+        f"The storage {where} cannot be reached now ({code or _words(name)}).", "Try again when it is back: what was stored is whole."
+    )
 
 
 def _words(name: str) -> str:
@@ -152,18 +154,18 @@ def problem() -> str:
 # Files that are written once ------------------------------------------------------------------------
 
 
-def keep(paths: Iterable[Path], patience: float = PATIENT) -> None:
+def keep(paths: Iterable[Path], patience: float | None = None) -> None:
     """Copies files to storage, where they are whole when it returns; Unavailable where it cannot be reached for so long."""
     if on():
         _for_each(partial(_put, patience=patience), list(paths))
 
 
-def _put(path: Path, patience: float) -> None:
+def _put(path: Path, patience: float | None) -> None:
     put_file(path, path, patience)
     _grown(path.stat().st_size)
 
 
-def put_file(file: Path, path: Path, patience: float = PATIENT) -> None:
+def put_file(file: Path, path: Path, patience: float | None = None) -> None:
     """Stores a file under the name of another."""
     _ask(lambda files: files.put_file(str(file), key(path)), patience)
 
@@ -173,7 +175,7 @@ def get_file(path: Path, file: Path) -> None:
     _ask(lambda files: files.get_file(key(path), str(file)), PATIENT)
 
 
-def put(path: Path, data: bytes, patience: float = PATIENT) -> None:
+def put(path: Path, data: bytes, patience: float | None = None) -> None:
     """Stores bytes under the path's name; there need not be a file."""
     _ask(lambda files: files.pipe_file(key(path), data), patience)
 
@@ -182,10 +184,15 @@ def _for_each(act: Callable[[Path], R], paths: list[Path]) -> list[R]:
     if len(paths) < 2:
         return [act(path) for path in paths]
     with ThreadPoolExecutor(min(AT_ONCE, len(paths))) as pool:
-        return list(pool.map(act, paths))
+        waiting = [pool.submit(act, path) for path in paths]
+        try:
+            return [one.result() for one in waiting]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # each of them would wait as long
+            raise
 
 
-def local(path: Path, patience: float = SOON) -> Path:
+def local(path: Path, patience: float | None = SOON) -> Path:
     """The path, with the file that only storage had; Unavailable where it cannot be fetched now. What is nowhere stays missing."""
     if not on() or not path.is_relative_to(settings().home):
         return path
@@ -211,7 +218,7 @@ def fetch(paths: Iterable[Path]) -> None:
 _turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # a page asks for a hundred thumbnails of one file at once
 
 
-def _fetch(path: Path, patience: float) -> None:
+def _fetch(path: Path, patience: float | None) -> None:
     with _turns[str(path)]:
         if not path.exists():
             noted = index(path.parent).get(path.name)

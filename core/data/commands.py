@@ -84,6 +84,7 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
     say(imports.heading(source.shown(), args.name))
     done = imports.import_now(args.name, source, settings().user, progress, guessed, args.give_labels)
     progress_ended()
+    stored.imported()
     if done.offered > done.given:
         say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()

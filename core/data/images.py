@@ -596,7 +596,7 @@ class ThumbPack:
             i = bisect.bisect(there, f"{offset:015}-~") - 1
             if i >= 0 and offset < sum(_place(there[i])):
                 with suppress(FileNotFoundError), open(storage.local(self.slices / there[i]), "rb") as f:
-                    return os.pread(f.fileno(), most, offset - _place(names[i])[0])
+                    return os.pread(f.fileno(), most, offset - _place(there[i])[0])
         return b""
 
 

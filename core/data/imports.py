@@ -25,7 +25,7 @@ from core.data import alike, classes, depth, images, labels, late, leftovers, or
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
-from core.errors import AppError, Conflict, Invalid, NotFound, Stopped, Unavailable
+from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, launch, runs
 from core.settings import settings
@@ -314,8 +314,6 @@ class _Import:
                 again = "Make room and import again: what was added stays, the rest follows."
                 raise Invalid(space.refusal(error).message, again) from None
             raise
-        except Unavailable as error:
-            raise Unavailable(error.message, "Import again once it is back: what was added stays, the rest follows.") from None
         at = now()
         splits = self.splits(good)
         rows = [

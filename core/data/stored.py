@@ -27,6 +27,8 @@ def synchronise(progress: Progress = silent) -> dict[str, Any]:
         raise AppError("LOUPE_STORAGE is not set.", "Set it to the storage, such as s3://BUCKET/FOLDER.")
     storage.probe()
     fetched = stored.fetch_all(progress)
+    if _copied() != settings().storage:
+        stored.another()
     copied = copy_all(progress)
     changed = stored.copy_all(storage.PATIENT)
     return {
@@ -45,6 +47,7 @@ def at_start() -> None:
             storage.probe()
             stored.fetch_all()
             if _copied() != settings().storage:
+                stored.another()
                 copy_all()
 
 
@@ -54,6 +57,12 @@ def now_and_then() -> None:
         with suppress(filelock.Timeout), servers.alone("storage").acquire(timeout=0):
             stored.copy_all()
             storage.evict()
+
+
+def imported() -> None:
+    """What imports remember beside thumbnails, now; a server does it soon."""
+    with suppress(AppError, OSError):
+        stored.copy(settings().thumbs)
 
 
 def _copied() -> str:

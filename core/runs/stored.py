@@ -36,7 +36,7 @@ log = logging.getLogger("loupe.storage")
 # Copying --------------------------------------------------------------------------------------------
 
 
-def copy(folder: Path, patience: float = storage.PATIENT) -> None:
+def copy(folder: Path, patience: float | None = None) -> None:
     """Copies what has changed in a folder since the last time, and deletes in storage what is deleted here; Unavailable if it cannot.
 
     In such an order that what is there at any moment can be gone on from, whenever it ends.
@@ -111,7 +111,7 @@ def _ended(folder: Path) -> bool:
     return bool(lines) and lines[-1].get("kind") in ("Ended", "Done", "Stopped", "Failed")
 
 
-def _put_hashes(folder: Path, made: Path, known: dict[str, Any], patience: float) -> None:
+def _put_hashes(folder: Path, made: Path, known: dict[str, Any], patience: float | None) -> None:
     """The hashes of the weights that storage has, beside those of the ones that are about to take their place."""
     found = runs.read_hashes(made)
     for name in found:
@@ -154,7 +154,7 @@ class Copier:
                 self._over.wait(2.0)
             self._over.wait(BETWEEN)
 
-    def _try(self, patience: float) -> bool:
+    def _try(self, patience: float | None) -> bool:
         before = self.problem
         try:
             copy(self.folder, patience)
@@ -178,24 +178,25 @@ def _folders() -> list[Path]:
 
 def behind() -> int:
     """How many runs and embeddings storage does not have as they are here."""
-    return sum(_is_behind(folder) for folder in _folders() if not _in_bin(folder)) if storage.on() else 0
+    return sum(is_behind(folder) for folder in _folders() if not _in_bin(folder)) if storage.on() else 0
 
 
-def _is_behind(folder: Path) -> bool:
+def is_behind(folder: Path) -> bool:
+    """Whether storage does not have a folder as it is here."""
     return bool(_names_changed(folder) or _gone(folder, storage.index(folder)))
 
 
-def copy_all(patience: float = storage.SOON) -> int:
+def copy_all(patience: float | None = storage.SOON) -> int:
     """Copies what changed of all runs and embeddings, and of what imports remember; returns how many folders that were."""
     done = 0
     for folder in _folders():
-        if not _in_bin(folder) and _is_behind(folder):
+        if not _in_bin(folder) and is_behind(folder):
             copy(folder, patience)
             done += 1
         _mark(folder, patience)
     if any(time.time() - path.stat().st_mtime < QUIET for path in settings().thumbs.glob("*.*")):
         return done  # an import goes on
-    if settings().thumbs.is_dir() and _is_behind(settings().thumbs):
+    if settings().thumbs.is_dir() and is_behind(settings().thumbs):
         copy(settings().thumbs, patience)
     return done
 
@@ -204,7 +205,7 @@ def _in_bin(folder: Path) -> bool:
     return folder.parent == settings().home / "bin"
 
 
-def _mark(folder: Path, patience: float) -> None:
+def _mark(folder: Path, patience: float | None) -> None:
     """Lets storage know that a run is in the bin, or back from there: its files stay where they are."""
     mark = settings().home / "bin" / f"{folder.name}.deleted"
     if _in_bin(folder) and storage.index(folder) and not (folder / ".deleted").exists():
@@ -213,6 +214,13 @@ def _mark(folder: Path, patience: float) -> None:
     elif not _in_bin(folder) and (folder / ".deleted").exists():
         storage.remove([mark])
         (folder / ".deleted").unlink()
+
+
+def another() -> None:
+    """Takes nothing for copied: LOUPE_STORAGE names another one than before."""
+    for folder in (*_folders(), settings().thumbs):
+        if known := storage.index(folder):
+            storage.write_index(folder, {name: one for name, one in known.items() if one.get("away")})
 
 
 def fetch_all(progress: Progress = silent) -> int:

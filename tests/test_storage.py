@@ -1,0 +1,323 @@
+"""Object storage on a real S3 server of this machine: LOUPE_HOME is only its cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import storage
+from core.data import images, imports, schema, sources, store, stored
+from core.errors import AppError, Unavailable
+from core.ml import trainer, worker
+from core.ml.model import load
+from core.runs import launch, runs
+from core.runs import stored as runstored
+from core.settings import settings
+from core.train import train
+from core.types import Dataset, EpochEnd, Image, Preprocess
+from tests.buckets import Bucket
+from tests.conftest import forget, move_in
+from tests.squares import squares as drawn
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    made = Bucket()
+    yield made
+    made.cut()
+
+
+@pytest.fixture
+def bucket(home: Path, server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    turn_on(server, monkeypatch)
+    return server
+
+
+def turn_on(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SOON", "PATIENT"):
+        monkeypatch.setattr(storage, name, 0.5)
+    monkeypatch.setattr(storage, "SPARED", 0.0)
+    server.empty()
+    forget()
+    storage._away.clear()
+
+
+def imported(folder: Path) -> Dataset:
+    imports.import_now("squares", sources.at(folder), "tester")
+    found = store.find_dataset("squares")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def pictures(bucket: Bucket, tmp_path: Path) -> Dataset:
+    """24 squares, imported with storage."""
+    return imported(drawn(tmp_path / "squares", 8))
+
+
+def thumb(image: Image) -> bytes:
+    return images.ThumbPack(settings().thumbs, image.dataset_id).read(image.thumb_offset, image.thumb_size)
+
+
+def test_what_an_import_brought_is_fetched_again_where_the_folder_has_lost_it(bucket: Bucket, pictures: Dataset) -> None:
+    every = store.all_images(pictures.id)
+    there = bucket.names()
+    assert {f"images/{one.path}" for one in every} <= there.keys()
+    before = [(thumb(one), (settings().images / one.path).read_bytes()) for one in every]
+    for name in ("images", "thumbs"):
+        shutil.rmtree(settings().home / name)
+    forget()
+    storage.fetch(settings().images / one.path for one in every[:10])
+    assert all((settings().images / one.path).exists() for one in every[:10])
+    assert [(thumb(one), storage.local(settings().images / one.path).read_bytes()) for one in every] == before
+    assert images.open_picture(settings().images / every[0].path).size == (12, 12)
+
+
+def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_back_leaves_it(
+    home: Path, small: Dataset, server: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "SLICE", 1000)  # thumbnails lie across them
+    before = {one.id: thumb(one) for one in store.all_images(small.id)}
+    turn_on(server, monkeypatch)
+    stored.at_start()
+    assert len(server.names("images/")) == 24 and len(server.names(f"thumbs/{small.id}/")) > 3
+    imported(Path(drawn(home.parent / "more", 9)))  # thumbnails go on behind the pack
+    more = {one.id: thumb(one) for one in store.all_images(small.id)}
+    assert len(more) > 24 and before.items() <= more.items()
+    for name in ("images", "thumbs"):
+        shutil.rmtree(home / name)
+    forget()
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == more
+    monkeypatch.delenv("LOUPE_STORAGE")
+    forget()
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == more
+    imported(Path(drawn(home.parent / "most", 10)))
+    assert more.items() < {one.id: thumb(one) for one in store.all_images(small.id)}.items()
+
+
+def test_a_bounded_cache_lets_go_what_was_unused_for_longest_and_only_what_storage_has(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [settings().images / one.path for one in store.all_images(pictures.id)]
+    for age, path in enumerate(paths):
+        os.utime(path, (time.time() - 1000 * (age + 1), path.stat().st_mtime - 1e6))
+    only_here = paths[-1]  # unused for longest, and not there
+    storage.remove([only_here])
+    half_there = paths[-2]
+    storage.put(half_there, b"half")
+    assert storage.local(paths[-3]) == paths[-3]  # used now
+    held = sum(size for _, size, _ in storage.cached())
+    assert storage.evict(held - 3 * paths[0].stat().st_size) > 0
+    left = [path for path in paths if path.exists()]
+    assert {only_here, half_there, paths[-3], paths[0]} <= set(left) and set(paths) - set(left) <= set(paths[-8:])
+    assert all(images.read_original(storage.local(path), path.stem, images_how()) is not None for path in paths)
+
+
+def test_a_cache_whose_disk_is_full_makes_room_for_what_is_fetched(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = settings().images / store.all_images(pictures.id)[0].path
+    first.unlink()
+    asked = []
+
+    def full(more: int) -> bool:
+        asked.append(more)
+        return True
+
+    fetched = storage._ask
+    monkeypatch.setattr(storage, "_ask", lambda what, patience: fetched(what, patience) if asked else no_space())
+    monkeypatch.setattr(storage, "make_room", full)
+    assert storage.local(first).exists() and asked == [0]
+
+
+def no_space() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def images_how() -> Preprocess:
+    return Preprocess(channels=3, resize=12, crop=12, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+# What storage refuses --------------------------------------------------------------------------------
+
+
+def test_an_address_or_package_that_cannot_be_is_refused_in_a_sentence_without_secrets(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("s3://key:secret@pictures", "ftp://pictures", "s3://", "pictures"):
+        monkeypatch.setenv("LOUPE_STORAGE", address)
+        forget()
+        with pytest.raises(AppError, match="LOUPE_STORAGE is no address") as refused:
+            settings()
+        assert "secret" not in str(refused.value)
+    monkeypatch.setenv("LOUPE_STORAGE", "gs://pictures/loupe")
+    forget()
+    with pytest.raises(storage.Refused, match=r"the package gcsfs is not installed. pip install"):
+        storage.probe()
+
+
+def test_a_bucket_that_is_not_there_and_one_without_rights_are_said_with_the_remedy(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    storage.probe()
+    assert bucket.names() == {} and storage.problem() == ""
+    bucket.allow(0)
+    with pytest.raises(storage.Refused, match=r"s3://pictures/loupe refuses access .*Give Loupe's account the right") as refused:
+        storage.probe()
+    assert "not-a-secret" not in str(refused.value)
+    bucket.allow(1e9)
+    monkeypatch.setenv("LOUPE_STORAGE", "s3://elsewhere/loupe")
+    forget()
+    storage._away.clear()
+    with pytest.raises(storage.Refused, match=r"There is no bucket “elsewhere” .* Make it"):
+        storage.probe()
+    said = command("storage")
+    assert said.returncode == 1 and "There is no bucket “elsewhere”" in said.stderr
+
+
+def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_it_is_back(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK", 8)
+    source, asked = sources.at(drawn(tmp_path / "squares", 8)), []
+    put = storage.put_file
+
+    def cut(file: Path, path: Path, patience: float = 0.0) -> None:
+        asked.append(path)
+        if len(asked) == 14:  # within the second chunk
+            bucket.cut()
+        put(file, path, patience)
+
+    monkeypatch.setattr(storage, "put_file", cut)
+    with pytest.raises(Unavailable, match=r"cannot be reached now .* Try again when it is back: what was stored is whole"):
+        imports.import_now("squares", source, "tester")
+    dataset_id = store.id_of("squares")
+    assert dataset_id is not None
+    kept = store.all_images(dataset_id)
+    assert len(kept) == 8
+    assert storage.problem().startswith("The storage s3://pictures/loupe cannot be reached now")
+    (settings().images / kept[0].path).unlink()
+    with pytest.raises(Unavailable, match="lies in storage and cannot be fetched now"):
+        images.open_picture(settings().images / kept[0].path)
+    bucket.mend()
+    storage._away.clear()
+    assert imports.import_now("squares", source, "tester").added == 16
+    assert {f"images/{one.path}" for one in store.all_images(dataset_id)} <= bucket.names().keys()
+
+
+# Runs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is begun, and trained by the test itself."""
+
+    class Nobody:
+        def start(self, folder: Path, command: list[str]) -> None: ...
+
+        def alive(self, folder: Path) -> bool:
+            return False
+
+        def kill(self, folder: Path) -> None: ...
+
+    monkeypatch.setattr(launch, "launcher", Nobody())
+
+
+CONFIG = {"architecture": "linear", "epochs": 4, "batch_size": 5, "patience": 0}
+
+
+def begun(dataset: Dataset) -> Path:
+    return runs.folder(train.start(dataset.id, CONFIG, "tester").id)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return {name: one.tolist() for name, one in load(folder).model.state_dict().items()}
+
+
+def test_a_run_goes_on_bit_by_bit_on_a_machine_that_has_only_the_database_and_storage(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, other = begun(pictures), begun(pictures)
+    worker.main(whole)
+    assert train.state(whole.name).status == "succeeded", train.log_tail(whole.name)
+    assert {"best.pt", "predictions.csv", "config.json", "dataset.csv", "events.jsonl", "hashes.json"} <= {
+        name.rpartition("/")[2] for name in bucket.names(f"runs/{whole.name}/")
+    }
+    assert f"runs/{whole.name}/last.pt" not in bucket.names()  # it is not needed any more
+    assert bucket.names(f"runs/{whole.name}/")[f"runs/{whole.name}/events.jsonl"] == (whole / "events.jsonl").stat().st_size
+
+    with monkeypatch.context() as during:
+        during.setattr(trainer.Checkpoints, "due", lambda self, event: pauses(other, event))
+        worker.main(other)
+    assert train.state(other.name).status == "paused"
+    train.delete(whole.name)
+    stored.now_and_then()
+
+    expected, answers = (
+        weights(settings().home / "bin" / whole.name),
+        (settings().home / "bin" / whole.name / "predictions.csv").read_bytes(),
+    )
+    schema.engine().dispose()
+    (tmp_path / "new").mkdir()
+    shutil.copy(settings().home / "loupe.db", tmp_path / "new")
+    move_in(monkeypatch, tmp_path / "new")
+    assert train.list_runs() == []
+    stored.at_start()
+    (found,) = train.list_runs()
+    folder = runs.folder(found.run.id)
+    assert found.run.id == other.name and found.status == "paused" and not (folder / "last.pt").exists()
+    train.restore(whole.name)
+    assert weights(runs.folder(whole.name)) == expected  # fetched when it is asked for
+    train.resume(other.name)
+    worker.main(folder)
+    assert train.state(other.name).status == "succeeded", train.log_tail(other.name)
+    assert weights(folder) == expected and (folder / "predictions.csv").read_bytes() == answers
+    stored.now_and_then()
+    assert f"runs/{other.name}/last.pt" not in bucket.names() and f"bin/{whole.name}.deleted" not in bucket.names()
+
+
+def pauses(folder: Path, event: Any) -> bool:
+    if isinstance(event, EpochEnd) and event.epoch == 2:
+        runs.request_pause(folder)
+    return False
+
+
+def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_the_checkpoint_before(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstored, "BETWEEN", 0.0)
+    monkeypatch.setattr(trainer.Checkpoints, "due", lambda self, event: isinstance(event, EpochEnd))
+    folder, put = begun(pictures), storage.put_file
+    dropped: list[str] = []
+
+    def cut(file: Path, path: Path, patience: float = 0.0) -> None:
+        if path.name == "last.pt" and not dropped and storage.index(folder).get("last.pt"):
+            dropped.append(runs.sha256(file))
+            bucket.cut()
+            threading.Timer(3.0, bucket.mend).start()
+        put(file, path, patience)
+
+    def waits(self: runstored.Copier) -> None:  # so that a copy begins for every checkpoint of so short a run
+        wanted(self)
+        time.sleep(0.5)
+
+    wanted = runstored.Copier.copy
+    monkeypatch.setattr(runstored.Copier, "copy", waits)
+    monkeypatch.setattr(storage, "put_file", cut)
+    began = time.monotonic()
+    worker.main(folder)
+    assert dropped and train.state(folder.name).status == "succeeded"
+    assert [e.epoch for e in runs.events(folder) if isinstance(e, EpochEnd)] == [1, 2, 3, 4]
+    assert "could not be copied to storage" not in (train.log_tail(folder.name) or "") and time.monotonic() - began < 30
+    assert stored.problem() == "" and runstored.behind() == 0
+    assert bucket.names()[f"runs/{folder.name}/best.pt"] == (folder / "best.pt").stat().st_size
