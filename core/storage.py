@@ -141,6 +141,11 @@ def probe() -> None:
         _ask(tried, SOON)
 
 
+def away() -> str:
+    """What was the matter when this process asked last, in a sentence; "" where storage answered. A server asks every minute."""
+    return str(_away[0][1]) if _away and on() else ""
+
+
 def problem() -> str:
     """Why storage cannot be used now, in a sentence; "" where it can, or none is set."""
     try:

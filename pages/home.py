@@ -4,7 +4,7 @@ import streamlit as st
 
 from core import pace, space
 from core.catalog import params
-from core.data import check, dataset, imports, sources, store, stored
+from core.data import check, dataset, imports, sources, store
 from core.errors import AppError
 from core.evaluate import evaluate
 from core.metrics import wilson
@@ -251,8 +251,6 @@ with frame.page(
         frame.show(AppError(f"The database is damaged: {problem}", check.DAMAGED))
     if problem := space.short():
         st.warning(f"{problem}. Uploads and imports are refused until there is room.", icon=":material/hard_drive:")
-    if problem := stored.problem():
-        st.warning(problem, icon=":material/cloud_off:")
     if failed := st.session_state.pop("tour-failed", None):
         frame.show(failed)
     if "tour-import" in st.session_state:

@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 from core import storage
-from core.data import images, imports, schema, sources, store, stored
+from core.__main__ import main
+from core.data import backup, check, images, imports, removal, schema, sources, store, stored, uploads
 from core.errors import AppError, Unavailable
 from core.ml import trainer, worker
 from core.ml.model import load
+from core.review import review
 from core.runs import launch, runs
 from core.runs import stored as runstored
 from core.settings import settings
+from core.share import export
 from core.train import train
-from core.types import Dataset, EpochEnd, Image, Preprocess
+from core.types import Dataset, EpochEnd, Image, Preprocess, now
 from tests.buckets import Bucket
 from tests.conftest import forget, move_in
 from tests.squares import squares as drawn
@@ -319,5 +322,99 @@ def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_
     assert dropped and train.state(folder.name).status == "succeeded"
     assert [e.epoch for e in runs.events(folder) if isinstance(e, EpochEnd)] == [1, 2, 3, 4]
     assert "could not be copied to storage" not in (train.log_tail(folder.name) or "") and time.monotonic() - began < 30
-    assert stored.problem() == "" and runstored.behind() == 0
+    assert storage.problem() == "" and runstored.behind() == 0
     assert bucket.names()[f"runs/{folder.name}/best.pt"] == (folder / "best.pt").stat().st_size
+
+
+# What leaves, and what is looked after ------------------------------------------------------------------
+
+
+def test_an_export_is_downloaded_after_its_zip_has_gone_from_here_and_goes_in_both_places(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launcher", Here())
+    shutil.rmtree(settings().images)
+    export_id = export.start(pictures.id, "folders", "tester")
+    state = export.state(export_id)
+    report = export.report(state)
+    assert report is not None and report.images == 24 and not report.skipped
+    zipped = settings().exports / export_id / "export.zip"
+    data = zipped.read_bytes()
+    zipped.unlink()
+    path, _ = export.download(export_id, "folders.zip")
+    assert path.read_bytes() == data
+    old = time.time() - export.KEEP - 10
+    os.utime(settings().exports / export_id, (old, old))
+    export.start(pictures.id, "folders", "tester")
+    assert not zipped.exists() and not bucket.names(f"exports/{export_id}")
+
+
+class Here:
+    """A background job is over when it has been started."""
+
+    def start(self, folder: Path, command: list[str]) -> None:
+        assert main(command[3:]) in (0, None)
+
+    def alive(self, folder: Path) -> bool:
+        return False
+
+    def kill(self, folder: Path) -> None: ...
+
+
+def test_a_prediction_that_is_removed_by_age_takes_its_picture_out_of_storage(bucket: Bucket, small: Dataset, tmp_path: Path) -> None:
+    kept = [uploads.keep(path.name, path.read_bytes()) for path in sorted((tmp_path / "squares").glob("*/*.png"))[:2]]
+    said = {name: 1 / 3 for name in small.classes}
+    review._add([row(small, one, said) for one in kept])
+    assert sorted(bucket.names("uploads/")) == sorted(f"uploads/pictures/{one.path.name}" for one in kept)
+    evicted, here = kept
+    evicted.path.unlink()
+    assert uploads.find(evicted.id).path == evicted.path and storage.local(evicted.path).exists()
+    evicted.path.unlink()
+    os.utime(here.path, (0, 0))
+    assert removal.remove(small.id, now()) == 2
+    assert not bucket.names("uploads/") and not here.path.exists()
+
+
+def row(dataset: Dataset, upload: uploads.Upload, said: dict[str, float]) -> dict[str, object]:
+    return {
+        **{"dataset_id": dataset.id, "run_id": "r", "image_id": upload.id, "ext": "png", "name": upload.name, "by": "tester"},
+        **{"source": "upload", "predicted": "red", "probability": 0.9, "probabilities": said, "fingerprint": None, "state": "predicted"},
+    }
+
+
+def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path
+) -> None:
+    worker.main(begun(pictures))
+    settings().home.chmod(0o700)
+    assert check.check()["damage"] == []
+    evicted, lost, damaged, *_ = [settings().images / one.path for one in store.all_images(pictures.id)]
+    evicted.unlink()
+    storage.remove([lost])
+    damaged.write_bytes(b"another")
+    assert [(one["what"], one["problem"][:24]) for one in check.check()["damage"]] == [
+        ("storage", "Storage does not have it"),
+        ("original", "The file is not the one "),
+    ]
+    assert check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
+    assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
+
+
+def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(pictures)
+    worker.main(folder)
+    expected = weights(folder)
+    for path in (folder / "best.pt", *settings().images.glob("*/*"), *settings().thumbs.glob("*/*")):
+        os.utime(path, ns=(0, path.stat().st_mtime_ns))
+    (folder / "handle.json").unlink(missing_ok=True)
+    storage.evict(0)
+    assert not any(settings().images.glob("*/*")) and not (folder / "best.pt").exists()
+    backup.write(tmp_path / "all.zip")
+    move_in(monkeypatch, tmp_path / "restored")
+    monkeypatch.delenv("LOUPE_STORAGE")
+    forget()
+    backup.restore(tmp_path / "all.zip")
+    settings().home.chmod(0o700)
+    assert check.check()["damage"] == [] and weights(runs.folder(folder.name)) == expected

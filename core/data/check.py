@@ -200,7 +200,7 @@ def _listed(folder: Path, known: dict[Path, dict[str, int]]) -> dict[str, int]:
 
 def _not_stored(path: Path, there: dict[str, int]) -> str:
     """What is to be said where storage lacks the file, or has another."""
-    if not storage.on() or there.get(path.name) == path.stat().st_size:
+    if not storage.on() or not path.exists() or there.get(path.name) == path.stat().st_size:
         return ""
     return "Storage has another file in its place." if path.name in there else "Storage does not have it."
 
@@ -286,7 +286,7 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
         if problem := _of_original(path, image_id, there):
             again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
-        elif path.exists() and (problem := _not_stored(path, there)):
+        elif problem := _not_stored(path, there):
             yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
 
 

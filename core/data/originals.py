@@ -8,8 +8,9 @@ from pathlib import Path
 
 from core import roles, storage
 from core.data import images, store
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, Unavailable
 from core.settings import settings
+from core.types import Image
 
 _LINE = re.compile("[0-9a-f]{16} [0-9a-f]{16}")
 
@@ -33,6 +34,16 @@ def of(dataset_id: int) -> dict[str, str]:
         if _LINE.fullmatch(line):  # a crash may leave half a line
             found.setdefault(line[:16], line[17:])
     return found
+
+
+def why_missing(image: Image) -> str:
+    """Why the picture cannot be shown, in a sentence; "" where it can."""
+    path = settings().images / image.path
+    try:
+        there = storage.local(path).exists()
+    except Unavailable as e:
+        return str(e)
+    return "" if there else "The file of this picture is missing. Import the picture again, or bring the file back from a backup."
 
 
 @roles.needs("import")

@@ -55,6 +55,7 @@ def now_and_then() -> None:
     """What changed since, and room in the cache."""
     if storage.on():
         with suppress(filelock.Timeout), servers.alone("storage").acquire(timeout=0):
+            storage.problem()  # which pages say
             stored.copy_all()
             storage.evict()
 
@@ -94,10 +95,3 @@ def copy_all(progress: Progress = silent) -> int:
                     copied += 1
     runs.write_json(settings().home / COPIED, {"storage": settings().storage})
     return copied
-
-
-def problem() -> str:
-    """Why storage cannot be used now, and what it has not got yet, for people; "" where all is well."""
-    if not (found := storage.problem()):
-        return ""
-    return f"{found} {n:,} runs and maps are not there yet as they are here." if (n := stored.behind()) else found
