@@ -73,7 +73,7 @@ def _opened(scheme: str, _pid: int) -> Any:
         )
     import fsspec  # a second, with what it needs
 
-    options = {"config_kwargs": S3} if scheme == "s3" else {}
+    options: dict[str, Any] = {"config_kwargs": S3, "max_concurrency": 2} if scheme == "s3" else {}  # parts of 50 MB in memory
     files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if scheme == "s3":
         files.retries = 1

@@ -184,6 +184,7 @@ async def daily() -> None:
             (check.nightly, "The database is damaged, or was not checked"),
             (removal.carry_out, "Old predictions were not removed"),
             (near.fill, "Fingerprints of older predictions were not taken"),
+            (storage.evict, "The cache of storage was not looked through"),
         )
         for work, words in works:
             try:

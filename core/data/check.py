@@ -73,7 +73,11 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
 
 def _damages(progress: Progress) -> Iterator[Damage]:
     try:
-        for part in (_database, _audit, _images, _submissions, _runs, _caches, _leftovers, _rights):
+        yield from _database(progress)
+        yield from _audit(progress)
+        if problem := storage.problem():
+            yield Damage("storage", settings().storage, problem, "What lies there was not looked at.")
+        for part in (*(() if problem else (_images, _submissions, _runs)), _caches, _leftovers, _rights):
             yield from part(progress)
     except AppError as e:  # the database cannot be read, and without it nothing else can be judged
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)

@@ -535,7 +535,7 @@ def is_original(data: bytes, image_id: str) -> bool:
 def read_original(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
     """read() of an image of a dataset; Invalid, too, where the file is not the one that was imported."""
     try:
-        data = storage.local(path).read_bytes()
+        data = storage.local(path, storage.PATIENT).read_bytes()
     except OSError as e:
         raise Invalid(f"The file cannot be read: {e.strerror}.", "It may have been moved or deleted; import it again.") from None
     picture = open_picture(data, how.srgb, how.bits)

@@ -52,12 +52,11 @@ def at_start() -> None:
 
 
 def now_and_then() -> None:
-    """What changed since, and room in the cache."""
+    """What changed since."""
     if storage.on():
         with suppress(filelock.Timeout), servers.alone("storage").acquire(timeout=0):
             storage.problem()  # which pages say
             stored.copy_all()
-            storage.evict()
 
 
 def imported() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core import space, storage
 from core.data import images
-from core.errors import AppError, Invalid, Unwritable
+from core.errors import AppError, Invalid, Unavailable, Unwritable
 from core.ml.devices import free_memory, whole_memory
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
@@ -181,9 +181,13 @@ class Pixels:
 def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[int, int, int]]:
     """(width, height, channels) of up to count readable images, spread evenly over the rows."""
     found = []
-    for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)):
+    paths = [settings().images / rows[i].path for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+    storage.fetch(paths)
+    for path in paths:
         try:
-            found.append(images.shape(settings().images / rows[i].path))
+            found.append(images.shape(path))
+        except Unavailable:  # it can be read once storage is back
+            raise
         except AppError:
             continue
     return found
@@ -205,6 +209,8 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     def decode(image_id: str) -> np.ndarray | Skipped:
         try:
             return read(image_id)
+        except Unavailable:
+            raise
         except AppError as e:
             return Skipped(Path(paths[image_id]).name, e.message)
 
@@ -214,6 +220,8 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     def again(image_id: str) -> np.ndarray:
         try:
             return read(image_id)
+        except Unavailable:
+            raise
         except AppError as e:
             raise Invalid(f"{Path(paths[image_id]).name} can no longer be read: {e.message}", e.hint) from e
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from core import space
-from core.errors import AppError, Invalid, Stopped
+from core.errors import AppError, Invalid, Stopped, Unavailable, Unwritable
 from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Diverged, Training, answers, fit, halves_pay, may_pay
@@ -36,16 +36,16 @@ SMALL_STEP = 5e7  # multiplications
 MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that watches
 
 
-def run(folder: Path, held: list[str] | None = None) -> None:
+def run(folder: Path, held: list[str] | None = None, written: Callable[[], None] = lambda: None) -> None:
     """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event.
 
-    held: the slots whose turn it has already.
+    held: the slots whose turn it has already; written: is told of each checkpoint.
     """
     begun: list[float] = []  # when it got the device: waiting in line is not training
-    room, copier = runs.keep_room(folder), stored.Copier(folder)
+    room = runs.keep_room(folder)
     try:
         stored.bring_weights(folder)
-        ended = on_its_device(folder, begun, held, join(), copier)
+        ended = on_its_device(folder, begun, held, join(), written)
     except Stopped:
         ended = halted(folder)
     except Diverged as e:
@@ -55,6 +55,11 @@ def run(folder: Path, held: list[str] | None = None) -> None:
         ended = failed(str(e), remedy={"batch_size": e.batch_size} if e.batch_size else {})
     except WeightsMissing as e:
         ended = failed(str(e), remedy={"architecture": "efficientnet_lite0"})
+    except Unavailable as e:
+        ended = failed(str(e))
+        goes_on = runs.last_checkpoint(folder).exists() or not runs.checkpoint(folder).exists()
+        if goes_on and not isinstance(e, Unwritable):
+            ended = replace(ended, outcome="paused", message=f"{e} Then resume the run.", seconds=halted(folder).seconds)
     except AppError as e:
         ended = failed(str(e))
     except OSError as e:
@@ -79,7 +84,6 @@ def run(folder: Path, held: list[str] | None = None) -> None:
     runs.append(folder, replace(ended, best_epoch=best_epoch or None, seconds=seconds, at=now()))
     if ended.outcome == "succeeded":  # and not before: killed in between, it could not go on
         runs.last_checkpoint(folder).unlink(missing_ok=True)
-    copier.end()
 
 
 def follow(folder: Path) -> None:
@@ -112,11 +116,11 @@ class TooLarge(AppError):
 # The run ------------------------------------------------------------------------------------------
 
 
-def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks, copier: stored.Copier) -> Ended:
+def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks, written: Callable[[], None]) -> Ended:
     run = runs.load(folder)
     with nullcontext(held) if held else turn(folder, slots(pick_device(run.config.device).type), ranks.count) as mine:
         begun.append(time.monotonic())
-        return train(folder, run, ranks.agree(mine), ranks, copier.copy)
+        return train(folder, run, ranks.agree(mine), ranks, written)
 
 
 def train(folder: Path, run: Run, held: list[str], ranks: Ranks, written: Callable[[], None] = lambda: None) -> Ended:

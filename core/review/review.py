@@ -120,7 +120,7 @@ def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
 
 def picture(submission: Submission) -> Path:
     path = uploads.pictures() / f"{submission.image_id}.{submission.ext}"
-    return path if storage.exists(path) else uploads.find(submission.image_id).path
+    return path if storage.local(path).exists() else uploads.find(submission.image_id).path
 
 
 @lru_cache(maxsize=256)  # a picture and a run stay what they are

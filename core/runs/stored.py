@@ -136,7 +136,10 @@ class Copier:
         """Soon."""
         self._wanted.set()
 
-    def end(self) -> None:
+    def __enter__(self) -> Copier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Waits until all is copied, or storage has been away for LAST_WORD."""
         if storage.on():
             self._over.set()

@@ -215,11 +215,16 @@ def _to_compare(rows: list[SnapshotRow]) -> list[SnapshotRow]:
     """Up to 20 validation images whose file is here, spread over all of them; without any, test or training images."""
     for split in ("validation", "test", "train"):
         some = [r for r in rows if r.split == split]
-        gone = {*storage.missing(settings().images / r.path for r in some)}
-        here = [r for r in some if settings().images / r.path not in gone]
-        if here:
-            return [here[i * len(here) // min(COMPARED, len(here))] for i in range(min(COMPARED, len(here)))]
+        if storage.on():
+            some = _spread(some)
+        if here := _spread([r for r in some if storage.local(settings().images / r.path, storage.PATIENT).exists()]):
+            return here
     return []
+
+
+def _spread(rows: list[SnapshotRow]) -> list[SnapshotRow]:
+    n = min(COMPARED, len(rows))
+    return [rows[i * len(rows) // n] for i in range(n)]
 
 
 # In ------------------------------------------------------------------------------------------------
