@@ -36,7 +36,7 @@ SOON, PATIENT = 4.0, 60.0  # seconds that somebody waits for a page, and work in
 AWAY = 5.0  # seconds for which a storage that has not answered is not asked again for a page
 WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds between two tries, the last one again and again
 AT_ONCE = 16  # files
-S3 = {"connect_timeout": 5, "read_timeout": 30, "retries": {"total_max_attempts": 1}}  # seconds; tried again here
+S3 = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}}  # seconds; tried again here
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
@@ -69,7 +69,7 @@ def _opened(scheme: str, _pid: int) -> Any:
     if importlib.util.find_spec(PACKAGES[scheme]) is None:
         raise Refused(
             f"LOUPE_STORAGE is {settings().storage}, and the package {PACKAGES[scheme]} is not installed.",
-            "pip install -r requirements-storage.txt, or leave LOUPE_STORAGE out.",
+            f"pip install {'-r requirements-storage.txt' if scheme == 's3' else PACKAGES[scheme]}, or leave LOUPE_STORAGE out.",
         )
     import fsspec  # a second, with what it needs
 

@@ -165,7 +165,7 @@ def test_an_address_or_package_that_cannot_be_is_refused_in_a_sentence_without_s
         assert "secret" not in str(refused.value)
     monkeypatch.setenv("LOUPE_STORAGE", "gs://pictures/loupe")
     forget()
-    with pytest.raises(storage.Refused, match=r"the package gcsfs is not installed. pip install"):
+    with pytest.raises(storage.Refused, match=r"the package gcsfs is not installed. pip install gcsfs"):
         storage.probe()
 
 
