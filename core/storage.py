@@ -36,7 +36,7 @@ SOON, PATIENT = 4.0, 60.0  # seconds that somebody waits for a page, and work in
 AWAY = 5.0  # seconds for which a storage that has not answered is not asked again for a page
 WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds between two tries, the last one again and again
 AT_ONCE = 16  # files
-S3 = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}}  # seconds; tried again here
+SILENCE = 15.0  # seconds without a byte after which work in the background asks anew
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
@@ -59,12 +59,12 @@ def key(path: Path) -> str:
 # Asking -------------------------------------------------------------------------------------------
 
 
-def _files() -> Any:
-    return _opened(settings().storage.partition(":")[0], os.getpid())
+def _files(patience: float) -> Any:
+    return _opened(settings().storage.partition(":")[0], patience > SOON, os.getpid())
 
 
-@lru_cache(maxsize=1)
-def _opened(scheme: str, _pid: int) -> Any:
+@lru_cache(maxsize=2)
+def _opened(scheme: str, patient: bool, _pid: int) -> Any:
     """Of this process: a fork has not the thread that asks."""
     if importlib.util.find_spec(PACKAGES[scheme]) is None:
         raise Refused(
@@ -73,7 +73,10 @@ def _opened(scheme: str, _pid: int) -> Any:
         )
     import fsspec  # a second, with what it needs
 
-    options: dict[str, Any] = {"config_kwargs": S3, "max_concurrency": 2} if scheme == "s3" else {}  # parts of 50 MB in memory
+    options: dict[str, Any] = {}
+    if scheme == "s3":
+        waits = {"connect_timeout": SOON, "read_timeout": SILENCE if patient else SOON}
+        options = {"config_kwargs": {**waits, "retries": {"total_max_attempts": 1}}, "max_concurrency": 2}  # parts of 50 MB in memory
     files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if scheme == "s3":
         files.retries = 1
@@ -90,7 +93,7 @@ def _ask(what: Callable[[Any], R], patience: float | None) -> R:
         raise _away[0][1]
     for pause in chain(WAITS, repeat(WAITS[-1])):
         try:
-            found = what(_files())
+            found = what(_files(patience))
         except Exception as e:  # each package has errors of its own
             problem = e if isinstance(e, Unavailable) else _problem(e)
             if isinstance(problem, Refused) or time.monotonic() + pause > begun + patience:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +16,6 @@ from core.types import Progress, silent
 
 COPIED = "storage.json"  # which storage has all that was here before
 SLICE = 4_000_000  # bytes of a pack that was written without storage
-log = logging.getLogger("loupe.storage")
 
 
 def synchronise(progress: Progress = silent) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Beside such files lies core.storage.INDEX, which says what storage has of them; 
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import threading
@@ -30,7 +29,6 @@ APPENDED = (".jsonl", ".log", ".depth", ".originals", ".alike", ".grey")  # othe
 BETWEEN = 10.0  # seconds between two copies of a run that trains
 LAST_WORD = 60.0  # seconds that a run which has ended waits for a storage that is away; the server copies it later
 QUIET = 30.0  # seconds without a change before what an import appends to is copied
-log = logging.getLogger("loupe.storage")
 
 
 # Copying --------------------------------------------------------------------------------------------
