@@ -6,6 +6,7 @@ Everything here does nothing without LOUPE_STORAGE. An object is whole or not th
 from __future__ import annotations
 
 import errno
+import glob
 import importlib.util
 import json
 import os
@@ -15,11 +16,11 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache, partial
-from itertools import chain, repeat
+from itertools import chain, groupby, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +31,14 @@ from core.errors import Unavailable
 from core.settings import settings
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}
 SOON, PATIENT = 4.0, 60.0  # seconds that somebody waits for a page, and work in the background for a network that comes back
 AWAY = 5.0  # seconds for which a storage that has not answered is not asked again for a page
 WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds between two tries, the last one again and again
 AT_ONCE = 16  # files
-SILENCE = 15.0  # seconds without a byte after which work in the background asks anew
+SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the background: a part of 50 MB is sent meanwhile
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
@@ -60,7 +62,7 @@ def key(path: Path) -> str:
 
 
 def _files(patience: float) -> Any:
-    return _opened(settings().storage.partition(":")[0], patience > SOON, os.getpid())
+    return _opened(settings().storage.partition(":")[0], not 0 < patience <= SOON, os.getpid())
 
 
 @lru_cache(maxsize=2)
@@ -75,7 +77,7 @@ def _opened(scheme: str, patient: bool, _pid: int) -> Any:
 
     options: dict[str, Any] = {}
     if scheme == "s3":
-        waits = {"connect_timeout": SOON, "read_timeout": SILENCE if patient else SOON}
+        waits = {"connect_timeout": SOON, "read_timeout": SILENCE[patient]}
         options = {"config_kwargs": {**waits, "retries": {"total_max_attempts": 1}}, "max_concurrency": 2}  # parts of 50 MB in memory
     files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if scheme == "s3":
@@ -165,7 +167,7 @@ def problem() -> str:
 def keep(paths: Iterable[Path], patience: float | None = None) -> None:
     """Copies files to storage, where they are whole when it returns; Unavailable where it cannot be reached for so long."""
     if on():
-        _for_each(partial(_put, patience=patience), list(paths))
+        at_once(partial(_put, patience=patience), list(paths))
 
 
 def _put(path: Path, patience: float | None) -> None:
@@ -188,11 +190,12 @@ def put(path: Path, data: bytes, patience: float | None = None) -> None:
     _ask(lambda files: files.pipe_file(key(path), data), patience)
 
 
-def _for_each(act: Callable[[Path], R], paths: list[Path]) -> list[R]:
-    if len(paths) < 2:
-        return [act(path) for path in paths]
-    with ThreadPoolExecutor(min(AT_ONCE, len(paths))) as pool:
-        waiting = [pool.submit(act, path) for path in paths]
+def at_once(act: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """What the function returns of each, done for some at a time; what one raises ends it."""
+    if len(items) < 2:
+        return [act(one) for one in items]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        waiting = [pool.submit(act, one) for one in items]
         try:
             return [one.result() for one in waiting]
         except BaseException:
@@ -220,7 +223,7 @@ def fetch(paths: Iterable[Path]) -> None:
     if on():
         missing = [path for path in paths if not path.exists()]
         with suppress(Unavailable, OSError):
-            _for_each(partial(_fetch, patience=PATIENT), missing)
+            at_once(partial(_fetch, patience=PATIENT), missing)
 
 
 _turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # a page asks for a hundred thumbnails of one file at once
@@ -265,7 +268,7 @@ def known(path: Path) -> bool:
 def missing(paths: Iterable[Path]) -> list[Path]:
     """Those that are neither here nor in storage."""
     there = list(paths)
-    return [path for path, found in zip(there, _for_each(exists, there) if on() else map(Path.exists, there), strict=True) if not found]
+    return [path for path, found in zip(there, at_once(exists, there) if on() else map(Path.exists, there), strict=True) if not found]
 
 
 def names(folder: Path) -> dict[str, int]:
@@ -291,7 +294,7 @@ def folders(folder: Path) -> list[str]:
 def remove(paths: Iterable[Path]) -> None:
     """Deletes the objects; the files here are the caller's."""
     if on():
-        _for_each(_remove, list(paths))
+        at_once(_remove, list(paths))
 
 
 def _remove(path: Path) -> None:
@@ -342,18 +345,17 @@ def _grown(size: int) -> None:
     _since[0] += size
     if _since[0] > limit() / 20:
         _since[0] = 0
-        evict()
+        threading.Thread(target=evict, daemon=True, name="evict").start()  # to look at a million files takes seconds
 
 
-def cached() -> list[tuple[float, int, Path]]:
-    """Last use, bytes and path of each file that may be evicted, unused for longest first."""
-    found = []
+def cached() -> list[tuple[float, int, str]]:
+    """Last use, bytes and place in LOUPE_HOME of each file that may be evicted, unused for longest first; 200 MB for a million."""
+    home, found = settings().home, []
     for pattern in CACHED:
-        for path in settings().home.glob(pattern):
+        for name in glob.iglob(pattern, root_dir=home):
             with suppress(FileNotFoundError):
-                if not path.name.startswith("."):
-                    stat = path.stat()
-                    found.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
+                stat = os.stat(home / name)
+                found.append((max(stat.st_atime, stat.st_mtime), stat.st_size, name))
     return sorted(found)
 
 
@@ -363,40 +365,62 @@ def evict(most: int | None = None) -> int:
     Without a number down to a little less than LOUPE_STORAGE_CACHE_GB, where there is more than that.
     """
     gone = 0
-    with suppress(filelock.Timeout), servers.alone("evict").acquire(timeout=0):
+    with suppress(filelock.Timeout, Unavailable), servers.alone("evict").acquire(timeout=0):
         found = cached()
-        held = sum(size for _, size, _ in found)
-        if held <= (limit() if most is None else most):
-            return 0
-        goal = limit() * 9 // 10 if most is None else most
-        there: dict[Path, dict[str, int]] = {}  # by folder, as storage lists it
-        for used, size, path in found:
-            if held - gone <= goal or time.time() - used < SPARED:
-                break
-            with suppress(FileNotFoundError, Unavailable):
-                if _may_go(path, there):
-                    path.unlink()
-                    gone += size
+        over = sum(size for _, size, _ in found) - (limit() if most is None else most)
+        wanted = over + (limit() // 10 if most is None else 0) if over > 0 else 0
+        coming = iter(found)
+        while gone < wanted and (some := list(_next(coming, wanted - gone))):
+            for folder, paths in groupby(sorted(some), key=lambda path: path.parent):
+                gone += _evict_from(folder, list(paths))
     return gone
 
 
-def _may_go(path: Path, there: dict[Path, dict[str, int]]) -> bool:
-    stat, folder = path.stat(), path.parent
-    if path.suffix == ".pt":  # a run's: another of the same size may have taken its place since
-        noted = index(folder)
-        one, at_work = noted.get(path.name), folder / processes.HANDLE
-        if not one or (one["size"], one["mtime"]) != (stat.st_size, stat.st_mtime_ns):
-            return False
-        if at_work.exists() and time.time() - at_work.stat().st_mtime < SPARED:
-            return False
-        write_index(folder, {**noted, path.name: {**one, "away": True}})
-        return True
-    if path.suffix == ".pack":  # it lies there in slices
-        whole = there.setdefault(folder / path.stem, names(folder / path.stem))
-        return sum(int(name.partition("-")[2]) for name in whole if int(name.partition("-")[0]) < stat.st_size) >= stat.st_size > 0
-    if folder not in there:
-        there[folder] = names(folder)
-    return there[folder].get(path.name) == stat.st_size
+def _next(coming: Iterator[tuple[float, int, str]], enough: int) -> Iterator[Path]:
+    """So many of them that together they have enough bytes, as long as none was used a moment ago."""
+    for used, size, name in coming:
+        if time.time() - used < SPARED:
+            return
+        yield settings().home / name
+        enough -= size
+        if enough <= 0:
+            return
+
+
+def _evict_from(folder: Path, paths: list[Path]) -> int:
+    """Storage is asked now what it has of the folder."""
+    gone, there = 0, {} if folder.parent.name == "runs" else names(folder)
+    for path in paths:
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            if path.suffix == ".pt":
+                may_go = _weights_may_go(path)
+            elif path.suffix == ".pack":
+                may_go = _has_slices(path)
+            else:
+                may_go = there.get(path.name) == size
+            if may_go:
+                path.unlink()
+                gone += size
+    return gone
+
+
+def _weights_may_go(path: Path) -> bool:
+    """By the index: others of the same size may have taken their place since they were copied."""
+    stat, noted, at_work = path.stat(), index(path.parent), path.parent / processes.HANDLE
+    one = noted.get(path.name)
+    if not one or (one["size"], one["mtime"]) != (stat.st_size, stat.st_mtime_ns):
+        return False
+    if at_work.exists() and time.time() - at_work.stat().st_mtime < SPARED:
+        return False
+    write_index(path.parent, {**noted, path.name: {**one, "away": True}})
+    return True
+
+
+def _has_slices(pack: Path) -> bool:
+    """Whether storage has all of a pack, of which it has slices."""
+    size, there = pack.stat().st_size, (name.split("-") for name in names(pack.with_suffix("")))
+    return 0 < size <= sum(int(length) for offset, length in there if int(offset) < size)
 
 
 def make_room(more: int) -> bool:

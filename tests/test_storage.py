@@ -192,6 +192,8 @@ def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "CHUNK", 8)
+    monkeypatch.setenv("LOUPE_ROOTS", str(tmp_path))
+    forget()
     source, asked = sources.at(drawn(tmp_path / "squares", 8)), []
     put = storage.put_file
 
@@ -202,8 +204,10 @@ def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_
         put(file, path, patience)
 
     monkeypatch.setattr(storage, "put_file", cut)
-    with pytest.raises(Unavailable, match=r"cannot be reached now .* Try again when it is back: what was stored is whole"):
-        imports.import_now("squares", source, "tester")
+    monkeypatch.setattr(launch, "launcher", Here())
+    begun_id = imports.start(source, "squares", "tester")
+    state = imports.state(begun_id)
+    assert state.status == "failed" and "cannot be reached now" in state.message and state.hint.endswith("what was stored is whole.")
     dataset_id = store.id_of("squares")
     assert dataset_id is not None
     kept = store.all_images(dataset_id)
@@ -214,7 +218,9 @@ def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_
         images.open_picture(settings().images / kept[0].path)
     bucket.mend()
     storage._away.clear()
-    assert imports.import_now("squares", source, "tester").added == 16
+    assert imports.lost("squares") is not None
+    report = imports.report(imports.state(imports.go_on(begun_id, "tester")))
+    assert report is not None and report.added == 16
     assert {f"images/{one.path}" for one in store.all_images(dataset_id)} <= bucket.names().keys()
 
 

@@ -596,7 +596,7 @@ def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
     at = state(import_id)
     allow(at.job["dataset_name"])
     source, seen = Source.from_dict(at.job["source"]), first_sight(at)
-    if at.status == "lost":
+    if at.status == "lost" or at.passes:
         started = start(source, at.job["dataset_name"], by, at.job.get("seen", ()))
     elif seen is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
@@ -649,11 +649,11 @@ def running() -> list[jobs.State]:
 
 
 def lost(dataset_name: str) -> jobs.State | None:
-    """The newest import into the dataset, if it was killed; among the latest of all."""
+    """The newest import into the dataset, if it was killed, or ended by what passes; among the latest of all."""
     for folder in jobs.folders(settings().imports)[: -LATEST - 1 : -1]:
         if runs.read_json(folder / "job.json")["dataset_name"] == dataset_name:
             found = jobs.state(folder, IMPORT)
-            return found if found.status == "lost" else None
+            return found if found.status == "lost" or found.passes else None
     return None
 
 

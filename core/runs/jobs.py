@@ -19,7 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from core import pace, processes, roles, servers, space, storage
-from core.errors import AppError, NotFound, Stopped
+from core.errors import AppError, NotFound, Stopped, Unavailable
 from core.runs import launch, runs, stored
 from core.settings import settings
 from core.types import Progress, now
@@ -60,6 +60,11 @@ class State:
     @property
     def words(self) -> str:
         return pace.words(self.what or "Starting", self.done, self.total, self.seconds_left)
+
+    @property
+    def passes(self) -> bool:
+        """Whether it failed by what may be over soon, such as a storage that was away."""
+        return bool(self.end.get("passes"))
 
     @property
     def share(self) -> float:
@@ -123,7 +128,7 @@ def run(folder: Path, kind: Kind) -> None:
     except Stopped:
         end = {"kind": "Stopped"}
     except AppError as e:
-        end = {"kind": "Failed", "message": e.message, "hint": e.hint}
+        end = {"kind": "Failed", "message": e.message, "hint": e.hint, "passes": isinstance(e, Unavailable)}
     except OSError as e:
         room.unlink(missing_ok=True)  # worker.log may lie on the full disk, too
         traceback.print_exc(file=sys.stderr)

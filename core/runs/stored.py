@@ -234,9 +234,8 @@ def fetch_all(progress: Progress = silent) -> int:
             folder = settings().home / "bin" / name if name in deleted and parent == settings().runs else parent / name
             if not folder.exists() and not (settings().home / "bin" / name).exists():
                 wanted.append((parent / name, folder))
-    for done, (source, folder) in enumerate(wanted):
-        progress(done, len(wanted), "Fetching runs from storage")
-        _bring(source, folder)
+    progress(0, len(wanted), "Fetching runs from storage")
+    storage.at_once(lambda pair: _bring(*pair), wanted)
     if not settings().thumbs.is_dir() or not storage.index(settings().thumbs):
         _bring(settings().thumbs, settings().thumbs, only=(".depth", ".originals", ".alike", ".grey"))
     return len(wanted)
