@@ -166,8 +166,8 @@ def problem() -> str:
 
 def keep(paths: Iterable[Path], patience: float | None = None) -> None:
     """Copies files to storage, where they are whole when it returns; Unavailable where it cannot be reached for so long."""
-    if on():
-        at_once(partial(_put, patience=patience), list(paths))
+    if on():  # what is not here was evicted, and is there
+        at_once(partial(_put, patience=patience), [path for path in paths if path.exists()])
 
 
 def _put(path: Path, patience: float | None) -> None:
@@ -265,6 +265,17 @@ def known(path: Path) -> bool:
     return path.exists() or (on() and path.name in index(path.parent))
 
 
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes and mtime (ns) of a file in a folder with INDEX, also of one that is away; FileNotFoundError where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        if not on() or (noted := index(path.parent).get(path.name)) is None:
+            raise
+        return noted["size"], noted["mtime"]
+    return stat.st_size, stat.st_mtime_ns
+
+
 def missing(paths: Iterable[Path]) -> list[Path]:
     """Those that are neither here nor in storage."""
     there = list(paths)
@@ -279,7 +290,7 @@ def names(folder: Path) -> dict[str, int]:
     return {name.rpartition("/")[2]: int(about["size"]) for name, about in found.items()}
 
 
-def folders(folder: Path) -> list[str]:
+def folders(folder: Path, patience: float | None = None) -> list[str]:
     """The names of the folders that storage has right in the folder."""
 
     def asked(files: Any) -> list[str]:
@@ -288,7 +299,7 @@ def folders(folder: Path) -> list[str]:
         except FileNotFoundError:
             return []
 
-    return sorted(one.rstrip("/").rpartition("/")[2] for one in _ask(asked, PATIENT)) if on() else []
+    return sorted(one.rstrip("/").rpartition("/")[2] for one in _ask(asked, patience)) if on() else []
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import urllib.request
+from typing import Any
 
 from tests.ports import free_port
 
@@ -45,11 +46,17 @@ class Bucket:
 
     def names(self, below: str = "") -> dict[str, int]:
         """The objects of Loupe by their names, and their bytes."""
+        found = {name.removeprefix("loupe/"): key.size for name, key in self._objects().items()}
+        return {name: size for name, size in found.items() if name.startswith(below)}
+
+    def data(self, name: str) -> bytes:
+        """Of an object, also while the network is cut."""
+        return bytes(self._objects()[f"loupe/{name}"].value)
+
+    def _objects(self) -> Any:
         from moto.s3.models import s3_backends
 
-        keys = next(iter(s3_backends["123456789012"].values())).buckets[NAME].keys
-        found = {name.removeprefix("loupe/"): key.size for name, key in keys.items()}
-        return {name: size for name, size in found.items() if name.startswith(below)}
+        return next(iter(s3_backends["123456789012"].values())).buckets[NAME].keys
 
     def empty(self) -> None:
         self.call("POST", "/moto-api/reset")

@@ -166,8 +166,8 @@ def usual_method(unsupported: Mapping[str, str]) -> str:
 
 
 def _weights(folder: Path) -> list[int]:
-    found = runs.weights(folder).stat()
-    return [found.st_mtime_ns, found.st_size]
+    size, mtime_ns = storage.size_and_time(runs.checkpoint(folder))
+    return [mtime_ns, size]
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:

@@ -239,6 +239,10 @@ def remove_old(parent: Path, seconds: float) -> None:
         if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
             storage.remove_folder(path)
             shutil.rmtree(path, ignore_errors=True)
+    with suppress(Unavailable):
+        for name in storage.folders(parent, storage.SOON):  # of a machine that is no more
+            if not (parent / name).exists() and name < f"{datetime.fromtimestamp(time.time() - seconds):%Y%m%d-%H%M%S}":
+                storage.remove_folder(parent / name)
 
 
 # What killed processes leave behind ---------------------------------------------------------------

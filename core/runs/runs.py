@@ -646,8 +646,8 @@ MOST_MAPS = 200_000_000  # bytes of a run's maps; beyond, those unused for longe
 
 def maps_folder(folder: Path) -> Path:
     """Where maps of the run's present weights lie, beside what is known of the network; other weights have another folder."""
-    stat = weights(folder).stat()
-    return folder / "maps" / f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    size, mtime_ns = storage.size_and_time(checkpoint(folder))
+    return folder / "maps" / f"{mtime_ns:x}-{size:x}"
 
 
 def patterns_folder(folder: Path) -> Path:
