@@ -22,6 +22,7 @@ from core.settings import settings
 from core.share import archive, export
 from core.train import finder, train
 from core.types import Dataset, Snapshot
+from tests import reviewing
 from tests.conftest import ROOT
 
 STORIES = sorted({path.parent.name for path in (ROOT / "core").glob("*/commands.py")} - {"api"})  # the door: it calls the stories
@@ -143,7 +144,7 @@ def keyed(small: Dataset, run: str) -> list[Act]:
     runs.create(finder._home() / run, runs.load(settings().runs / run), Snapshot("s", small.classes, ()))
     row = {"dataset_id": small.id, "run_id": run, "image_id": "0" * 64, "ext": "png", "name": "a.png", "by": "Ann", "state": "waiting"}
     queue.add([row | {"predicted": "red", "probability": 1.0, "probabilities": {"red": 1.0}, "fingerprint": "", "known": "red"}])
-    (item,) = queue.queue(small.id)
+    (item,) = reviewing.waiting(small.id)
     rules = policy.as_json(policy.Rules({"red": bands.Limits(0.2, 0.8)}))
     written = policies.write(small.id, run, "Strict", rules, "Ann").id
     rule = removal.set_rule(small.id, 90, [], False, "Ann").id

@@ -52,7 +52,7 @@ export class One extends Shell {
       clock: el("div", { class: "clock", role: "timer", hidden: true }),
       answer: el("p", { class: "answer" }),
       unsure: el("div", { class: "unsure", role: "alert", hidden: true }),
-      yes: el("button", { type: "button", class: "tool yes", onclick: (e) => this.press(e, () => this.accept()) }),
+      yes: el("button", { type: "button", class: "tool yes", hidden: true, onclick: (e) => this.press(e, () => this.accept()) }),
       or: el("span", { class: "or soft" }),
       choices: el("div", { class: "choices", role: "group", "aria-label": "It is" }),
       none: el("button", { type: "button", class: "class none", "aria-keyshortcuts": "x", onclick: (e) => this.press(e, () => this.act({ verdict: "rejected", label: null })) }, el("span", { class: "text" }, "None of these"), el("kbd", { "aria-hidden": "true" }, "x")),

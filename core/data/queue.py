@@ -188,18 +188,6 @@ def answered(dataset_id: int, run_id: str, image_ids: Sequence[str]) -> set[str]
 # What is there ------------------------------------------------------------------------------------
 
 
-def queue(dataset_id: int, decided: bool = False, limit: int = 100) -> list[Submission]:
-    """What waits, least certain first; or what was decided, newest first."""
-    s = submissions.c
-    query = select(submissions).where(s.dataset_id == dataset_id)
-    if decided:
-        query = query.where(s.state == "decided").order_by(s.decided_at.desc())
-    else:
-        query = query.where(s.state.in_(OURS)).order_by(s.probability, s.id)
-    with reading() as c:
-        return [_submission(row) for row in c.execute(query.limit(limit))]
-
-
 def counts(dataset_id: int) -> dict[State, int]:
     s = submissions.c
     with reading() as c:

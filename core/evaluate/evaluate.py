@@ -21,7 +21,6 @@ from core.metrics import Z95, wilson
 from core.runs import launch, runs
 from core.types import ClassMetrics, Evaluation, Interval, Run
 
-FIXED = runs.FIXED
 MOST_TOP = 5  # of top-k accuracy
 HELD = 2**30  # bytes of probabilities that stay in memory
 

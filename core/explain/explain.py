@@ -221,11 +221,6 @@ def wait(asked: Asked) -> dict[str, Any]:
         raise NotFound("This map is not stored any more.", "Ask for it again.") from None
 
 
-@runs.needs("ask")
-def explain(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Attribution:
-    return answer(ask(run_id, file, method, target, settings))
-
-
 def _progress(path: Path, token: str) -> Path:
     return path.with_name(f"{path.stem}-{token}.progress")
 

@@ -44,6 +44,11 @@ def start(dataset_id: int, by: str, arranged: bool = True) -> str:
     return jobs.start_one(home(dataset_id), EMBED, {"dataset_id": dataset_id, "by": by, "arranged": arranged}, RESULT)
 
 
+def expect() -> None:
+    """Makes ready for somebody who is about to ask for an embedding: it then begins 4 to 5 s sooner."""
+    launch.expect_run()
+
+
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
     from core.ml.embed import embed
 

@@ -21,7 +21,7 @@ from core.settings import settings
 from core.types import Architecture, Preprocess
 
 BATCH = 32  # images; about 0.2 s of two CPU cores, so progress and stop stay lively
-EXPORT_PAYS = 200  # images from which the export to ONNX, 3 s, is earned back
+EXPORT_PAYS = 200  # images from which the export to ONNX, 7 to 13 s and only once, is soon earned back
 KEPT = 16  # exported networks, the last used; at 224 pixels 13 MB (EfficientNet-Lite0) to 550 MB (VGG-16) each
 
 Forward = Callable[[Tensor], np.ndarray]  # (B, C, S, S) float32 on the device -> (B, F) float32

@@ -1,6 +1,6 @@
 """Has PyTorch loaded before anyone waits for it, and forks off what needs it: python -m core.ml.forks.
 
-Each line of its standard input is a command line of core.ml and its log; the fork answers with its pid. It ends when that input ends.
+Each line of its standard input is a command line of core.ml or of a job, and its log; the fork answers with its pid. It ends when that input ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-LOADED = ("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "torchvision.models", "timm")
+LOADED = ("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "core.ml.embed", "torchvision.models", "timm")
 IDLE = 600.0  # seconds without a line after which it ends, for it holds 430 MB
 
 
@@ -61,7 +61,8 @@ def become(answers: int, command: list[str], log: str) -> None:
         os.write(answers, b"%d\n" % os.getpid())  # last: who has the pid may kill the session
         os.close(answers)
         sys.argv = command
-        sys.modules.pop(command[0], None)
+        if command[0] != "core":  # of which __main__ is run, and that is not loaded
+            sys.modules.pop(command[0], None)
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
     os._exit(status_of(work))

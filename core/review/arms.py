@@ -9,7 +9,6 @@ from typing import Literal
 from core.errors import Invalid
 
 Arm = Literal["blind", "second", "known", "audit"]
-ARMS: tuple[Arm, ...] = ("blind", "second", "known", "audit")
 
 
 def arm(item_id: str, policy_id: int | str, salt: str, name: str) -> float:

@@ -14,7 +14,6 @@ from core.errors import Invalid
 from core.metrics import Share, clopper_pearson
 
 Kind = Literal["on average", "19 of 20"]
-HALVES = ("choose", "report")
 SURE = 0.95
 
 
@@ -31,7 +30,7 @@ class Promise:
 
 
 def half(image_id: str) -> int:
-    """The half, as a place in HALVES, an image stays in for ever, whatever other images there are."""
+    """The half an image stays in for ever, whatever other images there are: 0 chooses a threshold, 1 reports on it."""
     return sha256(f"promise {image_id}".encode()).digest()[0] & 1
 
 

@@ -91,13 +91,6 @@ def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: 
 
 
 @roles.needs("see")
-def queue(dataset_id: int) -> list[Submission]:
-    """What waits, least certain first; classes bear their names of today."""
-    words = events.names(dataset_id)
-    return [today(one, words) for one in items.queue(dataset_id)]
-
-
-@roles.needs("see")
 def browse(dataset_id: int, which: items.Which, sort: str = "newest", offset: int = 0, limit: int = 50) -> list[Submission]:
     """Everything that was predicted, as core.data.queue.browse finds it; classes bear their names of today."""
     words = events.names(dataset_id)
@@ -110,12 +103,6 @@ def today(submission: Submission, words: events.Names | None = None) -> Submissi
     named = {words.since(name, submission.at): p for name, p in submission.probabilities.items()}
     label = submission.label and words.since(submission.label, submission.decided_at or submission.at)
     return replace(submission, predicted=words.since(submission.predicted, submission.at), probabilities=named, label=label)
-
-
-@roles.needs("see")
-def decided(dataset_id: int, limit: int = 10) -> list[Submission]:
-    """What was decided, newest first."""
-    return items.queue(dataset_id, decided=True, limit=limit)
 
 
 def picture(submission: Submission) -> Path:

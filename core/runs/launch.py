@@ -282,7 +282,7 @@ def why_gone(folder: Path) -> str:
 
 
 class Forks:
-    """The process that has PyTorch loaded (core.ml.forks): a run that it forks off reads its first image 4 to 5 s sooner.
+    """The process that has PyTorch loaded (core.ml.forks): a run or job that it forks off reads its first image 4 to 5 s sooner.
 
     It ends with this process or when nobody starts a run for a while; what it forked goes on.
     """
@@ -310,7 +310,7 @@ class Forks:
 
     def fork(self, command: list[str], log: Path) -> int | None:
         """The pid of a process in a session of its own that does what the command does; None where it has to be started from nothing."""
-        if command[:2] != [sys.executable, "-m"] or not command[2].startswith("core.ml."):
+        if command[:2] != [sys.executable, "-m"] or not (command[2].startswith("core.ml.") or command[2:4] == ["core", "job"]):
             return None
         with self._lock:
             process = self._process
@@ -352,7 +352,7 @@ launcher: Launcher = RayLauncher(_forks)
 
 
 def expect_run() -> None:
-    """Makes ready for somebody who may start a run soon."""
+    """Makes ready for somebody who may start a run, or a job that asks a network, soon."""
     if not settings().ray_address:
         _forks.expect()
 

@@ -26,6 +26,7 @@ def embedding_needed(current: Dataset, why: str, arranged: bool = False) -> None
     if running is not None and running.status == "running":
         st.info(f"{why} Loupe is looking at the images now; see above.", icon=":material/hourglass_top:")
         return
+    embed.expect()
     with st.container(border=True, key="embedding-needed"):
         st.markdown(f"{why} Loupe looks at every image once with a network that comes with it; nothing leaves this machine.")
         if st.button(
@@ -42,6 +43,8 @@ def teach_button(current: Dataset) -> None:
     """Teaches the model; looks at the images first where it has to."""
     state = embed.state(current.id)
     busy = state is not None and state.status == "running"
+    if state is None:
+        embed.expect()
     st.button(
         "Teach me", icon=":material/school:", key="teach-me", disabled=busy, on_click=_asked, args=(current.id,), help="A small model learns from the labels given so far. Images that Loupe has not looked at yet it looks at first."
     )  # fmt: skip

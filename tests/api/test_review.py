@@ -15,8 +15,8 @@ from core import roles
 from core.api import routes, signing
 from core.data import dataset, images, queue, uploads
 from core.errors import AppError
-from core.review import review
 from core.types import Dataset
+from tests import reviewing
 
 RUN = "20260101-000000-cafe"  # was deleted
 
@@ -56,7 +56,7 @@ def test_an_undo_that_is_sent_again_takes_nothing_more_back(client: TestClient, 
         ask(client, small, "decide", id=one, verdict="accepted", operation=operation)
     for _ in range(2):
         assert ask(client, small, "undo", operation="two")["item"]["id"] == second
-    assert [s.name for s in review.decided(small.id)] == ["a.png"] and dataset.totals(small.id) == (25, 25)
+    assert [s.name for s in reviewing.decided(small.id)] == ["a.png"] and dataset.totals(small.id) == (25, 25)
     assert second in queue.held(small.id, "Ann's page")
     assert "not stored" in ask(client, small, "undo", status=409, operation="never")["error"]["message"]
 

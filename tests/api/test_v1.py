@@ -29,6 +29,7 @@ from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import export
 from core.types import Dataset, Snapshot
+from tests import reviewing
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -455,7 +456,7 @@ def test_a_run_answers_is_listed_with_its_figures_and_its_answers_go_to_review(t
     answer = trained_client.post(f"/api/v1/runs/{run}/predictions", headers=headers, files=sent)
     one, *broken = answer.json()["answers"]
     assert one["probability"] == max(one["probabilities"].values()) and one["label"] in made.classes
-    assert [set(other) for other in broken] == [{"file", "in_review", "problem"}] * 2 and not review.queue(made.id)
+    assert [set(other) for other in broken] == [{"file", "in_review", "problem"}] * 2 and not reviewing.waiting(made.id)
     refused(trained_client.post(f"/api/v1/runs/{run}/predictions", headers=headers, files=sent[1:]), 422)
     refused(trained_client.post(f"/api/v1/runs/{run}/predictions", headers=bearer("labeller", made.id + 1), files=sent), 404)
     for _ in range(2):
@@ -513,7 +514,7 @@ def test_a_policy_asked_by_its_name_answers_with_the_band_of_its_active_version(
     for _ in range(2):  # the second time it waits already
         (one, _) = asked(review="true").json()["answers"]
         assert (one["band"], one["in_review"]) == ("ask", True)
-    assert [(one.name, one.run_id) for one in review.queue(made.id)] == [("a.png", run)]
+    assert [(one.name, one.run_id) for one in reviewing.waiting(made.id)] == [("a.png", run)]
 
 
 def test_a_run_is_started_with_settings_that_are_checked(client: TestClient, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from core.runs import runs
 from core.settings import settings
 from core.train import again
 from core.types import Dataset, Ended, Prediction, Snapshot, Started, now
+from tests import reviewing
 from tests.conftest import ROOT, forget
 
 DOCS = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -80,9 +81,9 @@ def waiting(small: Dataset) -> int:
     folder, nothing = settings().runs / "20260101-000000-0000", Snapshot("s", (), ())
     if not folder.exists():
         runs.create(folder, runs.new("a run", small, params.run_config({"architecture": "linear"}), nothing, "Ann"), nothing)
-    kept = uploads.keep("a.png", b"its bytes %d" % len(review.queue(small.id)))
+    kept = uploads.keep("a.png", b"its bytes %d" % len(reviewing.waiting(small.id)))
     review.submit(small.id, folder.name, Prediction("a.png", kept.id, ("red", "blue"), (0.6, 0.4)), "Ann")
-    return review.queue(small.id)[-1].id
+    return reviewing.waiting(small.id)[-1].id
 
 
 def decide(small: Dataset) -> int:

@@ -116,13 +116,19 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def core(self, *args: str) -> None:
-        """One command of the command line on the same data folder."""
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This process works on the same data folder, as another one beside the server's."""
         with pytest.MonkeyPatch.context() as patch:
             move_in(patch, self.home)
             patch.setenv("LOUPE_USER", "tester")
-            done = run_command(*args)
+            yield
             forget()
+
+    def core(self, *args: str) -> None:
+        """One command of the command line on the same data folder."""
+        with self.inside():
+            done = run_command(*args)
         assert not done.returncode, done.stderr
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import ROOT, Server
+from core.data import classes, labels, store
+from tests.browser.conftest import Server
 
 numbers = itertools.count(1)
 COLOURS = {"cat": (200, 120, 40), "dog": (60, 60, 160), "kitten": (230, 170, 110)}
@@ -35,22 +32,16 @@ def pets(server: Server, tmp_path: Path) -> str:
     return name
 
 
-@pytest.fixture
-def person(server: Server, pets: str) -> Callable[[str], None]:
-    """Another person: code with d (the dataset) and give(label, n, to, by): n images of a label get another."""
-    prelude = f"""
-from core.data import classes, labels, store
-d = store.find_dataset({pets!r})
-def give(old, n, new, by):
-    some = store.browse(d.id, store.Filter(label=old), 0, n)
-    assert len(labels.apply(d.id, {{i.id: i.label_seq for i in some}}, new, by).seqs) == n
-"""
+def number(dataset: str) -> int:
+    found = store.find_dataset(dataset)
+    assert found is not None
+    return found.id
 
-    def do(code: str) -> None:
-        env = {**os.environ, "LOUPE_HOME": str(server.home)}
-        subprocess.run([sys.executable, "-c", prelude + code], cwd=ROOT, env=env, check=True)
 
-    return do
+def give(dataset: str, old: str, n: int, new: str, by: str) -> None:
+    """So many images of a label get another."""
+    some = store.browse(number(dataset), store.Filter(label=old), 0, n)
+    assert len(labels.apply(number(dataset), {i.id: i.label_seq for i in some}, new, by).seqs) == n
 
 
 def row(page: Page, name: str) -> Locator:
@@ -131,14 +122,13 @@ def test_classes_are_added_renamed_described_ordered_merged_and_brought_back(ser
     expect(page.locator("[class*=st-key-row-act-]")).to_have_count(3)  # import, merge, brought back
 
 
-def test_what_somebody_else_did_to_the_class_meanwhile_is_said_and_nothing_is_lost(
-    server: Server, page: Page, pets: str, person: Callable[[str], None]
-) -> None:
+def test_what_somebody_else_did_to_the_class_meanwhile_is_said_and_nothing_is_lost(server: Server, page: Page, pets: str) -> None:
     page.goto(f"{server.url}/dataset?dataset={pets}&view=Classes")
     row(page, "dog").get_by_role("button", name="Edit").click()
     editor = page.locator(".st-key-class-editor")
     editor.get_by_role("textbox", name="Guideline").fill("Mine")
-    person("classes.describe(d.id, 'dog', 'Theirs')")
+    with server.inside():
+        classes.describe(number(pets), "dog", "Theirs")
     editor.get_by_role("button", name="Save guideline").click()
     expect(editor).to_contain_text("Somebody has changed this guideline since.")
     expect(row(page, "dog").locator(".class-row p")).to_have_text("Theirs")
@@ -146,18 +136,19 @@ def test_what_somebody_else_did_to_the_class_meanwhile_is_said_and_nothing_is_lo
     editor.get_by_role("button", name="Save guideline").click()
     expect(row(page, "dog").locator(".class-row p")).to_have_text("Mine")
     editor.get_by_role("textbox", name="Guideline").fill("A long text")
-    person("classes.rename(d.id, 'dog', 'hound', 'Bob')")
+    with server.inside():
+        classes.rename(number(pets), "dog", "hound", "Bob")
     editor.get_by_role("button", name="Save guideline").click()
     expect(page.get_by_text("somebody has renamed, merged or retired it. Your guideline was not saved: A long text")).to_be_visible()
     settled(page)
 
 
-def test_an_act_is_shown_and_taken_back_and_so_is_everything_of_a_person(
-    server: Server, page: Page, pets: str, person: Callable[[str], None]
-) -> None:
-    person(
-        "give('dog', 3, 'cat', 'ANN'); give('kitten', 2, 'dog', 'ANN'); give('dog', 1, 'kitten', 'Bob'); give('kitten', 1, 'cat', 'ANN')"
-    )
+def test_an_act_is_shown_and_taken_back_and_so_is_everything_of_a_person(server: Server, page: Page, pets: str) -> None:
+    with server.inside():
+        give(pets, "dog", 3, "cat", "ANN")
+        give(pets, "kitten", 2, "dog", "ANN")
+        give(pets, "dog", 1, "kitten", "Bob")
+        give(pets, "kitten", 1, "cat", "ANN")
     page.goto(f"{server.url}/dataset?dataset={pets}&view=History")
     three = act(page, "3 images → cat")
     expect(three).to_contain_text(re.compile(r"by hand.*ANN, (just now|\d+ minutes? ago)", re.S))
@@ -201,10 +192,9 @@ def test_an_act_is_shown_and_taken_back_and_so_is_everything_of_a_person(
     settled(page)
 
 
-def test_an_image_goes_back_is_flagged_and_becomes_an_example_in_its_drawer(
-    server: Server, page: Page, pets: str, person: Callable[[str], None]
-) -> None:
-    person("give('dog', 1, 'cat', 'ANN')")
+def test_an_image_goes_back_is_flagged_and_becomes_an_example_in_its_drawer(server: Server, page: Page, pets: str) -> None:
+    with server.inside():
+        give(pets, "dog", 1, "cat", "ANN")
     page.goto(f"{server.url}/dataset?dataset={pets}&view=History")
     act(page, "1 image → cat").get_by_role("button", name="Show").click()
     page.locator(".cell").first.click()
@@ -227,7 +217,8 @@ def test_an_image_goes_back_is_flagged_and_becomes_an_example_in_its_drawer(
     expect(drawer.get_by_text("Example of what is not dog")).to_be_visible()
 
     # Somebody changes the image while the drawer is open
-    person("give('dog', 4, 'kitten', 'Bob')")
+    with server.inside():
+        give(pets, "dog", 4, "kitten", "Bob")
     event.get_by_role("button", name="Go back to before this").click()
     expect(drawer.get_by_text("Bob has changed this image since.")).to_be_visible()
     expect(drawer.locator("[class*=st-key-event-]").first).to_contain_text("dog → kitten")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,14 +13,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import ROOT, Server
+from tests.browser.conftest import Server
 
 COUNT = 48
-DELETE = "from core.data import store; store.set_deleted(store.find_dataset('shades').id, True)"
 
 
 @pytest.fixture(scope="module")
-def shades(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shades(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a dataset of 48 pictures in two classes."""
     folder = tmp_path_factory.mktemp("shades")
     for name in ("cool", "warm"):
@@ -30,8 +27,7 @@ def shades(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for i in range(COUNT):
         Image.new("RGB", (90, 60 + i), (5 * i, 120, 255 - 5 * i)).save(folder / ("cool" if i % 2 else "warm") / f"{i:02}.png")
     server.core("import", str(folder), "--name", "shades")
-    yield f"{server.url}/dataset?dataset=shades"
-    subprocess.run([sys.executable, "-c", DELETE], cwd=ROOT, env={"LOUPE_HOME": str(server.home)}, check=True)
+    return f"{server.url}/dataset?dataset=shades"
 
 
 def visit(page: Page, url: str) -> Locator:

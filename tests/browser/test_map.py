@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Page, expect
 from sklearn.datasets import load_digits
 
-from tests.browser.conftest import ROOT, SHIFT, Server, in_scheme
+from tests.browser.conftest import SHIFT, Server, in_scheme
 
 COUNT = 200
 SLOW = 30_000  # ms, for what the server does
-DELETE = "from core.data import store; store.set_deleted(store.find_dataset('ciphers').id, True)"
 MAP_URL = re.compile(r"/api/map/\d+$")
 
 # Pixels of the map that are not its background: how many, and the place of one in the middle of a disc.
@@ -35,7 +31,7 @@ INKED = """(canvas) => {
 
 
 @pytest.fixture(scope="module")
-def ciphers(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ciphers(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A dataset of 200 digits with its map made, and the map's address."""
     folder = tmp_path_factory.mktemp("ciphers")
     digits = load_digits()
@@ -44,8 +40,7 @@ def ciphers(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         Image.fromarray((pixels * 15.9).astype("uint8")).resize((16, 16)).save(folder / str(label) / f"{i:03}.png")
     server.core("import", str(folder), "--name", "ciphers")
     server.core("embed", "ciphers")
-    yield f"{server.url}/label?dataset=ciphers&view=Map"
-    subprocess.run([sys.executable, "-c", DELETE], cwd=ROOT, env={"LOUPE_HOME": str(server.home)}, check=True)
+    return f"{server.url}/label?dataset=ciphers&view=Map"
 
 
 def visit(page: Page, url: str) -> FloatRect:

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
-import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import ROOT, Server, in_scheme, serving
-
-PREPARE = """
-import json, sys, uuid
-from core.data import dataset, labels, store
-from core.data.store import Filter
-found = store.find_dataset("digits")
-images = dataset.browse(found.id, Filter(), 1, 5000)[0]
-keep = int(sys.argv[1])
-for name, some in ((None, [i for i in images[:keep] if i.label]), ("0", [i for i in images[keep:] if not i.label])):
-    if some:
-        labels.apply(found.id, {i.id: i.label_seq for i in some}, name, "test", uuid.uuid4().hex)
-flagged = [i for i in images if i.flagged]
-if flagged:
-    labels.flag(found.id, {i.id: i.label_seq for i in flagged}, False, "test", uuid.uuid4().hex)
-"""
-LABELS = """
-import json
+from core import data
 from core.data import dataset, store
-from core.data.store import Filter
-print(json.dumps({i.source: i.label for i in dataset.browse(store.find_dataset("digits").id, Filter(), 1, 5000)[0]}))
-"""
-BY_ANNA = """
-import sys, uuid
-from core.data import dataset, labels, store
-from core.data.store import Filter
-found = store.find_dataset("digits")
-image = next(i for i in dataset.browse(found.id, Filter(), 1, 5000)[0] if i.source == sys.argv[1])
-labels.apply(found.id, {image.id: image.label_seq}, sys.argv[2], "Anna", uuid.uuid4().hex)
-"""
+from core.types import Image
+from tests.browser.conftest import Server, in_scheme, serving
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +22,35 @@ def own(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Serv
         yield one
 
 
-def script(server: Server, code: str, *args: str) -> str:
-    env = {**os.environ, "LOUPE_HOME": str(server.home), "LOUPE_USER": "tester"}
-    return subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
+def digits() -> tuple[int, list[Image]]:
+    found = store.find_dataset("digits")
+    assert found is not None
+    return found.id, dataset.browse(found.id, store.Filter(), 1, 5000)[0]
 
 
 def labels(server: Server) -> dict[str, str | None]:
-    return dict(json.loads(script(server, LABELS)))
+    with server.inside():
+        return {i.source: i.label for i in digits()[1]}
+
+
+def label(images: list[Image], name: str | None, by: str) -> None:
+    data.labels.apply(digits()[0], {i.id: i.label_seq for i in images}, name, by, uuid.uuid4().hex)
+
+
+def by_anna(server: Server, picture: str) -> None:
+    with server.inside():
+        label([i for i in digits()[1] if i.source == picture], "7", "Anna")
 
 
 def prepare(server: Server, unlabelled: int) -> None:
-    """So many images without a label, and none of them dealt out to anybody."""
-    script(server, PREPARE, str(unlabelled))
+    """So many images without a label, none of them flagged, and none dealt out to anybody."""
+    with server.inside():
+        made, images = digits()
+        for name, some in ((None, [i for i in images[:unlabelled] if i.label]), ("0", [i for i in images[unlabelled:] if not i.label])):
+            if some:
+                label(some, name, "test")
+        if flagged := [i for i in images if i.flagged]:
+            data.labels.flag(made, {i.id: i.label_seq for i in flagged}, False, "test", uuid.uuid4().hex)
     with sqlite3.connect(server.home / "loupe.db") as c:
         c.execute("delete from claims")
 
@@ -243,7 +231,7 @@ def test_keys_typed_into_a_field_are_not_labels(own: Server, page: Page) -> None
 def test_somebody_else_labels_the_picture_shown(own: Server, page: Page) -> None:
     visit(page, own)
     first = name(page)
-    script(own, BY_ANNA, first, "7")
+    by_anna(own, first)
     expect(page.locator(".banner")).to_contain_text("Anna labelled this 7")
     assert name(page) == first
     page.locator(".banner .next").click()
@@ -256,7 +244,7 @@ def test_a_refused_label_is_told_and_the_picture_comes_back(own: Server, page: P
     page.route("**/api/changes*", lambda route: route.abort())  # this browser hears nothing of others
     visit(page, own)
     first = name(page)
-    script(own, BY_ANNA, first, "7")
+    by_anna(own, first)
     page.keyboard.press("1")
     second = name(page)
     expect(page.locator(".alert")).to_contain_text("Anna changed")

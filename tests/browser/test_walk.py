@@ -17,9 +17,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.browser.conftest import ROOT, Server, serving, settled, widths
+from tests.browser.conftest import ROOT, Server, serving
 from tests.browser.pictures import digit_png
-from tests.pages.app import PAGES
 
 RUN_URL = re.compile(r"[?&]run=")
 
@@ -301,18 +300,3 @@ def test_an_upload_that_has_to_be_guessed_is_shown_before_it_is_stored_and_found
     page.get_by_role("dialog").get_by_role("button", name="Replace", exact=True).click()
     expect(page.get_by_text("1 image labelled anew")).to_be_visible()
     expect(page.get_by_text("another label here")).to_have_count(0)
-
-
-def test_no_page_overflows_or_shows_an_error(server: Server, page: Page) -> None:
-    for name in PAGES:
-        page.set_viewport_size({"width": 390, "height": 900})
-        page.goto(f"{server.url}/{'' if name == 'home' else name}?dataset=digits")
-        expect(page.locator("h1")).to_be_visible()
-        settled(page)
-        if name in ("dataset", "label", "train", "evaluate", "explain", "predict", "review"):
-            expect(page.locator("p.who")).to_have_text("digits  ·  tester")  # the sidebar is closed
-            if name != "review":  # it goes to the picture that waits
-                expect(page.locator("p.who")).to_be_in_viewport()
-        for _ in widths(page, name):
-            if name == "dataset":
-                expect(page.locator(".cell").first).to_be_in_viewport()

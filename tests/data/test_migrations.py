@@ -30,6 +30,7 @@ from core.review import review
 from core.settings import settings
 from core.share import export
 from core.train import train
+from tests import reviewing
 from tests.conftest import ROOT, forget
 from tests.data.compared import context
 from tests.data.old import values
@@ -116,7 +117,7 @@ def under_the_names_of_then() -> tuple[SimpleNamespace, ...]:
     images = SimpleNamespace(all_images=store.all_images, imported_predictions=store.imported_predictions)
     runs = SimpleNamespace(list_runs=train.list_runs)
     metrics = SimpleNamespace(evaluate=evaluate.evaluate, as_json=evaluate.as_json)
-    queue = SimpleNamespace(queue=review.queue, decided=review.decided)
+    queue = SimpleNamespace(queue=reviewing.waiting, decided=reviewing.decided)
     exports = SimpleNamespace(settings=settings, export_state=export_of_then, download=export.download)
     return dataset, label, images, runs, metrics, queue, exports
 
@@ -151,8 +152,8 @@ def test_what_an_older_loupe_stored_can_be_undone_and_decided_by_today_s(home: P
     done = labels.undo(found.id, labels.which(act), "eve", "six")
     assert (done.images, done.stay) == (2, 0)
     assert {store.get_image(found.id, i).label for i in labels.images_of(found.id, act, 10)} == {"red"}
-    review.decide(review.queue(found.id)[0].id, "rejected", None, "eve")
-    assert review.queue(found.id) == [] and len(review.decided(found.id)) == 2
+    review.decide(reviewing.waiting(found.id)[0].id, "rejected", None, "eve")
+    assert reviewing.waiting(found.id) == [] and len(reviewing.decided(found.id)) == 2
 
 
 def test_a_database_of_0_1_0_reads_as_it_did_and_can_be_undone(home: Path) -> None:
@@ -164,8 +165,8 @@ def test_a_database_of_0_1_0_reads_as_it_did_and_can_be_undone(home: Path) -> No
         "dataset": asdict(found),
         "images": [asdict(i) for i in images],
         "history": {i.id: [asdict(e) for e in labels.history(found.id, i.id)] for i in images},
-        "waiting": [asdict(s) for s in review.queue(found.id)],
-        "decided": [asdict(s) for s in review.decided(found.id)],
+        "waiting": [asdict(s) for s in reviewing.waiting(found.id)],
+        "decided": [asdict(s) for s in reviewing.decided(found.id)],
     }
     assert kept(then, shown(today)) == []
     assert [(i.given_seq, i.flagged) for i in images] == [(i.label_seq, False) for i in images]  # every event gave a label then

@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_gives_a_map_of_the_size_of_the_picture_the_network_saw(trained: Trained, method: str) -> None:
     file = next(iter(pictures(trained).values()))
-    found = explain.explain(trained.run_id, file, method, "3")
+    found = explain.answer(explain.ask(trained.run_id, file, method, "3"))
     assert isinstance(found, Attribution)
     assert (found.method, found.target, found.image_id) == (method, "3", file.stem)
     assert found.image.dtype == np.uint8 and found.image.shape == (*found.map.shape, 3) and found.map.ndim == 2
     assert np.isfinite(found.map).all() and np.abs(found.map).max() > 0
     (answer,) = predict.predict(trained.run_id, [file])
     assert isinstance(answer, Prediction) and dict(answer.top(10))["3"] == pytest.approx(found.probability, abs=1e-5)
-    again, other = explain.explain(trained.run_id, file, method, "3"), explain.explain(trained.run_id, file, method, "8")
+    again, other = (
+        explain.answer(explain.ask(trained.run_id, file, method, "3")),
+        explain.answer(explain.ask(trained.run_id, file, method, "8")),
+    )
     assert (again.map == found.map).all() and not np.allclose(other.map, found.map)
 
 
@@ -106,7 +109,7 @@ def test_two_who_ask_at_once_get_their_own_maps_and_each_can_stop_their_own(real
 
 def test_predictions_are_answered_while_a_long_map_is_computed(unexplained: Trained) -> None:
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
-    explain.explain(run_id, file, "saliency")
+    explain.answer(explain.ask(run_id, file, "saliency"))
     predict.predict(run_id, [file])
     launch.submit_slow(time.sleep, 20)
     waiting = explain.ask(run_id, file, "occlusion")
@@ -138,7 +141,7 @@ def test_what_is_shown_before_anybody_has_chosen_takes_seconds(
 def test_a_map_of_few_passes_does_not_wait_behind_long_ones(unexplained: Trained) -> None:
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
     launch.submit_slow(time.sleep, 60)
-    assert explain.explain(run_id, file, "grad_cam").map.any()
+    assert explain.answer(explain.ask(run_id, file, "grad_cam")).map.any()
     long = explain.ask(run_id, file, "occlusion")
     assert not long.done
     launch.ask(os.getpid)  # behind all that the quick worker was asked
@@ -150,7 +153,7 @@ def test_what_a_map_costs_is_known_beforehand_once_the_machine_has_made_one(unex
     run_id, file = unexplained.run_id, next(iter(pictures(unexplained).values()))
     before = explain.cost(run_id, "integrated_gradients", {"steps": 40})
     assert before == explain.Cost(40, None)
-    explain.explain(run_id, file, "saliency")
+    explain.answer(explain.ask(run_id, file, "saliency"))
     give_up = time.monotonic() + 60
     while (after := explain.cost(run_id, "integrated_gradients", {"steps": 40})).seconds is None:
         assert time.monotonic() < give_up
@@ -159,7 +162,7 @@ def test_what_a_map_costs_is_known_beforehand_once_the_machine_has_made_one(unex
     assert twice.passes == 80 and twice.seconds == pytest.approx(2 * after.seconds) and 0 < after.seconds < 20
     assert explain.cost(run_id, "occlusion", {"window": 4, "stride": 2}).passes == 1 + 9
     assert explain.cost(run_id, "kernel_shap").passes == 200
-    explain.explain(run_id, file, "integrated_gradients")  # of at most 257 passes
+    explain.answer(explain.ask(run_id, file, "integrated_gradients"))  # of at most 257 passes
     needed, each = explain.cost(run_id, "integrated_gradients"), explain.pass_seconds(run_id, gradient=True)
     assert needed.passes == 257 and needed.seconds is not None and each is not None and needed.seconds <= 100 * each
     with pytest.raises(Invalid, match="steps"):
@@ -186,7 +189,7 @@ def test_the_oldest_maps_go_when_there_are_too_many(unexplained: Trained, monkey
         explain.answer(asked[0])
     assert (
         not explain.ask(run_id, files[0], "saliency", "3").path.exists()
-        and (explain.explain(run_id, files[0], "saliency", "3").map == kept[0]).all()
+        and (explain.answer(explain.ask(run_id, files[0], "saliency", "3")).map == kept[0]).all()
     )
 
 
@@ -195,7 +198,7 @@ def test_a_picture_that_is_gone_or_none_is_refused_in_words(unexplained: Trained
         explain.ask(unexplained.run_id, tmp_path / "gone.png", "saliency")
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(Invalid):
-        explain.explain(unexplained.run_id, tmp_path / "text.png", "saliency")
+        explain.answer(explain.ask(unexplained.run_id, tmp_path / "text.png", "saliency"))
 
 
 def test_what_a_network_supports_is_asked_once(unexplained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,16 +216,16 @@ def test_methods_and_targets_that_do_not_exist_are_refused(trained: Trained) -> 
     file = next(iter(pictures(trained).values()))
     assert explain.supported(trained.run_id) == dict.fromkeys(methods.METHODS, "")
     with pytest.raises(Invalid, match="“horse” is not a class of this run"):
-        explain.explain(trained.run_id, file, "saliency", "horse")
+        explain.answer(explain.ask(trained.run_id, file, "saliency", "horse"))
     with pytest.raises(Invalid, match="no method called “magic”"):
-        explain.explain(trained.run_id, file, "magic")
+        explain.answer(explain.ask(trained.run_id, file, "magic"))
 
 
 def test_without_a_target_the_likeliest_class_is_explained(trained: Trained) -> None:
     file = next(iter(pictures(trained).values()))
     (answer,) = predict.predict(trained.run_id, [file])
     assert isinstance(answer, Prediction)
-    assert explain.explain(trained.run_id, file, "saliency").target == answer.top(1)[0][0]
+    assert explain.answer(explain.ask(trained.run_id, file, "saliency")).target == answer.top(1)[0][0]
 
 
 def test_maps_and_overlays_are_png_pictures_red_for_and_blue_against() -> None:

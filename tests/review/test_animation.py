@@ -18,10 +18,11 @@ from streamlit.testing.v1 import AppTest
 
 from core.api import signing
 from core.api.routes import ROUTES
-from core.data import queue, uploads
+from core.data import uploads
 from core.review import animation, predict, review
 from core.runs import launch, runs
 from core.types import FrameAnswer, Prediction
+from tests import reviewing
 from tests.conftest import Trained
 from tests.data.animated import animation as gif
 from tests.held_out import pictures
@@ -135,7 +136,7 @@ def test_predict_and_review_show_the_frame_that_counts_and_all_others(
     assert strip(page).count('class="frame-picture"') == len(answer.frames)
 
     assert review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "Ann")
-    (waiting,) = queue.queue(trained_copy.dataset.id)
+    (waiting,) = reviewing.waiting(trained_copy.dataset.id)
     assert waiting.predicted == answer.top(1)[0][0]
     told = about(waiting.id)
     assert "that answer counts" in told["note"] and told["url"].startswith(f"{address}?") and "first frame" in told["learned"]
@@ -162,7 +163,7 @@ def test_what_was_sent_with_the_answer_of_its_first_frame_is_said_to_have_been(t
     kept = uploads.keep("bait.png", file.read_bytes())
     old = replace(stills[0], file="bait.png", image_id=kept.id)
     assert review.submit(trained_copy.dataset.id, trained_copy.run_id, old, "Ann")
-    (waiting,) = queue.queue(trained_copy.dataset.id)
+    (waiting,) = reviewing.waiting(trained_copy.dataset.id)
     told = about(waiting.id)  # the page compares the two
     (counts,) = [label for frame, label, _ in told["answers"] if frame == told["counts"]]
     assert waiting.predicted == stills[0].top(1)[0][0] != counts

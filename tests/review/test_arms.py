@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from core.errors import Invalid
-from core.review.arms import ARMS, Arm, arm, arms
+from core.review.arms import Arm, arm, arms
 
 ITEMS = [f"{i:064x}" for i in range(5000)]
 SHARES: dict[Arm, float] = {"blind": 0.1, "second": 0.05, "known": 0.05, "audit": 0.01}
@@ -19,7 +20,7 @@ SHARES: dict[Arm, float] = {"blind": 0.1, "second": 0.05, "known": 0.05, "audit"
 @pytest.fixture(scope="module")
 def draws() -> np.ndarray:
     """(items, arms)"""
-    return np.array([[arm(item, 7, "salt", name) for name in ARMS] for item in ITEMS])
+    return np.array([[arm(item, 7, "salt", name) for name in get_args(Arm)] for item in ITEMS])
 
 
 def test_draws_are_uniform(draws: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
 from pages.parts.review import figures, practice, slipped
+from tests import reviewing
 from tests.pages.app import opened, words
 
 RUN = "20260101-000000-cafe"
@@ -102,7 +103,7 @@ def test_ones_own_decision_alone_is_no_truth_and_what_somebody_else_said_too_is(
     ruled(small, second=1.0)
     for i in range(4):
         assert review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
-    alone, agreed, differed, none = sorted(review.queue(small.id), key=lambda one: one.name)
+    alone, agreed, differed, none = sorted(reviewing.waiting(small.id), key=lambda one: one.name)
     for one in (alone, agreed, differed):
         say(one, "green", "Ann")
     say(none, None, "Ann")
@@ -122,7 +123,7 @@ def test_wrong_answers_of_the_network_are_counted_as_its_hint_was_drawn(small: D
     acting = ruled(small, second=1.0, blind=0.5)
     for i in range(40):
         review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
-    for one in review.queue(small.id):
+    for one in reviewing.waiting(small.id):
         blind = "blind" in policy.arms_of(acting, policy.rules(acting), one.image_id)
         if one.name == "0.png":  # who hides the answer though it was to be seen, or sees it though it was hidden, counts in neither
             say(one, "blue", "Ann", hint=blind)
@@ -152,7 +153,7 @@ def test_what_became_of_escalations_and_appeals_is_seen_by_who_made_them_and_by_
 ) -> None:
     for i in range(3):
         review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
-    asked, kept, overturned = sorted(review.queue(small.id), key=lambda one: one.name)
+    asked, kept, overturned = sorted(reviewing.waiting(small.id), key=lambda one: one.name)
     review.decide(asked.id, "escalated", None, "Ann", note="Art?")
     queue.decide(kept.id, queue.Act("Ann", "corrected", "red"), None)
     queue.decide(overturned.id, queue.Act("Ann", "corrected", "red"), None)
@@ -196,7 +197,7 @@ def test_what_two_people_or_a_lead_decided_can_be_asked_again_once(small: Datase
     ruled(small, second=1.0)
     for i in range(2):
         review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
-    first, second = sorted(review.queue(small.id), key=lambda one: one.name)
+    first, second = sorted(reviewing.waiting(small.id), key=lambda one: one.name)
     say(first, None, "Ann")
     assert known.adjudicated(small.id, 9) == []
     say(first, None, "Ben", hint=False)
@@ -266,7 +267,7 @@ def test_three_hundred_items_pass_wait_are_audited_reported_and_stated(
 def test_what_was_overturned_has_a_statement_of_either_decision(small: Dataset, predicted: Callable[..., Prediction]) -> None:
     acting = ruled(small)
     review.submit(small.id, RUN, predicted(1, 0.3, 0.3, 0.4), "Cem")
-    (one,) = review.queue(small.id)
+    (one,) = reviewing.waiting(small.id)
     say(one, "red", "Ann")
     review.appeal(one.id, "Lea", "A toy.")
     assert len(statements.statements(small.id)) == 1

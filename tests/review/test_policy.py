@@ -21,6 +21,7 @@ from core.review.bands import Limits
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
+from tests import reviewing
 from tests.evaluate.made import run_of
 
 CLASSES = ("approved", "not suitable", "risked")
@@ -195,7 +196,7 @@ def test_the_shadow_is_counted_beside_the_active_one_and_beside_what_people_said
     kept(
         judged, *(answer(p, i) for i, p in enumerate(shares[:4])), run_id=other
     )  # what the shadow's run says of them; the fifth it never saw
-    waiting = {s.image_id: s.id for s in review.queue(dataset.id)}
+    waiting = {s.image_id: s.id for s in reviewing.waiting(dataset.id)}
     asked = [waiting[answer(p, i).image_id] for i, p in enumerate(shares) if i in (1, 2)]
     for one, label in zip(asked, ("risked", "approved"), strict=True):
         queue.decide(one, queue.Act("Mo", "corrected", label, basket=True), None)
@@ -244,7 +245,7 @@ def test_the_pace_is_the_median_of_timed_decisions(judged: tuple[Dataset, str]) 
     assert policy.pace(judged[0].id) is None
     made_active(judged, replace(RULES, second=0.0))
     kept(judged, *(answer(0.5, i) for i in range(4)))
-    for one, seconds in zip(review.queue(judged[0].id), (2.0, 4.0, 30.0, None), strict=True):
+    for one, seconds in zip(reviewing.waiting(judged[0].id), (2.0, 4.0, 30.0, None), strict=True):
         review.decide(one.id, "rejected", None, "Mo", seconds=seconds)
     assert policy.pace(judged[0].id) == (4.0, 3)
 

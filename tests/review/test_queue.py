@@ -23,6 +23,7 @@ from core.review import bands, policy, review
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
+from tests import reviewing
 from tests.conftest import forget
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -49,7 +50,7 @@ def answer(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pre
 def send(small: Dataset, *answers: Prediction) -> list[Submission]:
     for one in answers:
         assert review.submit(small.id, RUN, one, "Ann")
-    return review.queue(small.id)
+    return reviewing.waiting(small.id)
 
 
 def deal(small: Dataset, person: str, count: int = 10, keep: tuple[int, ...] = (), **want: object) -> list[int]:
@@ -207,7 +208,7 @@ def test_harmless_pictures_are_mixed_in_and_overdue_ones_come_first(small: Datas
 
 
 def store_risks(small: Dataset) -> list[float]:
-    return [one.risk for one in queue.queue(small.id)]
+    return [one.risk for one in reviewing.waiting(small.id)]
 
 
 def test_who_skips_a_picture_does_not_get_it_again_and_others_do(small: Dataset, answer: Callable[..., Prediction]) -> None:
@@ -249,7 +250,7 @@ def test_undo_takes_back_ones_own_last_decision_and_not_a_colleagues(small: Data
     review.decide(a.id, "accepted", None, "Ann")
     review.decide(b.id, "rejected", None, "Ben")
     assert review.undo(small.id, "Ann").id == a.id
-    assert [one.id for one in review.queue(small.id)] == [a.id] and dataset.totals(small.id) == (24, 24)
+    assert [one.id for one in reviewing.waiting(small.id)] == [a.id] and dataset.totals(small.id) == (24, 24)
     with pytest.raises(Conflict, match="decided nothing here"):
         review.undo(small.id, "Ann")
     (event,) = queue.decisions_of(a.id)
@@ -273,7 +274,7 @@ def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(
     assert dataset.totals(small.id) == before and queue.decisions_of(a.id)[0].undone_at is None
     with roles.acting(roles.Person("Lea", "trainer")):
         assert labels.undo(small.id, anns, "Lea").images == 1
-    assert [one.id for one in review.queue(small.id)] == [a.id] and [one.id for one in review.decided(small.id)] == [b.id]
+    assert [one.id for one in reviewing.waiting(small.id)] == [a.id] and [one.id for one in reviewing.decided(small.id)] == [b.id]
     (taken,) = queue.decisions_of(a.id)
     assert (taken.by, taken.undone_by) == ("Ann", "Lea")
     (entry,) = audit.search(audit.Which(kind="review.undo"), 1, 9)[0]
@@ -383,7 +384,7 @@ def test_blind_and_audited_decisions_never_enter_the_basket(small: Dataset, answ
     ruled(small, audit=1.0)
     review.keep(small.id, RUN, [answer(0, 0.9, 0.05, 0.05)], "Ann", "zip")
     send(small, answer(1, 0.5, 0.2, 0.3))
-    for one in queue.queue(small.id):
+    for one in reviewing.waiting(small.id):
         review.decide(one.id, "corrected", "green", "Ben", hint=one.state == "audit")
     assert queue.counts(small.id) == {"decided": 2} and queue.count(small.id, queue.Which(basket="waiting")) == 0
 
@@ -414,7 +415,7 @@ def test_another_runs_answer_stands_beside_and_the_picture_waits_once(small: Dat
     one = answer(0, 0.6, 0.2, 0.2)
     (sent,) = send(small, one)
     assert not review.submit(small.id, other, replace(one, probabilities=(0.1, 0.8, 0.1)), "Ann")
-    assert len(review.queue(small.id)) == 1
+    assert len(reviewing.waiting(small.id)) == 1
     assert {(run, label) for run, label, _ in queue.answers_of([sent.id])[sent.id]} == {(RUN, "blue"), (other, "green")}
 
 

@@ -18,6 +18,7 @@ from core.review import review
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Image, Prediction
+from tests import reviewing
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -41,14 +42,14 @@ def upload(small: Dataset) -> Callable[..., Prediction]:
 
 def queued(small: Dataset, prediction: Prediction) -> Submission:
     assert review.submit(small.id, RUN, prediction, "Ann")
-    (found,) = [s for s in review.queue(small.id) if s.image_id == prediction.image_id]
+    (found,) = [s for s in reviewing.waiting(small.id) if s.image_id == prediction.image_id]
     return found
 
 
 def test_the_least_certain_prediction_comes_first(small: Dataset, upload: Callable[..., Prediction]) -> None:
     for seed, probability in enumerate((0.9, 0.4, 0.7)):
         assert review.submit(small.id, RUN, upload(probability, seed), "Ann")
-    found = review.queue(small.id)
+    found = reviewing.waiting(small.id)
     assert [s.probability for s in found] == [0.4, 0.7, 0.9] and review.queue_length(small.id) == 3
     assert (found[0].predicted, found[0].by, found[0].name, found[0].verdict) == ("blue", "Ann", "new-1.png", None)
     assert found[0].probabilities == pytest.approx({"blue": 0.4, "green": 0.3, "red": 0.3})
@@ -70,14 +71,14 @@ def test_a_queued_picture_is_not_in_the_dataset(small: Dataset, upload: Callable
 def test_an_accepted_picture_joins_the_dataset_with_the_predicted_label(small: Dataset, upload: Callable[..., Prediction]) -> None:
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
-    assert dataset.totals(small.id) == (25, 25) and review.queue(small.id) == []
+    assert dataset.totals(small.id) == (25, 25) and reviewing.waiting(small.id) == []
     added = store.get_image(small.id, one.image_id)
     assert (added.label, added.source, added.width) == ("blue", "new-0.png", 12)
     assert (settings().images / added.path).read_bytes() == review.picture(one).read_bytes()
     assert images.ThumbPack(settings().thumbs, small.id).read(added.thumb_offset, added.thumb_size).startswith(b"\x89PNG")
     (event,) = labels.history(small.id, one.image_id)
     assert (event.label, event.by, event.source) == ("blue", "Mo", "review")
-    (done,) = review.decided(small.id)
+    (done,) = reviewing.decided(small.id)
     assert (done.verdict, done.label, done.decided_by, done.predicted) == ("accepted", "blue", "Mo", "blue")
     assert one.image_id in {r.image_id for r in store.snapshot(small.id, 0).rows}
 
@@ -88,7 +89,7 @@ def test_a_corrected_picture_joins_with_the_persons_label_and_the_prediction_sta
     one = queued(small, upload())
     review.decide(one.id, "corrected", "red", "Mo")
     assert store.get_image(small.id, one.image_id).label == "red"
-    (done,) = review.decided(small.id)
+    (done,) = reviewing.decided(small.id)
     assert (done.verdict, done.label, done.predicted) == ("corrected", "red", "blue")
 
 
@@ -98,7 +99,7 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
     assert dataset.totals(small.id) == (24, 24)
     with pytest.raises(NotFound):
         store.get_image(small.id, one.image_id)
-    (done,) = review.decided(small.id)
+    (done,) = reviewing.decided(small.id)
     assert (done.verdict, done.label) == ("rejected", None)
 
 
@@ -106,12 +107,12 @@ def test_a_rejected_picture_never_joins_even_if_a_label_is_given(small: Dataset,
 def test_a_second_decision_is_refused_and_changes_nothing(small: Dataset, upload: Callable[..., Prediction], first: Verdict) -> None:
     one = queued(small, upload())
     review.decide(one.id, first, None, "Mo")
-    before = (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id))
+    before = (dataset.totals(small.id), reviewing.decided(small.id), labels.history(small.id, one.image_id))
     again: tuple[tuple[Verdict, str | None], ...] = (("corrected", "red"), ("rejected", None), ("accepted", None))
     for verdict, label in again:
         with pytest.raises(Conflict, match="decided already"):
             review.decide(one.id, verdict, label, "Bo")
-    assert (dataset.totals(small.id), review.decided(small.id), labels.history(small.id, one.image_id)) == before
+    assert (dataset.totals(small.id), reviewing.decided(small.id), labels.history(small.id, one.image_id)) == before
 
 
 @pytest.mark.parametrize(("verdict", "label"), [("corrected", "horse"), ("corrected", None), ("maybe", "red")])
@@ -177,7 +178,7 @@ def test_accepting_an_answer_never_changes_the_label_of_an_image_that_is_there(
     known, one = known_picture(small, split)
     assert review.known(one) == known
     review.decide(one.id, "accepted", None, "Mo", sure=True)
-    assert store.get_image(small.id, known.id) == known and review.queue(small.id) == []
+    assert store.get_image(small.id, known.id) == known and reviewing.waiting(small.id) == []
     assert [e.label for e in labels.history(small.id, known.id)] == ["red"]
 
 
@@ -242,7 +243,7 @@ def test_a_decision_that_is_taken_back_waits_again_and_its_picture_leaves_the_da
     one = queued(small, upload())
     review.decide(one.id, "accepted", None, "Mo")
     review.reopen(one.id, "Bo")
-    assert review.queue(small.id) == [one] and review.decided(small.id) == []
+    assert reviewing.waiting(small.id) == [one] and reviewing.decided(small.id) == []
     assert dataset.totals(small.id) == (24, 24)
     assert [(e.label, e.previous, e.by) for e in labels.history(small.id, one.image_id)] == [(None, "blue", "Bo"), ("blue", None, "Mo")]
     with pytest.raises(Conflict, match="waits in the queue already"):
@@ -289,11 +290,11 @@ def test_taking_one_decision_back_leaves_another_one_on_the_same_picture(small: 
     prediction = upload()
     first = queued(small, prediction)
     review.decide(first.id, "accepted", None, "Mo")
-    assert not review.submit(small.id, other_run, prediction, "Ann") and review.queue(small.id) == []  # it was decided
+    assert not review.submit(small.id, other_run, prediction, "Ann") and reviewing.waiting(small.id) == []  # it was decided
     said: tuple[tuple[Verdict, str | None], ...] = (("accepted", None), ("corrected", "red"))
     for verdict, label in said:
         assert review.submit(small.id, other_run, prediction, "Ann", again=True)
-        (second,) = review.queue(small.id)
+        (second,) = reviewing.waiting(small.id)
         review.decide(second.id, verdict, label, "Mo", sure=True)
         review.reopen(second.id, "Mo")
         assert store.get_image(small.id, first.image_id).label == "blue"
@@ -306,7 +307,7 @@ def test_no_decision_on_a_deleted_dataset_is_taken_back(small: Dataset, upload: 
     store.set_deleted(small.id, True)
     with pytest.raises(Invalid, match="“squares” was deleted"):
         review.reopen(one.id, "Mo")
-    assert [s.id for s in review.decided(small.id)] == [one.id]
+    assert [s.id for s in reviewing.decided(small.id)] == [one.id]
 
 
 def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(small: Dataset, upload: Callable[..., Prediction]) -> None:
@@ -314,7 +315,7 @@ def test_a_decision_on_a_class_renamed_since_is_taken_back_to_the_name_of_today(
     kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
     one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
     classes.rename(small.id, "blue", "navy", "Ann")
-    assert [s.predicted for s in review.queue(small.id)] == ["navy"]
+    assert [s.predicted for s in reviewing.waiting(small.id)] == ["navy"]
     review.decide(one.id, "corrected", "navy", "Mo", sure=True)
     assert store.get_image(small.id, known.id).label == "navy"
     classes.rename(small.id, "red", "ruby", "Ann")
@@ -330,11 +331,11 @@ def test_a_class_renamed_in_mid_queue_is_accepted_by_its_new_name_and_its_old_on
     one = queued(small, upload())
     old = one.predicted
     classes.rename(small.id, old, "navy", "Ann")
-    (shown,) = review.queue(small.id)
+    (shown,) = reviewing.waiting(small.id)
     assert shown.predicted == "navy" and "navy" in shown.probabilities and old not in shown.probabilities
     with pytest.raises(Invalid, match=f"“{old}” is not a class of squares"):
         review.decide(one.id, "corrected", old, "Mo")  # by a page that was drawn before
-    assert [s.id for s in review.queue(small.id)] == [one.id]
+    assert [s.id for s in reviewing.waiting(small.id)] == [one.id]
     review.decide(one.id, "accepted", None, "Mo")
-    (done,) = review.decided(small.id)
-    assert (done.predicted, done.label) == ("blue", "navy") and store.get_image(small.id, one.image_id).label == "navy"
+    (done,) = reviewing.decided(small.id)
+    assert (done.predicted, done.label) == ("navy", "navy") and store.get_image(small.id, one.image_id).label == "navy"

@@ -19,9 +19,10 @@ import pytest
 from core import processes
 from core.catalog import params
 from core.ml import turns
-from core.runs import launch, runs
+from core.runs import jobs, launch, runs
 from core.runs.remote import infer
 from core.runs.runs import read_json, write_json
+from core.share import export
 from core.types import Dataset, Snapshot
 from tests.waiting import until
 
@@ -199,11 +200,22 @@ def test_a_run_that_waits_holds_little_memory_and_can_be_stopped_paused_and_kill
     assert (folders[0] / "worker.log").read_text() == ""
 
 
+def test_a_job_is_forked_and_does_what_it_does_from_nothing(home: Path, small: Dataset, forks: launch.Forks) -> None:
+    ready(forks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "launcher", launch.LocalLauncher(forks))
+        started = export.start(small.id, "folders", "me")
+        folder = home / "exports" / started
+        assert psutil.Process(read_json(folder / "handle.json")["pid"]).ppid() != os.getpid()
+        until(lambda: jobs.state(folder, export.EXPORT).status == "done", "an export")
+    assert (folder / "worker.log").read_text() == ""
+
+
 def test_what_cannot_be_forked_is_started_from_nothing(home: Path, small: Dataset, forks: launch.Forks) -> None:
     _, command = run_of(home, small)
     assert forks.fork(command, home / "worker.log") is None  # nobody has asked for it
     ready(forks)
-    assert forks.fork(launch.python("core", "job", "x"), home / "worker.log") is None
+    assert forks.fork(launch.python("core", "list"), home / "worker.log") is None
     process = forks._process
     assert process is not None
     process.send_signal(signal.SIGSTOP)  # it hangs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,7 +35,7 @@ class ExportOut(BaseModel):
     id: str
     dataset: int
     format: str
-    status: Literal["running", "done", "stopped", "failed", "lost"]
+    status: jobs.Status
     progress: float = Field(description="0 to 1.")
     message: str
     images: int | None = Field(description="Once it is done: in the zip.")

@@ -15,7 +15,6 @@ from core.data import events, originals, queue, routed, store
 from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import AppError
-from core.metrics import Share
 from core.review import measures, policy, quality, renewal, report, review
 from core.review.bands import Workload
 from core.runs import runs
@@ -249,19 +248,15 @@ def _workloads(found: renewal.Renewal) -> pd.DataFrame:
         minutes = one.minutes
         return {
             "Run": title,
-            "Pass": _share(one.passed),
-            "Ask a person": _share(one.asked),
-            "Block": _share(one.blocked),
-            **{f"{name} wrongly passed": _share(one.wrongly_passed[name]) for name in found.blocks},
-            "Wrongly blocked": _share(one.wrongly_blocked),
+            "Pass": report.share(one.passed),
+            "Ask a person": report.share(one.asked),
+            "Block": report.share(one.blocked),
+            **{f"{name} wrongly passed": report.share(one.wrongly_passed[name]) for name in found.blocks},
+            "Wrongly blocked": report.share(one.wrongly_blocked),
             "Minutes per 1,000": f"{minutes.value:.0f} ({minutes.low:.0f} to {minutes.high:.0f})" if minutes else "no pace yet",
         }
 
     return pd.DataFrame([row("A, in use", found.before), row("B, new", found.after)])
-
-
-def _share(one: Share) -> str:
-    return report.share(one)
 
 
 def _flips(current: Dataset, found: renewal.Renewal) -> None:

@@ -77,7 +77,7 @@ def yours(current: Dataset) -> None:
         st.metric("Seconds per decision", f"{found.pace.median:.1f}" if found.pace else "not timed", help=_pace_help(found.pace))
         st.metric("Right on known answers", _short(found.known), help=_help(found.known))
     st.markdown(f"**Known answers:** {_known_words(found.known)}")
-    st.markdown(f"**Where somebody else decided, too:** {_share(_right(found.judged))}.")
+    st.markdown(f"**Where somebody else decided, too:** {_share(measures.right(found.judged))}.")
     st.caption(f"{TRUTH} What was escalated or appealed is the hardest there is, so this is no average of your work.")
     wrong = [one for one in found.judged if not one.right]
     with st.container(horizontal=True):
@@ -187,7 +187,7 @@ def _row(one: Figures) -> dict[str, str]:
         "who": one.who,
         "decided": f"{len(one.decided):,}",
         "known": _cell(one.known),
-        "judged": _cell(_right(one.judged)),
+        "judged": _cell(measures.right(one.judged)),
         "agreement": "" if network else _figure(one.agreement.raw, percent=True),
         "pace": "" if network else f"{one.pace.median:.1f} (n = {one.pace.n:,})" if one.pace else "not timed",
         "shown": "" if network else _cell(one.hint.shown),
@@ -305,10 +305,6 @@ def _confusion(one: Figures) -> None:
 
 
 # In words -----------------------------------------------------------------------------------------
-
-
-def _right(rows: Sequence[Judged]) -> Share:
-    return measures.right(rows)
 
 
 def _share(one: Share) -> str:
