@@ -127,6 +127,13 @@ def test_a_bounded_cache_lets_go_what_was_unused_for_longest_and_only_what_stora
     assert {only_here, half_there, paths[-3], paths[0]} <= set(left) and set(paths) - set(left) <= set(paths[-8:])
     assert all(images.read_original(storage.local(path), path.stem, images_how()) is not None for path in paths)
 
+    monkeypatch.setattr(storage, "limit", lambda: 4000)
+    storage._grown(250)  # what comes in has it looked after, by itself
+    end = time.monotonic() + 20
+    while (held := sum(size for _, size, _ in storage.cached())) > 4000:
+        assert time.monotonic() < end, held
+        time.sleep(0.05)
+
 
 def test_a_cache_whose_disk_is_full_makes_room_for_what_is_fetched(
     bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -341,6 +348,27 @@ def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_
     assert "could not be copied to storage" not in (train.log_tail(folder.name) or "") and time.monotonic() - began < 30
     assert storage.problem() == "" and runstored.behind() == 0
     assert bucket.names()[f"runs/{folder.name}/best.pt"] == (folder / "best.pt").stat().st_size
+
+
+def test_a_run_whose_pictures_cannot_be_fetched_is_paused_with_the_reason_and_leaves_none_of_them_out(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstored, "LAST_WORD", 0.5)
+    folder = begun(pictures)
+    shutil.rmtree(settings().images)
+    bucket.cut()
+    worker.main(folder)
+    state = train.state(folder.name)
+    assert state.status == "paused" and state.message.endswith("Then resume the run.")
+    assert "This file lies in storage and cannot be fetched now. The storage s3://pictures/loupe cannot be reached now" in state.message
+    assert runstored.behind() == 1
+    bucket.mend()
+    storage._away.clear()
+    stored.now_and_then()
+    assert runstored.behind() == 0
+    train.resume(folder.name)
+    worker.main(folder)
+    assert train.state(folder.name).status == "succeeded" and "left out" not in (folder / "events.jsonl").read_text()
 
 
 # What leaves, and what is looked after ------------------------------------------------------------------
