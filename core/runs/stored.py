@@ -47,7 +47,10 @@ def copy(folder: Path, patience: float | None = None) -> None:
             stat = (made / name).stat()
             facts: dict[str, Any] = {"size": stat.st_size, "mtime": stat.st_mtime_ns}
             if name in WEIGHTS:
-                facts["sha256"] = runs.sha256(made / name)
+                facts["sha256"] = [runs.sha256(made / name)]
+                if name in known:  # storage may have it although its answer is lost
+                    known[name]["sha256"] = [*known[name].get("sha256", ()), *facts["sha256"]]
+                    storage.write_index(folder, known)
             if name == "hashes.json":
                 _put_hashes(folder, made, known, patience)
             else:
@@ -66,14 +69,17 @@ def _changed(folder: Path) -> Iterator[Path]:
 
     Weights first, and the checkpoint before the best ones: of the two the checkpoint must never be the newer.
     """
-    names = _names_changed(folder)
+    names = {*_names_changed(folder)}
+    if names & {*WEIGHTS}:  # a run writes the hashes before the weights: they may have been copied between the two
+        names.add("hashes.json")
     with runs.scratch(folder / "stored") as made:
         for name in sorted(names, key=lambda name: WEIGHTS.index(name) if name in WEIGHTS else len(WEIGHTS)):
-            with suppress(FileNotFoundError):
-                if name.endswith(APPENDED):
-                    shutil.copy2(folder / name, made / name)
-                else:
+            if not name.endswith(APPENDED):
+                with suppress(OSError):  # a file system without links
                     os.link(folder / name, made / name)
+            if not (made / name).exists():
+                with suppress(FileNotFoundError):
+                    shutil.copy2(folder / name, made / name)
         yield made
 
 
@@ -112,10 +118,10 @@ def _ended(folder: Path) -> bool:
 def _put_hashes(folder: Path, made: Path, known: dict[str, Any], patience: float | None) -> None:
     """The hashes of the weights that storage has, beside those of the ones that are about to take their place."""
     found = runs.read_hashes(made)
-    for name in found:
-        if (made / name).exists():
-            before = [known[name]["sha256"]] if "sha256" in known.get(name, ()) else []
-            found[name] = [*before, runs.sha256(made / name)]
+    for name in WEIGHTS:
+        coming = [runs.sha256(made / name)] if (made / name).exists() else []
+        if hashes := [*known.get(name, {}).get("sha256", ()), *coming]:
+            found[name] = hashes
     runs.write_json(made / "hashes.stored", found)
     storage.put_file(made / "hashes.stored", folder / "hashes.json", patience)
 
@@ -269,6 +275,7 @@ def bring_weights(folder: Path) -> None:
     for name in WEIGHTS:
         storage.local(folder / name, storage.PATIENT)
     known = storage.index(folder)
-    if any(one.get("away") for one in known.values()):
-        here = {name: {k: v for k, v in one.items() if k != "away" or not (folder / name).exists()} for name, one in known.items()}
-        storage.write_index(folder, here)
+    for name in WEIGHTS:
+        if known.get(name, {}).get("away") and (folder / name).exists():
+            known[name] = {"size": known[name]["size"], "mtime": known[name]["mtime"], "sha256": [runs.sha256(folder / name)]}
+            storage.write_index(folder, known)
