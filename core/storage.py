@@ -38,6 +38,7 @@ SOON, PATIENT = 4.0, 60.0  # seconds that somebody waits for a page, and work in
 AWAY = 5.0  # seconds for which a storage that has not answered is not asked again for a page
 WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds between two tries, the last one again and again
 AT_ONCE = 16  # files
+CONNECT = 4.0  # seconds
 SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the background: a part of 50 MB is sent meanwhile
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
@@ -77,7 +78,7 @@ def _opened(scheme: str, patient: bool, _pid: int) -> Any:
 
     options: dict[str, Any] = {}
     if scheme == "s3":
-        waits = {"connect_timeout": SOON, "read_timeout": SILENCE[patient]}
+        waits = {"connect_timeout": CONNECT, "read_timeout": SILENCE[patient]}
         options = {"config_kwargs": {**waits, "retries": {"total_max_attempts": 1}}, "max_concurrency": 2}  # parts of 50 MB in memory
     files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if scheme == "s3":
