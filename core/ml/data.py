@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -87,16 +87,37 @@ class RowCache:
         where = {data[i : i + ID_BYTES].rstrip(): i // ID_BYTES for i in range(0, len(data), ID_BYTES)}
         return np.memmap(self.file, self.dtype, "r", shape=(usable, *self.shape)), where
 
-    def fetch(self, ids: Sequence[str], compute_missing: Callable[[list[str]], Computed]) -> tuple[np.ndarray, np.ndarray]:
-        """All rows, and the (N,) row of each id: -1 where compute_missing gave none; Unwritable where they exceed LOUPE_CACHE_GB."""
+    def fetch(
+        self, ids: Sequence[str], compute_missing: Callable[[list[str]], Computed], wait: Callable[[], None] = lambda: None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, and the (N,) row of each id: -1 where compute_missing gave none; Unwritable where they exceed LOUPE_CACHE_GB.
+
+        wait: called now and then while another process makes rows, and may raise Stopped.
+        """
         rows, where = self.read()
-        missing = list(dict.fromkeys(i for i in ids if i not in where))
-        if missing:
-            self.need(len(missing) * (self.row_bytes + ID_BYTES))
-            for some, computed in compute_missing(missing):
-                self.append(some, computed)
+        if any(i not in where for i in ids):
+            with self.alone(wait):
+                where = self.read()[1]
+                if missing := list(dict.fromkeys(i for i in ids if i not in where)):
+                    self.need(len(missing) * (self.row_bytes + ID_BYTES))
+                    for some, computed in compute_missing(missing):
+                        self.append(some, computed)
             rows, where = self.read()
         return rows, np.array([where.get(i, -1) for i in ids], np.int64)
+
+    @contextmanager
+    def alone(self, wait: Callable[[], None]) -> Iterator[None]:
+        """Nobody else makes rows meanwhile: two who want the same ones would decode or ask a network for each of them twice."""
+        making = filelock.FileLock(self.rows.with_suffix(".making"))
+        while not making.is_locked:
+            with suppress(filelock.Timeout):
+                making.acquire(timeout=0.5)
+                break
+            wait()
+        try:
+            yield
+        finally:
+            making.release()
 
     def need(self, more: int) -> None:
         if space.cache_room(more) < more and (held := space.cached()) + more > (most := space.cache_limit()):
@@ -118,9 +139,13 @@ def _append(path: Path, start: int, data: bytes) -> None:
     with open(path, "r+b" if path.exists() else "w+b") as f:
         f.truncate(start)  # a torn tail
         f.seek(start)
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
+        try:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        except OSError:
+            os.ftruncate(f.fileno(), start)  # half a row would go on filling the disk
+            raise
 
 
 # Pixels -------------------------------------------------------------------------------------------
@@ -231,19 +256,26 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
         # on two cores 10,200 MNIST digits/s with one thread, 5,900 with two.
         storage.fetch(folder / paths[i] for i in missing[:BLOCK])
         begun = time.perf_counter()
-        tried = len(decode_block(missing[:BLOCK]))
-        quick = time.perf_counter() - begun < 0.001 * tried
+        first = dict(zip(missing[:BLOCK], decode_block(missing[:BLOCK]), strict=True))
+        quick = time.perf_counter() - begun < 0.001 * len(first)
         with ThreadPoolExecutor(1 if quick else min(16, os.cpu_count() or 1)) as pool:
             for start in range(0, len(missing), CHUNK):
                 some = missing[start : start + CHUNK]
                 storage.fetch(folder / paths[i] for i in some)
-                blocks = [some[i : i + BLOCK] for i in range(0, len(some), BLOCK)]
-                decoded = dict(zip(some, chain.from_iterable(pool.map(decode_block, blocks)), strict=True))
+                decoded = {i: first.pop(i) for i in some if i in first}
+                rest = some[len(decoded) :]
+                blocks = [rest[i : i + BLOCK] for i in range(0, len(rest), BLOCK)]
+                decoded |= zip(rest, chain.from_iterable(pool.map(decode_block, blocks)), strict=True)
                 skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
                 for part, (shape, cache) in enumerate(caches.items()):
                     alike = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
                     kept = [i for i in alike if i in keep]
-                    cache.append(kept, np.stack([alike[i] for i in kept]) if kept else np.empty(0))
+                    try:
+                        cache.append(kept, np.stack([alike[i] for i in kept]) if kept else np.empty(0))
+                    except OSError as e:
+                        if e.errno not in space.FULL:
+                            raise
+                        keep.clear()  # there was room when this began: from here on they are decoded as they are asked for
                     others = [i for i in alike if i not in keep]
                     parts.append(others, np.full((len(others), 1), part))
                 progress(min(start + CHUNK, len(missing)), len(missing))
@@ -254,12 +286,15 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     parts = RowCache(cache_folder, f"{name}{how.resize}x{how.crop}{'-rectangles' if how.rectangles else ''}-parts", (1,), "uint8")
     where = found(caches)
     part_of: dict[str, int] = {}  # of those that the cache has no room for, the number of their cache
-    if missing := [i for i in paths if i not in where]:
-        known = parts.read()[1]  # in use from here on: it is not evicted for the others
-        row_bytes = max(cache.row_bytes for cache in caches.values()) + ID_BYTES
-        keep = set(missing[: space.cache_room(len(missing) * row_bytes) // row_bytes])
-        if unknown := [i for i in missing if i in keep or i not in known]:
-            decode_all(unknown, keep)
+    if any(i not in where for i in paths):
+        with parts.alone(lambda: progress(0, len(paths))):
+            where = found(caches)
+            missing = [i for i in paths if i not in where]
+            known = parts.read()[1]  # in use from here on: it is not evicted for the others
+            row_bytes = max(cache.row_bytes for cache in caches.values()) + ID_BYTES
+            keep = set(missing[: space.cache_room(len(missing) * row_bytes) // row_bytes])
+            if unknown := [i for i in missing if i in keep or i not in known]:
+                decode_all(unknown, keep)
         where = found(caches)
         numbers, rows_of = parts.read()
         part_of = {i: int(numbers[rows_of[i], 0]) for i in missing if i not in where and i in rows_of}

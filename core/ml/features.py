@@ -65,7 +65,7 @@ def run_once(
     set_module(model, arch.head, nn.Identity())
     try:
         model.eval().to(device)
-        return cache.fetch([row.image_id for row in pixels.rows], compute)
+        return cache.fetch([row.image_id for row in pixels.rows], compute, lambda: progress(0, len(pixels.rows)))
     finally:
         set_module(model, arch.head, head.to(device))
 

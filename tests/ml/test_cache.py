@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import torch
 from core import space
 from core.catalog.params import run_config
 from core.data import images
-from core.errors import Invalid, Unwritable
+from core.errors import Invalid, Stopped, Unwritable
 from core.ml import data, model, trainer
 from core.ml.fit import Stage, Training, drawn
 from core.runs import runs
@@ -200,3 +204,47 @@ def test_a_run_whose_rows_exceed_memory_goes_on_in_the_order_it_had_begun_with(m
     other = training()
     other.restore(state, None)
     assert other.in_blocks and torch.equal(drawn(begun, rows), drawn(other, rows))
+
+
+# Two who make the same rows, and a disk that fills up --------------------------------------------------
+
+
+def test_of_two_who_want_the_same_pixels_one_decodes_and_the_other_waits_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, decoded, read_original = squares(8), Counter[str](), images.read_original
+
+    def slow(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
+        decoded[image_id] += 1
+        time.sleep(0.02)
+        return read_original(path, image_id, how)
+
+    monkeypatch.setattr(images, "read_original", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: pixels_of(rows, HOW, 1), range(2))
+    assert np.array_equal(one, other) and set(decoded.values()) == {1} and len(decoded) == len(rows)
+
+
+def test_who_waits_for_rows_that_another_makes_can_be_stopped(home: Path) -> None:
+    cache = data.RowCache(settings().cache, "1-a", (4,), "uint8")
+
+    def stop() -> None:
+        raise Stopped
+
+    with cache.alone(stop), pytest.raises(Stopped):
+        data.RowCache(settings().cache, "1-a", (4,), "uint8").fetch(["1"], lambda missing: pytest.fail("it was not alone"), stop)
+    assert [len(rows) for rows in cache.fetch(["1"], lambda missing: [(missing, np.zeros((1, 4)))])] == [1, 1]
+
+
+def test_where_the_disk_fills_up_meanwhile_the_rest_is_decoded_as_it_is_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, append = squares(4), data._append
+    before = pixels_of(rows, HOW, 2)
+
+    def full(path: Path, start: int, some: bytes) -> None:
+        if path.suffix == ".rows" and "parts" not in path.name and start + len(some) > 8 * ROW:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        append(path, start, some)
+
+    monkeypatch.setattr(data, "CHUNK", 4)
+    monkeypatch.setattr(data, "_append", full)
+    pixels = read(rows)
+    assert isinstance(pixels.sources[0], data.Decoded) and pixels.sources[0].decoded == 4
+    assert all(np.array_equal(a, b) for a, b in zip(before, pixels_of(rows, HOW, 1), strict=True))
