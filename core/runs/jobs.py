@@ -128,7 +128,8 @@ def run(folder: Path, kind: Kind) -> None:
     except Stopped:
         end = {"kind": "Stopped"}
     except AppError as e:
-        end = {"kind": "Failed", "message": e.message, "hint": e.hint, "passes": isinstance(e, Unavailable)}
+        away = isinstance(e, Unavailable)  # as a cluster or a storage that may come back
+        end = {"kind": "Failed", "message": e.message, "hint": e.hint or (kind.after if away else ""), "passes": away}
     except OSError as e:
         room.unlink(missing_ok=True)  # worker.log may lie on the full disk, too
         traceback.print_exc(file=sys.stderr)
