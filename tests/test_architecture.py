@@ -37,6 +37,7 @@ OUTSIDE = {  # a library, and the one place that may use it
         "aiohttp",
     ): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
     ("authlib",): "core.people.oidc",
+    ("fsspec", "s3fs", "gcsfs", "adlfs", "boto3", "botocore"): "core.storage",  # the storage that LOUPE_STORAGE names
     ("ray",): "core.runs.on_ray",  # on a cluster's nodes; the app asks a cluster over HTTP
 }
 ALLOWED = {
@@ -150,7 +151,7 @@ PICTURES = ("core.data.images", "core.data.depth", "core.data.alike")  # files b
 
 def test_the_ml_folder_knows_the_catalog_the_run_folder_and_pictures_and_no_database() -> None:
     below = [(a, b) for a, b in ARROWS if folder(a) == "ml" and folder(b) not in ("ml", GROUND, "catalog")]
-    assert {b for _, b in below} <= {"core.runs.runs", *PICTURES}
+    assert {b for _, b in below} <= {"core.runs.runs", "core.runs.stored", *PICTURES}
     assert not [(a, b) for a, b in ARROWS if a in PICTURES and within(b, "core.data.schema", "core.data.store")]
 
 

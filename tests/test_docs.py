@@ -54,6 +54,7 @@ NOT_RUN = {
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
     "python -m core restore": "needs an empty LOUPE_HOME; tests/data/test_backup.py has one",
+    "python -m core storage": "needs a bucket; tests/test_storage.py has one",
     "python -m core check": "its exit code is the folder's; tests/data/test_check.py runs it on whole and damaged ones",
     "python -m core start": "serves until it is ended",
     "python -m core train --dataset NAME": "trains with what a recipe adds; test_adding.py does it in a copy that has it",

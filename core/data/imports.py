@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from core import roles, space
+from core import roles, space, storage
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
 from core.data.decoders import Decoders
 from core.data.late import Late, Later
@@ -300,6 +300,7 @@ class _Import:
             for p, e in good:
                 images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
             offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            storage.keep(settings().images / f"{p.id[:2]}/{p.id}.{e.ext}" for p, e in good)
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
             if error.errno in space.FULL:
@@ -515,7 +516,7 @@ def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
     at = state(import_id)
     allow(at.job["dataset_name"])
     source, seen = Source.from_dict(at.job["source"]), first_sight(at)
-    if at.status == "lost":
+    if at.status == "lost" or at.passes:
         started = start(source, at.job["dataset_name"], by, at.job.get("seen", ()))
     elif seen is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
@@ -568,11 +569,11 @@ def running() -> list[jobs.State]:
 
 
 def lost(dataset_name: str) -> jobs.State | None:
-    """The newest import into the dataset, if it was killed; among the latest of all."""
+    """The newest import into the dataset, if it was killed, or ended by what passes; among the latest of all."""
     for folder in jobs.folders(settings().imports)[: -LATEST - 1 : -1]:
         if runs.read_json(folder / "job.json")["dataset_name"] == dataset_name:
             found = jobs.state(folder, IMPORT)
-            return found if found.status == "lost" else None
+            return found if found.status == "lost" or found.passes else None
     return None
 
 
@@ -614,5 +615,6 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
     except Invalid as problem:
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
+    storage.keep([settings().images / f"{e.id[:2]}/{e.id}.{e.ext}"], storage.SOON)
     (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
     return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)

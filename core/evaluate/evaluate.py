@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from core import storage
 from core.data import events, store
 from core.errors import Invalid, NotFound
 from core.metrics import Z95, wilson
@@ -268,7 +269,7 @@ def _predictions_file(folder: Path) -> Path:
     if not path.exists():
         if launch.launcher.alive(folder):
             raise NotFound("This run has no predictions yet: it writes them when it ends.", "Wait for it, or choose another run.")
-        if runs.checkpoint(folder).exists():
+        if storage.known(runs.checkpoint(folder)):
             raise NotFound("This run ended before its predictions were written.", "Resume it on the Train page, or choose another run.")
         raise NotFound("This run has no predictions: it ended before its first epoch.", "Start it again, or choose another run.")
     return path
