@@ -46,6 +46,7 @@ NOT_RUN = {
     "python -m ruff": "test_checks.py runs it",
     "python -m mypy": "test_checks.py runs it",
     "python docs/draw_architecture.py": "writes the committed drawing; a test below compares what it draws",
+    "python docs/draw_growth.py": "writes the committed drawing and its table; a test below compares both",
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python -m tests.reliability": "tries for minutes; tests/reliability/test_reliability.py runs a part",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
@@ -114,6 +115,13 @@ def test_the_page_on_data_names_every_module_of_the_largest_folder() -> None:
 def test_the_drawing_is_the_one_that_todays_imports_make() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
     assert script["OUT"].read_text(encoding="utf-8") == script["draw"](), "run python docs/draw_architecture.py"
+
+
+def test_the_drawing_of_growth_and_its_table_are_those_of_the_figures_that_were_measured() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "draw_growth.py"))
+    found, page = script["read"](), PAGES["docs/scale.md"]
+    assert script["OUT"].read_text(encoding="utf-8") == script["draw"](found), "run python docs/draw_growth.py"
+    assert page == script["written"](page, found), "run python docs/draw_growth.py"
 
 
 def test_the_map_names_every_folder_that_is_drawn() -> None:
