@@ -45,9 +45,6 @@ def run_once(
     normalise = Normalise(preprocess, device)
 
     def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
-        progress(0, len(missing))
-        forward = fastest(model, preprocess, device, len(missing))
-        done = 0
         for number, source in enumerate(pixels.sources):
             of_one_shape = [i for i in missing if place[i][0] == number]
             batch = torch.empty(min(BATCH, len(of_one_shape)), *source.shape[1:], device=device)
@@ -56,14 +53,14 @@ def run_once(
                 ahead(source, np.array([place[i][1] for i in of_one_shape[start : start + 2 * BATCH]]))
                 x = torch.from_numpy(source[[place[i][1] for i in some]]).to(device)
                 yield some, forward(normalise(x, batch))
-                done += len(some)
-                progress(done, len(missing))
 
     cache = cache_of(model, arch, preprocess, cache_folder, dataset_id)
     set_module(model, arch.head, nn.Identity())
     try:
         model.eval().to(device)
-        return cache.fetch([row.image_id for row in pixels.rows], compute, lambda: progress(0, len(pixels.rows)))
+        if count := len(place.keys() - cache.read()[1].keys()):
+            forward = fastest(model, preprocess, device, count)
+        return cache.fetch([row.image_id for row in pixels.rows], compute, progress)
     finally:
         set_module(model, arch.head, head.to(device))
 
