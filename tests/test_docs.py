@@ -100,6 +100,13 @@ def test_readme_leads_to_every_page_and_says_what_loupe_does_in_40_lines() -> No
     assert 10 < len(part.splitlines()) <= 40
 
 
+def test_the_page_on_data_names_every_module_of_the_largest_folder() -> None:
+    named = {
+        Path(unquote(target)).stem for target in LINK.findall(PAGES["docs/data.md"]) if "core/data/" in target and target.endswith(".py")
+    }
+    assert named == {path.stem for path in (ROOT / "core" / "data").glob("*.py")} - {"__init__"}
+
+
 # The drawing --------------------------------------------------------------------------------------
 
 
