@@ -233,7 +233,7 @@ def decide(
     joins = not act.basket and submission.state != "known"
     same = verdict == "corrected" and label == submission.predicted
     have = known(submission) if joins or same else None
-    if same and (have is None or have.label is None):
+    if same and (have is None or have.label in (None, label)):
         verdict = "accepted"
     act = replace(act, verdict=verdict, label=label)
     if not joins:
