@@ -58,7 +58,7 @@ export class One extends Shell {
       would: el("span", { class: "would" }),
       unsure: el("div", { class: "unsure", role: "alert", hidden: true }),
       yes: el("button", { type: "button", class: "tool yes", hidden: true, onclick: (e) => this.press(e, () => this.accept()) }),
-      said: el("div", { class: "tip", hidden: true }), // above what decides, where the eyes are
+      said: el("div", { class: "tip", hidden: true }), // above what decides, where the eyes are, however far the page was scrolled
       or: el("span", { class: "or soft" }),
       choices: el("div", { class: "choices", role: "group", "aria-label": "It is" }),
       none: el("button", { type: "button", class: "class none", "aria-keyshortcuts": "x", onclick: (e) => this.press(e, () => this.act({ verdict: "rejected", label: null })) }, el("span", { class: "text" }, "None of these"), el("kbd", { "aria-hidden": "true" }, "x")),
@@ -113,7 +113,7 @@ export class One extends Shell {
     this.body.append(
       el("div", { class: "what" }, p.name, p.from),
       this.place,
-      el("div", { class: "side" }, el("p", { class: "answer" }, p.lead, p.says, p.would), p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, p.said, p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
+      el("div", { class: "side" }, el("p", { class: "answer" }, p.lead, p.says, p.would), p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, el("div", { class: "said" }, p.said), p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
     );
     this.shell.notices.remove();
     this.place.append(this.shell.notices);
