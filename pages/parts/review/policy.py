@@ -146,7 +146,7 @@ def _blocks(one: Policy, limits: Mapping[str, Limits]) -> list[str]:
     for name, said in limits.items():
         if said.upper is not None:
             n = held.count(name) if held and name in held.classes else None
-            measured = "on no image any more" if n is None else f"on {n:,} image{'s' if n != 1 else ''} of it"
+            measured = "on no image any more" if n is None else f"on {n:,} validation image{'s' if n != 1 else ''} of it"
             found.append(f"**{frame.plain(name)}** is blocked without a person from {said.upper:.3f} on, measured {measured}.")
     return found
 

@@ -226,7 +226,7 @@ def _told(share: Share) -> str:
     if share.interval is None:
         return "none"
     if share.n < TOO_FEW:
-        return frame.part(share.interval, share.k, share.n)
+        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}\u00a0%)"
     low, high = _percent(share.interval.low), _percent(share.interval.high)
     return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}\u00a0% ({low} to {high}\u00a0%)"
 
