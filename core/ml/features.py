@@ -10,7 +10,6 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
@@ -151,6 +150,8 @@ def _sign(model: nn.Module, example: Tensor) -> str:
 
 def _session(exported: bytes, model: nn.Module, example: Tensor) -> Forward:
     """The exported network as a function; a ValueError if it does not answer the example as the network does."""
+    import onnxruntime  # type: ignore[import-untyped]  # a quarter of a second that a network whose convolutions learn need not wait for
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait by spinning take the cores from the pages: on a busy machine 42 images/s without, 26 with it.
