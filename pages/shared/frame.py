@@ -32,7 +32,6 @@ from pages.shared.component import ASSETS, component
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 IMPORT = {"view": "Add images"}  # of the Dataset page
-UNNAMED = "unnamed"
 ACCOUNTS = ("root", "me", "nobody", "admin", "administrator", "app", "loupe", "user", "ubuntu", "debian", "www-data", "")  # no person's
 _WHO = component("who")  # on a phone, where the sidebar is closed: the dataset and the name; the browser keeps the name
 PAGED = "paged"  # the list that was shown last, page by page
@@ -54,7 +53,7 @@ def user() -> str:
     """The name written beside what this session does: of who signed in; else a browser keeps it in a cookie once it was given."""
     if settings().sign_in:
         return roles.current().name
-    return _given() or (settings().user if settings().user_given else _login()) or UNNAMED
+    return _given() or (settings().user if settings().user_given else _login()) or roles.UNNAMED
 
 
 def named() -> bool:
@@ -85,6 +84,13 @@ def _ask_name() -> None:
         if st.form_submit_button("Begin", type="primary") and (name or "").strip():
             st.session_state["user"] = name.strip()
             st.rerun()
+
+
+def need_name(why: str) -> None:
+    """Ends a page that is nothing without a name: it is asked at its head."""
+    if not named():
+        st.info(f"Say above who you are, then {why}", icon=":material/person:")
+        st.stop()
 
 
 def session() -> str:

@@ -15,6 +15,7 @@ from core import roles
 from core.data import audit, queue, removal, uploads
 from core.review import batch, policy, predict, review, taken
 from core.review.bands import Limits
+from core.settings import settings
 from core.types import Prediction
 from pages.shared import frame
 from tests.held_out import pictures
@@ -53,6 +54,19 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
     assert shown.count("<strong") == 1 and "mine.png" in shown
+
+
+def test_a_folder_is_asked_about_after_reviews_grid_was_open(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(batch, "start", lambda *given: started.append(given))
+    (settings().roots[0] / "camera").mkdir(parents=True)
+    app = opened("review", dataset=trained_copy.dataset.name, view="grid")
+    assert app.session_state["many"] == "12"  # the size of the grid
+    app.query_params["view"] = "many"
+    app.switch_page("predict.py").run()
+    app.selectbox(key="many-folder").set_value(next(iter(app.selectbox(key="many-folder").options))).run()
+    app.button(key="many-start-server").click().run()
+    assert not app.exception and not app.error and len(started) == 1, words(app)
 
 
 def jpeg(file: Path) -> bytes:

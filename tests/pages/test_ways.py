@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import store
+from core.data import claims, store
 from core.types import Dataset
 from tests.conftest import stored_dataset
+from tests.data.acts import give
 from tests.pages.app import opened, words
 
 
@@ -97,6 +98,23 @@ def test_where_nothing_is_left_to_label_the_likely_wrong_labels_are_one_click_aw
     press(app, "to-likely-wrong")
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "likely-wrong", "Show": "all"}
     assert asked(app)["order"] == "likely-wrong"
+
+
+def test_ones_own_images_are_with_nobody_else_and_what_others_had_is_dealt_out_again(small: Dataset) -> None:
+    every = [i.id for i in store.all_images(small.id)]
+    give(small, every, None)
+    app = at("label", dataset=small.name)
+    for view in ("One at a time", "Grid"):
+        app.query_params["view"] = view
+        assert "with others" not in words(app.run()) and not app.exception
+        assert app.session_state["batch"]["ids"] == every
+    claims.release(small.id, app.session_state["session"])
+    claims.deal(small.id, "another", every, len(every))
+    app = at("label", dataset=small.name)
+    assert f"{len(every)} images are with others" in words(app)
+    claims.release(small.id, "another")
+    press(app, "look-again")
+    assert "Nothing left" not in words(app) and app.session_state["batch"]["ids"] == every
 
 
 def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_another(many: Dataset) -> None:

@@ -18,6 +18,7 @@ from pages.shared import frame, times
 from pages.shared.upload import upload
 
 MOST_TOLD = 100  # refused files that are listed
+DROP = "many-drop"  # in the session: how often the drop zone has begun anew; not "many", which is the size of Review's grid
 WORDS: dict[str, str] = dict(queue.SAID.items()) | {"waits": "were there", "decided": "were decided before"}  # of what came again
 
 
@@ -34,7 +35,7 @@ def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:
     with own, st.container(border=True, height="stretch"):
         st.markdown("**From your computer**  \nA zip, or as many pictures as you like. They stay on this host and join no dataset.")
         sent = upload(
-            key=f"many-{st.session_state.get('many', 0)}", url="/api/upload", token=frame.token(), accept="", multiple=True,
+            key=f"many-{st.session_state.get(DROP, 0)}", url="/api/upload", token=frame.token(), accept="", multiple=True,
             label="Drop files here", hint="A zip or pictures", max_mb=settings().max_upload_mb,
         )  # fmt: skip
         if sent:
@@ -78,7 +79,7 @@ def begin(current: Dataset, runs: list[str], source: Source, how: str, watch: bo
     except AppError as e:
         st.session_state["predict-error"] = e
         return
-    st.session_state["many"] = st.session_state.get("many", 0) + 1  # the drop zone begins anew: a second click starts nothing
+    st.session_state[DROP] = st.session_state.get(DROP, 0) + 1  # the drop zone begins anew: a second click starts nothing
     st.session_state.pop("many-folder", None)
 
 
