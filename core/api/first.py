@@ -32,8 +32,8 @@ TEXTS = (".js", ".css", ".html", ".json", ".svg")
 # Where the server is: else the browser asks for two files below each part of the address before it opens the WebSocket.
 SCRIPT = (
     "window.prerenderReady=false;"
-    "window.__streamlit={BACKEND_BASE_URL:location.origin,HOST_CONFIG:{allowedOrigins:[location.origin],useExternalAuthToken:false}}"
-)
+    "window.__streamlit={BACKEND_BASE_URL:location.origin,HOST_CONFIG:{allowedOrigins:[location.origin],useExternalAuthToken:false}};"
+) + (ASSETS / "first" / "history.js").read_text(encoding="utf-8")
 ALLOWED = f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"  # for the Content-Security-Policy
 # What Streamlit fetches one after the other once a page has begun, by the first part of the file's name; and scripts of ours.
 EVERYWHERE = ("Selectbox", "BidiComponent", "Html", "ButtonGroup", "Button", "who/who", "terms/terms")
