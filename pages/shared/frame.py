@@ -448,4 +448,16 @@ def run_picker(current: Dataset) -> Run | None:
         )
         return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
-    return usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run
+    given = st.query_params.get("run", "")
+    linked = given and given not in usable and given != st.session_state.get("run")  # else another dataset was chosen meanwhile
+    run = usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run
+    if linked:
+        no_such_run(current, given, f"This is {run.name}.")
+    return run
+
+
+def no_such_run(current: Dataset, given: str, instead: str) -> None:
+    """Says that a link names a run that cannot be shown, and what is shown instead."""
+    there = any(r.run.id == given for r in train.list_runs(current.id))
+    text = "has nothing to show yet." if there else f"is not in “{plain(current.name)}” any more."
+    st.info(f"The run of this link {text} {plain(instead)}", icon=":material/link_off:")

@@ -9,8 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data import store
+from core.runs import runs
 from core.types import Dataset
-from tests.conftest import stored_dataset
+from tests.conftest import Trained, stored_dataset
 from tests.pages.app import opened, words
 
 
@@ -115,3 +116,11 @@ def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_ano
     assert "class" not in asked(again)
     gone = at("dataset", dataset=many.name, **{"class": "no such class"})
     assert "class" not in asked(gone) and not gone.exception
+
+
+@pytest.mark.parametrize("page", ["evaluate", "predict", "train"])
+def test_a_link_to_a_run_that_is_gone_says_so_and_shows_no_other_as_if_it_were_that(trained: Trained, page: str) -> None:
+    said = words(at(page, dataset=trained.dataset.name, run="nope")).replace("\\", "")
+    assert f"The run of this link is not in “{trained.dataset.name}” any more." in said
+    assert page == "train" or f"This is {runs.load(runs.folder(trained.run_id)).name}." in said
+    assert "The run of this link" not in words(at(page, dataset=trained.dataset.name, run=trained.run_id))
