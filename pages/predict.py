@@ -8,7 +8,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import sources, uploads
-from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import batch, policy, predict, review, taken
 from core.train import train
@@ -143,7 +142,7 @@ def unzip(files: list, current: Dataset, run: Run) -> list:
 
 def ask_now(current: Dataset, run: Run) -> None:
     files = st.file_uploader(
-        "Pictures", type=sorted((*EXTENSIONS, "zip")), accept_multiple_files=True, key="pictures",
+        "Pictures", accept_multiple_files=True, key="pictures",  # of any type: a refusal of the browser's is seen only under the pointer
         help="They stay on this host and join no dataset until somebody accepts them in Review.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):

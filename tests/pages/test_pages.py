@@ -301,6 +301,17 @@ def test_what_comes_stands_there_while_the_network_is_asked(trained: Trained, mo
     assert not explained.exception and "The network is asked; after a start it is loaded first" in words(explained)
 
 
+def test_a_file_that_cannot_be_explained_is_refused_in_words_and_no_other_picture_stands_in_its_place(trained_copy: Trained) -> None:
+    app = opened("explain", dataset=trained_copy.dataset.name)
+    assert "is labelled" in words(app)
+    app.button_group(key="explain-source").set_value("own").run()
+    assert "is labelled" not in words(app)
+    for name, why in (("bad.pdf", "bad.pdf is not an image that Loupe reads"), ("broken.jpg", "This is not an image that Loupe reads")):
+        app.file_uploader[0].upload(name, b"no image").run()
+        said = words(app).replace("\\", "")
+        assert why in said and "The network" not in said and "is labelled" not in said
+
+
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
     image = store.browse(small.id, store.Filter(), 0, 1)[0]
     other = next(c for c in small.classes if c != image.label)

@@ -41,12 +41,15 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     monkeypatch.setattr(batch, "start", lambda *given: started.append(given))
     file = next(iter(pictures(trained_copy).values()))
     app = opened("predict", dataset=trained_copy.dataset.name)
-    app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").run()
+    app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").upload(
+        "bad.pdf", b"%PDF"
+    ).run()
     assert not app.exception and "asked about in the background" in app.toast[0].value
     ((dataset_id, run_ids, source, _, how),) = started
     assert [one.proto.label for one in elements(app, "download_button")] == ["CSV"]
     assert (dataset_id, run_ids, how) == (trained_copy.dataset.id, [trained_copy.run_id], "zip") and source.shown() == "many.zip"  # type: ignore[attr-defined]
     said = words(app)
+    assert "bad.pdf is not an image that Loupe reads." in said.replace("\\", "")
     assert said.index("This is not an image") < said.index("Send all 1 to review")  # above the answers, however many there are
     unsure = next(b for b in app.button if "unsure to review" in b.label)
     assert unsure.help == "Unsure: the likeliest class has less than 80%."
