@@ -440,12 +440,10 @@ def run_picker(current: Dataset) -> Run | None:
 
     def title(run_id: str) -> str:
         state = usable[run_id]
-        best = state.best
-        share = (
-            f"{best.val_accuracy:.1%} of {state.run.counts['validation']:,} validation images"
-            if best and best.val_accuracy is not None
-            else "no validation"
-        )
+        n, value = state.run.counts["validation"], state.best.val_accuracy if state.best else None
+        share = "no validation"
+        if value is not None:
+            share = f"{f'{round(value * n)}' if n < TOO_FEW else f'{value:.1%}'} of {n:,} validation images"
         return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
     given = st.query_params.get("run", "")
