@@ -110,6 +110,7 @@ def came_by(answer: Prediction) -> str:
 
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user(), came_by(a)) for a in answers)
+    st.session_state.setdefault("sent", set()).update((current.id, run.id, a.image_id) for a in answers)
     waiting = len(answers) - sent
     there = f"{waiting:,} of them wait there already." if sent else "They wait in Review already."
     st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
@@ -171,11 +172,17 @@ def ask_now(current: Dataset, run: Run) -> None:
         coming.empty()
         return
     found = [a for _, a in good]
-    unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
+    unsent = [a for a in found if (current.id, run.id, a.image_id) not in st.session_state.get("sent", ())]
+    unsure = [a for a in unsent if a.top(1)[0][1] < predict.UNSURE]
     with acts:
-        st.button(
-            f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, found),
-        )  # fmt: skip
+        if unsent:
+            st.button(
+                f"Send all {len(unsent):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, unsent),
+            )  # fmt: skip
+        if len(unsent) < len(good):
+            st.caption(f"{len(good) - len(unsent):,} sent to review.", width="content")
+            if st.button("To Review", icon=":material/arrow_forward:", type="secondary" if unsent else "primary", key="to-review"):
+                st.switch_page("review.py")
         st.button(
             f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
             help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",

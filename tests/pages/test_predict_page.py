@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from core import roles
-from core.data import audit, queue, removal, uploads
+from core.data import audit, queue, removal, sources, uploads
 from core.review import batch, policy, predict, review, taken
 from core.review.bands import Limits
+from core.runs import jobs
 from core.types import Prediction
 from pages.shared import frame
 from tests.held_out import pictures
@@ -53,6 +54,9 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     assert said.index("This is not an image") < said.index("Send all 1 to review")  # above the answers, however many there are
     unsure = next(b for b in app.button if "unsure to review" in b.label)
     assert unsure.help == "Unsure: the likeliest class has less than 80%."
+    app.button(key="send-all").click().run()
+    assert "1 sent to review." in words(app) and not [b for b in app.button if b.key == "send-all"]
+    assert app.button(key="to-review").click().run().title[0].value == "Review"
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
     assert shown.count("<strong") == 1 and "mine.png" in shown
@@ -158,3 +162,18 @@ def test_who_may_not_ask_is_told_so_and_who_may_not_bring_images_in_is_offered_n
         files = {one.proto.label for one in elements(app, "download_button")}
         assert files == ({"CSV", "JSONL"} if role == "trainer" and view == "all" else set())
         assert ("Ann may not take" in words(app)) == (role != "trainer" and view == "all")
+
+
+def test_of_many_pictures_all_are_told_what_became_of_them_and_each_part_leads_to_them(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(trained_copy)
+    job = {"source": sources.at(trained_copy.home).as_dict(), "by": "Ann", "at": "2026-01-01T00:00:00+00:00", "runs": [trained_copy.run_id]}
+    end = {"states": {"waiting": 29, "blocked": 34, "predicted": 1}, "done": 76, "before": 12}
+    monkeypatch.setattr(batch, "recent", lambda _: [batch.Batch(jobs.State("one", batch.PREDICT, "done", job, end), 0)])
+    app = opened("predict", dataset=trained_copy.dataset.name, view="many")
+    parts = {str(b.key).removeprefix("became-one-"): b.label for b in app.button if str(b.key).startswith("became-one-")}
+    assert parts == {"waiting": "29 wait for a person", "blocked": "34 blocked", "predicted": "1 answered"}
+    assert "76 pictures:" in words(app) and "12 were answered before" in words(app)
+    app.button(key="became-one-predicted").click().run()
+    assert not app.exception and "**3** pictures" in words(app) and app.query_params["state"] in ("predicted", ["predicted"])
