@@ -24,7 +24,15 @@ def first_run(current: Dataset) -> None:
     if not frame.may("train", current.id):
         return
     train.expect()
-    with frame.told():
+    box = st.container()
+    own = st.expander(
+        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}", on_change="rerun",
+    )  # fmt: skip
+    with own:
+        settings_form(current, first=True)
+    if own.open:  # the form has a button of its own, and this one would not heed it
+        return
+    with box, frame.told():
         found, seen = plan.plan(current.id), plan.pictures(current.id)
         values, why = plan.recommended(found, seen)
         config = params.run_config(values)
@@ -36,10 +44,6 @@ def first_run(current: Dataset) -> None:
             st.caption(frame.plain(" ".join(why)))
             if form.pressed("Train this network", type="primary", icon=":material/play_arrow:", key="start-recommended"):
                 start(current.id, values, "")
-    with st.expander(
-        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}"
-    ):
-        settings_form(current, first=True)
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:

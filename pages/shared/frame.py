@@ -183,7 +183,7 @@ def pager(pages: int, key: str) -> None:
         st.query_params["page"] = str(st.session_state[key])
 
     st.session_state[key] = min(st.session_state.get(key, 1), pages)
-    st.pagination(pages, key=key, on_change=changed)
+    st.pagination(pages, key=key, on_change=changed, width="stretch")  # as wide as its numbers, it leaves some of them out
     if st.session_state[key] == 1:
         first_page()
     elif st.query_params.get("page") != str(st.session_state[key]):

@@ -388,7 +388,9 @@ def test_the_import_says_what_becomes_of_the_next_images_and_draws_a_test_split(
     train = opened("train", dataset="given")
     assert "about one in seven" not in words(train) and "Images added next join training" in words(train)
     next(b for b in train.button if b.label == "Draw a test split").click().run()
-    assert train.title[0].value == "Dataset" and "60 training, 0 validation, 0 test images" in words(train)
+    assert train.title[0].value == "Dataset" and "60 training, 0 test images. Validation is drawn for each run." in words(train).replace(
+        "\\", ""
+    )
     app = opened("dataset", dataset="given", view="Add images")
     next(b for b in app.button if b.label == "Draw a test split now").click().run()
     assert "about 15 in 100 join the test" in words(app) and " 0 test images" not in words(app)
@@ -434,6 +436,9 @@ def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button
     assert not [line for line in outside if re.search(r"\bnats\b|LOUPE_ROOTS|images/s", line)]
     next(b for b in app.button if b.label == "Train this network").click().run()
     assert started and started[0]["architecture"] == "cnn3"
+    app.session_state["settings-False"] = True  # somebody opens them
+    app.run()
+    assert not app.exception and [b.label for b in app.button if b.label in ("Train this network", "Start training")] == ["Start training"]
 
 
 def test_a_cloned_runs_form_stands_above_the_run_and_says_whose_settings_it_holds(trained: Trained) -> None:
