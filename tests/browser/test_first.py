@@ -35,5 +35,6 @@ def test_going_to_another_page_shows_no_still_picture_and_is_one_step_in_the_his
     settled(page)
     assert not page.evaluate("window.back")
     assert "order=" in page.url and page.evaluate("history.length") == steps + 1  # though it keeps three values in its address
+    expect(page).to_have_title("Review · Loupe")
     page.go_back()
     expect(page.get_by_role("heading", name="Dataset", exact=True)).to_be_visible()
