@@ -179,14 +179,14 @@ def ask_now(current: Dataset, run: Run) -> None:
             st.button(
                 f"Send all {len(unsent):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, unsent),
             )  # fmt: skip
+            st.button(
+                f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
+                help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
+            )  # fmt: skip
         if len(unsent) < len(good):
             st.caption(f"{len(good) - len(unsent):,} sent to review.", width="content")
             if st.button("To Review", icon=":material/arrow_forward:", type="secondary" if unsent else "primary", key="to-review"):
                 st.switch_page("review.py")
-        st.button(
-            f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
-            help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
-        )  # fmt: skip
         if frame.may("export", current.id, say=False):
             st.download_button(
                 "CSV", frame.deferred(partial(taken.predictions, run.id, found, frame.user())), f"{run.name}.csv", "text/csv",
