@@ -20,6 +20,7 @@ import filelock
 import psutil
 
 from core import processes
+from core.errors import Conflict
 from core.settings import settings
 
 MOST_APART = 5.0  # seconds, of the clocks of two of them
@@ -33,6 +34,7 @@ class Server:
     name: str
     host: str
     machine: str
+    code: str  # processes.code_hash(); "" of an earlier Loupe
 
 
 @dataclass
@@ -62,6 +64,12 @@ def machine() -> str:
     return settings().host if settings().host_given else processes.boot_id() or settings().host
 
 
+@lru_cache(maxsize=1)
+def code() -> str:
+    """The hash of the code that this process has; what lies on the disk may be another by now."""
+    return processes.code_hash()
+
+
 def folder() -> Path:
     return settings().home / "servers"
 
@@ -87,7 +95,7 @@ def _written(path: Path) -> IO[str]:
     f = open(path, "w", encoding="utf-8")  # noqa: SIM115
     try:
         fcntl.flock(f, fcntl.LOCK_EX)
-        json.dump({"host": settings().host, "machine": machine()}, f)
+        json.dump({"host": settings().host, "machine": machine(), "code": code()}, f)
         f.flush()
     except OSError:
         path.unlink(missing_ok=True)
@@ -174,13 +182,24 @@ def living() -> list[Server]:
     return [one for path in sorted(folder().glob("*-*")) if (one := _read(path)) is not None]
 
 
+def refuse_other_code() -> None:
+    """Conflict where another server is at work with other code: each would write what the other does not know."""
+    for one in living():
+        if one.name != name() and one.code != code():
+            raise Conflict(
+                f"The server {one.host} is at work on {settings().home} with another version of Loupe's code than this one.",
+                "To update, end all servers, bring all to the same version, and start them; one that was killed counts for "
+                f"{processes.LEASE:.0f} s more.",
+            )
+
+
 def _read(path: Path) -> Server | None:
     """None of one that is gone."""
     with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as f:
         values, beat = json.load(f), os.fstat(f.fileno()).st_mtime
         here = values["machine"] == machine() and values["host"] == settings().host
         if processes.fresh(beat) and (not here or _lives_here(path.name)):
-            return Server(path.name, values["host"], values["machine"])
+            return Server(path.name, values["host"], values["machine"], values.get("code", ""))
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,10 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -70,6 +72,16 @@ class RayCluster:
     def close(self) -> None:
         end(self.begun)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def answered_here(
+    spool: Path, function: Callable[..., list[dict[str, Any]]], given: list[Any], items: list[Any], each: int = 10
+) -> Iterator[list[dict[str, Any]]]:
+    """In place of core.runs.cluster.answers: by this process, the last first, through JSON and with a wait, as nodes do."""
+    yield []
+    for start in range(0, len(items), each)[::-1]:
+        given, some = json.loads(json.dumps([given, items[start : start + each]]))
+        yield json.loads(json.dumps(function(*given, some)))
 
 
 def end(started: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -23,9 +23,18 @@ def test_every_file_of_benchmarks_has_a_name() -> None:
 
 def test_a_row_says_median_least_most_and_how_many_times_better_loupe_is() -> None:
     took = Row("work", "n", "", "s", {"Loupe": [2.0, 1.0, 4.0], "another": [9.0]})
-    assert took.measured == "Loupe 2.00 s (1.00 to 4.00); another 9.00 s (once, 4.50 ×)"
+    assert took.measured == "Loupe 2.00 s (3 times: 1.00 to 4.00); another 9.00 s (once, 4.50 ×)"
     rate = Row("work", "n", "", "images/s", {"Loupe": [3000.0], "another": [1000.0]})
     assert rate.measured == "Loupe 3,000 images/s (once); another 1,000 images/s (once, 3.00 ×)"
+    quick = Row("work", "n", "", "s", {"Loupe": [0.0021, 0.00054, 0.002, 0.001, 0.003]})
+    assert quick.measured == "Loupe 0.002 s (0.00054 to 0.003)"  # as often as usual
+
+
+def test_the_tables_of_the_docs_are_those_of_what_was_measured() -> None:
+    found = command.kept()
+    for page, lines in (("docs/speed.md", command.table(found)), ("README.md", command.short_table(found))):
+        text = (command.ROOT / page).read_text(encoding="utf-8")
+        assert text.partition(command.BEGIN)[2].partition(command.END)[0].strip().splitlines() == lines, page
 
 
 def test_ways_take_turns_and_a_long_one_has_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,12 +61,17 @@ def test_the_tables_are_written_between_their_marks(tmp_path: Path, monkeypatch:
     for page in (tmp_path / "docs" / "speed.md", tmp_path / "README.md"):
         page.write_text(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n", encoding="utf-8")
     row = {"work": "a visit", "n": "9 pictures", "wanted": "1 s", "unit": "s", "ways": {"Loupe": [0.5]}, "measured": "as it was"}
+    race = {**row, "work": "a race", "n": "2 pictures", "ways": {"Loupe": [0.5], "another": [1.0]}}
     command.KEPT.write_text(
-        command.json.dumps({"maps": {"rows": [row], "load": [0.1, 0.2]}, "writing": {"lines": [], "load": [0.1, 0.1]}}), encoding="utf-8"
+        command.json.dumps({"maps": {"rows": [row, race], "load": [0.1, 0.2]}, "writing": {"lines": [], "load": [0.1, 0.1]}}),
+        encoding="utf-8",
     )
     for _ in range(2):
         command.write_docs()
     line = "| a visit | 1 s | Loupe 0.50 s (once) | 9 pictures | 0.1 to 0.2 | `python -m tests.benchmarks maps` |"
     text = (tmp_path / "docs" / "speed.md").read_text(encoding="utf-8")
     assert text.count(line) == 1 and "old" not in text and text.startswith("before\n") and text.endswith("\nafter\n")
-    assert "| a visit, 9 pictures | Loupe 0.50 s (once) |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| a race, 2 pictures | Loupe 0.50 s (once); another 1.00 s (once, 2.00 ×) |" in (
+        text := (tmp_path / "README.md").read_text(encoding="utf-8")
+    )
+    assert "a visit" not in text  # nothing stands beside it

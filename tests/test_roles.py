@@ -39,6 +39,7 @@ FREE = {
     "core.data.depth.add": "of an import",
     "core.data.depth.each": "for core.ml too",
     "core.data.depth.of": "for core.ml too",
+    "core.data.schema.by_id": "conditions of a query",
     "core.label.embed.home": "a path",
     "core.train.train.list_runs": "leaves out what may not be seen",
 }

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from core import roles, servers
-from core.data.schema import claims, images, parts, reading, writing
+from core.data.schema import by_id, claims, images, parts, reading, writing
 
 CLAIM_SECONDS = 60.0  # a page renews what was dealt out to it every 20 s
 GRACE_SECONDS = 5.0  # a label may be on its way when its image is given back: until then nobody else gets it
@@ -35,7 +35,7 @@ def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, k
         theirs = set(c.execute(held).scalars())
         mine: list[str] = []
         for part in parts([i for i in candidates if i not in theirs]):
-            free = select(images.c.id).where(images.c.dataset_id == dataset_id, images.c.id.in_(part), images.c.label.is_(None))
+            free = select(images.c.id).where(*by_id(dataset_id, part), images.c.label.is_(None))
             unlabelled = set(c.execute(free).scalars())  # asked here again: the candidates were read a moment ago
             mine = [*mine, *(i for i in part if i in unlabelled)][:count]
             if len(mine) == count:

@@ -1,4 +1,4 @@
-"""Whether this server may work beside those of other machines: one folder, one database, locks and clocks that agree."""
+"""Whether this server may work beside others: one version, one folder, one database, locks and clocks that agree."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def join() -> None:
     """
     url, over = database.address(settings().database_url), servers.join()
     try:
+        servers.refuse_other_code()
         if url.drivername == "sqlite":
             schema.refuse_other_machines(url)
         else:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from core import roles
 from core.data import audit, classes, schema
 from core.data.schema import (
+    by_id,
     class_events,
     datasets,
     images,
@@ -139,7 +140,7 @@ def known_images(dataset_id: int, ids: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     with reading() as c:
         for part in parts(ids):
-            query = select(images.c.id, images.c.label).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))
+            query = select(images.c.id, images.c.label).where(*by_id(dataset_id, part))
             found.update({row.id: row.label for row in c.execute(query)})
     return found
 
@@ -154,18 +155,18 @@ class Filter:
     text: str = ""
     flagged: bool | None = None
 
-    def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
-        conditions: list[sa.ColumnElement[bool]] = [images.c.dataset_id == dataset_id]
+    def where(self, dataset_id: int, i: Any = images.c) -> list[sa.ColumnElement[bool]]:
+        conditions: list[sa.ColumnElement[bool]] = [i.dataset_id == dataset_id]
         if self.label is not None:
-            conditions.append(images.c.label == self.label)
+            conditions.append(i.label == self.label)
         if self.split:
-            conditions.append(images.c.split == self.split)
+            conditions.append(i.split == self.split)
         if self.labelled is not None:
-            conditions.append(images.c.label.is_not(None) if self.labelled else images.c.label.is_(None))
+            conditions.append(i.label.is_not(None) if self.labelled else i.label.is_(None))
         if self.flagged is not None:
-            conditions.append(images.c.flagged.is_(self.flagged))
+            conditions.append(i.flagged.is_(self.flagged))
         if self.text:
-            conditions.append(func.lower(images.c.source).contains(self.text.lower(), autoescape=True))
+            conditions.append(func.lower(i.source).contains(self.text.lower(), autoescape=True))
         return conditions
 
 
@@ -209,6 +210,18 @@ def ids(dataset_id: int, want: Filter, limit: int | None = None) -> list[str]:
     with reading() as c:
         query = select(images.c.id).where(*want.where(dataset_id)).order_by(images.c.added_at, images.c.id).limit(limit)
         return [row[0] for row in c.execute(query).all()]
+
+
+@roles.needs("see")
+def among(dataset_id: int, ids: Sequence[str], want: Filter) -> set[str]:
+    """The wanted ones of the ids."""
+    found: set[str] = set()
+    with reading() as c:
+        for part in parts(ids):
+            # Bounded, so that they are looked for by their ids: an index of what is wanted may lead through nearly all images.
+            some = select(images).where(*by_id(dataset_id, part)).limit(len(part)).subquery()
+            found.update(row[0] for row in c.execute(select(some.c.id).where(*want.where(dataset_id, some.c))).all())
+    return found
 
 
 @roles.needs("see")
@@ -261,7 +274,7 @@ def get_images(dataset_id: int, ids: Sequence[str]) -> list[Image]:
     found: dict[str, Image] = {}
     with reading() as c:
         for part in parts(ids):
-            for row in c.execute(select(images).where(images.c.dataset_id == dataset_id, images.c.id.in_(part))):
+            for row in c.execute(select(images).where(*by_id(dataset_id, part))).all():  # at once: twice as fast
                 found[row.id] = _image(row)
     return [found[i] for i in ids if i in found]
 
@@ -308,7 +321,7 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
     """The split of each of the ids that the dataset has."""
     i = images.c
     with reading() as c:
-        queries = [select(i.id, i.split).where(i.dataset_id == dataset_id, i.id.in_(part)) for part in parts(ids)]
+        queries = [select(i.id, i.split).where(*by_id(dataset_id, part)) for part in parts(ids)]
         return {row.id: row.split for query in queries for row in c.execute(query)}
 
 

@@ -14,7 +14,7 @@ from core.catalog import methods
 from core.data import events, images
 from core.errors import Invalid
 from core.metrics import TOO_FEW
-from core.runs import jobs, launch, runs
+from core.runs import cluster, jobs, launch, remote, runs
 from core.runs.remote import attribute
 from core.types import SPLITS, Interval, Progress
 
@@ -172,7 +172,11 @@ def _weights(folder: Path) -> list[int]:
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
     from core.ml.patterns import look
 
-    return look(folder, job, progress)
+    def on_nodes(given: list[Any], places: list[int]) -> cluster.Rows:
+        return cluster.answers(folder / "nodes", remote.patterns.look_at, given, places, each=1)
+
+    many = cluster.takes(seen(Path(job["run_folder"]).name, job["split"], job["classes"], job["each"]))
+    return look(folder, job, progress, on_nodes if many else None)
 
 
 PATTERNS = jobs.Kind("patterns", "look", "Start it again.", _work)

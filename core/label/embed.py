@@ -13,9 +13,9 @@ import numpy as np
 
 from core import processes, roles
 from core.data import store
-from core.data.store import Carried
+from core.data.store import Filter
 from core.errors import Invalid, NotFound
-from core.runs import jobs, launch, remote, runs
+from core.runs import cluster, jobs, launch, remote, runs
 from core.settings import settings
 from core.types import Progress
 
@@ -50,9 +50,15 @@ def expect() -> None:
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    from core.ml.embed import embed
+    from core.ml.embed import embed, unseen
 
     write_list(folder, job["dataset_id"])
+    if settings().ray_address:
+        given, left = unseen(folder, job["dataset_id"])
+        if cluster.takes(len(left)):
+            done = 0
+            for rows in cluster.answers(folder / "nodes", remote.embed.look_at, given, left):
+                progress(done := done + len(rows), len(left), "Looking at images")
     embedded, unreadable = embed(folder, job["dataset_id"], progress, job.get("arranged", True))
     return {"images": embedded, "unreadable": unreadable}
 
@@ -138,8 +144,15 @@ def _embedding(path: Path, mtime_ns: int) -> Embedding:
 def missing(dataset_id: int) -> int:
     """How many readable images came after the newest finished embedding."""
     found = latest(dataset_id)
-    here = store.carried(dataset_id).keys()
-    return len(here) if found is None else len(here - set(found.ids.tolist()) - found.unreadable)
+    if found is None:
+        return store.count(dataset_id, Filter())
+    return _missing(dataset_id, found, store.version(dataset_id)[1:])
+
+
+@lru_cache(maxsize=4)
+def _missing(dataset_id: int, found: Embedding, version: tuple[int, str]) -> int:
+    """Kept as long as no image comes or goes: of a million it takes 3 s."""
+    return len(set(store.ids(dataset_id, Filter())) - set(found.ids.tolist()) - found.unreadable)
 
 
 @roles.needs("see")
@@ -214,12 +227,14 @@ def crossing(dataset_id: int) -> int:
     found = latest(dataset_id)
     if found is None:
         return 0
-    return sum(len(splits) > 1 for splits in splits_of_groups(found, store.carried(dataset_id)).values())
+    return sum(len(splits) > 1 for splits in splits_of_groups(dataset_id, found).values())
 
 
-def splits_of_groups(found: Embedding, carried: dict[str, Carried]) -> dict[int, set[str]]:
+@roles.needs("see")
+def splits_of_groups(dataset_id: int, found: Embedding) -> dict[int, set[str]]:
+    """The splits of each group of near duplicates, of the images that are still there."""
+    group = dict(zip(found.ids[found.group >= 0].tolist(), found.group[found.group >= 0].tolist(), strict=True))
     splits: dict[int, set[str]] = {}
-    for i in np.flatnonzero(found.group >= 0).tolist():
-        if (one := carried.get(str(found.ids[i]))) is not None:
-            splits.setdefault(int(found.group[i]), set()).add(one.split)
+    for i, split in store.splits(dataset_id, list(group)).items():
+        splits.setdefault(group[i], set()).add(split)
     return splits

@@ -11,10 +11,13 @@ import pandas as pd
 
 from core import roles
 from core.data import alike, store
-from core.data.store import Carried, Filter
+from core.data.store import Filter
 from core.errors import Invalid
 from core.label import embed, teach
 from core.types import SPLITS
+
+AT_ONCE = 20_000  # rows of an order that the database is asked about at once
+FEW = 100_000  # images that are all asked for, and not looked for among others
 
 
 @dataclass(frozen=True)
@@ -62,34 +65,32 @@ class Ordered:
 def order(dataset_id: int, name: str, want: Filter, most: int | None = None) -> Ordered:
     """The wanted images in an order of ORDERS; what has no place in it comes last, as it came.
 
-    most: of images as they came, no more than the first ones, which the database has at once; any other order takes all images to make.
+    most: no more than the first ones, of a million a small part of the work.
     """
     if name not in ORDERS:
         raise Invalid(f"“{name}” is not an order of images.", f"Choose one of: {', '.join(ORDERS)}.")
     if not ORDERS[name].needs:
         ids = store.ids(dataset_id, want, most)
         return Ordered(ids, {}, len(ids) if most is None else store.count(dataset_id, want))
-    carried = store.carried(dataset_id)
-    wanted = _wanted(dataset_id, want, carried)
     if ORDERS[name].needs == "embedding":
         embed.needed(dataset_id)
         found = embed.latest(dataset_id)
         assert found is not None
-        return _duplicates(found, wanted, carried) if name == "near-duplicates" else _by_quality(found, name, wanted)
+        return _duplicates(dataset_id, found, want, most) if name == "near-duplicates" else _by_quality(dataset_id, found, name, want, most)
     taught = teach.answers(dataset_id)
     if taught is None:
         raise Invalid("Loupe has learned nothing from this dataset yet.", "Label a few images of two classes and press Teach me.")
-    return _suspects(taught, wanted, carried) if name == "likely-wrong" else _by_certainty(taught, name, wanted, carried)
+    return _suspects(dataset_id, taught, want, most) if name == "likely-wrong" else _by_certainty(dataset_id, taught, name, want, most)
 
 
 @roles.needs("see")
 def sureness(dataset_id: int, name: str) -> str:
     """How what an order names was found, of how many, and how sure that is; "" for an order that names nothing."""
     if name == "likely-wrong" and (taught := teach.answers(dataset_id)) is not None:
-        carried = store.carried(dataset_id)
         judged = taught[taught["own"].notna()]
         named = judged[judged["issue"]]
-        still = sum(i in carried and carried[i].label == label for i, label in zip(named["image_id"], named["label"], strict=True))
+        labels = store.known_images(dataset_id, named["image_id"].tolist())
+        still = sum(i in labels and labels[i] == label for i, label in zip(named["image_id"], named["label"], strict=True))
         said = f"Found by confident learning: {still:,} of {len(judged):,} labels that were judged, each by a model that had not seen it."
         lessons = teach.lessons(dataset_id)
         if lessons and (share := lessons[-1].accuracy) is not None:
@@ -108,69 +109,77 @@ def sureness(dataset_id: int, name: str) -> str:
     return ""
 
 
-def _wanted(dataset_id: int, want: Filter, carried: dict[str, Carried]) -> list[str]:
-    if want.text:  # of a name that is not carried
-        return store.ids(dataset_id, want)
-    asked = (want.label, want.split or None, want.labelled, want.flagged)
-    here = ((i, (one.label, one.split, one.label is not None, one.flagged)) for i, one in carried.items())
-    return [i for i, has in here if all(a is None or a == h for a, h in zip(asked, has, strict=True))]
+def _ranked(dataset_id: int, ids: np.ndarray, key: np.ndarray, want: Filter, most: int | None, note: Callable[[int], str]) -> Ordered:
+    """The first of the wanted images by the key of their row of ids, smallest first; those without a row last."""
+    total = store.count(dataset_id, want)
+    most = total if most is None else most
+    rows = np.argsort(key, kind="stable")
+    came = store.ids(dataset_id, want) if total <= max(FEW, most) else None
+    all_wanted = None if came is None else set(came)
+    found: dict[str, int] = {}
+    for start in range(0, len(rows), AT_ONCE):
+        if len(found) >= most:
+            break
+        some = rows[start : start + AT_ONCE]
+        named = ids[some].tolist()
+        wanted = store.among(dataset_id, named, want) if all_wanted is None else all_wanted
+        found.update((i, n) for i, n in zip(named, some.tolist(), strict=True) if i in wanted)
+    first = list(found)[:most]
+    notes = {i: note(found[i]) for i in first}
+    if len(first) < most:
+        came = store.ids(dataset_id, want) if came is None else came
+        first += [i for i in came if i not in found][: most - len(first)]
+    return Ordered(first, notes, total)
 
 
-def _ranked(ids: list[str], key: np.ndarray, wanted: list[str], note: Callable[[int], str]) -> Ordered:
-    """The wanted images by the key of their row of ids, smallest first; those without a row last."""
-    row = {i: n for n, i in enumerate(ids)}
-    rows = [row.get(i, -1) for i in wanted]
-    places = np.array(rows, np.int64)
-    ordered = np.argsort(np.where(places >= 0, key[places], np.inf), kind="stable")
-    return Ordered([wanted[n] for n in ordered.tolist()], {i: note(n) for i, n in zip(wanted, rows, strict=True) if n >= 0}, len(wanted))
+def _by_quality(dataset_id: int, found: embed.Embedding, name: str, want: Filter, most: int | None) -> Ordered:
+    key, sign, note = {
+        "blurred": (found.sharpness, 1, lambda n: f"sharpness {1e4 * found.sharpness[n]:,.0f}"),
+        "odd-sized": (found.oddness, -1, lambda n: f"a side {2.0 ** found.oddness[n]:.1f} × off the usual"),
+        "darkest": (found.brightness, 1, lambda n: f"brightness {_percent(float(found.brightness[n]))}"),
+        "brightest": (found.brightness, -1, lambda n: f"brightness {_percent(float(found.brightness[n]))}"),
+    }[name]
+    return _ranked(dataset_id, found.ids, sign * key, want, most, note)
 
 
-def _by_quality(found: embed.Embedding, name: str, wanted: list[str]) -> Ordered:
-    ids = found.ids.tolist()
-    if name == "blurred":
-        sharp = found.sharpness.tolist()
-        return _ranked(ids, found.sharpness, wanted, lambda n: f"sharpness {1e4 * sharp[n]:,.0f}")
-    if name == "odd-sized":
-        times = (2.0**found.oddness).tolist()
-        return _ranked(ids, -found.oddness, wanted, lambda n: f"a side {times[n]:.1f} × off the usual")
-    bright = found.brightness.tolist()
-    return _ranked(ids, found.brightness if name == "darkest" else -found.brightness, wanted, lambda n: f"brightness {_percent(bright[n])}")
-
-
-def _duplicates(found: embed.Embedding, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
-    group = {i: g for i, g in zip(found.ids.tolist(), found.group.tolist(), strict=True) if g >= 0}
-    splits = embed.splits_of_groups(found, carried)
+def _duplicates(dataset_id: int, found: embed.Embedding, want: Filter, most: int | None) -> Ordered:
+    grouped = np.flatnonzero(found.group >= 0)
+    grouped = grouped[np.argsort(found.group[grouped], kind="stable")]
+    group = dict(zip(found.ids[grouped].tolist(), found.group[grouped].tolist(), strict=True))
+    splits = embed.splits_of_groups(dataset_id, found)
 
     def note(g: int) -> str:
         crossed = [s for s in SPLITS if s in splits[g]]
         return f"group {g + 1}" + (f", in {' and '.join(crossed)}" if len(crossed) > 1 else "")
 
-    ids = sorted((i for i in wanted if i in group), key=group.__getitem__)
-    return Ordered(ids, {i: note(group[i]) for i in ids}, len(ids))
+    wanted = store.among(dataset_id, list(group), want)
+    ids = [i for i in group if i in wanted]
+    return Ordered(ids[:most], {i: note(group[i]) for i in ids[:most]}, len(ids))
 
 
-def _by_certainty(taught: pd.DataFrame, name: str, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
+def _by_certainty(dataset_id: int, taught: pd.DataFrame, name: str, want: Filter, most: int | None) -> Ordered:
     column, sign = {
         "entropy": ("entropy", -1),
         "margin": ("margin", 1),
         "least-confidence": ("confidence", 1),
         "surest": ("confidence", -1),
     }[name]
-    predicted, confidence = taught["predicted"].tolist(), taught["confidence"].tolist()
-    key = sign * taught[column].to_numpy()
-    return _ranked(taught["image_id"].tolist(), key, wanted, lambda n: f"model: {predicted[n]} {_percent(confidence[n])}")
+    ids, predicted, confidence, key = (taught[one].to_numpy() for one in ("image_id", "predicted", "confidence", column))
+    return _ranked(dataset_id, ids, sign * key, want, most, lambda n: f"model: {predicted[n]} {_percent(float(confidence[n]))}")
 
 
-def _suspects(taught: pd.DataFrame, wanted: list[str], carried: dict[str, Carried]) -> Ordered:
-    allowed = set(wanted)
+def _suspects(dataset_id: int, taught: pd.DataFrame, want: Filter, most: int | None) -> Ordered:
     suspect = taught[taught["issue"]].sort_values("own", kind="stable")
+    labels = store.known_images(dataset_id, suspect["image_id"].tolist())
+    wanted = store.among(dataset_id, list(labels), want)
     columns = (suspect[name].tolist() for name in ("image_id", "predicted", "confidence", "label", "own"))
     notes = {
         i: f"model: {predicted} {_percent(confidence)}, label {label} {_percent(own)}"
         for i, predicted, confidence, label, own in zip(*columns, strict=True)
-        if i in allowed and carried[i].label == label  # else somebody has corrected it since
+        if i in wanted and labels[i] == label  # else somebody has corrected it since
     }
-    return Ordered(list(notes), notes, len(notes))
+    ids = list(notes)
+    return Ordered(ids[:most], notes, len(ids))
 
 
 def _percent(share: float) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,21 @@ from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import depth
+from core.data import depth, images
 from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
-from core.ml.data import Pixels, RowCache, pixel_rows
+from core.errors import AppError, Invalid
+from core.ml.data import ID_BYTES, Normalise, Pixels, RowCache, pixel_rows
 from core.ml.devices import pick_device, slots
-from core.ml.features import run_once
-from core.ml.model import build
+from core.ml.features import BATCH, Forward, cache_of, fastest, run_once
+from core.ml.model import build, set_module
 from core.ml.turns import take
 from core.runs import runs
 from core.settings import settings
-from core.types import Progress, SnapshotRow
+from core.types import Architecture, Preprocess, Progress, SnapshotRow
 
 ARCHITECTURE = "efficientnet_lite0"  # its weights come with Loupe: nothing is downloaded
 # What is tiny is looked at by 128 × 128: three times faster than 224, and the five nearest neighbours agree with the label
@@ -66,11 +70,9 @@ def embed(folder: Path, dataset_id: int, progress: Progress, arranged: bool = Tr
         return lambda done, total: progress(done, total, what)
 
     listed = read_list(folder)
-    pixels, features = look(dataset_id, list(listed.values()), step("Reading images"), step("Looking at images"))
-    ids = [row.image_id for row in pixels.rows]
+    ids, features, measured = look(dataset_id, list(listed.values()), step("Reading images"), step("Looking at images"))
     arrange = step("Arranging the map" if arranged else "Looking for near duplicates")
     arrange(0, 3)
-    measured = measures(dataset_id, pixels, ids)
     reduced = reduce(features)
     arrange(1, 3)
     group = near_duplicates(reduced, measured)
@@ -110,22 +112,113 @@ def save(path: Path, arrays: dict[str, Any]) -> None:
 # Looking ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class Eye:
+    """The network that looks at a dataset's images, and what is kept of each that it has seen."""
+
+    model: nn.Module
+    arch: Architecture
+    preprocess: Preprocess
+    features: RowCache  # (F,) float32
+    measures: RowCache  # (2 + GREY²,) float32: see measured_of
+
+    def measure(self, pixels: Pixels, ids: list[str]) -> None:
+        """Keeps the measures of those images of which it has none."""
+        place = {row.image_id: int(at) for row, at in zip(pixels.rows, pixels.index, strict=True)}
+
+        def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
+            for start in range(0, len(missing), 256):
+                some = missing[start : start + 256]
+                yield some, measured_of(pixels.sources[0][[place[i] for i in some]])
+
+        self.measures.fetch(ids, compute)
+
+
+def eye(dataset_id: int, tiny: bool, bits: int) -> Eye:
+    config = params.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
+    preprocess = replace(preprocess_for(config, []), bits=bits)
+    model, arch = build(config, 2, preprocess), networks.architecture(ARCHITECTURE)
+    name = f"{dataset_id}-measures-{preprocess.channels}x{preprocess.crop}"
+    measures = RowCache(settings().cache, name, (2 + GREY * GREY,), "float32")
+    return Eye(model, arch, preprocess, cache_of(model, arch, preprocess, settings().cache, dataset_id), measures)
+
+
+def are_tiny(listed: list[Listed]) -> bool:
+    return float(np.median([max(one.width, one.height) for one in listed])) <= TINY
+
+
 def look(
     dataset_id: int, listed: list[Listed], reading: Callable[[int, int], None], looking: Callable[[int, int], None]
-) -> tuple[Pixels, np.ndarray]:
-    """The readable images, and the backbone's (N, F) features of them, each of length 1."""
-    tiny = float(np.median([max(one.width, one.height) for one in listed])) <= TINY
-    config = params.run_config({"architecture": ARCHITECTURE, "image_size": TINY_INPUT if tiny else 0})
-    preprocess = replace(preprocess_for(config, []), bits=depth.of(dataset_id))
-    rows = [SnapshotRow(one.id, one.path, "", one.split) for one in listed]  # type: ignore[arg-type]
-    pixels = pixel_rows(settings().cache, dataset_id, preprocess, rows, reading)
-    torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
-    model, arch = build(config, 2, preprocess), networks.architecture(ARCHITECTURE)
-    with spare_device() as device:
-        found, index = run_once(model, arch, preprocess, pixels, settings().cache, dataset_id, device, looking)
-    features = found[index]
-    features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12
-    return pixels, features
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The ids of the readable images, the backbone's (N, F) features of them, each of length 1, and their (N, 2 + GREY²) measures.
+
+    Only what was not looked at before is read.
+    """
+    found = eye(dataset_id, are_tiny(listed), depth.of(dataset_id))
+    known = found.features.read()[1].keys() & found.measures.read()[1].keys()
+    if unseen := [one for one in listed if one.id not in known]:
+        rows = [SnapshotRow(one.id, one.path, "", one.split) for one in unseen]  # type: ignore[arg-type]
+        try:
+            pixels = pixel_rows(settings().cache, dataset_id, found.preprocess, rows, reading)
+        except Invalid:  # none of them can be read
+            if len(unseen) == len(listed):
+                raise
+        else:
+            torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
+            with spare_device() as device:
+                run_once(found.model, found.arch, found.preprocess, pixels, settings().cache, dataset_id, device, looking)
+            found.measure(pixels, [row.image_id for row in pixels.rows])
+    features, where = found.features.read()
+    measured, also = found.measures.read()
+    ids = [one.id for one in listed if one.id in where and one.id in also]
+    seen = features[[where[i] for i in ids]]
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True) + 1e-12
+    return ids, seen, measured[[also[i] for i in ids]]
+
+
+def unseen(folder: Path, dataset_id: int) -> tuple[list[Any], list[list[str]]]:
+    """What look_at is to be given for the images of images.csv that have no features yet: for all, and (id, path) of each."""
+    listed = list(read_list(folder).values())
+    given = (dataset_id, are_tiny(listed), depth.of(dataset_id))
+    found = eye(*given)
+    known = found.features.read()[1]
+    left = [[one.id, one.path] for one in listed if one.id not in known]
+    for cache in (found.features, found.measures):
+        cache.need(len(left) * (cache.row_bytes + ID_BYTES))
+    return [*given, len(left)], left
+
+
+def look_at(dataset_id: int, tiny: bool, bits: int, count: int, asked: list[list[str]]) -> list[dict[str, Any]]:
+    """Looks at (id, path) of images, some of so many, on a node of a cluster, and keeps what it sees in the shared cache.
+
+    A row for each image, with its id: also for one that cannot be read, which who asked then tries, and says why.
+    """
+    found, forward = _awake(dataset_id, tiny, bits, count)
+
+    def read(one: list[str]) -> np.ndarray | None:
+        try:
+            return images.read_original(settings().images / one[1], one[0], found.preprocess)
+        except AppError:
+            return None
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        decoded = {one[0]: array for one, array in zip(asked, pool.map(read, asked), strict=True) if array is not None}
+    if ids := list(decoded):
+        arrays = np.stack(list(decoded.values()))
+        normalise = Normalise(found.preprocess, torch.device("cpu"))
+        found.features.append(
+            ids, np.concatenate([forward(normalise(torch.from_numpy(arrays[i : i + BATCH]))) for i in range(0, len(ids), BATCH)])
+        )
+        found.measures.append(ids, measured_of(arrays))
+    return [{"id": one[0]} for one in asked]
+
+
+@lru_cache(maxsize=1)
+def _awake(dataset_id: int, tiny: bool, bits: int, count: int) -> tuple[Eye, Forward]:
+    """With the network as a function."""
+    found = eye(dataset_id, tiny, bits)
+    set_module(found.model, found.arch.head, nn.Identity())
+    return found, fastest(found.model.eval(), found.preprocess, torch.device("cpu"), count)
 
 
 @contextmanager
@@ -140,28 +233,17 @@ def spare_device() -> Iterator[torch.device]:
             lock.release()
 
 
-def measures(dataset_id: int, pixels: Pixels, ids: list[str]) -> np.ndarray:
-    """(N, 2 + GREY²) float32: brightness (0..1), sharpness and a small grey picture; kept, for reading all pixels takes long.
+def measured_of(pixels: np.ndarray) -> np.ndarray:
+    """Of (B, C, S, S) uint8, (B, 2 + GREY²) float32: brightness (0..1), sharpness and a small grey picture.
 
     Sharpness is the variance of the Laplacian of what the network sees, so it does not depend on the picture's size.
     """
-    _, channels, side, _ = pixels.sources[0].shape
-    place = dict(zip(ids, pixels.index.tolist(), strict=True))
-
-    def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
-        for start in range(0, len(missing), 256):
-            some = missing[start : start + 256]
-            grey = pixels.sources[0][[place[i] for i in some]].mean(1, dtype=np.float32) / 255  # (B, S, S)
-            inner = grey[:, 1:-1, 1:-1]
-            laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
-            small = grey.reshape(len(some), GREY, side // GREY, GREY, side // GREY).mean((2, 4)).reshape(len(some), -1)
-            facts = np.stack([grey.mean((1, 2)), laplacian.var((1, 2))], axis=1)
-            yield some, np.concatenate([facts, small], axis=1)
-
-    cache = RowCache(settings().cache, f"{dataset_id}-measures-{channels}x{side}", (2 + GREY * GREY,), "float32")
-    found, index = cache.fetch(ids, compute)
-    rows: np.ndarray = found[index]
-    return rows
+    side = pixels.shape[-1]
+    grey = pixels.mean(1, dtype=np.float32) / 255  # (B, S, S)
+    inner = grey[:, 1:-1, 1:-1]
+    laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+    small = grey.reshape(len(pixels), GREY, side // GREY, GREY, side // GREY).mean((2, 4)).reshape(len(pixels), -1)
+    return np.concatenate([np.stack([grey.mean((1, 2)), laplacian.var((1, 2))], axis=1), small], axis=1)
 
 
 # Arranging ----------------------------------------------------------------------------------------

@@ -60,14 +60,20 @@ def run_once(
                 done += len(some)
                 progress(done, len(missing))
 
-    weights = hashlib.sha256(repr((arch.factory, arch.weights, preprocess)).encode()).hexdigest()[:12]
-    cache = RowCache(cache_folder, f"{dataset_id}-features-{arch.name.replace(':', '-')}-{weights}", (head.in_features,), "float32")
+    cache = cache_of(model, arch, preprocess, cache_folder, dataset_id)
     set_module(model, arch.head, nn.Identity())
     try:
         model.eval().to(device)
         return cache.fetch([row.image_id for row in pixels.rows], compute, lambda: progress(0, len(pixels.rows)))
     finally:
         set_module(model, arch.head, head.to(device))
+
+
+def cache_of(model: nn.Module, arch: Architecture, preprocess: Preprocess, cache_folder: Path, dataset_id: int) -> RowCache:
+    """Where the features are kept that the network, with its head, gives of a dataset's images."""
+    weights = hashlib.sha256(repr((arch.factory, arch.weights, preprocess)).encode()).hexdigest()[:12]
+    name = f"{dataset_id}-features-{arch.name.replace(':', '-')}-{weights}"
+    return RowCache(cache_folder, name, (head_of(model, arch).in_features,), "float32")
 
 
 def fastest(model: nn.Module, preprocess: Preprocess, device: torch.device, count: int) -> Forward:

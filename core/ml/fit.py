@@ -67,7 +67,7 @@ class Training:
     best_figure: float = math.inf  # smaller is better
     best: dict[str, Tensor] | None = None
     logits: Tensor | None = None  # (N, classes) of the validation images, after the last epoch
-    halved: bool = False  # on this CPU the steps are faster in bfloat16: tried out when the run began
+    bfloat16: bool = False  # on this CPU the steps are faster in bfloat16: tried out when the run began
     changing: nn.Module = field(init=False)  # the part of the model that ever changes
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Training:
             "scheduler": self.scheduler.state_dict(),
             "shuffled": self.shuffled,
             "in_blocks": self.in_blocks,
-            "halved": self.halved,
+            "halved": self.bfloat16,
             "random": torch.get_rng_state(),
             "randoms": self.ranks.gather(torch.get_rng_state()),
         }
@@ -127,7 +127,7 @@ class Training:
             self.ema.load_state_dict(state["ema"])
         self.best = best
         self.shuffled, self.in_blocks = state["shuffled"], state.get("in_blocks", False)
-        self.halved = state.get("halved", False)
+        self.bfloat16 = state.get("halved", False)
         randoms = state.get("randoms", [state["random"]])
         if len(randoms) == self.ranks.count:  # else it goes on with other numbers than it would have
             torch.set_rng_state(randoms[self.ranks.number])
@@ -207,11 +207,11 @@ def stepper(t: Training, stage: Stage) -> Callable[[Tensor, Tensor, int], tuple[
     """
     freeze(t.model, t.head, stage)
     config, optimizer, learner, ranks = t.config, t.optimizer, t.model.get_submodule(stage.part), t.ranks
-    half = precise(t, learner, stage.train.device)
+    precision = autocast(t, learner, stage.train.device)
     network = ranks.wrap(learner, stage.train.device)
 
     def step(x: Tensor, y: Tensor, of: int) -> tuple[Tensor, Tensor]:
-        with half:
+        with precision:
             logits = network(x)
             loss = F.cross_entropy(logits, y, t.class_weights, label_smoothing=config.label_smoothing)
         if ranks.count > 1:
@@ -357,29 +357,29 @@ def train_mode(model: nn.Module, head: str, stage: Stage) -> None:
     model.get_submodule(head).train()
 
 
-def precise(t: Training, learner: nn.Module, device: torch.device) -> Any:
+def autocast(t: Training, learner: nn.Module, device: torch.device) -> Any:
     """bfloat16 where it was asked for, or where it is known to help."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=in_halves(t, learner, device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(t, learner, device))
 
 
-def in_halves(t: Training, learner: nn.Module, device: torch.device) -> bool:
+def uses_bfloat16(t: Training, learner: nn.Module, device: torch.device) -> bool:
     if t.config.precision != "auto" or not convolves(learner):
         return t.config.precision == "bfloat16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else t.halved and device.type == "cpu"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else t.bfloat16 and device.type == "cpu"
 
 
 def convolves(learner: nn.Module) -> bool:
     return any(isinstance(m, nn.Conv2d) for m in learner.modules())
 
 
-def may_pay(t: Training) -> bool:
+def worth_a_trial(t: Training) -> bool:
     """Whether a trial of bfloat16 is worth its time: on a CPU, of a network that convolves, in a run of many steps."""
     stage = t.stages[-1]
     known = t.config.precision != "auto" or stage.train.device.type != "cpu"
     return not known and t.planned >= LONG_RUN and convolves(t.model.get_submodule(stage.part))
 
 
-def halves_pay(t: Training) -> bool:
+def bfloat16_pays(t: Training) -> bool:
     """Whether bfloat16 makes the steps of the last stage faster on this CPU: the second of two of each, on a copy that is thrown away.
 
     A processor with instructions for it takes 0.7 of the time for a ResNet-18 at 128 pixels, one without several times as much.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from core.data import images
 from core.errors import AppError, Invalid
 from core.metrics import Z95
 from core.ml.attribute import maps
-from core.ml.data import Normalise, Pixels, pixel_rows
+from core.ml.data import Normalise, Pixels, Tick, pixel_rows
 from core.ml.features import fastest
 from core.ml.infer import CPU
 from core.ml.model import LoadedModel, load
 from core.runs import runs
 from core.settings import settings
-from core.types import Preprocess, Progress, SnapshotRow
+from core.types import Preprocess, Progress, SnapshotRow, silent
 
 BATCH = 32
 BORDER = 0.1  # of each side: the frame whose attention is measured
@@ -52,49 +53,92 @@ ANY_MARKS, EMPTY = 0.01, 0.5
 Ask = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 -> (N, classes) logits
 
 
-def look(folder: Path, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+Elsewhere = Callable[[list[Any], list[int]], Iterator[list[dict[str, Any]]]]  # look_at's first arguments, and classes -> its rows
+
+
+def look(folder: Path, job: dict[str, Any], progress: Progress, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     """Writes patterns.json and patterns.npz beside the job, for the run in its run_folder; returns how many images it saw.
 
     Pictures are cut to squares for networks that take rectangles too: places are compared over all images.
+    elsewhere: has the classes looked at, each as a whole: which places are tried in its pictures follows from the maps of all of them.
     """
-    run_folder = Path(job["run_folder"])
-    found = load(run_folder)
-    squares = _square(found.preprocess)
-    rows = _sample(runs.snapshot_rows(run_folder), found.classes, job)
-    if not rows:
-        raise Invalid(f"None of these classes has images in the {job['split']} split.", "Choose another split, or other classes.")
-    steps = Steps(progress)
     progress(0, 0, "Reading images")
-    pixels = pixel_rows(settings().cache, job["dataset_id"], squares, rows, lambda done, total: progress(done, total, "Reading images"))
-    labels = np.array([row.label for row in pixels.rows])
-    wanted = [found.classes.index(name) for name in job["classes"]]
-    counts = [int((labels == found.classes[k]).sum()) for k in wanted]
-    steps.total = sum(counts) * (1 + EXPERIMENT)
-    ask = _asking(found, squares, sum(counts) * EXPERIMENT, steps)
-    aligned = _aligned(pixels, labels, job["seed"])
-    asked = [[row.label for row in rows].count(found.classes[k]) for k in wanted]
-    facts: list[dict[str, Any]] = []
+    sample = Sample(job, lambda done, total: progress(done, total, "Reading images"))
+    steps, aligned = Steps(progress), _aligned(sample.pixels, sample.labels, job["seed"])
+    steps.total = sum(sample.counts) * (1 + EXPERIMENT)
+    facts: dict[int, dict[str, Any]] = {}
     arrays: dict[str, Any] = {}
-    for place, (k, n, all_of_it) in enumerate(zip(wanted, counts, asked, strict=True)):
-        steps.what = f"Looking at {found.classes[k]}"
-        one: dict[str, Any] = {"name": found.classes[k], "n": n, "unreadable": all_of_it - n, "ids": []}
-        if n:
-            one |= _class(found, squares, pixels, labels, k, job, ask, steps, arrays, place, aligned)
-        facts.append(one)
+    classes = list(range(len(sample.wanted)))
+    if elsewhere is not None:
+        steps.what = f"Looking at {len(classes)} classes"
+        for rows in elsewhere([str(folder), aligned], classes):
+            for row in rows:
+                facts[row["place"]] = row["facts"]
+                with np.load(kept := _kept(folder, row["place"])) as stored:
+                    arrays.update(stored)
+                kept.unlink()
+            steps.add(sum(sample.counts[row["place"]] for row in rows) * (1 + EXPERIMENT))
+    else:
+        ask = sample.asking(steps)
+        for place in classes:
+            facts[place], found = _class(sample, place, ask, steps, aligned)
+            arrays.update(found)
     with open(folder / "patterns.npz", "wb") as f:
         np.savez_compressed(f, **arrays)
+    side = sample.how.crop
     runs.write_json(
         folder / "patterns.json",
-        {"classes": facts, "side": squares.crop, "border_area": float(_border(squares.crop).mean()), "aligned": aligned},
+        {"classes": [facts[place] for place in classes], "side": side, "border_area": float(_border(side).mean()), "aligned": aligned},
     )
-    return {"images": sum(counts), "unreadable": len(pixels.skipped)}
+    return {"images": sum(sample.counts), "unreadable": len(sample.pixels.skipped)}
+
+
+def look_at(folder: str, aligned: bool, places: list[int]) -> list[dict[str, Any]]:
+    """Looks at classes of the job in the folder on a node of a cluster: a row for each, with its facts; its arrays lie in the folder."""
+    sample, ask = _awake(folder)
+    rows = []
+    for place in places:
+        facts, arrays = _class(sample, place, ask, Steps(silent), aligned)
+        runs.write_atomically(_kept(Path(folder), place), partial(_save, arrays))
+        rows.append({"place": place, "facts": facts})
+    return rows
+
+
+def _save(arrays: dict[str, Any], path: Path) -> None:
+    with open(path, "wb") as f:
+        np.savez(f, **arrays)
+
+
+def _kept(folder: Path, place: int) -> Path:
+    return folder / f"class-{place}.npz"
+
+
+class Sample:
+    """What is looked at: a run's network, and pictures of its classes."""
+
+    def __init__(self, job: dict[str, Any], reading: Tick) -> None:
+        self.job, folder = job, Path(job["run_folder"])
+        self.found = load(folder)
+        self.how = replace(self.found.preprocess, rectangles=False)
+        self.rows = _sample(runs.snapshot_rows(folder), self.found.classes, job)
+        if not self.rows:
+            raise Invalid(f"None of these classes has images in the {job['split']} split.", "Choose another split, or other classes.")
+        self.pixels = pixel_rows(settings().cache, job["dataset_id"], self.how, self.rows, reading)
+        self.labels = np.array([row.label for row in self.pixels.rows])
+        self.wanted = [self.found.classes.index(name) for name in job["classes"]]
+        self.counts = [int((self.labels == name).sum()) for name in job["classes"]]
+
+    def asking(self, steps: Steps) -> Ask:
+        return _asking(self.found, self.how, sum(self.counts) * EXPERIMENT, steps)
+
+
+@lru_cache(maxsize=1)
+def _awake(folder: str) -> tuple[Sample, Ask]:
+    sample = Sample(runs.read_json(Path(folder) / "job.json"), lambda done, total: None)
+    return sample, sample.asking(Steps(silent))
 
 
 EXPERIMENT = 18  # passes for each image of a class: about 11 to find a place, 5 to test it, 2 without a change
-
-
-def _square(preprocess: Preprocess) -> Preprocess:
-    return replace(preprocess, rectangles=False)
 
 
 def _sample(rows: Sequence[SnapshotRow], classes: Sequence[str], job: dict[str, Any]) -> list[SnapshotRow]:
@@ -145,19 +189,16 @@ def _asking(found: LoadedModel, how: Preprocess, passes: int, steps: Steps) -> A
 # One class ----------------------------------------------------------------------------------------
 
 
-def _class(
-    found: LoadedModel,
-    how: Preprocess,
-    pixels: Pixels,
-    labels: np.ndarray,
-    k: int,
-    job: dict[str, Any],
-    ask: Ask,
-    steps: Steps,
-    arrays: dict[str, Any],
-    place: int,
-    aligned: bool,
-) -> dict[str, Any]:
+def _class(sample: Sample, place: int, ask: Ask, steps: Steps, aligned: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and the arrays of the class that has this place among those that are looked at."""
+    found, how, pixels, labels, job = sample.found, sample.how, sample.pixels, sample.labels, sample.job
+    k, n = sample.wanted[place], sample.counts[place]
+    steps.what = f"Looking at {found.classes[k]}"
+    arrays: dict[str, np.ndarray] = {}
+    drawn = [row.label for row in sample.rows].count(found.classes[k])
+    facts: dict[str, Any] = {"name": found.classes[k], "n": n, "unreadable": drawn - n, "ids": []}
+    if not n:
+        return facts, arrays
     rng = np.random.default_rng(job["seed"])  # of the places for comparison
     mine = np.flatnonzero(labels == found.classes[k])
     others = _others(labels, found.classes[k], job["seed"])
@@ -170,7 +211,7 @@ def _class(
     arrays[f"signed-{place}"] = ndimage.gaussian_filter(signed.mean(0), smooth).astype(np.float32)
     arrays[f"attention-{place}"] = ndimage.gaussian_filter(attention.mean(0), smooth).astype(np.float32)
     arrays[f"mean-{place}"] = images.as_seen(own.mean(0).round().astype(np.uint8))
-    facts: dict[str, Any] = {
+    facts |= {
         "ids": [pixels.rows[i].image_id for i in mine],
         "border": _interval(attention[:, _border(how.crop)].sum(1)),
         "text": None,
@@ -197,7 +238,7 @@ def _class(
             facts["experiment"]["covered_ids"] = [pixels.rows[mine[i]].image_id for i in experiment.own]
             facts["experiment"]["pasted_ids"] = [pixels.rows[others[i]].image_id for i in experiment.others]
             arrays[f"covered-{place}"], arrays[f"pasted-{place}"] = experiment.covered, experiment.pasted
-    return facts
+    return facts, arrays
 
 
 def _others(labels: np.ndarray, name: str, seed: int) -> np.ndarray:

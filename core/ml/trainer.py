@@ -21,7 +21,7 @@ from core import space
 from core.errors import AppError, Invalid, Stopped
 from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
-from core.ml.fit import Diverged, Training, answers, fit, halves_pay, may_pay
+from core.ml.fit import Diverged, Training, answers, bfloat16_pays, fit, worth_a_trial
 from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.ml.ranks import ALONE, Ranks, gone, join
@@ -130,7 +130,7 @@ def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
     if small_work(t):
         torch.set_num_threads(1)
     if not runs.last_checkpoint(folder).exists():  # else it goes on as it has begun
-        t.halved = ranks.agree(may_pay(t) and tried(t, prepared.preprocess))
+        t.bfloat16 = ranks.agree(worth_a_trial(t) and bfloat16_pays_here(t, prepared.preprocess))
     kept = Checkpoints(folder, run, prepared, t)
     if ranks.first:
         announce(folder, prepared, t, device)
@@ -185,7 +185,7 @@ def check_shares(config: RunConfig, images: int, ranks: Ranks) -> None:
         )
 
 
-def tried(t: Training, preprocess: Preprocess) -> bool:
+def bfloat16_pays_here(t: Training, preprocess: Preprocess) -> bool:
     """Whether bfloat16 pays, as the first trial on this kind of machine found: the same seed and settings give the same run."""
     machine = (version("torch"), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
     config = t.config
@@ -197,7 +197,7 @@ def tried(t: Training, preprocess: Preprocess) -> bool:
         with suppress(FileNotFoundError, ValueError):
             known = runs.read_json(path)
         if key not in known:
-            known[key] = halves_pay(t)
+            known[key] = bfloat16_pays(t)
             runs.write_json(path, known)
     return known[key]
 
@@ -375,7 +375,7 @@ def notes(prepared: Prepared, t: Training) -> Iterator[str]:
     normalises = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in prepared.model.modules())
     if t.ranks.count > 1 and normalises and not prepared.stages[-1].frozen:
         yield f"Batch normalisation goes by the images of each of the {t.ranks.count} devices by itself, not by the whole batch."
-    if t.halved:
+    if t.bfloat16:
         yield "Its steps are done in bfloat16, which was tried out and is faster on this processor; answers are given in float32."
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from core import processes, roles
 from core.data import images, imports, places, queue, sources, store, uploads
 from core.data.sources import Entry, Source
-from core.errors import AppError, Invalid, NotFound, Unavailable
+from core.errors import AppError, Invalid, NotFound
 from core.review import predict, review
 from core.runs import cluster, jobs, runs
+from core.runs.remote import infer
 from core.settings import settings
 from core.types import Prediction, Progress
 
@@ -24,7 +25,6 @@ CHUNK = 64  # pictures asked about at once; what is read before the network has 
 AHEAD = 3  # chunks under way: the next are read while one is answered
 LOOK_EVERY = 3.0  # seconds between two looks into a watched folder
 SETTLED = 2.0  # seconds that a file in it has not changed: else it may still be written
-MANY = 1000  # pictures: a cluster takes half a minute to begin
 Note = Callable[[predict.Failure], None]
 Answered = Iterator[tuple[list[Prediction], int]]
 REFUSED = "refused.jsonl"  # in the job's folder: files without an answer, and why
@@ -73,12 +73,11 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         nonlocal done
         there: dict[str, uploads.Upload] = {}
         pictures = kept(entries, note, there)
-        many = settings().ray_address and expected >= MANY
         if not done:
             progress(0, max(1, expected), "Loading the network")
         for number, run_id in enumerate(job["runs"]):
             asked = (run_id, pictures, job["dataset_id"], note if number else fail)
-            for found, n in answered_on_nodes(*asked, folder / run_id) if many else answered(*asked):
+            for found, n in answered_on_nodes(*asked, folder / run_id) if cluster.takes(expected) else answered(*asked):
                 came = review.keep(job["dataset_id"], run_id, found, job["by"], job["how"])
                 if number == 0:
                     done += n
@@ -155,17 +154,12 @@ def answered(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, n
 
 @runs.needs("ask")
 def answered_on_nodes(run_id: str, pictures: Iterator[uploads.Upload], dataset_id: int, note: Note, spool: Path) -> Answered:
-    """The same by the nodes of the Ray cluster; by this machine where the cluster does not answer at the beginning."""
+    """The same by the nodes of the Ray cluster."""
     listed = {str(one.path): one for one in pictures}
     known = queue.answered(dataset_id, run_id, [one.id for one in listed.values()])
     asked = [path for path, one in listed.items() if one.id not in known]
-    try:
-        cluster.nodes()
-    except Unavailable:
-        yield from answered(run_id, iter(listed.values()), dataset_id, note)
-        return
     yield [], len(listed) - len(asked)
-    for rows in cluster.answers(spool, runs.trained(run_id), asked):
+    for rows in cluster.answers(spool, infer.predict, [str(runs.trained(run_id))], asked):
         future: Future[Any] = Future()
         future.set_result(rows)
         found = predict.answers(run_id, [listed[row["file"]].name for row in rows], future)

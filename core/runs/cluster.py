@@ -5,7 +5,6 @@ It takes four requests; Ray itself would bring 240 MB and its own pins into the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,14 +18,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core import processes
 from core.errors import Unavailable
-from core.runs import runs
+from core.runs import remote, runs
 from core.settings import settings
 
 R = TypeVar("R")
@@ -35,7 +34,8 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 5.0  # seconds
 FRESH = 1.0  # seconds for which an answer is taken for the present: a page asks for every run
 AWAY = 5.0  # seconds for which a cluster that has not answered is not asked again
-BORNE = 60.0  # seconds without an answer after which predictions end: a dashboard that is busy misses one now and then
+BORNE = 60.0  # seconds without an answer after which a job that waits for it ends: a dashboard that is busy misses one now and then
+MANY = 1000  # pictures: a cluster takes half a minute to begin
 GOING = ("PENDING", "RUNNING")
 HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
 SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
@@ -160,14 +160,6 @@ def _nodes(said: dict[str, Any]) -> list[Node]:
 # Jobs ---------------------------------------------------------------------------------------------
 
 
-def code_hash() -> str:
-    """Of the code that trains, as it lies on this disk."""
-    found = hashlib.sha256()
-    for path in sorted((ROOT / "core").rglob("*.py")):
-        found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
-    return found.hexdigest()[:16]
-
-
 def demand(device: str, devices: int) -> Demand:
     """What a run of these settings asks for; auto takes GPUs where the cluster has any. Unavailable as jobs()."""
     on_gpus = device == "cuda" or (device == "auto" and any(node.whole.gpus for node in nodes()))
@@ -178,7 +170,7 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
     """Gives the command to Ray; once, however often it is asked with the same name of a job."""
     python, code = shlex.quote(sys.executable), shlex.quote(str(ROOT))
     missing = shlex.quote(f"{SAYS}This node has no Loupe in {ROOT}, or no Python at {sys.executable}.")
-    whole = code_hash()
+    whole = processes.code_hash()
     if needs.times > 1:  # led by a process without a device of its own, which asks Ray for theirs
         command = [sys.executable, "-m", RANKS, *map(str, (folder, whole, needs.cpus, needs.gpus, needs.times))]
     entry = (
@@ -206,20 +198,35 @@ def submit(job: str, folder: Path, command: list[str], needs: Demand) -> None:
         forget()
 
 
-def answers(spool: Path, network: Path, files: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """What the run's network answers on the files, as infer.predict does, some at a time and in no order; [] while it waits.
+def takes(pictures: int) -> bool:
+    """Whether work on so many pictures goes to the cluster: there is one, and it answers."""
+    if not settings().ray_address or pictures < MANY:
+        return False
+    with suppress(Unavailable):
+        nodes()
+        return True
+    return False
 
+
+Rows = Iterator[list[dict[str, Any]]]
+
+
+def answers(spool: Path, function: Callable[..., list[dict[str, Any]]], given: list[Any], items: list[Any], each: int = 64) -> Rows:
+    """What the function, named by core.runs.remote, answers on the nodes for (*given, some of the items): a row for each item.
+
+    Some rows at a time, in no order; [] while it waits. Everything given and answered is JSON; each: items that a call takes at most.
     The spool is a folder of its own. Unavailable where the cluster stays away, and where the job ends early.
     """
-    if not files:
+    assert isinstance(function, remote.Function)
+    if not items:
         return
     shutil.rmtree(spool, ignore_errors=True)  # of a process that was killed
     spool.mkdir()
     job = job_name("answers")
     runs.write_json(spool / processes.HANDLE, {"job": job})
-    runs.write_json(spool / "asked.json", files)
-    command = [sys.executable, "-m", ANSWERS, str(spool), str(network), str(settings().ray_cpus)]
-    read, left, silent = 0, len(files), 0.0
+    runs.write_json(spool / "asked.json", {**asdict(function), "given": given, "items": items, "each": each})
+    command = [sys.executable, "-m", ANSWERS, str(spool), processes.code_hash(), str(settings().ray_cpus)]
+    read, left, silent = 0, len(items), 0.0
     try:
         submit(job, spool, command, Demand(0, 0))  # its actors ask for what they need
         while left:
@@ -227,7 +234,7 @@ def answers(spool: Path, network: Path, files: list[str]) -> Iterator[list[dict[
             try:
                 said, silent = jobs().get(job), 0.0  # asked first: what it wrote before it ended is then among the rows
                 if said is None or said["status"] not in GOING:
-                    over = Unavailable(why_ended(said) or "The Ray cluster has ended the prediction.", "What was answered is kept.")
+                    over = Unavailable(why_ended(said) or "The Ray cluster has ended its job.")
             except Unavailable as e:
                 silent = silent or time.monotonic()
                 over = e if time.monotonic() - silent >= BORNE else None

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from core import pace, processes, roles, servers, space
-from core.errors import AppError, NotFound, Stopped
+from core.errors import AppError, NotFound, Stopped, Unavailable
 from core.runs import launch, runs
 from core.types import Progress, now
 
@@ -121,7 +121,8 @@ def run(folder: Path, kind: Kind) -> None:
     except Stopped:
         end = {"kind": "Stopped"}
     except AppError as e:
-        end = {"kind": "Failed", "message": e.message, "hint": e.hint}
+        hint = e.hint or (kind.after if isinstance(e, Unavailable) else "")  # as a cluster that went away
+        end = {"kind": "Failed", "message": e.message, "hint": hint}
     except OSError as e:
         room.unlink(missing_ok=True)  # worker.log may lie on the full disk, too
         traceback.print_exc(file=sys.stderr)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from core.ml import erase as erase
     from core.ml import infer as infer
     from core.ml import inside as inside
+    from core.ml import patterns as patterns
     from core.ml import preview as preview
     from core.ml import teach as teach
     from core.ml import trust as trust

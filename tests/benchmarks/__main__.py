@@ -96,18 +96,20 @@ def kept() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> list[str]:
     """Of every row, with how to measure it again."""
     lines = ["| work | wanted | measured | n | load | command |", "|---|---|---|---|---|---|"]
-    for name, one in found.items():
-        load = " to ".join(map(str, one["load"]))
-        for row in map(reread, one.get("rows", [])):
+    for name in (name for name in ROWS if name in found):
+        load = " to ".join(map(str, found[name]["load"]))
+        for row in map(reread, found[name]["rows"]):
             cells = (row.work, row.wanted, row.measured, row.n, load, f"`python -m tests.benchmarks {name}`")
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def short_table(found: dict[str, Any]) -> list[str]:
+    """Of the rows that say what something else takes for the same work."""
     lines = ["| work | measured |", "|---|---|"]
-    for one in found.values():
-        lines += [f"| {row.work}, {row.n} | {row.measured} |" for row in map(reread, one.get("rows", []))]
+    for name in (name for name in ROWS if name in found):
+        beside = (row for row in map(reread, found[name]["rows"]) if len(row.ways) > 1)
+        lines += [f"| {row.work}, {row.n} | {row.measured} |" for row in beside]
     return lines
 
 

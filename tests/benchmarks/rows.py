@@ -23,11 +23,12 @@ class Row:
 
     @property
     def measured(self) -> str:
-        """The median of each way with least and most, and how many times better Loupe is."""
+        """The median of each way with least and most, how many times it was done unless REPEATS, and how many times better Loupe is."""
         said = []
         for way, values in self.ways.items():
             middle = statistics.median(values)
-            spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else "once"
+            often = "" if len(values) == REPEATS else f"{len(values)} times: "
+            spread = f"{often}{number(min(values))} to {number(max(values))}" if len(values) > 1 else "once"
             times = ""
             if way != "Loupe":
                 ours = statistics.median(self.ways["Loupe"])
@@ -37,6 +38,8 @@ class Row:
 
 
 def number(value: float) -> str:
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 

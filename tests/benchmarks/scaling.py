@@ -220,6 +220,37 @@ def insert(count: int) -> int:
     return made
 
 
+def look(made: int, count: int) -> None:
+    """An embedding and a lesson of those rows, of numbers drawn at random: what the orders of Label are made of."""
+    from core.data import store
+    from core.data.store import Filter
+    from core.label import embed
+    from core.ml.embed import save
+    from core.runs import runs
+
+    drawn, ids = np.random.default_rng(0), np.array(store.ids(made, Filter()))
+    several = {
+        name: drawn.random(count, np.float32) for name in ("brightness", "sharpness", "oddness", "confidence", "entropy", "margin", "own")
+    }
+    folder = embed.home(made) / "20260101-000000-000000"
+    folder.mkdir(parents=True)
+    runs.write_json(folder / "job.json", {"dataset_id": made, "at": "2026"})
+    group = np.full(count, -1, np.int32)
+    group[: count // 100] = np.arange(count // 100) // 2
+    facts = {"ids": ids, "xy": np.zeros((count, 2), np.float32), "group": group, "unreadable": np.array([], "<U16"), "arranged": True}
+    save(folder / embed.RESULT, {**facts, **several})
+    numbers = drawn.integers(0, len(CLASSES), count, np.int32)
+    lesson = {
+        "ids": ids,
+        "classes": np.array(CLASSES),
+        "label": numbers,
+        "predicted": numbers,
+        "issue": drawn.random(count) < 0.01,
+        "at": "2026",
+    }
+    save(embed.home(made) / "answers.npz", {**lesson, **several})
+
+
 def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
     """What the pages ask of the database."""
     from core.data import dataset, history, labels, listing, store
@@ -250,6 +281,11 @@ def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:
         "API's page after one in the middle": lambda: listing.images_after(made, Filter(), ("2026-01-01T00:00:05", ""), 100),
         "history, first page": lambda: history.told(made),
         "order as they came, as Label asks": lambda: orders.order(made, "added", Filter(labelled=False), 10_060),
+        **{
+            f"order {name}{of}, as Label asks": partial(orders.order, made, name, want, 10_060)
+            for name in ("entropy", "surest", "blurred", "likely-wrong", "near-duplicates")
+            for of, want in (("", Filter()), (" of those not labelled", Filter(labelled=False)))
+        },
         "order of all images": lambda: orders.order(made, "added", Filter()),
         "snapshot of a run": lambda: store.snapshot(made, 0),
     }
@@ -264,6 +300,7 @@ def rows(count: int) -> Iterator[str]:
         schema.engine.cache_clear()
         began = time.perf_counter()
         made = insert(count)
+        look(made, count)
         yield f"| {count:,} rows, {schema.engine().dialect.name} (written in {time.perf_counter() - began:.0f} s) | median | most |"
         yield "|---|---|---|"
         for name, ask in asked(made, count).items():
@@ -315,7 +352,7 @@ def asked_many(network: Path, home: Path, count: int) -> Iterator[str]:
         launch.ask(infer.predict, str(network), files[start : start + 64])
     alone = count / (time.perf_counter() - begun)
     begun, came = time.perf_counter(), list[tuple[float, int]]()
-    for rows in cluster.answers(home / "spool", network, files):
+    for rows in cluster.answers(home / "spool", infer.predict, [str(network)], files):
         if rows:
             came.append((time.perf_counter() - begun, len(rows)))
     together = (count - came[0][1]) / (came[-1][0] - came[0][0])

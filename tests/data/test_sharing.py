@@ -21,7 +21,7 @@ import app
 from core import processes, servers
 from core.data import leases, schema, sharing
 from core.data.schema import writing
-from core.errors import AppError
+from core.errors import AppError, Conflict
 from core.ml import turns
 from core.settings import settings
 from tests.conftest import forget
@@ -29,7 +29,7 @@ from tests.postgres import Cluster
 
 
 @contextmanager
-def other(home: Path, locked: bool = True, beats: bool = False) -> Iterator[str]:
+def other(home: Path, locked: bool = True, beats: bool = False, code: str = "") -> Iterator[str]:
     """The name of a server of another machine, as it shows itself in the folder."""
     path = home / "servers" / f"{'0' * 8}-1-1"
     path.parent.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def other(home: Path, locked: bool = True, beats: bool = False) -> Iterator[str]
             os.utime(path)
 
     with open(path, "w", encoding="utf-8") as f:
-        json.dump({"host": "gpu-1", "machine": "gpu-1"}, f)
+        json.dump({"host": "gpu-1", "machine": "gpu-1", "code": code or servers.code()}, f)
         f.flush()
         if locked:
             fcntl.flock(f, fcntl.LOCK_EX)
@@ -84,6 +84,20 @@ def test_a_server_that_is_refused_ends_with_a_sentence(
     with other(home), pytest.raises(SystemExit) as ended:
         app.may_share(sharing.join)
     assert ended.value.code == 1 and capsys.readouterr().err.startswith("Loupe ends. The server gpu-1 is at work on")
+
+
+def test_a_server_of_another_version_is_refused_before_it_changes_a_table(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema.engine().dispose()
+    schema.engine.cache_clear()
+    with other(home, code="0" * 16):
+        assert "is at work on" in (said := refused()) and "another version of Loupe's code" in said and "end all servers" in said
+        monkeypatch.setattr(schema, "refuse_other_machines", lambda url: None)  # as on PostgreSQL
+        schema.engine().dispose()  # a command line of this version works beside it
+        schema.engine.cache_clear()
+        monkeypatch.setattr(schema, "_is_current", lambda _: False)
+        monkeypatch.setattr(schema, "migrate", lambda _: 1 / 0)
+        with pytest.raises(Conflict, match="another version"):
+            schema.engine()
 
 
 def test_a_clock_that_is_set_changes_nothing_of_who_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

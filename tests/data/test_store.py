@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
-from core.data import classes, dataset, events, labels, schema, store
+from core.data import claims, classes, dataset, events, labels, schema, store
 from core.data.store import Filter
 from core.errors import Conflict, Invalid, NotFound
 from core.settings import settings
@@ -53,6 +53,27 @@ def cats(home: Path) -> Dataset:
 
 
 # The database
+
+
+@pytest.mark.databases("sqlite")
+def test_images_are_looked_up_by_their_ids_and_not_through_the_dataset(cats: Dataset) -> None:
+    ids, plans = [f"{k:016x}" for k in (1, 7, 12)], []
+
+    def explain(c: sa.Connection, cursor: sqlite3.Cursor, statement: str, given: tuple[object, ...], *_: object) -> None:
+        if statement.startswith("SELECT") and "images" in statement:
+            plans.append(" ".join(row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", given)))
+
+    sa.event.listen(schema.engine(), "before_cursor_execute", explain)
+    try:
+        assert store.known_images(cats.id, ids) == {ids[0]: "cat", ids[1]: "dog", ids[2]: None}
+        assert store.splits(cats.id, ids) == dict.fromkeys(ids, "train") and len(store.get_images(cats.id, ids)) == 3
+        assert claims.deal(cats.id, "ann", ids, 3) == ids[2:]
+        wants = (Filter(), Filter(labelled=True), Filter(labelled=False), Filter(label="dog", split="train"), Filter(text="0.PNG"))
+        found = [sorted(int(i, 16) for i in store.among(cats.id, ids, want)) for want in wants]
+        assert found == [[1, 7, 12], [1, 7], [12], [7], [1, 7, 12]] and not store.among(cats.id, ids, Filter(flagged=True))
+    finally:
+        sa.event.remove(schema.engine(), "before_cursor_execute", explain)
+    assert len(plans) == 10 and all("(dataset_id=? AND id=?)" in plan for plan in plans), plans
 
 
 @pytest.mark.databases("sqlite")
@@ -278,6 +299,7 @@ def test_images_are_found_by_label_split_text_and_page(home: Path) -> None:
     one = replace(image(made.id, 999), source="50%_off.png")
     labels.add_images(made.id, [one], "tester", "import")
     assert [i.id for i in store.browse(made.id, store.Filter(text="%_O"), 0, 10)] == [one.id]
+    assert store.among(made.id, [one.id, f"{1:016x}"], store.Filter(text="%_O", labelled=False)) == {one.id}
     pages = [[i.id for i in dataset.browse(made.id, store.Filter(), page, 25)[0]] for page in (1, 2, 3)]
     assert [len(p) for p in pages] == [25, 25, 11] and len({i for p in pages for i in p}) == 61
     assert Counter({(s, name): n for s, name, n in store.counts(made.id)}) == {("train", "a"): 30, ("test", "a"): 20, ("train", None): 11}

@@ -20,11 +20,12 @@ from core.data import imports, sources, store
 from core.errors import Invalid, NotFound
 from core.explain import patterns
 from core.ml import patterns as ml
-from core.runs import runs
+from core.runs import cluster, jobs, runs
 from core.settings import settings
 from core.train import train
 from tests.conftest import forget, move_in, stored_dataset
 from tests.data.real import real
+from tests.ray_clusters import answered_here
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -239,6 +240,23 @@ def test_few_images_are_said_to_be_few_and_an_absent_class_to_be_absent(trained_
         if p.n:
             assert "Too few images for an experiment" in p.untested
     assert found.warned == []
+
+
+def test_classes_that_nodes_look_at_are_found_as_by_this_machine(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = patterns._job(trained_copy.run_id, runs.folder(trained_copy.run_id), "train", ["1", "4", "7"], 16, "", 0)
+    found, many = [], iter([False, True])
+    monkeypatch.setattr(cluster, "takes", lambda pictures: pictures == 48 and next(many))
+    monkeypatch.setattr(cluster, "answers", answered_here)
+    for name in ("here", "there"):
+        folder = trained_copy.home / name
+        folder.mkdir()
+        runs.write_json(folder / "job.json", job)
+        jobs.run(folder, patterns.PATTERNS)
+        assert runs.read_lines(folder)[0][-1] == {"kind": "Done", "images": 48, "unreadable": 0}
+        with np.load(folder / "patterns.npz") as stored:
+            found.append((runs.read_json(folder / patterns.RESULT), {key: stored[key].tolist() for key in stored.files}))
+        assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "job.json", "patterns.json", "patterns.npz"]
+    assert found[0] == found[1] and all(one["experiment"] for one in found[0][0]["classes"])
 
 
 def test_what_cannot_be_asked_is_refused_in_words(trained_copy: Trained) -> None:

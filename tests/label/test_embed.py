@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import filelock
@@ -28,7 +27,7 @@ from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import alike, classes, imports, labels, sources, store
 from core.data.store import Filter
-from core.errors import AppError, Invalid, Stopped
+from core.errors import AppError, Invalid, Stopped, Unavailable
 from core.label import embed, orders, teach
 from core.label.orders import ORDERS
 from core.ml import embed as ml
@@ -36,13 +35,14 @@ from core.ml import features, turns
 from core.ml import teach as head
 from core.ml.data import RowCache
 from core.ml.model import build, set_module
-from core.runs import jobs, launch, runs
+from core.runs import cluster, jobs, launch, runs
 from core.settings import settings
 from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
 from tests.conftest import ROOT, forget, move_in, share_exports
 from tests.data.real import real
+from tests.ray_clusters import answered_here
 
 CPU = torch.device("cpu")
 
@@ -281,6 +281,51 @@ def test_an_embedding_that_was_stopped_goes_on_where_it_was(small: Dataset, tmp_
     assert len(RowCache(settings().cache, stored.stem, (1280,), "float32")) == 24
 
 
+def test_what_nodes_have_looked_at_is_not_read_again_and_is_what_this_machine_sees(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = store.all_images(small.id)[3]
+    (settings().images / damaged.path).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    here = embedded(small.id) / "embedding.npz"
+    shutil.rmtree(settings().cache)
+    asked: list[int] = []
+    ml._awake.cache_clear()
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", "http://127.0.0.1:1")
+    settings.cache_clear()
+
+    def takes(pictures: int) -> bool:
+        asked.append(pictures)
+        return True
+
+    monkeypatch.setattr(cluster, "takes", takes)
+    monkeypatch.setattr(cluster, "answers", answered_here)
+    there = embedded(small.id) / "embedding.npz"
+    assert asked == [24] and not list(settings().cache.glob("*-srgb-*.rows"))  # no pixels: nothing that can be read was read here
+    with np.load(here) as a, np.load(there) as b:
+        assert a["ids"].tolist() == b["ids"].tolist() and a["unreadable"].tolist() == b["unreadable"].tolist() == [damaged.id]
+        for name in ("brightness", "sharpness", "oddness", "group"):
+            assert np.allclose(a[name], b[name], atol=1e-5), name
+        assert np.allclose(a["reduced"] @ a["reduced"].T, b["reduced"] @ b["reduced"].T, atol=1e-4)
+    embedded(small.id)
+    assert asked == [24, 1]  # the one that cannot be read
+    ml._awake.cache_clear()
+
+
+def test_a_job_that_a_cluster_leaves_alone_says_so_and_what_to_do(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("The Ray cluster does not answer.")
+
+    monkeypatch.setenv("LOUPE_RAY_ADDRESS", "http://127.0.0.1:1")
+    settings.cache_clear()
+    monkeypatch.setattr(cluster, "takes", lambda pictures: True)
+    monkeypatch.setattr(cluster, "answers", away)
+    embedded(small.id)
+    state = embed.state(small.id)
+    assert (
+        state is not None
+        and (state.status, state.message) == ("failed", "The Ray cluster does not answer.")
+        and "start it again to go on" in state.hint
+    )
+
+
 def test_a_damaged_image_is_left_out_counted_and_not_asked_for_again(small: Dataset) -> None:
     damaged = store.all_images(small.id)[3]
     (settings().images / damaged.path).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -311,9 +356,8 @@ def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Data
 def test_who_has_not_asked_for_the_map_does_not_wait_for_it(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [i.id for i in store.all_images(small.id)]
     features = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
-    pixels = SimpleNamespace(rows=[SimpleNamespace(image_id=i) for i in ids])
-    monkeypatch.setattr(ml, "look", lambda *_: (pixels, features / np.linalg.norm(features, axis=1, keepdims=True)))
-    monkeypatch.setattr(ml, "measures", lambda *_: np.random.default_rng(1).normal(size=(len(ids), 2 + alike.GREY**2)).astype(np.float32))
+    measured = np.random.default_rng(1).normal(size=(len(ids), 2 + alike.GREY**2)).astype(np.float32)
+    monkeypatch.setattr(ml, "look", lambda *_: (ids, features / np.linalg.norm(features, axis=1, keepdims=True), measured))
     maps: list[int] = []
 
     def flat_map(reduced: np.ndarray, ids: list[str]) -> np.ndarray:
@@ -676,7 +720,9 @@ def want_ids(dataset_id: int, want: Filter) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_every_order_keeps_to_the_filter(digits: Digits, name: str) -> None:
+def test_every_order_keeps_to_the_filter_also_where_only_its_first_images_are_asked_for(
+    digits: Digits, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     d = digits.dataset.id
     given = labelled(digits, 60)
     teach.teach(d, "me")
@@ -688,6 +734,12 @@ def test_every_order_keeps_to_the_filter(digits: Digits, name: str) -> None:
         if name not in ("likely-wrong", "near-duplicates"):
             assert len(ordered.ids) == len(expected)
         assert ordered.notes.keys() <= set(ordered.ids)
+        with monkeypatch.context() as patch:  # as where there are many
+            patch.setattr(orders, "AT_ONCE", 90)
+            patch.setattr(orders, "FEW", 0)
+            first = orders.order(d, name, want, most=7)
+            assert (first.ids, first.total) == (ordered.ids[:7], ordered.total)
+            assert all(ordered.notes.get(i) == first.notes.get(i) for i in first.ids)
     with pytest.raises(Invalid, match="not an order"):
         orders.order(d, "magic", Filter())
 

@@ -18,8 +18,8 @@ from core.catalog import params
 from core.errors import Invalid
 from core.ml import augment
 from core.ml.data import Normalise, Tensors, batch_sizes
-from core.ml.fit import Stage, Training, answers, fit, halves_pay, may_pay, parameter_groups, scores
-from core.ml.trainer import tried
+from core.ml.fit import Stage, Training, answers, bfloat16_pays, fit, parameter_groups, scores, worth_a_trial
+from core.ml.trainer import bfloat16_pays_here
 from core.types import EpochEnd, Preprocess, RunConfig, Step
 
 CPU = torch.device("cpu")
@@ -394,14 +394,14 @@ def test_trying_out_bfloat16_leaves_no_trace_and_decides_by_what_it_took(monkeyp
     learning = [p.requires_grad for p in t.model.parameters()]
     for factor, pays in ((1e9, True), (0.0, False)):
         monkeypatch.setattr("core.ml.fit.FASTER", factor)
-        assert halves_pay(t) is pays
+        assert bfloat16_pays(t) is pays
     assert all(torch.equal(weights[name], value) for name, value in t.model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state()) and torch.equal(state, t.shuffler.get_state())
     assert [p.requires_grad for p in t.model.parameters()] == learning and all(p.grad is None for p in t.model.parameters())
     monkeypatch.setattr("core.ml.fit.FASTER", 1e9)
     monkeypatch.setattr("core.ml.fit.HOPELESS", 0.0)
-    assert not halves_pay(t)
-    assert may_pay(t) and not may_pay(made(config(epochs=4, batch_size=10, precision="float32")))  # who chose one gets it
+    assert not bfloat16_pays(t)
+    assert worth_a_trial(t) and not worth_a_trial(made(config(epochs=4, batch_size=10, precision="float32")))  # who chose one gets it
 
 
 def test_what_a_trial_of_bfloat16_found_holds_for_the_next_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,9 +409,9 @@ def test_what_a_trial_of_bfloat16_found_holds_for_the_next_run(home: Path, monke
     monkeypatch.setattr("core.ml.fit.HOPELESS", 1e9)
     t = made(config(batch_size=10))
     monkeypatch.setattr("core.ml.fit.FASTER", 1e9)
-    first = tried(t, HOW)
+    first = bfloat16_pays_here(t, HOW)
     monkeypatch.setattr("core.ml.fit.FASTER", 0.0)  # as when the machine is busy otherwise
-    assert first and tried(t, HOW) and not tried(made(config(batch_size=11)), HOW)
+    assert first and bfloat16_pays_here(t, HOW) and not bfloat16_pays_here(made(config(batch_size=11)), HOW)
 
 
 def test_a_training_in_bfloat16_goes_on_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +420,7 @@ def test_a_training_in_bfloat16_goes_on_in_bfloat16(monkeypatch: pytest.MonkeyPa
 
     def trained(halved: bool, state: dict[str, Any] | None = None, until: int = 0) -> tuple[Training, dict[str, Any]]:
         t, reached = made(cfg), dict[str, Any]()
-        t.halved = halved
+        t.bfloat16 = halved
         if state:
             t.restore(state, None)
         for event in fit(t):
@@ -431,4 +431,4 @@ def test_a_training_in_bfloat16_goes_on_in_bfloat16(monkeypatch: pytest.MonkeyPa
     (whole, state), (full, _) = trained(True, until=3), trained(False)
     second, _ = trained(False, state)
     a, b, c = (t.model.get_parameter("conv.weight") for t in (whole, second, full))
-    assert second.halved and torch.equal(a, b) and not torch.equal(a, c)
+    assert second.bfloat16 and torch.equal(a, b) and not torch.equal(a, c)

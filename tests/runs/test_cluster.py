@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -17,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from core import processes
 from core.data import check, queue, schema, sources, uploads
 from core.errors import AppError, Conflict, Unavailable
+from core.label import embed
 from core.ml import worker
 from core.review import batch, predict
 from core.runs import cluster, jobs, launch, node, runs
 from core.runs.cluster import Demand, Node
+from core.runs.remote import infer
 from core.settings import settings
 from core.train import again, devices, train, watch
 from core.types import Dataset, Ended, EpochEnd, Prediction, Resumed, Started
@@ -100,8 +104,8 @@ def test_only_what_is_free_on_a_node_is_told(home: Path) -> None:
 
 
 def test_a_node_refuses_what_cannot_work_there(tmp_path: Path) -> None:
-    assert "does not see the folder" in node.refusal(tmp_path / "elsewhere", cluster.code_hash())
-    assert node.refusal(tmp_path, cluster.code_hash()) == ""
+    assert "does not see the folder" in node.refusal(tmp_path / "elsewhere", processes.code_hash())
+    assert node.refusal(tmp_path, processes.code_hash()) == ""
     assert "another version of Loupe's code" in node.refusal(tmp_path, "0" * 16)
 
 
@@ -163,6 +167,8 @@ class Answers(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/jobs/":
             self.server.jobs[asked["submission_id"]] = {**asked, "status": "PENDING", "start_time": len(self.server.jobs)}
+        elif self.path.endswith("/stop"):
+            self.server.jobs[self.path.split("/")[-2]]["status"] = "STOPPED"
         self._say({})
 
     def _say(self, what: object) -> None:
@@ -299,8 +305,8 @@ def test_predictions_bear_a_cluster_that_misses_an_answer_and_ask_nothing_for_no
     given(dashboard.address)
     monkeypatch.setattr(cluster, "FRESH", 0.0)
     monkeypatch.setattr(cluster, "AWAY", 0.0)
-    assert list(cluster.answers(tmp_path / "spool", tmp_path, [])) == [] and not dashboard.jobs
-    found = cluster.answers(tmp_path / "spool", tmp_path, ["a", "b", "c"])
+    assert list(cluster.answers(tmp_path / "spool", infer.predict, [], [])) == [] and not dashboard.jobs
+    found = cluster.answers(tmp_path / "spool", infer.predict, [], ["a", "b", "c"])
     assert next(found) == []
     dashboard.token = "a token that Loupe has not got"
     runs.append_line(tmp_path / "spool", {"file": "a"})
@@ -315,6 +321,18 @@ def test_predictions_bear_a_cluster_that_misses_an_answer_and_ask_nothing_for_no
     with pytest.raises(Unavailable, match="wants a token"):
         next(found)
     assert not (tmp_path / "spool").exists()
+    dashboard.token = ""
+    stopped = cluster.answers(tmp_path / "spool", infer.predict, [], ["a"])
+    next(stopped)
+    stopped.close()  # type: ignore[attr-defined]
+    _, second = dashboard.jobs.values()
+    assert second["status"] == "STOPPED" and not (tmp_path / "spool").exists()
+    dashboard.token = "away"
+    cluster.forget()
+    assert not cluster.takes(cluster.MANY)
+    dashboard.token = ""
+    cluster.forget()
+    assert cluster.takes(cluster.MANY) and not cluster.takes(cluster.MANY - 1)
 
 
 class Left(BaseException):
@@ -372,6 +390,20 @@ def test_beside_the_nodes_stands_what_trains_on_this_machine(
 # A real one ---------------------------------------------------------------------------------------
 
 
+def refusing(_: list[str]) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "rows")
+
+
+@needs_ray
+def test_an_actor_says_what_keeps_it_from_its_work(tmp_path: Path) -> None:
+    from core.runs.on_ray.answers import Worker
+
+    asked, batch = {"module": __name__, "name": "refusing", "given": []}, {"item": [json.dumps("a"), json.dumps("b")]}
+    said = [Worker(tmp_path, code, asked)(batch)["row"].tolist() for code in ("0" * 16, processes.code_hash())]
+    assert "has another version of Loupe's code" in said[0][0]
+    assert said[1][0].startswith('{"refused": "The disk is full: rows could not be written.')
+
+
 @needs_ray
 @pytest.mark.timeout(400)
 def test_a_demand_that_no_node_meets_is_said_and_stopped(small: Dataset, given: Callable[..., None], two_nodes: RayCluster) -> None:
@@ -398,7 +430,7 @@ def test_a_node_with_other_code_says_so_and_trains_nothing(
 ) -> None:
     given(two_nodes.address)
     with monkeypatch.context() as patch:
-        patch.setattr(cluster, "code_hash", lambda: "0" * 16)
+        patch.setattr(processes, "code_hash", lambda: "0" * 16)
         run = train.start(small.id, QUICK, "Ann")
     until(lambda: not train.state(run.id).active, "the refusal")
     assert train.state(run.id).status == "lost" and not runs.events(runs.folder(run.id))
@@ -443,7 +475,7 @@ def test_many_pictures_are_answered_by_the_nodes_as_by_this_machine(
         shutil.copy(file, inbox / f"{i}.png")
     (inbox / "broken.png").write_bytes((inbox / "0.png").read_bytes()[:40])
     dataset_id, run_id = trained_copy.dataset.id, trained_copy.run_id
-    monkeypatch.setattr(batch, "MANY", 70)
+    monkeypatch.setattr(cluster, "MANY", 70)
     monkeypatch.setattr(launch.launcher, "start", lambda folder, command: None)
     folder = settings().answers / batch.start(dataset_id, [run_id], sources.at(inbox), "Ann", "folder")
     jobs.run(folder, batch.PREDICT)
@@ -456,6 +488,37 @@ def test_many_pictures_are_answered_by_the_nodes_as_by_this_machine(
     for one, expected in zip(items[: len(here)], here, strict=True):
         assert isinstance(expected, Prediction)
         assert list(one.probabilities.values()) == pytest.approx(list(expected.probabilities), abs=1e-6)
+
+
+@needs_ray
+@pytest.mark.timeout(400)
+def test_images_are_looked_at_by_the_nodes_and_kept_when_it_is_stopped(
+    small: Dataset, given: Callable[..., None], two_nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(two_nodes.address)
+    monkeypatch.setattr(cluster, "MANY", 24)
+    folder = embed.home(small.id) / "20260101-000000-000000"
+    folder.mkdir(parents=True)
+    runs.write_json(folder / "job.json", {"dataset_id": small.id, "at": "2026", "by": "Ann"})
+    before, answers = set(cluster.jobs()), cluster.answers
+
+    def stopped_by_the_first(*asked: Any) -> cluster.Rows:
+        for rows in answers(*asked):
+            if rows:
+                runs.request_stop(folder)
+            yield rows
+
+    monkeypatch.setattr(cluster, "answers", stopped_by_the_first)
+    jobs.run(folder, embed.EMBED)
+    assert jobs.state(folder, embed.EMBED).status == "stopped" and not (folder / "nodes").exists()
+    (job,) = cluster.jobs().keys() - before
+    until(lambda: cluster.jobs()[job]["status"] not in cluster.GOING, "the end of its job")
+    (features,), (measures,) = (list(settings().cache.glob(f"*-{what}-*.rows")) for what in ("features", "measures"))
+    assert len(features.read_bytes()) == 24 * 1280 * 4 and len(measures.read_bytes()) >= 24 * 4
+    (folder / "stop").unlink()
+    jobs.run(folder, embed.EMBED)
+    assert jobs.state(folder, embed.EMBED).end["images"] == 24 and cluster.jobs().keys() - before == {job}
+    assert not list(settings().cache.glob("*-srgb-*.rows"))  # this machine has read none
 
 
 @needs_ray

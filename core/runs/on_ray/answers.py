@@ -1,6 +1,6 @@
-"""What a run's network says of many pictures, by Ray Data: python -m core.runs.on_ray.answers SPOOL RUN_FOLDER CPUS.
+"""What a function of core.ml says of many things, by Ray Data: python -m core.runs.on_ray.answers SPOOL HASH CPUS.
 
-The spool holds the files in asked.json and gets a line for each in events.jsonl, in no order.
+The spool's asked.json names the function, what it is given and the items; events.jsonl gets a line for each item, in no order.
 """
 
 from __future__ import annotations
@@ -14,32 +14,46 @@ import numpy as np
 import ray
 import ray.data
 
-from core.runs import runs
-from core.runs.remote import infer
+from core import space
+from core.errors import AppError
+from core.runs import node, runs
+from core.runs.remote import Function
 
-BATCH = 64  # pictures
+MOST_BLOCKS = 1000  # of items: what Ray has to keep of each adds up
 
 
-class Network:
-    """An actor that loads the network once."""
+class Worker:
+    """An actor: what the function loads once, as a network, it keeps."""
 
-    def __init__(self, run_folder: str) -> None:
-        infer.warm(run_folder)
-        self._run_folder = run_folder
+    def __init__(self, spool: Path, code: str, asked: dict[str, Any]) -> None:
+        self._why = node.refusal(spool, code)
+        self._function, self._given = Function(asked["module"], asked["name"]), asked["given"]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"row": np.array([json.dumps(row) for row in infer.predict(self._run_folder, batch["file"].tolist())], object)}
+        some = [json.loads(one) for one in batch["item"]]
+        try:
+            with space.told():
+                rows = [{"refused": self._why}] if self._why else self._function(*self._given, some)
+        except AppError as e:
+            rows = [{"refused": f"{e}"}]
+        return {"row": np.array([json.dumps(row) for row in rows], object)}
 
 
-def main(spool: Path, run_folder: str, cpus: int) -> None:
+def main(spool: Path, code: str, cpus: int) -> None:
     ray.init(log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    files = runs.read_json(spool / "asked.json")
-    blocks = ray.data.from_items([{"file": one} for one in files], override_num_blocks=-(-len(files) // BATCH))
-    most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)  # of the actors; those begin for which there is room
-    answered = blocks.map_batches(Network, fn_constructor_args=(run_folder,), batch_size=BATCH, concurrency=(1, most), num_cpus=cpus)
-    for one in answered.iter_rows():
-        runs.append_line(spool, json.loads(one["row"]))
+    asked = runs.read_json(spool / "asked.json")
+    items, each = [{"item": json.dumps(one)} for one in asked.pop("items")], asked["each"]
+    number = min(-(-len(items) // each), MOST_BLOCKS)
+    blocks = ray.data.from_items(items, override_num_blocks=number)
+    room = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+    most = min(room, number)  # of the actors; those begin for which there is room
+    there = blocks.map_batches(Worker, fn_constructor_args=(spool, code, asked), batch_size=each, concurrency=(1, most), num_cpus=cpus)
+    for one in there.iter_rows():
+        row = json.loads(one["row"])
+        if "refused" in row:
+            node.refuse(row["refused"])
+        runs.append_line(spool, row)
 
 
 if __name__ == "__main__":

@@ -45,11 +45,6 @@ def rank(folder: Path, code: str, env: dict[str, str]) -> str:
     return f"The process of rank {env['RANK']} on {socket.gethostname()} ended with status {status}." if status else ""
 
 
-def refuse(why: str) -> None:
-    print(f"{cluster.SAYS}{why}", flush=True)
-    sys.exit(cluster.REFUSED)
-
-
 def main(folder: Path, code: str, cpus: int, gpus: int, ranks: int) -> None:
     """Waits for room, then until the ranks have ended: all of them, if one fails or its node dies."""
     job = os.environ["LOUPE_RAY_JOB"]
@@ -90,9 +85,9 @@ def main(folder: Path, code: str, cpus: int, gpus: int, ranks: int) -> None:
         while begun:
             (ended,), begun = ray.wait(begun)
             if why := ray.get(ended):
-                refuse(why)
+                node.refuse(why)
     except ray.exceptions.RayError:  # its worker or its node has died
-        refuse("A node of the Ray cluster that trained it is gone.")
+        node.refuse("A node of the Ray cluster that trained it is gone.")
 
 
 if __name__ == "__main__":
