@@ -33,7 +33,7 @@ def spots(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
 def share(page: Page, name: str) -> tuple[float, float]:
     """Before and after, per cent."""
     cells = page.locator(f'.erase tr[data-class="{name}"] td').all_inner_texts()
-    return float(cells[1].removesuffix(" %")), float(cells[2].removesuffix(" %"))
+    return float(cells[1].removesuffix("%")), float(cells[2].removesuffix("%"))
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
