@@ -175,23 +175,24 @@ def ask_now(current: Dataset, run: Run) -> None:
     unsent = [a for a in found if (current.id, run.id, a.image_id) not in st.session_state.get("sent", ())]
     unsure = [a for a in unsent if a.top(1)[0][1] < predict.UNSURE]
     with acts:
-        if unsent:
-            st.button(
-                f"Send all {len(unsent):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, unsent),
-            )  # fmt: skip
-            st.button(
-                f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
-                help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
-            )  # fmt: skip
-        if len(unsent) < len(good):
-            st.caption(f"{len(good) - len(unsent):,} sent to review.", width="content")
-            if st.button("To Review", icon=":material/arrow_forward:", type="secondary" if unsent else "primary", key="to-review"):
-                st.switch_page("review.py")
+        # Those that have been pressed stay where they are: a second click must not meet another button in their place.
+        st.button(
+            f"Send all {len(unsent) or len(good):,} to review", type="primary" if unsent else "secondary", icon=":material/rate_review:",
+            key="send-all", disabled=not unsent, on_click=send, args=(current, run, unsent),
+        )  # fmt: skip
+        st.button(
+            f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
+            help=f"Unsure: the likeliest class has less than {predict.UNSURE:.0%}.",
+        )  # fmt: skip
         if frame.may("export", current.id, say=False):
             st.download_button(
                 "CSV", frame.deferred(partial(taken.predictions, run.id, found, frame.user())), f"{run.name}.csv", "text/csv",
                 icon=":material/download:", on_click="ignore",
             )  # fmt: skip
+        if len(unsent) < len(good):
+            st.caption(f"{len(good) - len(unsent):,} sent to review.", width="content")
+            if st.button("To Review", icon=":material/arrow_forward:", type="secondary" if unsent else "primary", key="to-review"):
+                st.switch_page("review.py")
     page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])
