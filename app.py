@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from core import logs, servers, space
+from core import logs, servers, space, storage
 from core.api import first, gate, operations, routes, sign_in, v1, webhooks
 from core.data import imports, leftovers, schema, sharing, sources, store
 from core.errors import AppError, Conflict
@@ -43,7 +43,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     webhooks.start()
     if SAMPLE in sys.argv:
         bring_sample()
-    works = (anyio.to_thread.run_sync(load), operations.daily(), operations.go_on(), *(() if fits else (look_again(),)))
+    works = (anyio.to_thread.run_sync(load), operations.daily(), operations.go_on(), operations.store(), *(() if fits else (look_again(),)))
     beside = [asyncio.create_task(work) for work in works]
     yield {}
     webhooks.stop()
@@ -90,6 +90,16 @@ def bring_sample() -> None:
         say(str(e))  # every page says it, too
 
 
+def refuse_storage() -> None:
+    """Raises what only a person can change; a storage that is away may come back."""
+    try:
+        storage.probe()
+    except storage.Refused:
+        raise
+    except AppError as e:
+        say(str(e))
+
+
 def load() -> None:
     """Once the server answers and before somebody's first click."""
     for module in ("pandas", "pyarrow", "PIL.Image", "plotly.graph_objects"):
@@ -104,6 +114,7 @@ try:
     gate.check_address(st.get_option("server.address"))
     if SAMPLE in sys.argv:  # somebody reads the terminal; a service goes on, and every page says it until the database is back
         schema.engine()
+        refuse_storage()
 except AppError as e:
     sys.exit(str(e))  # a sentence for whoever starts it, and no traceback
 app = st.App(

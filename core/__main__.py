@@ -20,13 +20,17 @@ from core.runs import launch
 from core.terminal import BadArgument, say
 
 
-def stories() -> list[ModuleType]:
-    return [importlib.import_module(f"core.{path.parent.name}.commands") for path in sorted(Path(__file__).parent.glob("*/commands.py"))]
+def stories(verb: str = "") -> list[ModuleType]:
+    """The one that adds the verb: loading all takes a second of CPU; all where none is found to."""
+    found = sorted(Path(__file__).parent.glob("*/commands.py"))
+    adds = f'verbs.add_parser("{verb}"'
+    its = [path for path in found if any(adds in one.read_text(encoding="utf-8") for one in path.parent.glob("*commands.py"))]
+    return [importlib.import_module(f"core.{path.parent.name}.commands") for path in its or found]
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(argv[:1] != ["start"]).parse_args(argv)
+    args = parser(*argv[:1]).parse_args(argv)
     try:
         with space.told():
             answer = args.verb(args)
@@ -54,8 +58,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def parser(all_verbs: bool = True) -> argparse.ArgumentParser:
-    """all_verbs: with those of the stories, whose modules take 2 s of CPU to load."""
+def parser(verb: str = "") -> argparse.ArgumentParser:
+    """verb: only what this one needs."""
     top = argparse.ArgumentParser("python -m core", description="Loupe from the command line; it shares LOUPE_HOME with the app.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
@@ -63,7 +67,7 @@ def parser(all_verbs: bool = True) -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, default=8501)
     p.set_defaults(verb=start)
 
-    for story in stories() if all_verbs else ():
+    for story in () if verb in ("start", "job") else stories(verb):
         story.add(verbs)
 
     p = verbs.add_parser("job", help=argparse.SUPPRESS)

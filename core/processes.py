@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import resource
+import signal
 import sys
 import threading
 import time
@@ -184,3 +186,12 @@ def keep(folder: Path) -> None:
             time.sleep(BEAT)
 
     threading.Thread(target=beat, daemon=True, name="beat").start()
+
+
+def confine(most: int) -> None:
+    """Bounds this process's address space, in bytes; an alarm, or what goes beyond, ends it and leaves no core dump."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns

@@ -40,6 +40,8 @@ class Settings:
     max_megapixels: int  # LOUPE_MAX_MEGAPIXELS: one image
     least_free_mb: int  # LOUPE_LEAST_FREE_MB: with less on the disk of home, no upload and no import is begun
     cache_gb: int  # LOUPE_CACHE_GB: decoded pixels and features of frozen networks; those used last are kept
+    storage: str  # LOUPE_STORAGE: object storage for originals, thumbnails, runs and zips, of which home is the cache; "" none
+    storage_cache_gb: int  # LOUPE_STORAGE_CACHE_GB: of what storage has; what was used last is kept
     allowed_hosts: tuple[str, ...]  # LOUPE_ALLOWED_HOSTS: host names the server answers to, comma-separated
     user: str  # LOUPE_USER: the name written beside labels until someone types another
     user_given: bool  # whether LOUPE_USER is set; else a page asks for the name, once per browser
@@ -122,6 +124,8 @@ def settings() -> Settings:
         max_megapixels=_whole("LOUPE_MAX_MEGAPIXELS", "100", "millions of pixels"),
         least_free_mb=_whole("LOUPE_LEAST_FREE_MB", "500", "megabytes"),
         cache_gb=_whole("LOUPE_CACHE_GB", "100", "gigabytes"),
+        storage=_storage(),
+        storage_cache_gb=_whole("LOUPE_STORAGE_CACHE_GB", "100", "gigabytes"),
         allowed_hosts=tuple(h.strip().lower() for h in hosts.split(",") if h.strip()),
         user=env.get("LOUPE_USER") or _login_name(),
         user_given=bool(env.get("LOUPE_USER")),
@@ -213,6 +217,16 @@ def _secret(name: str) -> str:
     if len(text.strip()) < 24:
         raise AppError(f"{name} is missing or shorter than 24 characters.", f"Set it, or {name}_FILE, to a long random text.")
     return text.strip()
+
+
+def _storage() -> str:
+    text = os.environ.get("LOUPE_STORAGE", "").strip().rstrip("/")
+    if text and not re.fullmatch(r"(s3|gs|abfs)://[^\s/@?#]+(/[^\s@?#]+)?", text):  # what it is may be a secret, and is not told
+        raise AppError(
+            "LOUPE_STORAGE is no address of object storage.",
+            "Write s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or abfs://CONTAINER/FOLDER; credentials come from variables of their own.",
+        )
+    return text
 
 
 def _ray_address() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import filelock
 
+from core import storage
 from core.errors import Unavailable, Unwritable
 from core.settings import settings
 
@@ -34,6 +35,8 @@ def short(more: int = 0) -> str:
 def need(what: str, more: int = 0) -> None:
     """Unwritable, before anything is written, where there is too little room even without the cache; what: begins the sentence."""
     evict(lambda: not short(more))
+    if short(more):
+        storage.make_room(more)
     if problem := short(more):
         raise Unwritable(f"{what} is not begun: {problem}.", "Make room, or set LOUPE_LEAST_FREE_MB lower.")
 

@@ -198,9 +198,6 @@ class Architecture:
         return (3, self.input_size) if self.input_size else self.tutorial
 
 
-Rewrite = Literal["separate", "relu", "merged"]  # kinds of rewritten copies of a network, see core.ml.rewrite
-
-
 def _one_pass(settings: Mapping[str, Any], height: int, width: int) -> int:
     return 1
 
@@ -228,7 +225,7 @@ class Method:
     sums_to: Literal["change", "score"] | None = (
         None  # what its parts should add up to: the change in score from the baseline, or the score
     )
-    rewrite: Rewrite | None = None  # works on such a copy of the network, and does not support networks without one
+    rewrite: bool = False  # works on a rewritten copy of the network (core.ml.rewrite), and does not support networks without one
     activations: tuple[str, ...] = ()  # classes of torch.nn: with a copy, networks with others are not supported
 
     @property

@@ -139,10 +139,7 @@ def add_images(current: Dataset | None) -> None:
         return
     if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
         st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
-        if st.button("Import again", icon=":material/replay:", key="import-again"):
-            with frame.told():
-                shown(imports.go_on(lost.id, frame.user()))
-                st.rerun()
+        again(lost.id)
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
@@ -295,6 +292,13 @@ def followed() -> bool:
     return running or seen is not None
 
 
+def again(import_id: str) -> None:
+    if st.button("Import again", icon=":material/replay:", key="import-again"):
+        with frame.told():
+            shown(imports.go_on(import_id, frame.user()))
+            st.rerun()
+
+
 def arrived(state: jobs.State) -> None:
     """Once, when an import of this session has ended: shows what came in."""
     done, name = imports.report(state), state.job["dataset_name"]
@@ -320,6 +324,8 @@ def report(state: jobs.State, came: Later | None) -> None:
                 st.rerun()
         if done is None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
+            if state.status == "lost" or state.passes:
+                again(state.id)
         if done is not None and done.added and sum(done.classes.values()) == done.added:
             _classes(done.classes)
         if done is not None and done.understood:

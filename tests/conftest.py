@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 
 from core import roles
 from core.__main__ import main
-from core.data import classes, imports, labels, schema, sources, store
+from core.data import classes, decoders, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
@@ -86,7 +86,7 @@ def move_in(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     forget()  # last: a thread that an earlier test left may ask for the settings at any moment, and what it finds is remembered
 
 
-class SharedDecoders(imports._Decoders):
+class SharedDecoders(decoders.Decoders):
     """One pool of decoder processes for all imports of a test process: starting one takes longer than most imports of a test."""
 
     pool: ClassVar[ProcessPoolExecutor | None] = None
@@ -116,7 +116,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(launch, "launcher", ForkLauncher())
         patch.setattr(launch, "expect_run", lambda: None)  # tests have a process that forks already
         patch.setattr(launch, "_start_worker", ForkedWorker)
-        patch.setattr(imports, "_Decoders", SharedDecoders)
+        patch.setattr(imports, "Decoders", SharedDecoders)
         yield home
 
 

@@ -37,6 +37,7 @@ OUTSIDE = {  # a library, and the one place that may use it
         "aiohttp",
     ): "core.api.webhooks",  # what asks other hosts, and only those that an admin has named
     ("authlib",): "core.people.oidc",
+    ("fsspec", "s3fs", "gcsfs", "adlfs", "boto3", "botocore"): "core.storage",  # the storage that LOUPE_STORAGE names
     ("ray",): "core.runs.on_ray",  # on a cluster's nodes; the app asks a cluster over HTTP
 }
 ALLOWED = {
@@ -150,7 +151,7 @@ PICTURES = ("core.data.images", "core.data.depth", "core.data.alike")  # files b
 
 def test_the_ml_folder_knows_the_catalog_the_run_folder_and_pictures_and_no_database() -> None:
     below = [(a, b) for a, b in ARROWS if folder(a) == "ml" and folder(b) not in ("ml", GROUND, "catalog")]
-    assert {b for _, b in below} <= {"core.runs.runs", *PICTURES}
+    assert {b for _, b in below} <= {"core.runs.runs", "core.runs.stored", *PICTURES}
     assert not [(a, b) for a, b in ARROWS if a in PICTURES and within(b, "core.data.schema", "core.data.store")]
 
 
@@ -233,7 +234,7 @@ print(json.dumps([name for name in names if name in sys.modules]))
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
     came, loaded = done.stdout.splitlines()[-2:]
-    assert came == "came: digits" and json.loads(loaded) == ["pandas", "core.review.review"]
+    assert came == "came: digits" and json.loads(loaded) == ["core.review.review"]
 
 
 def lost_presses(tree: ast.AST) -> Iterator[str]:
@@ -283,7 +284,7 @@ def test_the_running_server_answers_and_has_no_torch_in_its_memory(home: Path, f
         maps = Path(f"/proc/{server.pid}/maps")
         if not maps.exists():
             pytest.skip("needs /proc")
-        assert "pandas" in maps.read_text()  # it is the server that is looked at
+        assert "numpy" in maps.read_text()  # it is the server that is looked at
         assert "libtorch" not in maps.read_text()
     finally:
         server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core import pace, terminal
+from core.__main__ import parser
 from core.data import imports, sources, store
 from core.evaluate import evaluate
 from core.runs import runs
@@ -53,6 +55,18 @@ def test_start_becomes_the_server_at_once_and_leaves_the_sample_to_it(python: Co
     done = python("-c", code)
     command, loaded = done.stdout.splitlines()
     assert command.endswith("'--server.port', '81', '--', '--sample']") and loaded == "False", done.stderr
+
+
+def test_each_verb_is_known_to_the_parser_that_loads_its_story_alone() -> None:
+    def verbs(one: argparse.ArgumentParser) -> set[str]:
+        (found,) = (a for a in one._actions if isinstance(a, argparse._SubParsersAction))
+        return set(found.choices)
+
+    every = verbs(parser())
+    assert len(every) > 25 and verbs(parser("nonsense")) == verbs(parser("--help")) == every
+    for verb in every - {"start", "job"}:
+        assert verb in verbs(parser(verb)) < every, verb
+    assert verbs(parser("start")) == {"start", "job"}
 
 
 # Import and train

@@ -46,6 +46,7 @@ NOT_RUN = {
     "python -m ruff": "test_checks.py runs it",
     "python -m mypy": "test_checks.py runs it",
     "python docs/draw_architecture.py": "writes the committed drawing; a test below compares what it draws",
+    "python docs/draw_growth.py": "writes the committed drawing and its table; a test below compares both",
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python -m tests.reliability": "tries for minutes; tests/reliability/test_reliability.py runs a part",
     "python tests/benchmarks/": "measures for minutes, on a quiet machine",
@@ -53,6 +54,7 @@ NOT_RUN = {
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",
     "python -m core restore": "needs an empty LOUPE_HOME; tests/data/test_backup.py has one",
+    "python -m core storage": "needs a bucket; tests/test_storage.py has one",
     "python -m core check": "its exit code is the folder's; tests/data/test_check.py runs it on whole and damaged ones",
     "python -m core start": "serves until it is ended",
     "python -m core train --dataset NAME": "trains with what a recipe adds; test_adding.py does it in a copy that has it",
@@ -113,6 +115,13 @@ def test_the_page_on_data_names_every_module_of_the_largest_folder() -> None:
 def test_the_drawing_is_the_one_that_todays_imports_make() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
     assert script["OUT"].read_text(encoding="utf-8") == script["draw"](), "run python docs/draw_architecture.py"
+
+
+def test_the_drawing_of_growth_and_its_table_are_those_of_the_figures_that_were_measured() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "draw_growth.py"))
+    found, page = script["read"](), PAGES["docs/scale.md"]
+    assert script["OUT"].read_text(encoding="utf-8") == script["draw"](found), "run python docs/draw_growth.py"
+    assert page == script["written"](page, found), "run python docs/draw_growth.py"
 
 
 def test_the_map_names_every_folder_that_is_drawn() -> None:

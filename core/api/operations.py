@@ -21,9 +21,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import meters, roles, servers, space
+from core import meters, roles, servers, space, storage
 from core.api import routes
-from core.data import audit, check, imports, leases, removal, routed, schema
+from core.data import audit, check, imports, leases, removal, routed, schema, stored
+from core.errors import AppError
 from core.review import near
 from core.roles import Person
 from core.runs import launch
@@ -33,6 +34,7 @@ from core.train import again, train
 PATIENCE = 5.0  # seconds for each question of /readyz
 HOUR, SPARE = 3600, 600
 LOOK = 3.0  # seconds between two looks at lost runs
+STORE, AGAIN = 60.0, 5.0  # seconds between two copies to storage, and until it is tried again at the start
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # anybody may invent others
 NO_STORE = {"Cache-Control": "no-store"}
 log = logging.getLogger("loupe.server")
@@ -48,8 +50,8 @@ async def healthz(_request: Request) -> Response:
 
 async def readyz(_request: Request) -> Response:
     """Whether people can work: 200, or 503 with what is wrong."""
-    names = ("database", "disk", "workers")
-    found = dict(zip(names, await asyncio.gather(_asked(_database), _asked(_disk), _asked(_workers)), strict=True))
+    asked = {"database": _database, "disk": _disk, "workers": _workers, **({"storage": storage.problem} if storage.on() else {})}
+    found = dict(zip(asked, await asyncio.gather(*map(_asked, asked.values())), strict=True))
     ready = not any(found.values())
     answer = {"ready": ready, **{name: problem or "ok" for name, problem in found.items()}}
     return JSONResponse(answer, 200 if ready else 503, headers=NO_STORE)
@@ -182,6 +184,7 @@ async def daily() -> None:
             (check.nightly, "The database is damaged, or was not checked"),
             (removal.carry_out, "Old predictions were not removed"),
             (near.fill, "Fingerprints of older predictions were not taken"),
+            (storage.evict, "The cache of storage was not looked through"),
         )
         for work, words in works:
             try:
@@ -190,6 +193,20 @@ async def daily() -> None:
             except Exception as e:  # a folder that is gone must not end it: tried again in an hour
                 log.error("%s: %s", words, e)
         await asyncio.sleep(HOUR)
+
+
+async def store() -> None:
+    """Copies to storage what changed here, and fetches at the start what only storage has."""
+    begun = False
+    while storage.on():
+        try:
+            await anyio.to_thread.run_sync(stored.now_and_then if begun else stored.at_start)
+            begun = True
+        except (AppError, OSError) as e:
+            log.error("%s", e)
+        except Exception as e:
+            log.error("Storage was not brought up to date: %s", e)
+        await asyncio.sleep(STORE if begun else AGAIN)
 
 
 async def go_on() -> None:

@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
-from core import roles, space
+from core import roles, space, storage
 from core.api import bodies, gate, review, signing
 from core.catalog import glossary
 from core.data import claims, images, labels, store, uploads
@@ -61,7 +61,8 @@ async def thumb(request: Request) -> Response:
     # Offset and size stand in the signed URL, so a thumbnail costs one pread and no SQL.
     signing.check(request)
     p = request.path_params
-    data = _thumb(_dataset(request), p["offset"], p["size"])
+    where = _dataset(request), p["offset"], p["size"]
+    data = await anyio.to_thread.run_sync(_thumb, *where) if storage.on() else _thumb(*where)  # which may have to be asked for it
     return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
 
 
@@ -70,9 +71,13 @@ def _picture(path: Path, foreign: bool, frame: int) -> tuple[bytes, str]:
     """Files of strangers are decoded in the model worker, which may die; those of a dataset have been decoded before."""
     if not foreign:
         return images.picture_file(path)
-    if not os.path.isfile(path):  # False, too, for a name that no file can have
+    if not os.path.isfile(path) and not _fetched(path):  # False, too, for a name that no file can have
         raise NotFound("This picture is not stored any more.", "Upload it again.")
     return (launch.ask(infer.contact_sheet, str(path)), "image/jpeg") if frame == ALL else launch.ask(infer.picture, str(path), frame - 1)
+
+
+def _fetched(path: Path) -> bool:
+    return storage.on() and "\0" not in path.name and storage.local(path).is_file()
 
 
 async def _serve_picture(request: Request, folder: Path, foreign: bool, frame: int = 1) -> Response:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import processes, roles, space
+from core import processes, roles, space, storage
 from core.data import audit, database, moving, schema
 from core.errors import Conflict, Invalid
 from core.runs import jobs, runs
@@ -108,7 +108,7 @@ def _fill(archive: zipfile.ZipFile, folder: Path, heads: list[tuple[Path, bytes]
         for path, size in found:
             progress(done, total, "Writing bytes")
             try:
-                with open(path, "rb") as f:
+                with open(storage.local(path, storage.PATIENT), "rb") as f:
                     add(path.relative_to(settings().home).as_posix(), f, _whole_lines(f) if path.suffix == ".jsonl" else -1)
                 number += 1
             except FileNotFoundError:  # taken away since
@@ -127,8 +127,21 @@ def _files() -> Iterator[tuple[Path, int]]:
             inside[:] = sorted(one for one in inside if not one.endswith(UNFINISHED))
             for one in sorted(names, reverse=True):
                 path = Path(folder, one)
-                if not one.endswith((*UNFINISHED, processes.HANDLE)) and path.is_file() and not path.is_symlink():
+                if not one.endswith((*UNFINISHED, processes.HANDLE, storage.INDEX)) and path.is_file() and not path.is_symlink():
                     yield path, path.stat().st_size
+    if storage.on():
+        yield from _only_stored()
+
+
+def _only_stored() -> Iterator[tuple[Path, int]]:
+    """Files that were evicted here, or never fetched: a backup that needs a bucket would be none."""
+    home = settings().home
+    tops = (settings().images, settings().thumbs)
+    for folder in (*(top / name for top in tops for name in storage.folders(top)), home / "uploads" / "pictures"):
+        yield from ((folder / name, size) for name, size in storage.names(folder).items() if not (folder / name).exists())
+    for path in (*home.glob(f"runs/*/{storage.INDEX}"), *home.glob(f"bin/*/{storage.INDEX}")):
+        away = ((path.parent / name, one) for name, one in storage.index(path.parent).items() if one.get("away"))
+        yield from ((path, one["size"]) for path, one in away if not path.exists())
 
 
 def _whole_lines(f: IO[bytes]) -> int:

@@ -9,7 +9,7 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +20,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core import processes, roles, servers, space
+from core import processes, roles, servers, space, storage
 from core.data import audit, database, depth, images, leftovers, schema, store, uploads
 from core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
-from core.runs import jobs, launch, runs
+from core.runs import jobs, launch, runs, stored
 from core.settings import settings
 from core.types import Image, Progress, now, silent
 
@@ -38,7 +38,7 @@ READ = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplem
 
 @dataclass(frozen=True)
 class Damage:
-    what: str  # database, audit, original, thumbnail, run, orphan, cache, leftover, rights
+    what: str  # database, audit, original, thumbnail, run, storage, orphan, cache, leftover, rights
     where: str  # in LOUPE_HOME, or a name
     problem: str
     remedy: str  # what a person can do; "" where it can be made anew
@@ -73,7 +73,11 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
 
 def _damages(progress: Progress) -> Iterator[Damage]:
     try:
-        for part in (_database, _audit, _images, _submissions, _runs, _caches, _leftovers, _rights):
+        yield from _database(progress)
+        yield from _audit(progress)
+        if problem := storage.problem():
+            yield Damage("storage", settings().storage, problem, "What lies there was not looked at.")
+        for part in (*(() if problem else (_images, _submissions, _runs)), _caches, _leftovers, _rights):
             yield from part(progress)
     except AppError as e:  # the database cannot be read, and without it nothing else can be judged
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
@@ -158,7 +162,7 @@ def _every_image() -> list[Image]:
 
 
 def _images(progress: Progress) -> Iterator[Damage]:
-    every, looked = _every_image(), dict[str, bool]()
+    every, looked, listed = _every_image(), dict[str, bool](), dict[Path, dict[str, int]]()
     ends: dict[int, int] = {}  # of each dataset's pack, if it were whole
     for image in every:
         ends[image.dataset_id] = max(ends.get(image.dataset_id, 0), image.thumb_offset + image.thumb_size)
@@ -166,25 +170,59 @@ def _images(progress: Progress) -> Iterator[Damage]:
         progress(done, len(every), "Checking images")
         path = settings().images / image.path
         if image.path not in looked:  # of several datasets it is stored once
-            problem = _of_original(path, image.id)
+            there = _listed(path.parent, listed)
+            problem = _of_original(path, image.id, there)
             looked[image.path] = not problem
             if problem:
-                again = _from(uploads.pictures(), path, image.id)
+                again = partial(_fetch_again, path, image.id) if path.name in there else _from(uploads.pictures(), path, image.id)
                 yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
-                looked[image.path] = not _of_original(path, image.id)
+                looked[image.path] = not _of_original(path, image.id, there)
+            elif problem := _not_stored(path, there):
+                yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
         if problem := _of_thumbnail(image):
             where = f"{_where(settings().thumbs / f'{image.dataset_id}.pack')}, image {image.id}"
             mend = partial(_thumbnail_again, image, ends[image.dataset_id]) if looked[image.path] else None
             yield Damage("thumbnail", where, problem, "Its original must be whole first.", mend)
     progress(len(every), len(every), "Checking images")
     yield from _orphans(looked)
+    for folder, there in listed.items():
+        for name in sorted(there):
+            if f"{folder.name}/{name}" not in looked and not (folder / name).exists():
+                where = _where(folder / name)
+                yield Damage("orphan", where, "Storage has this original, and no dataset knows it.", "Delete it there if nobody needs it.")
+    for path in sorted(settings().thumbs.glob("*/[0-9]*")):
+        if problem := _not_stored(path, _listed(path.parent, listed)):
+            yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
 
 
-def _of_original(path: Path, image_id: str) -> str:
+def _listed(folder: Path, known: dict[Path, dict[str, int]]) -> dict[str, int]:
+    """What storage has in the folder, asked once; {} without storage."""
+    if folder not in known:
+        known[folder] = storage.names(folder)
+    return known[folder]
+
+
+def _not_stored(path: Path, there: dict[str, int]) -> str:
+    """What is to be said where storage lacks the file, or has another."""
+    if not storage.on() or not path.exists() or there.get(path.name) == path.stat().st_size:
+        return ""
+    return "Storage has another file in its place." if path.name in there else "Storage does not have it."
+
+
+def _fetch_again(path: Path, image_id: str) -> None:
+    """From storage, in place of a damaged file; the damaged one stays where storage has no better."""
+    with runs.scratch(path) as made:
+        storage.get_file(path, made / path.name)
+        if problem := _of_original(made / path.name, image_id):
+            raise Invalid(f"In storage, too: {problem}", IMPORT_AGAIN)
+        os.replace(made / path.name, path)
+
+
+def _of_original(path: Path, image_id: str, stored: Container[str] = ()) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return "The file is missing."
+        return "" if path.name in stored else "The file is missing."
     except OSError as e:
         return f"The file cannot be read: {e.strerror}."
     if not data:
@@ -245,12 +283,15 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
     s = schema.submissions.c
     with schema.reading() as c:
         rows = c.execute(select(s.image_id, s.ext, sa.func.min(s.name)).group_by(s.image_id, s.ext)).all()
+    there = storage.names(uploads.pictures())
     for done, (image_id, ext, name) in enumerate(rows):
         progress(done, len(rows), "Checking what was sent to Review")
         path = uploads.pictures() / f"{image_id}.{ext}"
-        if problem := _of_original(path, image_id):
-            again = _from(settings().images / image_id[:2], path, image_id)
+        if problem := _of_original(path, image_id, there):
+            again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
+        elif problem := _not_stored(path, there):
+            yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
 
 
 # Runs ---------------------------------------------------------------------------------------------
@@ -293,7 +334,9 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
             what = "it cannot go on; clone it" if path == runs.last_checkpoint(folder) else "it cannot answer; train it again"
             yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP)
     status = runs.status(runs.events(folder, skip="Answers"), going)
-    if status == "succeeded" and not runs.checkpoint(folder).exists():
+    if storage.on() and not going and stored.is_behind(folder):
+        yield Damage("storage", where, "Storage does not have it as it is here.", "", partial(stored.copy, folder))
+    if status == "succeeded" and not storage.known(runs.checkpoint(folder)):
         yield Damage("run", f"{where}/best.pt", "Its weights are missing.", FROM_BACKUP)
     try:
         for _ in runs.read_predictions(folder):

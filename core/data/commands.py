@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data import audit, backup, check, database, imports, moving, schema, sources, store
+from core.data import audit, backup, check, database, imports, moving, schema, sources, store, stored
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -49,6 +49,9 @@ def add(verbs: Verbs) -> None:
     p.add_argument("file", type=Path, metavar="FILE.zip")
     p.set_defaults(verb=restore)
 
+    p = verbs.add_parser("storage", help="fetch the runs that only LOUPE_STORAGE has, and copy there what it lacks")
+    p.set_defaults(verb=synchronise)
+
     p = verbs.add_parser("check", help="read all that is stored and name what is damaged, missing or left over")
     p.add_argument("--mend", action="store_true", help="make anew what can be made anew, and say what cannot")
     p.add_argument(
@@ -81,6 +84,7 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
     say(imports.heading(source.shown(), args.name))
     done = imports.import_now(args.name, source, settings().user, progress, guessed, args.give_labels)
     progress_ended()
+    stored.imported()
     if done.offered > done.given:
         say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()
@@ -110,6 +114,12 @@ def restore(args: argparse.Namespace) -> dict[str, Any]:
     progress_ended()
     say(f"All is as it was on {done['made_at'][:16].replace('T', ' ')} UTC. {done['audit']}")
     return done
+
+
+def synchronise(_args: argparse.Namespace) -> dict[str, Any]:
+    done = stored.synchronise(progress)
+    progress_ended()
+    return {**done, "status": "failed" if done["behind"] else "whole"}
 
 
 def check_(args: argparse.Namespace) -> dict[str, Any]:

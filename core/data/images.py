@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import fcntl
 import hashlib
 import io
 import math
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +21,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
-from core import processes
+from core import processes, storage
 from core.data import strip
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -50,6 +52,7 @@ MAX_FRAMES = 64  # of one picture that are judged
 MAX_FRAMES_THERE = 20_000  # that one picture may have
 FRAME_PIXELS = 1_000_000_000  # decoded for the frames of one picture; about 10 s
 PRINT_SIDE = 32  # pixels: the side of the small grey picture of which a fingerprint is taken
+FRESH = 5.0  # seconds for which storage is not asked again which thumbnails it has
 SHEET_SIDE, SHEET_ROW = 128, 8  # pixels a frame on a contact sheet, frames in a row
 ORIENTATION = 0x0112  # the EXIF tag
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -250,7 +253,7 @@ def _shrink(picture: Pillow.Image, side: int) -> None:
 @contextmanager
 def _reading(source: Path | bytes) -> Iterator[Pillow.Image]:
     """The opened file, of an allowed size and not decoded yet; Invalid for whatever goes wrong with it inside."""
-    size = len(source) if isinstance(source, bytes) else _size(source)
+    size = len(source) if isinstance(source, bytes) else _size(storage.local(source))
     if size == 0:
         raise Invalid("The file is empty.")
     if size > MAX_BYTES:
@@ -505,7 +508,7 @@ def store_original(folder: Path, name: str, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = processes.temporary(target)
     try:
-        tmp.write_bytes(data)
+        storage.with_room(lambda: tmp.write_bytes(data))
         os.replace(tmp, target)
     except OSError as e:
         tmp.unlink(missing_ok=True)
@@ -532,7 +535,7 @@ def is_original(data: bytes, image_id: str) -> bool:
 def read_original(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
     """read() of an image of a dataset; Invalid, too, where the file is not the one that was imported."""
     try:
-        data = path.read_bytes()
+        data = storage.local(path, storage.PATIENT).read_bytes()
     except OSError as e:
         raise Invalid(f"The file cannot be read: {e.strerror}.", "It may have been moved or deleted; import it again.") from None
     picture = open_picture(data, how.srgb, how.bits)
@@ -544,10 +547,15 @@ def read_original(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
 
 
 class ThumbPack:
-    """One file of thumbnails per dataset, appended to at import; a thumbnail is found by offset and size alone."""
+    """One file of thumbnails per dataset, appended to at import; a thumbnail is found by offset and size alone.
+
+    Object storage cannot append: there, and in a cache of it, each append is a file of its own, OFFSET-SIZE, which goes on where the
+    pack and the files before it end.
+    """
 
     def __init__(self, folder: Path, dataset_id: int) -> None:
         self.path = folder / f"{dataset_id}.pack"
+        self.slices = folder / str(dataset_id)
 
     def append(self, thumbs: list[bytes]) -> list[int]:
         """Appends the thumbnails in one write and returns their offsets."""
@@ -555,7 +563,14 @@ class ThumbPack:
         with open(self.path, "ab") as f:
             fcntl.flock(f, fcntl.LOCK_EX)  # until it is closed: a review may append during an import
             offset = f.seek(0, os.SEEK_END)
-            f.write(b"".join(thumbs))
+            if storage.on() or self.slices.is_dir():
+                there = {*(os.listdir(self.slices) if self.slices.is_dir() else ()), *storage.names(self.slices)}
+                offset = max(offset, *(sum(_place(name)) for name in there if name[0] != "."), 0)
+                name = slice_name(offset, sum(map(len, thumbs)))
+                store_original(self.slices, name, b"".join(thumbs))
+                storage.keep([self.slices / name])
+            else:
+                f.write(b"".join(thumbs))
         offsets = []
         for thumb in thumbs:
             offsets.append(offset)
@@ -567,7 +582,50 @@ class ThumbPack:
         with suppress(FileNotFoundError), open(self.path, "rb") as f:
             if 0 < size <= os.fstat(f.fileno()).st_size - offset:
                 return os.pread(f.fileno(), size, offset)
-        raise NotFound("This thumbnail does not exist.", "Reload the page.")
+        data = b""
+        while len(data) < size and (part := self._in_slice(offset + len(data), size - len(data))):
+            data += part
+        if not data or len(data) < size:
+            raise NotFound("This thumbnail does not exist.", "Reload the page.")
+        return data
+
+    def _in_slice(self, offset: int, most: int) -> bytes:
+        """What the file that holds the offset has from there on; b"" where none does."""
+        for names in (_slices_here, _slices_stored):
+            there = names(self.slices)
+            i = bisect.bisect(there, f"{offset:015}-~") - 1
+            if i >= 0 and offset < sum(_place(there[i])):
+                with suppress(FileNotFoundError), open(storage.local(self.slices / there[i]), "rb") as f:
+                    return os.pread(f.fileno(), most, offset - _place(there[i])[0])
+        return b""
+
+
+def slice_name(offset: int, size: int) -> str:
+    return f"{offset:015}-{size}"
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Offset and size of a slice by its name."""
+    offset, _, size = name.partition("-")
+    return int(offset), int(size)
+
+
+def _slices_here(folder: Path) -> list[str]:
+    return _named(folder, folder.stat().st_mtime_ns) if folder.is_dir() else []
+
+
+@lru_cache(maxsize=64)
+def _named(folder: Path, _mtime_ns: int) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name[0] != ".")
+
+
+def _slices_stored(folder: Path) -> list[str]:
+    return _listed(folder, int(time.monotonic() / FRESH)) if storage.on() else []
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: Path, _now: int) -> list[str]:
+    return sorted(storage.names(folder))
 
 
 def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:

@@ -5,37 +5,32 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from loky import ProcessPoolExecutor
-from loky.process_executor import BrokenProcessPool
 
-from core import processes, roles, space
+from core import roles, space, storage
 from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
+from core.data.decoders import Decoders
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
 from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
 from core.names import MAX_CLASS, checked_name, name_problem
-from core.runs import jobs, launch, runs
+from core.runs import jobs, runs
 from core.settings import settings
 from core.types import Class, Dataset, Image, ImportReport, Progress, Skipped, Split, now, silent
 
 CHUNK = 256  # images per transaction
 CHUNK_BYTES = 64_000_000  # or fewer, when they are large
 BATCH = 16  # images per call of a decoder process
-SECONDS_PER_IMAGE = 20
-DECODER_BYTES = 4 << 30  # address space of a decoder process
 TEST_SHARE = 15  # percent
 MAX_REPORTED = 1_000  # skipped files listed in a background import's report
 SIGHT = "sight.json"  # in the folder of an import that waits for an answer
@@ -88,7 +83,7 @@ def _open(dataset_name: str, source: Source, progress: Progress) -> Opened:
 
 def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
     here = store.find_dataset(dataset_name)
-    with _Decoders() as decoders:
+    with Decoders() as decoders:
 
         def examine(entry: Entry) -> images.Examined | str:
             try:
@@ -101,7 +96,7 @@ def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
 
 
 def _import(
-    dataset_name: str, opened: Opened, by: str, progress: Progress, standing: _Decoders | None = None
+    dataset_name: str, opened: Opened, by: str, progress: Progress, standing: Decoders | None = None
 ) -> tuple[int | None, ImportReport, bool, Late]:
     """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there."""
     dataset_name = checked_name(dataset_name, "dataset")
@@ -109,7 +104,7 @@ def _import(
     came: Late = {}
     try:
         with _one_import(dataset_name, progress):
-            came = _bring_in(dataset_name, opened, by, report, progress, nullcontext(standing) if standing else _Decoders())
+            came = _bring_in(dataset_name, opened, by, report, progress, nullcontext(standing) if standing else Decoders())
     except Stopped:
         was_stopped = True
     finally:
@@ -119,9 +114,7 @@ def _import(
     return found.id if found else None, report, was_stopped, came
 
 
-def _bring_in(
-    name: str, opened: Opened, by: str, report: ImportReport, progress: Progress, pool: AbstractContextManager[_Decoders]
-) -> Late:
+def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress, pool: AbstractContextManager[Decoders]) -> Late:
     """Returns the labels that came for images which are there with another one, or none."""
     with _target(name) as dataset, pool as decoders:
         if opened.splits_given and not dataset.splits_given:
@@ -223,7 +216,7 @@ class _Import:
     splits_given: bool
     by: str
     report: ImportReport
-    decoders: _Decoders
+    decoders: Decoders
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
     copies: dict[str, list[str]] = field(default_factory=dict)  # id -> names of the further files of this import
     refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
@@ -307,6 +300,7 @@ class _Import:
             for p, e in good:
                 images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
             offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            storage.keep(settings().images / f"{p.id[:2]}/{p.id}.{e.ext}" for p, e in good)
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
             if error.errno in space.FULL:
@@ -437,79 +431,6 @@ def split_of(image_id: str) -> Split:
     return "test" if int(image_id[:8], 16) % 100 < TEST_SHARE else "train"
 
 
-# Decoders: strangers' files are decoded in processes that may die ------------------------------------
-
-
-def _start_decoder(parent: int) -> None:
-    processes.live_with(parent)  # an import that is killed would leave its decoders for as long as loky lets them wait: over a minute
-    launch.confine(DECODER_BYTES)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _examine(examine: Callable[[bytes], images.Examined], batch: list[bytes], seconds: float) -> list[images.Examined | str]:
-    found: list[images.Examined | str] = []
-    for data in batch:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            found.append(examine(data))
-        except Invalid as e:
-            found.append(str(e))
-        except Exception as e:  # a damaged file can raise anything; it must cost only itself
-            found.append(f"The image cannot be read: its contents are damaged ({type(e).__name__}).")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    return found
-
-
-class _Decoders:
-    """A pool of decoder processes that is replaced when one of them dies; started only when the first file comes."""
-
-    idle: int | None = None  # seconds without a file after which its processes end
-
-    def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> _Decoders:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=True)
-            self._pool = None
-
-    def submit(self, batch: list[bytes]) -> Future[Any]:
-        try:
-            return self._submit(batch)
-        except BrokenProcessPool:
-            self._close()
-            return self._submit(batch)
-
-    def _submit(self, batch: list[bytes]) -> Future[Any]:
-        if self._pool is None:
-            # loky: the standard spawning pool would run the caller's main script again in every process
-            self._pool = ProcessPoolExecutor(os.cpu_count() or 1, timeout=self.idle, initializer=_start_decoder, initargs=(os.getpid(),))
-        future: Future[Any] = self._pool.submit(_examine, images.examine, batch, SECONDS_PER_IMAGE)
-        return future
-
-    def results(self, future: Future[Any], batch: list[bytes]) -> Iterable[images.Examined | str]:
-        """What was found for each file; the file that kills its decoder is named, all others are tried again."""
-        try:
-            found: list[images.Examined | str] = future.result()
-            return found
-        except BrokenProcessPool:
-            return list(chain.from_iterable(self._alone(data) for data in batch))
-
-    def _alone(self, data: bytes) -> list[images.Examined | str]:
-        try:
-            found: list[images.Examined | str] = self.submit([data]).result()
-            return found
-        except BrokenProcessPool:
-            return [f"Decoding it crashed, or took more than {SECONDS_PER_IMAGE} s or {DECODER_BYTES >> 30} GB of memory."]
-
-
 def allow(dataset_name: str) -> None:
     """Forbidden for who may not bring images into the dataset, or may make none where there is none of that name."""
     dataset_id = store.id_of(dataset_name)
@@ -597,7 +518,7 @@ def go_on(import_id: str, by: str, names_in: str | None = None) -> str:
     at = state(import_id)
     allow(at.job["dataset_name"])
     source, seen = Source.from_dict(at.job["source"]), first_sight(at)
-    if at.status == "lost":
+    if at.status == "lost" or at.passes:
         started = start(source, at.job["dataset_name"], by, at.job.get("seen", ()))
     elif seen is None:
         raise NotFound("This import does not wait for an answer any more.", "Start it again.")
@@ -650,11 +571,11 @@ def running() -> list[jobs.State]:
 
 
 def lost(dataset_name: str) -> jobs.State | None:
-    """The newest import into the dataset, if it was killed; among the latest of all."""
+    """The newest import into the dataset, if it was killed, or ended by what passes; among the latest of all."""
     for folder in jobs.folders(settings().imports)[: -LATEST - 1 : -1]:
         if runs.read_json(folder / "job.json")["dataset_name"] == dataset_name:
             found = jobs.state(folder, IMPORT)
-            return found if found.status == "lost" else None
+            return found if found.status == "lost" or found.passes else None
     return None
 
 
@@ -664,9 +585,9 @@ _sent = threading.Lock()  # the pool is replaced when one of its processes dies
 
 
 @lru_cache(maxsize=1)
-def _standing() -> _Decoders:
+def _standing() -> Decoders:
     """Starting a pool takes longer than most of what is sent at once."""
-    found = _Decoders()
+    found = Decoders()
     found.idle = 60
     return found
 
@@ -696,5 +617,6 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
     except Invalid as problem:
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
+    storage.keep([settings().images / f"{e.id[:2]}/{e.id}.{e.ext}"], storage.SOON)
     (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
     return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)

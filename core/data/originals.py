@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from core import roles
+from core import roles, storage
 from core.data import images, store
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, Unavailable
 from core.settings import settings
+from core.types import Image
 
 _LINE = re.compile("[0-9a-f]{16} [0-9a-f]{16}")
 
@@ -35,6 +36,16 @@ def of(dataset_id: int) -> dict[str, str]:
     return found
 
 
+def why_missing(image: Image) -> str:
+    """Why the picture cannot be shown, in a sentence; "" where it can."""
+    path = settings().images / image.path
+    try:
+        there = storage.local(path).exists()
+    except Unavailable as e:
+        return str(e)
+    return "" if there else "The file of this picture is missing. Import the picture again, or bring the file back from a backup."
+
+
 @roles.needs("import")
 def claim(dataset_id: int, claimed: Mapping[str, str]) -> None:
     """Adds {original: image}; whoever came first stays."""
@@ -48,7 +59,7 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
     """Whether the bytes are what an export makes of that image of the dataset."""
     try:
         image = store.get_image(dataset_id, original)
-        return images.shareable((settings().images / image.path).read_bytes()) == data
+        return images.shareable(storage.local(settings().images / image.path).read_bytes()) == data
     except (Invalid, NotFound, OSError):
         return False
 
@@ -56,13 +67,18 @@ def is_copy(dataset_id: int, data: bytes, original: str) -> bool:
 @roles.needs("import")
 def mend(dataset_id: int, came: Mapping[str, bytes]) -> int:
     """Writes anew the originals of images of the dataset that are damaged or gone, from files that came again; returns how many."""
-    mended = 0
-    for image in store.get_images(dataset_id, list(came)):
+    mended = []
+    known = store.get_images(dataset_id, list(came))
+    nowhere = {*storage.missing(settings().images / image.path for image in known)} if storage.on() else None
+    for image in known:
         path, data = settings().images / image.path, came[image.id]
+        if nowhere is not None and not path.exists() and path not in nowhere:
+            continue  # it was evicted, and is fetched when somebody wants to see it
         if not _is_whole(path, image.id, data) and images.is_original(data, image.id):  # a copy without metadata is another file
             images.store_original(settings().images, image.path, data)
-            mended += 1
-    return mended
+            mended.append(path)
+    storage.keep(mended)
+    return len(mended)
 
 
 def _is_whole(path: Path, image_id: str, data: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from core import roles
+from core import roles, storage
 from core.data import audit, uploads
 from core.data.events import Names
 from core.data.schema import answers, datasets, decisions, parts, reading, removal_rules, review_claims, review_skips, submissions, writing
@@ -172,5 +172,6 @@ def _remove_files(image_ids: Sequence[str]) -> None:
             left |= set(c.execute(select(s.image_id).where(s.image_id.in_(some)).distinct()).scalars())
     for image_id in set(image_ids) - left:
         for path in uploads.files_of(image_id):
-            if time.time() - path.stat().st_mtime > SETTLED:
+            if not path.exists() or time.time() - path.stat().st_mtime > SETTLED:
+                storage.remove([path])
                 path.unlink(missing_ok=True)

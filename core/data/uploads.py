@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from core import processes, roles, space
+from core import processes, roles, space, storage
 from core.data import images
 from core.errors import Invalid, NotFound
 from core.settings import settings
@@ -62,7 +62,8 @@ def files_of(upload_id: str) -> list[Path]:
     """The files of a picture, under each ending that it came with; asked for by name, since to list the folder costs what lies in it."""
     if not upload_id.isalnum():
         return []
-    return [path for ext in sorted(images.EXTENSIONS) if (path := pictures() / f"{upload_id}.{ext}").exists()]
+    paths = [pictures() / f"{upload_id}.{ext}" for ext in sorted(images.EXTENSIONS)]
+    return [path for path in paths if path.exists()] or [path for path in paths if storage.on() and storage.exists(path)]
 
 
 # Batches for import: zips and folders of any size, streamed to disk --------------------------------

@@ -169,8 +169,6 @@ def _by_chance(confidence: np.ndarray, which: np.ndarray) -> float:
 @kept_with_it
 def fit(e: Evaluation) -> Temperature:
     """The temperature with the least log loss on validation images (Guo et al. 2017, section 4.2); Invalid where they cannot say it."""
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-
     if e.split != "validation":
         raise Invalid("A temperature is fitted on validation images only.", "Choose the validation split.")
     valid = np.isfinite(e.probabilities).all(1)
@@ -185,21 +183,25 @@ def fit(e: Evaluation) -> Temperature:
             "It is found where the network is sure and wrong: add harder images.",
         )
 
-    def loss(slope: float) -> float:
-        """Convex in the slope, 1 / temperature."""
-        z = logits * slope
-        top = z.max(1)
-        return float((top + np.log(np.exp(z - top[:, None]).sum(1)) - own * slope).mean())
+    def derivatives(slope: float) -> tuple[float, float]:
+        """First and second, of the summed log loss by the slope, 1 / temperature, in which it is convex."""
+        shares = np.exp(_scaled(e.probabilities[valid], 1 / slope))
+        mean = (shares * logits).sum(1)
+        return float((mean - own).sum()), float(((shares * logits**2).sum(1) - mean**2).sum())
 
-    slope = float(minimize_scalar(loss, bounds=(0.01, 20), method="bounded", options={"xatol": 1e-6}).x)
+    low, slope, high, curvature = 0.01, 1.0, 20.0, 0.0
+    for _ in range(100):  # Newton's steps, and halves where one would leave what is known to hold the minimum
+        steepness, curvature = derivatives(slope)
+        low, high = (slope, high) if steepness < 0 else (low, slope)
+        step = steepness / curvature if curvature > 0 else np.inf
+        following = slope - step if low < slope - step < high else (low + high) / 2
+        if abs(following - slope) < 1e-6:
+            break
+        slope = following
     if slope < 0.011 or slope > 19.9:
         raise Invalid(
             "No temperature fits these validation images: what the network holds likely is not what they are.",
             "Look at the mistakes: the labels or the images may be mixed up.",
         )
-    if loss(slope) > loss(1.0):
-        slope = 1.0
-    shares = np.exp(_scaled(e.probabilities[valid], 1 / slope))
-    curvature = float(((shares * logits**2).sum(1) - (shares * logits).sum(1) ** 2).sum())
     half = Z95 / (curvature**0.5 * slope)  # of the logarithm
     return Temperature(1 / slope, float(np.exp(-half)) / slope, float(np.exp(half)) / slope, n)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core import storage
 from core.catalog import params
 from core.data import events
 from core.errors import Invalid
@@ -95,7 +96,7 @@ def _curve(path: Path, _size: int) -> tuple[EpochEnd, ...]:
 def weights_bytes(run_id: str) -> int | None:
     """The size of the run's weights file; None before it has one."""
     try:
-        return runs.checkpoint(runs.folder(run_id)).stat().st_size
+        return storage.size_and_time(runs.checkpoint(runs.folder(run_id)))[0]
     except FileNotFoundError:
         return None
 

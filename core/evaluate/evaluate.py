@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from threading import Lock
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pandas as pd
 
+from core import storage
 from core.data import events, store
 from core.errors import Invalid, NotFound
 from core.metrics import Z95, wilson
 from core.runs import launch, runs
 from core.types import ClassMetrics, Evaluation, Interval, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_TOP = 5  # of top-k accuracy
 HELD = 2**30  # bytes of probabilities that stay in memory
@@ -75,6 +78,8 @@ def _judged(
     run_id: str, split: str, classes: tuple[str, ...], stored: _Stored, labels: np.ndarray, changed: int, today: bool
 ) -> Evaluation:
     """Labels are places of classes, by row of what is stored; -1: not of these classes."""
+    import pandas as pd  # half a second that the command line and its jobs need not spend
+
     held = _rows(labels >= 0)
     ids, true, predicted = stored.ids[held], labels[held], stored.predicted[held]
     probabilities, confidence = stored.probabilities[held], stored.confidence[held]
@@ -264,7 +269,7 @@ def _predictions_file(folder: Path) -> Path:
     if not path.exists():
         if launch.launcher.alive(folder):
             raise NotFound("This run has no predictions yet: it writes them when it ends.", "Wait for it, or choose another run.")
-        if runs.checkpoint(folder).exists():
+        if storage.known(runs.checkpoint(folder)):
             raise NotFound("This run ended before its predictions were written.", "Resume it on the Train page, or choose another run.")
         raise NotFound("This run has no predictions: it ended before its first epoch.", "Start it again, or choose another run.")
     return path

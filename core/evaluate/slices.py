@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from core.data import images, store
 from core.errors import NotFound
@@ -64,6 +63,8 @@ def slices(e: Evaluation, dataset_id: int, other: Evaluation | None = None) -> t
 
     other: the evaluation of another split, for the slices by split.
     """
+    import pandas as pd
+
     ids = e.rows["image_id"].to_numpy(object)
     right = (e.rows["true"] == e.rows["predicted"]).to_numpy(bool)
     found = []

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from core import processes
+from core import processes, storage
 from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, NotFound
@@ -177,7 +177,7 @@ def question(
 def place(run_id: str, file: Path, *asked: Any) -> Path:
     """Where the answer to a question about a picture is stored, once it is."""
     try:
-        picture = hashlib.sha256(file.read_bytes()).hexdigest()
+        picture = hashlib.sha256(storage.local(file).read_bytes()).hexdigest()
     except OSError:
         raise NotFound(f"The picture {file.name} is not there any more.", "It may have been deleted. Choose another one.") from None
     key = hashlib.sha256(json.dumps([CODE, picture, *asked], sort_keys=True).encode()).hexdigest()[:32]

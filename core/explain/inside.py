@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import processes
+from core import processes, storage
 from core.data import events, images
 from core.runs import launch, remote, runs
 
@@ -84,7 +84,7 @@ def _outputs(path: Path, _weights: int) -> tuple[Output, ...]:
 
 
 def _weights(path: Path) -> int:
-    return runs.checkpoint(path).stat().st_mtime_ns
+    return storage.size_and_time(runs.checkpoint(path))[1]
 
 
 @runs.needs("ask")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core import storage
 from core.catalog import methods
 from core.data import events, images
 from core.errors import Invalid
@@ -165,8 +166,8 @@ def usual_method(unsupported: Mapping[str, str]) -> str:
 
 
 def _weights(folder: Path) -> list[int]:
-    found = runs.checkpoint(folder).stat()
-    return [found.st_mtime_ns, found.st_size]
+    size, mtime_ns = storage.size_and_time(runs.checkpoint(folder))
+    return [mtime_ns, size]
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
@@ -208,7 +209,7 @@ def latest(run_id: str) -> Patterns | None:
 
 
 def _finished(folder: Path) -> Path | None:
-    if not runs.checkpoint(folder).exists():
+    if not storage.known(runs.checkpoint(folder)):
         return None
     weights = _weights(folder)
     for path in reversed(jobs.folders(runs.patterns_folder(folder))):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from core import roles
 from core.data import alike, store
@@ -15,6 +14,9 @@ from core.data.store import Filter
 from core.errors import Invalid
 from core.label import embed, teach
 from core.types import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AT_ONCE = 20_000  # rows of an order that the database is asked about at once
 FEW = 100_000  # images that are all asked for, and not looked for among others

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 from core import roles
@@ -18,6 +17,9 @@ from core.label import embed
 from core.metrics import wilson
 from core.runs import launch, remote, runs
 from core.types import Interval, now
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SURE = 0.95
 
@@ -101,6 +103,8 @@ def _taught(path: Path, mtime_ns: int) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=4)
 def _answers(path: Path, mtime_ns: int, classes: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
     taught, names = _taught(path, mtime_ns), np.array([*classes, None], object)  # the last place is that of -1
     plain = {name: taught[name] for name in ("confidence", "entropy", "margin", "own", "issue")}
     return pd.DataFrame(
@@ -135,6 +139,8 @@ def suggest(dataset_id: int, least: float, label: str | None = None) -> dict[str
 @roles.needs("see")
 def imported_predictions(dataset_id: int, ids: Sequence[str]) -> pd.DataFrame:
     """The likeliest prediction that came with an import for each of the images: image_id, predicted, confidence (may be NaN)."""
+    import pandas as pd
+
     rows = [(image_id, name, score) for image_id, _, name, score in store.imported_predictions(dataset_id, ids)]
     found = pd.DataFrame(rows, columns=["image_id", "predicted", "confidence"]).astype({"confidence": float})
     return found.sort_values("confidence", ascending=False).drop_duplicates("image_id")

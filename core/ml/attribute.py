@@ -58,6 +58,7 @@ class Batch:
     internal_batch_size: int  # pictures that fit into one call of the network, as Captum names it
     forward: ForwardPasses  # the network, counted: (N, C, H, W) to (N, classes) logits
     notes: list[str] = field(default_factory=list)  # what the reader of the map must know, in sentences
+    change: Tensor | None = None  # (n,) in score, that the parts should add up to, where the method has found it out
 
     @property
     def target(self) -> Any:
@@ -99,9 +100,8 @@ class Batch:
 
     @property
     def copy(self) -> Rewritten:
-        """The network rewritten as the method's record says."""
-        assert self.method.rewrite is not None
-        return copy_for(self.network, self.method.rewrite)
+        """The network rewritten, for a method whose record asks for it."""
+        return copy_for(self.network)
 
 
 # Asking -------------------------------------------------------------------------------------------
@@ -200,8 +200,9 @@ def maps(
         size = largest_batch(found, x[:1], facts.gradient)
     each = facts.passes(checked, x.shape[2], x.shape[3])
     # A layer to hook is in the network as it is built; for a single pass no copy is made.
-    sloped = merged(found) if not facts.chooses_layer and (each > 1 or has_copy(found, "merged")) else found.model
+    sloped = merged(found) if not facts.chooses_layer and (each > 1 or has_copy(found)) else found.model
     raws: list[Tensor] = []
+    changes: list[Tensor | None] = []
     notes: list[str] = []
     start, passes, begun = 0, 0, time.perf_counter()
     while start < len(x):
@@ -225,6 +226,7 @@ def maps(
             size //= 2
             continue
         raws.append(raw.detach().float().sum(1) if facts.gradient else raw.detach().float().mean(1))
+        changes.append(batch.change)
         notes += [note for note in batch.notes if note not in notes]
         passes += forward.made
         start += len(some)
@@ -241,7 +243,12 @@ def maps(
     took = time.perf_counter() - begun
     if facts.sums_to is None:
         return Maps(values, None, None, tuple(notes), passes, took)
-    change = score_change(found, x, targets, checked["baseline"] if facts.sums_to == "change" else None, size)
+    known = [one.numpy() for one in changes if one is not None]
+    change = (
+        np.concatenate(known)
+        if len(known) == len(changes)
+        else score_change(found, x, targets, checked["baseline"] if facts.sums_to == "change" else None, size)
+    )
     return Maps(values, values.sum((1, 2), dtype=np.float64) - change, change, tuple(notes), passes, took)
 
 
@@ -284,7 +291,7 @@ def reason(found: LoadedModel, method: str) -> str:
     if facts.chooses_layer and not found.architecture.cam_layer:
         return f"{facts.title} needs a convolution near the answer, and {title} has none."
     try:
-        if facts.rewrite and (why := _unsuited(copy_for(found, facts.rewrite), facts, title)):
+        if facts.rewrite and (why := _unsuited(copy_for(found), facts, title)):
             return why
         if tries := getattr(code(method), "unsupported", None):
             forward = ForwardPasses(found, Counted(0, 0, 0, None), None)

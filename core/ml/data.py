@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -18,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import space
+from core import space, storage
 from core.data import images
-from core.errors import AppError, Invalid, Unwritable
+from core.errors import AppError, Invalid, Unavailable, Unwritable
 from core.ml.devices import free_memory, whole_memory
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
@@ -30,6 +31,7 @@ Tick = Callable[[int, int], None]  # (done, total); it may raise Stopped
 Computed = Iterable[tuple[Sequence[str], np.ndarray]]  # some of the ids, and one row for each
 
 ID_BYTES = 16
+AT_ONCE = 256  # rows that one makes before another who wants the same ones has its turn
 CHUNK = 512  # images decoded between two reports of progress and two appends
 RESIDENT_BYTES = 400_000_000  # of a split that lies in the machine's own memory: what is mapped is as quick, and is given back when needed
 BLOCK_BYTES, WINDOW = 8_000_000, 16  # of rows that lie together on the disk: what Linux reads around one at most; blocks shuffled as one
@@ -73,8 +75,14 @@ class RowCache:
         with self.lock:
             self.use(new=True)
             usable = len(self)
-            _append(self.rows, usable * self.row_bytes, np.ascontiguousarray(rows, self.dtype).tobytes())
-            _append(self.ids, usable * ID_BYTES, data)
+            try:
+                _append(self.rows, usable * self.row_bytes, np.ascontiguousarray(rows, self.dtype).tobytes())
+                _append(self.ids, usable * ID_BYTES, data)
+            except OSError:  # what is of no use would go on filling the disk
+                for path, size in ((self.rows, usable * self.row_bytes), (self.ids, usable * ID_BYTES)):
+                    with suppress(OSError):
+                        os.truncate(path, size)
+                raise
 
     def read(self) -> tuple[np.ndarray, dict[str, int]]:
         """All rows as a read-only memory map, and where each id's row is."""
@@ -87,37 +95,53 @@ class RowCache:
         where = {data[i : i + ID_BYTES].rstrip(): i // ID_BYTES for i in range(0, len(data), ID_BYTES)}
         return np.memmap(self.file, self.dtype, "r", shape=(usable, *self.shape)), where
 
-    def fetch(
-        self, ids: Sequence[str], compute_missing: Callable[[list[str]], Computed], wait: Callable[[], None] = lambda: None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """All rows, and the (N,) row of each id: -1 where compute_missing gave none; Unwritable where they exceed LOUPE_CACHE_GB.
+    def newer(self, known: int) -> list[str]:
+        """The ids of rows from this place on, which others have appended; the rows are in use from here on."""
+        self.use()
+        if (usable := len(self)) <= known:
+            return []
+        with open(self.ids, "rb") as f:
+            f.seek(known * ID_BYTES)
+            data = f.read((usable - known) * ID_BYTES).decode()
+        return [data[i : i + ID_BYTES].rstrip() for i in range(0, len(data), ID_BYTES)]
 
-        wait: called now and then while another process makes rows, and may raise Stopped.
+    def fetch(
+        self, ids: Sequence[str], compute: Callable[[list[str]], Computed], progress: Tick = lambda done, total: None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, and the (N,) row of each id: -1 where compute gave none; Unwritable where they exceed LOUPE_CACHE_GB.
+
+        Two who want the same rows make them in turns, each what the other has not made. progress: also called while it waits; it may
+        raise Stopped.
         """
         rows, where = self.read()
-        if any(i not in where for i in ids):
-            with self.alone(wait):
-                where = self.read()[1]
-                if missing := list(dict.fromkeys(i for i in ids if i not in where)):
-                    self.need(len(missing) * (self.row_bytes + ID_BYTES))
-                    for some, computed in compute_missing(missing):
+        if missing := list(dict.fromkeys(i for i in ids if i not in where)):
+            self.need(len(missing) * (self.row_bytes + ID_BYTES))
+            known = len(where)
+            for start in range(0, len(missing), AT_ONCE):
+                done = start
+                with self.alone(partial(progress, start, len(missing))):
+                    here = set(self.newer(known))
+                    for some, computed in compute([i for i in missing[start : start + AT_ONCE] if i not in here]):
                         self.append(some, computed)
+                        progress(done := done + len(some), len(missing))
             rows, where = self.read()
         return rows, np.array([where.get(i, -1) for i in ids], np.int64)
 
     @contextmanager
     def alone(self, wait: Callable[[], None]) -> Iterator[None]:
-        """Nobody else makes rows meanwhile: two who want the same ones would decode or ask a network for each of them twice."""
-        making = filelock.FileLock(self.rows.with_suffix(".making"))
-        while not making.is_locked:
-            with suppress(filelock.Timeout):
-                making.acquire(timeout=0.5)
-                break
-            wait()
-        try:
+        """Nobody else makes rows of it meanwhile; wait: called now and then while another does, and may raise Stopped."""
+        line, making = (filelock.FileLock(self.rows.with_suffix(suffix)) for suffix in (".line", ".making"))
+        with ExitStack() as held:
+            first = held.enter_context(ExitStack())  # in the line: who has just made some waits behind whoever stands there
+            for lock, until in ((line, first), (making, held)):
+                while not lock.is_locked:
+                    with suppress(filelock.Timeout):
+                        lock.acquire(timeout=2)
+                        until.callback(lock.release)
+                        break
+                    wait()
+            first.close()
             yield
-        finally:
-            making.release()
 
     def need(self, more: int) -> None:
         if space.cache_room(more) < more and (held := space.cached()) + more > (most := space.cache_limit()):
@@ -139,13 +163,9 @@ def _append(path: Path, start: int, data: bytes) -> None:
     with open(path, "r+b" if path.exists() else "w+b") as f:
         f.truncate(start)  # a torn tail
         f.seek(start)
-        try:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        except OSError:
-            os.ftruncate(f.fileno(), start)  # half a row would go on filling the disk
-            raise
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
 
 
 # Pixels -------------------------------------------------------------------------------------------
@@ -206,9 +226,13 @@ class Pixels:
 def sample_sizes(rows: Sequence[SnapshotRow], count: int = 256) -> list[tuple[int, int, int]]:
     """(width, height, channels) of up to count readable images, spread evenly over the rows."""
     found = []
-    for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)):
+    paths = [settings().images / rows[i].path for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+    storage.fetch(paths)
+    for path in paths:
         try:
-            found.append(images.shape(settings().images / rows[i].path))
+            found.append(images.shape(path))
+        except Unavailable:  # it can be read once storage is back
+            raise
         except AppError:
             continue
     return found
@@ -230,6 +254,8 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     def decode(image_id: str) -> np.ndarray | Skipped:
         try:
             return read(image_id)
+        except Unavailable:
+            raise
         except AppError as e:
             return Skipped(Path(paths[image_id]).name, e.message)
 
@@ -239,6 +265,8 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
     def again(image_id: str) -> np.ndarray:
         try:
             return read(image_id)
+        except Unavailable:
+            raise
         except AppError as e:
             raise Invalid(f"{Path(paths[image_id]).name} can no longer be read: {e.message}", e.hint) from e
 
@@ -246,48 +274,54 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
         progress(0, len(missing))
         # Pillow decodes without the GIL, so threads help with photos. With tiny pictures they only wait for each other:
         # on two cores 10,200 MNIST digits/s with one thread, 5,900 with two.
-        begun = time.perf_counter()
-        first = dict(zip(missing[:BLOCK], decode_block(missing[:BLOCK]), strict=True))
-        quick = time.perf_counter() - begun < 0.001 * len(first)
-        with ThreadPoolExecutor(1 if quick else min(16, os.cpu_count() or 1)) as pool:
+        quick: bool | None = None
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             for start in range(0, len(missing), CHUNK):
-                some = missing[start : start + CHUNK]
-                decoded = {i: first.pop(i) for i in some if i in first}
-                rest = some[len(decoded) :]
-                blocks = [rest[i : i + BLOCK] for i in range(0, len(rest), BLOCK)]
-                decoded |= zip(rest, chain.from_iterable(pool.map(decode_block, blocks)), strict=True)
-                skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
-                for part, (shape, cache) in enumerate(caches.items()):
-                    alike = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
-                    kept = [i for i in alike if i in keep]
-                    try:
-                        cache.append(kept, np.stack([alike[i] for i in kept]) if kept else np.empty(0))
-                    except OSError as e:
-                        if e.errno not in space.FULL:
-                            raise
-                        keep.clear()  # there was room when this began: from here on they are decoded as they are asked for
-                    others = [i for i in alike if i not in keep]
-                    parts.append(others, np.full((len(others), 1), part))
+                storage.fetch(folder / paths[i] for i in missing[start : start + CHUNK])
+                with parts.alone(partial(progress, start, len(missing))):  # two who want the same ones decode them in turns
+                    here = {i for cache, known in zip(caches.values(), lengths, strict=True) for i in cache.newer(known)}
+                    some = [i for i in missing[start : start + CHUNK] if i not in here]
+                    first: list[np.ndarray | Skipped] = []
+                    if quick is None and some:
+                        begun = time.perf_counter()
+                        first = decode_block(some[:BLOCK])
+                        quick = time.perf_counter() - begun < 0.001 * len(first)
+                    blocks = [some[i : i + BLOCK] for i in range(len(first), len(some), BLOCK)]
+                    further = map(decode_block, blocks) if quick else pool.map(decode_block, blocks)
+                    decoded = dict(zip(some, chain(first, chain.from_iterable(further)), strict=True))
+                    skipped.extend(d for d in decoded.values() if isinstance(d, Skipped))
+                    for part, (shape, cache) in enumerate(caches.items()):
+                        alike = {i: d for i, d in decoded.items() if isinstance(d, np.ndarray) and d.shape[1:] == shape}
+                        kept = [i for i in alike if i in keep]
+                        try:
+                            cache.append(kept, np.stack([alike[i] for i in kept]) if kept else np.empty(0))
+                        except OSError as e:
+                            if e.errno not in space.FULL:
+                                raise
+                            keep.clear()  # there was room when this began: from here on they are decoded as they are asked for
+                        others = [i for i in alike if i not in keep]
+                        part_of.update(dict.fromkeys(others, part))
+                        with suppress(OSError):  # which shape a picture has is found out again
+                            parts.append(others, np.full((len(others), 1), part))
                 progress(min(start + CHUNK, len(missing)), len(missing))
 
     name = f"{dataset_id}-{'srgb' if how.srgb else 'pixels'}{how.bits if how.bits < 16 else ''}-{how.channels}x"
     names = {(h, w): f"{name}{h}by{w}" if how.rectangles else f"{name}{how.resize}x{how.crop}" for h, w in images.shapes(how)}
     caches = {shape: RowCache(cache_folder, name, (how.channels, *shape), "uint8") for shape, name in names.items()}
     parts = RowCache(cache_folder, f"{name}{how.resize}x{how.crop}{'-rectangles' if how.rectangles else ''}-parts", (1,), "uint8")
+    lengths = [len(cache) for cache in caches.values()]
     where = found(caches)
     part_of: dict[str, int] = {}  # of those that the cache has no room for, the number of their cache
-    if any(i not in where for i in paths):
-        with parts.alone(lambda: progress(0, len(paths))):
-            where = found(caches)
-            missing = [i for i in paths if i not in where]
-            known = parts.read()[1]  # in use from here on: it is not evicted for the others
-            row_bytes = max(cache.row_bytes for cache in caches.values()) + ID_BYTES
-            keep = set(missing[: space.cache_room(len(missing) * row_bytes) // row_bytes])
-            if unknown := [i for i in missing if i in keep or i not in known]:
-                decode_all(unknown, keep)
+    if missing := [i for i in paths if i not in where]:
+        known = parts.read()[1]  # in use from here on: it is not evicted for the others
+        row_bytes = max(cache.row_bytes for cache in caches.values()) + ID_BYTES
+        keep = set(missing[: space.cache_room(len(missing) * row_bytes) // row_bytes])
+        if unknown := [i for i in missing if i in keep or i not in known]:
+            decode_all(unknown, keep)
         where = found(caches)
         numbers, rows_of = parts.read()
-        part_of = {i: int(numbers[rows_of[i], 0]) for i in missing if i not in where and i in rows_of}
+        part_of = {i: int(numbers[rows_of[i], 0]) for i in missing if i in rows_of} | part_of
+        part_of = {i: part for i, part in part_of.items() if i not in where}
     sources: list[Source] = []
     for part, cache in enumerate(caches.values()):
         stored = cache.read()[0]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
@@ -46,9 +45,6 @@ def run_once(
     normalise = Normalise(preprocess, device)
 
     def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
-        progress(0, len(missing))
-        forward = fastest(model, preprocess, device, len(missing))
-        done = 0
         for number, source in enumerate(pixels.sources):
             of_one_shape = [i for i in missing if place[i][0] == number]
             batch = torch.empty(min(BATCH, len(of_one_shape)), *source.shape[1:], device=device)
@@ -57,14 +53,14 @@ def run_once(
                 ahead(source, np.array([place[i][1] for i in of_one_shape[start : start + 2 * BATCH]]))
                 x = torch.from_numpy(source[[place[i][1] for i in some]]).to(device)
                 yield some, forward(normalise(x, batch))
-                done += len(some)
-                progress(done, len(missing))
 
     cache = cache_of(model, arch, preprocess, cache_folder, dataset_id)
     set_module(model, arch.head, nn.Identity())
     try:
         model.eval().to(device)
-        return cache.fetch([row.image_id for row in pixels.rows], compute, lambda: progress(0, len(pixels.rows)))
+        if count := len(place.keys() - cache.read()[1].keys()):
+            forward = fastest(model, preprocess, device, count)
+        return cache.fetch([row.image_id for row in pixels.rows], compute, progress)
     finally:
         set_module(model, arch.head, head.to(device))
 
@@ -151,6 +147,8 @@ def _sign(model: nn.Module, example: Tensor) -> str:
 
 def _session(exported: bytes, model: nn.Module, example: Tensor) -> Forward:
     """The exported network as a function; a ValueError if it does not answer the example as the network does."""
+    import onnxruntime  # type: ignore[import-untyped]  # a quarter of a second that a network whose convolutions learn need not wait for
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait by spinning take the cores from the pages: on a busy machine 42 images/s without, 26 with it.

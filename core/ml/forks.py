@@ -16,7 +16,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-LOADED = ("core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "core.ml.embed", "torchvision.models", "timm")
+LOADED = (
+    "core.ml.trainer", "core.ml.finder", "core.ml.speed", "core.ml.worker", "core.ml.embed", "torchvision.models", "timm", "onnxruntime",
+)  # fmt: skip
 IDLE = 600.0  # seconds without a line after which it ends, for it holds 430 MB
 
 

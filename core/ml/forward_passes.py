@@ -79,7 +79,7 @@ def merged(found: LoadedModel) -> nn.Module:
     """
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in found.model.modules()):
         with suppress(Different):
-            return copy_for(found, "merged").model
+            return copy_for(found).model
     return found.model
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import storage
 from core.catalog.networks import measured, preprocess_for
 from core.data import images
 from core.errors import AppError
@@ -50,7 +51,7 @@ def load_module(name: str) -> None:
 
 def loaded(run_folder: str) -> LoadedModel:
     """The run's best model; the last two stay in memory, until their file changes."""
-    path = runs.checkpoint(Path(run_folder))
+    path = runs.weights(Path(run_folder))
     return _loaded(run_folder, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -137,7 +138,7 @@ def distances(run_folder: str, file: str) -> dict[str, Any]:
 
 def facts(path: str) -> dict[str, Any]:
     """Id, ext, width, height, channels and thumb bytes of an uploaded picture; Invalid if it cannot be read."""
-    return asdict(images.examine(Path(path).read_bytes()))
+    return asdict(images.examine(storage.local(Path(path)).read_bytes()))
 
 
 def array_ids(path: str) -> list[str]:

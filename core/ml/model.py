@@ -383,7 +383,7 @@ def _of_its_types(model: nn.Module, weights: Weights) -> Weights:
 
 def load(folder: Path) -> LoadedModel:
     """The best weights of a run; NotFound before the first epoch, AppError if the file is damaged."""
-    path = runs.checkpoint(folder)
+    path = runs.weights(folder)
     try:
         runs.check_hash(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,8 +1,8 @@
 """Copies of networks rewritten into parts that attribution methods know, with the same answers; the served network stays as it is.
 
-DeepLift wants every activation as a module of its own, used once, and knows ReLU but not ReLU6; LRP wants additions and means
-as modules, and batch normalisation merged into the convolution before it. Weights are shared with the original wherever they
-are the same.
+DeepLift wants every activation and pooling as a module of its own, used once; guided backpropagation knows ReLU but not ReLU6; LRP
+wants additions and means as modules, and batch normalisation merged into the convolution before it. Weights are shared with the
+original wherever they are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from core.ml.model import LoadedModel
-from core.types import Rewrite
 
 CLOSE = 1e-4  # of the largest answer: further apart the copy is not the same network
 
@@ -57,20 +56,19 @@ class Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, nn.BatchNorm2d) or next(m.children(), None) is None
 
 
-_copies: WeakKeyDictionary[LoadedModel, dict[Rewrite, Rewritten]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[LoadedModel, Rewritten] = WeakKeyDictionary()
 
 
-def copy_for(network: LoadedModel, kind: Rewrite) -> Rewritten:
-    """The network as a method needs it, checked to give equal answers; Different if there is no such copy. Kept beside the network."""
-    kept = _copies.setdefault(network, {})
-    if kind not in kept:
-        kept[kind] = rewritten(network.model, noise(network), kind)
-    return kept[kind]
+def copy_for(network: LoadedModel) -> Rewritten:
+    """The network as methods need it, checked to give equal answers; Different if there is no such copy. Kept beside the network."""
+    if network not in _copies:
+        _copies[network] = rewritten(network.model, noise(network))
+    return _copies[network]
 
 
-def has_copy(network: LoadedModel, kind: Rewrite) -> bool:
+def has_copy(network: LoadedModel) -> bool:
     """Whether copy_for has made it already."""
-    return kind in _copies.get(network, {})
+    return network in _copies
 
 
 def noise(network: LoadedModel) -> Tensor:
@@ -80,12 +78,11 @@ def noise(network: LoadedModel) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def rewritten(model: nn.Module, x: Tensor, kind: Rewrite) -> Rewritten:
-    """The copy of a kind, checked on x to give equal answers; Different if it cannot be made.
+def rewritten(model: nn.Module, x: Tensor) -> Rewritten:
+    """The copy, checked on x to give equal answers; Different if it cannot be made.
 
-    All: every activation, pooling and addition is a module that is used once; ReLU6 is a kind of ReLU.
-    separate: no more than that. relu: ReLU6 and max pooling with windows that overlap are written with ReLUs, so that DeepLift's
-    parts add up. merged: batch normalisation is a part of the convolution before it.
+    Every activation, pooling and addition is a module that is used once, ReLU6 is a kind of ReLU, and batch normalisation is a part of
+    the convolution before it.
     """
     shared: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=False) for p in model.parameters()}
     shared |= {id(b): b for b in model.buffers()}
@@ -95,12 +92,9 @@ def rewritten(model: nn.Module, x: Tensor, kind: Rewrite) -> Rewritten:
     except Exception as e:  # each network has its own way to decide while it runs
         raise Different("takes a way through its layers that cannot be followed without a picture") from e
     _split_normalisations(traced)
-    _separate(traced, by_relu=kind == "relu")
+    _separate(traced)
     _drop_idle(traced)
-    if kind == "merged":
-        _merge_normalisations(traced)
-    else:
-        _isolate(traced)
+    _merge_normalisations(traced)
     traced.graph.lint()
     traced.recompile()
     traced.delete_all_unused_submodules()
@@ -164,7 +158,7 @@ def _split_normalisations(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
 
 
-def _separate(traced: fx.GraphModule, by_relu: bool) -> None:
+def _separate(traced: fx.GraphModule) -> None:
     """Every activation, pooling and addition becomes a module that is used once."""
     used: Counter[str] = Counter()
     for number, node in enumerate(list(traced.graph.nodes)):
@@ -175,9 +169,7 @@ def _separate(traced: fx.GraphModule, by_relu: bool) -> None:
             module = traced.get_submodule(node.target)
             used[node.target] += 1
             if isinstance(module, nn.ReLU6) or (type(module) is nn.Hardtanh and (module.min_val, module.max_val) == (0, 6)):
-                new = TwoReLUs() if by_relu else ReLU6()
-            elif by_relu and type(module) is nn.MaxPool2d and overlaps(module):
-                new = LargestByReLU(module)
+                new = ReLU6()
             elif type(module).__name__ == "FastAdaptiveAvgPool":
                 new = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if module.flatten else nn.AdaptiveAvgPool2d(1)
             elif used[node.target] > 1 and next(module.parameters(), None) is None:
@@ -186,7 +178,7 @@ def _separate(traced: fx.GraphModule, by_relu: bool) -> None:
             if node.target in ACTIVATIONS:
                 new = ACTIVATIONS[node.target]()
                 if isinstance(new, nn.ReLU6):
-                    new = TwoReLUs() if by_relu else ReLU6()
+                    new = ReLU6()
             elif node.target in (operator.add, operator.iadd, torch.add, "add", "add_") and _both_pictures(node):
                 new, args = Addition_Module(), node.args[:2]
             elif node.target in (torch.mean, "mean") and _over_pictures(node):
@@ -219,18 +211,6 @@ def _drop_idle(traced: fx.GraphModule) -> None:
                 traced.graph.erase_node(node)
 
 
-def _isolate(traced: fx.GraphModule) -> None:
-    """Activations and poolings receive a tensor of their own.
-
-    Captum hooks the tensors, not the modules: on one that two modules share, the first hook sees what the second has not
-    changed yet, and the second overwrites what came from elsewhere; then DeepLift's parts do not add up.
-    """
-    for node in list(traced.graph.nodes):
-        if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), (*POINTWISE, nn.MaxPool2d)):
-            with traced.graph.inserting_before(node):
-                node.args = (traced.graph.call_method("clone", (node.args[0],)),)
-
-
 def _merge_normalisations(traced: fx.GraphModule) -> None:
     """A batch normalisation after a convolution is a part of the convolution's weights."""
     for node in list(traced.graph.nodes):
@@ -257,59 +237,3 @@ class ReLU6(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(x)  # type: ignore[no-any-return]
-
-
-class TwoReLUs(nn.Module):
-    """ReLU6 as relu(x) − relu(x − 6)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lower, self.upper = nn.ReLU(), nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        clipped: Tensor = self.lower(x.clone()) - self.upper(x - 6)  # a clone of its own for the hook: see _isolate
-        return clipped
-
-
-def overlaps(pool: nn.MaxPool2d) -> bool:
-    """Captum's DeepLift gives a pixel that wins in two windows the share of one of them only."""
-    return _pair(pool.kernel_size) != _pair(pool.stride)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-class LargestByReLU(nn.Module):
-    """Max pooling as a chain of max(a, b) = a + relu(b − a), along the rows and then along the columns."""
-
-    def __init__(self, pool: nn.MaxPool2d) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
-        if _pair(pool.dilation) != (1, 1) or pool.return_indices:
-            raise Different("has a max pooling that cannot be rewritten")
-        self.ceil_mode = pool.ceil_mode
-        self.relus = nn.ModuleList(nn.ReLU() for _ in range(sum(self.kernel) - 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        relus = iter(self.relus)
-        for axis in (2, 3):
-            x = self.along(x, axis, relus)
-        return x
-
-    def along(self, x: Tensor, axis: int, relus: Any) -> Tensor:
-        kernel, stride, padding, length = self.kernel[axis - 2], self.stride[axis - 2], self.padding[axis - 2], x.shape[axis]
-        steps = (length + 2 * padding - kernel + (stride - 1 if self.ceil_mode else 0)) // stride + 1
-        if self.ceil_mode and (steps - 1) * stride >= length + padding:  # a window must begin within the picture
-            steps -= 1
-        after = max(0, (steps - 1) * stride + kernel - length - padding)
-        # Edge pixels repeated, in place of minus infinity: a window that reaches out holds the edge pixel anyway.
-        sides = (0, 0, padding, after) if axis == 2 else (padding, after, 0, 0)
-        padded = F.pad(x, sides, mode="replicate") if max(sides) else x
-        parts = [
-            padded.narrow(axis, i, (steps - 1) * stride + 1)[(slice(None),) * axis + (slice(None, None, stride),)] for i in range(kernel)
-        ]
-        largest = parts[0]
-        for part in parts[1:]:
-            largest = largest + next(relus)(part - largest)
-        return largest

@@ -6,7 +6,7 @@ import pickle
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from core import space
-from core.errors import AppError, Invalid, Stopped
+from core.errors import AppError, Invalid, Stopped, Unavailable, Unwritable
 from core.ml.data import Decoded
 from core.ml.devices import device_name, device_of, out_of_memory, pick_device, slots
 from core.ml.fit import Diverged, Training, answers, bfloat16_pays, fit, worth_a_trial
@@ -26,7 +26,7 @@ from core.ml.model import WeightsMissing, describe, save, write
 from core.ml.prepare import Prepared, needed, prepare
 from core.ml.ranks import ALONE, Ranks, gone, join
 from core.ml.turns import halt_requested, halted, turn
-from core.runs import runs
+from core.runs import runs, stored
 from core.settings import settings
 from core.types import Answers, Ended, EpochEnd, Preprocess, Resumed, Run, RunConfig, Started, Step, now
 
@@ -36,15 +36,16 @@ SMALL_STEP = 5e7  # multiplications
 MOST_CLASSES_IN_EVENTS = 50  # a line of events is read by every browser that watches
 
 
-def run(folder: Path, held: list[str] | None = None) -> None:
+def run(folder: Path, held: list[str] | None = None, written: Callable[[], None] = lambda: None) -> None:
     """Runs the folder's run to its end, or on from its last checkpoint; every way out leaves an Ended event.
 
-    held: the slots whose turn it has already.
+    held: the slots whose turn it has already; written: is told of each checkpoint.
     """
     begun: list[float] = []  # when it got the device: waiting in line is not training
     room = runs.keep_room(folder)
     try:
-        ended = on_its_device(folder, begun, held, join())
+        stored.bring_weights(folder)
+        ended = on_its_device(folder, begun, held, join(), written)
     except Stopped:
         ended = halted(folder)
     except Diverged as e:
@@ -54,6 +55,11 @@ def run(folder: Path, held: list[str] | None = None) -> None:
         ended = failed(str(e), remedy={"batch_size": e.batch_size} if e.batch_size else {})
     except WeightsMissing as e:
         ended = failed(str(e), remedy={"architecture": "efficientnet_lite0"})
+    except Unavailable as e:
+        ended = failed(str(e))
+        goes_on = runs.last_checkpoint(folder).exists() or not runs.checkpoint(folder).exists()
+        if goes_on and not isinstance(e, Unwritable):
+            ended = replace(ended, outcome="paused", message=f"{e} Then resume the run.", seconds=halted(folder).seconds)
     except AppError as e:
         ended = failed(str(e))
     except OSError as e:
@@ -84,6 +90,7 @@ def follow(folder: Path) -> None:
     """What every rank but the first does: the same training, of which it writes nothing."""
     run, ranks = runs.load(folder), join()
     try:
+        stored.bring_weights(folder)
         train(folder, run, ranks.agree([]), ranks)
     except (AppError, SystemExit):
         pass  # all of them fail alike, and the first one says it
@@ -109,15 +116,15 @@ class TooLarge(AppError):
 # The run ------------------------------------------------------------------------------------------
 
 
-def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks) -> Ended:
+def on_its_device(folder: Path, begun: list[float], held: list[str] | None, ranks: Ranks, written: Callable[[], None]) -> Ended:
     run = runs.load(folder)
     with nullcontext(held) if held else turn(folder, slots(pick_device(run.config.device).type), ranks.count) as mine:
         begun.append(time.monotonic())
-        return train(folder, run, ranks.agree(mine), ranks)
+        return train(folder, run, ranks.agree(mine), ranks, written)
 
 
-def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
-    """held: the slots that the ranks share."""
+def train(folder: Path, run: Run, held: list[str], ranks: Ranks, written: Callable[[], None] = lambda: None) -> Ended:
+    """held: the slots that the ranks share; written: is told of each checkpoint."""
     torch.backends.cudnn.allow_tf32 = False  # predictions are compared to 1e-4 with those of the CPU
     torch.backends.cudnn.deterministic = True  # the same seed gives the same run
     device = device_of(held[ranks.number % len(held)], -(-ranks.count // len(held)))
@@ -151,6 +158,7 @@ def train(folder: Path, run: Run, held: list[str], ranks: Ranks) -> Ended:
                 break
             if ranks.agree(kept.due(event)):
                 kept.write()
+                written()
     except Exception as e:
         if gone(e):
             outcome = "paused"  # nothing is judged

@@ -13,7 +13,7 @@ from pathlib import Path
 from core import processes
 from core.errors import AppError, Stopped
 from core.ml import turns
-from core.runs import runs
+from core.runs import runs, stored
 
 EVERY = 2.0  # seconds between two looks at whose run it is
 
@@ -28,13 +28,14 @@ def main(folder: Path) -> None:
         kind = turns.known(runs.load(folder).config.device)
     except AppError:  # the trainer says so in the run's events
         kind = None
-    try:
-        with turns.turn(folder, turns.parts(kind)) if kind else nullcontext() as held:
-            from core.ml import trainer  # PyTorch: 4 s and 500 MB, which a run that waits its turn does without
+    with stored.Copier(folder) as copier:  # the last copy needs no device
+        try:
+            with turns.turn(folder, turns.parts(kind)) if kind else nullcontext() as held:
+                from core.ml import trainer  # PyTorch: 4 s and 500 MB, which a run that waits its turn does without
 
-            trainer.run(folder, held)
-    except Stopped:
-        runs.append(folder, turns.halted(folder))
+                trainer.run(folder, held, copier.copy)
+        except Stopped:
+            runs.append(folder, turns.halted(folder))
 
 
 def leave_to_another(folder: Path, job: str) -> None:
@@ -55,7 +56,8 @@ def one_of_several(folder: Path) -> None:
 
     processes.live_with(os.getppid())
     if os.environ["RANK"] == "0":
-        trainer.run(folder)
+        with stored.Copier(folder) as copier:
+            trainer.run(folder, written=copier.copy)
     else:
         trainer.follow(folder)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import meters
+from core import meters, storage
 from core.catalog import params
 from core.data import depth, store, uploads
 from core.errors import AppError, Invalid
@@ -104,7 +104,7 @@ def predict_one(run_id: str, file: Path, name: str) -> Prediction:
 
 
 def _place(run_id: str, file: Path) -> Path:
-    return runs.maps_folder(runs.trained(run_id)) / f"{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}-{KEPT}.json"
+    return runs.maps_folder(runs.trained(run_id)) / f"{hashlib.sha256(storage.local(file).read_bytes()).hexdigest()[:32]}-{KEPT}.json"
 
 
 @runs.needs("ask")

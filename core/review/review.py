@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from core import roles
+from core import roles, storage
 from core.data import basket, events, images, originals, people, policies, store, uploads
 from core.data import decisions as stored
 from core.data import queue as items
@@ -48,7 +48,7 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
     """Queues an upload and its prediction; False if it waits already, or was decided and is not to be asked again."""
     runs.folder(run_id)
     row = _row(dataset_id, run_id, prediction, by, source) | policy.sorter(dataset_id, run_id)(prediction) | {"state": "waiting"}
-    return items.add([row], again) == ["new"]
+    return _add([row], again) == ["new"]
 
 
 @roles.needs("ask")
@@ -56,10 +56,17 @@ def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: st
     """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
     sort, found = policy.sorter(dataset_id, run_id), dict[str, int]()
     rows = [_row(dataset_id, run_id, one, by, source) | {"state": "predicted"} | sort(one) for one in predictions]
-    for row, what in zip(rows, items.add(rows), strict=True):
+    for row, what in zip(rows, _add(rows), strict=True):
         state = str(row["state"]) if what == "new" else what
         found[state] = found.get(state, 0) + 1
     return found
+
+
+def _add(rows: Sequence[Mapping[str, object]], again: bool = False) -> list[items.Added]:
+    """Their pictures are in storage before a row names them."""
+    patience = storage.SOON if len(rows) == 1 else storage.PATIENT
+    storage.keep((uploads.pictures() / f"{row['image_id']}.{row['ext']}" for row in rows), patience)
+    return items.add(rows, again)
 
 
 def _row(dataset_id: int, run_id: str, prediction: Prediction, by: str, source: str) -> dict[str, object]:
@@ -100,7 +107,7 @@ def today(submission: Submission, words: events.Names | None = None) -> Submissi
 
 def picture(submission: Submission) -> Path:
     path = uploads.pictures() / f"{submission.image_id}.{submission.ext}"
-    return path if path.exists() else uploads.find(submission.image_id).path
+    return path if storage.local(path).exists() else uploads.find(submission.image_id).path
 
 
 @lru_cache(maxsize=256)  # a picture and a run stay what they are
@@ -352,8 +359,8 @@ def mix_in(dataset_id: int, known_images: Sequence[Image], run_id: str, by: str)
     """Makes labelled images of the dataset questions whose answer is known; returns how many are new. They never change a label."""
     rows = []
     for image in known_images:
-        upload = uploads.keep(f"known.{image.ext}", (settings().images / image.path).read_bytes())
+        upload = uploads.keep(f"known.{image.ext}", storage.local(settings().images / image.path).read_bytes())
         answer = predict.predict(run_id, [upload.path], [items.unnamed(upload.id)])[0]
         if isinstance(answer, Prediction):
             rows.append(_row(dataset_id, run_id, answer, by, "known") | {"state": "known", "known": image.label})
-    return items.add(rows).count("new")
+    return _add(rows).count("new")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core import storage
 from core.data import events, policies, uploads
 from core.data.policies import Answered, Policy
 from core.data.sources import Source
@@ -70,7 +71,9 @@ def _begun(shadow: Policy) -> str:
 def ask_rest(shadow: Policy, by: str) -> str:
     """Asks the shadow's run, in the background, about what came since and was answered by another; returns the job's id."""
     rest = policies.unanswered(shadow.dataset_id, _begun(shadow), shadow.run_id)[:MOST]
-    files = [path for image_id, ext in rest if (path := uploads.pictures() / f"{image_id}.{ext}").exists()]
+    listed = [uploads.pictures() / f"{image_id}.{ext}" for image_id, ext in rest]
+    storage.fetch(listed)
+    files = [path for path in listed if path.exists()]
     if not files:
         raise Invalid("The files of these pictures are not stored any more.", "What comes from now on is compared.")
     source = Source("uploads", tuple(map(str, files)), "what came since the shadow began")

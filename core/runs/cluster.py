@@ -37,7 +37,10 @@ AWAY = 5.0  # seconds for which a cluster that has not answered is not asked aga
 BORNE = 60.0  # seconds without an answer after which a job that waits for it ends: a dashboard that is busy misses one now and then
 MANY = 1000  # pictures: a cluster takes half a minute to begin
 GOING = ("PENDING", "RUNNING")
-HANDED = ("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB")  # everybody at the dashboard reads them
+HANDED = (  # everybody at the dashboard reads them
+    *("LOUPE_HOME", "LOUPE_CACHE_GB", "LOUPE_MAX_MEGAPIXELS", "LOUPE_LEAST_FREE_MB", "LOUPE_STORAGE", "LOUPE_STORAGE_CACHE_GB"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
+)
 SAYS = "Loupe: "  # begins the sentence with which a node refuses a job
 RANKS, ANSWERS = "core.runs.on_ray.ranks", "core.runs.on_ray.answers"
 OURS = re.compile(f"loupe-({runs.ID.pattern})-[0-9a-f]{{6}}")  # the name of a job, with the id of its run

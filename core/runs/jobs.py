@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from core import pace, processes, roles, servers, space
+from core import pace, processes, roles, servers, space, storage
 from core.errors import AppError, NotFound, Stopped, Unavailable
-from core.runs import launch, runs
+from core.runs import launch, runs, stored
+from core.settings import settings
 from core.types import Progress, now
 
 Line = dict[str, Any]
@@ -61,6 +62,11 @@ class State:
         return pace.words(self.what or "Starting", self.done, self.total, self.seconds_left)
 
     @property
+    def passes(self) -> bool:
+        """Whether it failed by what may be over soon, such as a storage that was away."""
+        return bool(self.end.get("passes"))
+
+    @property
     def share(self) -> float:
         return min(1.0, self.done / max(1, self.total))
 
@@ -91,6 +97,7 @@ def start_one(parent: Path, kind: Kind, job: Line, result: str = "") -> str:
         keep = next((folder for folder in reversed(found) if result and (folder / result).exists()), None)
         for old in found:
             if old != keep:
+                storage.remove_folder(old)
                 shutil.rmtree(old, ignore_errors=True)
         return _start(parent, kind, job)
 
@@ -121,8 +128,8 @@ def run(folder: Path, kind: Kind) -> None:
     except Stopped:
         end = {"kind": "Stopped"}
     except AppError as e:
-        hint = e.hint or (kind.after if isinstance(e, Unavailable) else "")  # as a cluster that went away
-        end = {"kind": "Failed", "message": e.message, "hint": hint}
+        away = isinstance(e, Unavailable)  # as a cluster or a storage that may come back
+        end = {"kind": "Failed", "message": e.message, "hint": e.hint or (kind.after if away else ""), "passes": away}
     except OSError as e:
         room.unlink(missing_ok=True)  # worker.log may lie on the full disk, too
         traceback.print_exc(file=sys.stderr)
@@ -134,6 +141,9 @@ def run(folder: Path, kind: Kind) -> None:
         end = {"kind": "Failed", "message": message, "hint": f"Details are in {folder / 'worker.log'}."}
     room.unlink(missing_ok=True)
     runs.append_line(folder, end)
+    if folder.is_relative_to(settings().embeddings):  # what another machine need not work out again
+        with suppress(AppError, OSError):  # the server does it later
+            stored.copy(folder)
 
 
 def state(folder: Path, kind: Kind) -> State:
@@ -228,7 +238,12 @@ def remove_old(parent: Path, seconds: float) -> None:
     """Removes what has lain in parent for longer, unless it goes on."""
     for path in parent.glob("[!.]*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > seconds and not launch.launcher.alive(path):
+            storage.remove_folder(path)
             shutil.rmtree(path, ignore_errors=True)
+    with suppress(Unavailable):
+        for name in storage.folders(parent, storage.SOON):  # of a machine that is no more
+            if not (parent / name).exists() and name < f"{datetime.fromtimestamp(time.time() - seconds):%Y%m%d-%H%M%S}":
+                storage.remove_folder(parent / name)
 
 
 # What killed processes leave behind ---------------------------------------------------------------

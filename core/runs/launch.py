@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -466,15 +465,6 @@ APART_BYTES = 2 << 30  # of address space
 APART_SECONDS = 60
 
 
-def confine(most: int) -> None:
-    """Bounds this process's address space, in bytes; an alarm, or what goes beyond, ends it and leaves no core dump."""
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm kills: a handler would wait for a C loop that never returns
-
-
 def _alarmed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     signal.setitimer(signal.ITIMER_REAL, APART_SECONDS)
     try:
@@ -490,7 +480,7 @@ def ask_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The answer of a process of its own with little memory; MemoryError if it took more, or too long."""
     with _submit_lock:
         if not _apart:
-            _apart.append(ProcessPoolExecutor(max_workers=1, timeout=30, initializer=confine, initargs=(APART_BYTES,)))
+            _apart.append(ProcessPoolExecutor(max_workers=1, timeout=30, initializer=processes.confine, initargs=(APART_BYTES,)))
         pool = _apart[0]
         future: Future[R] = pool.submit(_alarmed, function, *args, **kwargs)
     try:

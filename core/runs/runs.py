@@ -28,7 +28,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from core import processes, roles
+from core import processes, roles, storage
 from core.errors import AppError, Invalid, NotFound
 from core.settings import settings
 from core.types import (
@@ -370,7 +370,7 @@ def needs(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def trained(run_id: str) -> Path:
     """The folder of a run that has weights to answer with."""
     path = folder(run_id)
-    if not checkpoint(path).exists():
+    if not storage.known(checkpoint(path)):
         raise NotFound(f"The run {load(path).name} has no trained weights yet.", "Wait until it has ended, or choose another run.")
     return path
 
@@ -441,6 +441,11 @@ def snapshot_rows(folder: Path) -> list[SnapshotRow]:
 
 def checkpoint(folder: Path) -> Path:
     return folder / "best.pt"
+
+
+def weights(folder: Path) -> Path:
+    """The checkpoint to answer with, fetched where only storage has it; there may be none."""
+    return storage.local(checkpoint(folder), storage.PATIENT)
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -641,8 +646,8 @@ MOST_MAPS = 200_000_000  # bytes of a run's maps; beyond, those unused for longe
 
 def maps_folder(folder: Path) -> Path:
     """Where maps of the run's present weights lie, beside what is known of the network; other weights have another folder."""
-    stat = checkpoint(folder).stat()
-    return folder / "maps" / f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    size, mtime_ns = storage.size_and_time(checkpoint(folder))
+    return folder / "maps" / f"{mtime_ns:x}-{size:x}"
 
 
 def patterns_folder(folder: Path) -> Path:

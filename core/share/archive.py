@@ -12,20 +12,20 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import roles, space
+from core import roles, space, storage
 from core.data import audit, classes, imports, originals, store, uploads
 from core.data.formats import spreadsheet
-from core.errors import Conflict, Invalid, NotFound, Stopped
+from core.errors import Conflict, Invalid, NotFound, Stopped, Unavailable
 from core.evaluate.evaluate import as_json, recorded
 from core.names import checked_name
-from core.runs import jobs, launch, remote, runs
+from core.runs import jobs, launch, remote, runs, stored
 from core.settings import settings
 from core.share import card, unpack
 from core.types import SPLITS, Dataset, Ended, EpochEnd, Event, Preprocess, Progress, Run, Snapshot, SnapshotRow, now, silent
@@ -165,6 +165,7 @@ class _Export:
             for i, r in enumerate(rows):
                 if i % 100 == 0:
                     self.progress(i, len(rows), "Hashing pictures")
+                    storage.fetch(settings().images / one.path for one in rows[i : i + 100])
                 digest = _sha256(settings().images / r.path)
                 hashed += bool(digest)
                 out.writerow([r.image_id, r.path, spreadsheet.cell(r.label), r.split, digest])
@@ -205,7 +206,7 @@ class _Export:
 def _sha256(path: Path) -> str:
     """Of the file's bytes; "" where it is gone."""
     try:
-        return runs.sha256(path)
+        return runs.sha256(storage.local(path, storage.PATIENT))
     except OSError:
         return ""
 
@@ -213,10 +214,17 @@ def _sha256(path: Path) -> str:
 def _to_compare(rows: list[SnapshotRow]) -> list[SnapshotRow]:
     """Up to 20 validation images whose file is here, spread over all of them; without any, test or training images."""
     for split in ("validation", "test", "train"):
-        here = [r for r in rows if r.split == split and (settings().images / r.path).exists()]
-        if here:
-            return [here[i * len(here) // min(COMPARED, len(here))] for i in range(min(COMPARED, len(here)))]
+        some = [r for r in rows if r.split == split]
+        if storage.on():
+            some = _spread(some)
+        if here := _spread([r for r in some if storage.local(settings().images / r.path, storage.PATIENT).exists()]):
+            return here
     return []
+
+
+def _spread(rows: list[SnapshotRow]) -> list[SnapshotRow]:
+    n = min(COMPARED, len(rows))
+    return [rows[i * len(rows) // n] for i in range(n)]
 
 
 # In ------------------------------------------------------------------------------------------------
@@ -301,6 +309,8 @@ def import_now(path: Path, dataset_name: str | None = None, title: str = "", pro
         try:
             with audit.beside("run.import", on={"run": run.id, "dataset": target.id}, after={"name": run.name}):
                 os.rename(made / "run", settings().runs / run.id)
+            with suppress(Unavailable):  # the server does it later
+                stored.copy(settings().runs / run.id)
         except OSError as e:
             if e.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
@@ -419,7 +429,9 @@ def _start(kind: jobs.Kind, job: jobs.Line) -> str:
 
 
 def _export(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    return {"exported": asdict(export_now(job["run_id"], _zip(folder), progress))}
+    done = export_now(job["run_id"], _zip(folder), progress)
+    storage.keep([_zip(folder)])
+    return {"exported": asdict(done)}
 
 
 def _import(_folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
@@ -485,7 +497,7 @@ def latest_export(run_id: str) -> jobs.State | None:
 
 def download(job_id: str, name: str) -> tuple[Path, str]:
     """The finished zip, and what it is called for people."""
-    found, path = state(job_id), _zip(_folder(job_id))
+    found, path = state(job_id), storage.local(_zip(_folder(job_id)), storage.PATIENT)
     if exported(found) is None or name != path.name or not path.exists():
         raise NotFound("This export is not there.", "Export the run again on the Train page.")
     return path, found.job["file"]

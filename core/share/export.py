@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from core import roles
+from core import roles, storage
 from core.data import audit, classes, events, images, labels, originals, store, tables, unpacker
 from core.data.formats.known import FORMATS
 from core.data.tables import About, Format, Guess, Row
@@ -22,6 +22,7 @@ from core.types import Class, Dataset, Image, LabelEvent, Progress, Run, Skipped
 
 KEEP = 2 * 24 * 3600  # seconds a zip made for the browser stays; its address lasts no longer
 MAX_NAME_BYTES = 180
+AHEAD = 256  # images fetched from storage at a time
 _ODD = re.compile(r'[<>:"|?*\\/]')  # what file systems refuse
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])([.]|$)", re.IGNORECASE)  # names that Windows keeps for itself
 
@@ -105,6 +106,8 @@ class _Export:
         with zipfile.ZipFile(path, "w") as archive:  # stored: pictures are compressed already
             for done, image in enumerate(found):
                 self.progress(done, len(found), "Writing images")
+                if done % AHEAD == 0:
+                    storage.fetch(settings().images / one.path for one in found[done : done + AHEAD])
                 try:
                     data = self._data(image)
                 except Invalid as e:
@@ -126,7 +129,7 @@ class _Export:
 
     def _data(self, image: Image) -> bytes:
         try:
-            data = (settings().images / image.path).read_bytes()
+            data = storage.local(settings().images / image.path, storage.PATIENT).read_bytes()
         except OSError as e:
             raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
         return data if self.originals else images.shareable(data)
@@ -248,7 +251,9 @@ def start(dataset_id: int, kind: str, by: str, originals: bool = False, run_id: 
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    return {"report": asdict(export_now(job["dataset_id"], job["kind"], _zip(folder), progress, job["originals"], job["run_id"]))}
+    report = export_now(job["dataset_id"], job["kind"], _zip(folder), progress, job["originals"], job["run_id"])
+    storage.keep([_zip(folder)])
+    return {"report": asdict(report)}
 
 
 EXPORT = jobs.Kind("export", "export", "Nothing was written. Start it again.", _work)
@@ -298,7 +303,7 @@ def unseen(dataset_id: int) -> jobs.State | None:
 def download(export_id: str, name: str) -> tuple[Path, str]:
     """The finished zip, and what it is called for people."""
     found = state(export_id)
-    path = _zip(_folder(export_id))
+    path = storage.local(_zip(_folder(export_id)), storage.PATIENT)
     if found.status != "done" or name != f"{found.job['kind']}.zip" or not path.exists():
         raise NotFound("This export is not there.", "Start it again on the Dataset page.")
     return path, found.job["file"]

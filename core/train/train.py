@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from core import roles, servers, space
+from core import roles, servers, space, storage
 from core.catalog import networks, params
 from core.data import audit, store
 from core.errors import Conflict, Invalid, NotFound
@@ -197,7 +197,7 @@ def _log_once(message: str) -> None:
 @roles.needs("see")
 def usable(dataset_id: int) -> list[RunState]:
     """Runs with a checkpoint, newest first; those that were cut off before they wrote predictions come last."""
-    found = [r for r in list_runs(dataset_id) if runs.checkpoint(runs.folder(r.run.id)).exists() and not r.active]
+    found = [r for r in list_runs(dataset_id) if storage.known(runs.checkpoint(runs.folder(r.run.id))) and not r.active]
     return sorted(found, key=lambda r: not runs.predictions_path(runs.folder(r.run.id)).exists())
 
 
@@ -254,7 +254,7 @@ def resume(run_id: str, changes: Mapping[str, Any] | None = None, what: str = "G
     if current.status == "succeeded":
         raise Invalid(f"The run {run.name} has come to its end.", "Clone it with changes to train more.")
     # It would begin anew and write over its weights. One that was killed in its first checkpoint has lost nothing by that.
-    if current.status != "lost" and runs.checkpoint(path).exists() and not runs.last_checkpoint(path).exists():
+    if current.status != "lost" and storage.known(runs.checkpoint(path)) and not storage.known(runs.last_checkpoint(path)):
         raise Invalid(f"Only the best weights of {run.name} are here, not what it needs to go on.", "Clone it with changes to train more.")
     if store.get_dataset(run.dataset_id).deleted_at:
         raise Invalid(f"The dataset “{run.dataset_name}” was deleted.", "Restore it first.")

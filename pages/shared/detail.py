@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks
-from core.data import classes, labels, splits, store
+from core.data import classes, labels, originals, splits, store
 from core.data.labels import LabelResult
 from core.errors import AppError, Conflict
 from core.review import predict
@@ -52,7 +52,10 @@ def _drawer(current: Dataset, image_id: str) -> None:
         image = store.get_image(current.id, image_id)
         left, right = st.columns([3, 2])
         with left:
-            picture(signing.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
+            if missing := originals.why_missing(image):
+                st.warning(missing, icon=":material/broken_image:")
+            else:
+                picture(signing.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
             with st.container(horizontal=True):
                 st.link_button("Full size", signing.picture_url(image), icon=":material/open_in_new:", type="tertiary")
                 if train.usable(current.id) and st.button(

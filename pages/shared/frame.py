@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from core import pace, roles, space
+from core import pace, roles, space, storage
 from core.api import signing
 from core.api.gate import ACTING
 from core.data import dataset, imports, store
@@ -311,6 +311,10 @@ def page(title: str, sentence: str, *, writes: bool = True) -> Iterator[Dataset 
                     _ask_name()
         with st.container(key="running"):  # always in its place: else what follows would be mounted anew when a run begins or ends
             _running()
+        if storage.on():
+            with st.container(key="storage"):
+                if words := storage.away():
+                    st.warning(plain(words), icon=":material/cloud_off:")
     with guarded(title):
         yield current
 

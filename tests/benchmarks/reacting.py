@@ -94,7 +94,9 @@ def measure() -> Iterator[Row]:
         home = Path(folder) / "home"
         draw(Path(folder) / "pictures", IMAGES)
         core(home, "import", str(Path(folder) / "pictures"), "--name", "digits")
-        core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")
+        run = core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")["run"]
+        draw(Path(folder) / "waiting", 60, seed=1)
+        core(home, "submit", run, str(Path(folder) / "waiting"), "--ask")
         core(home, "embed", "digits")
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})

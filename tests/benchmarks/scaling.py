@@ -1,6 +1,7 @@
 """What more images cost, each step in a process of its own, and two ranks beside one process: python -m tests.benchmarks.scaling.
 
---sizes N …: a table of pictures, imported, trained on and looked at; --rows N: a table of the database's answers, of rows alone;
+--sizes N …: a table of pictures, imported, trained on and looked at, kept in docs/scale.json, from which docs/draw_growth.py draws;
+--untrained: without the training, for sizes where it takes hours: three runs with answers drawn at random are evaluated; --rows N: a table of the database's answers, of rows alone;
 --held N: memory of a run of N pictures of 64 × 64, or --side SIDE, that lie in the cache already;
 --ranks: two CPU ranks beside one process with two threads, in turns; --ray: a run through a Ray cluster of this machine beside one
 without, where Ray is installed. Without any of them: 1,000 and 10,000 pictures, 100,000 rows,
@@ -10,6 +11,7 @@ without, where Ray is installed. Without any of them: 1,000 and 10,000 pictures,
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -30,19 +32,21 @@ from core.types import Ended, EpochEnd, RunConfig, now
 from tests.benchmarks.rows import seconds
 
 ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "docs" / "scale.json"
 SIDE = 32  # pixels, of the pictures: what is measured is what comes with their number
 CLASSES = [f"class {i}" for i in range(10)]
 ROUNDS = 5
 STEPS = ("import", "epoch", "features", "frozen", "evaluate", "page")
+TRAINED = STEPS[1:4]
 RANKS = {"one process, two threads": 1, "two ranks, one thread each": 2}
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------------
 
 
-def draw(folder: Path, count: int) -> None:
+def draw(folder: Path, count: int, seed: int = 0) -> None:
     """Distinct noise under a colour of its class, one folder for each class."""
-    noise = np.random.default_rng(0)
+    noise = np.random.default_rng(seed)
     colours = noise.integers(0, 160, (len(CLASSES), 3))
     for i, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
@@ -72,7 +76,13 @@ def step(name: str, folder: Path) -> float:
         return trained(settings().runs / "held")
     made = store.id_of("made") or 0
     if name in ("page", "evaluate"):
+        import pandas  # noqa: F401 - which a server has loaded before anybody asks
+
         return seconds(page if name == "page" else judge)
+    if name == "answers":
+        for one in TRAINED:
+            answered(new_run(one, made))
+        return 0.0
     return trained(new_run(name, made))
 
 
@@ -100,6 +110,22 @@ def new_run(name: str, dataset_id: int, **more: Any) -> Path:
     run = runs.new(name, store.get_dataset(dataset_id), config, snapshot, "me", "")
     runs.create(settings().runs / run.id, run, snapshot)
     return settings().runs / run.id
+
+
+def answered(folder: Path) -> None:
+    """Ends the run untrained, with answers drawn at random."""
+    from core.runs import runs
+
+    names = runs.load(folder).classes
+    rows = [row for row in runs.snapshot_rows(folder) if row.split == "validation"]
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), len(rows))
+    found = (
+        runs.PredictionRow(row.image_id, row.split, row.label, names[int(p.argmax())], float(p.max()), tuple(p.tolist()))
+        for row, p in zip(rows, shares, strict=True)
+    )
+    runs.write_predictions(folder, names, found)
+    runs.checkpoint(folder).touch()
+    runs.append(folder, Ended("succeeded", 1, "", 1.0, now()))
 
 
 def watched(command: list[str]) -> tuple[float, float, float]:
@@ -135,20 +161,24 @@ def memory(pid: int) -> tuple[float, float]:
     return found.get("RssAnon", 0.0), found.get("VmRSS", 0.0)
 
 
-def pictures(sizes: list[int]) -> Iterator[str]:
-    yield f"| step | {' | '.join(f'{n:,} pictures' for n in sizes)} |"
-    yield "|---" * (len(sizes) + 1) + "|"
-    table: dict[str, list[str]] = {name: [] for name in STEPS}
+def pictures(sizes: list[int], untrained: bool) -> Iterator[str]:
+    """Measures each size, and keeps what it found beside the other sizes."""
+    from tests.benchmarks.__main__ import commit, machine
+
+    known: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for count in sizes:
+        steps, before = dict[str, list[float]](), os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as home:
             os.environ["LOUPE_HOME"] = f"{home}/home"
             draw(Path(home) / "made", count)
-            for name in STEPS:
+            for name in ("import", "answers", "evaluate", "page") if untrained else STEPS:
                 took, own, whole = watched([sys.executable, "-m", "tests.benchmarks.scaling", "--step", name, f"{home}/made"])
-                table[name].append(f"{took:.2f} s, {own:,.0f} MB ({whole:,.0f})")
-                print(f"  {count:,}: {name} {table[name][-1]}", file=sys.stderr, flush=True)
-    for name, cells in table.items():
-        yield f"| {name} | {' | '.join(cells)} |"
+                if name in STEPS:
+                    steps[name] = [round(took, 3), round(own), round(whole)]
+                    yield f"{count:,} pictures, {name}: {took:.2f} s, {own:,.0f} MB ({whole:,.0f})"
+        facts = {"at": now()[:16], "commit": commit(), "machine": machine(), "load": [round(before, 1), round(os.getloadavg()[0], 1)]}
+        known[str(count)] = {**facts, "steps": steps}
+        KEPT.write_text(json.dumps(dict(sorted(known.items(), key=lambda one: int(one[0]))), indent=1) + "\n", encoding="utf-8")
 
 
 def held(count: int, side: int = 64) -> Iterator[str]:
@@ -411,6 +441,7 @@ def through_ray(count: int = 200, rounds: int = 5, many: int = 1000) -> Iterator
 def main() -> None:
     ask = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
     ask.add_argument("--sizes", type=int, nargs="*", default=[])
+    ask.add_argument("--untrained", action="store_true")
     ask.add_argument("--rows", type=int)
     ask.add_argument("--held", type=int)
     ask.add_argument("--side", type=int, default=64)
@@ -423,7 +454,7 @@ def main() -> None:
         return
     everything = not (given.sizes or given.rows or given.held or given.ranks or given.ray)
     for lines in (
-        pictures(given.sizes or [1_000, 10_000]) if given.sizes or everything else (),
+        pictures(given.sizes or [1_000, 10_000], given.untrained) if given.sizes or everything else (),
         rows(given.rows or 100_000) if given.rows or everything else (),
         held(given.held or 10_000, given.side) if given.held or everything else (),
         ranks() if given.ranks or everything else (),

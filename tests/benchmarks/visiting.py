@@ -25,6 +25,7 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.benchmarks.asking import core
+from tests.benchmarks.scaling import draw
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT
 from tests.ports import free_port
 
@@ -37,7 +38,7 @@ PAGES = {
     "train": ("train?dataset=digits", "[aria-label=Epochs]"),
     "evaluate": ("evaluate?dataset=digits", ".matrix, table"),
     "explain": ("explain?dataset=digits", ".map .overlay"),
-    "predict": ("predict?dataset=digits", "input[type=file]"),
+    "predict": ("predict?dataset=digits", "[data-testid=stFileUploaderDropzone]"),
     "review": ("review?dataset=digits", "h2, [data-testid=stAlert], .stage"),
 }
 SIZES = {"wide": (1440, 1000), "phone": (390, 844)}
@@ -100,7 +101,9 @@ def main() -> None:
             with serving(tree, Path(folder) / f"fresh-{name}") as (_, started, memory):
                 print(f"{name}: a fresh installation answers after {started:.1f} s; {memory:.0f} MB at rest; {load()}")
         core(home := Path(folder) / "home", "import", "sample", "--name", "digits")
-        core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")
+        run = core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")["run"]
+        draw(Path(folder) / "waiting", 60, seed=1)
+        core(home, "submit", run, str(Path(folder) / "waiting"), "--ask")
         core(home, "embed", "digits")
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for page in args.pages:

@@ -68,6 +68,8 @@ def test_terms_open_over_the_page_and_leave_it_as_it_was(server: Server, page: P
     before, address = len(sent), page.url
 
     button = page.get_by_role("button", name="Terms", exact=True)
+    with page.expect_response(re.compile("/api/terms")):  # while the hand is still on its way
+        button.hover()
     button.click()
     expect(page.get_by_role("dialog", name="Terms")).to_be_visible()
     expect(page.locator(".tile")).to_have_count(8)

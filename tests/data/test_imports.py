@@ -23,7 +23,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 
-from core.data import dataset, images, imports, places, schema, sources, store
+from core.data import dataset, decoders, images, imports, places, schema, sources, store
 from core.data.imports import import_now
 from core.data.sources import Entry, Source, at, named
 from core.data.store import Filter
@@ -183,7 +183,7 @@ def test_a_file_that_never_ends_decoding_costs_only_itself(tmp_path: Path, monke
             pass
         return examine(data)
 
-    monkeypatch.setattr(imports, "SECONDS_PER_IMAGE", 1)
+    monkeypatch.setattr(decoders, "SECONDS_PER_IMAGE", 1)
     monkeypatch.setattr(images, "examine", slow)
     folder_of(tmp_path / "in", 4)
     write(tmp_path / "in/cat/slow.png", encoded(noise(9)) + b"ENDLESS")
@@ -490,8 +490,8 @@ def test_a_real_process_imports_and_a_killed_one_is_lost() -> None:
 
 KILLED = """
 import sys, time, psutil
-from core.data.imports import _Decoders
-decoders = _Decoders()
+from core.data.decoders import Decoders
+decoders = Decoders()
 decoders.submit([]).result()
 print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
 time.sleep(60)
@@ -552,10 +552,11 @@ def test_an_upload_becomes_an_image_without_touching_the_database(tmp_path: Path
         imports.add_upload(made, write(tmp_path / "bad", b"no"), "bad.png")
 
 
-def test_the_server_side_imports_neither_torch_nor_sklearn() -> None:
+def test_neither_the_servers_side_nor_the_command_line_loads_torch_sklearn_or_pandas() -> None:
     import subprocess
     import sys
 
-    code = "import sys, core.data.dataset, core.data.imports; print([m for m in ('torch', 'sklearn', 'streamlit', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "sklearn", "scipy", "streamlit", "pandas")
+    code = f"import sys, core.__main__; core.__main__.parser(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(sources.__file__).parents[2])
     assert done.stdout.strip() == "[]", done.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -223,23 +225,68 @@ def test_of_two_who_want_the_same_pixels_one_decodes_and_the_other_waits_for_it(
     assert np.array_equal(one, other) and set(decoded.values()) == {1} and len(decoded) == len(rows)
 
 
-def test_who_waits_for_rows_that_another_makes_can_be_stopped(home: Path) -> None:
-    cache = data.RowCache(settings().cache, "1-a", (4,), "uint8")
+def test_of_two_who_want_the_same_features_each_makes_what_the_other_has_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, made = [f"{n:016x}" for n in range(12)], Counter[str]()
+    monkeypatch.setattr(data, "AT_ONCE", 2)
 
-    def stop() -> None:
+    def compute(missing: list[str]) -> Iterator[tuple[list[str], np.ndarray]]:
+        time.sleep(0.02)
+        made.update(missing)
+        yield missing, np.array([[int(i, 16)] * 4 for i in missing])
+
+    def fetched(_: int) -> list[int]:
+        rows, index = data.RowCache(settings().cache, "1-a", (4,), "uint8").fetch(ids, compute)
+        return [int(n) for n in rows[index, 0]]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fetched, range(2))) == [list(range(12))] * 2
+    assert made == Counter(ids)
+
+
+def test_who_waits_for_rows_that_another_makes_can_be_stopped_and_who_needs_none_does_not_wait(home: Path) -> None:
+    cache = data.RowCache(settings().cache, "1-a", (4,), "uint8")
+    cache.append(["1"], np.zeros((1, 4)))
+
+    def stop(*_: int) -> None:
         raise Stopped
 
-    with cache.alone(stop), pytest.raises(Stopped):
-        data.RowCache(settings().cache, "1-a", (4,), "uint8").fetch(["1"], lambda missing: pytest.fail("it was not alone"), stop)
-    assert [len(rows) for rows in cache.fetch(["1"], lambda missing: [(missing, np.zeros((1, 4)))])] == [1, 1]
+    with cache.alone(stop):
+        other = data.RowCache(settings().cache, "1-a", (4,), "uint8")
+        with pytest.raises(Stopped):
+            other.fetch(["1", "2"], lambda missing: pytest.fail("it was not alone"), stop)
+        assert other.fetch(["1"], lambda missing: pytest.fail("it is there"), stop)[1].tolist() == [0]
+
+
+def test_a_damaged_image_makes_nobody_wait_for_longer_than_a_few_pictures(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = squares(2)
+    (settings().images / rows[0].path).write_bytes(b"broken")
+    read(rows)
+    began = threading.Event()
+
+    def decode(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
+        began.set()
+        time.sleep(0.3)
+        return read_original(path, image_id, how)
+
+    read_original = images.read_original
+    monkeypatch.setattr(images, "read_original", decode)
+    monkeypatch.setattr(data, "CHUNK", 1)
+    with ThreadPoolExecutor(1) as pool:
+        more = pool.submit(read, (*rows, *squares(4, seed=1)))
+        began.wait(10)
+        assert len(read(rows).rows) == 5 and not more.done()
+        assert len(more.result().rows) == 17
 
 
 def test_where_the_disk_fills_up_meanwhile_the_rest_is_decoded_as_it_is_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, append = squares(4), data._append
     before = pixels_of(rows, HOW, 2)
 
+    full_since: list[Path] = []
+
     def full(path: Path, start: int, some: bytes) -> None:
-        if path.suffix == ".rows" and "parts" not in path.name and start + len(some) > 8 * ROW:
+        if full_since or (path.suffix == ".ids" and start + len(some) > 8 * data.ID_BYTES):
+            full_since.append(path)
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         append(path, start, some)
 

@@ -31,7 +31,7 @@ def moved_in(home: Path, launcher: launch.Launcher | None = None, url: str = "")
             patch.setenv("LOUPE_DATABASE_URL", url)
         patch.setattr(launch, "launcher", launcher or ForkLauncher())
         patch.setattr(launch, "_start_worker", ForkedWorker)
-        patch.setattr(imports, "_Decoders", SharedDecoders)
+        patch.setattr(imports, "Decoders", SharedDecoders)
         yield home
 
 

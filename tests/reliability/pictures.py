@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from core.data import images, imports, sources, store
+from core.data import decoders, images, imports, sources, store
 from tests.reliability import homes
 from tests.reliability.corpus import Made, corpus
 from tests.reliability.row import Row
@@ -49,10 +49,10 @@ def trial(home: Path, every: int) -> Row:
     row = Row(control="a decoder without limits")
     made = list(corpus())[::every]
     slowest = 0.0
-    with homes.moved_in(home), imports._Decoders() as decoders:
+    with homes.moved_in(home), decoders.Decoders() as pool:
         for one in made:
             began = time.monotonic()
-            (found,) = decoders.results(decoders.submit([one.data]), [one.data])
+            (found,) = pool.results(pool.submit([one.data]), [one.data])
             slowest = max(slowest, seconds := time.monotonic() - began) if one is not made[0] else 0.0  # the first starts the decoders
             row.check(not (problem := judged(one, found, seconds if slowest else 0.0)), f"{one.name}: {problem}")
         folder = home.parent / "pictures"
@@ -70,16 +70,15 @@ def trial(home: Path, every: int) -> Row:
             all(s.reason for s in report.skipped) and 0 <= copies <= report.duplicates, f"{copies} pictures are nowhere in the report"
         )
         for one in [m for m in made if m.must == "refused" and m.name.startswith(("giant", "bomb"))]:
-            pool = decoders.submit([b""])
-            pool.result()
-            assert decoders._pool is not None
+            pool.submit([b""]).result()
+            assert pool._pool is not None
             try:
-                (found,) = decoders._pool.submit(imports._examine, unbounded, [one.data], 5).result()
+                (found,) = pool._pool.submit(decoders._examine, unbounded, [one.data], 5).result()
             except Exception:
                 found = "crashed"
-                decoders._close()
+                pool._close()
             row.control_check(not isinstance(found, str))
     row.figures = (
-        f"slowest {slowest:.1f} s; a decoder may take {imports.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
+        f"slowest {slowest:.1f} s; a decoder may take {decoders.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
     )
     return row

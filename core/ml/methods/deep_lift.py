@@ -22,8 +22,8 @@ METHOD = Method(
     params=(BASELINE,),
     batched=True,
     sums_to="change",
-    rewrite="relu",  # Captum's own pooling and shared tensors lose some parts
-    activations=("ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus"),
+    rewrite=True,
+    activations=("ReLU", "ReLU6", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus"),
 )
 
 
@@ -47,9 +47,7 @@ def unsupported(batch: Batch) -> str:
 
 def shared_out(batch: Batch) -> tuple[Tensor, Tensor]:
     """The parts, and the (n,) error of their sum."""
-    from captum.attr import DeepLift
+    from core.ml.rescale import share_out
 
-    answer: tuple[Tensor, Tensor] = DeepLift(batch.copy.model).attribute(
-        batch.x.requires_grad_(), batch.baseline, target=batch.target, return_convergence_delta=True
-    )
-    return answer
+    parts, batch.change = share_out(batch.copy.model, batch.x, batch.baseline, batch.targets)
+    return parts, parts.double().sum((1, 2, 3)) - batch.change

@@ -21,7 +21,7 @@ METHOD = Method(
     order=90,
     params=(LAYER,),
     batched=True,
-    rewrite="merged",
+    rewrite=True,
     activations=("ReLU", "ReLU6"),
 )
 

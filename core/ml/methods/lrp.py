@@ -26,7 +26,7 @@ METHOD = Method(
     ),
     batched=True,
     sums_to="score",
-    rewrite="merged",
+    rewrite=True,
     activations=("ReLU", "ReLU6", "Tanh"),
 )  # fmt: skip
 

@@ -1,0 +1,481 @@
+"""Object storage on a real S3 server of this machine: LOUPE_HOME is only its cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import storage
+from core.__main__ import main
+from core.data import backup, check, images, imports, removal, schema, sources, store, stored, uploads
+from core.errors import AppError, Unavailable
+from core.evaluate import compare
+from core.ml import trainer, worker
+from core.ml.model import load
+from core.review import review
+from core.runs import launch, runs
+from core.runs import stored as runstored
+from core.settings import settings
+from core.share import export
+from core.train import train
+from core.types import Dataset, EpochEnd, Image, Preprocess, now
+from tests import disks
+from tests.buckets import Bucket
+from tests.conftest import forget, move_in
+from tests.squares import squares as drawn
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    made = Bucket()
+    yield made
+    made.cut()
+
+
+@pytest.fixture
+def bucket(home: Path, server: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    turn_on(server, monkeypatch)
+    return server
+
+
+def turn_on(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SOON", "PATIENT"):
+        monkeypatch.setattr(storage, name, 0.5)
+    monkeypatch.setattr(storage, "SPARED", 0.0)
+    server.empty()
+    forget()
+    storage._away.clear()
+
+
+def imported(folder: Path) -> Dataset:
+    imports.import_now("squares", sources.at(folder), "tester")
+    found = store.find_dataset("squares")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def pictures(bucket: Bucket, tmp_path: Path) -> Dataset:
+    """24 squares, imported with storage."""
+    return imported(drawn(tmp_path / "squares", 8))
+
+
+def thumb(image: Image) -> bytes:
+    return images.ThumbPack(settings().thumbs, image.dataset_id).read(image.thumb_offset, image.thumb_size)
+
+
+def test_what_an_import_brought_is_fetched_again_where_the_folder_has_lost_it(bucket: Bucket, pictures: Dataset) -> None:
+    every = store.all_images(pictures.id)
+    there = bucket.names()
+    assert {f"images/{one.path}" for one in every} <= there.keys()
+    before = [(thumb(one), (settings().images / one.path).read_bytes()) for one in every]
+    for name in ("images", "thumbs"):
+        shutil.rmtree(settings().home / name)
+    forget()
+    storage.fetch(settings().images / one.path for one in every[:10])
+    assert all((settings().images / one.path).exists() for one in every[:10])
+    assert [(thumb(one), storage.local(settings().images / one.path).read_bytes()) for one in every] == before
+    assert images.open_picture(settings().images / every[0].path).size == (12, 12)
+
+
+def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_back_leaves_it(
+    home: Path, small: Dataset, server: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "SLICE", 1000)  # thumbnails lie across them
+    before = {one.id: thumb(one) for one in store.all_images(small.id)}
+    turn_on(server, monkeypatch)
+    stored.at_start()
+    assert len(server.names("images/")) == 24 and len(server.names(f"thumbs/{small.id}/")) > 3
+    imported(Path(drawn(home.parent / "more", 9)))  # thumbnails go on behind the pack
+    more = {one.id: thumb(one) for one in store.all_images(small.id)}
+    assert len(more) > 24 and before.items() <= more.items()
+    for name in ("images", "thumbs"):
+        shutil.rmtree(home / name)
+    forget()
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == more
+    monkeypatch.delenv("LOUPE_STORAGE")
+    forget()
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == more
+    imported(Path(drawn(home.parent / "most", 10)))
+    assert more.items() < {one.id: thumb(one) for one in store.all_images(small.id)}.items()
+
+
+def test_a_bounded_cache_lets_go_what_was_unused_for_longest_and_only_what_storage_has(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [settings().images / one.path for one in store.all_images(pictures.id)]
+    for age, path in enumerate(paths):
+        os.utime(path, (time.time() - 1000 * (age + 1), path.stat().st_mtime - 1e6))
+    only_here = paths[-1]  # unused for longest, and not there
+    storage.remove([only_here])
+    half_there = paths[-2]
+    storage.put(half_there, b"half")
+    assert storage.local(paths[-3]) == paths[-3]  # used now
+    held = sum(size for _, size, _ in storage.cached())
+    assert storage.evict(held - 3 * paths[0].stat().st_size) > 0
+    left = [path for path in paths if path.exists()]
+    assert {only_here, half_there, paths[-3], paths[0]} <= set(left) and set(paths) - set(left) <= set(paths[-8:])
+    assert all(images.read_original(storage.local(path), path.stem, images_how()) is not None for path in paths)
+
+    monkeypatch.setattr(storage, "limit", lambda: 4000)
+    storage._grown(250)  # what comes in has it looked after, by itself
+    for thread in threading.enumerate():
+        if thread.name == "evict":
+            thread.join(20)
+    assert sum(size for _, size, _ in storage.cached()) <= 4000
+
+
+def test_an_import_that_is_larger_than_the_disk_makes_room_as_it_goes(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(disks.small(tmp_path / "disk", 3))
+        except PermissionError as e:
+            pytest.skip(str(e))
+        url = f"sqlite:///{settings().home / 'loupe.db'}"
+        move_in(monkeypatch, disk)
+        monkeypatch.setenv("LOUPE_DATABASE_URL", url)
+        monkeypatch.setenv("LOUPE_LEAST_FREE_MB", "1")
+        monkeypatch.setattr(imports, "CHUNK", 8)
+        forget()
+        source = drawn(tmp_path / "large", 20, side=140)  # 60 pictures of 25 to 60 kB
+        assert sum(path.stat().st_size for path in source.rglob("*.png")) > 2_500_000
+        dataset = imported(source)
+        every = store.all_images(dataset.id)
+        assert len(every) == 60 and sum(size for _, size, _ in storage.cached()) < 2_500_000
+        assert all(images.is_original(storage.local(settings().images / one.path).read_bytes(), one.id) for one in every)
+        forget()
+        schema.engine.cache_clear()
+
+
+def images_how() -> Preprocess:
+    return Preprocess(channels=3, resize=12, crop=12, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+# What storage refuses --------------------------------------------------------------------------------
+
+
+def test_an_address_or_package_that_cannot_be_is_refused_in_a_sentence_without_secrets(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("s3://key:secret@pictures", "ftp://pictures", "s3://", "pictures"):
+        monkeypatch.setenv("LOUPE_STORAGE", address)
+        forget()
+        with pytest.raises(AppError, match="LOUPE_STORAGE is no address") as refused:
+            settings()
+        assert "secret" not in str(refused.value)
+    monkeypatch.setenv("LOUPE_STORAGE", "gs://pictures/loupe")
+    forget()
+    with pytest.raises(storage.Refused, match=r"the package gcsfs is not installed. pip install gcsfs"):
+        storage.probe()
+
+
+def test_a_bucket_that_is_not_there_and_one_without_rights_are_said_with_the_remedy(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    storage.probe()
+    assert bucket.names() == {} and storage.problem() == ""
+    bucket.allow(0)
+    with pytest.raises(storage.Refused, match=r"s3://pictures/loupe refuses access .*Give Loupe's account the right") as refused:
+        storage.probe()
+    assert "not-a-secret" not in str(refused.value)
+    bucket.allow(1e9)
+    monkeypatch.setenv("LOUPE_STORAGE", "s3://elsewhere/loupe")
+    forget()
+    storage._away.clear()
+    with pytest.raises(storage.Refused, match=r"There is no bucket “elsewhere” .* Make it"):
+        storage.probe()
+    said = command("storage")
+    assert said.returncode == 1 and "There is no bucket “elsewhere”" in said.stderr
+
+
+def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_it_is_back(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK", 8)
+    monkeypatch.setenv("LOUPE_ROOTS", str(tmp_path))
+    forget()
+    source, asked = sources.at(drawn(tmp_path / "squares", 8)), []
+    put = storage.put_file
+
+    def cut(file: Path, path: Path, patience: float = 0.0) -> None:
+        asked.append(path)
+        if len(asked) == 14:  # within the second chunk
+            bucket.cut()
+        put(file, path, patience)
+
+    monkeypatch.setattr(storage, "put_file", cut)
+    monkeypatch.setattr(launch, "launcher", Here())
+    begun_id = imports.start(source, "squares", "tester")
+    state = imports.state(begun_id)
+    assert state.status == "failed" and "cannot be reached now" in state.message and state.hint.endswith("what was stored is whole.")
+    dataset_id = store.id_of("squares")
+    assert dataset_id is not None
+    kept = store.all_images(dataset_id)
+    assert len(kept) == 8
+    assert storage.problem().startswith("The storage s3://pictures/loupe cannot be reached now")
+    (settings().images / kept[0].path).unlink()
+    with pytest.raises(Unavailable, match="lies in storage and cannot be fetched now"):
+        images.open_picture(settings().images / kept[0].path)
+    bucket.mend()
+    storage._away.clear()
+    assert imports.lost("squares") is not None
+    report = imports.report(imports.state(imports.go_on(begun_id, "tester")))
+    assert report is not None and report.added == 16
+    assert {f"images/{one.path}" for one in store.all_images(dataset_id)} <= bucket.names().keys()
+
+
+# Runs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is begun, and trained by the test itself."""
+
+    class Nobody:
+        def start(self, folder: Path, command: list[str]) -> None: ...
+
+        def alive(self, folder: Path) -> bool:
+            return False
+
+        def kill(self, folder: Path) -> None: ...
+
+    monkeypatch.setattr(launch, "launcher", Nobody())
+
+
+CONFIG = {"architecture": "linear", "batch_size": 5, "patience": 0}
+
+
+def begun(dataset: Dataset, epochs: int = 4) -> Path:
+    return runs.folder(train.start(dataset.id, {**CONFIG, "epochs": epochs}, "tester").id)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return {name: one.tolist() for name, one in load(folder).model.state_dict().items()}
+
+
+def test_a_run_goes_on_bit_by_bit_on_a_machine_that_has_only_the_database_and_storage(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, other = begun(pictures), begun(pictures)
+    worker.main(whole)
+    assert train.state(whole.name).status == "succeeded", train.log_tail(whole.name)
+    assert {"best.pt", "predictions.csv", "config.json", "dataset.csv", "events.jsonl", "hashes.json"} <= {
+        name.rpartition("/")[2] for name in bucket.names(f"runs/{whole.name}/")
+    }
+    assert f"runs/{whole.name}/last.pt" not in bucket.names()  # it is not needed any more
+    assert bucket.names(f"runs/{whole.name}/")[f"runs/{whole.name}/events.jsonl"] == (whole / "events.jsonl").stat().st_size
+
+    with monkeypatch.context() as during:
+        during.setattr(trainer.Checkpoints, "due", lambda self, event: pauses(other, event))
+        worker.main(other)
+    assert train.state(other.name).status == "paused"
+    train.delete(whole.name)
+    stored.now_and_then()
+
+    expected, answers = (
+        weights(settings().home / "bin" / whole.name),
+        (settings().home / "bin" / whole.name / "predictions.csv").read_bytes(),
+    )
+    schema.engine().dispose()
+    (tmp_path / "new").mkdir()
+    shutil.copy(settings().home / "loupe.db", tmp_path / "new")
+    move_in(monkeypatch, tmp_path / "new")
+    assert train.list_runs() == []
+    stored.at_start()
+    (found,) = train.list_runs()
+    folder = runs.folder(found.run.id)
+    assert found.run.id == other.name and found.status == "paused" and train.usable(pictures.id)[0].run.id == other.name
+    assert (compare.weights_bytes(other.name) or 0) > 1000 and not list(folder.glob("*.pt"))  # no page needs them
+    train.restore(whole.name)
+    assert weights(runs.folder(whole.name)) == expected  # fetched when it is asked for
+    train.resume(other.name)
+    worker.main(folder)
+    assert train.state(other.name).status == "succeeded", train.log_tail(other.name)
+    assert weights(folder) == expected and (folder / "predictions.csv").read_bytes() == answers
+    stored.now_and_then()
+    assert f"runs/{other.name}/last.pt" not in bucket.names() and f"bin/{whole.name}.deleted" not in bucket.names()
+
+
+def pauses(folder: Path, event: Any) -> bool:
+    if isinstance(event, EpochEnd) and event.epoch == 2:
+        runs.request_pause(folder)
+    return False
+
+
+def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_the_checkpoint_before(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstored, "BETWEEN", 0.0)
+    monkeypatch.setattr(trainer.Checkpoints, "due", lambda self, event: isinstance(event, EpochEnd))
+    folder, put = begun(pictures, epochs=10), storage.put_file
+    faults: list[str] = []
+    whole: list[bool] = []
+
+    def cut(file: Path, path: Path, patience: float = 0.0) -> None:
+        try:
+            if path.name == "last.pt" and storage.index(folder).get("last.pt"):
+                faults.append(path.name)
+                if len(faults) == 1:
+                    put(file, path, patience)
+                    raise Unavailable("The answer is lost, and the object is there.")
+                if len(faults) == 2:
+                    bucket.cut()
+                    threading.Timer(1.5, bucket.mend).start()
+            put(file, path, patience)
+        finally:
+            for name in there() if path.name in ("hashes.json", "best.pt", "last.pt") else ():  # it can be gone on from at this moment
+                data, hashes = bucket.data(f"runs/{folder.name}/{name}"), json.loads(bucket.data(f"runs/{folder.name}/hashes.json"))
+                whole.append(hashlib.sha256(data).hexdigest() in hashes[name])
+
+    def there() -> list[str]:
+        return [name for name in ("best.pt", "last.pt") if f"runs/{folder.name}/{name}" in bucket.names()]
+
+    def waits(self: runstored.Copier) -> None:  # so that a copy begins for every checkpoint of so short a run
+        wanted(self)
+        time.sleep(0.5)
+
+    wanted = runstored.Copier.copy
+    monkeypatch.setattr(runstored.Copier, "copy", waits)
+    monkeypatch.setattr(storage, "put_file", cut)
+    began = time.monotonic()
+    worker.main(folder)
+    assert len(faults) >= 2 and len(whole) > 8 and all(whole)
+    assert train.state(folder.name).status == "succeeded"
+    assert [e.epoch for e in runs.events(folder) if isinstance(e, EpochEnd)] == [*range(1, 11)]
+    assert "could not be copied to storage" not in (train.log_tail(folder.name) or "") and time.monotonic() - began < 30
+    assert storage.problem() == "" and runstored.behind() == 0
+    assert bucket.names()[f"runs/{folder.name}/best.pt"] == (folder / "best.pt").stat().st_size
+
+
+def test_a_run_whose_pictures_cannot_be_fetched_is_paused_with_the_reason_and_leaves_none_of_them_out(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstored, "LAST_WORD", 0.5)
+    folder = begun(pictures)
+    shutil.rmtree(settings().images)
+    bucket.cut()
+    worker.main(folder)
+    state = train.state(folder.name)
+    assert state.status == "paused" and state.message.endswith("Then resume the run.")
+    assert "This file lies in storage and cannot be fetched now. The storage s3://pictures/loupe cannot be reached now" in state.message
+    assert runstored.behind() == 1
+    bucket.mend()
+    storage._away.clear()
+    stored.now_and_then()
+    assert runstored.behind() == 0
+    train.resume(folder.name)
+    worker.main(folder)
+    assert train.state(folder.name).status == "succeeded" and "left out" not in (folder / "events.jsonl").read_text()
+
+
+# What leaves, and what is looked after ------------------------------------------------------------------
+
+
+def test_an_export_is_downloaded_after_its_zip_has_gone_from_here_and_goes_in_both_places(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launcher", Here())
+    shutil.rmtree(settings().images)
+    export_id = export.start(pictures.id, "folders", "tester")
+    state = export.state(export_id)
+    report = export.report(state)
+    assert report is not None and report.images == 24 and not report.skipped
+    zipped = settings().exports / export_id / "export.zip"
+    data = zipped.read_bytes()
+    zipped.unlink()
+    path, _ = export.download(export_id, "folders.zip")
+    assert path.read_bytes() == data
+    old = time.time() - export.KEEP - 10
+    os.utime(settings().exports / export_id, (old, old))
+    export.start(pictures.id, "folders", "tester")
+    assert not zipped.exists() and not bucket.names(f"exports/{export_id}")
+    gone = settings().exports / "20260101-000000-abcdef" / "export.zip"  # of a machine that is no more
+    storage.put(gone, b"zip")
+    export.start(pictures.id, "folders", "tester")
+    assert len(bucket.names("exports/")) == 2
+
+
+class Here:
+    """A background job is over when it has been started."""
+
+    def start(self, folder: Path, command: list[str]) -> None:
+        assert main(command[3:]) in (0, None)
+
+    def alive(self, folder: Path) -> bool:
+        return False
+
+    def kill(self, folder: Path) -> None: ...
+
+
+def test_a_prediction_that_is_removed_by_age_takes_its_picture_out_of_storage(bucket: Bucket, small: Dataset, tmp_path: Path) -> None:
+    kept = [uploads.keep(path.name, path.read_bytes()) for path in sorted((tmp_path / "squares").glob("*/*.png"))[:2]]
+    said = {name: 1 / 3 for name in small.classes}
+    review._add([row(small, one, said) for one in kept])
+    assert sorted(bucket.names("uploads/")) == sorted(f"uploads/pictures/{one.path.name}" for one in kept)
+    evicted, here = kept
+    evicted.path.unlink()
+    assert uploads.find(evicted.id).path == evicted.path and storage.local(evicted.path).exists()
+    evicted.path.unlink()
+    os.utime(here.path, (0, 0))
+    assert removal.remove(small.id, now()) == 2
+    assert not bucket.names("uploads/") and not here.path.exists()
+
+
+def row(dataset: Dataset, upload: uploads.Upload, said: dict[str, float]) -> dict[str, object]:
+    return {
+        **{"dataset_id": dataset.id, "run_id": "r", "image_id": upload.id, "ext": "png", "name": upload.name, "by": "tester"},
+        **{"source": "upload", "predicted": "red", "probability": 0.9, "probabilities": said, "fingerprint": None, "state": "predicted"},
+    }
+
+
+def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path
+) -> None:
+    worker.main(begun(pictures))
+    settings().home.chmod(0o700)
+    assert check.check()["damage"] == []
+    evicted, lost, damaged, *_ = [settings().images / one.path for one in store.all_images(pictures.id)]
+    evicted.unlink()
+    storage.remove([lost])
+    damaged.write_bytes(b"another")
+    assert [(one["what"], one["problem"][:24]) for one in check.check()["damage"]] == [
+        ("storage", "Storage does not have it"),
+        ("original", "The file is not the one "),
+    ]
+    assert check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
+    assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
+
+
+def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(pictures)
+    worker.main(folder)
+    expected = weights(folder)
+    for path in (folder / "best.pt", *settings().images.glob("*/*"), *settings().thumbs.glob("*/*")):
+        os.utime(path, ns=(0, path.stat().st_mtime_ns))
+    (folder / "handle.json").unlink(missing_ok=True)
+    storage.evict(0)
+    assert not any(settings().images.glob("*/*")) and not (folder / "best.pt").exists()
+    backup.write(tmp_path / "all.zip")
+    move_in(monkeypatch, tmp_path / "restored")
+    monkeypatch.delenv("LOUPE_STORAGE")
+    forget()
+    backup.restore(tmp_path / "all.zip")
+    settings().home.chmod(0o700)
+    assert check.check()["damage"] == [] and weights(runs.folder(folder.name)) == expected
