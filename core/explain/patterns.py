@@ -17,6 +17,7 @@ from core.errors import Invalid
 from core.metrics import TOO_FEW
 from core.runs import cluster, jobs, launch, remote, runs
 from core.runs.remote import attribute
+from core.settings import settings
 from core.types import SPLITS, Interval, Progress
 
 EACH, MOST_EACH = 60, 1000  # images of a class
@@ -176,7 +177,7 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
     def on_nodes(given: list[Any], places: list[int]) -> cluster.Rows:
         return cluster.answers(folder / "nodes", remote.patterns.look_at, given, places, each=1)
 
-    many = cluster.takes(seen(Path(job["run_folder"]).name, job["split"], job["classes"], job["each"]))
+    many = settings().ray_address and cluster.takes(seen(Path(job["run_folder"]).name, job["split"], job["classes"], job["each"]))
     return look(folder, job, progress, on_nodes if many else None)
 
 

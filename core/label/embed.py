@@ -54,11 +54,10 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
 
     write_list(folder, job["dataset_id"])
     if settings().ray_address:
-        given, left = unseen(folder, job["dataset_id"])
-        if cluster.takes(len(left)):
-            done = 0
-            for rows in cluster.answers(folder / "nodes", remote.embed.look_at, given, left):
-                progress(done := done + len(rows), len(left), "Looking at images")
+        given, left = unseen(folder, job["dataset_id"], cluster.takes)
+        done = 0
+        for rows in cluster.answers(folder / "nodes", remote.embed.look_at, given, left):
+            progress(done := done + len(rows), len(left), "Looking at images")
     embedded, unreadable = embed(folder, job["dataset_id"], progress, job.get("arranged", True))
     return {"images": embedded, "unreadable": unreadable}
 

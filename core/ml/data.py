@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import filelock
 import numpy as np
@@ -23,6 +23,7 @@ from core import space, storage
 from core.data import images
 from core.errors import AppError, Invalid, Unavailable, Unwritable
 from core.ml.devices import free_memory, whole_memory
+from core.runs import runs
 from core.settings import settings
 from core.types import Preprocess, Skipped, SnapshotRow
 
@@ -166,6 +167,16 @@ def _append(path: Path, start: int, data: bytes) -> None:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """As a whole .npz, or not at all."""
+
+    def write(tmp: Path) -> None:
+        with open(tmp, "wb") as f:
+            np.savez(f, **arrays)
+
+    runs.write_atomically(path, write)
 
 
 # Pixels -------------------------------------------------------------------------------------------

@@ -21,17 +21,17 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+from core import storage
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import depth, images
 from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
-from core.errors import AppError, Invalid
-from core.ml.data import ID_BYTES, Normalise, Pixels, RowCache, pixel_rows
+from core.errors import AppError, Invalid, Unavailable
+from core.ml.data import ID_BYTES, Normalise, Pixels, RowCache, pixel_rows, save_arrays
 from core.ml.devices import pick_device, slots
 from core.ml.features import BATCH, Forward, cache_of, fastest, run_once
 from core.ml.model import build, set_module
 from core.ml.turns import take
-from core.runs import runs
 from core.settings import settings
 from core.types import Architecture, Preprocess, Progress, SnapshotRow
 
@@ -92,21 +92,13 @@ def embed(folder: Path, dataset_id: int, progress: Progress, arranged: bool = Tr
         "unreadable": np.array([i for i in listed if i not in read], "<U16"),
     }
     arrange(3, 3)
-    save(folder / "embedding.npz", arrays)
+    save_arrays(folder / "embedding.npz", arrays)
     return len(ids), len(listed) - len(ids)
 
 
 def read_list(folder: Path) -> dict[str, Listed]:
     with open(folder / "images.csv", newline="", encoding="utf-8") as f:
         return {i: Listed(i, path, split, int(width), int(height)) for i, path, split, width, height in csv.reader(f)}
-
-
-def save(path: Path, arrays: dict[str, Any]) -> None:
-    def write(tmp: Path) -> None:
-        with open(tmp, "wb") as f:
-            np.savez(f, **arrays)
-
-    runs.write_atomically(path, write)
 
 
 # Looking ------------------------------------------------------------------------------------------
@@ -121,6 +113,10 @@ class Eye:
     preprocess: Preprocess
     features: RowCache  # (F,) float32
     measures: RowCache  # (2 + GREY²,) float32: see measured_of
+
+    def known(self) -> set[str]:
+        """The ids of the images that it has seen."""
+        return self.features.read()[1].keys() & self.measures.read()[1].keys()
 
     def measure(self, pixels: Pixels, ids: list[str]) -> None:
         """Keeps the measures of those images of which it has none."""
@@ -155,7 +151,7 @@ def look(
     Only what was not looked at before is read.
     """
     found = eye(dataset_id, are_tiny(listed), depth.of(dataset_id))
-    known = found.features.read()[1].keys() & found.measures.read()[1].keys()
+    known = found.known()
     if unseen := [one for one in listed if one.id not in known]:
         rows = [SnapshotRow(one.id, one.path, "", one.split) for one in unseen]  # type: ignore[arg-type]
         try:
@@ -166,7 +162,8 @@ def look(
         else:
             torch.backends.cudnn.allow_tf32 = False  # the cached features are those that training uses
             with spare_device() as device:
-                run_once(found.model, found.arch, found.preprocess, pixels, settings().cache, dataset_id, device, looking)
+                # In use for as long as it is there: what is measured next could evict them.
+                _kept = run_once(found.model, found.arch, found.preprocess, pixels, settings().cache, dataset_id, device, looking)
             found.measure(pixels, [row.image_id for row in pixels.rows])
     features, where = found.features.read()
     measured, also = found.measures.read()
@@ -176,13 +173,18 @@ def look(
     return ids, seen, measured[[also[i] for i in ids]]
 
 
-def unseen(folder: Path, dataset_id: int) -> tuple[list[Any], list[list[str]]]:
-    """What look_at is to be given for the images of images.csv that have no features yet: for all, and (id, path) of each."""
+def unseen(folder: Path, dataset_id: int, takes: Callable[[int], bool]) -> tuple[list[Any], list[list[str]]]:
+    """What look_at is to be given for the images of images.csv that were not looked at yet: for all, and (id, path) of each.
+
+    None of them where the nodes do not take so many; else there is room for what they will keep, or it is Unwritable.
+    """
     listed = list(read_list(folder).values())
     given = (dataset_id, are_tiny(listed), depth.of(dataset_id))
     found = eye(*given)
-    known = found.features.read()[1]
+    known = found.known()
     left = [[one.id, one.path] for one in listed if one.id not in known]
+    if not takes(len(left)):
+        return [], []
     for cache in (found.features, found.measures):
         cache.need(len(left) * (cache.row_bytes + ID_BYTES))
     return [*given, len(left)], left
@@ -198,8 +200,12 @@ def look_at(dataset_id: int, tiny: bool, bits: int, count: int, asked: list[list
     def read(one: list[str]) -> np.ndarray | None:
         try:
             return images.read_original(settings().images / one[1], one[0], found.preprocess)
+        except Unavailable:  # storage does not answer: it is not the picture
+            raise
         except AppError:
             return None
+
+    storage.fetch(settings().images / one[1] for one in asked)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         decoded = {one[0]: array for one, array in zip(asked, pool.map(read, asked), strict=True) if array is not None}

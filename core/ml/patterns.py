@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from core.data import images
 from core.errors import AppError, Invalid
 from core.metrics import Z95
 from core.ml.attribute import maps
-from core.ml.data import Normalise, Pixels, Tick, pixel_rows
+from core.ml.data import Normalise, Pixels, Tick, pixel_rows, save_arrays
 from core.ml.features import fastest
 from core.ml.infer import CPU
 from core.ml.model import LoadedModel, load
@@ -99,14 +99,9 @@ def look_at(folder: str, aligned: bool, places: list[int]) -> list[dict[str, Any
     rows = []
     for place in places:
         facts, arrays = _class(sample, place, ask, Steps(silent), aligned)
-        runs.write_atomically(_kept(Path(folder), place), partial(_save, arrays))
+        save_arrays(_kept(Path(folder), place), arrays)
         rows.append({"place": place, "facts": facts})
     return rows
-
-
-def _save(arrays: dict[str, Any], path: Path) -> None:
-    with open(path, "wb") as f:
-        np.savez(f, **arrays)
 
 
 def _kept(folder: Path, place: int) -> Path:

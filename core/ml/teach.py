@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core.errors import Invalid
-from core.ml.embed import save
+from core.ml.data import save_arrays
 
 AT_LEAST = 4  # labels
 MOST = 5000  # labels learned from: a fit of 10 classes then takes a second
@@ -76,7 +76,7 @@ def teach(
         "issue": issue,
         "at": np.array(at),
     }
-    save(Path(out), arrays)
+    save_arrays(Path(out), arrays)
     return {
         "labels": int((y >= 0).sum()),
         "learned": len(learned),

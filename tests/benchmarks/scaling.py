@@ -255,7 +255,7 @@ def look(made: int, count: int) -> None:
     from core.data import store
     from core.data.store import Filter
     from core.label import embed
-    from core.ml.embed import save
+    from core.ml.data import save_arrays
     from core.runs import runs
 
     drawn, ids = np.random.default_rng(0), np.array(store.ids(made, Filter()))
@@ -268,7 +268,7 @@ def look(made: int, count: int) -> None:
     group = np.full(count, -1, np.int32)
     group[: count // 100] = np.arange(count // 100) // 2
     facts = {"ids": ids, "xy": np.zeros((count, 2), np.float32), "group": group, "unreadable": np.array([], "<U16"), "arranged": True}
-    save(folder / embed.RESULT, {**facts, **several})
+    save_arrays(folder / embed.RESULT, {**facts, **several})
     numbers = drawn.integers(0, len(CLASSES), count, np.int32)
     lesson = {
         "ids": ids,
@@ -278,7 +278,7 @@ def look(made: int, count: int) -> None:
         "issue": drawn.random(count) < 0.01,
         "at": "2026",
     }
-    save(embed.home(made) / "answers.npz", {**lesson, **several})
+    save_arrays(embed.home(made) / "answers.npz", {**lesson, **several})
 
 
 def asked(made: int, count: int) -> dict[str, Callable[[], Any]]:

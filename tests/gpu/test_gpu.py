@@ -29,6 +29,7 @@ NETWORK: dict[str, Any] = {
     "flip": "horizontal",
     "device": DEVICE,
 }
+MANY_EPOCHS = 60  # so that it is paused before it ends
 
 
 @pytest.fixture
@@ -58,8 +59,9 @@ def test_what_a_gpu_trained_and_judged_the_cpu_answers_alike(rows: tuple[Snapsho
 
 
 def test_a_run_that_was_paused_on_a_gpu_goes_on_from_where_it_was(rows: tuple[SnapshotRow, ...]) -> None:
-    whole = trained(make_run(rows, "whole", **NETWORK))
-    folder = make_run(rows, "paused", **NETWORK)
+    longer = NETWORK | {"epochs": MANY_EPOCHS}
+    whole = trained(make_run(rows, "whole", **longer))
+    folder = make_run(rows, "paused", **longer)
     process = worker(folder)
     until = time.monotonic() + 60
     while not any(isinstance(e, EpochEnd) for e in runs.events(folder)):
@@ -67,10 +69,11 @@ def test_a_run_that_was_paused_on_a_gpu_goes_on_from_where_it_was(rows: tuple[Sn
         time.sleep(0.02)
     runs.request_pause(folder)
     assert process.wait(60) == 0
+    assert ended(folder).outcome == "paused" and sum(isinstance(e, EpochEnd) for e in runs.events(folder)) < MANY_EPOCHS
     runs.clear_requests(folder)
     trained(folder)
     losses = [[e.train_loss for e in runs.events(one) if isinstance(e, EpochEnd)] for one in (folder, whole)]
-    assert len(losses[0]) == NETWORK["epochs"]
+    assert len(losses[0]) == MANY_EPOCHS
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)  # to the bit on a CPU alone: some sums of a GPU have no order
 
 

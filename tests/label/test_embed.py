@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
+from core import space
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import alike, classes, imports, labels, sources, store
@@ -33,7 +34,7 @@ from core.label.orders import ORDERS
 from core.ml import embed as ml
 from core.ml import features, turns
 from core.ml import teach as head
-from core.ml.data import RowCache
+from core.ml.data import RowCache, save_arrays
 from core.ml.model import build, set_module
 from core.runs import cluster, jobs, launch, runs
 from core.settings import settings
@@ -763,7 +764,7 @@ def test_no_mixture_of_classes_breaks_the_lesson(tmp_path: Path, labels: str) ->
 def learned(folder: Path, ids: list[str], x: np.ndarray, given: dict[str, str], classes: tuple[str, ...], group: object = -1) -> dict:
     """What the head says of a lesson on these features."""
     groups = np.broadcast_to(np.array(group, np.int32), len(ids))
-    ml.save(folder / "embedding.npz", {"ids": np.array(ids), "reduced": x.astype(np.float32), "group": groups})
+    save_arrays(folder / "embedding.npz", {"ids": np.array(ids), "reduced": x.astype(np.float32), "group": groups})
     return head.teach(str(folder), str(folder / "out.npz"), given, classes, [], [], "2026")
 
 
@@ -818,6 +819,22 @@ def test_the_command_line_embeds_and_teaches(small: Dataset, command: Command) -
     lesson = json.loads(taught.stdout)
     assert lesson["n"] == lesson["correct"] > 10 and lesson["accuracy"]["low"] < lesson["accuracy"]["value"] == 1
     assert [one.n for one in teach.lessons(small.id)] == [lesson["n"]]
+
+
+def test_what_was_looked_at_is_not_evicted_for_what_is_measured_of_it(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0)
+    pictures = {f"{i}": Pillow.fromarray(noise.integers(0, 256, (16, 16, 3), np.uint8)) for i in range(6)}
+    made, _ = filled("noise", pictures, tmp_path / "files")
+    measure = ml.Eye.measure
+
+    def in_need(*asked: Any) -> None:
+        space.evict(lambda: False)  # the cache is full: whatever nobody uses goes
+        measure(*asked)
+
+    monkeypatch.setattr(ml.Eye, "measure", in_need)
+    embedded(made.id)
+    found = embed.latest(made.id)
+    assert found is not None and len(found.ids) == 6
 
 
 def test_an_embedding_in_the_background_is_started_once_and_can_be_stopped(small: Dataset) -> None:
