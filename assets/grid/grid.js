@@ -263,7 +263,7 @@ class View {
     if (!p || !item) return;
     const { label, flagged, pending, by, refused } = this.box.state(id);
     const differs = Boolean(item.predicted && label && item.predicted !== label);
-    const answer = item.predicted ? `${item.predicted} ${item.confidence == null ? "" : percent(item.confidence)}`.trim() : "";
+    const answer = item.predicted ? `${item.predicted}${item.confidence == null ? "" : `: ${percent(item.confidence)}`}` : "";
     const sub = { name: item.name ?? "", prediction: item.note || answer, label: "", none: "" }[this.caption];
     p.badge.hidden = !label;
     say(p.text, label ?? "");
