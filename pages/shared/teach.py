@@ -101,7 +101,7 @@ def teach_line(current: Dataset) -> None:
             accept(current)
 
 
-def _said(lessons: list[teach.Lesson], labelled: int) -> str:
+def _said(lessons: list[teach.Lesson], labelled: int = 0) -> str:
     if not lessons:
         first = "Press" if labelled >= ENOUGH else f"Label about {ENOUGH} images, then press"
         return (
