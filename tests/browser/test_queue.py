@@ -280,7 +280,7 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
     expect(page.get_by_text(f"The form holds the settings of {old.run.name}.")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name=old.run.name)).to_have_count(0)
-    expect(page.locator(".lp-what")).to_contain_text("Finished", timeout=60_000)
+    expect(page.locator(".lp-what").last).to_contain_text("Finished", timeout=60_000)
     with inside(server) as digits:
         new = next(one.run for one in train.usable(digits.id) if one.run.id != old.run.id)
     assert new.config == old.run.config
