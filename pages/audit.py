@@ -185,6 +185,8 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_short(one) for one in value) if len(value) <= 3 else "several"
     if isinstance(value, dict):  # dog (lower 0.1, upper 0.9)
+        if len(value) > 3:
+            return "several"
         each = (f"{_key(key)} ({_short(one)})" if isinstance(one, dict) else f"{_key(key)} {_short(one)}" for key, one in value.items())
         return ", ".join(each) or "none"
     text = {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -79,7 +79,7 @@ def batch(
         frame.first_page()  # one at a time has no pages
     wanted = st.query_params.get("page")
     moved = bool(held) and wanted not in (None, str(held["page"]))  # by the browser's way back
-    fresh = moved or held.get("sign") != sign or not held["ids"]  # none was free then
+    fresh = moved or held.get("sign") != sign or (show == "unlabelled" and not held["ids"])  # none was free then
     first = frame.page_in_url() if moved or not held else 1
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}

@@ -150,9 +150,13 @@ def another(current: Dataset, shown: train.RunState, cloned: bool) -> None:
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:
     current = frame.need_dataset(current)
     found = train.list_runs(current.id)
-    if (given := st.query_params.get("run")) and "watched" not in st.session_state and given not in {s.run.id for s in found}:
+    given = st.query_params.get("run")
+    if given and given != st.session_state.get("linked"):  # a link that was followed, also within the session
+        st.session_state["linked"] = given
+        if given in {s.run.id for s in found}:
+            st.session_state["watched"] = given
+    if given and given not in {s.run.id for s in found}:
         frame.no_such_run(current, given, "")
-    st.session_state.setdefault("watched", given)
     chosen = picked(found)
     going = sorted((s for s in found if s.active), key=lambda s: s.status != "running")
     shown = next((s for s in found if s.run.id == st.session_state.get("watched")), going[0] if going else None)

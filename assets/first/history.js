@@ -3,6 +3,7 @@
 {
   let pressed = false;
   for (const act of ["pointerdown", "click", "keydown"]) addEventListener(act, () => (pressed = true), true);
+  addEventListener("popstate", () => (pressed = false), true); // the press was Back
   const push = history.pushState.bind(history);
   history.pushState = (state, unused, url) => {
     if (pressed) push(state, unused, url);

@@ -190,6 +190,7 @@ export class One extends Shell {
   /** @param {Item} item @param {Said | null} said */
   leave(item, said) {
     this.saw(item, said);
+    this.beside.known.delete(item.id); // asked again if it comes back: somebody has decided since
     this.parts.reason.value = this.parts.own.value = "";
     this.parts.own.hidden = true;
     if (this.noted === item) this.closeNote();
@@ -399,7 +400,7 @@ export class One extends Shell {
     const other = told && label && label !== told ? label : null; // yes keeps it, and the answer's own class changes it
     if (told) {
       const key = this.data.classes.find((c) => c.name === told)?.key;
-      p.yes.title = other ? `Yes: ${told} (a). The dataset’s label stays ${other}.` : `Yes: ${told} (a${key ? ` or ${key}` : ""})`;
+      p.yes.title = other ? `Yes: ${told} (a). The dataset’s label stays ${other}.` : `Yes: ${told} (a${key && about ? ` or ${key}` : ""})`;
       if (p.yes.dataset.label !== told) {
         p.yes.dataset.label = told;
         p.yes.setAttribute("aria-keyshortcuts", "a");

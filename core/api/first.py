@@ -102,7 +102,7 @@ def file(path: str) -> File:
 def index(name: str) -> File:
     """For a page, or a view of NEEDED: Streamlit's index.html with the page's picture in it, which goes when the app has drawn; and all that is needed is fetched at once."""
     text = (STATIC / "index.html").read_text(encoding="utf-8")
-    text = re.sub(r"<script>.*?</script>", f"<script>{SCRIPT}</script>", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"<script>.*?</script>", lambda _: f"<script>{SCRIPT}</script>", text, count=1, flags=re.DOTALL)
     needed = preloaded((*EVERYWHERE, *NEEDED.get(name, ())))
     links = "".join(f'<link rel="modulepreload" href="{path}">' for path in needed if path.rpartition("/")[2] not in text)
     icons = "".join(

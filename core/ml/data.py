@@ -97,7 +97,7 @@ class RowCache:
         return np.memmap(self.file, self.dtype, "r", shape=(usable, *self.shape)), where
 
     def newer(self, known: int) -> list[str]:
-        """The ids of rows from this place on, which others have appended; the rows are in use from here on."""
+        """The ids of the rows from this place on; they are in use from here on."""
         self.use()
         if (usable := len(self)) <= known:
             return []
@@ -117,11 +117,13 @@ class RowCache:
         rows, where = self.read()
         if missing := list(dict.fromkeys(i for i in ids if i not in where)):
             self.need(len(missing) * (self.row_bytes + ID_BYTES))
-            known = len(where)
+            progress(0, len(missing))
+            known, here = len(where), set[str]()
             for start in range(0, len(missing), AT_ONCE):
                 done = start
                 with self.alone(partial(progress, start, len(missing))):
-                    here = set(self.newer(known))
+                    here.update(newer := self.newer(known))
+                    known += len(newer)
                     for some, computed in compute([i for i in missing[start : start + AT_ONCE] if i not in here]):
                         self.append(some, computed)
                         progress(done := done + len(some), len(missing))
@@ -286,11 +288,14 @@ def pixel_rows(cache_folder: Path, dataset_id: int, preprocess: Preprocess, rows
         # Pillow decodes without the GIL, so threads help with photos. With tiny pictures they only wait for each other:
         # on two cores 10,200 MNIST digits/s with one thread, 5,900 with two.
         quick: bool | None = None
+        here: set[str] = set()  # what came since
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             for start in range(0, len(missing), CHUNK):
                 storage.fetch(folder / paths[i] for i in missing[start : start + CHUNK])
                 with parts.alone(partial(progress, start, len(missing))):  # two who want the same ones decode them in turns
-                    here = {i for cache, known in zip(caches.values(), lengths, strict=True) for i in cache.newer(known)}
+                    for part, cache in enumerate(caches.values()):
+                        here.update(newer := cache.newer(lengths[part]))
+                        lengths[part] += len(newer)
                     some = [i for i in missing[start : start + CHUNK] if i not in here]
                     first: list[np.ndarray | Skipped] = []
                     if quick is None and some:

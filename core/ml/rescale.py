@@ -1,7 +1,8 @@
 """DeepLift's rescale rule (Shrikumar et al. 2017, arXiv:1704.02685, section 3.5.1): a change in score, shared out among the pixels.
 
 Captum's DeepLift sends picture and baseline forth and back together, knows no ReLU6, and where windows of a pooling overlap it gives a
-pixel that wins in two of them the share of one: of EfficientNet-Lite0 five times slower than this, by a copy written with ReLUs alone.
+pixel that wins in two of them the share of one. A copy written with ReLUs alone, which it needs for EfficientNet-Lite0, takes it five
+times as long.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from core.ml.rewrite import POINTWISE
 def share_out(model: nn.Module, x: Tensor, baseline: Tensor, targets: list[int]) -> tuple[Tensor, Tensor]:
     """The (n, C, H, W) parts of (n, C, H, W) pictures, and the (n,) changes in score from the baseline that they share out.
 
-    In the model every activation and pooling is a module that is used once.
+    In the model every activation and pooling is a module that is used once, and not in place.
     """
     references: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 

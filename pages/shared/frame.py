@@ -456,16 +456,19 @@ def run_picker(current: Dataset) -> Run | None:
             share = f"{f'{round(value * n)}' if n < TOO_FEW else f'{value:.1%}'} of {n:,} validation images"
         return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
-    given = st.query_params.get("run", "")
-    linked = given and given not in usable and given != st.session_state.get("run")  # else another dataset was chosen meanwhile
+    given, here = st.query_params.get("run", ""), (current.id, st.session_state.get("shown"))
+    gone = given and given not in usable and st.session_state.get("run-of", current.id) == current.id  # else another dataset was chosen
     run = usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run
-    if linked:
-        no_such_run(current, given, f"This is {run.name}.")
+    st.session_state["run-of"] = current.id
+    if gone:
+        st.session_state["run-gone"] = (given, run.id, *here)
+    if (said := st.session_state.get("run-gone", ("",)))[1:] == (run.id, *here):  # until another run, dataset or page is chosen
+        no_such_run(current, said[0], f"This is {run.name}.")
     return run
 
 
 def no_such_run(current: Dataset, given: str, instead: str) -> None:
     """Says that a link names a run that cannot be shown, and what is shown instead."""
     there = any(r.run.id == given for r in train.list_runs(current.id))
-    text = "has nothing to show yet." if there else f"is not in “{plain(current.name)}” any more."
+    text = "has nothing to show yet." if there else f"is not in “{plain(current.name)}”."
     st.info(f"The run of this link {text} {plain(instead)}", icon=":material/link_off:")

@@ -144,9 +144,13 @@ def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_ano
 @pytest.mark.parametrize("page", ["evaluate", "predict", "train"])
 def test_a_link_to_a_run_that_is_gone_says_so_and_shows_no_other_as_if_it_were_that(trained: Trained, page: str) -> None:
     said = words(at(page, dataset=trained.dataset.name, run="nope")).replace("\\", "")
-    assert f"The run of this link is not in “{trained.dataset.name}” any more." in said
+    assert f"The run of this link is not in “{trained.dataset.name}”." in said
     assert page == "train" or f"This is {runs.load(runs.folder(trained.run_id)).name}." in said
-    assert "The run of this link" not in words(at(page, dataset=trained.dataset.name, run=trained.run_id))
+    app = at(page, dataset=trained.dataset.name, run=trained.run_id)
+    assert "The run of this link" not in words(app)
+    if page == "train":  # a link that is followed within the session
+        app.query_params["run"] = "nope"
+        assert "The run of this link" in words(app.run())
 
 
 def test_few_validation_images_are_counted_and_no_share_is_made_of_them_on_home_in_the_picker_and_in_the_table(

@@ -136,7 +136,7 @@ def _row(one: batch.Batch) -> None:
 
 
 def _outcome(one: batch.Batch) -> None:
-    """What became of the pictures; each part leads to them among all answers."""
+    """What became of the pictures; each part leads to all of that network that are there by now."""
     end = one.state.end
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"became-{one.state.id}"):
         st.caption(
@@ -144,8 +144,13 @@ def _outcome(one: batch.Batch) -> None:
         )
         for name, n in end["states"].items():
             view = next((view for view, (_, states) in STATES.items() if name in states), "any")
-            if st.button(_said(n, WORDS.get(name, name)), type="tertiary", key=f"became-{one.state.id}-{name}"):
-                st.query_params.update({"view": "all", "state": view, "answer": "", "by": one.job["runs"][0]})
+            if st.button(
+                _said(n, WORDS.get(name, name)),
+                type="tertiary",
+                key=f"became-{one.state.id}-{name}",
+                help=f"All that this network answered and that {_said(2, WORDS.get(name, name))[2:]} by now",
+            ):
+                st.query_params.update({"view": "all", "state": view, "answer": "", "by": one.job["runs"][0], "q": ""})
                 st.rerun()
         if before := end.get("before"):
             st.caption(_said(before, "were answered before"), width="content")
