@@ -325,7 +325,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def index(folder: Path) -> dict[str, dict[str, Any]]:
-    """What storage has of the folder by the file INDEX, by name: size, mtime (ns) of the file here, whether it is away from here."""
+    """What storage has of the folder by the file INDEX, by name: size and mtime (ns) of the file as it was here."""
     try:
         return dict(json.loads((folder / INDEX).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -401,32 +401,23 @@ def _next(coming: Iterator[tuple[float, int, str]], enough: int) -> Iterator[Pat
 
 def _evict_from(folder: Path, paths: list[Path]) -> int:
     """Storage is asked now what it has of the folder."""
-    gone, there = 0, {} if folder.parent.name == "runs" else names(folder)
+    gone, there = 0, names(folder)
     for path in paths:
         with suppress(FileNotFoundError):
             size = path.stat().st_size
-            if path.suffix == ".pt":
-                may_go = _weights_may_go(path)
-            elif path.suffix == ".pack":
-                may_go = _has_slices(path)
-            else:
-                may_go = there.get(path.name) == size
-            if may_go:
+            may_go = _has_slices(path) if path.suffix == ".pack" else there.get(path.name) == size
+            if may_go and (path.suffix != ".pt" or _weights_may_go(path)):
                 path.unlink()
                 gone += size
     return gone
 
 
 def _weights_may_go(path: Path) -> bool:
-    """By the index: others of the same size may have taken their place since they were copied."""
-    stat, noted, at_work = path.stat(), index(path.parent), path.parent / processes.HANDLE
-    one = noted.get(path.name)
+    """By the index, too: others of the same size may have taken their place since they were copied."""
+    stat, one, at_work = path.stat(), index(path.parent).get(path.name), path.parent / processes.HANDLE
     if not one or (one["size"], one["mtime"]) != (stat.st_size, stat.st_mtime_ns):
         return False
-    if at_work.exists() and time.time() - at_work.stat().st_mtime < SPARED:
-        return False
-    write_index(path.parent, {**noted, path.name: {**one, "away": True}})
-    return True
+    return not at_work.exists() or time.time() - at_work.stat().st_mtime >= SPARED
 
 
 def _has_slices(pack: Path) -> bool:

@@ -383,6 +383,47 @@ def test_a_run_whose_pictures_cannot_be_fetched_is_paused_with_the_reason_and_le
     assert train.state(folder.name).status == "succeeded" and "left out" not in (folder / "events.jsonl").read_text()
 
 
+def copied_run(name: str = "r") -> Path:
+    """A run of files that nobody has trained, which storage has."""
+    folder = settings().runs / name
+    folder.mkdir(parents=True)
+    for file, text in (("config.json", "{}"), ("hashes.json", "{}"), ("events.jsonl", ""), ("best.pt", "best"), ("last.pt", "last")):
+        (folder / file).write_text(text)
+    runstored.copy(folder)
+    return folder
+
+
+def test_weights_that_are_evicted_during_a_copy_or_deleted_here_stay_in_storage_but_for_the_checkpoint_of_a_run_that_succeeded(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, put = copied_run(), storage.put_file
+
+    def evicts(file: Path, path: Path, patience: float | None = None) -> None:
+        storage.evict(0)
+        put(file, path, patience)
+
+    (folder / "notes.json").write_text("[]")
+    with monkeypatch.context() as during:
+        during.setattr(storage, "put_file", evicts)
+        runstored.copy(folder)
+    assert not [*folder.glob("*.pt")] and bucket.data("runs/r/best.pt") == b"best" and bucket.data("runs/r/last.pt") == b"last"
+    assert [storage.local(folder / name).read_bytes() for name in ("best.pt", "last.pt")] == [b"best", b"last"]
+    for name in ("best.pt", "last.pt"):
+        (folder / name).unlink()
+    runstored.copy_all()
+    assert {"runs/r/best.pt", "runs/r/last.pt"} <= bucket.names().keys() and not runstored.behind()
+    (folder / "events.jsonl").write_text('{"kind": "Ended", "outcome": "succeeded"}\n')
+    runstored.copy_all()
+    assert "runs/r/best.pt" in bucket.names() and "runs/r/last.pt" not in bucket.names()
+
+
+def test_weights_go_from_here_only_where_storage_has_them_now_with_as_many_bytes(bucket: Bucket) -> None:
+    folder = copied_run()
+    storage.put(folder / "best.pt", b"be")
+    storage.remove([folder / "last.pt"])
+    assert storage.evict(0) == 0 and (folder / "best.pt").exists() and (folder / "last.pt").exists()
+
+
 # What leaves, and what is looked after ------------------------------------------------------------------
 
 
