@@ -42,6 +42,7 @@ CONNECT = 4.0  # seconds
 SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the background: a part of 50 MB is sent meanwhile
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
+COPIED = "storage.json"  # which storage has all that was here before; "" once something was written without storage
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -169,6 +170,8 @@ def keep(paths: Iterable[Path], patience: float | None = None) -> None:
     """Copies files to storage, where they are whole when it returns; Unavailable where it cannot be reached for so long."""
     if on():  # what is not here was evicted, and is there
         at_once(partial(_put, patience=patience), [path for path in paths if path.exists()])
+    elif (copied := settings().home / COPIED).exists():
+        copied.write_text('{"storage": ""}', encoding="utf-8")  # it is looked for when storage is set again
 
 
 def _put(path: Path, patience: float | None) -> None:
@@ -283,11 +286,11 @@ def missing(paths: Iterable[Path]) -> list[Path]:
     return [path for path, found in zip(there, at_once(exists, there) if on() else map(Path.exists, there), strict=True) if not found]
 
 
-def names(folder: Path) -> dict[str, int]:
+def names(folder: Path, patience: float | None = SOON) -> dict[str, int]:
     """The files that storage has right in the folder, and their bytes."""
     if not on():
         return {}
-    found = _ask(lambda files: files.find(key(folder), maxdepth=1, detail=True), SOON)
+    found = _ask(lambda files: files.find(key(folder), maxdepth=1, detail=True), patience)
     return {name.rpartition("/")[2]: int(about["size"]) for name, about in found.items()}
 
 

@@ -113,6 +113,41 @@ def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_ba
     assert more.items() < {one.id: thumb(one) for one in store.all_images(small.id)}.items()
 
 
+def test_thumbnails_stay_those_of_their_images_and_are_copied_when_storage_is_left_and_set_again(
+    home: Path, small: Dataset, server: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "SLICE", 1000)
+
+    def off() -> None:
+        monkeypatch.delenv("LOUPE_STORAGE")
+        forget()
+
+    def on() -> None:
+        monkeypatch.setenv("LOUPE_STORAGE", server.env["LOUPE_STORAGE"])
+        forget()
+        storage._away.clear()
+        stored.at_start()
+
+    turn_on(server, monkeypatch)
+    stored.at_start()
+    off()
+    imported(drawn(home.parent / "more", 9))  # the pack grows
+    before = {one.id: thumb(one) for one in store.all_images(small.id)}
+    on()
+    shutil.rmtree(settings().thumbs)
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == before
+    shutil.rmtree(settings().thumbs)
+    off()
+    imported(drawn(home.parent / "most", 10))  # all before it is only in storage
+    later = {one.id: thumb(one) for one in store.all_images(small.id) if one.id not in before}
+    on()
+    for name in ("images", "thumbs"):
+        shutil.rmtree(home / name)
+    forget()
+    assert len(later) > 1 and {one.id: thumb(one) for one in store.all_images(small.id)} == before | later
+    assert {f"images/{one.path}" for one in store.all_images(small.id)} <= server.names("images/").keys()
+
+
 def test_a_bounded_cache_lets_go_what_was_unused_for_longest_and_only_what_storage_has(
     bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +535,23 @@ def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
     ]
     assert check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
     assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
+
+
+def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(
+    bucket: Bucket, pictures: Dataset
+) -> None:
+    settings().home.chmod(0o700)
+    every = store.all_images(pictures.id)
+    before = [thumb(one) for one in every]
+    store.set_thumbnail(pictures.id, every[0].id, 0, 1)
+    assert check.check(mend=True)["mended"] == 1 and [thumb(one) for one in store.all_images(pictures.id)] == before
+
+    there = bucket.names()
+    for path in (settings().images / every[0].path, next(settings().thumbs.glob("*/0*"))):
+        os.truncate(path, 20)
+    stored.copy_all()
+    assert bucket.names() == there and check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
+    assert bucket.names() == there and [thumb(one) for one in store.all_images(pictures.id)] == before
 
 
 def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(

@@ -299,7 +299,7 @@ class _Import:
         try:
             for p, e in good:
                 images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
-            offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            offsets = _append(self.dataset.id, [e.thumb for _, e in good]) if good else []
             storage.keep(settings().images / f"{p.id[:2]}/{p.id}.{e.ext}" for p, e in good)
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
@@ -343,13 +343,12 @@ class _Import:
         if not self.deep:
             return
         known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
-        pack = images.ThumbPack(settings().thumbs, self.dataset.id)
         for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits]):
             try:
                 thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=bits))
             except AppError:
                 continue  # its file is gone: it keeps the thumbnail it has
-            (offset,) = pack.append([thumb])
+            (offset,) = _append(self.dataset.id, [thumb])
             store.set_thumbnail(self.dataset.id, image.id, offset, len(thumb))
         self.report.understood.append(
             f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
@@ -604,6 +603,16 @@ def add_sent(dataset_name: str, entries: Sequence[Entry], by: str) -> ImportRepo
 # One image at a time: what people send in for review -------------------------------------------------
 
 
+def _append(dataset_id: int, thumbs: list[bytes]) -> list[int]:
+    return images.ThumbPack(settings().thumbs, dataset_id).append(thumbs, _end(dataset_id))
+
+
+@lru_cache(maxsize=1024)
+def _end(dataset_id: int) -> int:
+    """When this process asks first: what is appended later is in files that it sees."""
+    return store.thumbnails_end(dataset_id)
+
+
 def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examined | None = None) -> Image:
     """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write.
 
@@ -616,5 +625,5 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
     storage.keep([settings().images / f"{e.id[:2]}/{e.id}.{e.ext}"], storage.SOON)
-    (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
+    (offset,) = _append(dataset.id, [e.thumb])
     return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)
