@@ -57,7 +57,10 @@ def on() -> bool:
 
 def key(path: Path) -> str:
     """The object's name for the package that reads it: the path below LOUPE_HOME, below what LOUPE_STORAGE names."""
-    return f"{settings().storage.partition('://')[2]}/{path.relative_to(settings().home).as_posix()}"
+    name = path.relative_to(settings().home).as_posix()
+    if name.startswith("bin/") and (path.parent / INDEX).exists():  # a run that is deleted stays where it is in storage
+        name = f"runs/{name.removeprefix('bin/')}"
+    return f"{settings().storage.partition('://')[2]}/{name}"
 
 
 # Asking -------------------------------------------------------------------------------------------
@@ -217,8 +220,8 @@ def local(path: Path, patience: float | None = SOON) -> Path:
         _fetch(path, patience)
         return path
     if time.time() - stat.st_atime > MARKED:
-        with suppress(OSError):  # another account's, or evicted this moment
-            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+        with suppress(OSError), open(path, "rb") as f:  # another account's, or evicted this moment
+            os.utime(f.fileno(), ns=(time.time_ns(), os.fstat(f.fileno()).st_mtime_ns))  # it may be another file by now
     return path
 
 
@@ -244,7 +247,7 @@ def _fetch(path: Path, patience: float | None) -> None:
                 _grown(tmp.stat().st_size)
                 if noted:
                     os.utime(tmp, ns=(time.time_ns(), noted["mtime"]))
-                os.replace(tmp, path)
+                _place(tmp, path)
             except FileNotFoundError:
                 pass
             except Unavailable as e:
@@ -253,6 +256,16 @@ def _fetch(path: Path, patience: float | None) -> None:
             finally:
                 tmp.unlink(missing_ok=True)
     _turns.pop(str(path), None)
+
+
+def _place(tmp: Path, path: Path) -> None:
+    """Gives a file its name, unless there is one by now: that one was written later."""
+    try:
+        os.link(tmp, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(tmp, path)
 
 
 def exists(path: Path) -> bool:

@@ -459,6 +459,36 @@ def test_weights_go_from_here_only_where_storage_has_them_now_with_as_many_bytes
     assert storage.evict(0) == 0 and (folder / "best.pt").exists() and (folder / "last.pt").exists()
 
 
+def test_what_is_written_while_an_older_file_is_fetched_stays_with_its_own_time(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, touch = copied_run() / "best.pt", os.utime
+    path.unlink()
+    with monkeypatch.context() as during:
+        during.setattr(storage, "_grown", lambda size: path.write_bytes(b"newer"))
+        storage.local(path)
+    assert path.read_bytes() == b"newer"
+
+    def replaces(one: int | Path, ns: tuple[int, int]) -> None:
+        newest = path.with_name("tmp")
+        newest.write_bytes(b"newest")
+        touch(newest, ns=(2, 2))
+        os.replace(newest, path)
+        touch(one, ns=ns)
+
+    touch(path, ns=(0, 0))
+    monkeypatch.setattr(os, "utime", replaces)
+    storage.local(path)
+    assert path.read_bytes() == b"newest" and path.stat().st_mtime_ns == 2
+
+
+def test_the_weights_of_a_run_in_the_bin_that_only_storage_has_are_found_where_they_lie_there(bucket: Bucket) -> None:
+    folder = copied_run()
+    (folder / "best.pt").unlink()
+    binned = settings().home / "bin" / folder.name
+    binned.parent.mkdir()
+    os.rename(folder, binned)
+    assert (binned / "best.pt", 4) in backup._only_stored() and storage.local(binned / "best.pt").read_bytes() == b"best"
+
+
 # What leaves, and what is looked after ------------------------------------------------------------------
 
 
