@@ -542,6 +542,27 @@ def test_a_prediction_that_is_removed_by_age_takes_its_picture_out_of_storage(bu
     assert not bucket.names("uploads/") and not here.path.exists()
 
 
+def test_pictures_that_could_not_be_removed_while_storage_was_away_go_later_under_all_their_endings(
+    bucket: Bucket, small: Dataset, tmp_path: Path
+) -> None:
+    path = min((tmp_path / "squares").glob("*/*.png"))
+    upload = uploads.keep(path.name, path.read_bytes())
+    review._add([row(small, upload, {name: 1 / 3 for name in small.classes})])
+    storage.put(upload.path.with_suffix(".webp"), b"as it came before")
+    os.utime(upload.path, (0, 0))
+    bucket.cut()
+    assert removal.remove(small.id, now()) == 1  # the prediction is gone
+    storage._away.clear()
+    assert removal.carry_out() == 0 and upload.path.exists()
+    (note,) = settings().uploads.glob("removed-*")
+    os.utime(note, (0, 0))
+    with pytest.raises(Unavailable):
+        removal.carry_out()
+    bucket.mend()
+    storage._away.clear()
+    assert removal.carry_out() == 0 and not bucket.names("uploads/") and not upload.path.exists() and not note.exists()
+
+
 def row(dataset: Dataset, upload: uploads.Upload, said: dict[str, float]) -> dict[str, object]:
     return {
         **{"dataset_id": dataset.id, "run_id": "r", "image_id": upload.id, "ext": "png", "name": upload.name, "by": "tester"},
