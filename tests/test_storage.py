@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,14 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from core import storage
 from core.__main__ import main
-from core.data import backup, check, images, imports, removal, schema, sources, store, stored, uploads
+from core.data import backup, check, depth, images, imports, removal, schema, sources, store, stored, uploads
 from core.errors import AppError, Unavailable
 from core.evaluate import compare
-from core.ml import trainer, worker
+from core.ml import infer, trainer, worker
 from core.ml.model import load
 from core.review import review
 from core.runs import launch, runs
@@ -272,6 +275,31 @@ def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_
     report = imports.report(imports.state(imports.go_on(begun_id, "tester")))
     assert report is not None and report.added == 16
     assert {f"images/{one.path}" for one in store.all_images(dataset_id)} <= bucket.names().keys()
+
+
+def test_a_picture_that_cannot_be_fetched_is_none_that_cannot_be_read(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_grey(level: int) -> Dataset:
+        (tmp_path / "grey").mkdir(exist_ok=True)
+        Pillow.fromarray(np.full((9, 9), level, np.uint16)).save(tmp_path / "grey" / f"{level}.png")
+        return imported(tmp_path / "grey")
+
+    def levels() -> set[int]:
+        return {int(np.asarray(Pillow.open(io.BytesIO(thumb(one))))[0, 0]) for one in store.all_images(1)}
+
+    (dim,) = store.all_images(import_grey(1000).id)
+    (settings().images / dim.path).unlink()
+    noted = depth.add
+    with monkeypatch.context() as during, pytest.raises(Unavailable, match="cannot be fetched now"):
+        during.setattr(depth, "add", lambda *some: (noted(*some), bucket.cut()))
+        import_grey(4000)  # the dim one has to be scaled anew
+    with pytest.raises(Unavailable):
+        infer.fingerprints_of([str(settings().images / dim.path)])
+    bucket.mend()
+    storage._away.clear()
+    import_grey(4000)
+    assert levels() == {62, 249}
 
 
 # Runs -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from core.data.decoders import Decoders
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
-from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
+from core.errors import AppError, Conflict, Invalid, NotFound, Stopped, Unavailable
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, runs
 from core.settings import settings
@@ -227,6 +227,8 @@ class _Import:
     def __post_init__(self) -> None:
         self.bits = depth.of(self.dataset.id)
         self.deep = 0  # 16-bit pictures of this import
+        self.uneven = settings().thumbs / f".{self.dataset.id}.uneven"  # from the first of them until all thumbnails are scaled alike
+        self.cut_off = self.uneven.exists()
         self.animated: list[str] = []  # names
         self.mended = 0  # originals that were damaged or gone
         self.alike = alike.Alike(self.dataset.id)
@@ -319,6 +321,8 @@ class _Import:
         self.report.duplicates += len(rows) - added
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
         deep = {p.id: e.bits for p, e in good if e.bits}
+        if deep:
+            self.uneven.touch()
         depth.add(self.dataset.id, deep)
         self.deep += len(deep)
         self.animated += [p.entry.name for p, e in good if e.animated]
@@ -339,17 +343,26 @@ class _Import:
         return found
 
     def same_depth(self) -> None:
-        """Makes anew the thumbnails of 16-bit pictures that were scaled otherwise than the dataset now is, and says how it is."""
-        if not self.deep:
+        """Makes anew the thumbnails of 16-bit pictures that were scaled otherwise than the dataset now is, and says how it is.
+
+        Unavailable if an original cannot be fetched now; the next import goes on with it.
+        """
+        if not self.uneven.exists():
             return
         known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
-        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits]):
+        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]):
             try:
-                thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=bits))
+                path = storage.local(settings().images / image.path, storage.PATIENT)
+                thumb = images.thumbnail(images.open_picture(path, bits=bits))
+            except Unavailable:
+                raise
             except AppError:
                 continue  # its file is gone: it keeps the thumbnail it has
             (offset,) = _append(self.dataset.id, [thumb])
             store.set_thumbnail(self.dataset.id, image.id, offset, len(thumb))
+        self.uneven.unlink()
+        if not self.deep:
+            return
         self.report.understood.append(
             f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
             f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
