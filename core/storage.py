@@ -96,8 +96,9 @@ _away: list[tuple[float, Unavailable]] = []  # at most one: until when it is not
 def _ask(what: Callable[[Any], R], patience: float | None) -> R:
     """The answer of storage, asked again for so many seconds (None: PATIENT); FileNotFoundError for what it does not have."""
     begun, patience = time.monotonic(), PATIENT if patience is None else patience
-    if _away and patience <= SOON and begun < _away[0][0]:
-        raise _away[0][1]
+    refused = _away[:]  # another thread may clear it
+    if refused and patience <= SOON and begun < refused[0][0]:
+        raise refused[0][1]
     for pause in chain(WAITS, repeat(WAITS[-1])):
         try:
             found = what(_files(patience))
@@ -118,6 +119,8 @@ def _problem(e: Exception) -> Unavailable:
     where, bucket = settings().storage, settings().storage.partition("://")[2].partition("/")[0]
     code = (getattr(e.__cause__ or e, "response", None) or {}).get("Error", {}).get("Code", "")
     name = type(e).__name__
+    if isinstance(e, OSError) and str(e.filename or "").startswith(str(settings().home)):
+        raise e  # of the file here
     if code in ("NoSuchBucket", "InvalidBucketName") or "bucket does not exist" in str(e).lower():
         return Refused(f"There is no bucket “{bucket}” where LOUPE_STORAGE ({where}) points.", "Make it, or set LOUPE_STORAGE to another.")
     if isinstance(e, PermissionError) or "Credentials" in name or code in ("AccessDenied", "403"):
@@ -153,7 +156,8 @@ def probe() -> None:
 
 def away() -> str:
     """What was the matter when this process asked last, in a sentence; "" where storage answered. A server asks every minute."""
-    return str(_away[0][1]) if _away and on() else ""
+    last = _away[:]
+    return str(last[0][1]) if last and on() else ""
 
 
 def problem() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -515,6 +516,35 @@ def test_the_weights_of_a_run_in_the_bin_that_only_storage_has_are_found_where_t
     binned.parent.mkdir()
     os.rename(folder, binned)
     assert (binned / "best.pt", 4) in backup._only_stored() and storage.local(binned / "best.pt").read_bytes() == b"best"
+
+
+def test_a_folder_that_cannot_be_read_here_is_said_as_it_is_and_keeps_no_other_from_being_copied(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, other, put = copied_run("a"), copied_run("b"), storage.put_file
+    for folder in (refused, other):
+        (folder / "notes.json").write_text("[]")
+
+    def refuses(file: Path, path: Path, patience: float | None = None) -> None:
+        if path.parent == refused:
+            storage._ask(lambda files: denied(), patience)
+        put(file, path, patience)
+
+    def denied() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(refused / "notes.json"))
+
+    monkeypatch.setattr(storage, "put_file", refuses)
+    with pytest.raises(PermissionError, match="a/notes.json"):
+        runstored.copy_all()
+    assert "runs/b/notes.json" in bucket.names() and storage.away() == ""
+
+    monkeypatch.setattr(storage, "put_file", lambda *_: 1 / 0)
+    (other / "notes.json").write_text("[1]")
+    copier = runstored.Copier(other)
+    assert not copier._try(0.0) and "could not be copied" in copier.problem
+    copier._over.set()
+    copier.copy()
+    copier._thread.join()
 
 
 # What leaves, and what is looked after ------------------------------------------------------------------

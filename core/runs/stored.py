@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 
 from core import processes, storage
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, silent
@@ -171,7 +171,7 @@ class Copier:
         try:
             copy(self.folder, patience)
             self.problem = ""
-        except (AppError, OSError) as e:
+        except Exception as e:  # whatever it is, the thread goes on
             self.problem = f"The run could not be copied to storage: {e}"
         if self.problem and not before:
             print(self.problem, flush=True)  # into the run's log
@@ -199,17 +199,26 @@ def is_behind(folder: Path) -> bool:
 
 
 def copy_all(patience: float | None = storage.SOON) -> int:
-    """Copies what changed of all runs and embeddings, and of what imports remember; returns how many folders that were."""
-    done = 0
+    """Copies what changed of all runs and embeddings, and of what imports remember; returns how many folders that were.
+
+    What is the matter with one folder is raised once the others are copied.
+    """
+    done, problem = 0, None
     for folder in _folders():
-        if not _in_bin(folder) and is_behind(folder):
-            copy(folder, patience)
-            done += 1
-        _mark(folder, patience)
-    if any(time.time() - path.stat().st_mtime < QUIET for path in settings().thumbs.glob("*.*")):
-        return done  # an import goes on
-    if settings().thumbs.is_dir() and is_behind(settings().thumbs):
+        try:
+            if not _in_bin(folder) and is_behind(folder):
+                copy(folder, patience)
+                done += 1
+            _mark(folder, patience)
+        except Unavailable:
+            raise
+        except (AppError, OSError) as e:
+            problem = e
+    importing = any(time.time() - path.stat().st_mtime < QUIET for path in settings().thumbs.glob("*.*"))
+    if not importing and settings().thumbs.is_dir() and is_behind(settings().thumbs):
         copy(settings().thumbs, patience)
+    if problem:
+        raise problem
     return done
 
 
