@@ -90,6 +90,7 @@ def _opened(scheme: str, patient: bool, _pid: int) -> Any:
     return files
 
 
+ending = threading.Event()  # this process: what it does in the background ends with the next question, as after a loss of power
 _away: list[tuple[float, Unavailable]] = []  # at most one: until when it is not asked again for a page, and what was the matter
 
 
@@ -100,6 +101,8 @@ def _ask(what: Callable[[Any], R], patience: float | None) -> R:
     if refused and patience <= SOON and begun < refused[0][0]:
         raise refused[0][1]
     for pause in chain(WAITS, repeat(WAITS[-1])):
+        if ending.is_set():
+            raise Unavailable("The server ends.", "What is not copied yet is copied when it starts again.")
         try:
             found = what(_files(patience))
         except Exception as e:  # each package has errors of its own
@@ -107,7 +110,7 @@ def _ask(what: Callable[[Any], R], patience: float | None) -> R:
             if isinstance(problem, Refused) or time.monotonic() + pause > begun + patience:
                 _away[:] = [(time.monotonic() + AWAY, problem)]
                 raise problem from None
-            time.sleep(pause)
+            ending.wait(pause)
         else:
             _away.clear()
             return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -22,6 +24,7 @@ from PIL import Image as Pillow
 
 from core import storage
 from core.__main__ import main
+from core.api import operations
 from core.data import backup, check, depth, images, imports, removal, schema, sources, store, stored, uploads
 from core.errors import AppError, Unavailable
 from core.evaluate import compare
@@ -301,6 +304,50 @@ def test_a_picture_that_cannot_be_fetched_is_none_that_cannot_be_read(
     storage._away.clear()
     import_grey(4000)
     assert levels() == {62, 249}
+
+
+def test_who_appends_a_thumbnail_waits_as_a_page_does_and_never_for_what_another_sends(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float | None] = []
+    pack = images.ThumbPack(home / "thumbs", 1)
+    pack.slices.mkdir(parents=True)
+    monkeypatch.setattr(storage, "names", lambda folder, patience: waits.append(patience) or {})
+
+    def keep(paths: list[Path], patience: float) -> None:
+        waits.append(patience)
+        with open(pack.path.with_suffix(".lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(storage, "keep", keep)
+    assert pack.append([b"one"]) == [0] and pack.append([b"two", b"three"]) == [3, 6]
+    assert waits == [storage.SOON, storage.SOON, storage.PATIENT, storage.PATIENT]
+
+
+def test_a_server_that_ends_leaves_what_it_copies_in_the_background_for_its_next_start(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, left = copied_run("a"), threading.Event()
+
+    def copies() -> None:
+        while True:
+            try:
+                storage.put_file(first / "config.json", first / "config.json", storage.PATIENT)
+            except Unavailable:
+                left.set()
+                return
+
+    async def serves() -> None:
+        at_work = asyncio.create_task(operations.store())
+        await asyncio.sleep(0.1)
+        at_work.cancel()
+
+    monkeypatch.setattr(stored, "at_start", copies)
+    try:
+        asyncio.run(serves())
+        assert left.wait(10)
+    finally:
+        storage.ending.clear()
 
 
 # Runs -------------------------------------------------------------------------------------------------
