@@ -13,6 +13,8 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_args
 from core.errors import Forbidden, NotFound
 from core.settings import settings
 
+UNNAMED = "unnamed"  # stands beside what was done by somebody who gave no name
+
 Role = Literal["viewer", "labeller", "moderator", "trainer", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 

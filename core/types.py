@@ -122,6 +122,7 @@ class Skipped:
 @dataclass
 class ImportReport:
     added: int = 0
+    classes: dict[str, int] = field(default_factory=dict)  # how many of them of each; "": without a label
     duplicates: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     understood: list[str] = field(default_factory=list)  # what was taken for what: splits, wrapping folders, tables

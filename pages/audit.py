@@ -172,14 +172,21 @@ def _changed(before: Any, after: Any) -> str:
     """label: cat → dog."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         one = after if isinstance(after, dict) else before if isinstance(before, dict) else {}
-        return ", ".join(f"{key}: {_short(value)}" for key, value in one.items() if key != "config")
+        return ", ".join(f"{_key(key)}: {_short(value)}" for key, value in one.items() if key != "config")
     both = [key for key in before if key in after and before[key] != after[key]]
-    return ", ".join(f"{key}: {_short(before[key])} → {_short(after[key])}" for key in both)
+    return ", ".join(f"{_key(key)}: {_short(before[key])} → {_short(after[key])}" for key in both)
+
+
+def _key(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_short(one) for one in value) if len(value) <= 3 else "several"
+    if isinstance(value, dict):  # dog (lower 0.1, upper 0.9)
+        each = (f"{_key(key)} ({_short(one)})" if isinstance(one, dict) else f"{_key(key)} {_short(one)}" for key, one in value.items())
+        return ", ".join(each) or "none"
     text = {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= SHORT else f"{text[:SHORT]}…"
 

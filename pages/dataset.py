@@ -24,6 +24,7 @@ from pages.shared.upload import upload
 
 FILTERS = ("class", "split", "state")  # by their names in the URL
 PER_PAGE = 60
+MOST_NAMED = 20  # classes that an import's report counts one by one
 VIEWS = {name: name for name in ("Browse", "Classes", "History", "Add images")}
 LAYOUT = """pets.zip
   cat/    one.jpg  two.jpg
@@ -139,8 +140,6 @@ def add_images(current: Dataset | None) -> None:
     if current is not None and (lost := imports.lost(current.name)) and lost.id != st.session_state.get("import"):
         st.warning(f"**{frame.plain(lost.message)}** {frame.plain(lost.hint)}", icon=":material/warning:")
         again(lost.id)
-    if current is not None:
-        next_images(current)
     st.markdown("Three ways in. The name of a folder becomes the class of the images inside it.")
     own, server, ready = st.columns(3)
     with own, st.container(border=True, height="stretch"):
@@ -160,8 +159,8 @@ def add_images(current: Dataset | None) -> None:
             with frame.told():
                 source = sources.uploaded(uploads.files(sent["upload"]))
                 named = sources.named_after(source)
-                if named is None:
-                    named = current.name if current is not None else "my images"
+                if named is None:  # single images: where they belong, nothing says
+                    named = "" if current is not None else "my images"
                 elif source.kind == "uploads":  # IDX files: another set than the one that happens to be open
                     named = unused(named)
                 start_form("own", source, named)
@@ -189,6 +188,8 @@ def add_images(current: Dataset | None) -> None:
         }
         ready_set = st.radio("Set", list(names), format_func=names.__getitem__, label_visibility="collapsed", key="ready-set")
         start_form("ready", sources.named(ready_set), "digits" if ready_set == "sample" else ready_set)
+    if current is not None:
+        next_images(current)
 
 
 def unused(name: str) -> str:
@@ -202,10 +203,13 @@ def next_images(current: Dataset) -> None:
     if not sum(n.values()):
         return
     with st.container(border=True, key="next-images"):
+        drawn = "" if n["validation"] else " Validation is drawn for each run."
         have = ", ".join(
-            f"{n[split]:,} {title}" for split, title in (("train", "training"), ("validation", "validation"), ("test", "test"))
+            f"{n[split]:,} {title}"
+            for split, title in (("train", "training"), ("validation", "validation"), ("test", "test"))
+            if n[split] or split != "validation"
         )
-        st.markdown(f"**{frame.plain(current.name)}** has {have} images. {splits.next_images(current)}")
+        st.markdown(f"**{frame.plain(current.name)}** has {have} images.{drawn} {splits.next_images(current)}")
         with st.container(horizontal=True):
             if not n["test"]:
                 st.button(
@@ -238,6 +242,7 @@ def start_form(key: str, source: sources.Source, name: str) -> None:
         name,
         max_chars=80,
         key=f"name-{key}-{name}",
+        placeholder="A new name, or that of a dataset they join",
         help="A new name makes a new dataset; an existing one gets the images added, and is offered labels for those that it has.",
     )
     if st.button("Import", type="primary" if key == "own" else "secondary", key=f"import-{key}", icon=":material/download:"):
@@ -265,7 +270,7 @@ def watch(import_id: str) -> None:
 def followed() -> bool:
     """The import that was started here, or that the URL names: as it goes on, what it had to guess, or what it did.
 
-    Whether it asks something, and no other import should be begun beside it.
+    Whether it goes on or asks something, and no other import should be begun beside it.
     """
     import_id = st.query_params.get("import") or st.session_state.get("import")
     if not import_id:
@@ -284,7 +289,7 @@ def followed() -> bool:
             st.session_state["arrived"] = state.id
         arrived(state)
         report(state, came)
-    return seen is not None
+    return running or seen is not None
 
 
 def again(import_id: str) -> None:
@@ -321,6 +326,8 @@ def report(state: jobs.State, came: Later | None) -> None:
             st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
             if state.status == "lost" or state.passes:
                 again(state.id)
+        if done is not None and done.added and sum(done.classes.values()) == done.added:
+            _classes(done.classes)
         if done is not None and done.understood:
             st.markdown("\n".join(f"- {frame.plain(one)}" for one in done.understood))
         if came is not None:
@@ -328,6 +335,19 @@ def report(state: jobs.State, came: Later | None) -> None:
         if done is not None and done.skipped:
             with st.expander(f"{len(done.skipped):,} skipped, with the reason", icon=":material/block:", expanded=not done.added):
                 skipped(done.skipped)
+
+
+def _classes(added: dict[str, int]) -> None:
+    """What came in, class by class: a folder that is none is seen here."""
+    named = sorted(((name, n) for name, n in added.items() if name), key=lambda one: -one[1])
+    parts = [f"{frame.plain(name)} {n:,}" for name, n in named[:MOST_NAMED]]
+    parts += [f"{len(named) - MOST_NAMED:,} more classes"] if len(named) > MOST_NAMED else []
+    parts += [f"without a label {added['']:,}"] if "" in added else []
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(", ".join(parts), width="content")
+        if named and st.button("Classes", icon=":material/category:", type="tertiary", key="to-classes"):
+            st.query_params["view"] = "Classes"
+            st.rerun()
 
 
 def more(current: Dataset) -> None:

@@ -12,8 +12,7 @@ import streamlit as st
 from core.api import signing
 from core.catalog import methods
 from core.data import dataset, store, uploads
-from core.data.images import EXTENSIONS
-from core.errors import NotFound
+from core.errors import AppError, NotFound
 from core.evaluate import evaluate
 from core.explain import explain
 from core.review import predict
@@ -75,12 +74,15 @@ def choose(current: Dataset, run: Run) -> Picture | None:
         else:
             _predicted(current, run, source)
     picked = st.session_state.get(PICKED)
+    if source == "own" and picked and picked[0] != "upload":  # what is chosen in another view is no answer here
+        return None
     return picked and _found(current, *picked)
 
 
 def _own() -> None:
-    file = st.file_uploader("A picture", type=sorted(EXTENSIONS), key="explain-file", label_visibility="collapsed")
+    file = st.file_uploader("A picture", key="explain-file", label_visibility="collapsed")  # of any type: Loupe says why it takes one not
     if file and st.session_state.get("explain-kept") != file.file_id:
+        st.session_state.pop(PICKED, None)  # if it is refused, the one before is not meant
         kept = uploads.keep(file.name, file.getvalue())
         st.session_state["explain-kept"] = file.file_id
         st.session_state[PICKED] = ("upload", kept.id, file.name)
@@ -267,7 +269,11 @@ def one(current: Dataset, run: Run) -> None:
             line = st.empty()
             with line.container():
                 answer_line(picture, None)
-            answer = answered(run.id, weights_of(run), picture.path, picture.name)
+            try:
+                answer = answered(run.id, weights_of(run), picture.path, picture.name)
+            except AppError:
+                line.empty()
+                raise
             with line.container():
                 answer_line(picture, answer)
             part = frame.url_view("part", PARTS, key="explain-part")

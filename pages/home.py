@@ -7,7 +7,7 @@ from core.catalog import params
 from core.data import check, dataset, imports, sources, store
 from core.errors import AppError
 from core.evaluate import evaluate
-from core.metrics import wilson
+from core.metrics import TOO_FEW, wilson
 from core.review import predict, review
 from core.settings import settings
 from core.train import plan, train
@@ -59,8 +59,10 @@ def start_tour() -> None:
 
 
 def begin(sample: Dataset) -> None:
-    going = next((r for r in train.list_runs(sample.id) if r.active), None)
-    run_id = going.run.id if going else train.start(sample.id, TOUR, frame.user()).id
+    """Shows the run that is going on, or the one that the tour has trained before, or starts it."""
+    there, config = train.list_runs(sample.id), params.run_config(TOUR)
+    run = next((r for r in there if r.active), None) or next((r for r in there if r.status == "succeeded" and r.run.config == config), None)
+    run_id = run.run.id if run else train.start(sample.id, TOUR, frame.user()).id
     st.session_state["tour"] = st.session_state["watched"] = run_id
     st.session_state.pop("tour-import", None)
     frame.choose_dataset(SAMPLE)
@@ -88,8 +90,10 @@ def tour_import() -> None:
 def tour(run_id: str) -> None:
     """The sample, its run as it learns, its matrix, and why it answered."""
     if st.button("Close the tour", icon=":material/close:", type="tertiary", key="close-tour"):
-        del st.session_state["tour"]
+        st.session_state.pop("tour", None)
+        st.query_params.pop("tour", None)
         st.rerun()
+    st.query_params["tour"] = run_id  # the page loaded anew shows it again
     state = train.state(run_id)
     sample = store.find_dataset(state.run.dataset_name)
     if sample is None:
@@ -173,14 +177,16 @@ def at_a_glance(current: Dataset) -> None:
 
 
 def best(found: list[train.RunState]) -> tuple[str, str]:
-    scored = [(r.best.val_accuracy, r) for r in found if r.best and r.best.val_accuracy is not None]
+    """The figure and what it is of: a run that was judged on few images is the best only where no other is."""
+    scored = [(r.run.counts["validation"], r.best.val_accuracy, r) for r in found if r.best and r.best.val_accuracy is not None]
     if not scored:
         return "none yet", "no run has ended"
-    value, state = max(scored, key=lambda pair: pair[0])
-    n = state.run.counts["validation"]
-    interval = wilson(round(value * n), n)
+    n, value, state = max(scored, key=lambda one: (one[0] >= TOO_FEW, one[1]))
+    hit = round(value * n)
+    interval = wilson(hit, n)
     assert interval is not None  # a run that has a validation accuracy has validation images
-    return f"{value:.1%}", f"{state.run.name}, n = {n:,}, 95 % interval {interval.low:.1%} to {interval.high:.1%}"
+    figure, of = (f"{hit} of {n}", "too few for a share") if n < TOO_FEW else (f"{value:.1%}", f"n = {n:,}")
+    return figure, f"{state.run.name}, {of}, 95 % interval {interval.low:.1%} to {interval.high:.1%}"
 
 
 def next_step(current: Dataset) -> None:
@@ -205,10 +211,12 @@ def next_step(current: Dataset) -> None:
             "Show me",
             icon=":material/play_circle:",
             key="show-me",
-            help=f"Trains a small network on the sample while you watch{tour_time()}.",
+            help=f"A small network that learns from the sample while you watch{tour_time()}.",
         ):
             start_tour()
             st.rerun()
+        if total and frame.may("import", say=False) and st.button("Add my images", icon=":material/photo_library:", key="add-mine"):
+            st.switch_page("dataset.py", query_params=frame.IMPORT)
 
 
 def overview() -> None:
@@ -255,7 +263,7 @@ with frame.page(
         frame.show(failed)
     if "tour-import" in st.session_state:
         tour_import()
-    elif run_id := st.session_state.get("tour"):
+    elif run_id := st.session_state.get("tour") or st.query_params.get("tour"):
         tour(run_id)
     elif current is None or not train.list_runs():
         four_pictures()

@@ -79,7 +79,7 @@ def batch(
         frame.first_page()  # one at a time has no pages
     wanted = st.query_params.get("page")
     moved = bool(held) and wanted not in (None, str(held["page"]))  # by the browser's way back
-    fresh = moved or held.get("sign") != sign
+    fresh = moved or held.get("sign") != sign or not held["ids"]  # none was free then
     first = frame.page_in_url() if moved or not held else 1
     if fresh:
         held = {"sign": sign, "ids": [], "before": [], "seen": set(), "given": set()}
@@ -140,16 +140,14 @@ def answers(current: Dataset, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def nothing_left(current: Dataset, show: str, order: str) -> None:
-    others = claims.held_by_others(current.id, frame.session())
+    total, labelled = dataset.totals(current.id)
     if order in NONE_FOUND:
         st.info(NONE_FOUND[order], icon=":material/check:")
-    elif show == "unlabelled" and others:
-        st.info(
-            f"{others:,} images are with others at the moment. Those that nobody labels come back within a minute.", icon=":material/group:"
-        )
-        if st.button("Look again", icon=":material/refresh:"):
-            st.session_state.pop("batch", None)
-            st.rerun()
+    elif show == "unlabelled" and labelled < total:
+        others = claims.held_by_others(current.id, frame.session())
+        text = f"{others:,} images are with others at the moment. Those that nobody labels come back within a minute."
+        st.info(text if others else "What others had is free again.", icon=":material/group:")
+        st.button("Look again", icon=":material/refresh:", key="look-again", on_click=begin_again)
     elif show == "unlabelled":
         with frame.empty(
             "Nothing left to label", "Every image has a label. Look for labels that may be wrong, or train a network.", "Train a network", "train.py", ":material/model_training:",

@@ -41,6 +41,7 @@ page = st.navigation(
     },
     expanded=True,
 )
+st.set_page_config(f"{page.title} · Loupe")  # one tab is told from another
 with st.sidebar, frame.guarded("sidebar"):
     frame.dataset_picker()
     frame.who_am_i()

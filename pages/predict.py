@@ -8,7 +8,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core.api import signing
 from core.data import sources, uploads
-from core.data.images import EXTENSIONS
 from core.errors import AppError
 from core.review import batch, policy, predict, review, taken
 from core.train import train
@@ -111,6 +110,7 @@ def came_by(answer: Prediction) -> str:
 
 def send(current: Dataset, run: Run, answers: list[Prediction]) -> None:
     sent = sum(review.submit(current.id, run.id, a, frame.user(), came_by(a)) for a in answers)
+    st.session_state.setdefault("sent", set()).update((current.id, run.id, a.image_id) for a in answers)
     waiting = len(answers) - sent
     there = f"{waiting:,} of them wait there already." if sent else "They wait in Review already."
     st.toast(f"{sent:,} sent to review. {there if waiting else ''}" if sent else there, icon=":material/rate_review:")
@@ -143,7 +143,7 @@ def unzip(files: list, current: Dataset, run: Run) -> list:
 
 def ask_now(current: Dataset, run: Run) -> None:
     files = st.file_uploader(
-        "Pictures", type=sorted((*EXTENSIONS, "zip")), accept_multiple_files=True, key="pictures",
+        "Pictures", accept_multiple_files=True, key="pictures",  # of any type: a refusal of the browser's is seen only under the pointer
         help="They stay on this host and join no dataset until somebody accepts them in Review.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -172,10 +172,13 @@ def ask_now(current: Dataset, run: Run) -> None:
         coming.empty()
         return
     found = [a for _, a in good]
-    unsure = [a for _, a in good if a.top(1)[0][1] < predict.UNSURE]
+    unsent = [a for a in found if (current.id, run.id, a.image_id) not in st.session_state.get("sent", ())]
+    unsure = [a for a in unsent if a.top(1)[0][1] < predict.UNSURE]
     with acts:
+        # Those that have been pressed stay where they are: a second click must not meet another button in their place.
         st.button(
-            f"Send all {len(good):,} to review", type="primary", icon=":material/rate_review:", key="send-all", on_click=send, args=(current, run, found),
+            f"Send all {len(unsent) or len(good):,} to review", type="primary" if unsent else "secondary", icon=":material/rate_review:",
+            key="send-all", disabled=not unsent, on_click=send, args=(current, run, unsent),
         )  # fmt: skip
         st.button(
             f"Send the {len(unsure):,} unsure to review", icon=":material/help:", key="send-unsure", disabled=not unsure, on_click=send, args=(current, run, unsure),
@@ -186,6 +189,10 @@ def ask_now(current: Dataset, run: Run) -> None:
                 "CSV", frame.deferred(partial(taken.predictions, run.id, found, frame.user())), f"{run.name}.csv", "text/csv",
                 icon=":material/download:", on_click="ignore",
             )  # fmt: skip
+        if len(unsent) < len(good):
+            st.caption(f"{len(good) - len(unsent):,} sent to review.", width="content")
+            if st.button("To Review", icon=":material/arrow_forward:", type="secondary" if unsent else "primary", key="to-review"):
+                st.switch_page("review.py")
     page = st.pagination(-(-len(good) // 20), key="predict-page") if len(good) > 20 else 1
     shown = good[(page - 1) * 20 : page * 20]
     have = review.there(current.id, [upload.id for upload, _ in shown])

@@ -24,7 +24,15 @@ def first_run(current: Dataset) -> None:
     if not frame.may("train", current.id):
         return
     train.expect()
-    with frame.told():
+    box = st.container()
+    own = st.expander(
+        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}", on_change="rerun",
+    )  # fmt: skip
+    with own:
+        settings_form(current, first=True)
+    if own.open:  # the form has a button of its own, and this one would not heed it
+        return
+    with box, frame.told():
         found, seen = plan.plan(current.id), plan.pictures(current.id)
         values, why = plan.recommended(found, seen)
         config = params.run_config(values)
@@ -36,10 +44,6 @@ def first_run(current: Dataset) -> None:
             st.caption(frame.plain(" ".join(why)))
             if form.pressed("Train this network", type="primary", icon=":material/play_arrow:", key="start-recommended"):
                 start(current.id, values, "")
-    with st.expander(
-        "Settings", icon=":material/tune:", expanded=bool(form.filled()["number"]), key=f"settings-{form.filled()['number'] > 0}"
-    ):
-        settings_form(current, first=True)
 
 
 def settings_form(current: Dataset, first: bool = False) -> None:
@@ -146,7 +150,9 @@ def another(current: Dataset, shown: train.RunState, cloned: bool) -> None:
 with frame.page("Train", "A network looks at the labelled images again and again until it can tell the classes apart.") as current:
     current = frame.need_dataset(current)
     found = train.list_runs(current.id)
-    st.session_state.setdefault("watched", st.query_params.get("run"))
+    if (given := st.query_params.get("run")) and "watched" not in st.session_state and given not in {s.run.id for s in found}:
+        frame.no_such_run(current, given, "")
+    st.session_state.setdefault("watched", given)
     chosen = picked(found)
     going = sorted((s for s in found if s.active), key=lambda s: s.status != "running")
     shown = next((s for s in found if s.run.id == st.session_state.get("watched")), going[0] if going else None)

@@ -79,7 +79,7 @@ def test_a_folder_is_imported_and_its_network_trained_and_evaluated(
     (folder / "red" / "broken.png").write_bytes((folder / "red" / "red-0.png").read_bytes()[:60])
     (folder / "red" / "again.png").write_bytes((folder / "red" / "red-0.png").read_bytes())
     report = core("import", folder, "--name", "squares")
-    assert report.keys() == {"added", "duplicates", "skipped", "understood", "offered", "given", "differ"} and (
+    assert report.keys() == {"added", "classes", "duplicates", "skipped", "understood", "offered", "given", "differ"} and (
         report["added"],
         report["duplicates"],
     ) == (24, 1)

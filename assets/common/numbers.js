@@ -5,9 +5,9 @@ export const number = (n) => n.toLocaleString("en");
 /** @param {number} n @param {string} one @param {string} many */
 export const count = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
 /** @param {number} share */
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (share) => `${Math.round(share * 100)}%`;
 /** A probability in hundredths. @param {number} p */
-export const points = (p) => `${(100 * p).toFixed(1)} %`;
+export const points = (p) => `${(100 * p).toFixed(1)}%`;
 /** What it gained or lost. @param {number} d */
 export const change = (d) => (Math.abs(d) < 0.0005 ? "±0.0" : `${d < 0 ? "−" : "+"}${(100 * Math.abs(d)).toFixed(1)}`);
 

@@ -399,7 +399,7 @@ class View {
     let erased = 0;
     for (const v of mask) erased += v;
     this.clearButton.disabled = !erased;
-    say(this.facts, `As the network gets it: ${width} × ${height} pixels, ${erased ? `${((100 * erased) / mask.length).toFixed(1)} % erased` : "nothing erased"}.`);
+    say(this.facts, `As the network gets it: ${width} × ${height} pixels, ${erased ? `${((100 * erased) / mask.length).toFixed(1)}% erased` : "nothing erased"}.`);
     this.stage.style.aspectRatio = `${width} / ${height}`;
     this.masked = sheet(width, height);
     const context = context2d(this.masked);

@@ -746,7 +746,7 @@ function schedules(term) {
     every.node.hidden = factor.node.hidden = kind.value !== "step";
     plot.draw();
     const now = rate(Math.round(epoch.value * BATCHES));
-    say(facts, `Learning rate ${fixed(now, 5)} · ${fixed((100 * now) / PEAK, 1)} % of the ${PEAK} that was chosen`);
+    say(facts, `Learning rate ${fixed(now, 5)} · ${fixed((100 * now) / PEAK, 1)}% of the ${PEAK} that was chosen`);
     say(words, said[kind.value]);
   }
   draw();

@@ -229,7 +229,7 @@ class View {
     const n = this.selected.size;
     const all = n > 0 && n === this.order.length;
     const able = (/** @type {Element} */ button, /** @type {number} */ yes) => button.setAttribute("aria-disabled", String(!yes));
-    say(this.parts.count, n ? `${number(n)} selected` : "None selected");
+    say(this.parts.count, n ? `${number(n)} selected` : "Click pictures, then press a class");
     for (const button of this.bar.querySelectorAll(".class, .remove")) able(button, n);
     if (this.parts.more) this.parts.more.disabled = !n;
     able(this.parts.undo, this.box.undos.length);
@@ -263,7 +263,7 @@ class View {
     if (!p || !item) return;
     const { label, flagged, pending, by, refused } = this.box.state(id);
     const differs = Boolean(item.predicted && label && item.predicted !== label);
-    const answer = item.predicted ? `${item.predicted} ${item.confidence == null ? "" : percent(item.confidence)}`.trim() : "";
+    const answer = item.predicted ? `${item.predicted}${item.confidence == null ? "" : `: ${percent(item.confidence)}`}` : "";
     const sub = { name: item.name ?? "", prediction: item.note || answer, label: "", none: "" }[this.caption];
     p.badge.hidden = !label;
     say(p.text, label ?? "");

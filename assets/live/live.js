@@ -58,7 +58,7 @@ function mixed(front, back, share) {
  */
 const CHARTS = {
   loss: { title: "Loss: how wrong the answers are", axis: "cross-entropy", column: "loss", end: "loss", hover: "%{y:.3f}", height: 280 },
-  accuracy: { title: "Accuracy: how many answers are right", axis: "images right, %", column: "accuracy", end: "accuracy", hover: "%{y:.1f} %", height: 280 },
+  accuracy: { title: "Accuracy: how many answers are right", axis: "images right, %", column: "accuracy", end: "accuracy", hover: "%{y:.1f}%", height: 280 },
   rate: { title: "Learning rate: the size of each change", axis: "learning rate", column: "rate", hover: "%{y:.2~e}", height: 132 },
   speed: { title: "Speed: training images per second", axis: "images/s", column: "speed", hover: "%{y:,.0f} images/s", height: 132 },
 };

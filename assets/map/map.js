@@ -533,7 +533,7 @@ class View {
     if (this.stale) this.drawPoints();
     this.stale = false;
     this.drawTop();
-    say(this.zoomed, `${Math.round(this.map.zoom * 100)} %`);
+    say(this.zoomed, `${Math.round(this.map.zoom * 100)}%`);
   }
 
   drawPoints() {

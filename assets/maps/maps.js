@@ -72,9 +72,9 @@ class Controls {
 
   paint() {
     this.opacity.value = String(Math.round(look.opacity * 100));
-    this.opacityValue.textContent = `${Math.round(look.opacity * 100)} %`;
+    this.opacityValue.textContent = `${Math.round(look.opacity * 100)}%`;
     this.top.value = String(look.top);
-    this.topValue.textContent = look.top === 100 ? "all pixels" : `${look.top} % of pixels`;
+    this.topValue.textContent = look.top === 100 ? "all pixels" : `${look.top}% of pixels`;
     this.modes.mark(look.shown);
   }
 

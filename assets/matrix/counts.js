@@ -101,4 +101,4 @@ export class Counts {
 }
 
 /** Of the images of a row: what is almost nothing or almost all does not read as nothing or all. @param {number} share */
-export const percent = (share) => `${share > 0 && share < 0.005 ? "<1" : share < 1 && share > 0.995 ? ">99" : Math.round(share * 100)} %`;
+export const percent = (share) => `${share > 0 && share < 0.005 ? "<1" : share < 1 && share > 0.995 ? ">99" : Math.round(share * 100)}%`;

@@ -115,7 +115,7 @@ class View {
     this.stage = el("div", { class: "stage" }, this.base, this.top, this.card, this.tip.node);
     this.spoken = el("span", { class: "spoken", "aria-live": "polite" });
     this.darkest = el("span", {});
-    this.scale = el("span", { class: "scale" }, "right", el("i", { class: "right" }), "100 %", el("span", { class: "next" }, "wrong"), el("i", { class: "wrong" }), this.darkest);
+    this.scale = el("span", { class: "scale" }, "right", el("i", { class: "right" }), "100%", el("span", { class: "next" }, "wrong"), el("i", { class: "wrong" }), this.darkest);
     this.note = el("span", {});
     this.sheet = new KeysSheet(() => this.top.focus({ preventScroll: true }));
     this.zooming = el(
@@ -362,7 +362,7 @@ class View {
     for (const button of this.shows) button.setAttribute("aria-pressed", String(button.dataset.name === this.show));
     this.sorts.value = this.sort;
     this.hiding.checked = this.hide;
-    say(this.zoomed, `${Math.round(this.zoom * 100)} %`);
+    say(this.zoomed, `${Math.round(this.zoom * 100)}%`);
     this.zooming.hidden = this.mostZoom() === 1;
     this.top.style.touchAction = this.zoom > 1 ? "none" : "pan-y";
     const hidden = this.counts.size - k;

@@ -601,7 +601,7 @@ class View {
   /** @param {Item | undefined} item */
   paintAnswer(item) {
     const p = this.parts;
-    const sure = typeof item?.confidence === "number" ? ` ${percent(item.confidence)}` : "";
+    const sure = typeof item?.confidence === "number" ? `, ${percent(item.confidence)}` : "";
     const words = [item?.predicted ? `model: ${item.predicted}${sure}` : "", item?.note ?? ""].filter(Boolean);
     say(p.hint, this.hidden && item?.predicted ? "" : words.join(" · ")); // beside an answer, a note may give it away
     p.hint.title = p.hint.textContent;

@@ -184,17 +184,17 @@ export class Desk {
     } else this.until.set(item.id, at + 1000 * this.seconds);
   }
 
-  /** @param {boolean} [told] @returns {Promise<void>} */
-  async hold(told = true) {
+  /** Answers in words. @returns {Promise<string>} */
+  async hold() {
     const item = this.current;
-    if (!item) return;
+    if (!item) return "";
     const at = this.page.now();
     const found = await this.page.post("claims", { dataset_id: this.dataset, session: this.session, act: "hold", id: item.id });
     if (found?.seconds) {
       this.until.set(item.id, at + 1000 * found.seconds);
       this.held.add(item.id);
     }
-    if (told) this.tell(found?.error ? found.error.message : found ? `${item.name} is kept for you for ${Math.round(found.seconds / 60)} minutes.` : "The server does not answer: it could not be held.");
+    return found?.error ? found.error.message : found ? `${item.name} is kept for you for ${Math.round(found.seconds / 60)} minutes.` : "The server does not answer: it could not be held.";
   }
 
   /** Who else works here; null where the server does not answer. @returns {Promise<string[] | null>} */

@@ -1,6 +1,6 @@
 // Review. One picture at a time, or many at once; all that is decided goes over the server's own routes.
 
-import { el, mount, say } from "../common/dom.js";
+import { el, mount, part, say } from "../common/dom.js";
 import { percent } from "../common/numbers.js";
 import { Aim } from "./aim.js";
 import { patience, TOLD_MS } from "./desk.js";
@@ -17,6 +17,7 @@ import { OWN_ICONS, Shell, words } from "./shell.js";
 const AHEAD = 5; // pictures loaded before they are needed
 const OWN = "own words"; // no reason of a list: those are sent as they are
 const MANY = 12; // more classes than this stand in two columns
+const SAID_MS = 4000;
 
 export class One extends Shell {
   aim = new Aim();
@@ -25,6 +26,8 @@ export class One extends Shell {
   /** @type {Item | null} the one that a note is written for */
   noted = null;
   choiceSign = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  saying;
   /** @type {Map<number, number>} how often a picture has failed to load */
   tries = new Map();
 
@@ -50,9 +53,12 @@ export class One extends Shell {
       frame: el("div", { class: "frame" }),
       trouble: el("div", { class: "trouble", hidden: true }),
       clock: el("div", { class: "clock", role: "timer", hidden: true }),
-      answer: el("p", { class: "answer" }),
+      lead: el("span", { class: "lead" }),
+      says: el("span", { class: "says" }),
+      would: el("span", { class: "would" }),
       unsure: el("div", { class: "unsure", role: "alert", hidden: true }),
       yes: el("button", { type: "button", class: "tool yes", hidden: true, onclick: (e) => this.press(e, () => this.accept()) }),
+      said: el("div", { class: "tip", hidden: true }), // above what decides, where the eyes are, however far the page was scrolled
       or: el("span", { class: "or soft" }),
       choices: el("div", { class: "choices", role: "group", "aria-label": "It is" }),
       none: el("button", { type: "button", class: "class none", "aria-keyshortcuts": "x", onclick: (e) => this.press(e, () => this.act({ verdict: "rejected", label: null })) }, el("span", { class: "text" }, "None of these"), el("kbd", { "aria-hidden": "true" }, "x")),
@@ -84,7 +90,7 @@ export class One extends Shell {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.sendNote();
     });
     this.place = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.trouble, p.clock);
-    this.beside = new Beside(() => this.paintPicture());
+    this.beside = new Beside(() => this.paintBody());
     this.hand = new Hand(this);
     const acts = el(
       "div",
@@ -92,7 +98,7 @@ export class One extends Shell {
       tool("escalate", OWN_ICONS.up, "Escalate", "e", () => this.openNote(), "Escalate to a lead"),
       tool("skip", OWN_ICONS.skip, "Skip", "Space", () => this.skip(), "Skip: you do not get it again"),
       t.undo,
-      tool("hold", OWN_ICONS.hold, "Hold", "h", () => this.desk.hold(), "Keep this picture for half an hour"),
+      tool("hold", OWN_ICONS.hold, "Hold", "h", () => this.hold(), "Keep this picture for half an hour"),
       tool("hand", OWN_ICONS.hand, "Hand over", "o", () => this.hand.open(), "Hand this picture over to somebody"),
       tool("why", OWN_ICONS.why, "Why", "Enter", () => this.why(), "Why the network answered so"),
       t.blur,
@@ -107,7 +113,7 @@ export class One extends Shell {
     this.body.append(
       el("div", { class: "what" }, p.name, p.from),
       this.place,
-      el("div", { class: "side" }, p.answer, p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
+      el("div", { class: "side" }, el("p", { class: "answer" }, p.lead, p.says, p.would), p.unsure, this.box, this.hand.box, el("div", { class: "decide" }, el("div", { class: "said" }, p.said), p.yes, p.or, p.choices, p.none), p.reason, p.own, acts, this.beside.about, this.beside.guide),
     );
     this.shell.notices.remove();
     this.place.append(this.shell.notices);
@@ -171,13 +177,14 @@ export class One extends Shell {
     this.say(`Not decided: ${why}.`);
   }
 
-  /** For a moment, on the picture. @param {string} text */
+  /** For a moment. @param {string} text */
   say(text) {
+    const { said } = this.parts;
     this.announce(text);
-    const tip = el("div", { class: "tip" }, text);
-    this.place.querySelector(".tip")?.remove();
-    this.place.append(tip);
-    setTimeout(() => tip.remove(), 1800);
+    say(said, text);
+    said.hidden = false;
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => (said.hidden = true), SAID_MS);
   }
 
   /** @param {Item} item @param {Said | null} said */
@@ -208,10 +215,15 @@ export class One extends Shell {
     this.paint();
   }
 
+  async hold() {
+    const text = await this.desk.hold();
+    if (text) this.say(text);
+  }
+
   why() {
     const item = this.desk.current;
     if (!item) return;
-    this.desk.hold(false); // it is there again on the way back
+    this.desk.hold(); // it is there again on the way back
     this.fire("why", item.id);
   }
 
@@ -376,19 +388,33 @@ export class One extends Shell {
     p.name.title = item.name;
     say(p.from, this.beside.from(item));
     const sure = item.top[0]?.[1];
-    const stage = item.stage === "lead" ? "Two answers differ, or somebody escalated it: you decide. " : item.stage === "appeal" ? "This decision was appealed: decide anew. " : "";
-    const says = told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure${item.band ? `. The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}` : ""}.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.";
-    say(p.answer, stage + says);
+    const about = this.beside.known.get(item.id);
+    const before = about?.earlier.at(-1)?.verdict;
+    const lead = before === undefined ? "A lead decides this one." : before === "escalated" ? "Somebody escalated it: you decide." : "Two answers differ: you decide.";
+    say(p.lead, item.stage === "lead" ? lead : item.stage === "appeal" ? "This decision was appealed: decide anew." : "");
+    say(p.says, told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.");
+    say(p.would, told && item.band ? `The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}.` : "");
     p.yes.hidden = !told;
-    if (told && p.yes.dataset.label !== told) {
-      p.yes.dataset.label = told;
+    const label = about?.have?.label;
+    const other = told && label && label !== told ? label : null; // yes keeps it, and the answer's own class changes it
+    if (told) {
       const key = this.data.classes.find((c) => c.name === told)?.key;
-      p.yes.title = `Yes: ${told} (a${key ? ` or ${key}` : ""})`;
-      p.yes.setAttribute("aria-keyshortcuts", "a");
-      p.yes.replaceChildren(el("span", { class: "text" }, `Yes: ${told}`), el("kbd", { "aria-hidden": "true" }, "a"));
+      p.yes.title = other ? `Yes: ${told} (a). The dataset’s label stays ${other}.` : `Yes: ${told} (a${key ? ` or ${key}` : ""})`;
+      if (p.yes.dataset.label !== told) {
+        p.yes.dataset.label = told;
+        p.yes.setAttribute("aria-keyshortcuts", "a");
+        p.yes.replaceChildren(el("span", { class: "text" }, `Yes: ${told}`), el("kbd", { "aria-hidden": "true" }, "a"));
+      }
     }
     say(p.or, told ? "Or it is …" : "It is …");
-    for (const button of p.choices.children) /** @type {HTMLElement} */ (button).hidden = told !== null && /** @type {HTMLElement} */ (button).dataset.label === told;
+    for (const child of p.choices.children) {
+      const button = /** @type {HTMLElement} */ (child);
+      const name = button.dataset.label ?? "";
+      const changes = other !== null && name === told;
+      button.hidden = told === name && !changes;
+      if (changes || button.classList.contains("changes")) say(part(button, ".text"), changes ? `${name}: change the label from ${other}` : name);
+      button.classList.toggle("changes", changes);
+    }
     this.paintUnsure(item);
     this.paintReasons();
     this.place.setAttribute("aria-label", `Picture to decide on: ${item.name}`);
@@ -445,7 +471,7 @@ export class One extends Shell {
     if (key === " " && !onButton) return once(() => this.skip(timeStamp));
     if (key === "Enter" && !onButton) return once(() => this.why());
     /** @type {Record<string, () => unknown>} */
-    const acts = { a: () => this.accept(timeStamp), x: () => this.act({ verdict: "rejected", label: null }, timeStamp), e: () => this.openNote(), h: () => this.desk.hold(), o: () => this.hand.open() };
+    const acts = { a: () => this.accept(timeStamp), x: () => this.act({ verdict: "rejected", label: null }, timeStamp), e: () => this.openNote(), h: () => this.hold(), o: () => this.hand.open() };
     if (key.toLowerCase() in acts) return once(acts[key.toLowerCase()]);
     const chosen = this.classOf(event);
     if (chosen === undefined) return false;

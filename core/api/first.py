@@ -32,8 +32,8 @@ TEXTS = (".js", ".css", ".html", ".json", ".svg")
 # Where the server is: else the browser asks for two files below each part of the address before it opens the WebSocket.
 SCRIPT = (
     "window.prerenderReady=false;"
-    "window.__streamlit={BACKEND_BASE_URL:location.origin,HOST_CONFIG:{allowedOrigins:[location.origin],useExternalAuthToken:false}}"
-)
+    "window.__streamlit={BACKEND_BASE_URL:location.origin,HOST_CONFIG:{allowedOrigins:[location.origin],useExternalAuthToken:false}};"
+) + (ASSETS / "first" / "history.js").read_text(encoding="utf-8")
 ALLOWED = f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"  # for the Content-Security-Policy
 # What Streamlit fetches one after the other once a page has begun, by the first part of the file's name; and scripts of ours.
 EVERYWHERE = ("Selectbox", "BidiComponent", "Html", "ButtonGroup", "Button", "who/who", "terms/terms")
@@ -102,7 +102,6 @@ def file(path: str) -> File:
 def index(name: str) -> File:
     """For a page, or a view of NEEDED: Streamlit's index.html with the page's picture in it, which goes when the app has drawn; and all that is needed is fetched at once."""
     text = (STATIC / "index.html").read_text(encoding="utf-8")
-    text = re.sub(r"<title>.*?</title>", "<title>Loupe</title>", text)
     text = re.sub(r"<script>.*?</script>", f"<script>{SCRIPT}</script>", text, count=1, flags=re.DOTALL)
     needed = preloaded((*EVERYWHERE, *NEEDED.get(name, ())))
     links = "".join(f'<link rel="modulepreload" href="{path}">' for path in needed if path.rpartition("/")[2] not in text)
@@ -114,6 +113,7 @@ def index(name: str) -> File:
     picture = (ASSETS / "first" / "first.html").read_text(encoding="utf-8")
     logo = base64.b64encode((ASSETS / "logo.svg").read_bytes()).decode()
     title = (name.partition(" ")[0] or "home").capitalize()
+    text = re.sub(r"<title>.*?</title>", f"<title>{title} · Loupe</title>", text)
     for mark, value in {"title": title, "name": name or "home", "logo": f"data:image/svg+xml;base64,{logo}"}.items():
         picture = picture.replace(f"{{{mark}}}", escape(value))
     text = text.replace("</head>", f"{links}{icons}</head>").replace("</body>", f"<style>{css}</style>{picture}</body>")

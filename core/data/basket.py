@@ -19,9 +19,9 @@ def accept(submission_id: int, image: Image, by: str) -> None:
         row = c.execute(select(submissions).where(s.id == submission_id, s.state == "decided", s.basket == "waiting")).first()
         if row is None:
             raise Conflict("This one does not wait in the basket any more.", "Reload the page.")
-        queue.join(c, row.id, image, row.verdict, row.label, by)
+        old, new = queue.in_dataset(queue.join(c, row.id, image, row.verdict, row.label, by))
         c.execute(submissions.update().where(s.id == row.id).values(basket="accepted"))
-        audit.record(c, "review.accept", on=waiting.subject(row), after={"label": row.label}, by=by)
+        audit.record(c, "review.accept", on=waiting.subject(row), before=old or None, after={"label": row.label, **new}, by=by)
 
 
 def refuse(ids: Sequence[int]) -> int:

@@ -20,18 +20,27 @@ def _lasts(at: float) -> sa.ColumnElement[bool]:
     return claims.c.until.between(at, at + CLAIM_SECONDS + servers.MOST_APART)
 
 
+def _before(session: str) -> str:
+    """Holds what the session has just given back."""
+    return f"{session} before"
+
+
+def _others(session: str) -> sa.ColumnElement[bool]:
+    return claims.c.session.not_in((session, _before(session)))
+
+
 @roles.needs("label")
 def deal(dataset_id: int, session: str, candidates: Sequence[str], count: int, keep: Sequence[str] = ()) -> list[str]:
     """The first candidates without a label that nobody else holds, held for this session from now on.
 
-    Of what it held before only keep stays its own; the rest is free again in a moment.
+    Of what it held before only keep stays its own; the rest is free again: for others in a moment, for itself at once.
     """
     at = time.time()
     with writing() as c:
         c.execute(claims.delete().where(~_lasts(at)))
         done = (claims.c.dataset_id == dataset_id, claims.c.session == session, claims.c.image_id.not_in(keep))
-        c.execute(claims.update().where(*done).values(session=f"{session} before", until=at + GRACE_SECONDS))
-        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, claims.c.session != session)
+        c.execute(claims.update().where(*done).values(session=_before(session), until=at + GRACE_SECONDS))
+        held = select(claims.c.image_id).where(claims.c.dataset_id == dataset_id, _others(session))
         theirs = set(c.execute(held).scalars())
         mine: list[str] = []
         for part in parts([i for i in candidates if i not in theirs]):
@@ -68,5 +77,5 @@ def held_by_others(dataset_id: int, session: str) -> int:
     """How many images without a label are dealt out to others at the moment."""
     here = claims.join(images, sa.and_(images.c.dataset_id == claims.c.dataset_id, images.c.id == claims.c.image_id))
     with reading() as c:
-        theirs = (claims.c.dataset_id == dataset_id, claims.c.session != session, _lasts(time.time()), images.c.label.is_(None))
+        theirs = (claims.c.dataset_id == dataset_id, _others(session), _lasts(time.time()), images.c.label.is_(None))
         return c.execute(select(func.count()).select_from(here).where(*theirs)).scalar_one()

@@ -318,6 +318,8 @@ class _Import:
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
         added = labels.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
         self.report.added += added
+        for row in rows:
+            self.report.classes[row.label or ""] = self.report.classes.get(row.label or "", 0) + 1
         self.report.duplicates += len(rows) - added
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
         deep = {p.id: e.bits for p, e in good if e.bits}

@@ -530,20 +530,23 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
         }
         made = decisions.insert().values(submission_id=row.id, stage=row.state, label=label, at=now(), **values)
         seq = c.execute(made.returning(d.seq)).scalar_one()
+        had: tuple[str, str | None] | None = None
         if state == "decided":
             if row.state == "appeal" and (row.basket is None or row.basket == "accepted") and row.verdict in ("accepted", "corrected"):
                 _leave(c, row, act.by, image.id if image is not None else row.image_id)
             basket = "waiting" if act.basket and not act.reserved and act.verdict != "rejected" else None
             if basket is None and not act.basket and image is not None:
-                join(c, row.id, image, act.verdict, label, act.by)
+                had = join(c, row.id, image, act.verdict, label, act.by)
             final = {"verdict": act.verdict, "label": label, "decided_by": act.by, "decided_at": now(), "basket": basket}
             c.execute(submissions.update().where(s.id == row.id).values(state=state, **final))
             deliveries.of_decision(c, row.id)
         elif state != row.state:
             c.execute(submissions.update().where(s.id == row.id).values(state=state))
         c.execute(review_claims.delete().where(k.submission_id == row.id))
-        told = {"verdict": act.verdict, "label": label, "state": state, "note": act.note, "reason": act.reason}
-        audit.record(c, "review.decide", on=waiting.subject(row), before={"state": row.state, "label": row.label}, after=told, by=act.by)
+        was, told = {"state": row.state, "label": row.label}, {"verdict": act.verdict, "label": label, "state": state}
+        old, new = in_dataset(had)
+        told |= {"note": act.note, "reason": act.reason, **new}
+        audit.record(c, "review.decide", on=waiting.subject(row), before=was | old, after=told, by=act.by)
     return Decided(seq, state, label)
 
 
@@ -571,8 +574,11 @@ def _note(submission_id: int, added: bool) -> str:
     return f"review {submission_id}{', picture added' if added else ''}"
 
 
-def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> None:
-    """Adds the image, if it is new, and its label; an accepted answer never changes a label that is there."""
+def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> tuple[str, str | None] | None:
+    """Adds the image, if it is new, and its label; an accepted answer never changes a label that is there.
+
+    What label the dataset had given it, and has now; None where it had none.
+    """
     here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
     have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
     if have is None:
@@ -581,6 +587,12 @@ def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label
     if not kept and (have is None or have.label != label):
         change = Change(image.id, label, have.label if have else None)
         events.append(c, image.dataset_id, [change], by, "review", note=_note(submission_id, added=have is None))
+    return None if have is None or have.label is None else (have.label, have.label if kept else label)
+
+
+def in_dataset(had: tuple[str, str | None] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the audit says of a label that was there before its image was decided: before and after."""
+    return ({}, {}) if had is None else ({"dataset_label": had[0]}, {"dataset_label": had[1]})
 
 
 def _leave(c: sa.Connection, row: Any, by: str, image_id: str) -> None:

@@ -96,7 +96,7 @@ def _names(e: Evaluation, dataset_id: int, ids: list[str]) -> Iterator[tuple[str
     found = [held.get(i) for i in ids]
     folders = _folders(found, set(e.classes))
     sizes = _quarters([i.width * i.height if i else np.nan for i in found], lambda low, high: f"{low:,.0f}–{high:,.0f} pixels")
-    bright = _quarters(_brightness(dataset_id, found), lambda low, high: f"brightness {100 * low:.0f}–{100 * high:.0f} %")
+    bright = _quarters(_brightness(dataset_id, found), lambda low, high: f"brightness {100 * low:.0f}–{100 * high:.0f}%")
     flags = ["flagged" if i and i.flagged else "not flagged" if i else None for i in found]
     for kind, names in (("folder", folders), ("image size", sizes), ("brightness", bright), ("flag", flags)):
         if len({name for name in names if name is not None}) > 1:

@@ -305,7 +305,7 @@ def said(p: Pattern, border_area: float) -> list[str]:
         m = p.mark
         seen_there = "The same marks stand there in all of its pictures. " if m.marked else ""
         sentences.append(
-            f"This class may be read from {m.place}, {100 * m.area:.0f} % of the picture. {seen_there}Filling it changes the answer of "
+            f"This class may be read from {m.place}, {m.area:.0%} of the picture. {seen_there}Filling it changes the answer of "
             f"{m.left[0]} of {m.left[1]} pictures; filling as much elsewhere {m.left_elsewhere[0]} of {m.left_elsewhere[1]}. "
             f"What its pictures share there turns {m.became[0]} of {m.became[1]} pictures of other classes into it; from elsewhere "
             f"{m.became_elsewhere[0]} of {m.became_elsewhere[1]}."
@@ -321,10 +321,10 @@ def said(p: Pattern, border_area: float) -> list[str]:
             f"(99 % intervals, {p.mark.n_own} and {p.mark.n_others} images)."
         )
     n = f"n = {p.n}" + (", few: a rough figure" if p.n < TOO_FEW else "")
-    sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {100 * border_area:.0f} % of the area ({n}).")
+    sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {border_area:.0%} of the area ({n}).")
     if p.text is not None and p.text_images:
         sentences.append(
-            f"{_percent(p.text, 1)} lies on text-like regions, {100 * p.text_area:.1f} % of the area ({p.text_images} of {p.n} images have one)."
+            f"{_percent(p.text, 1)} lies on text-like regions, {p.text_area:.1%} of the area ({p.text_images} of {p.n} images have one)."
         )
     elif p.text is not None:
         sentences.append("No image has a text-like region.")
@@ -337,7 +337,7 @@ def said(p: Pattern, border_area: float) -> list[str]:
 
 def _percent(share: Interval, places: int = 0) -> str:
     value, low, high = (f"{round(100 * one, places) + 0.0:.{places}f}".replace("-", "−") for one in (share.value, share.low, share.high))
-    return f"{value} % ({low} to {high})"
+    return f"{value}% ({low} to {high})"
 
 
 def as_json(found: Patterns) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _by_certainty(dataset_id: int, taught: pd.DataFrame, name: str, want: Filter
         "surest": ("confidence", -1),
     }[name]
     ids, predicted, confidence, key = (taught[one].to_numpy() for one in ("image_id", "predicted", "confidence", column))
-    return _ranked(dataset_id, ids, sign * key, want, most, lambda n: f"model: {predicted[n]} {_percent(float(confidence[n]))}")
+    return _ranked(dataset_id, ids, sign * key, want, most, lambda n: f"model: {predicted[n]}, {_percent(float(confidence[n]))}")
 
 
 def _suspects(dataset_id: int, taught: pd.DataFrame, want: Filter, most: int | None) -> Ordered:
@@ -176,7 +176,7 @@ def _suspects(dataset_id: int, taught: pd.DataFrame, want: Filter, most: int | N
     wanted = store.among(dataset_id, list(labels), want)
     columns = (suspect[name].tolist() for name in ("image_id", "predicted", "confidence", "label", "own"))
     notes = {
-        i: f"model: {predicted} {_percent(confidence)}, label {label} {_percent(own)}"
+        i: f"model: {predicted}, {_percent(confidence)}; label {label}, {_percent(own)}"
         for i, predicted, confidence, label, own in zip(*columns, strict=True)
         if i in wanted and labels[i] == label  # else somebody has corrected it since
     }
@@ -185,4 +185,4 @@ def _suspects(dataset_id: int, taught: pd.DataFrame, want: Filter, most: int | N
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{share:.0%}"

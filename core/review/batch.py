@@ -57,12 +57,17 @@ def again(job_id: str, by: str) -> str:
 
 
 def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
-    source, states, refused, done = Source.from_dict(job["source"]), dict[str, int](), 0, 0
+    source, states, refused, failed, done = Source.from_dict(job["source"]), dict[str, int](), 0, 0, 0
 
     def note(failure: predict.Failure) -> None:
         nonlocal refused
         refused += 1
         runs.append_line(folder, {"file": failure.file, "message": failure.message, "hint": failure.hint}, REFUSED)
+
+    def fail(failure: predict.Failure) -> None:
+        nonlocal failed
+        failed += 1
+        note(failure)
 
     def answer(entries: Iterator[Entry], expected: int = 0) -> None:
         nonlocal done
@@ -71,7 +76,7 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         if not done:
             progress(0, max(1, expected), "Loading the network")
         for number, run_id in enumerate(job["runs"]):
-            asked = (run_id, pictures, job["dataset_id"], note)
+            asked = (run_id, pictures, job["dataset_id"], note if number else fail)
             for found, n in answered_on_nodes(*asked, folder / run_id) if cluster.takes(expected) else answered(*asked):
                 came = review.keep(job["dataset_id"], run_id, found, job["by"], job["how"])
                 if number == 0:
@@ -86,7 +91,7 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         for one in opened.skipped:
             note(predict.Failure(one.name, one.reason, ""))
         uploads.remove(source.paths)
-        return {"states": states, "refused": refused, "done": done}
+        return {"states": states, "refused": refused, "done": done, "before": done - failed - sum(states.values())}
     seen: dict[str, float] = {}
     while True:  # until somebody stops it
         answer(_new(Path(source.paths[0]), seen))

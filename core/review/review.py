@@ -32,7 +32,8 @@ WEEK = timedelta(days=7)  # who has decided since then is at work here
 def colleagues(dataset_id: int, who: str) -> list[str]:
     """To whom a picture can be handed: who else decides here these days and may still do so."""
     since = (datetime.now(UTC) - WEEK).isoformat(timespec="milliseconds")
-    return [one for one in stored.at_work(dataset_id, since) if one != who and (not settings().sign_in or _may_decide(one, dataset_id))]
+    others = (one for one in stored.at_work(dataset_id, since) if one not in (who, roles.UNNAMED))
+    return [one for one in others if not settings().sign_in or _may_decide(one, dataset_id)]
 
 
 def _may_decide(name: str, dataset_id: int) -> bool:
@@ -239,7 +240,7 @@ def decide(
     joins = not act.basket and submission.state != "known"
     same = verdict == "corrected" and label == submission.predicted
     have = known(submission) if joins or same else None
-    if same and (have is None or have.label is None):
+    if same and (have is None or have.label in (None, label)):
         verdict = "accepted"
     act = replace(act, verdict=verdict, label=label)
     if not joins:

@@ -407,7 +407,7 @@ def right(share: float, n: int) -> str:
         return f"{_percent(share)} of the validation images right"
     if n < TOO_FEW:
         return f"{round(share * n)} of {n} validation images right"
-    ends = f"{interval.low * 100:.1f} to {interval.high * 100:.1f} %"
+    ends = f"{interval.low:.1%} to {interval.high:.1%}"
     return f"{_percent(share)} of the {n:,} validation images right (95 % interval {ends})"
 
 
@@ -444,7 +444,7 @@ def memory(mb: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
+    return f"{share:.1%}"
 
 
 def _images(n: int) -> str:

@@ -32,7 +32,6 @@ from pages.shared.component import ASSETS, component
 
 DRAWER = "drawer"  # the image shown beside a grid: (where, dataset, id)
 IMPORT = {"view": "Add images"}  # of the Dataset page
-UNNAMED = "unnamed"
 ACCOUNTS = ("root", "me", "nobody", "admin", "administrator", "app", "loupe", "user", "ubuntu", "debian", "www-data", "")  # no person's
 _WHO = component("who")  # on a phone, where the sidebar is closed: the dataset and the name; the browser keeps the name
 PAGED = "paged"  # the list that was shown last, page by page
@@ -54,7 +53,7 @@ def user() -> str:
     """The name written beside what this session does: of who signed in; else a browser keeps it in a cookie once it was given."""
     if settings().sign_in:
         return roles.current().name
-    return _given() or (settings().user if settings().user_given else _login()) or UNNAMED
+    return _given() or (settings().user if settings().user_given else _login()) or roles.UNNAMED
 
 
 def named() -> bool:
@@ -85,6 +84,13 @@ def _ask_name() -> None:
         if st.form_submit_button("Begin", type="primary") and (name or "").strip():
             st.session_state["user"] = name.strip()
             st.rerun()
+
+
+def need_name(why: str) -> None:
+    """Ends a page that is nothing without a name: it is asked at its head."""
+    if not named():
+        st.info(f"Say above who you are, then {why}", icon=":material/person:")
+        st.stop()
 
 
 def session() -> str:
@@ -183,7 +189,7 @@ def pager(pages: int, key: str) -> None:
         st.query_params["page"] = str(st.session_state[key])
 
     st.session_state[key] = min(st.session_state.get(key, 1), pages)
-    st.pagination(pages, key=key, on_change=changed)
+    st.pagination(pages, key=key, on_change=changed, width="stretch")  # as wide as its numbers, it leaves some of them out
     if st.session_state[key] == 1:
         first_page()
     elif st.query_params.get("page") != str(st.session_state[key]):
@@ -444,12 +450,22 @@ def run_picker(current: Dataset) -> Run | None:
 
     def title(run_id: str) -> str:
         state = usable[run_id]
-        best = state.best
-        share = (
-            f"{best.val_accuracy:.1%} of {state.run.counts['validation']:,} validation images"
-            if best and best.val_accuracy is not None
-            else "no validation"
-        )
+        n, value = state.run.counts["validation"], state.best.val_accuracy if state.best else None
+        share = "no validation"
+        if value is not None:
+            share = f"{f'{round(value * n)}' if n < TOO_FEW else f'{value:.1%}'} of {n:,} validation images"
         return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"
 
-    return usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run
+    given = st.query_params.get("run", "")
+    linked = given and given not in usable and given != st.session_state.get("run")  # else another dataset was chosen meanwhile
+    run = usable[url_choice("run", "Run", list(usable), next(iter(usable)), title)].run
+    if linked:
+        no_such_run(current, given, f"This is {run.name}.")
+    return run
+
+
+def no_such_run(current: Dataset, given: str, instead: str) -> None:
+    """Says that a link names a run that cannot be shown, and what is shown instead."""
+    there = any(r.run.id == given for r in train.list_runs(current.id))
+    text = "has nothing to show yet." if there else f"is not in “{plain(current.name)}” any more."
+    st.info(f"The run of this link {text} {plain(instead)}", icon=":material/link_off:")

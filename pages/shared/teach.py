@@ -17,6 +17,7 @@ from pages.shared.figures import learning_curve
 ASKED = "teach-asked"  # in the session: the dataset for which Teach me was pressed
 AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
 ERROR = "teach-error"
+ENOUGH = 20  # labels, from which on a first lesson is worth it
 LAST = "last-all"  # the last act on many images: (dataset, operation, what is said of it)
 
 
@@ -93,17 +94,18 @@ def teach_line(current: Dataset) -> None:
         st.error(f"**{frame.plain(state.message)}** {frame.plain(state.hint)}", icon=":material/error:")
     lessons = teach.lessons(current.id)
     with st.container(horizontal=True, vertical_alignment="center", key="teach-line"):
-        st.caption(_said(lessons), width="stretch")
+        st.caption(_said(lessons, dataset.totals(current.id)[1]), width="stretch")
         if lessons:
             with st.popover("Curve", icon=":material/show_chart:", type="tertiary", help="How much more labels have helped."):
                 st.plotly_chart(learning_curve(lessons), key="learning-curve", config={"displayModeBar": False}, width=520)
             accept(current)
 
 
-def _said(lessons: list[teach.Lesson]) -> str:
+def _said(lessons: list[teach.Lesson], labelled: int = 0) -> str:
     if not lessons:
+        first = "Press" if labelled >= ENOUGH else f"Label about {ENOUGH} images, then press"
         return (
-            "Label about 20 images, then press **Teach me**: a small model learns from them, "
+            f"{first} **Teach me**: a small model learns from them, "
             "shows first what it is least sure of, finds labels that may be wrong, and offers its surest answers."
         )
     last = lessons[-1]

@@ -20,7 +20,7 @@ def client() -> TestClient:
 
 def test_the_index_has_a_picture_of_the_page_and_runs_only_the_script_that_the_policy_allows(client: TestClient) -> None:
     text = client.get("/dataset?dataset=digits").text
-    assert "<title>Loupe</title>" in text
+    assert "<title>Dataset · Loupe</title>" in text
     assert 'data-page="dataset"' in text and 'data-title="Dataset"' in text
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in gate.POLICY

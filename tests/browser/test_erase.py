@@ -33,7 +33,7 @@ def spots(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
 def share(page: Page, name: str) -> tuple[float, float]:
     """Before and after, per cent."""
     cells = page.locator(f'.erase tr[data-class="{name}"] td').all_inner_texts()
-    return float(cells[1].removesuffix(" %")), float(cells[2].removesuffix(" %"))
+    return float(cells[1].removesuffix("%")), float(cells[2].removesuffix("%"))
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -78,7 +78,7 @@ def test_painting_over_what_decides_changes_the_answer_and_undo_brings_it_back(p
     expect(headline).not_to_contain_text(whole)
     expect(page.locator('.erase[data-answered="erased"]')).to_be_visible()
     assert share(page, name)[1] < before - 25
-    assert re.search(r"32 × 32 pixels, 1\d\.\d % erased", facts.inner_text())
+    assert re.search(r"32 × 32 pixels, 1\d\.\d% erased", facts.inner_text())
     page.keyboard.press("Control+z")
     expect(headline).to_have_text(whole)
     assert share(page, name) == (before, before)

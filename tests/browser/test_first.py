@@ -22,14 +22,19 @@ def test_a_page_is_seen_at_once_and_nothing_in_it_jumps(browser: Browser, server
         page.context.close()
 
 
-def test_the_still_picture_does_not_come_back_when_one_goes_to_another_page(server: Server, page: Page) -> None:
+def test_going_to_another_page_shows_no_still_picture_and_is_one_step_in_the_history(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/dataset?dataset=digits")
     expect(page.locator(".cell img").first).to_be_visible()
     settled(page)
     page.evaluate(
         "new MutationObserver(() => { window.back ||= getComputedStyle(first).visibility == 'visible' }).observe(root, { subtree: true, childList: true })"
     )
+    steps = page.evaluate("history.length")
     page.get_by_role("link", name="Review").click()
     expect(page.get_by_role("heading", name="Review", exact=True)).to_be_visible()
     settled(page)
     assert not page.evaluate("window.back")
+    assert "order=" in page.url and page.evaluate("history.length") == steps + 1  # though it keeps three values in its address
+    expect(page).to_have_title("Review · Loupe")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Dataset", exact=True)).to_be_visible()

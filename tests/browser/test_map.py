@@ -142,13 +142,13 @@ def test_zoom_and_points_stay_while_the_page_runs_again(page: Page, ciphers: str
     visit(page, ciphers)
     page.get_by_role("button", name="Zoom in").click()
     page.get_by_role("button", name="Zoom in").click()
-    expect(page.locator(".map .zoom")).to_have_text("225 %")
+    expect(page.locator(".map .zoom")).to_have_text("225%")
     page.get_by_role("button", name=re.compile("^Cluster 1 ")).click()
     expect(page.locator(".st-key-label-all strong")).to_contain_text("selected", timeout=SLOW)
     settled(page)
     page.get_by_role("radio", name="Splits").click()  # coloured otherwise
     expect(page.get_by_role("button", name=re.compile("^train"))).to_be_visible(timeout=SLOW)
-    expect(page.locator(".map .zoom")).to_have_text("225 %")
+    expect(page.locator(".map .zoom")).to_have_text("225%")
     expect(page.locator(".map .count")).not_to_have_text(f"0 of {COUNT} selected")
     assert len(asked) == 1
 
@@ -165,7 +165,7 @@ def test_the_map_is_worked_by_keys(page: Page, ciphers: str) -> None:
     page.keyboard.press("a")  # only what is in view
     expect(page.locator(".map .count")).not_to_have_text(f"{COUNT} of {COUNT} selected")
     page.keyboard.press("0")
-    expect(page.locator(".map .zoom")).to_have_text("100 %")
+    expect(page.locator(".map .zoom")).to_have_text("100%")
 
 
 def test_nothing_jumps_when_the_map_comes(page: Page, ciphers: str) -> None:

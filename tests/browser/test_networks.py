@@ -36,6 +36,7 @@ def test_a_network_is_found_and_looked_into_and_ones_own_is_built_mended_and_sta
     expect(facts).to_contain_text("see layer 6", timeout=BUSY)
     expect(page.get_by_text("Layer 6 (pooling): its input is 4×4")).to_be_visible(timeout=BUSY)  # beside the button
     expect(page.get_by_role("button", name="Start training")).to_be_disabled(timeout=BUSY)
+    expect(page.get_by_role("button", name="Start training").locator("p")).not_to_have_css("color", "rgb(255, 255, 255)")  # on white
     window.fill("")
     expect(problem).to_have_text("Its window is empty. Use a whole number from 1 to 64.", timeout=BUSY)
     expect(page.get_by_role("button", name="Start training")).to_be_disabled(timeout=BUSY)

@@ -185,11 +185,26 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     fill(server, width * 100 + len(scheme) * 10, 6)
+    have = {"label": "7", "split": "train", "known": True}
+    about: dict[str, object] = {"have": have, "answers": [], "earlier": [], "frames": None}
+    page.route("**/api/review/about/*", lambda route: route.fulfill(json=about))
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     seen(page)
     page.wait_for_timeout(500)
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-    expect(page.locator(".yes")).to_be_in_viewport(ratio=1)
+    yes = page.locator(".yes")
+    expect(yes).to_be_in_viewport(ratio=1)
+    told = yes.get_attribute("data-label")  # yes keeps the label that the dataset has; to change it is a button of its own
+    expect(page.locator(f".class[data-label='{told}'] .text")).to_have_text(f"{told}: change the label from 7")
+    place = yes.bounding_box()
+    page.locator(".would").evaluate("e => (e.textContent = 'The policy would let it pass.')")
+    assert yes.bounding_box() == place  # no tap lands on what has just moved
+    page.get_by_role("button", name="Hold", exact=True).click()  # on a phone below the keys
+    expect(page.locator(".tip")).to_contain_text("kept for you for 30 minutes")
+    expect(page.locator(".tip")).to_be_in_viewport(ratio=1)
+    page.screenshot(path=tmp_path / f"held-{width}-{scheme}.png")
+    page.evaluate("scrollTo(0, 0)")
+    page.locator(".queue").evaluate("e => innerWidth < 560 && e.scrollIntoView()")
     if width == 390:  # ten classes of long names: the whole picture and what decides, one above the other, without a finger's move
         page.locator(".class[data-label] .text").evaluate_all("all => all.forEach((e, i) => (e.textContent = `class number ${i} of ten`))")
         page.wait_for_timeout(300)
@@ -265,7 +280,7 @@ def test_what_a_lead_accepts_is_learned_and_a_policy_for_the_run_that_learned_it
     expect(page.get_by_text(f"The form holds the settings of {old.run.name}.")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name=old.run.name)).to_have_count(0)
-    expect(page.locator(".lp-what")).to_contain_text("Finished", timeout=60_000)
+    expect(page.locator(".lp-what").last).to_contain_text("Finished", timeout=60_000)
     with inside(server) as digits:
         new = next(one.run for one in train.usable(digits.id) if one.run.id != old.run.id)
     assert new.config == old.run.config

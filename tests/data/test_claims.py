@@ -25,6 +25,7 @@ def test_labelled_work_is_not_with_others_and_what_was_passed_over_is_free_for_t
     monkeypatch.setattr(claims, "GRACE_SECONDS", 0.2)
     assert claims.deal(small.id, "a", every[4:], 2, keep=every[3:4]) == every[4:6]
     assert claims.deal(small.id, "b", every, 1) == every[6:7]  # a label of theirs may be on its way
+    assert claims.held_by_others(small.id, "a") == 1  # what it has given back itself is with nobody else
     time.sleep(0.25)
     assert claims.deal(small.id, "b", every, 4, keep=every[6:7]) == [*every[1:3], *every[6:8]]
 
@@ -43,6 +44,14 @@ def test_two_sessions_never_hold_the_same_image(small: Dataset) -> None:
     assert claims.deal(small.id, "b", every, 5) == every[5:10]
     claims.release(small.id, "a")
     assert claims.deal(small.id, "b", every, 3) == first[:3]
+
+
+def test_what_a_session_has_given_back_it_gets_again_at_once(small: Dataset) -> None:
+    every = unlabelled(small)
+    assert claims.deal(small.id, "a", every, 3) == every[:3] and claims.held_by_others(small.id, "a") == 0
+    assert claims.deal(small.id, "a", every[3:], 1) == every[3:4] and claims.held_by_others(small.id, "a") == 0
+    assert claims.deal(small.id, "a", every, 4) == every[:4]
+    assert claims.held_by_others(small.id, "b") == 4
 
 
 def test_sessions_that_ask_at_once_get_different_images(small: Dataset) -> None:

@@ -318,5 +318,5 @@ def test_few_validation_images_are_a_count_and_many_a_share() -> None:
     def text(right: int, n: int) -> str:
         return page.share(wilson(right, n), n)
 
-    assert text(9, 12) == "9 of 12 right" and text(29, 29) == "29 of 29 right"
+    assert text(9, 12) == "9 of 12 right (47% to 91%)" and text(29, 29) == "29 of 29 right (88% to 100%)"
     assert text(27, 30) == "90.0% (74.4% to 96.5%)" and page.share(None, 0) == ""

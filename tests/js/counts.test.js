@@ -50,5 +50,5 @@ test("those most often taken for each other stand side by side, and the flawless
 });
 
 test("almost none and almost all do not read as none and all", () => {
-  assert.deepEqual([0, 0.004, 0.25, 0.996, 1].map(percent), ["0 %", "<1 %", "25 %", ">99 %", "100 %"]);
+  assert.deepEqual([0, 0.004, 0.25, 0.996, 1].map(percent), ["0%", "<1%", "25%", ">99%", "100%"]);
 });

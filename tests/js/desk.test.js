@@ -275,7 +275,7 @@ test("what is set for comfort leaves the picture on the screen, another order do
   await settle();
   assert.deepEqual(desk.items.map((one) => one.id), [1, 2, 3]);
   replies.hold = { seconds: 1800 };
-  await desk.hold();
+  assert.equal(await desk.hold(), "1.png is kept for you for 30 minutes.");
   replies.deal = { ...replies.deal, items: [item(9)] };
   desk.begin({ ...WANT, order: "oldest" });
   await settle();

@@ -11,8 +11,8 @@ test("numbers are grouped, and one thing is one thing", () => {
 });
 
 test("shares are whole per cents, probabilities have a digit more", () => {
-  assert.deepEqual([percent(0.005), percent(0.994), percent(1)], ["1 %", "99 %", "100 %"]);
-  assert.deepEqual([points(0.9949), points(1)], ["99.5 %", "100.0 %"]);
+  assert.deepEqual([percent(0.005), percent(0.994), percent(1)], ["1%", "99%", "100%"]);
+  assert.deepEqual([points(0.9949), points(1)], ["99.5%", "100.0%"]);
 });
 
 test("a change has a sign, and what rounds to nothing has both", () => {

@@ -687,7 +687,7 @@ def test_wrong_labels_are_found_among_the_first_and_leave_the_list_when_correcte
     first = ordered.ids[: len(wrong)]
     found = [i for i in first if i in wrong]
     assert len(found) > 0.5 * len(wrong), (len(found), len(wrong))  # by chance 0.05
-    assert all(ordered.notes[i].startswith("model: ") and f"label {store.current_labels(d)[i]} " in ordered.notes[i] for i in ordered.ids)
+    assert all(ordered.notes[i].startswith("model: ") and f"label {store.current_labels(d)[i]}, " in ordered.notes[i] for i in ordered.ids)
     give(digits.dataset, {found[0]: digits.truth[found[0]]})
     assert found[0] not in orders.order(d, "likely-wrong", Filter()).ids
 
@@ -711,7 +711,7 @@ def test_the_first_images_of_an_uncertain_order_are_uncertain(digits: Digits) ->
     top = surest.ids[0]
     assert rows.loc[top, "confidence"] == rows.loc[list(want_ids(d, want)), "confidence"].max()
     predicted, confidence = rows["predicted"][top], float(rows["confidence"][top])
-    assert surest.notes[top] == f"model: {predicted} {100 * confidence:.0f} %"
+    assert surest.notes[top] == f"model: {predicted}, {confidence:.0%}"
     only = teach.suggest(d, 0.5, "3")
     assert set(only) == {"3"} and only["3"] == teach.suggest(d, 0.5)["3"]
 

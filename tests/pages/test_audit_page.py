@@ -77,6 +77,11 @@ def test_each_entry_leads_to_what_it_speaks_of(small: Dataset) -> None:
         next(b for b in app.button if b.label == button).click().run()
         assert not app.exception and app.title[0].value == page, (kind, words(app))
         assert query.items() <= dict(app.query_params).items(), kind
+    with schema.writing() as c:
+        audit.record(
+            c, "policy.write", on={"dataset": small.id}, after={"limits": {"dog": {"lower": 0.1, "upper": 0.9}}, "overdue_hours": 4}
+        )
+    assert "limits: dog (lower 0.1, upper 0.9), overdue hours: 4" in words(opened("audit", kind="policy.write")).replace("\\", "")
     app = opened("audit", kind="label")
     next(b for b in app.button if b.label == "Image").click().run()
     assert not app.exception and "Go back to before this" in words(app)  # beside the picture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import imports, sources, store
+from core.data import imports, sources, store, uploads
+from core.runs import jobs
 from core.settings import settings
+from core.types import Dataset
 from tests.cases.packed import packed
 from tests.data.opened import folder_of
 from tests.pages.app import elements, opened, words
@@ -34,7 +37,7 @@ def test_an_import_that_guesses_asks_first_and_goes_on_when_told(asking: str) ->
     assert "<b>a&lt;b&gt;*c*</b>" in table and table.count("<img src=") == 4 and ">Training<" in table and ">Test<" in table
     assert "From your computer" not in words(app) and store.list_datasets() == []
     press(app, "Import")
-    assert "Import finished" in words(app) and "4 added" in words(app)
+    assert "Import finished" in words(app) and "4 added" in words(app) and "b\\>\\*c\\* 2, dog 2" in words(app)
     assert store.find_dataset("pets") is not None and "Is this right" not in words(app) and "import" not in app.query_params
 
 
@@ -93,3 +96,20 @@ def test_an_import_that_was_cut_off_is_begun_again_by_one_click(home: Path, in_t
     press(app, "Import again")
     assert "Import finished" in words(app) and "1 added" in words(app) and not folder.exists()
     assert imports.lost("pets") is None
+
+
+@pytest.mark.parametrize("status", ["running", "done"])
+def test_while_an_import_goes_on_no_other_is_offered_and_single_images_are_not_put_into_the_open_dataset_unasked(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: Literal["running", "done"]
+) -> None:
+    source = sources.uploaded([(tmp_path / "loose.png", "loose.png")])
+    monkeypatch.setattr("pages.shared.upload.upload", lambda **_: {"upload": "one"})
+    monkeypatch.setattr(uploads, "files", lambda _: [])
+    monkeypatch.setattr(sources, "uploaded", lambda _: source)
+    job = {"dataset_name": small.name, "source": source.as_dict()}
+    monkeypatch.setattr(imports, "state", lambda _: jobs.State("one", imports.IMPORT, status, job, {}, 1, 2, "Reading images"))
+    app = opened("dataset", dataset=small.name, view="Add images", **{"import": "one"})
+    assert not app.exception
+    assert [box.value for box in app.text_input if str(box.key).startswith("name-own")] == ([""] if status == "done" else [])
+    if status == "done":
+        assert words(app).index("A ready-made set") < words(app).index("**squares** has")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import streamlit as st
 
@@ -41,6 +43,17 @@ def test_what_nobody_has_put_a_name_to_is_not_written_as_the_machines_account(sm
     next(b for b in app.button if b.label == "Begin").click().run()  # without a name
     assert [t for t in app.text_input if t.label.startswith(ASKED)]
     assert "user" not in app.session_state
+
+
+@pytest.mark.parametrize("account", ["root", "ann"], indirect=True)
+def test_review_deals_nothing_out_before_somebody_has_said_who_they_are(small: Dataset, account: str) -> None:
+    app = opened("review", dataset=small.name)
+    dealing = [e for e in app.get("bidi_component") if "predicted" in e.proto.json]
+    assert not dealing and "Say above who you are" in app.info[0].value
+    next(t for t in app.text_input if t.label.startswith(ASKED)).set_value("Ann")
+    next(b for b in app.button if b.label == "Begin").click().run()
+    (dealing,) = [json.loads(e.proto.json) for e in app.get("bidi_component") if "predicted" in e.proto.json]
+    assert dealing["user"] == "Ann" and not app.info
 
 
 @pytest.mark.parametrize("account", ["ann"], indirect=True)

@@ -115,14 +115,12 @@ def test_a_wrong_learning_rate_is_named_and_nothing_starts(trained: Trained) -> 
 def test_a_picture_is_predicted_sent_to_review_once_and_decided(trained_copy: Trained) -> None:
     image = store.browse(trained_copy.dataset.id, store.Filter(split="test"), 0, 1)[0]
     data = (trained_copy.home / "images" / image.path).read_bytes()
-    app = opened("predict", dataset=trained_copy.dataset.name)
-    app.file_uploader[0].upload("mine.png", data).run()
-    assert not app.exception and not app.error, words(app)
-    assert "In the dataset already: a test image, labelled" in words(app)
-    send = next(b for b in app.button if b.label == "Send all 1 to review")
-    send.click().run()
-    send = next(b for b in app.button if b.label == "Send all 1 to review")
-    send.click().run()
+    for _ in range(2):  # in two tabs
+        app = opened("predict", dataset=trained_copy.dataset.name)
+        app.file_uploader[0].upload("mine.png", data).run()
+        assert not app.exception and not app.error, words(app)
+        assert "In the dataset already: a test image, labelled" in words(app)
+        next(b for b in app.button if b.label == "Send all 1 to review").click().run()
     assert queue.queue_length(trained_copy.dataset.id) == 1
     page = opened("review", dataset=trained_copy.dataset.name)
     given = next(json.loads(e.proto.json) for e in page.get("bidi_component") if "predicted" in e.proto.json)
@@ -301,6 +299,17 @@ def test_what_comes_stands_there_while_the_network_is_asked(trained: Trained, mo
     assert not explained.exception and "The network is asked; after a start it is loaded first" in words(explained)
 
 
+def test_a_file_that_cannot_be_explained_is_refused_in_words_and_no_other_picture_stands_in_its_place(trained_copy: Trained) -> None:
+    app = opened("explain", dataset=trained_copy.dataset.name)
+    assert "is labelled" in words(app)
+    app.button_group(key="explain-source").set_value("own").run()
+    assert "is labelled" not in words(app)
+    for name, why in (("bad.pdf", "bad.pdf is not an image that Loupe reads"), ("broken.jpg", "This is not an image that Loupe reads")):
+        app.file_uploader[0].upload(name, b"no image").run()
+        said = words(app).replace("\\", "")
+        assert why in said and "The network" not in said and "is labelled" not in said
+
+
 def test_a_drawer_that_reports_the_label_it_opened_with_labels_nothing(small: Dataset) -> None:
     image = store.browse(small.id, store.Filter(), 0, 1)[0]
     other = next(c for c in small.classes if c != image.label)
@@ -377,7 +386,9 @@ def test_the_import_says_what_becomes_of_the_next_images_and_draws_a_test_split(
     train = opened("train", dataset="given")
     assert "about one in seven" not in words(train) and "Images added next join training" in words(train)
     next(b for b in train.button if b.label == "Draw a test split").click().run()
-    assert train.title[0].value == "Dataset" and "60 training, 0 validation, 0 test images" in words(train)
+    assert train.title[0].value == "Dataset" and "60 training, 0 test images. Validation is drawn for each run." in words(train).replace(
+        "\\", ""
+    )
     app = opened("dataset", dataset="given", view="Add images")
     next(b for b in app.button if b.label == "Draw a test split now").click().run()
     assert "about 15 in 100 join the test" in words(app) and " 0 test images" not in words(app)
@@ -423,6 +434,9 @@ def test_who_trains_for_the_first_time_reads_one_sentence_and_presses_one_button
     assert not [line for line in outside if re.search(r"\bnats\b|LOUPE_ROOTS|images/s", line)]
     next(b for b in app.button if b.label == "Train this network").click().run()
     assert started and started[0]["architecture"] == "cnn3"
+    app.session_state["settings-False"] = True  # somebody opens them
+    app.run()
+    assert not app.exception and [b.label for b in app.button if b.label in ("Train this network", "Start training")] == ["Start training"]
 
 
 def test_a_cloned_runs_form_stands_above_the_run_and_says_whose_settings_it_holds(trained: Trained) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -32,6 +33,12 @@ def judged(home: object) -> Judged:
     return made, run_id
 
 
+def views(app: AppTest) -> list[str]:
+    """The parts of the policy, as they stand side by side."""
+    rows = [[option.content for option in e.proto.options] for e in elements(app, "button_group")]  # type: ignore[attr-defined]
+    return next(row for row in rows if "Shadow" in row)
+
+
 def page(judged: Judged, view: str = "write") -> AppTest:
     app = opened("review", dataset=judged[0].name, view="policy", policy=view)
     assert not app.exception, words(app)
@@ -57,7 +64,7 @@ def test_thresholds_show_at_once_what_they_do_and_become_a_version_that_is_made_
     held = validation.of(run_id)
     n = held.count("risked")
     assert f"risked is rare: {n} of 900 validation images" in said(app) and "accuracy is the wrong measure" in said(app)
-    before = said(app)
+    before, side_by_side = said(app), views(app)
     app.slider[0].set_value((0.2, 0.7)).run()
     passes = int((held.probabilities[:, 2] < 0.2).sum())
     assert f"passes without a person</th><td>{passes} of 900" in said(app) != before and f"of {n}, " in said(app)
@@ -67,6 +74,7 @@ def test_thresholds_show_at_once_what_they_do_and_become_a_version_that_is_made_
     next(e for e in app.text_input if e.label == "Name of the version").set_value("Strict").run()
     press(app, "Save as a version")
     (made,) = policies.of(dataset.id)
+    assert views(app) == side_by_side
     assert policy.rules(made).limits == {"risked": Limits(0.2, 0.7)} and policy.active(dataset.id) is None
     app = press(page(judged, "versions"), "Make active")
     assert policy.active(dataset.id) is None and "From now on every picture that the run Linear 1 predicts is sorted by" in said(
@@ -97,7 +105,15 @@ def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> Non
     runs.write_predictions(runs.folder(run_id), CLASSES, few)
     app = page(judged)
     app.multiselect[0].set_value(["risked"]).run()
-    assert "12 validation images are risked: fewer than 30" in said(app) and "of 12 (too few for a share)" in said(app)
+    assert "12 validation images are risked: fewer than 30" in said(app) and re.search(r"of 12 \([0-9]+ to [0-9]+ %\)", said(app))
+    assert not app.toggle[0].value  # nobody is blocked by what twelve images say, unless somebody asks for it
+    app.toggle[0].set_value(True).run()
+    next(e for e in app.text_input if e.label == "Name of the version").set_value("Early").run()
+    press(app, "Save as a version")
+    app = press(page(judged, "versions"), "Make active")
+    assert "**risked** is blocked without a person from 0.900 on, measured on 12 validation images of it." in said(app)
+    press(app, "Cancel")
+    assert policy.active(judged[0].id) is None and "Make it active" not in said(app)
     runs.write_predictions(runs.folder(run_id), CLASSES, [])
     assert "no predictions of validation images" in said(page(judged))
     path.unlink()

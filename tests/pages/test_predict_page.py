@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from core import roles
-from core.data import audit, queue, removal, uploads
+from core.data import audit, queue, removal, sources, uploads
 from core.review import batch, policy, predict, review, taken
 from core.review.bands import Limits
+from core.runs import jobs
+from core.settings import settings
 from core.types import Prediction
 from pages.shared import frame
 from tests.held_out import pictures
@@ -41,18 +43,37 @@ def test_what_was_asked_now_is_there_after_a_reload_and_a_zip_is_asked_about_in_
     monkeypatch.setattr(batch, "start", lambda *given: started.append(given))
     file = next(iter(pictures(trained_copy).values()))
     app = opened("predict", dataset=trained_copy.dataset.name)
-    app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").run()
+    app.file_uploader[0].upload("mine.png", file.read_bytes()).upload("many.zip", b"PK").upload("bad.png", b"no image").upload(
+        "bad.pdf", b"%PDF"
+    ).run()
     assert not app.exception and "asked about in the background" in app.toast[0].value
     ((dataset_id, run_ids, source, _, how),) = started
     assert [one.proto.label for one in elements(app, "download_button")] == ["CSV"]
     assert (dataset_id, run_ids, how) == (trained_copy.dataset.id, [trained_copy.run_id], "zip") and source.shown() == "many.zip"  # type: ignore[attr-defined]
     said = words(app)
+    assert "bad.pdf is not an image that Loupe reads." in said.replace("\\", "")
     assert said.index("This is not an image") < said.index("Send all 1 to review")  # above the answers, however many there are
     unsure = next(b for b in app.button if "unsure to review" in b.label)
     assert unsure.help == "Unsure: the likeliest class has less than 80%."
+    app.button(key="send-all").click().run()
+    assert "1 sent to review." in words(app) and app.button(key="send-all").disabled
+    assert app.button(key="to-review").click().run().title[0].value == "Review"
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
     assert shown.count("<strong") == 1 and "mine.png" in shown
+
+
+def test_a_folder_is_asked_about_after_reviews_grid_was_open(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(batch, "start", lambda *given: started.append(given))
+    (settings().roots[0] / "camera").mkdir(parents=True)
+    app = opened("review", dataset=trained_copy.dataset.name, view="grid")
+    assert app.session_state["many"] == "12"  # the size of the grid
+    app.query_params["view"] = "many"
+    app.switch_page("predict.py").run()
+    app.selectbox(key="many-folder").set_value(next(iter(app.selectbox(key="many-folder").options))).run()
+    app.button(key="many-start-server").click().run()
+    assert not app.exception and not app.error and len(started) == 1, words(app)
 
 
 def jpeg(file: Path) -> bytes:
@@ -155,3 +176,18 @@ def test_who_may_not_ask_is_told_so_and_who_may_not_bring_images_in_is_offered_n
         files = {one.proto.label for one in elements(app, "download_button")}
         assert files == ({"CSV", "JSONL"} if role == "trainer" and view == "all" else set())
         assert ("Ann may not take" in words(app)) == (role != "trainer" and view == "all")
+
+
+def test_of_many_pictures_all_are_told_what_became_of_them_and_each_part_leads_to_them(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(trained_copy)
+    job = {"source": sources.at(trained_copy.home).as_dict(), "by": "Ann", "at": "2026-01-01T00:00:00+00:00", "runs": [trained_copy.run_id]}
+    end = {"states": {"waiting": 29, "blocked": 34, "predicted": 1}, "done": 76, "before": 12}
+    monkeypatch.setattr(batch, "recent", lambda _: [batch.Batch(jobs.State("one", batch.PREDICT, "done", job, end), 0)])
+    app = opened("predict", dataset=trained_copy.dataset.name, view="many")
+    parts = {str(b.key).removeprefix("became-one-"): b.label for b in app.button if str(b.key).startswith("became-one-")}
+    assert parts == {"waiting": "29 wait for a person", "blocked": "34 blocked", "predicted": "1 answered"}
+    assert "76 pictures:" in words(app) and "12 were answered before" in words(app)
+    app.button(key="became-one-predicted").click().run()
+    assert not app.exception and "**3** pictures" in words(app) and app.query_params["state"] in ("predicted", ["predicted"])

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.data import store
+from core import metrics
+from core.catalog import params
+from core.data import claims, store
+from core.runs import runs
+from core.train import train
 from core.types import Dataset
-from tests.conftest import stored_dataset
+from pages.parts.train import runs as table
+from pages.shared import frame
+from tests.conftest import Trained, stored_dataset
+from tests.data.acts import give
 from tests.pages.app import opened, words
 
 
@@ -93,10 +100,27 @@ def test_a_page_that_is_not_there_is_the_first_or_the_last(many: Dataset, page: 
 
 def test_where_nothing_is_left_to_label_the_likely_wrong_labels_are_one_click_away(small: Dataset) -> None:
     app = opened("label", dataset=small.name)
-    assert "Nothing left to label" in words(app)
+    assert "Nothing left to label" in words(app) and "Label about 20 images" not in words(app)  # 24 have a label
     press(app, "to-likely-wrong")
     assert {s.label: s.value for s in app.selectbox if s.label in ("Order", "Show")} == {"Order": "likely-wrong", "Show": "all"}
     assert asked(app)["order"] == "likely-wrong"
+
+
+def test_ones_own_images_are_with_nobody_else_and_what_others_had_is_dealt_out_again(small: Dataset) -> None:
+    every = [i.id for i in store.all_images(small.id)]
+    give(small, every, None)
+    app = at("label", dataset=small.name)
+    for view in ("One at a time", "Grid"):
+        app.query_params["view"] = view
+        assert "with others" not in words(app.run()) and not app.exception
+        assert app.session_state["batch"]["ids"] == every
+    claims.release(small.id, app.session_state["session"])
+    claims.deal(small.id, "another", every, len(every))
+    app = at("label", dataset=small.name)
+    assert f"{len(every)} images are with others" in words(app)
+    claims.release(small.id, "another")
+    press(app, "look-again")
+    assert "Nothing left" not in words(app) and app.session_state["batch"]["ids"] == every
 
 
 def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_another(many: Dataset) -> None:
@@ -115,3 +139,43 @@ def test_what_was_looked_for_in_a_dataset_is_there_after_a_reload_and_not_in_ano
     assert "class" not in asked(again)
     gone = at("dataset", dataset=many.name, **{"class": "no such class"})
     assert "class" not in asked(gone) and not gone.exception
+
+
+@pytest.mark.parametrize("page", ["evaluate", "predict", "train"])
+def test_a_link_to_a_run_that_is_gone_says_so_and_shows_no_other_as_if_it_were_that(trained: Trained, page: str) -> None:
+    said = words(at(page, dataset=trained.dataset.name, run="nope")).replace("\\", "")
+    assert f"The run of this link is not in “{trained.dataset.name}” any more." in said
+    assert page == "train" or f"This is {runs.load(runs.folder(trained.run_id)).name}." in said
+    assert "The run of this link" not in words(at(page, dataset=trained.dataset.name, run=trained.run_id))
+
+
+def test_few_validation_images_are_counted_and_no_share_is_made_of_them_on_home_in_the_picker_and_in_the_table(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = train.state(trained.run_id)
+    n, value = state.run.counts["validation"], state.best.val_accuracy if state.best else None
+    assert n and value is not None
+    count = f"{round(value * n)} of {n}"
+    for few in (n, n + 1):
+        for module in (metrics, frame, table):
+            monkeypatch.setattr(module, "TOO_FEW", few)
+        shown = words(app := opened("home", dataset=trained.dataset.name)) + str(app.dataframe[0].value.to_dict())
+        picked = str(next(s for s in opened("evaluate", dataset=trained.dataset.name).selectbox if s.label == "Run").options)
+        runs_table = opened("train", dataset=trained.dataset.name).dataframe[0].value
+        assert [f"{value:.1%}" in text for text in (shown, picked)] == [few == n] * 2
+        assert [count in text for text in (shown, picked, str(list(runs_table["interval"])))] == [few > n] * 3
+
+
+def test_the_tour_is_there_after_a_reload_shows_the_run_it_has_trained_and_leaves_the_way_to_ones_own_images(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = opened("home", dataset=trained.dataset.name, tour=trained.run_id)
+    assert "2 · The network learns" in words(app)
+    press(app, "close-tour")
+    assert "tour" not in asked(app) and "2 · The network learns" not in words(app)
+    assert [b.label for b in app.button if b.key == "add-mine"] == ["Add my images"]
+    monkeypatch.setattr(train, "start", lambda *_: pytest.fail("a second network was trained"))
+    monkeypatch.setattr(params, "run_config", lambda _: train.state(trained.run_id).run.config)
+    monkeypatch.setattr(store, "find_dataset", lambda _: trained.dataset)
+    press(app, "show-me")
+    assert "2 · The network learns" in words(app) and asked(app)["tour"] == trained.run_id

@@ -80,7 +80,7 @@ def test_every_picture_of_a_zip_of_five_hundred_is_answered_once_and_what_is_bro
         z.writestr("photos/huge.png", huge.getvalue())
     dataset_id = trained_copy.dataset.id
     done = work(batch.start(dataset_id, [trained_copy.run_id], sources.at(path), "Ann", "folder"))
-    assert (done.status, done.end["done"], done.end["states"]) == ("done", 500, {"predicted": 479})
+    assert (done.status, done.end["done"], done.end["states"], done.end["before"]) == ("done", 500, {"predicted": 479}, 0)
     items = queue.browse(dataset_id, queue.Which(source="folder"), "name", limit=1000)
     assert (
         len(items) == len({one.image_id for one in items}) == 479
@@ -125,6 +125,7 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(
     monkeypatch.setattr(predict, "ask", asking)
     done = work(batch.again(job_id, "Ann"))
     assert done.status == "done" and queue.counts(trained_copy.dataset.id) == {"predicted": 40} and len(asked) == 24
+    assert done.end["before"] == 16
 
 
 def test_several_runs_answer_the_same_pictures_side_by_side(trained_copy: Trained, tmp_path: Path, nothing: None) -> None:

@@ -235,7 +235,7 @@ def test_the_same_act_sent_again_is_stored_once_and_answered_alike(small: Datase
 def test_a_picture_is_handed_to_who_decides_here_and_still_may(
     small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for one, name in zip(send(small, answer(0), answer(1), answer(2)), ("Ann", "Ben", "Cem"), strict=True):
+    for one, name in zip(send(small, *map(answer, range(4))), ("Ann", "Ben", "Cem", roles.UNNAMED), strict=True):
         review.decide(one.id, "accepted", None, name)
     assert review.colleagues(small.id, "Ann") == ["Ben", "Cem"]
     monkeypatch.setenv("LOUPE_SIGN_IN", "accounts")

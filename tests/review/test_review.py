@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import classes, dataset, images, imports, labels, store, uploads
+from core.data import audit, classes, dataset, images, imports, labels, store, uploads
 from core.data.queue import Submission, Verdict
 from core.errors import Conflict, Invalid, NotFound
 from core.review import review
@@ -201,6 +201,19 @@ def test_a_picture_the_dataset_has_already_gets_a_corrected_label_as_one_more_ev
     review.decide(one.id, "corrected", "blue", "Mo")
     assert dataset.totals(small.id) == (24, 24)
     assert [(e.label, e.previous) for e in labels.history(small.id, known.id)] == [("blue", "red"), ("red", None)]
+    (entry,) = audit.search(audit.Which(kind="review.decide"), 1, 9)[0]
+    assert (entry.before["dataset_label"], entry.after["dataset_label"]) == ("red", "blue")
+
+
+def test_who_gives_a_picture_the_label_that_it_has_and_that_was_answered_has_accepted(
+    small: Dataset, upload: Callable[..., Prediction]
+) -> None:
+    upload()
+    known = store.browse(small.id, store.Filter(label="blue", split="train"), 0, 1)[0]
+    kept = uploads.keep("again.png", (settings().images / known.path).read_bytes())
+    one = queued(small, Prediction("again.png", kept.id, CLASSES, (0.6, 0.2, 0.2)))
+    review.decide(one.id, "corrected", "blue", "Mo")
+    assert [(s.verdict, s.label) for s in reviewing.decided(small.id)] == [("accepted", "blue")]
 
 
 def test_a_deleted_dataset_takes_no_decision_until_it_is_restored(small: Dataset, upload: Callable[..., Prediction]) -> None:

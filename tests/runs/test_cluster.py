@@ -502,8 +502,10 @@ def test_images_are_looked_at_by_the_nodes_and_kept_when_it_is_stopped(
     runs.write_json(folder / "job.json", {"dataset_id": small.id, "at": "2026", "by": "Ann"})
     before, answers = set(cluster.jobs()), cluster.answers
 
-    def stopped_by_the_first(*asked: Any) -> cluster.Rows:
-        for rows in answers(*asked[:4], each=2):
+    def stopped_by_the_first(
+        spool: Path, function: Callable[..., list[dict[str, Any]]], asked: list[Any], items: list[Any]
+    ) -> cluster.Rows:
+        for rows in answers(spool, function, asked, items, each=2):
             if rows:
                 runs.request_stop(folder)
             yield rows

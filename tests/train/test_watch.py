@@ -227,7 +227,7 @@ def test_a_matrix_comes_with_the_share_of_each_cell_and_what_is_confused_most() 
 def test_a_run_says_what_happens_and_what_that_means(event: Event, what: str, facts: str, words: str) -> None:
     now = watch.course([event])
     said = watch.stands(RUN, now, runs.status([event], alive=True), 0.6)
-    right = "90.0 % of the 100 validation images right (95 % interval 82.6 to 94.5 %)"
+    right = "90.0% of the 100 validation images right (95 % interval 82.6% to 94.5%)"
     assert (said["what"], ", ".join(said["facts"]), said["words"]) == (what, facts, words.format(right))
 
 
@@ -287,10 +287,10 @@ RISING = [end(n, val_loss=0.5 + 0.1 * n) for n in (1, 2, 3)]
         (RISING[:1], {"schedule": "one_cycle"}, "The learning rate warms up: the strides grow."),
         ([end(1), end(2), end(3)], {"schedule": "one_cycle", "patience": 9}, "No better epoch for 2: early stopping will act in 7."),
         ([end(1), end(2), end(3)], {}, "No better epoch for 2."),
-        ([end(1, val_accuracy=0.65)], {}, "Validation accuracy is at the level of guessing (60.0 %): it has not learned to tell the classes apart yet."),
+        ([end(1, val_accuracy=0.65)], {}, "Validation accuracy is at the level of guessing (60.0%): it has not learned to tell the classes apart yet."),
         (
             [end(1, train_accuracy=1.0, val_accuracy=0.8)], {},
-            "Training and validation are far apart (100.0 % and 80.0 % right): it knows its own images better than new ones. "
+            "Training and validation are far apart (100.0% and 80.0% right): it knows its own images better than new ones. "
             "More images, or changing them at random, may help.",
         ),
         ([end(1, train_accuracy=0.95, val_accuracy=0.85)], {}, ""),  # within the interval
@@ -319,12 +319,12 @@ def test_after_its_end_a_run_says_whether_more_epochs_may_help(last: dict[str, A
 
 
 def test_of_few_images_a_count_is_said_and_of_many_a_share_with_its_interval() -> None:
-    assert watch.right(0.5, 0) == "50.0 % of the validation images right"
+    assert watch.right(0.5, 0) == "50.0% of the validation images right"
     assert watch.right(0.9, 20) == "18 of 20 validation images right"
     interval = wilson(3600, 4000)
     assert interval is not None
-    ends = f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
-    assert watch.right(0.9, 4000) == f"90.0 % of the 4,000 validation images right (95 % interval {ends})"
+    ends = f"{interval.low:.1%} to {interval.high:.1%}"
+    assert watch.right(0.9, 4000) == f"90.0% of the 4,000 validation images right (95 % interval {ends})"
 
 
 def test_how_far_a_run_is_counts_epochs_and_what_comes_before_them() -> None:

@@ -14,10 +14,12 @@ from core.errors import AppError
 from core.review import batch
 from core.settings import settings
 from core.types import Dataset, Run
+from pages.parts.predict.answers import STATES
 from pages.shared import frame, times
 from pages.shared.upload import upload
 
 MOST_TOLD = 100  # refused files that are listed
+DROP = "many-drop"  # in the session: how often the drop zone has begun anew; not "many", which is the size of Review's grid
 WORDS: dict[str, str] = dict(queue.SAID.items()) | {"waits": "were there", "decided": "were decided before"}  # of what came again
 
 
@@ -34,7 +36,7 @@ def show(current: Dataset, run: Run, others: Sequence[Run]) -> None:
     with own, st.container(border=True, height="stretch"):
         st.markdown("**From your computer**  \nA zip, or as many pictures as you like. They stay on this host and join no dataset.")
         sent = upload(
-            key=f"many-{st.session_state.get('many', 0)}", url="/api/upload", token=frame.token(), accept="", multiple=True,
+            key=f"many-{st.session_state.get(DROP, 0)}", url="/api/upload", token=frame.token(), accept="", multiple=True,
             label="Drop files here", hint="A zip or pictures", max_mb=settings().max_upload_mb,
         )  # fmt: skip
         if sent:
@@ -78,7 +80,7 @@ def begin(current: Dataset, runs: list[str], source: Source, how: str, watch: bo
     except AppError as e:
         st.session_state["predict-error"] = e
         return
-    st.session_state["many"] = st.session_state.get("many", 0) + 1  # the drop zone begins anew: a second click starts nothing
+    st.session_state[DROP] = st.session_state.get(DROP, 0) + 1  # the drop zone begins anew: a second click starts nothing
     st.session_state.pop("many-folder", None)
 
 
@@ -122,8 +124,7 @@ def _row(one: batch.Batch) -> None:
             watching = state.what == "Watching the folder"
             st.progress(1.0 if watching else state.share, f"Watching the folder: {state.done:,} answered" if watching else state.words)
         elif state.status == "done":
-            told = ", ".join(f"{n:,} {WORDS.get(name, name)}" for name, n in state.end["states"].items())
-            st.caption(f"{state.end['done']:,} pictures: {told or 'none was new'}.")
+            _outcome(one)
         else:
             st.caption(frame.plain(f"{state.message} {state.hint}"))
         if one.refused:
@@ -132,3 +133,23 @@ def _row(one: batch.Batch) -> None:
                     st.markdown(f"**{frame.plain(failure.file)}**: {frame.plain(failure.message)} {frame.plain(failure.hint)}")
                 if one.refused > MOST_TOLD:
                     st.caption(f"and {one.refused - MOST_TOLD:,} more")
+
+
+def _outcome(one: batch.Batch) -> None:
+    """What became of the pictures; each part leads to them among all answers."""
+    end = one.state.end
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"became-{one.state.id}"):
+        st.caption(
+            f"{end['done']:,} picture{'s' if end['done'] != 1 else ''}{':' if end['states'] else ', none of them new'}", width="content"
+        )
+        for name, n in end["states"].items():
+            view = next((view for view, (_, states) in STATES.items() if name in states), "any")
+            if st.button(_said(n, WORDS.get(name, name)), type="tertiary", key=f"became-{one.state.id}-{name}"):
+                st.query_params.update({"view": "all", "state": view, "answer": "", "by": one.job["runs"][0]})
+                st.rerun()
+        if before := end.get("before"):
+            st.caption(_said(before, "were answered before"), width="content")
+
+
+def _said(n: int, words: str) -> str:
+    return f"{n:,} {words.replace('were ', 'was ', 1) if n == 1 else words.replace('waits ', 'wait ', 1)}"

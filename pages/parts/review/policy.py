@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from core import roles
 from core.data import policies
 from core.data.policies import Kind, Policy
 from core.errors import AppError
-from core.review import policy, review
+from core.review import policy, review, validation
 from core.review.bands import Limits
 from core.runs import runs
 from core.types import Dataset
@@ -33,8 +34,9 @@ def show(current: Dataset) -> None:
     if saved := st.session_state.pop(policy_draft.SAVED, None):
         st.toast(f"Saved as No. {saved}. It changes nothing until it is made active.", icon=":material/save:")
     found = policies.of(current.id)
-    views = VIEWS if found else {name: VIEWS[name] for name in ("write", "versions", "shadow")}
-    view = frame.url_view("policy", views, key=policy_draft.VIEW, label="Part of the policy")
+    if not found:
+        st.session_state.setdefault(policy_draft.VIEW, "write")
+    view = frame.url_view("policy", VIEWS, key=policy_draft.VIEW, label="Part of the policy")
     if view == "write":
         policy_draft.write(current)
     elif view == "versions":
@@ -121,8 +123,7 @@ def _changes(current: Dataset, one: Policy, kind: Kind, to: Kind) -> list[str]:
             f"From now on every picture that the run **{run}** predicts is sorted by **{name}**{instead}: it passes, waits for a person, "
             f"or is blocked. What is accepted or corrected then waits in the basket until a lead lets it into the dataset."
         ]
-        if all(limits.upper is None for limits in said.limits.values()):
-            found.append("Nothing is blocked without a person.")
+        found += _blocks(one, said.limits) or ["Nothing is blocked without a person."]
         return [*found, stays]
     if to == "shadow":
         text = f"**{name}** sorts nothing. From now on *Shadow* counts what it would do with what comes{instead}."
@@ -136,13 +137,30 @@ def _changes(current: Dataset, one: Policy, kind: Kind, to: Kind) -> list[str]:
     ]
 
 
+def _blocks(one: Policy, limits: Mapping[str, Limits]) -> list[str]:
+    """What is blocked without a person, and on how many images that was measured."""
+    held = None
+    with suppress(AppError):  # what the run said of its validation images may be gone
+        held = validation.of(one.run_id)
+    found = []
+    for name, said in limits.items():
+        if said.upper is not None:
+            n = held.count(name) if held and name in held.classes else None
+            measured = "on no image any more" if n is None else f"on {n:,} validation image{'s' if n != 1 else ''} of it"
+            found.append(f"**{frame.plain(name)}** is blocked without a person from {said.upper:.3f} on, measured {measured}.")
+    return found
+
+
 @st.dialog("Are you sure?")
 def _ask(current: Dataset, one: Policy, kind: Kind, to: Kind) -> None:
     with frame.guarded("policy"):
         for text in _changes(current, one, kind, to):
             st.markdown(text)
         words = {"active": "Make it active", "shadow": "Run it in the shadow", "off": "Turn it off"}
-        st.button(words[to], type="primary", key="policy-sure", on_click=_set, args=(one, to))
+        with st.container(horizontal=True):
+            st.button(words[to], type="primary", key="policy-sure", on_click=_set, args=(one, to))
+            if st.button("Cancel", key="policy-cancel"):
+                st.rerun()
         if error := st.session_state.pop(ERROR, None):
             frame.show(error)
         if st.session_state.pop(DONE, False):

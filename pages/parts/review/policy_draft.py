@@ -134,7 +134,7 @@ def _one(run_id: str, held: Validation, name: str) -> Limits:
             icon=":material/hide_source:",
         )
     state = st.session_state
-    state.setdefault(f"{key} blocks", True)
+    state.setdefault(f"{key} blocks", n >= TOO_FEW)
     state.setdefault(f"{key} both", FIRST)
     state.setdefault(f"{key} lower", FIRST[0])
 
@@ -222,11 +222,11 @@ def _promise(held: Validation, name: str, key: str) -> None:
 
 
 def _told(share: Share) -> str:
-    """k of n with the exact interval; of few images the count alone."""
+    """k of n with the exact interval; of few images no share."""
     if share.interval is None:
         return "none"
     if share.n < TOO_FEW:
-        return f"{share.k:,} of {share.n:,} (too few for a share)"
+        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}\u00a0%)"
     low, high = _percent(share.interval.low), _percent(share.interval.high)
     return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}\u00a0% ({low} to {high}\u00a0%)"
 
@@ -267,8 +267,10 @@ def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, in
 
 
 def _minutes(minutes: Interval | None, n: int) -> str:
-    if minutes is None or n < TOO_FEW:
+    if minutes is None:
         return "too few images to say"
+    if n < TOO_FEW:
+        return f"{minutes.low:.0f} to {minutes.high:.0f} minutes"
     return f"{minutes.value:.0f} minutes ({minutes.low:.0f} to {minutes.high:.0f})"
 
 

@@ -38,6 +38,7 @@ def filters(current: Dataset, grid: bool) -> tuple[str, str | None, str | None, 
 
 def show(current: Dataset, grid: bool = False) -> None:
     frame.need("decide", current)
+    frame.need_name("pictures are dealt out to you: who decided is part of every decision, and of how far people agree.")
     practice.invite(current)
     order, predicted, source, size = filters(current, grid)
     event = _QUEUE(

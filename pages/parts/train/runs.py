@@ -218,7 +218,7 @@ def share(right: Interval | None, n: int) -> str:
     if right is None:
         return ""
     if n < TOO_FEW:
-        return f"{round(right.value * n)} of {n} right"
+        return f"{round(right.value * n)} of {n} right ({right.low:.0%} to {right.high:.0%})"
     return f"{right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
 
 

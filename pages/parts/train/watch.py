@@ -243,7 +243,8 @@ def outcome(state: train.RunState) -> None:
             icon=":material/casino:",
         )
     with st.container(horizontal=True):
-        if st.button("See its mistakes", type="primary" if state.status == "succeeded" else "secondary", icon=":material/grid_on:"):
+        words = "See its answers" if state.best.val_accuracy == 1 else "See its mistakes"
+        if st.button(words, type="primary" if state.status == "succeeded" else "secondary", icon=":material/grid_on:"):
             st.switch_page("evaluate.py", query_params={"run": run.id})
         if st.button("Why it answers so", icon=":material/frame_inspect:"):
             st.switch_page("explain.py", query_params={"run": run.id})
