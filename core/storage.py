@@ -42,6 +42,7 @@ CONNECT = 4.0  # seconds
 SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the background: a part of 50 MB is sent meanwhile
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
+COPIED = "storage.json"  # which storage has all that was here before; "" once something was written without storage
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -56,7 +57,10 @@ def on() -> bool:
 
 def key(path: Path) -> str:
     """The object's name for the package that reads it: the path below LOUPE_HOME, below what LOUPE_STORAGE names."""
-    return f"{settings().storage.partition('://')[2]}/{path.relative_to(settings().home).as_posix()}"
+    name = path.relative_to(settings().home).as_posix()
+    if name.startswith("bin/") and (path.parent / INDEX).exists():  # a run that is deleted stays where it is in storage
+        name = f"runs/{name.removeprefix('bin/')}"
+    return f"{settings().storage.partition('://')[2]}/{name}"
 
 
 # Asking -------------------------------------------------------------------------------------------
@@ -86,15 +90,19 @@ def _opened(scheme: str, patient: bool, _pid: int) -> Any:
     return files
 
 
+ending = threading.Event()  # this process: what it does in the background ends with the next question, as after a loss of power
 _away: list[tuple[float, Unavailable]] = []  # at most one: until when it is not asked again for a page, and what was the matter
 
 
 def _ask(what: Callable[[Any], R], patience: float | None) -> R:
     """The answer of storage, asked again for so many seconds (None: PATIENT); FileNotFoundError for what it does not have."""
     begun, patience = time.monotonic(), PATIENT if patience is None else patience
-    if _away and patience <= SOON and begun < _away[0][0]:
-        raise _away[0][1]
+    refused = _away[:]  # another thread may clear it
+    if refused and patience <= SOON and begun < refused[0][0]:
+        raise refused[0][1]
     for pause in chain(WAITS, repeat(WAITS[-1])):
+        if ending.is_set():
+            raise Unavailable("The server ends.", "What is not copied yet is copied when it starts again.")
         try:
             found = what(_files(patience))
         except Exception as e:  # each package has errors of its own
@@ -102,7 +110,7 @@ def _ask(what: Callable[[Any], R], patience: float | None) -> R:
             if isinstance(problem, Refused) or time.monotonic() + pause > begun + patience:
                 _away[:] = [(time.monotonic() + AWAY, problem)]
                 raise problem from None
-            time.sleep(pause)
+            ending.wait(pause)
         else:
             _away.clear()
             return found
@@ -114,6 +122,8 @@ def _problem(e: Exception) -> Unavailable:
     where, bucket = settings().storage, settings().storage.partition("://")[2].partition("/")[0]
     code = (getattr(e.__cause__ or e, "response", None) or {}).get("Error", {}).get("Code", "")
     name = type(e).__name__
+    if isinstance(e, OSError) and str(e.filename or "").startswith(str(settings().home)):
+        raise e  # of the file here
     if code in ("NoSuchBucket", "InvalidBucketName") or "bucket does not exist" in str(e).lower():
         return Refused(f"There is no bucket “{bucket}” where LOUPE_STORAGE ({where}) points.", "Make it, or set LOUPE_STORAGE to another.")
     if isinstance(e, PermissionError) or "Credentials" in name or code in ("AccessDenied", "403"):
@@ -149,7 +159,8 @@ def probe() -> None:
 
 def away() -> str:
     """What was the matter when this process asked last, in a sentence; "" where storage answered. A server asks every minute."""
-    return str(_away[0][1]) if _away and on() else ""
+    last = _away[:]
+    return str(last[0][1]) if last and on() else ""
 
 
 def problem() -> str:
@@ -169,6 +180,8 @@ def keep(paths: Iterable[Path], patience: float | None = None) -> None:
     """Copies files to storage, where they are whole when it returns; Unavailable where it cannot be reached for so long."""
     if on():  # what is not here was evicted, and is there
         at_once(partial(_put, patience=patience), [path for path in paths if path.exists()])
+    elif (copied := settings().home / COPIED).exists():
+        copied.write_text('{"storage": ""}', encoding="utf-8")  # it is looked for when storage is set again
 
 
 def _put(path: Path, patience: float | None) -> None:
@@ -214,8 +227,8 @@ def local(path: Path, patience: float | None = SOON) -> Path:
         _fetch(path, patience)
         return path
     if time.time() - stat.st_atime > MARKED:
-        with suppress(OSError):  # another account's, or evicted this moment
-            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+        with suppress(OSError), open(path, "rb") as f:  # another account's, or evicted this moment
+            os.utime(f.fileno(), ns=(time.time_ns(), os.fstat(f.fileno()).st_mtime_ns))  # it may be another file by now
     return path
 
 
@@ -241,7 +254,7 @@ def _fetch(path: Path, patience: float | None) -> None:
                 _grown(tmp.stat().st_size)
                 if noted:
                     os.utime(tmp, ns=(time.time_ns(), noted["mtime"]))
-                os.replace(tmp, path)
+                _place(tmp, path)
             except FileNotFoundError:
                 pass
             except Unavailable as e:
@@ -250,6 +263,16 @@ def _fetch(path: Path, patience: float | None) -> None:
             finally:
                 tmp.unlink(missing_ok=True)
     _turns.pop(str(path), None)
+
+
+def _place(tmp: Path, path: Path) -> None:
+    """Gives a file its name, unless there is one by now: that one was written later."""
+    try:
+        os.link(tmp, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(tmp, path)
 
 
 def exists(path: Path) -> bool:
@@ -283,11 +306,11 @@ def missing(paths: Iterable[Path]) -> list[Path]:
     return [path for path, found in zip(there, at_once(exists, there) if on() else map(Path.exists, there), strict=True) if not found]
 
 
-def names(folder: Path) -> dict[str, int]:
+def names(folder: Path, patience: float | None = SOON) -> dict[str, int]:
     """The files that storage has right in the folder, and their bytes."""
     if not on():
         return {}
-    found = _ask(lambda files: files.find(key(folder), maxdepth=1, detail=True), SOON)
+    found = _ask(lambda files: files.find(key(folder), maxdepth=1, detail=True), patience)
     return {name.rpartition("/")[2]: int(about["size"]) for name, about in found.items()}
 
 
@@ -325,7 +348,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def index(folder: Path) -> dict[str, dict[str, Any]]:
-    """What storage has of the folder by the file INDEX, by name: size, mtime (ns) of the file here, whether it is away from here."""
+    """What storage has of the folder by the file INDEX, by name: size and mtime (ns) of the file as it was here."""
     try:
         return dict(json.loads((folder / INDEX).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -401,32 +424,23 @@ def _next(coming: Iterator[tuple[float, int, str]], enough: int) -> Iterator[Pat
 
 def _evict_from(folder: Path, paths: list[Path]) -> int:
     """Storage is asked now what it has of the folder."""
-    gone, there = 0, {} if folder.parent.name == "runs" else names(folder)
+    gone, there = 0, names(folder)
     for path in paths:
         with suppress(FileNotFoundError):
             size = path.stat().st_size
-            if path.suffix == ".pt":
-                may_go = _weights_may_go(path)
-            elif path.suffix == ".pack":
-                may_go = _has_slices(path)
-            else:
-                may_go = there.get(path.name) == size
-            if may_go:
+            may_go = _has_slices(path) if path.suffix == ".pack" else there.get(path.name) == size
+            if may_go and (path.suffix != ".pt" or _weights_may_go(path)):
                 path.unlink()
                 gone += size
     return gone
 
 
 def _weights_may_go(path: Path) -> bool:
-    """By the index: others of the same size may have taken their place since they were copied."""
-    stat, noted, at_work = path.stat(), index(path.parent), path.parent / processes.HANDLE
-    one = noted.get(path.name)
+    """By the index, too: others of the same size may have taken their place since they were copied."""
+    stat, one, at_work = path.stat(), index(path.parent).get(path.name), path.parent / processes.HANDLE
     if not one or (one["size"], one["mtime"]) != (stat.st_size, stat.st_mtime_ns):
         return False
-    if at_work.exists() and time.time() - at_work.stat().st_mtime < SPARED:
-        return False
-    write_index(path.parent, {**noted, path.name: {**one, "away": True}})
-    return True
+    return not at_work.exists() or time.time() - at_work.stat().st_mtime >= SPARED
 
 
 def _has_slices(pack: Path) -> bool:

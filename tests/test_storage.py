@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -14,14 +18,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from core import storage
 from core.__main__ import main
-from core.data import backup, check, images, imports, removal, schema, sources, store, stored, uploads
+from core.api import operations
+from core.data import backup, check, depth, images, imports, removal, schema, sources, store, stored, uploads
 from core.errors import AppError, Unavailable
 from core.evaluate import compare
-from core.ml import trainer, worker
+from core.ml import infer, trainer, worker
 from core.ml.model import load
 from core.review import review
 from core.runs import launch, runs
@@ -111,6 +118,41 @@ def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_ba
     assert {one.id: thumb(one) for one in store.all_images(small.id)} == more
     imported(Path(drawn(home.parent / "most", 10)))
     assert more.items() < {one.id: thumb(one) for one in store.all_images(small.id)}.items()
+
+
+def test_thumbnails_stay_those_of_their_images_and_are_copied_when_storage_is_left_and_set_again(
+    home: Path, small: Dataset, server: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "SLICE", 1000)
+
+    def off() -> None:
+        monkeypatch.delenv("LOUPE_STORAGE")
+        forget()
+
+    def on() -> None:
+        monkeypatch.setenv("LOUPE_STORAGE", server.env["LOUPE_STORAGE"])
+        forget()
+        storage._away.clear()
+        stored.at_start()
+
+    turn_on(server, monkeypatch)
+    stored.at_start()
+    off()
+    imported(drawn(home.parent / "more", 9))  # the pack grows
+    before = {one.id: thumb(one) for one in store.all_images(small.id)}
+    on()
+    shutil.rmtree(settings().thumbs)
+    assert {one.id: thumb(one) for one in store.all_images(small.id)} == before
+    shutil.rmtree(settings().thumbs)
+    off()
+    imported(drawn(home.parent / "most", 10))  # all before it is only in storage
+    later = {one.id: thumb(one) for one in store.all_images(small.id) if one.id not in before}
+    on()
+    for name in ("images", "thumbs"):
+        shutil.rmtree(home / name)
+    forget()
+    assert len(later) > 1 and {one.id: thumb(one) for one in store.all_images(small.id)} == before | later
+    assert {f"images/{one.path}" for one in store.all_images(small.id)} <= server.names("images/").keys()
 
 
 def test_a_bounded_cache_lets_go_what_was_unused_for_longest_and_only_what_storage_has(
@@ -237,6 +279,82 @@ def test_an_import_stops_with_a_sentence_while_storage_is_away_and_goes_on_when_
     report = imports.report(imports.state(imports.go_on(begun_id, "tester")))
     assert report is not None and report.added == 16
     assert {f"images/{one.path}" for one in store.all_images(dataset_id)} <= bucket.names().keys()
+
+
+def test_a_picture_that_cannot_be_fetched_is_none_that_cannot_be_read(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_grey(level: int) -> Dataset:
+        (tmp_path / "grey").mkdir(exist_ok=True)
+        Pillow.fromarray(np.full((9, 9), level, np.uint16)).save(tmp_path / "grey" / f"{level}.png")
+        return imported(tmp_path / "grey")
+
+    def levels() -> set[int]:
+        return {int(np.asarray(Pillow.open(io.BytesIO(thumb(one))))[0, 0]) for one in store.all_images(1)}
+
+    (dim,) = store.all_images(import_grey(1000).id)
+    (settings().images / dim.path).unlink()
+    noted = depth.add
+
+    def cut(*some: Any) -> None:
+        noted(*some)
+        bucket.cut()
+
+    with monkeypatch.context() as during, pytest.raises(Unavailable, match="cannot be fetched now"):
+        during.setattr(depth, "add", cut)
+        import_grey(4000)  # the dim one has to be scaled anew
+    with pytest.raises(Unavailable):
+        infer.fingerprints_of([str(settings().images / dim.path)])
+    bucket.mend()
+    storage._away.clear()
+    import_grey(4000)
+    assert levels() == {62, 249}
+
+
+def test_who_appends_a_thumbnail_waits_as_a_page_does_and_never_for_what_another_sends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+    pack = images.ThumbPack(home / "thumbs", 1)
+    pack.slices.mkdir(parents=True)
+
+    def names(folder: Path, patience: float) -> dict[str, int]:
+        waits.append(patience)
+        return {}
+
+    def keep(paths: list[Path], patience: float) -> None:
+        waits.append(patience)
+        with open(pack.path.with_suffix(".lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(storage, "names", names)
+    monkeypatch.setattr(storage, "keep", keep)
+    assert pack.append([b"one"]) == [0] and pack.append([b"two", b"three"]) == [3, 6]
+    assert waits == [storage.SOON, storage.SOON, storage.PATIENT, storage.PATIENT]
+
+
+def test_a_server_that_ends_leaves_what_it_copies_in_the_background_for_its_next_start(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, left = copied_run("a"), threading.Event()
+
+    def copies() -> None:
+        while True:
+            try:
+                storage.put_file(first / "config.json", first / "config.json", storage.PATIENT)
+            except Unavailable:
+                left.set()
+                return
+
+    async def serves() -> None:
+        at_work = asyncio.create_task(operations.store())
+        await asyncio.sleep(0.1)
+        at_work.cancel()
+
+    monkeypatch.setattr(stored, "at_start", copies)
+    try:
+        asyncio.run(serves())
+        assert left.wait(10)
+    finally:
+        storage.ending.clear()
 
 
 # Runs -------------------------------------------------------------------------------------------------
@@ -383,6 +501,106 @@ def test_a_run_whose_pictures_cannot_be_fetched_is_paused_with_the_reason_and_le
     assert train.state(folder.name).status == "succeeded" and "left out" not in (folder / "events.jsonl").read_text()
 
 
+def copied_run(name: str = "r") -> Path:
+    """A run of files that nobody has trained, which storage has."""
+    folder = settings().runs / name
+    folder.mkdir(parents=True)
+    for file, text in (("config.json", "{}"), ("hashes.json", "{}"), ("events.jsonl", ""), ("best.pt", "best"), ("last.pt", "last")):
+        (folder / file).write_text(text)
+    runstored.copy(folder)
+    return folder
+
+
+def test_weights_that_are_evicted_during_a_copy_or_deleted_here_stay_in_storage_but_for_the_checkpoint_of_a_run_that_succeeded(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, put = copied_run(), storage.put_file
+
+    def evicts(file: Path, path: Path, patience: float | None = None) -> None:
+        storage.evict(0)
+        put(file, path, patience)
+
+    (folder / "notes.json").write_text("[]")
+    with monkeypatch.context() as during:
+        during.setattr(storage, "put_file", evicts)
+        runstored.copy(folder)
+    assert not [*folder.glob("*.pt")] and bucket.data("runs/r/best.pt") == b"best" and bucket.data("runs/r/last.pt") == b"last"
+    assert [storage.local(folder / name).read_bytes() for name in ("best.pt", "last.pt")] == [b"best", b"last"]
+    for name in ("best.pt", "last.pt"):
+        (folder / name).unlink()
+    runstored.copy_all()
+    assert {"runs/r/best.pt", "runs/r/last.pt"} <= bucket.names().keys() and not runstored.behind()
+    (folder / "events.jsonl").write_text('{"kind": "Ended", "outcome": "succeeded"}\n')
+    runstored.copy_all()
+    assert "runs/r/best.pt" in bucket.names() and "runs/r/last.pt" not in bucket.names()
+
+
+def test_weights_go_from_here_only_where_storage_has_them_now_with_as_many_bytes(bucket: Bucket) -> None:
+    folder = copied_run()
+    storage.put(folder / "best.pt", b"be")
+    storage.remove([folder / "last.pt"])
+    assert storage.evict(0) == 0 and (folder / "best.pt").exists() and (folder / "last.pt").exists()
+
+
+def test_what_is_written_while_an_older_file_is_fetched_stays_with_its_own_time(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, touch = copied_run() / "best.pt", os.utime
+    path.unlink()
+    with monkeypatch.context() as during:
+        during.setattr(storage, "_grown", lambda size: path.write_bytes(b"newer"))
+        storage.local(path)
+    assert path.read_bytes() == b"newer"
+
+    def replaces(one: int | Path, ns: tuple[int, int]) -> None:
+        newest = path.with_name("tmp")
+        newest.write_bytes(b"newest")
+        touch(newest, ns=(2, 2))
+        os.replace(newest, path)
+        touch(one, ns=ns)
+
+    touch(path, ns=(0, 0))
+    monkeypatch.setattr(os, "utime", replaces)
+    storage.local(path)
+    assert path.read_bytes() == b"newest" and path.stat().st_mtime_ns == 2
+
+
+def test_the_weights_of_a_run_in_the_bin_that_only_storage_has_are_found_where_they_lie_there(bucket: Bucket) -> None:
+    folder = copied_run()
+    (folder / "best.pt").unlink()
+    binned = settings().home / "bin" / folder.name
+    binned.parent.mkdir()
+    os.rename(folder, binned)
+    assert (binned / "best.pt", 4) in backup._only_stored() and storage.local(binned / "best.pt").read_bytes() == b"best"
+
+
+def test_a_folder_that_cannot_be_read_here_is_said_as_it_is_and_keeps_no_other_from_being_copied(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, other, put = copied_run("a"), copied_run("b"), storage.put_file
+    for folder in (refused, other):
+        (folder / "notes.json").write_text("[]")
+
+    def refuses(file: Path, path: Path, patience: float | None = None) -> None:
+        if path.parent == refused:
+            storage._ask(lambda files: denied(), patience)
+        put(file, path, patience)
+
+    def denied() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(refused / "notes.json"))
+
+    monkeypatch.setattr(storage, "put_file", refuses)
+    with pytest.raises(PermissionError, match=r"a/notes\.json"):
+        runstored.copy_all()
+    assert "runs/b/notes.json" in bucket.names() and storage.away() == ""
+
+    monkeypatch.setattr(storage, "put_file", lambda *_: 1 / 0)
+    (other / "notes.json").write_text("[1]")
+    copier = runstored.Copier(other)
+    assert not copier._try(0.0) and "could not be copied" in copier.problem
+    copier._over.set()
+    copier.copy()
+    copier._thread.join()
+
+
 # What leaves, and what is looked after ------------------------------------------------------------------
 
 
@@ -436,6 +654,27 @@ def test_a_prediction_that_is_removed_by_age_takes_its_picture_out_of_storage(bu
     assert not bucket.names("uploads/") and not here.path.exists()
 
 
+def test_pictures_that_could_not_be_removed_while_storage_was_away_go_later_under_all_their_endings(
+    bucket: Bucket, small: Dataset, tmp_path: Path
+) -> None:
+    path = min((tmp_path / "squares").glob("*/*.png"))
+    upload = uploads.keep(path.name, path.read_bytes())
+    review._add([row(small, upload, {name: 1 / 3 for name in small.classes})])
+    storage.put(upload.path.with_suffix(".webp"), b"as it came before")
+    os.utime(upload.path, (0, 0))
+    bucket.cut()
+    assert removal.remove(small.id, now()) == 1  # the prediction is gone
+    storage._away.clear()
+    assert removal.carry_out() == 0 and upload.path.exists()
+    (note,) = settings().uploads.glob("removed-*")
+    os.utime(note, (0, 0))
+    with pytest.raises(Unavailable):
+        removal.carry_out()
+    bucket.mend()
+    storage._away.clear()
+    assert removal.carry_out() == 0 and not bucket.names("uploads/") and not upload.path.exists() and not note.exists()
+
+
 def row(dataset: Dataset, upload: uploads.Upload, said: dict[str, float]) -> dict[str, object]:
     return {
         **{"dataset_id": dataset.id, "run_id": "r", "image_id": upload.id, "ext": "png", "name": upload.name, "by": "tester"},
@@ -459,6 +698,23 @@ def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
     ]
     assert check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
     assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
+
+
+def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(
+    bucket: Bucket, pictures: Dataset
+) -> None:
+    settings().home.chmod(0o700)
+    every = store.all_images(pictures.id)
+    before = [thumb(one) for one in every]
+    store.set_thumbnail(pictures.id, every[0].id, 0, 1)
+    assert check.check(mend=True)["mended"] == 1 and [thumb(one) for one in store.all_images(pictures.id)] == before
+
+    there = bucket.names()
+    for path in (settings().images / every[0].path, next(settings().thumbs.glob("*/0*"))):
+        os.truncate(path, 20)
+    stored.copy_all()
+    assert bucket.names() == there and check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
+    assert bucket.names() == there and [thumb(one) for one in store.all_images(pictures.id)] == before
 
 
 def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(

@@ -198,15 +198,20 @@ async def daily() -> None:
 async def store() -> None:
     """Copies to storage what changed here, and fetches at the start what only storage has."""
     begun = False
-    while storage.on():
-        try:
-            await anyio.to_thread.run_sync(stored.now_and_then if begun else stored.at_start)
-            begun = True
-        except (AppError, OSError) as e:
-            log.error("%s", e)
-        except Exception as e:
-            log.error("Storage was not brought up to date: %s", e)
-        await asyncio.sleep(STORE if begun else AGAIN)
+    storage.ending.clear()
+    try:
+        while storage.on():
+            try:
+                await anyio.to_thread.run_sync(stored.now_and_then if begun else stored.at_start)
+                begun = True
+            except (AppError, OSError) as e:
+                log.error("%s", e)
+            except Exception as e:
+                log.error("Storage was not brought up to date: %s", e)
+            await asyncio.sleep(STORE if begun else AGAIN)
+    finally:
+        if storage.on():
+            storage.ending.set()  # else the process waits for its threads, which may copy for hours
 
 
 async def go_on() -> None:

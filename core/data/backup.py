@@ -140,8 +140,8 @@ def _only_stored() -> Iterator[tuple[Path, int]]:
     for folder in (*(top / name for top in tops for name in storage.folders(top)), home / "uploads" / "pictures"):
         yield from ((folder / name, size) for name, size in storage.names(folder).items() if not (folder / name).exists())
     for path in (*home.glob(f"runs/*/{storage.INDEX}"), *home.glob(f"bin/*/{storage.INDEX}")):
-        away = ((path.parent / name, one) for name, one in storage.index(path.parent).items() if one.get("away"))
-        yield from ((path, one["size"]) for path, one in away if not path.exists())
+        stored = ((path.parent / name, one) for name, one in storage.index(path.parent).items())
+        yield from ((path, one["size"]) for path, one in stored if not path.exists())
 
 
 def _whole_lines(f: IO[bytes]) -> int:

@@ -162,6 +162,7 @@ def _every_image() -> list[Image]:
 
 
 def _images(progress: Progress) -> Iterator[Damage]:
+    yield from _slices()  # first: one that is fetched again brings all its thumbnails
     every, looked, listed = _every_image(), dict[str, bool](), dict[Path, dict[str, int]]()
     ends: dict[int, int] = {}  # of each dataset's pack, if it were whole
     for image in every:
@@ -190,8 +191,17 @@ def _images(progress: Progress) -> Iterator[Damage]:
             if f"{folder.name}/{name}" not in looked and not (folder / name).exists():
                 where = _where(folder / name)
                 yield Damage("orphan", where, "Storage has this original, and no dataset knows it.", "Delete it there if nobody needs it.")
+
+
+def _slices() -> Iterator[Damage]:
+    """Files of thumbnails; storage keeps a whole one even where this folder's is not."""
+    listed = dict[Path, dict[str, int]]()
     for path in sorted(settings().thumbs.glob("*/[0-9]*")):
-        if problem := _not_stored(path, _listed(path.parent, listed)):
+        there = _listed(path.parent, listed)
+        if not images.is_whole_slice(path):
+            again = path.unlink if there.get(path.name) == images.place(path.name)[1] else None
+            yield Damage("thumbnail", _where(path), "The file is not whole.", "Its thumbnails are named one by one.", again)
+        elif problem := _not_stored(path, there):
             yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
 
 
@@ -249,13 +259,14 @@ def _from(folder: Path, to: Path, image_id: str) -> Callable[[], None] | None:
 
 
 def _thumbnail_again(image: Image, end: int) -> None:
-    """Appended behind the end of the whole pack: in one that was cut off it would come to lie where another image's is looked for."""
+    """Appended behind the end of all thumbnails: in a pack that was cut off it would come to lie where another image's is looked for."""
     thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=depth.of(image.dataset_id)))
     pack = images.ThumbPack(settings().thumbs, image.dataset_id)
-    pack.path.parent.mkdir(parents=True, exist_ok=True)
-    with open(pack.path, "ab") as f:
-        f.truncate(max(f.tell(), end))
-    (offset,) = pack.append([thumb])
+    if not (storage.on() or pack.slices.is_dir() or (settings().home / storage.COPIED).exists()):  # else zeros would hide the slices
+        pack.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(pack.path, "ab") as f:
+            f.truncate(max(f.tell(), end))
+    (offset,) = pack.append([thumb], end)
     store.set_thumbnail(image.dataset_id, image.id, offset, len(thumb))
 
 

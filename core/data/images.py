@@ -549,28 +549,35 @@ def read_original(path: Path, image_id: str, how: Preprocess) -> np.ndarray:
 class ThumbPack:
     """One file of thumbnails per dataset, appended to at import; a thumbnail is found by offset and size alone.
 
-    Object storage cannot append: there, and in a cache of it, each append is a file of its own, OFFSET-SIZE, which goes on where the
-    pack and the files before it end.
+    Object storage cannot append: there, and in a folder that is or was a cache of it, each append is a file of its own, OFFSET-SIZE,
+    which goes on where the pack and the files before it end.
     """
 
     def __init__(self, folder: Path, dataset_id: int) -> None:
         self.path = folder / f"{dataset_id}.pack"
         self.slices = folder / str(dataset_id)
 
-    def append(self, thumbs: list[bytes]) -> list[int]:
-        """Appends the thumbnails in one write and returns their offsets."""
+    def append(self, thumbs: list[bytes], behind: int = 0) -> list[int]:
+        """Appends the thumbnails in one write and returns their offsets.
+
+        behind: where those end that rows name. A pack that ends before was evicted, or is on another machine.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as f:
-            fcntl.flock(f, fcntl.LOCK_EX)  # until it is closed: a review may append during an import
-            offset = f.seek(0, os.SEEK_END)
-            if storage.on() or self.slices.is_dir():
-                there = {*(os.listdir(self.slices) if self.slices.is_dir() else ()), *storage.names(self.slices)}
-                offset = max(offset, *(sum(_place(name)) for name in there if name[0] != "."), 0)
+        patience = storage.SOON if len(thumbs) == 1 else storage.PATIENT
+        stored, name = storage.names(self.slices, patience), ""
+        with open(self.path.with_suffix(".lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed: a review may append during an import
+            offset = self.path.stat().st_size if self.path.exists() else 0
+            if storage.on() or self.slices.is_dir() or offset < behind:
+                there = {*(os.listdir(self.slices) if self.slices.is_dir() else ()), *stored}
+                offset = max(offset, behind, *(sum(place(name)) for name in there if name[0] != "."))
                 name = slice_name(offset, sum(map(len, thumbs)))
                 store_original(self.slices, name, b"".join(thumbs))
-                storage.keep([self.slices / name])
             else:
-                f.write(b"".join(thumbs))
+                with open(self.path, "ab") as f:
+                    f.write(b"".join(thumbs))
+        if name:
+            storage.keep([self.slices / name], patience)  # who else appends need not wait for it
         offsets = []
         for thumb in thumbs:
             offsets.append(offset)
@@ -594,9 +601,9 @@ class ThumbPack:
         for names in (_slices_here, _slices_stored):
             there = names(self.slices)
             i = bisect.bisect(there, f"{offset:015}-~") - 1
-            if i >= 0 and offset < sum(_place(there[i])):
+            if i >= 0 and offset < sum(place(there[i])):
                 with suppress(FileNotFoundError), open(storage.local(self.slices / there[i]), "rb") as f:
-                    return os.pread(f.fileno(), most, offset - _place(there[i])[0])
+                    return os.pread(f.fileno(), most, offset - place(there[i])[0])
         return b""
 
 
@@ -604,10 +611,14 @@ def slice_name(offset: int, size: int) -> str:
     return f"{offset:015}-{size}"
 
 
-def _place(name: str) -> tuple[int, int]:
+def place(name: str) -> tuple[int, int]:
     """Offset and size of a slice by its name."""
     offset, _, size = name.partition("-")
     return int(offset), int(size)
+
+
+def is_whole_slice(path: Path) -> bool:
+    return path.stat().st_size == place(path.name)[1]
 
 
 def _slices_here(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from core.data.decoders import Decoders
 from core.data.late import Late, Later
 from core.data.sight import Sight
 from core.data.sources import Entry, Opened, Source, open_source
-from core.errors import AppError, Conflict, Invalid, NotFound, Stopped
+from core.errors import AppError, Conflict, Invalid, NotFound, Stopped, Unavailable
 from core.names import MAX_CLASS, checked_name, name_problem
 from core.runs import jobs, runs
 from core.settings import settings
@@ -227,6 +227,8 @@ class _Import:
     def __post_init__(self) -> None:
         self.bits = depth.of(self.dataset.id)
         self.deep = 0  # 16-bit pictures of this import
+        self.uneven = settings().thumbs / f".{self.dataset.id}.uneven"  # from the first of them until all thumbnails are scaled alike
+        self.cut_off = self.uneven.exists()
         self.animated: list[str] = []  # names
         self.mended = 0  # originals that were damaged or gone
         self.alike = alike.Alike(self.dataset.id)
@@ -299,7 +301,7 @@ class _Import:
         try:
             for p, e in good:
                 images.store_original(settings().images, f"{p.id[:2]}/{p.id}.{e.ext}", p.data)
-            offsets = images.ThumbPack(settings().thumbs, self.dataset.id).append([e.thumb for _, e in good]) if good else []
+            offsets = _append(self.dataset.id, [e.thumb for _, e in good]) if good else []
             storage.keep(settings().images / f"{p.id[:2]}/{p.id}.{e.ext}" for p, e in good)
             os.sync()  # the files are on the disk before the database says that they are
         except OSError as error:
@@ -321,6 +323,8 @@ class _Import:
         self.report.duplicates += len(rows) - added
         originals.claim(self.dataset.id, {p.entry.original: p.id for p, _ in good if p.entry.original not in ("", p.id)})
         deep = {p.id: e.bits for p, e in good if e.bits}
+        if deep:
+            self.uneven.touch()
         depth.add(self.dataset.id, deep)
         self.deep += len(deep)
         self.animated += [p.entry.name for p, e in good if e.animated]
@@ -341,18 +345,26 @@ class _Import:
         return found
 
     def same_depth(self) -> None:
-        """Makes anew the thumbnails of 16-bit pictures that were scaled otherwise than the dataset now is, and says how it is."""
-        if not self.deep:
+        """Makes anew the thumbnails of 16-bit pictures that were scaled otherwise than the dataset now is, and says how it is.
+
+        Unavailable if an original cannot be fetched now; the next import goes on with it.
+        """
+        if not self.uneven.exists():
             return
         known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
-        pack = images.ThumbPack(settings().thumbs, self.dataset.id)
-        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits]):
+        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]):
             try:
-                thumb = images.thumbnail(images.open_picture(settings().images / image.path, bits=bits))
+                path = storage.local(settings().images / image.path, storage.PATIENT)
+                thumb = images.thumbnail(images.open_picture(path, bits=bits))
+            except Unavailable:
+                raise
             except AppError:
                 continue  # its file is gone: it keeps the thumbnail it has
-            (offset,) = pack.append([thumb])
+            (offset,) = _append(self.dataset.id, [thumb])
             store.set_thumbnail(self.dataset.id, image.id, offset, len(thumb))
+        self.uneven.unlink()
+        if not self.deep:
+            return
         self.report.understood.append(
             f"{self.deep:,} picture{'s have' if self.deep > 1 else ' has'} 16 bits per pixel; the brightest of the dataset takes {bits} of "
             f"them, so in every one 0 is black and {(1 << bits) - 1:,} is white."
@@ -606,6 +618,16 @@ def add_sent(dataset_name: str, entries: Sequence[Entry], by: str) -> ImportRepo
 # One image at a time: what people send in for review -------------------------------------------------
 
 
+def _append(dataset_id: int, thumbs: list[bytes]) -> list[int]:
+    return images.ThumbPack(settings().thumbs, dataset_id).append(thumbs, _end(dataset_id))
+
+
+@lru_cache(maxsize=1024)
+def _end(dataset_id: int) -> int:
+    """When this process asks first: what is appended later is in files that it sees."""
+    return store.thumbnails_end(dataset_id)
+
+
 def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examined | None = None) -> Image:
     """The Image an uploaded file becomes in the dataset: original and thumbnail are stored, the row is the caller's to write.
 
@@ -618,5 +640,5 @@ def add_upload(dataset: Dataset, path: Path, name: str, examined: images.Examine
         raise Invalid(f"{name}: {problem.message}", problem.hint) from None
     images.store_original(settings().images, f"{e.id[:2]}/{e.id}.{e.ext}", data)
     storage.keep([settings().images / f"{e.id[:2]}/{e.id}.{e.ext}"], storage.SOON)
-    (offset,) = images.ThumbPack(settings().thumbs, dataset.id).append([e.thumb])
+    (offset,) = _append(dataset.id, [e.thumb])
     return _image(dataset, dataset.splits_given, None, name, None, e, len(data), now(), offset)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,10 +19,13 @@ from core import roles, storage
 from core.data import audit, uploads
 from core.data.events import Names
 from core.data.schema import answers, datasets, decisions, parts, reading, removal_rules, review_claims, review_skips, submissions, writing
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid, Unavailable
+from core.runs import runs
+from core.settings import settings
 from core.types import now
 
 SETTLED = 3600.0  # seconds that a file has been there: a younger one may be about to be asked about
+NOTES = "removed-*.json"  # pictures whose predictions are gone, and whose files may not be yet
 
 
 @dataclass(frozen=True)
@@ -105,16 +111,22 @@ def remove(dataset_id: int, before: str, classes: Sequence[str] = (), waiting: b
         raise Invalid("The time lies in the future.", "Choose an earlier one.")
     with writing() as c:
         gone = _remove(c, dataset_id, before, classes, waiting)
+        note = _note(gone)
         if gone:
             what = {"predictions": len(gone), "until": before, "classes": sorted(classes), "waiting": waiting}
             audit.record(c, "review.remove", on={"dataset": dataset_id}, before=what, by=by)
-    _remove_files(gone)
+    with suppress(Unavailable):  # the files go with a later turn of the rules
+        _remove_files(note)
     return len(gone)
 
 
 def carry_out() -> int:
-    """Does what the rules say, each once a day; returns how many predictions that removed."""
-    r, today, removed = removal_rules.c, now()[:10], 0
+    """Does what the rules say, each once a day; returns how many predictions that removed.
+
+    Unavailable at the end if files could not be removed: they are tried again with the next turn.
+    """
+    r, today, removed, problem = removal_rules.c, now()[:10], 0, None
+    notes = [path for path in settings().uploads.glob(NOTES) if time.time() - path.stat().st_mtime > SETTLED]
     due = (r.off_at.is_(None), sa.or_(r.ran_at.is_(None), r.ran_at < today))
     with reading() as c:
         there = removal_rules.join(datasets, datasets.c.id == r.dataset_id)
@@ -124,12 +136,19 @@ def carry_out() -> int:
             if not c.execute(removal_rules.update().where(r.id == one.id, *due).values(ran_at=now())).rowcount:
                 continue  # another server did it, or it was switched off
             gone = _remove(c, one.dataset_id, one.before, one.classes, one.waiting, one.at)
+            notes.append(_note(gone))
             c.execute(removal_rules.update().where(r.id == one.id).values(removed=len(gone)))
             if gone:
                 what = {"predictions": len(gone), "until": one.before, "classes": list(one.classes), "waiting": one.waiting}
                 audit.record(c, "review.remove", on={"dataset": one.dataset_id, "rule": one.id}, before=what, by=one.by)
-        _remove_files(gone)
         removed += len(gone)
+    for note in notes:
+        try:
+            _remove_files(note)
+        except Unavailable as e:
+            problem = e
+    if problem:
+        raise problem
     return removed
 
 
@@ -164,14 +183,26 @@ def _remove(c: sa.Connection, dataset_id: int, before: str, classes: Sequence[st
     return [image_id for _, image_id in gone]
 
 
-def _remove_files(image_ids: Sequence[str]) -> None:
-    """Of pictures that no prediction speaks of any more."""
-    s, left = submissions.c, set[str]()
+def _note(image_ids: list[str]) -> Path:
+    """Before their rows go: storage may be away then, or the server end."""
+    path = settings().uploads / NOTES.replace("*", secrets.token_hex(8))
+    if image_ids:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(path, image_ids)
+    return path
+
+
+def _remove_files(note: Path) -> None:
+    """Of pictures that no prediction speaks of any more; Unavailable where storage is away, and the note stays."""
+    if not note.exists():
+        return
+    image_ids, s, left = [str(one) for one in runs.read_json(note)], submissions.c, set[str]()
     with reading() as c:
-        for some in parts(list(image_ids)):
+        for some in parts(image_ids):
             left |= set(c.execute(select(s.image_id).where(s.image_id.in_(some)).distinct()).scalars())
-    for image_id in set(image_ids) - left:
-        for path in uploads.files_of(image_id):
+    for image_id in {*image_ids} - left:
+        for path in uploads.files_of(image_id, everywhere=True):
             if not path.exists() or time.time() - path.stat().st_mtime > SETTLED:
                 storage.remove([path])
                 path.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)

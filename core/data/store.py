@@ -325,6 +325,14 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
         return {row.id: row.split for query in queries for row in c.execute(query)}
 
 
+@roles.needs("see")
+def thumbnails_end(dataset_id: int) -> int:
+    """Where those end that rows name; goes through all of them."""
+    with reading() as c:
+        end = sa.func.max(images.c.thumb_offset + images.c.thumb_size)
+        return c.execute(select(end).where(images.c.dataset_id == dataset_id)).scalar() or 0
+
+
 @roles.needs("import")
 def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> None:
     with writing() as c:

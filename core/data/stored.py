@@ -14,7 +14,6 @@ from core.runs import runs, stored
 from core.settings import settings
 from core.types import Progress, silent
 
-COPIED = "storage.json"  # which storage has all that was here before
 SLICE = 4_000_000  # bytes of a pack that was written without storage
 
 
@@ -65,30 +64,35 @@ def imported() -> None:
 
 def _copied() -> str:
     try:
-        return str(runs.read_json(settings().home / COPIED)["storage"])
+        return str(runs.read_json(settings().home / storage.COPIED)["storage"])
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return ""
 
 
 def copy_all(progress: Progress = silent) -> int:
-    """Copies originals, thumbnails and pictures of Review that storage lacks; how many files."""
-    copied = 0
-    folders = [*sorted(settings().images.glob("??")), settings().uploads / "pictures"]
+    """Copies originals, thumbnails and pictures of Review that storage lacks; how many files.
+
+    What it has with another size may be the whole one, and this one damaged: `check` looks at both.
+    """
+    copied, thumbs = 0, settings().thumbs
+    folders = [*sorted(settings().images.glob("??")), settings().uploads / "pictures", *sorted(thumbs.glob("[0-9]*"))]
     for done, folder in enumerate(folders):
         progress(done, len(folders), "Comparing with storage")
         if folder.is_dir():
             there = storage.names(folder)
-            lacking = [p for p in folder.iterdir() if p.name[0] != "." and p.is_file() and there.get(p.name) != p.stat().st_size]
+            lacking = [p for p in folder.iterdir() if p.name[0] != "." and p.name not in there and p.is_file()]
+            if folder.parent == thumbs:
+                lacking = [p for p in lacking if images.is_whole_slice(p)]
             storage.keep(lacking)
             copied += len(lacking)
-    for pack in sorted(settings().thumbs.glob("*.pack")):
-        there, size = storage.names(pack.with_suffix("")), pack.stat().st_size
+    for pack in sorted(thumbs.glob("*.pack")):
+        slices, size = [images.place(name) for name in storage.names(pack.with_suffix(""))], pack.stat().st_size
         with open(pack, "rb") as f:
-            for start in range(0, size, SLICE):
+            # Behind what storage has of the pack, which may have grown since: of two slices that overlap the wrong one would be read.
+            for start in range(max((sum(one) for one in slices if one[0] < size), default=0), size, SLICE):
+                f.seek(start)
                 name = images.slice_name(start, min(SLICE, size - start))
-                if name not in there:
-                    f.seek(start)
-                    storage.put(pack.with_suffix("") / name, f.read(min(SLICE, size - start)))
-                    copied += 1
-    runs.write_json(settings().home / COPIED, {"storage": settings().storage})
+                storage.put(pack.with_suffix("") / name, f.read(min(SLICE, size - start)))
+                copied += 1
+    runs.write_json(settings().home / storage.COPIED, {"storage": settings().storage})
     return copied

@@ -58,12 +58,16 @@ def find(upload_id: str, name: str = "") -> Upload:
     raise NotFound("This picture is not stored any more.", "Upload it again.")
 
 
-def files_of(upload_id: str) -> list[Path]:
-    """The files of a picture, under each ending that it came with; asked for by name, since to list the folder costs what lies in it."""
+def files_of(upload_id: str, everywhere: bool = False) -> list[Path]:
+    """The files of a picture, under each ending that it came with; asked for by name, since to list the folder costs what lies in it.
+
+    Storage is asked where none is here, or everywhere.
+    """
     if not upload_id.isalnum():
         return []
     paths = [pictures() / f"{upload_id}.{ext}" for ext in sorted(images.EXTENSIONS)]
-    return [path for path in paths if path.exists()] or [path for path in paths if storage.on() and storage.exists(path)]
+    here = [path for path in paths if path.exists()]
+    return here if not storage.on() or (here and not everywhere) else [path for path in paths if storage.exists(path)]
 
 
 # Batches for import: zips and folders of any size, streamed to disk --------------------------------

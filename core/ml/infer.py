@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core import storage
 from core.catalog.networks import measured, preprocess_for
 from core.data import images
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.ml.data import Normalise, measure, sample_sizes
 from core.ml.model import LoadedModel, load
 from core.ml.similarity import Distance, distance
@@ -152,11 +152,13 @@ def fingerprints(path: str) -> tuple[int, int]:
 
 
 def fingerprints_of(paths: list[str]) -> list[int]:
-    """Of each picture; 0 of one that cannot be read, since it is like no other."""
+    """Of each picture; 0 of one that cannot be read, since it is like no other. Unavailable if one cannot be fetched now."""
     found = []
     for path in paths:
         try:
-            found.append(images.fingerprint(images.open_picture(Path(path))))
+            found.append(images.fingerprint(images.open_picture(storage.local(Path(path), storage.PATIENT))))
+        except Unavailable:
+            raise
         except AppError:
             found.append(0)
     return found

@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 
 from core import processes, storage
-from core.errors import AppError
+from core.errors import AppError, Unavailable
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, silent
@@ -35,9 +35,10 @@ QUIET = 30.0  # seconds without a change before what an import appends to is cop
 
 
 def copy(folder: Path, patience: float | None = None) -> None:
-    """Copies what has changed in a folder since the last time, and deletes in storage what is deleted here; Unavailable if it cannot.
+    """Copies what has changed in a folder since the last time; Unavailable if it cannot.
 
-    In such an order that what is there at any moment can be gone on from, whenever it ends.
+    In such an order that what is there at any moment can be gone on from, whenever it ends. What is missing here stays there: the
+    folder is a cache, and only a checkpoint that its run has deleted is deleted there too.
     """
     if not storage.on() or not folder.is_dir():
         return
@@ -57,10 +58,10 @@ def copy(folder: Path, patience: float | None = None) -> None:
                 storage.put_file(made / name, folder / name, patience)
             known[name] = facts
             storage.write_index(folder, known)
-        gone = _gone(folder, known)
-        storage.remove(folder / name for name in gone)
-        if gone:
-            storage.write_index(folder, {name: one for name, one in known.items() if name not in gone})
+        if _has_done_with_checkpoint(folder, known):
+            storage.remove([folder / "last.pt"])
+            del known["last.pt"]
+            storage.write_index(folder, known)
 
 
 @contextmanager
@@ -96,8 +97,12 @@ def _names_changed(folder: Path) -> list[str]:
     return found
 
 
-def _gone(folder: Path, known: dict[str, Any]) -> list[str]:
-    return [name for name, one in known.items() if not one.get("away") and not (folder / name).exists()]
+def _has_done_with_checkpoint(folder: Path, known: dict[str, Any]) -> bool:
+    """Whether storage has a checkpoint that the run deleted when it succeeded; one that was evicted or lost here is still needed."""
+    if "last.pt" not in known or (folder / "last.pt").exists():
+        return False
+    lines = runs.read_lines(folder)[0]
+    return bool(lines) and lines[-1].get("kind") == "Ended" and lines[-1].get("outcome") == "succeeded"
 
 
 def _turn(made: Path, name: str) -> int:
@@ -166,7 +171,7 @@ class Copier:
         try:
             copy(self.folder, patience)
             self.problem = ""
-        except (AppError, OSError) as e:
+        except Exception as e:  # whatever it is, the thread goes on
             self.problem = f"The run could not be copied to storage: {e}"
         if self.problem and not before:
             print(self.problem, flush=True)  # into the run's log
@@ -190,21 +195,30 @@ def behind() -> int:
 
 def is_behind(folder: Path) -> bool:
     """Whether storage does not have a folder as it is here."""
-    return bool(_names_changed(folder) or _gone(folder, storage.index(folder)))
+    return bool(_names_changed(folder)) or _has_done_with_checkpoint(folder, storage.index(folder))
 
 
 def copy_all(patience: float | None = storage.SOON) -> int:
-    """Copies what changed of all runs and embeddings, and of what imports remember; returns how many folders that were."""
-    done = 0
+    """Copies what changed of all runs and embeddings, and of what imports remember; returns how many folders that were.
+
+    What is the matter with one folder is raised once the others are copied.
+    """
+    done, problem = 0, None
     for folder in _folders():
-        if not _in_bin(folder) and is_behind(folder):
-            copy(folder, patience)
-            done += 1
-        _mark(folder, patience)
-    if any(time.time() - path.stat().st_mtime < QUIET for path in settings().thumbs.glob("*.*")):
-        return done  # an import goes on
-    if settings().thumbs.is_dir() and is_behind(settings().thumbs):
+        try:
+            if not _in_bin(folder) and is_behind(folder):
+                copy(folder, patience)
+                done += 1
+            _mark(folder, patience)
+        except Unavailable:
+            raise
+        except (AppError, OSError) as e:
+            problem = e
+    importing = any(time.time() - path.stat().st_mtime < QUIET for path in settings().thumbs.glob("*.*"))
+    if not importing and settings().thumbs.is_dir() and is_behind(settings().thumbs):
         copy(settings().thumbs, patience)
+    if problem:
+        raise problem
     return done
 
 
@@ -227,7 +241,7 @@ def another() -> None:
     """Takes nothing for copied: LOUPE_STORAGE names another one than before."""
     for folder in (*_folders(), settings().thumbs):
         if known := storage.index(folder):
-            storage.write_index(folder, {name: one for name, one in known.items() if one.get("away")})
+            storage.write_index(folder, {name: one for name, one in known.items() if not (folder / name).exists()})
 
 
 def fetch_all(progress: Progress = silent) -> int:
@@ -252,12 +266,12 @@ def _bring(source: Path, folder: Path, only: tuple[str, ...] = ("",)) -> None:
     if not sizes or (folder.parent != settings().home and not {"config.json", "job.json"} & sizes.keys()):
         return  # it was cut off before its first files were whole
     with runs.scratch(folder) as made:
-        known: dict[str, Any] = {}
-        for name, size in sizes.items():
-            if name not in WEIGHTS:
-                storage.get_file(source / name, made / name)
-            stat = (made / name).stat() if name not in WEIGHTS else None
-            known[name] = {"size": size, "mtime": stat.st_mtime_ns if stat else time.time_ns()} | ({} if stat else {"away": True})
+        known: dict[str, Any] = {name: {"size": size, "mtime": time.time_ns()} for name, size in sizes.items()}
+        for name in sizes.keys() - {*WEIGHTS}:
+            storage.get_file(source / name, made / name)
+            known[name]["mtime"] = (made / name).stat().st_mtime_ns
+        for name in sizes.keys() & {*WEIGHTS}:
+            known[name]["sha256"] = runs.read_hashes(made).get(name, [])
         if folder.parent.name == "bin":
             (made / ".deleted").touch()
         storage.write_index(made, known)
@@ -274,8 +288,3 @@ def bring_weights(folder: Path) -> None:
     """Fetches what a run needs to go on; Unavailable if it cannot."""
     for name in WEIGHTS:
         storage.local(folder / name, storage.PATIENT)
-    known = storage.index(folder)
-    for name in WEIGHTS:
-        if known.get(name, {}).get("away") and (folder / name).exists():
-            known[name] = {"size": known[name]["size"], "mtime": known[name]["mtime"], "sha256": [runs.sha256(folder / name)]}
-            storage.write_index(folder, known)

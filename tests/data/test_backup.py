@@ -47,7 +47,7 @@ def fill(small: Dataset) -> None:
 
 def files(home: Path) -> dict[str, bytes]:
     found = {p.relative_to(home).as_posix(): p.read_bytes() for p in home.rglob("*") if p.is_file() and not p.is_symlink()}
-    return {name: data for name, data in found.items() if name.startswith(backup.KEPT) and not name.endswith(".tmp")}
+    return {name: data for name, data in found.items() if name.startswith(backup.KEPT) and not name.endswith((".tmp", ".lock"))}
 
 
 def test_what_is_brought_back_is_what_was_there(
