@@ -326,6 +326,7 @@ def test_show_me_waits_for_the_sample_that_is_coming_in_to_its_last_picture(home
     until(lambda: dataset.totals(found.id)[0] > 0 if (found := store.find_dataset("digits")) else False, "the first of the sample")
     state = imports.state(job)
     monkeypatch.setattr(imports, "running", lambda: [state])  # however quickly it came in
+    monkeypatch.setattr(imports, "state", lambda *_: state)
     monkeypatch.setattr(train, "start", lambda *_: pytest.fail("it was trained on a part of the sample"))
     app = opened("home", dataset="digits")
     next(b for b in app.button if b.label == "Show me").click().run()
