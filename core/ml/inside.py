@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import Invalid, NotFound
-from core.ml.data import Normalise, Pixels, pixel_rows
+from core.ml.data import Normalise, Pixels, pixel_rows, save_arrays
 from core.ml.features import BATCH, fastest
 from core.ml.infer import CPU, loaded, mean_images, normalised, read
 from core.ml.model import LoadedModel, head_of, load, set_module
@@ -161,12 +161,7 @@ def compare(run_folder: str, dataset_id: int, out: str, progress: str) -> None:
             "features": _unit(features),
             "training": np.array(len(training)),
         }
-
-        def write(tmp: Path) -> None:
-            with open(tmp, "wb") as f:
-                np.savez(f, **arrays)
-
-        runs.write_atomically(Path(out), write)
+        save_arrays(Path(out), arrays)
     finally:
         Path(progress).unlink(missing_ok=True)
 
