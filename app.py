@@ -31,8 +31,7 @@ LEAVE = 5.0  # seconds that the end of the server waits for the database
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
-    if settings().log == "json":
-        logs.as_json()
+    logs.begin()
     operations.send_at_once()
     try:
         leftovers.remove()  # first, as it may make room

@@ -20,6 +20,7 @@ from unittest.mock import MagicMock
 import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import streamlit as st
 import uvicorn
 from loky.process_executor import BrokenProcessPool
@@ -248,6 +249,8 @@ def test_metrics_are_read_on_this_machine_only(client: TestClient) -> None:
         "Authorization: Bearer 0123456789abcdef",
         "password=0123456789abcdef",
         '{"client_secret": "0123456789abcdef"}',
+        "AWS_SECRET_ACCESS_KEY=0123456789abcdef",
+        "GET https://bucket.example/images/ab?X-Amz-Date=20261130&X-Amz-Signature=0123456789abcdef",
         "postgresql://loupe:0123456789abcdef@db/loupe",
         "416e6e.20421.0123456789abcdef0123456789abcdef",
         f"data:image/png;base64,{'0123456789abcdef' * 9}",
@@ -264,6 +267,36 @@ def test_a_log_line_is_json_and_holds_no_secret_token_or_picture(said: str) -> N
     assert "\n" not in line and "0123456789abcdef" not in line
     found = json.loads(line)
     assert (found["level"], found["logger"]) == ("error", "loupe") and "it failed" in found["message"] and "Traceback" in found["error"]
+
+
+@pytest.mark.parametrize("form", [logs.JsonLines(), logs.Text(logging.Formatter("%(levelname)s %(message)s"))], ids=["JSON", "text"])
+def test_no_log_holds_a_secret_that_loupe_was_given_wherever_it_stands(
+    home: Path, monkeypatch: pytest.MonkeyPatch, form: logging.Formatter
+) -> None:
+    given = {
+        "AWS_SECRET_ACCESS_KEY": "bucket/of+nobody",
+        "AZURE_STORAGE_CONNECTION_STRING": "Endpoint=nobody",
+        "LOUPE_RAY_TOKEN": "the cluster's own, which is long",
+        "LOUPE_WEBHOOKS": "shop=http://127.0.0.1/x",
+        "LOUPE_WEBHOOK_SECRET_FILE": str(home / "hook"),
+        "LOUPE_DATABASE_URL": "postgresql://loupe:sesame%20seed@127.0.0.1/loupe",
+    }
+    (home / "hook").write_text("a file's secret of letters")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    words = ("bucket/of+nobody", "bucket%2Fof%2Bnobody", "Endpoint=nobody", given["LOUPE_RAY_TOKEN"], "a file's secret of letters", "sesame seed")
+    record = logging.LogRecord("loupe", logging.ERROR, "x.py", 1, "%s", (" | ".join(words),), None)
+    line = form.format(record)
+    assert line.count("…") == len(words) and not [one for one in words if one in line], line
+    monkeypatch.undo()
+    forget()
+
+
+def test_what_a_database_refuses_is_said_without_the_values_of_its_rows(home: Path) -> None:
+    with pytest.raises(sa.exc.SQLAlchemyError) as refused, schema.writing() as c:
+        c.execute(sa.text("INSERT INTO datasets (id, nothing) VALUES (1, :value)"), {"value": "0123456789abcdef"})
+    assert "0123456789abcdef" not in str(refused.value)
 
 
 def test_a_request_is_logged_by_its_route_where_logs_are_json(

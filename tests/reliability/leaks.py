@@ -37,6 +37,14 @@ from tests.reliability import acts, corpus, homes, tabs, web
 from tests.reliability.row import Row
 
 PASSWORD, WRONG = "a very secret sentence", "another secret sentence"
+GIVEN = {  # as storage that does not answer, and a cluster, are set
+    "LOUPE_STORAGE": "s3://nobody/loupe",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "anybody",
+    "AWS_SECRET_ACCESS_KEY": "TheBucketsOwn/Secret+Key",
+    "LOUPE_RAY_ADDRESS": "http://127.0.0.1:9",
+    "LOUPE_RAY_TOKEN": "TheClustersOwnSecretToken",
+}
 MARK = "SecretPlace"  # in all that a picture carries beside its pixels
 
 
@@ -88,6 +96,7 @@ def lived(home: Path) -> tuple[dict[str, str], str]:
     settings.cache_clear()
     cookies = {f"cookie {i}": one.partition("=")[2] for i, one in enumerate((cookie, other))}
     found = {"password": PASSWORD, "wrong password": WRONG, "link": link, "token of the API": api, "token of a page": token, **cookies}
+    found |= {"key of the bucket": GIVEN["AWS_SECRET_ACCESS_KEY"], "token of the cluster": GIVEN["LOUPE_RAY_TOKEN"]}
     return found | {"signature": address.rpartition("s=")[2]}, (home / "server.log").read_text(encoding="utf-8")
 
 
@@ -116,6 +125,7 @@ def lines(secrets: dict[str, str]) -> str:
         log.warning("Authorization: Bearer %s", secrets["token of the API"])
         log.warning("X-Loupe-Token: %s", secrets["token of a page"])
         log.warning("form: password=%s", json.dumps(secrets["password"]))
+        log.warning("signed with %s, asked with %s", secrets["key of the bucket"], secrets["token of the cluster"])
     return out.getvalue()
 
 
@@ -126,8 +136,12 @@ def said(text: str, secrets: dict[str, str]) -> list[str]:
 
 def logged(home: Path, row: Row, every: int) -> int:
     """Of so many odd values one is tried; returns how many lines were logged."""
-    with homes.moved_in(home / "signing-in"):
+    with homes.moved_in(home / "signing-in"), pytest.MonkeyPatch.context() as patch:
+        for name, value in GIVEN.items():
+            patch.setenv(name, value)
+        settings.cache_clear()
         secrets, text = lived(home / "signing-in")
+        row.check("cannot be reached" in text, "the server does not say that storage is away")
         row.check(
             "request" in text and all(one.startswith("{") for one in text.splitlines() if "request" in one), "the server logged nothing"
         )
