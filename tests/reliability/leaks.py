@@ -45,6 +45,7 @@ GIVEN = {  # as storage that does not answer, and a cluster, are set
     "LOUPE_RAY_ADDRESS": "http://127.0.0.1:9",
     "LOUPE_RAY_TOKEN": "TheClustersOwnSecretToken",
 }
+AWAY = "s3://nobody/loupe cannot be reached now"
 MARK = "SecretPlace"  # in all that a picture carries beside its pixels
 
 
@@ -93,6 +94,7 @@ def lived(home: Path) -> tuple[dict[str, str], str]:
             for path in ("/api/v1/datasets", "/api/v1/datasets/99", f"/api/v1/datasets?token={api}", f"/api/v1/{api}"):
                 ask(server, path, Authorization=f"Bearer {api}")
                 ask(server, path, Authorization=f"Bearer {api[:-1]}", Host="evil.example")
+            homes.until(lambda: AWAY in (home / "server.log").read_text(encoding="utf-8"))
     settings.cache_clear()
     cookies = {f"cookie {i}": one.partition("=")[2] for i, one in enumerate((cookie, other))}
     found = {"password": PASSWORD, "wrong password": WRONG, "link": link, "token of the API": api, "token of a page": token, **cookies}
@@ -141,7 +143,7 @@ def logged(home: Path, row: Row, every: int) -> int:
             patch.setenv(name, value)
         settings.cache_clear()
         secrets, text = lived(home / "signing-in")
-        row.check("cannot be reached" in text, "the server does not say that storage is away")
+        row.check(AWAY in text, "the server does not say that storage is away")
         row.check(
             "request" in text and all(one.startswith("{") for one in text.splitlines() if "request" in one), "the server logged nothing"
         )
