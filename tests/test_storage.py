@@ -26,7 +26,7 @@ from core import storage
 from core.__main__ import main
 from core.api import operations
 from core.data import backup, check, depth, images, imports, removal, schema, sources, store, stored, uploads
-from core.errors import AppError, Unavailable
+from core.errors import AppError, Invalid, Unavailable
 from core.evaluate import compare
 from core.ml import infer, trainer, worker
 from core.ml.model import load
@@ -698,6 +698,34 @@ def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
     ]
     assert check.check(mend=True)["left"] == 0 and check.check()["found"] == 0
     assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
+
+
+def test_what_a_bucket_has_that_was_not_put_there_is_told_by_who_reads_it_and_by_check_and_is_mended_by_an_import(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path
+) -> None:
+    worker.main(folder := begun(pictures))
+    settings().home.chmod(0o700)
+    one, other, third, *_ = store.all_images(pictures.id)
+    weights = bytearray(bucket.data(f"runs/{folder.name}/best.pt"))
+    weights[len(weights) // 2] ^= 1
+    bucket.put(f"runs/{folder.name}/best.pt", bytes(weights))
+    for image in (one, third):
+        bucket.put(f"images/{image.path}", bucket.data(f"images/{other.path}"))
+    for path in (settings().images / one.path, settings().images / third.path, folder / "best.pt"):
+        path.unlink()
+    assert check.check()["damage"] == []
+    with pytest.raises(Invalid, match="not the file that was imported"):
+        images.read_original(settings().images / third.path, third.id, images_how())
+    assert [one.name for one in export.export_now(pictures.id, "csv", tmp_path / "out.zip").skipped] == [one.source, third.source]
+    with pytest.raises(AppError, match="its SHA-256 is another one"):
+        load(folder)
+    (settings().images / one.path).unlink()
+    told = [(one["what"], one["problem"][:46]) for one in check.check(fetch=True)["damage"]]
+    not_it = "The file is not the one that was imported. It "
+    assert sorted(told) == [("original", f"In storage: {not_it}"[:46]), ("original", not_it), ("run", told[-1][1])]
+    assert check.check(mend=True, fetch=True)["mended"] == 0 and f"images/{one.path}" not in bucket.names()
+    imported(tmp_path / "squares")
+    assert [one["what"] for one in check.check(fetch=True)["damage"]] == ["run"]
 
 
 def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(

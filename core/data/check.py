@@ -45,14 +45,14 @@ class Damage:
     mend: Callable[[], object] | None = None  # makes it anew
 
 
-def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
+def check(mend: bool = False, progress: Progress = silent, fetch: bool = False) -> dict[str, Any]:
     """Reads all that is stored and names what is not as it should be; mend: makes anew what can be made anew, and says so.
 
-    status: "whole", or "failed" while anything is left.
+    fetch: reads originals and weights that only storage has, too. status: "whole", or "failed" while anything is left.
     """
     roles.allow("admin")
     found: list[dict[str, Any]] = []
-    for one in _damages(progress):
+    for one in _damages(progress, fetch):
         entry = {"what": one.what, "where": one.where, "problem": one.problem, "remedy": one.remedy, "mended": False}
         if mend and one.mend is not None:
             try:
@@ -71,13 +71,15 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
     return {"status": "failed" if left else "whole", "found": len(found), "mended": mended, "left": left, "damage": found}
 
 
-def _damages(progress: Progress) -> Iterator[Damage]:
+def _damages(progress: Progress, fetch: bool) -> Iterator[Damage]:
     try:
         yield from _database(progress)
         yield from _audit(progress)
         if problem := storage.problem():
             yield Damage("storage", settings().storage, problem, "What lies there was not looked at.")
-        for part in (*(() if problem else (_images, _submissions, _runs)), _caches, _leftovers, _rights):
+        for part in () if problem else (_images, _submissions, _runs):
+            yield from part(progress, fetch)
+        for part in (_caches, _leftovers, _rights):
             yield from part(progress)
     except AppError as e:  # the database cannot be read, and without it nothing else can be judged
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
@@ -161,7 +163,7 @@ def _every_image() -> list[Image]:
     return [image for one in datasets for image in store.all_images(one.id)]
 
 
-def _images(progress: Progress) -> Iterator[Damage]:
+def _images(progress: Progress, fetch: bool) -> Iterator[Damage]:
     yield from _slices()  # first: one that is fetched again brings all its thumbnails
     every, looked, listed = _every_image(), dict[str, bool](), dict[Path, dict[str, int]]()
     ends: dict[int, int] = {}  # of each dataset's pack, if it were whole
@@ -174,7 +176,10 @@ def _images(progress: Progress) -> Iterator[Damage]:
             there = _listed(path.parent, listed)
             problem = _of_original(path, image.id, there)
             looked[image.path] = not problem
-            if problem:
+            if fetch and path.name in there and not path.exists() and (stored_problem := _of_stored(path, image.id)):
+                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, partial(_take_back, path))
+                looked[image.path] = False
+            elif problem:
                 again = partial(_fetch_again, path, image.id) if path.name in there else _from(uploads.pictures(), path, image.id)
                 yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
                 looked[image.path] = not _of_original(path, image.id, there)
@@ -250,6 +255,26 @@ def _of_thumbnail(image: Image) -> str:
     return ""
 
 
+def _of_stored(path: Path, image_id: str) -> str:
+    """What is wrong with a file that only storage has, and which does not stay here."""
+    with runs.scratch(path) as made:
+        try:
+            storage.get_file(path, made / path.name)
+        except Unavailable as e:
+            return f"It cannot be read: {e.message}"
+        problem = _of_original(made / path.name, image_id)
+    return problem and f"In storage: {problem}"
+
+
+def _take_back(path: Path) -> None:
+    """Lays what storage has of it aside here, so that it is missing, and an import of the same picture brings it to both."""
+    target = settings().home / "bin" / "orphans" / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    storage.get_file(path, target)
+    storage.remove([path])
+    raise Invalid(f"What storage had lies in {_where(target)} now.", IMPORT_AGAIN)
+
+
 def _from(folder: Path, to: Path, image_id: str) -> Callable[[], None] | None:
     """Copies the picture from where it is stored a second time; None if it is not, or damaged there, too."""
     for path in folder.glob(f"{image_id}.*"):
@@ -289,7 +314,7 @@ def _lay_aside(path: Path) -> None:
     shutil.move(path, target)
 
 
-def _submissions(progress: Progress) -> Iterator[Damage]:
+def _submissions(progress: Progress, fetch: bool) -> Iterator[Damage]:
     """Pictures that wait in Review, or were decided there."""
     s = schema.submissions.c
     with schema.reading() as c:
@@ -298,8 +323,11 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
     for done, (image_id, ext, name) in enumerate(rows):
         progress(done, len(rows), "Checking what was sent to Review")
         path = uploads.pictures() / f"{image_id}.{ext}"
-        if problem := _of_original(path, image_id, there):
-            again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
+        problem = _of_original(path, image_id, there)
+        again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
+        if not problem and fetch and path.name in there and not path.exists():
+            problem, again = _of_stored(path, image_id), None
+        if problem:
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
         elif problem := _not_stored(path, there):
             yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
@@ -308,11 +336,14 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
 # Runs ---------------------------------------------------------------------------------------------
 
 
-def _runs(progress: Progress) -> Iterator[Damage]:
+def _runs(progress: Progress, fetch: bool) -> Iterator[Damage]:
     folders = sorted(path for path in settings().runs.glob("[!.]*") if path.is_dir())
     numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
     for done, folder in enumerate(folders):
         progress(done, len(folders), "Checking runs")
+        if fetch:
+            with suppress(Unavailable):
+                stored.bring_weights(folder)
         yield from _of_run(folder, numbers)
 
 

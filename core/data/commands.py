@@ -54,6 +54,7 @@ def add(verbs: Verbs) -> None:
 
     p = verbs.add_parser("check", help="read all that is stored and name what is damaged, missing or left over")
     p.add_argument("--mend", action="store_true", help="make anew what can be made anew, and say what cannot")
+    p.add_argument("--fetch", action="store_true", help="read, too, the originals and weights that only object storage has")
     p.add_argument(
         "--begin-anew", action="store_true", help="where the database is gone: lay aside all that is there, and begin with an empty one"
     )
@@ -127,7 +128,7 @@ def check_(args: argparse.Namespace) -> dict[str, Any]:
         done = check.begin_anew()
         say(f"Loupe begins anew. All that was there lies in {done['laid_aside']}.")
         return done
-    done = check.check(args.mend, progress)
+    done = check.check(args.mend, progress, args.fetch)
     progress_ended()
     for one in done["damage"]:
         say(f"{one['where']}: {one['problem']} {'Mended.' if one['mended'] else one['remedy']}")
