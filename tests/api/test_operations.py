@@ -285,7 +285,14 @@ def test_no_log_holds_a_secret_that_loupe_was_given_wherever_it_stands(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
-    words = ("bucket/of+nobody", "bucket%2Fof%2Bnobody", "Endpoint=nobody", given["LOUPE_RAY_TOKEN"], "a file's secret of letters", "sesame seed")
+    words = (
+        "bucket/of+nobody",
+        "bucket%2Fof%2Bnobody",
+        "Endpoint=nobody",
+        given["LOUPE_RAY_TOKEN"],
+        "a file's secret of letters",
+        "sesame seed",
+    )
     record = logging.LogRecord("loupe", logging.ERROR, "x.py", 1, "%s", (" | ".join(words),), None)
     line = form.format(record)
     assert line.count("…") == len(words) and not [one for one in words if one in line], line

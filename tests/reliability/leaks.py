@@ -151,7 +151,7 @@ def logged(home: Path, row: Row, every: int) -> int:
             row.check(not said(text, {name: secrets[name]}), f"the server's log holds the {name}")
         row.check(not (found := said(lines(secrets), secrets)), f"a log holds {found}")
         with homes.replaced(logs, "clean", lambda text: text):
-            row.control_check(not said(lines(secrets), secrets))
+            row.control_check(not said(lines(secrets), secrets), "a log that nobody cleans")
     with homes.moved_in(home / "odd"), listening() as out:
         made, trial = acts.dataset(20, 5), Row()
         client = web.served()
@@ -242,7 +242,7 @@ def pictured(home: Path, row: Row) -> int:
         for name, data in left.items():
             row.check(len(data) > 100 and not holds(data), f"{name} holds what the camera wrote")
         export.export_now(found.id, next(iter(FORMATS)), out, originals=True)
-        row.control_check(not holds(out.read_bytes()))
+        row.control_check(not holds(out.read_bytes()), "an export of the originals")
     return len(left)
 
 
