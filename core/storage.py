@@ -194,9 +194,11 @@ def put_file(file: Path, path: Path, patience: float | None = None) -> None:
     _ask(lambda files: files.put_file(str(file), key(path)), patience)
 
 
-def get_file(path: Path, file: Path) -> None:
-    """The other way round; FileNotFoundError where storage has none."""
-    _ask(lambda files: files.get_file(key(path), str(file)), PATIENT)
+def get_file(path: Path, file: Path, size: int | None = None, patience: float | None = None) -> None:
+    """The other way round; FileNotFoundError where storage has none, Unavailable where what comes is not of the size that it must have."""
+    _ask(lambda files: files.get_file(key(path), str(file)), PATIENT if patience is None else patience)
+    if size is not None and file.stat().st_size != size:  # else it would be copied over the true one as what has changed
+        raise Unavailable(f"{path.name} came from storage with {file.stat().st_size:,} bytes, not {size:,}.", "Try again.")
 
 
 def put(path: Path, data: bytes, patience: float | None = None) -> None:
@@ -250,7 +252,7 @@ def _fetch(path: Path, patience: float | None) -> None:
             tmp = processes.temporary(path)
             tmp.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with_room(lambda: _ask(lambda files: files.get_file(key(path), str(tmp)), patience))
+                with_room(lambda: get_file(path, tmp, noted["size"] if noted else None, patience))
                 _grown(tmp.stat().st_size)
                 if noted:
                     os.utime(tmp, ns=(time.time_ns(), noted["mtime"]))

@@ -374,7 +374,8 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
     for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
         if path.exists() and (problem := _of_zip(path) or ("" if going else _of_hash(path))):  # one that goes on may be writing it
             what = "it cannot go on; clone it" if path == runs.last_checkpoint(folder) else "it cannot answer; train it again"
-            yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP)
+            again = None if going or path.name not in storage.index(folder) else partial(_weights_again, path)
+            yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP, again)
     status = runs.status(runs.events(folder, skip="Answers"), going)
     if storage.on() and not going and stored.is_behind(folder):
         yield Damage("storage", where, "Storage does not have it as it is here.", "", partial(stored.copy, folder))
@@ -407,6 +408,17 @@ def _of_hash(path: Path) -> str:
     except AppError as e:
         return e.message.rstrip(".")
     return ""
+
+
+def _weights_again(path: Path) -> None:
+    """From storage, where what it has is as it was written."""
+    noted = storage.index(path.parent)[path.name]
+    with runs.scratch(path) as made:
+        storage.get_file(path, made / path.name, noted["size"])
+        if runs.sha256(made / path.name) not in runs.read_hashes(path.parent).get(path.name, ()):
+            raise Invalid("In storage it is not as it was written either.", FROM_BACKUP)
+        os.utime(made / path.name, ns=(noted["mtime"], noted["mtime"]))
+        os.replace(made / path.name, path)
 
 
 # What is made anew, and what was left -----------------------------------------------------------------

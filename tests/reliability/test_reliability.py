@@ -38,8 +38,9 @@ def test_no_odd_number_stranger_or_forged_signature_gets_through(tmp_path: Path)
         (Row(tried=1, lost=["a label"], control_tried=1, control_fell=1), 1),
         (Row(tried=1, control_tried=1), 1),
         (Row(control_tried=1, control_fell=1), 1),
+        (Row(tried=1, control_tried=2, control_fell=1, fell={"one": 1, "other": 0}), 1),
     ],
-    ids=["good", "lost", "control stands", "nothing tried"],
+    ids=["good", "lost", "control stands", "nothing tried", "one kind of control stands"],
 )
 def test_a_loss_and_a_control_that_does_not_fall_are_noticed(
     row: Row, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
