@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from core import logs, servers, space, storage
-from core.api import first, gate, operations, routes, sign_in, v1, webhooks
+from core.api import first, gate, in_memory, operations, routes, sign_in, v1, webhooks
 from core.data import imports, leftovers, schema, sharing, sources, store
 from core.errors import AppError, Conflict
 from core.runs import launch
@@ -120,6 +120,6 @@ app = st.App(
     "pages/main.py",
     lifespan=lifespan,
     routes=[Mount("/api/v1", v1.later), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
-    middleware=[Middleware(operations.Meter), Middleware(gate.Gate), Middleware(first.First, pages=PAGES)],
+    middleware=[Middleware(operations.Meter), Middleware(gate.Gate), Middleware(in_memory.Bound), Middleware(first.First, pages=PAGES)],
     exception_handlers={AppError: routes.app_error, OSError: routes.os_error, HTTPException: routes.http_error},
 )
