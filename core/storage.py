@@ -43,6 +43,7 @@ SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the backgrou
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
 COPIED = "storage.json"  # which storage has all that was here before; "" once something was written without storage
+SLICE = re.compile(r"\d{15,}-\d+")  # what a file of thumbnails is called; other programs leave other things in a bucket
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -447,7 +448,7 @@ def _weights_may_go(path: Path) -> bool:
 
 def _has_slices(pack: Path) -> bool:
     """Whether storage has all of a pack, of which it has slices."""
-    size, there = pack.stat().st_size, (name.split("-") for name in names(pack.with_suffix("")))
+    size, there = pack.stat().st_size, (name.split("-") for name in names(pack.with_suffix("")) if SLICE.fullmatch(name))
     return 0 < size <= sum(int(length) for offset, length in there if int(offset) < size)
 
 

@@ -98,6 +98,22 @@ def test_what_an_import_brought_is_fetched_again_where_the_folder_has_lost_it(bu
     assert images.open_picture(settings().images / every[0].path).size == (12, 12)
 
 
+def test_what_other_programs_leave_in_a_bucket_keeps_no_thumbnail_from_being_shown(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    before = {one.id: thumb(one) for one in store.all_images(pictures.id)}
+    for name in ("", "readme.txt", "1-copy", "000000000000000-9.bak"):  # the first is how consoles make a folder
+        bucket.put(f"thumbs/{pictures.id}/{name}", b"x")
+    shutil.rmtree(settings().thumbs)
+    forget()
+    imported(drawn(tmp_path / "more", 9))
+    every = store.all_images(pictures.id)
+    assert len(every) > len(before) and {one.id: thumb(one) for one in every if one.id in before} == before
+    settings().home.chmod(0o700)
+    stored.copy_all()
+    assert check.check()["left"] == 0
+
+
 def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_back_leaves_it(
     home: Path, small: Dataset, server: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

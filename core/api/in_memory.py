@@ -36,7 +36,9 @@ class Bound:
         person, size = roles.current().name, _size(scope)
         files, held = self._held(person)
         if files >= MOST_FILES or held + self._coming[person] + size > MOST_BYTES:
-            message = f"More than {MOST_FILES:,} pictures or {MOST_BYTES / 1e6:,.0f} MB of {person} are open in tabs of Predict and Explain."
+            message = (
+                f"More than {MOST_FILES:,} pictures or {MOST_BYTES / 1e6:,.0f} MB of {person} are open in tabs of Predict and Explain."
+            )
             refusal = gate.error(413, message, "Close or clear some, or ask about many pictures as a zip or a folder.")
             await refusal(scope, receive, send)
             return
