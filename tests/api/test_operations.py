@@ -37,7 +37,7 @@ from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 from websockets.sync.client import connect
 
-from core import logs, meters, roles
+from core import logs, meters, roles, storage
 from core.api import gate, operations, routes, signing
 from core.data import audit, check, images, queue, schema, store
 from core.errors import AppError
@@ -113,12 +113,15 @@ def test_one_that_cannot_says_what_is_wrong_and_stays_alive(client: TestClient, 
     monkeypatch.setattr(schema, "ping", down)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(launch, "answers", lambda _: False)
+    monkeypatch.setattr(storage, "on", lambda: True)
+    monkeypatch.setattr(storage, "problem", lambda: "The storage s3://secret-bucket cannot be reached now.")
     answer = client.get("/readyz")
     assert answer.status_code == 503 and answer.json() == {
         "ready": False,
         "database": "does not answer (OSError); the log says more",
         "disk": "3 MB are free on the disk of LOUPE_HOME; 500 MB are needed",
         "workers": "the model worker does not answer: it is starting, busy, or has died",
+        "storage": "cannot be used; the log says more",
     }
     assert client.get("/healthz").status_code == 200
 
