@@ -253,7 +253,8 @@ def _fetch(path: Path, patience: float | None) -> None:
             tmp = processes.temporary(path)
             tmp.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with_room(lambda: get_file(path, tmp, noted["size"] if noted else None, patience))
+                size = noted["size"] if noted else int(path.name.rpartition("-")[2]) if SLICE.fullmatch(path.name) else None
+                with_room(lambda: get_file(path, tmp, size, patience))
                 _grown(tmp.stat().st_size)
                 if noted:
                     os.utime(tmp, ns=(time.time_ns(), noted["mtime"]))
