@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from streamlit import config, runtime
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from core import roles
 from core.api import gate
@@ -22,10 +20,13 @@ SILENCE = 60.0  # seconds between two pieces of an upload
 
 
 class Bound:
-    """Refuses what would be more than one person may have in memory, and what comes too slowly; Streamlit bounds a single file alone."""
+    """Refuses what would be more than one person may have in memory, and what comes too slowly; Streamlit bounds a single file alone.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    held: its files, by session and id. largest: bytes that it takes of one.
+    """
+
+    def __init__(self, app: ASGIApp, held: Callable[[], Mapping[str, Mapping[str, Any]]], largest: int) -> None:
+        self.app, self.held, self.largest = app, held, largest
         self._of: dict[str, str] = {}  # whose each session is
         self._coming: defaultdict[str, int] = defaultdict(int)  # bytes, by person
 
@@ -33,7 +34,8 @@ class Bound:
         if scope["type"] != "http" or scope["method"] != "PUT" or not scope["path"].startswith(ROUTE):
             await self.app(scope, receive, send)
             return
-        person, size = roles.current().name, _size(scope)
+        said = Headers(scope=scope).get("content-length", "")
+        person, size = roles.current().name, int(said) if said.isdecimal() else self.largest
         files, held = self._held(person)
         if files >= MOST_FILES or held + self._coming[person] + size > MOST_BYTES:
             message = (
@@ -42,7 +44,6 @@ class Bound:
             refusal = gate.error(413, message, "Close or clear some, or ask about many pictures as a zip or a folder.")
             await refusal(scope, receive, send)
             return
-        self._of[scope["path"].removeprefix(ROUTE).partition("/")[0]] = person
         self._coming[person] += size
 
         async def in_time() -> Message:
@@ -56,22 +57,11 @@ class Bound:
             await self.app(scope, in_time, send)
         finally:
             self._coming[person] -= size
+            self._of[scope["path"].removeprefix(ROUTE).partition("/")[0]] = person
 
     def _held(self, person: str) -> tuple[int, int]:
         """Files and bytes of all their tabs."""
-        there = _storage()
+        there = self.held()
         self._of = {session: who for session, who in self._of.items() if session in there}
         sizes = [len(one.data) for session, who in self._of.items() if who == person for one in [*there[session].values()]]
         return len(sizes), sum(sizes)
-
-
-def _size(scope: Scope) -> int:
-    """Bytes of the request; of one that does not say it, what Streamlit lets through."""
-    said = Headers(scope=scope).get("content-length", "")
-    return int(said) if said.isdecimal() else int(config.get_option("server.maxUploadSize")) * 1024**2
-
-
-def _storage() -> Mapping[str, Mapping[str, UploadedFileRec]]:
-    """What Streamlit holds, by session and file."""
-    held = runtime.get_instance().uploaded_file_mgr if runtime.exists() else None
-    return dict(held.file_storage) if isinstance(held, MemoryUploadedFileManager) else {}

@@ -20,7 +20,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
-from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from core import roles, space
 from core.api import in_memory, routes
@@ -107,21 +106,24 @@ def test_an_upload_that_comes_too_slowly_ends_and_leaves_nothing(home: Path, mon
     assert batches() == []
 
 
-def keeping(there: dict[str, dict[str, UploadedFileRec]]) -> Starlette:
+def keeping(there: dict[str, dict[str, SimpleNamespace]]) -> Starlette:
     """Streamlit's route, which keeps what comes in memory."""
 
     async def put(request: Request) -> Response:
         data = b"".join([chunk async for chunk in request.stream()])
-        there.setdefault(request.path_params["session"], {})[request.path_params["file"]] = UploadedFileRec("", "", "", data)
+        there.setdefault(request.path_params["session"], {})[request.path_params["file"]] = SimpleNamespace(data=data)
         return Response(status_code=204)
 
     route = Route("/_stcore/upload_file/{session}/{file}", put, methods=["PUT"])
-    return Starlette(routes=[route], middleware=[Middleware(in_memory.Bound)], exception_handlers={AppError: routes.app_error})
+    return Starlette(
+        routes=[route],
+        middleware=[Middleware(in_memory.Bound, held=lambda: there, largest=500)],
+        exception_handlers={AppError: routes.app_error},
+    )
 
 
 def test_pictures_that_wait_in_memory_are_bounded_for_each_person_in_all_tabs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there: dict[str, dict[str, UploadedFileRec]] = {}
-    monkeypatch.setattr(in_memory, "_storage", lambda: there)
+    there: dict[str, dict[str, SimpleNamespace]] = {}
     monkeypatch.setattr(in_memory, "MOST_BYTES", 1000)
     client = TestClient(keeping(there))
 
@@ -139,7 +141,7 @@ def test_pictures_that_wait_in_memory_are_bounded_for_each_person_in_all_tabs(ho
 
 def test_a_picture_that_comes_into_memory_too_slowly_is_not_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_memory, "SILENCE", 0.05)
-    there: dict[str, dict[str, UploadedFileRec]] = {}
+    there: dict[str, dict[str, SimpleNamespace]] = {}
     said: list[Message] = []
 
     async def never() -> Message:
