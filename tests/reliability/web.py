@@ -17,7 +17,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from core.api import gate, operations, routes, sign_in, signing
+from core.api import gate, operations, review, routes, sign_in, signing
 from core.api.v1 import door
 from core.api.v1.app import app as v1
 from core.data import tokens
@@ -69,7 +69,7 @@ def opens(client: TestClient, origin: str, **more: str) -> bool:
     """Whether a page of this origin, in a browser that has opened Loupe, gets a WebSocket."""
     client.get("/healthz")  # which gives the cookie
     try:
-        with client.websocket_connect("/_stcore/stream", headers={"Origin": origin, **more}):
+        with client.websocket_connect(f"ws{BASE.removeprefix('http')}/_stcore/stream", headers={"Origin": origin, **more}):
             return True
     except (WebSocketDisconnect, UnicodeError, ValueError):
         return False
@@ -224,8 +224,10 @@ def trial(home: Path, every: int) -> Row:
         with homes.replaced(gate, "_wrong_origin", lambda _scope, _headers: None):
             for origin in ORIGINS[:3]:
                 row.control_check(not opens(client, origin), "any Origin")
-        with homes.replaced(routes, "MAX_INT", 1 << 80):
-            row.control_check(ask(client, "GET", signing.signed(f"/thumb/{1 << 70}/0-10")) < 500, "any number")
+        with homes.replaced(review, "MAX_INT", 1 << 80):
+            decision = {"id": 1 << 70, "verdict": "rejected", "operation": "o", "session": "s", "dataset_id": made}
+            token = {"X-Loupe-Token": signing.token("Ann")}
+            row.control_check(ask(client, "POST", "/api/review/decide", content=json.dumps(decision), headers=token) < 500, "any number")
         with homes.replaced(signing, "_is_signed", lambda _text, _signature: True):
             row.control_check(ask(client, "GET", f"/thumb/{made}/0-10?e=99999&s=x") == 403, "any signature")
     row.figures = f"{len(routes.ROUTES)} routes and the API's; no answer 500"

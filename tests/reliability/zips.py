@@ -211,10 +211,11 @@ def trial(home: Path, rows: int) -> Row:
     work: Callable[[str], Path] = lambda name: home.parent / name  # noqa: E731
     worst = 0.0
     with homes.moved_in(home):
-        path, before = work("try.zip"), homes.peak_mb()
+        path, made = work("try.zip"), cases(rows)  # which take memory of their own
+        before = homes.peak_mb()
         path.touch()
         there = contents(home.parent, home)
-        for number, case in enumerate(cases(rows)):
+        for number, case in enumerate(made):
             path.write_bytes(case.data)
             began, used = time.monotonic(), time.process_time()
             problem = outcome(path, case, number)
