@@ -87,7 +87,7 @@ def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_i
     assert check.damaged() == ""
     check.check()
     assert "loupe.db" in check.damaged()
-    monkeypatch.setattr(check, "_damages", lambda _: iter(()))  # as after a repair
+    monkeypatch.setattr(check, "_damages", lambda *_: iter(()))  # as after a repair
     check.check()
     assert check.damaged() == ""
 
