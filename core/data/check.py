@@ -79,8 +79,8 @@ def _damages(progress: Progress, fetch: bool) -> Iterator[Damage]:
             yield Damage("storage", settings().storage, problem, "What lies there was not looked at.")
         for part in () if problem else (_images, _submissions, _runs):
             yield from part(progress, fetch)
-        for part in (_caches, _leftovers, _rights):
-            yield from part(progress)
+        for left in (_caches, _leftovers, _rights):
+            yield from left(progress)
     except AppError as e:  # the database cannot be read, and without it nothing else can be judged
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
 

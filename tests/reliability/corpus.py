@@ -17,6 +17,7 @@ from pillow_heif import register_heif_opener  # type: ignore[import-untyped]
 from tests.data import colour
 
 SIDE = (40, 28)  # pixels
+MORE: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "avif": {"quality": 95}, "heic": {"quality": 95}}  # options of formats
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # XYZ (D50) of red, green, blue
 SRGB = np.array([(3.13386, -1.61687, -0.49062), (-0.97880, 1.91614, 0.03345), (0.07195, -0.22899, 1.40524)])  # linear, of XYZ (D50)
 register_heif_opener(thumbnails=False)
@@ -130,8 +131,7 @@ def modes() -> Iterator[Made]:
         yield Made(f"alpha-{alpha}.webp", saved(rgba, "WEBP", lossless=True, exact=True), "read", seen)
     other = Pillow.fromarray(pixels(3))
     for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF"), ("avif", "AVIF"), ("heic", "HEIF")):
-        more: dict[str, Any] = {"webp": {"lossless": True}, "avif": {"quality": 95}, "heic": {"quality": 95}}.get(ext, {})
-        data = saved(one, kind, save_all=True, append_images=[other] * 3, **more)
+        data = saved(one, kind, save_all=True, append_images=[other] * 3, **MORE.get(ext, {}))
         yield Made(f"frames.{ext}", data, "read", None if ext == "gif" else array, {"avif": 24, "heic": 12}.get(ext, 0))
     yield Made(
         "many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from core.data import decoders, images, imports, sources, store
 from tests.reliability import homes
@@ -81,7 +82,7 @@ def trial(home: Path, every: int) -> Row:
             row.control_check(not isinstance(found, str), "without limits")
     with homes.replaced(images, "_as_srgb", lambda picture, profile: picture):
         row.control_check(all(not judged(one, ANY, 0.0) for one in modes() if one.name.startswith("p3.")), "profiles")
-    with homes.replaced(images.ImageOps, "exif_transpose", lambda picture, in_place=False: None if in_place else picture):
+    with homes.replaced(ImageOps, "exif_transpose", lambda picture, in_place=False: None if in_place else picture):
         row.control_check(all(not judged(one, ANY, 0.0) for one in modes() if one.name.startswith("turned-6")), "turns")
     row.figures = (
         f"slowest {slowest:.1f} s; a decoder may take {decoders.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
