@@ -23,7 +23,7 @@ _HIDDEN = [
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 …"),
     (
         re.compile(
-            r"(?i)\b([\w-]{0,40}(?:password|passwd|secret|token|api_key|access_key|account_key|signature)\w{0,40}|code)"
+            r"(?i)((?:password|passwd|secret|token|api_key|access_key|account_key|signature)\w{0,40}|\bcode)"
             r"([\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;)}]+)"
         ),
         r"\1\2…",
@@ -34,6 +34,7 @@ _HIDDEN = [
     (re.compile(r"data:[\w/+.-]+;base64,[\w+/=]+"), "data:…"),
     (re.compile(r"\bb(?:ytearray\(b)?'(?:\\.|[^'\\]){32,}'|\bb\"(?:\\.|[^\"\\]){32,}\""), "b'…'"),
     (re.compile(r"[\w+/=-]{200,}"), "…"),
+    (re.compile(r"DETAIL:  .*?(?=\n\[SQL|\n\nThe above exception|\Z)", re.DOTALL), "DETAIL: …"),  # PostgreSQL's, with the values of a row
 ]
 
 _HELD = re.compile(r"(SECRET|PASSWORD|TOKEN|CONNECTION_STRING|(API|ACCESS|ACCOUNT|PRIVATE|SAS)_?KEY)$")  # by names of variables

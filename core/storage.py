@@ -52,6 +52,10 @@ class Refused(Unavailable):
     """Storage that waiting does not bring back: no such bucket, no right, no package."""
 
 
+class Resized(Unavailable):
+    """An object that is there, and not of the size that it was put with."""
+
+
 def on() -> bool:
     return bool(settings().storage)
 
@@ -196,10 +200,13 @@ def put_file(file: Path, path: Path, patience: float | None = None) -> None:
 
 
 def get_file(path: Path, file: Path, size: int | None = None, patience: float | None = None) -> None:
-    """The other way round; FileNotFoundError where storage has none, Unavailable where what comes is not of the size that it must have."""
-    _ask(lambda files: files.get_file(key(path), str(file)), PATIENT if patience is None else patience)
-    if size is not None and file.stat().st_size != size:  # else it would be copied over the true one as what has changed
-        raise Unavailable(f"{path.name} came from storage with {file.stat().st_size:,} bytes, not {size:,}.", "Try again.")
+    """The other way round; FileNotFoundError where storage has none, Resized where what comes is not of the size that it must have."""
+    for _ in range(2):  # an answer may be cut off on its way
+        _ask(lambda files: files.get_file(key(path), str(file)), PATIENT if patience is None else patience)
+        if size is None or file.stat().st_size == size:
+            return
+    # Kept, it would be copied over the true one as what has changed
+    raise Resized(f"{path.name} came from storage with {file.stat().st_size:,} bytes, not {size:,}.", "Try again.")
 
 
 def put(path: Path, data: bytes, patience: float | None = None) -> None:

@@ -742,6 +742,77 @@ def test_what_a_bucket_has_that_was_not_put_there_is_told_by_who_reads_it_and_by
     assert check.check(mend=True, fetch=True)["mended"] == 0 and f"images/{one.path}" not in bucket.names()
     imported(tmp_path / "squares")
     assert [one["what"] for one in check.check(fetch=True)["damage"]] == ["run"]
+    bucket.put(f"runs/{folder.name}/best.pt", bytes(weights[:-1]))
+    (folder / "best.pt").unlink()
+    (cut_off,) = check.check(fetch=True)["damage"]
+    assert cut_off["what"] == "run" and "best.pt came from storage with" in cut_off["problem"] and "backup" in cut_off["remedy"]
+
+
+def test_an_original_that_only_comes_badly_is_never_taken_out_of_storage(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings().home.chmod(0o700)
+    cut_off, late, full, *_ = paths = [settings().images / one.path for one in store.all_images(pictures.id)]
+    there, get, asked = bucket.names(), storage.get_file, set[Path]()
+
+    def badly_at_first(path: Path, file: Path, size: int | None = None, patience: float | None = None) -> None:
+        get(path, file, size, patience)
+        if path not in asked:
+            asked.add(path)
+            os.truncate(file, 20)
+            if path == late:
+                raise Unavailable("It cannot be reached now (timeout).", "Try again.")
+        if path == full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    for path in paths[:3]:
+        path.unlink()
+    with monkeypatch.context() as during:
+        during.setattr(storage, "get_file", badly_at_first)
+        found = {Path(one["where"]).name: one for one in check.check(mend=True, fetch=True)["damage"]}
+    assert {name: one["mended"] for name, one in found.items()} == {cut_off.name: True, late.name: False, full.name: False}
+    assert "timeout" in found[late.name]["problem"] and "The disk is full" in found[full.name]["problem"]
+    assert bucket.names() == there and cut_off.exists() and not (settings().home / "bin" / "orphans").exists()
+    assert check.check(fetch=True)["found"] == 0
+
+
+def test_a_file_of_thumbnails_or_weights_of_another_size_in_the_bucket_ends_neither_check_nor_backup(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    settings().home.chmod(0o700)
+    before = [thumb(one) for one in store.all_images(pictures.id)]
+    folder, (thumbs,) = copied_run(), settings().thumbs.glob("*/[0-9]*")
+    odd = [path.relative_to(settings().home).as_posix() for path in (thumbs, folder / "best.pt")]
+    for name in odd:
+        bucket.put(name, bucket.data(name)[:-1])
+        (settings().home / name).unlink()
+    out = tmp_path / "all.zip"
+    assert sorted(backup.write(out)["left_out"]) == sorted(odd) and out.exists()
+    shutil.rmtree(folder)
+    found = check.check()["damage"]
+    assert [(one["what"], one["problem"]) for one in found] == [("thumbnail", "The thumbnail cannot be read.")] * len(before)
+    assert check.check(mend=True)["left"] == 0 and [thumb(one) for one in store.all_images(pictures.id)] == before
+
+
+def test_a_bucket_that_goes_away_meanwhile_refuses_a_backup_and_is_what_check_names(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    def cut(done: int, total: int, what: str) -> None:
+        if what in ("Writing bytes", "Checking images") and done == 0:
+            bucket.cut()
+
+    settings().home.chmod(0o700)
+    (settings().images / store.all_images(pictures.id)[0].path).unlink()
+    try:
+        with pytest.raises(Unavailable, match="cannot be fetched now"):
+            backup.write(tmp_path / "all.zip", cut)
+        assert not (tmp_path / "all.zip").exists()
+        bucket.mend()
+        storage._away.clear()
+        (found,) = check.check(progress=cut)["damage"]
+        assert found["what"] == "storage" and "cannot be reached now" in found["problem"]
+    finally:
+        bucket.mend()
 
 
 def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(

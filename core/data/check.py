@@ -81,7 +81,10 @@ def _damages(progress: Progress, fetch: bool) -> Iterator[Damage]:
             yield from part(progress, fetch)
         for left in (_caches, _leftovers, _rights):
             yield from left(progress)
-    except AppError as e:  # the database cannot be read, and without it nothing else can be judged
+    except AppError as e:  # storage went away meanwhile, or the database cannot be read, and without it nothing else can be judged
+        if str(e) == storage.away():
+            yield Damage("storage", settings().storage, e.message, "What lies there was not looked at to its end.")
+            return
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
 
 
@@ -176,9 +179,11 @@ def _images(progress: Progress, fetch: bool) -> Iterator[Damage]:
             there = _listed(path.parent, listed)
             problem = _of_original(path, image.id, there)
             looked[image.path] = not problem
-            if fetch and path.name in there and not path.exists() and (stored_problem := _of_stored(path, image.id)):
-                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, partial(_take_back, path))
-                looked[image.path] = False
+            stored_problem, was_read = _of_stored(path, image.id) if fetch and path.name in there and not path.exists() else ("", True)
+            if stored_problem:
+                again = partial(_take_back, path, image.id) if was_read else None
+                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, again)
+                looked[image.path] = not _of_original(path, image.id)
             elif problem:
                 again = partial(_fetch_again, path, image.id) if path.name in there else _from(uploads.pictures(), path, image.id)
                 yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
@@ -227,7 +232,7 @@ def _not_stored(path: Path, there: dict[str, int]) -> str:
 def _fetch_again(path: Path, image_id: str) -> None:
     """From storage, in place of a damaged file; the damaged one stays where storage has no better."""
     with runs.scratch(path) as made:
-        storage.get_file(path, made / path.name)
+        _get(path, made / path.name)
         if problem := _of_original(made / path.name, image_id):
             raise Invalid(f"In storage, too: {problem}", IMPORT_AGAIN)
         os.replace(made / path.name, path)
@@ -250,27 +255,44 @@ def _of_thumbnail(image: Image) -> str:
         images.open_picture(images.ThumbPack(settings().thumbs, image.dataset_id).read(image.thumb_offset, image.thumb_size))
     except NotFound:
         return "The thumbnail is missing."
+    except Unavailable:
+        return "The thumbnail cannot be read."
     except (Invalid, OSError):
         return "The thumbnail is damaged."
     return ""
 
 
-def _of_stored(path: Path, image_id: str) -> str:
-    """What is wrong with a file that only storage has, and which does not stay here."""
+def _get(path: Path, file: Path, size: int | None = None) -> None:
+    """Of storage; Unavailable, too, for what it does not have any more and for what the system refuses here."""
+    try:
+        storage.with_room(partial(storage.get_file, path, file, size))
+    except FileNotFoundError:
+        raise Unavailable("Storage does not have it any more.", FROM_BACKUP) from None
+    except OSError as e:
+        raise space.refusal(e) from e
+
+
+def _of_stored(path: Path, image_id: str) -> tuple[str, bool]:
+    """What is wrong with a file that only storage has, and which does not stay here; and whether it could be read at all."""
     with runs.scratch(path) as made:
         try:
-            storage.get_file(path, made / path.name)
+            _get(path, made / path.name)
         except Unavailable as e:
-            return f"It cannot be read: {e.message}"
+            return f"It cannot be read: {e.message}", False
         problem = _of_original(made / path.name, image_id)
-    return problem and f"In storage: {problem}"
+    return problem and f"In storage: {problem}", True
 
 
-def _take_back(path: Path) -> None:
+def _take_back(path: Path, image_id: str) -> None:
     """Lays what storage has of it aside here, so that it is missing, and an import of the same picture brings it to both."""
     target = settings().home / "bin" / "orphans" / path.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    storage.get_file(path, target)
+    with runs.scratch(path) as made:
+        _get(path, made / path.name)
+        if not _of_original(made / path.name, image_id):  # the answer before was cut off, and not the object
+            os.replace(made / path.name, path)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made / path.name, target)
     storage.remove([path])
     raise Invalid(f"What storage had lies in {_where(target)} now.", IMPORT_AGAIN)
 
@@ -323,10 +345,11 @@ def _submissions(progress: Progress, fetch: bool) -> Iterator[Damage]:
     for done, (image_id, ext, name) in enumerate(rows):
         progress(done, len(rows), "Checking what was sent to Review")
         path = uploads.pictures() / f"{image_id}.{ext}"
-        problem = _of_original(path, image_id, there)
-        again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
+        problem, again = _of_original(path, image_id, there), None
         if not problem and fetch and path.name in there and not path.exists():
-            problem, again = _of_stored(path, image_id), None
+            problem, _ = _of_stored(path, image_id)
+        elif problem:
+            again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
         if problem:
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
         elif problem := _not_stored(path, there):
@@ -341,9 +364,13 @@ def _runs(progress: Progress, fetch: bool) -> Iterator[Damage]:
     numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
     for done, folder in enumerate(folders):
         progress(done, len(folders), "Checking runs")
-        if fetch:
-            with suppress(Unavailable):
-                stored.bring_weights(folder)
+        for name in stored.WEIGHTS if fetch else ():
+            try:
+                storage.local(folder / name, storage.PATIENT)
+            except (Unavailable, OSError) as e:
+                problem = e if isinstance(e, Unavailable) else space.refusal(e)
+                remedy = FROM_BACKUP if isinstance(e, storage.Resized) else problem.hint
+                yield Damage("run", _where(folder / name), problem.message, remedy)
         yield from _of_run(folder, numbers)
 
 
@@ -414,7 +441,7 @@ def _weights_again(path: Path) -> None:
     """From storage, where what it has is as it was written."""
     noted = storage.index(path.parent)[path.name]
     with runs.scratch(path) as made:
-        storage.get_file(path, made / path.name, noted["size"])
+        _get(path, made / path.name, noted["size"])
         if runs.sha256(made / path.name) not in runs.read_hashes(path.parent).get(path.name, ()):
             raise Invalid("In storage it is not as it was written either.", FROM_BACKUP)
         os.utime(made / path.name, ns=(noted["mtime"], noted["mtime"]))

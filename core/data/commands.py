@@ -107,6 +107,8 @@ def export_audit(args: argparse.Namespace) -> dict[str, Any]:
 def write_backup(args: argparse.Namespace) -> dict[str, Any]:
     done = backup.write(args.file, progress)
     progress_ended()
+    for name in done["left_out"]:
+        say(f"{name} is not in it: what storage has of it is not of the size that was put. Run python -m core check --fetch.")
     return done
 
 

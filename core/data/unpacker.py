@@ -176,8 +176,11 @@ def count_entries(f: io.BufferedReader) -> int:
         raise zipfile.BadZipFile
     _, length, _ = struct.unpack("<HII", tail[end + 10 : end + 20])
     if tail[max(0, end - 20) : end].startswith(b"PK\6\7"):  # zip64: zipfile believes its record, whatever the other one says
+        (told_at,) = struct.unpack("<Q", tail[end - 12 : end - 4])
         end -= 76
         if end < 0 or not tail.startswith(b"PK\6\6", end):
+            raise zipfile.BadZipFile
+        if told_at < tail_at + end and f.seek(told_at) == told_at and f.read(4) == b"PK\6\6":  # which newer Pythons believe instead
             raise zipfile.BadZipFile
         (length,) = struct.unpack("<Q", tail[end + 40 : end + 48])
     stop = tail_at + end

@@ -79,7 +79,7 @@ def plain(name: str) -> str:
     """A name from outside as text, also inside a table; an address gets something invisible in its midst, or readers make it a link."""
     for mark in "\\`*_[]<>#|~$&":
         name = name.replace(mark, f"\\{mark}")
-    name = re.sub(r"(?i)(?<=htt)(?=ps?://)|(?<=ww)(?=w\.)|(?<=@)", "\u2060", name)
+    name = re.sub(r"(?i)(?<=htt)(?=ps?://)|(?<=ft)(?=p://)|(?<=ww)(?=w\.)|(?<=@)", "\u2060", name)
     return " ".join(name.split())
 
 
