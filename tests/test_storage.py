@@ -832,7 +832,7 @@ def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_
     assert bucket.names() == there and [thumb(one) for one in store.all_images(pictures.id)] == before
 
 
-def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
+def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage_and_beside_it(
     bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = begun(pictures)
@@ -850,3 +850,12 @@ def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
     backup.restore(tmp_path / "all.zip")
     settings().home.chmod(0o700)
     assert check.check()["damage"] == [] and weights(runs.folder(folder.name)) == expected
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    move_in(monkeypatch, tmp_path / "beside")  # the bucket, which has all of it
+    before = bucket.names()
+    backup.restore(tmp_path / "all.zip")
+    settings().home.chmod(0o700)
+    assert stored.synchronise()["behind"] == 0
+    assert check.check(fetch=True)["damage"] == [] and weights(runs.folder(folder.name)) == expected
+    assert before.keys() <= bucket.names().keys()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.reliability.row import tried
 
-LEAST = {"trainer": 1, "server": 2, "checkpoints": 1, "zips": 2_000, "models": 1}
+LEAST = {"trainer": 1, "server": 2, "checkpoints": 1, "backups": 1, "zips": 2_000, "models": 1}
 
 
 @pytest.mark.timeout(600)

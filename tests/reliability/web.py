@@ -218,7 +218,7 @@ def trial(home: Path, every: int) -> Row:
         strangers(row, client)
         forged(row, client)
         covered(row, client)
-        with homes.replaced(gate, "_wrong_host", lambda _headers: None):
+        with homes.replaced(gate, "_wrong_host", lambda _scope, _headers: None):
             for host in HOSTS[:3]:
                 row.control_check(ask(client, "GET", "/api/terms", headers={"Host": host}) in (400, 403), "any Host")
         with homes.replaced(gate, "_wrong_origin", lambda _scope, _headers: None):
