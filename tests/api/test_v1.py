@@ -23,7 +23,7 @@ from core.api.v1 import rates
 from core.api.v1.app import app as v1
 from core.catalog import params
 from core.data import images, labels, people, queue, store, tokens
-from core.errors import Unavailable
+from core.errors import Forbidden, Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
 from core.roles import MAY, ROLES
@@ -162,6 +162,8 @@ def test_what_the_gate_and_the_address_refuse_is_a_problem_document_too(client: 
     monkeypatch.setattr(people, "of_session", away)
     client.cookies.set("loupe_session_8501", "x")
     refused(client.get(here, headers=token), 503)
+    monkeypatch.setattr(people, "of_session", MagicMock(side_effect=Forbidden(people.OFF)))
+    refused(client.get(here, headers=token), 403)
 
 
 # What each address needs, and a body that is whole but asks for what is none: it is refused after the role.
