@@ -602,6 +602,11 @@ def test_the_description_has_problem_documents_and_the_page_no_script(client: Te
             assert not any(schema.get("type") == "array" for schema in answers), f"{path} answers without pages"
             assert "get" in methods or any(p["name"] == "Idempotency-Key" for p in one["parameters"]), f"{path} is not done once"
             assert one["description"] and "default" in one["responses"] and "422" not in one["responses"], path
+            body = one.get("requestBody", {"content": {}})["content"].get("application/json")
+            schema = (
+                described["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]] if body else {"additionalProperties": False}
+            )
+            assert schema["additionalProperties"] is False, f"{path} takes fields that it does not know"
     page = client.get("/api/v1/docs")
     assert "<script" not in page.text and "https://" not in page.text and "default-src 'self'" in page.headers["content-security-policy"]
     assert all(path in page.text for path in described["paths"])
