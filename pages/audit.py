@@ -64,7 +64,7 @@ def filters() -> Which:
     """What is wanted, kept in the URL."""
     kinds = {"": "Everything"} | {kind: words[0].upper() + words[1:] for kind, words in audit.KINDS.items()}
     with st.container(horizontal=True, vertical_alignment="bottom", key="audit-filters"):
-        by = st.text_input("Person", key="by", bind="query-params", on_change=frame.first_page, icon=":material/person:", width=170)
+        by = st.text_input("Person", key="person", bind="query-params", on_change=frame.first_page, icon=":material/person:", width=170)
         kind = frame.url_choice("kind", "What was done", list(kinds), "", kinds.__getitem__, width=220)
         since = st.date_input(f"From ({times.zone_title()})", None, key="from", bind="query-params", on_change=frame.first_page, width=155)
         until = st.date_input("Until and with", None, key="until", bind="query-params", on_change=frame.first_page, width=155)
