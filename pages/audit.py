@@ -203,8 +203,9 @@ def _changed(before: Any, after: Any) -> str:
     if not isinstance(before, dict) or not isinstance(after, dict):
         one = after if isinstance(after, dict) else before if isinstance(before, dict) else {}
         return ", ".join(f"{_key(key)}: {_words(value)}" for key, value in one.items() if key != "config")
-    both = [key for key in before if key in after and before[key] != after[key]]
-    return ", ".join(f"{_key(key)}: {_words(before[key])} → {_words(after[key])}" for key in both)
+    both = [f"{_key(key)}: {_words(before[key])} → {_words(after[key])}" for key in before if key in after and before[key] != after[key]]
+    new = [f"{_key(key)}: {_words(one)}" for key, one in after.items() if key not in (*before, "source") and one not in (None, "")]
+    return ", ".join(both + new)
 
 
 def _key(key: str) -> str:

@@ -105,6 +105,7 @@ def test_a_decision_is_found_whatever_was_filtered_in_review_before(small: Datas
     review.undo(small.id, "Ann")
     app = opened("audit")
     app.session_state["by"], app.session_state["decisions-back"] = "Bob", False  # as Review leaves them in the session
+    assert "state: waiting → decided, verdict: rejected" in words(app).replace("\\", "")
     last = audit.head()
     assert last
     app.button(key=f"Decisions-{last.seq}").click().run()
