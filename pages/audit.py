@@ -224,7 +224,7 @@ def _words(value: Any, most: int = FEW, cut: int = SHORT) -> str:
         return ", ".join(f"{key} ({one})" if deep else f"{key} {one}" for key, one, deep in words) or "none"
     text = {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
     if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*", text):
-        with suppress(ValueError):  # a class may be called so
+        with suppress(ValueError, OverflowError):  # a class may be called so, with a day that no calendar has
             return times.stamp(text)
     return text if len(text) <= cut else f"{text[:cut]}…"
 
@@ -254,7 +254,7 @@ def _parts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, one in value.items():
             yield from _parts(one, f"{name}, {_key(key)}" if name else _key(key))
-    elif value is not None or name:
+    elif value not in (None, {}) or name:
         yield name, _words(value, SHOWN, LONG)
 
 

@@ -49,6 +49,13 @@ def test_the_page_says_what_was_done_on_what_by_whom_and_leads_there(home: Path,
     assert "2 entries" in words(opened("audit", image=image.id))
 
 
+def test_a_name_that_looks_like_a_day_before_all_calendars_is_shown_as_it_is(small: Dataset) -> None:
+    with schema.writing() as c:
+        audit.record(c, "class.add", on={"dataset": small.id}, before={}, after={"class": "0001-01-01T00:00:00+14:00"})
+    app = opened("audit", kind="class.add")
+    assert not app.exception and "0001-01-01T00:00:00+14:00" in words(app).replace("\\", "")
+
+
 def test_each_entry_leads_to_what_it_speaks_of(small: Dataset) -> None:
     red, run = next(i for i in store.all_images(small.id) if i.label == "red"), run_named(small)
     labels.apply(small.id, {red.id: red.label_seq}, "green", "tester")
