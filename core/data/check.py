@@ -179,13 +179,14 @@ def _images(progress: Progress, fetch: bool) -> Iterator[Damage]:
             there = _listed(path.parent, listed)
             problem = _of_original(path, image.id, there)
             looked[image.path] = not problem
-            stored_problem, was_read = _of_stored(path, image.id) if fetch and path.name in there and not path.exists() else ("", True)
+            only_there = fetch and path.name in there and not path.exists()
+            stored_problem, was_read = _of_stored(path, image.id, there[path.name]) if only_there else ("", True)
             if stored_problem:
-                again = partial(_take_back, path, image.id) if was_read else None
-                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, again)
+                back = partial(_take_back, path, image.id, there[path.name]) if was_read else None
+                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, back)
                 looked[image.path] = not _of_original(path, image.id)
             elif problem:
-                again = partial(_fetch_again, path, image.id) if path.name in there else _from(uploads.pictures(), path, image.id)
+                again = _again(path, image.id, there, uploads.pictures())
                 yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
                 looked[image.path] = not _of_original(path, image.id, there)
             elif problem := _not_stored(path, there):
@@ -229,10 +230,15 @@ def _not_stored(path: Path, there: dict[str, int]) -> str:
     return "Storage has another file in its place." if path.name in there else "Storage does not have it."
 
 
-def _fetch_again(path: Path, image_id: str) -> None:
+def _again(path: Path, image_id: str, there: dict[str, int], folder: Path) -> Callable[[], None] | None:
+    """From storage, or from where the picture is stored a second time."""
+    return partial(_fetch_again, path, image_id, there[path.name]) if path.name in there else _from(folder, path, image_id)
+
+
+def _fetch_again(path: Path, image_id: str, size: int) -> None:
     """From storage, in place of a damaged file; the damaged one stays where storage has no better."""
     with runs.scratch(path) as made:
-        _get(path, made / path.name)
+        _get(path, made / path.name, size)
         if problem := _of_original(made / path.name, image_id):
             raise Invalid(f"In storage, too: {problem}", IMPORT_AGAIN)
         os.replace(made / path.name, path)
@@ -262,8 +268,8 @@ def _of_thumbnail(image: Image) -> str:
     return ""
 
 
-def _get(path: Path, file: Path, size: int | None = None) -> None:
-    """Of storage; Unavailable, too, for what it does not have any more and for what the system refuses here."""
+def _get(path: Path, file: Path, size: int) -> None:
+    """Of storage, which says that it has so many bytes; Unavailable, too, for what it does not have any more and for what the system refuses here."""
     try:
         storage.with_room(partial(storage.get_file, path, file, size))
     except FileNotFoundError:
@@ -272,23 +278,23 @@ def _get(path: Path, file: Path, size: int | None = None) -> None:
         raise space.refusal(e) from e
 
 
-def _of_stored(path: Path, image_id: str) -> tuple[str, bool]:
+def _of_stored(path: Path, image_id: str, size: int) -> tuple[str, bool]:
     """What is wrong with a file that only storage has, and which does not stay here; and whether it could be read at all."""
     with runs.scratch(path) as made:
         try:
-            _get(path, made / path.name)
+            _get(path, made / path.name, size)
         except Unavailable as e:
             return f"It cannot be read: {e.message}", False
         problem = _of_original(made / path.name, image_id)
     return problem and f"In storage: {problem}", True
 
 
-def _take_back(path: Path, image_id: str) -> None:
+def _take_back(path: Path, image_id: str, size: int) -> None:
     """Lays what storage has of it aside here, so that it is missing, and an import of the same picture brings it to both."""
     target = settings().home / "bin" / "orphans" / path.name
     with runs.scratch(path) as made:
-        _get(path, made / path.name)
-        if not _of_original(made / path.name, image_id):  # the answer before was cut off, and not the object
+        _get(path, made / path.name, size)
+        if not _of_original(made / path.name, image_id):  # the answer before was odd, and not the object
             os.replace(made / path.name, path)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -347,9 +353,9 @@ def _submissions(progress: Progress, fetch: bool) -> Iterator[Damage]:
         path = uploads.pictures() / f"{image_id}.{ext}"
         problem, again = _of_original(path, image_id, there), None
         if not problem and fetch and path.name in there and not path.exists():
-            problem, _ = _of_stored(path, image_id)
+            problem, _ = _of_stored(path, image_id, there[path.name])
         elif problem:
-            again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
+            again = _again(path, image_id, there, settings().images / image_id[:2])
         if problem:
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
         elif problem := _not_stored(path, there):
