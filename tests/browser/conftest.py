@@ -58,16 +58,22 @@ def in_scheme(page: Page, scheme: str) -> None:
     expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme)
 
 
+def schemes(page: Page) -> Iterator[str]:
+    """The page that is there in light, and in dark."""
+    for scheme in ("light", "dark"):
+        in_scheme(page, scheme)
+        yield scheme
+    in_scheme(page, "light")
+
+
 def widths(page: Page, where: str) -> Iterator[int]:
     """The page that is there as wide as a phone, a tablet and a screen: in light and dark nothing overflows, and no error is shown."""
     for width in (390, 1024, 1440):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(300)  # what is drawn by scripts has its size
-        for scheme in ("light", "dark"):
-            in_scheme(page, scheme)
+        for scheme in schemes(page):
             expect(page.get_by_text("Something went wrong")).to_have_count(0)
             assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (where, width, scheme)
-        page.emulate_media(color_scheme="light")
         yield width
 
 
