@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import os
 import shutil
@@ -56,6 +57,12 @@ HEAVY = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {ROOT / "tests" / name: i for i, name in enumerate(HEAVY)}
     items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: to look through it takes 0.3 s of a core, and Streamlit looks after every run of a script."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
