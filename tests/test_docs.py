@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from core.__main__ import main, parser
 from core.runs import runs
 from core.settings import settings
-from tests.conftest import ROOT, forget, move_in
+from tests.conftest import ROOT, copy_home, forget, move_in
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -188,7 +188,7 @@ def test_every_verb_is_shown_in_a_command_line() -> None:
 def stand_ins(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What the pages' names stand for: a dataset “pets”, pictures and zips by their names, and the two runs that RUN means."""
     home, here = tmp_path_factory.mktemp("docs") / "home", tmp_path_factory.mktemp("here")
-    shutil.copytree(trained_once.home, home, symlinks=True)
+    copy_home(trained_once.home, home)
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
         patch.chdir(here)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, expect, sync_playwright
 
-from tests.conftest import forget, move_in, run_command
+from tests.conftest import copy_home, forget, move_in, originals_are_whole, run_command
 from tests.forking import Forked, fork_app
 from tests.ports import free_port
 
@@ -139,18 +139,19 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data folder with the sample as “digits”, to be copied."""
     home = tmp_path_factory.mktemp("sample")
     Server(home, 0).core("import", "sample", "--name", "digits")
-    return home
+    yield home
+    assert originals_are_whole(home), "a test wrote into an original of a copy"
 
 
 @contextmanager
 def serving(home: Path, sample: Path, real: bool = False) -> Iterator[Server]:
     """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
     one = Server(home, free_port(), real)
-    shutil.copytree(sample, home, dirs_exist_ok=True)
+    copy_home(sample, home)
     one.start()
     yield one
     one.stop()

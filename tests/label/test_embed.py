@@ -40,7 +40,7 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-from tests.conftest import forget, move_in, share_exports
+from tests.conftest import copy_home, forget, move_in, share_exports
 from tests.data.real import real
 from tests.pages.app import opened
 from tests.ray_clusters import answered_here
@@ -106,7 +106,7 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
 @pytest.fixture
 def digits(digits_once: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Digits]:
     """500 embedded digits without labels, for the test to change."""
-    shutil.copytree(digits_once.home, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    copy_home(digits_once.home, tmp_path / "copy", without="cache")
     move_in(monkeypatch, tmp_path / "copy")
     yield digits_once
     forget()
