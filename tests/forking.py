@@ -50,6 +50,13 @@ PRELOADED = (
     "core.ml.speed",
     "core.ml.infer",
     "core.ml.attribute",
+    "core.ml.embed",
+    "core.ml.patterns",
+    "core.data.imports",  # what jobs need: half a second of a core for each that is forked
+    "core.label.embed",
+    "core.share.archive",
+    "core.share.export",
+    "core.share.report",
 )
 PRELOADED_APP = ("streamlit.web.cli", "pandas", "pyarrow", "PIL.Image", "plotly.graph_objects", "core.api.operations", "core.api.v1.app")
 PID = 8  # bytes
