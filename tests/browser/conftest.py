@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, expect, sync_playwright
 
-from tests.conftest import copy_home, forget, move_in, originals_are_whole, run_command
+from tests.conftest import copy_home, forget, move_in, run_command, whole
 from tests.forking import Forked, fork_app
 from tests.ports import free_port
 
@@ -143,8 +143,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data folder with the sample as “digits”, to be copied."""
     home = tmp_path_factory.mktemp("sample")
     Server(home, 0).core("import", "sample", "--name", "digits")
-    yield home
-    assert originals_are_whole(home), "a test wrote into an original of a copy"
+    with whole(home):
+        yield home
 
 
 @contextmanager

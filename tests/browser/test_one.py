@@ -279,6 +279,7 @@ def test_a_picture_that_cannot_be_shown_is_not_labelled(own: Server, page: Page)
 
 
 def test_it_fits(own: Server, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
     visit(page, own)
     for key in "12345":
         page.keyboard.press(key)
