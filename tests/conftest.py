@@ -15,9 +15,13 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: two workers of pytest on two cores; more threads only wait for each other
+# Else each of a few hundred processes compiles all of core, and pytest every test file, anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
 import pytest
@@ -121,14 +125,14 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
     (home / "cache" / "onnx").symlink_to(shared)
 
 
-DIALECTS: dict[object, sa.Dialect] = {}
+DIALECTS: dict[ModuleType, sa.Dialect] = {}
 COMPILED: LRUCache[Any, Any] = LRUCache(2000)
 
 
 def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = schema.connected) -> sa.Engine:
     """Engines of SQLite share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
     made = connect(url)
-    if url.drivername == "sqlite":
+    if url.drivername == "sqlite" and isinstance(made.dialect.dbapi, ModuleType):  # none that a test has put there
         made.dialect = DIALECTS.setdefault(made.dialect.dbapi, made.dialect)  # by which it is kept
         made._compiled_cache = COMPILED
     return made
