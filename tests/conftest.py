@@ -19,9 +19,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: two workers of pytest on two cores; more threads only wait for each other
-# Else each of a few hundred processes compiles all of core, and pytest every test file, anew.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a few hundred processes compiles all of core, and pytest each test file, anew
 
 import numpy as np
 import pytest
@@ -42,6 +40,7 @@ from tests.postgres import Cluster
 from tests.squares import squares as drawn
 
 ROOT = Path(__file__).parent.parent
+sys.dont_write_bytecode = False
 
 
 # The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
