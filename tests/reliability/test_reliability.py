@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from tests.reliability import __main__ as reliability
-from tests.reliability import corpus, pictures, power, web
+from tests.reliability import checkpoints, corpus, pictures, power, web
 from tests.reliability.row import Row
 
 
 def test_after_a_power_cut_what_was_acknowledged_is_there_and_with_less_syncing_it_is_not(tmp_path: Path) -> None:
     row = power.trial(tmp_path / "home", 6)
+    assert row.good, row
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_a_power_cut_left_and_from_none_that_was_not_synced(tmp_path: Path) -> None:
+    row = checkpoints.trial(tmp_path / "home", 1)
     assert row.good, row
 
 
