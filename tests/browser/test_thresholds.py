@@ -37,7 +37,7 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     with open(path, newline="", encoding="utf-8") as f:
         rows = [row for row in csv.DictReader(f) if row["split"] == "validation"]
     page.goto(f"{server.url}/evaluate?dataset=digits&run={path.parent.name}&view=thresholds")
-    page.get_by_role("button", name="Catch 95 %").click()
+    page.get_by_role("button", name="Catch 95%").click()
     said = page.get_by_text(re.compile(r"^At 0\.\d+: catches"))
     expect(said).not_to_contain_text("At 0.500", timeout=30_000)
     found = re.match(r"At (0\.\d+): catches (\d+) of (\d+) 0 images; (\d+) of (\d+) others", said.inner_text())

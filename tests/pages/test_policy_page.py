@@ -24,7 +24,7 @@ Judged = tuple[Dataset, str]
 
 @pytest.fixture
 def judged(home: object) -> Judged:
-    """900 validation images, 6 % of them risked, with a finished run's answers."""
+    """900 validation images, 6% of them risked, with a finished run's answers."""
     rng = np.random.default_rng(3)
     truth = rng.choice(3, 900, p=[0.72, 0.22, 0.06])
     shares = 0.4 * rng.dirichlet(np.ones(3), 900) + 0.6 * np.eye(3)[np.where(rng.random(900) < 0.9, truth, 0)]
@@ -89,12 +89,12 @@ def test_a_promise_sets_the_lower_threshold_or_says_how_many_images_it_takes(jud
     app.multiselect[0].set_value(["not suitable"]).run()
     press(app, "Set the lower threshold")
     lower = app.slider[0].value[0]
-    assert 0 < lower != 0.1 and "At most 5 % of not suitable pass below" in said(app) and "which had no say" in said(app)
+    assert 0 < lower != 0.1 and "At most 5% of not suitable pass below" in said(app) and "which had no say" in said(app)
     app.slider[0].set_value((lower + 0.05, 0.9)).run()
     assert "the promise does not hold any more" in said(app)
     next(e for e in app.number_input if e.label.startswith("At most")).set_value(0.2).run()
     press(app, "Set the lower threshold")
-    assert "too few to promise that at most 0.2 % pass" in said(app) and "at least 499" in said(app)
+    assert "too few to promise that at most 0.2% pass" in said(app) and "at least 499" in said(app)
 
 
 def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> None:

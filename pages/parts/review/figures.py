@@ -147,7 +147,7 @@ def team(current: Dataset) -> None:
         return
     everybody = [*found.people, found.network]
     st.caption(
-        f"{TRUTH} {LITTLE} In brackets 95 % intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
+        f"{TRUTH} {LITTLE} In brackets 95% intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
     )
     table = pd.DataFrame([_row(one) for one in everybody]).rename(columns=COLUMNS)
     key = "team-table"
@@ -332,13 +332,13 @@ def _short(one: Share) -> str:
 
 
 def _help(one: Share) -> str:
-    return LITTLE if one.n < TOO_FEW or one.interval is None else f"95 % interval {_ends(one.interval)}, n = {one.n:,}"
+    return LITTLE if one.n < TOO_FEW or one.interval is None else f"95% interval {_ends(one.interval)}, n = {one.n:,}"
 
 
 def _pace_help(one: Pace | None) -> str:
     if one is None:
         return "No decision was timed yet"
-    between = f" (95 % interval {one.interval.low:.1f} to {one.interval.high:.1f})" if one.interval else ""
+    between = f" (95% interval {one.interval.low:.1f} to {one.interval.high:.1f})" if one.interval else ""
     return f"The median{between}, n = {one.n:,}; half of them took {one.quartiles[0]:.1f} to {one.quartiles[1]:.1f} s"
 
 

@@ -35,7 +35,7 @@ PARTS = {
     "blind": ("Blind (%)", "Decided without the network's answer. It shows whether people follow the network too readily."),
     "second": ("Second opinion (%)", "Decided by two people, the second without the first answer. It shows whether people agree."),
     "known": ("Known answers (%)", "Labelled pictures that are mixed in. They show how often each person is right."),
-    "audit": ("Audit (%)", "Looked at although they passed or were blocked; at least 1 %. It is the only way to know what slipped through."),
+    "audit": ("Audit (%)", "Looked at although they passed or were blocked; at least 1%. It is the only way to know what slipped through."),
 }  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _promised(held: Validation, name: str, key: str) -> None:
     word, state = frame.plain(name), st.session_state
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
-            f"At most … % of {word} may pass",
+            f"At most …% of {word} may pass",
             0.1,
             50.0,
             5.0,
@@ -200,7 +200,7 @@ def _promised(held: Validation, name: str, key: str) -> None:
             )
             return
         st.markdown(
-            f":material/verified: At most {100 * kept.most:g} % of {word} pass below {kept.threshold:.4g}: chosen on {kept.chosen_on.n:,} of its "
+            f":material/verified: At most {100 * kept.most:g}% of {word} pass below {kept.threshold:.4g}: chosen on {kept.chosen_on.n:,} of its "
             f"images. On the other {kept.passed.n:,}, which had no say, {_told(kept.passed)} pass."
         )
         st.caption(f"{KINDS[kept.kind]} It holds for pictures like these.")
@@ -226,9 +226,9 @@ def _told(share: Share) -> str:
     if share.interval is None:
         return "none"
     if share.n < TOO_FEW:
-        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}\u00a0%)"
+        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}%)"
     low, high = _percent(share.interval.low), _percent(share.interval.high)
-    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}\u00a0% ({low} to {high}\u00a0%)"
+    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}% ({low} to {high}%)"
 
 
 def _percent(share: float) -> str:
@@ -261,7 +261,7 @@ def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, in
     st.html(f'<table class="policy-figures"><tbody>{cells}</tbody></table>')
     paced = f"the median of your team's last {timed[1]:,} timed decisions" if timed else "your guess"
     st.caption(
-        f"In brackets the exact 95 % interval (Clopper and Pearson). Review at {pace:.1f} s a picture, {paced}. All of it holds for pictures "
+        f"In brackets the exact 95% interval (Clopper and Pearson). Review at {pace:.1f} s a picture, {paced}. All of it holds for pictures "
         "mixed as the validation images are."
     )
 

@@ -116,7 +116,7 @@ def _weeks(weeks: Sequence[Audit]) -> None:
         over_time(weeks, chosen, *choices[chosen]), key="slipped-weeks", config={"displayModeBar": False}, alt=f"{chosen}, by week"
     )
     st.caption(
-        "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found to have slipped "
+        "Each point is a week that ends on its day, with its 95% interval; a hollow one is a week in which none was found to have slipped "
         "through: the bar says how many there may be all the same."
     )
 
