@@ -190,6 +190,8 @@ export class Shell {
 
   /** @param {boolean} on */
   reveal(on) {
+    const veiled = this.root.matches(".blurred, .greyed") || this.root.querySelector(".care-blur, .care-grey, .care-small");
+    if (on && veiled && !this.root.classList.contains("revealed")) this.care.revealed(new Date());
     this.root.classList.toggle("revealed", on);
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Collection
 from functools import partial
@@ -21,7 +22,7 @@ from core.data.images import SHEET_ROW
 from core.data.queue import Submission
 from core.data.schema import moment
 from core.errors import AppError, Conflict, NotFound
-from core.review import animation, policy, review
+from core.review import animation, policy, review, why
 from core.runs import runs
 from core.types import SPLITS
 
@@ -281,6 +282,16 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
     return found
 
 
+def _why(_who: str, asked: Asked) -> dict[str, Any]:
+    found = why.why(asked.whole("id"))
+    return {"picture": f"data:image/png;base64,{base64.b64encode(found.picture).decode()}", "words": found.words}
+
+
+async def explained(request: Request) -> Response:
+    """Body: id; answer: picture, as a data address, with the map over it, and words."""
+    return await _answer(_why, *await _asked(request))
+
+
 def _run_name(run_id: str) -> str:
     try:
         return runs.load(runs.folder(run_id)).name
@@ -303,5 +314,6 @@ ROUTES = [
     Route("/api/review/undo", undo, methods=["POST"]),
     Route("/api/review/claims", claims, methods=["POST"]),
     Route("/api/review/last", last, methods=["POST"]),
+    Route("/api/review/why", explained, methods=["POST"]),
     Route("/api/review/about/{id:int}", about),
 ]

@@ -263,8 +263,5 @@ def published_line(preset: Preset, evaluation: Evaluation) -> str:
     ours, n = figure(preset, evaluation), evaluation.n
     if ours is None:
         return f"Published: {preset.published_text}."
-    if n < TOO_FEW:
-        own = f"{evaluation.confusion.trace()} of {n}"
-    else:
-        own = f"{ours.value:.1%} ({ours.low:.1%} to {ours.high:.1%}) of {n:,}"
+    own = f"{evaluation.confusion.trace()} of {n}" if n < TOO_FEW else f"{ours.value:.1%} ({ours.low:.1%} to {ours.high:.1%}) of {n:,}"
     return f"Published: {preset.published_text}. This run: {own} {evaluation.split} images."

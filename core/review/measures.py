@@ -76,6 +76,7 @@ class Team:
     people: tuple[Figures, ...]  # in alphabetical order
     network: Figures
     everybody: Figures  # the people taken together
+    nameless: int = 0  # decisions of those who gave no name: counted for nobody
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ class _Item:
     submission: Submission
     decisions: tuple[Decision, ...]
     final: str | None  # None while nobody has decided it finally
+    nameless: int = 0  # decisions left out: several people, or one of those named, may stand behind them
 
     def answers(self) -> list[Decision]:
         return [one for one in self.decisions if one.verdict in FINAL]
@@ -112,7 +114,7 @@ def team(dataset_id: int, since: str | None = None) -> Team:
     draws = _Draws()
     names = sorted({one.by for item in found for one in item.decisions if one.verdict != "appealed"}, key=str.casefold)
     people = tuple(_figures(name, found, words, draws) for name in names)
-    return Team(people, _network(found, words), _everybody(found, words, people))
+    return Team(people, _network(found, words), _everybody(found, words, people), sum(item.nameless for item in found))
 
 
 def _everybody(found: Sequence[_Item], words: Names, people: Sequence[Figures]) -> Figures:
@@ -140,7 +142,11 @@ def _items(dataset_id: int, since: str | None) -> tuple[list[_Item], Names]:
     held: dict[int, tuple[Submission, list[Decision]]] = {}
     for decision, submission in items.all_decisions(dataset_id, since=since):
         held.setdefault(submission.id, (submission, []))[1].append(decision)
-    return [_Item(one, tuple(reversed(some)), _final(one, words)) for one, some in held.values()], words
+    found = []
+    for one, some in held.values():
+        named = [each for each in some if each.by != roles.UNNAMED]
+        found.append(_Item(one, tuple(reversed(named)), _final(one, words), len(some) - len(named)))
+    return found, words
 
 
 def _final(one: Submission, words: Names) -> str | None:

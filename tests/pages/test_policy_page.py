@@ -105,7 +105,7 @@ def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> Non
     runs.write_predictions(runs.folder(run_id), CLASSES, few)
     app = page(judged)
     app.multiselect[0].set_value(["risked"]).run()
-    assert "12 validation images are risked: fewer than 30" in said(app) and re.search(r"of 12 \([0-9]+ to [0-9]+ %\)", said(app))
+    assert "12 validation images are risked: fewer than 30" in said(app) and re.search(r"of 12 \([0-9]+% to [0-9]+%\)", said(app))
     assert not app.toggle[0].value  # nobody is blocked by what twelve images say, unless somebody asks for it
     app.toggle[0].set_value(True).run()
     next(e for e in app.text_input if e.label == "Name of the version").set_value("Early").run()

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from core.evaluate import thresholds as numbers
 from core.types import Evaluation, Interval
 from pages.parts.evaluate import cell
+from pages.parts.review import policy_draft
 from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, precision_recall, roc
 
@@ -79,6 +80,12 @@ def _one(e: Evaluation, name: str, found: numbers.Curves, top: DeltaGenerator) -
     at = numbers.at(e, name, threshold)
     _says(at)
     _counts(e, at)
+    if chooses and st.button(
+        "Begin a policy with it", icon=":material/gavel:", key="threshold-policy", type="tertiary",
+        help=f"Opens Review: pictures pass below {threshold:.3f}, and a person is asked from there on. Nothing is sorted until a policy is made active.",
+    ):  # fmt: skip
+        st.session_state[policy_draft.GIVEN] = (e.run_id, name, threshold)
+        st.switch_page("review.py", query_params={"view": "policy", "policy": "write", "run": e.run_id})
     left, right = st.columns(2, gap="medium")
     color = SPLIT_COLORS[e.split]
     with left:

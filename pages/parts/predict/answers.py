@@ -148,7 +148,7 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
     told += f'<p class="found">{esc(also)}</p>' if also else ""
-    unsure = '<em title="The likeliest class has less than 80%.">unsure</em>' if one.probability < predict.UNSURE else ""
+    unsure = f"<em>unsure: below {predict.UNSURE:.0%}</em>" if one.probability < predict.UNSURE else ""
     return (
         f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'
         f"<p>{esc(said)} {unsure}<br><small>{esc(names.get(one.run_id, 'a deleted run'))} · {esc(times.when(one.at))}</small></p>{told}</div></li>"

@@ -146,6 +146,9 @@ def team(current: Dataset) -> None:
         st.info("Nobody has decided anything in this time. Choose a longer one.", icon=":material/group:")
         return
     everybody = [*found.people, found.network]
+    if found.nameless:
+        said = "decision was" if found.nameless == 1 else "decisions were"
+        st.caption(f"{found.nameless:,} {said} made by people who gave no name, as Review allowed before it asked: counted for nobody.")
     st.caption(
         f"{TRUTH} {LITTLE} In brackets 95% intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
     )

@@ -27,6 +27,7 @@ FIRST = (0.1, 0.9)
 MOST_REASONS = 20  # classes whose reasons can be written; of more classes those that are to be blocked
 CONFIG = {"displayModeBar": False}
 SAVED, ERROR = "policy-saved", "policy-error"
+GIVEN = "policy-given"  # in the session: (run, class, lower threshold) that was set on Evaluate
 KINDS = {
     "on average": "On average: over many such choices the share that passes is at most this; a single choice may be above.",
     "19 of 20": "19 of 20: of twenty such choices nineteen keep the share; it takes more images.",
@@ -48,6 +49,15 @@ def begin_with(one: Policy) -> None:
     _fill(one.run_id, policy.today(one))
     st.query_params["policy"] = "write"
     st.query_params["run"] = one.run_id
+
+
+def _add(run_id: str, name: str, lower: float) -> None:
+    """Puts a class with its lower threshold into the draft, beside what that says already."""
+    state, key, block = st.session_state, _key(run_id, f"class {name}"), _key(run_id, "block")
+    state[block] = list(dict.fromkeys([*state.get(block, ()), name]))
+    state[f"{key} lower"], state[f"{key} both"] = lower, (lower, max(lower, state.get(f"{key} both", FIRST)[1]))
+    for told in ("kept", "refused", "exact"):
+        state.pop(f"{key} {told}", None)
 
 
 def _fill(run_id: str, said: Rules) -> None:
@@ -80,6 +90,8 @@ def write(current: Dataset) -> None:
             acting = policy.active(current.id)  # whatever its run: the figures say what its thresholds would do with this one
             said = policy.today(acting) if acting else None
             _fill(run.id, said) if said and set(said.limits) <= set(held.classes) else None
+        if (given := st.session_state.pop(GIVEN, None)) and given[0] == run.id and given[1] in held.classes:
+            _add(*given)
         _draft(current, run, held, policy.pace(current.id))
 
 
@@ -226,13 +238,13 @@ def _told(share: Share) -> str:
     if share.interval is None:
         return "none"
     if share.n < TOO_FEW:
-        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}%)"
+        return f"{share.k:,} of {share.n:,} ({share.interval.low:.0%} to {share.interval.high:.0%})"
     low, high = _percent(share.interval.low), _percent(share.interval.high)
-    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}% ({low} to {high}%)"
+    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)} ({low} to {high})"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}"
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}%"
 
 
 def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, int] | None, run_id: str) -> None:
