@@ -120,6 +120,8 @@ def test_a_picture_decided_blind_comes_without_an_answer_and_one_of_a_deleted_ru
     assert (blind["blind"], blind["predicted"], blind["top"], blind["stage"]) == (True, None, [], "waiting")
     assert (blind["name"], blind["by"], blind["at"], blind["source"]) == (queue.get(blind["id"]).image_id[:8], "", "", "")
     assert (shown["predicted"], shown["run"], shown["by"], shown["source"]) == ("blue", "a deleted run", "Lea", "zip")
+    assert "would tell it" in ask(client, small, "why", status=422, id=blind["id"])["error"]["hint"]
+    assert ask(client, small, "why", status=404, id=shown["id"])["error"]["message"]
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.99])

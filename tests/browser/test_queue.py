@@ -134,6 +134,16 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     query = "SELECT name FROM review_claims c JOIN submissions s ON s.id = c.submission_id WHERE c.session = 'for Ann'"
     assert (handed,) in stored(server, query)
     page.keyboard.press("Enter")
+    expect(page.locator(".said .tip")).to_contain_text("does not exist")  # its run was deleted
+    dot = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='9' height='9'%3E%3Crect width='9' height='9'/%3E%3C/svg%3E"
+    page.route("**/api/review/why", lambda route: route.fulfill(json={"picture": dot, "words": "Red speaks for “2”."}))
+    page.keyboard.press("Enter")
+    expect(page.locator(".map")).to_contain_text("Red speaks for “2”.")
+    expect(page.locator(".frame img")).to_have_attribute("src", dot)
+    page.keyboard.press("Enter")
+    expect(page.locator(".map")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="More on Explain").click()
     expect(page).to_have_url(re.compile("/explain"))
     dealt = "SELECT count(*) FROM review_claims WHERE session NOT LIKE 'for %'"
     until(lambda: stored(server, dealt) == [(0,)], "that what was dealt out is given back")

@@ -51,6 +51,13 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     assert heading(page) == (let_in, f"others let in at {threshold:.3f} (0)")
     expect(page.locator(".cell")).to_have_count(min(let_in, 60))
 
+    page.get_by_role("button", name="Begin a policy with it").click()
+    expect(page).to_have_url(re.compile("/review.*policy=write"))
+    expect(page.get_by_role("heading", name="0", exact=True)).to_be_visible()
+    expect(page.get_by_role("slider").first).to_have_attribute("aria-valuenow", f"{threshold:g}")
+    page.go_back()
+    expect(said).to_contain_text(f"At {threshold:.3f}")
+
     page.get_by_test_id("stButtonGroup").get_by_text("Calibration", exact=True).first.click()
     expect(page.get_by_text("Expected calibration error").first).to_be_visible(timeout=30_000)
     click(page, page.locator(".barlayer .point path").first, above=25)  # it may have no height
