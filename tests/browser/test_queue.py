@@ -194,7 +194,7 @@ CONTRAST = """text => {
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int, scheme: str, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    fill(server, width * 100 + len(scheme) * 10, 6)
+    fill(server, width * 100 + len(scheme) * 10, 7)
     have = {"label": "7", "split": "train", "known": True}
     about: dict[str, object] = {"have": have, "answers": [], "earlier": [], "frames": None}
     page.route("**/api/review/about/*", lambda route: route.fulfill(json=about))
@@ -224,6 +224,14 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
         for one in page.locator(".decide button:visible").all():
             expect(one).to_be_in_viewport(ratio=1)
+        page.route("**/api/review/decide", lambda route: route.fulfill(status=409, json={"error": {"message": "Bo has decided on it: 7."}}))
+        page.keyboard.press("x")
+        expect(page.locator(".notice")).to_contain_text("Bo has decided on it: 7.")
+        said, picture = page.locator(".notices").bounding_box(), page.locator(".frame").bounding_box()
+        assert said and picture and said["y"] + said["height"] <= picture["y"] and picture["height"] > 100  # it lies beside the picture
+        page.screenshot(path=tmp_path / f"told-{scheme}.png")
+        page.get_by_role("button", name="Close this message").click()
+        page.unroute("**/api/review/decide")
         page.locator(".st-key-review-view").get_by_text("Grid").click()
         cells = page.locator(".cells .cell")
         expect(cells.nth(5)).to_be_in_viewport(ratio=1)
