@@ -83,6 +83,7 @@ def yours(current: Dataset) -> None:
     with st.container(horizontal=True):
         _button("Answers that differ", wrong, "yours-wrong", "yours")
         _button("All that was compared", found.judged, "yours-judged", "yours")
+        st.button("All your decisions", key="yours-decisions", on_click=st.query_params.update, args=({"view": "decisions", "by": me},))
     _outcomes("What became of what you escalated", found.escalated, "yours-escalated")
     _outcomes("Appeals against your decisions", found.appealed, "yours-appealed")
     gallery.chosen("yours", _words(found.judged))
