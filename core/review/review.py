@@ -53,6 +53,19 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
 
 
 @roles.needs("ask")
+def send(dataset_id: int, ids: Sequence[int], by: str) -> int:
+    """Queues pictures that were answered and sent to nobody, with the answers that they have; returns how many wait now that did not."""
+    some, rows = [items.get(one) for one in ids], []  # in the run's own words, as its policy knows them
+    sorters = {run_id: policy.sorter(dataset_id, run_id) for run_id in {one.run_id for one in some}}
+    for one in some:
+        answer = Prediction(
+            one.name, one.image_id, tuple(one.probabilities), tuple(one.probabilities.values()), fingerprint=one.fingerprint
+        )
+        rows.append(_row(dataset_id, one.run_id, answer, by, one.source) | sorters[one.run_id](answer) | {"state": "waiting"})
+    return _add(rows).count("new")
+
+
+@roles.needs("ask")
 def keep(dataset_id: int, run_id: str, predictions: Sequence[Prediction], by: str, source: str) -> dict[str, int]:
     """Keeps what was predicted, sorted by the active policy if it is this run's; how many there are of each state."""
     sort, found = policy.sorter(dataset_id, run_id), dict[str, int]()
