@@ -434,7 +434,7 @@ export class One extends Shell {
     const before = about?.earlier.at(-1)?.verdict;
     const lead = before === undefined ? "A lead decides this one." : before === "escalated" ? "Somebody escalated it: you decide." : "Two answers differ: you decide.";
     say(p.lead, item.stage === "lead" ? lead : item.stage === "appeal" ? "This decision was appealed: decide anew." : "");
-    say(p.says, told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.");
+    say(p.says, told ? `The network is ${percent(sure ?? 0)} sure (${item.run}).` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.");
     say(p.would, told && item.band ? `The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}.` : "");
     p.yes.hidden = !told;
     const label = about?.have?.label;

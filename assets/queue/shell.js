@@ -249,7 +249,7 @@ export class Shell {
     const { desk, shell: s } = this;
     if (!desk || !this.root.isConnected) return;
     const { waiting, others, skipped, lead } = desk.counts;
-    const parts = [`${number(waiting)} waiting`, ...(lead ? [`${number(lead)} for a lead`] : []), ...(others ? [`${number(others)} with others`] : []), ...(skipped ? [`${number(skipped)} skipped`] : [])];
+    const parts = [`${number(waiting)} waiting`, ...(lead ? [`${number(lead)} for a lead`] : []), ...(others ? [`${number(others)} with others`] : [])];
     say(s.counts, desk.asked ? parts.join(" · ") : "");
     s.back.hidden = !skipped;
     say(s.back, `Bring back what I skipped (${number(skipped)})`);

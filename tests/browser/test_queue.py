@@ -202,6 +202,8 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
     seen(page)
     page.wait_for_timeout(500)
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    whole = "img => img.getBoundingClientRect().bottom <= img.closest('.stage').getBoundingClientRect().bottom + 1"
+    assert page.locator(".frame img").evaluate(whole)
     yes = page.locator(".yes")
     expect(yes).to_be_in_viewport(ratio=1)
     told = yes.get_attribute("data-label")  # yes keeps the label that the dataset has; to change it is a button of its own
