@@ -100,7 +100,9 @@ def _basket(current: Dataset, waiting: list[tuple[int, str, str, str]]) -> None:
 
     total = len(some)
     st.subheader(f"{total:,} decision{'' if total == 1 else 's'} wait{'s' if total == 1 else ''}", anchor=False)
-    st.caption(f"Accepted ones join the dataset with their label; “a, not b” is what a person made of the network's b. {NEVER}")
+    st.caption(
+        f"Accepted ones join the dataset with their label; what the network had said stands in brackets where a person said otherwise. {NEVER}"
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         label = st.selectbox(
             "Class", [ALL, *classes], format_func=lambda c: f"{c}, {of_class[c]:,}" if c else f"All, {total:,}", key="basket-class"
@@ -132,7 +134,7 @@ def _chosen(some: Sequence[Submission]) -> None:
                             f'<img src="{html.escape(src)}" alt="" title="{html.escape(f"{one.name}, by {one.decided_by}")}" loading="lazy" style="{gallery.IMAGE}">'
                         )
                     said = one.label or ""
-                    before = f", not {frame.plain(one.predicted)}" if one.verdict == "corrected" and one.predicted != said else ""
+                    before = f" (network: {frame.plain(one.predicted)})" if one.verdict == "corrected" and one.predicted != said else ""
                     if st.checkbox(
                         f"{frame.plain(said)}{before}",
                         key=f"basket-{one.id}",

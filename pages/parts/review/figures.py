@@ -133,7 +133,7 @@ COLUMNS = {
     "decided": "Decided on",
     "known": "Right, known answers",
     "judged": "Right, against the final answer",
-    "agreement": "Same as the other, seconds at random",
+    "agreement": "Same answer as the other, second opinions",
     "pace": "Seconds per decision",
     "shown": "Network's mistakes taken over, shown",
     "blind": "the same, hidden",
