@@ -46,6 +46,22 @@ def browse(dataset_id: int, which: Said, offset: int = 0, limit: int | None = No
     return with_items(which.where(dataset_id), offset, limit)
 
 
+def standing(dataset_id: int, since: str | None = None, by: str | None = None, second: bool = False) -> list[tuple[Decision, Submission]]:
+    """Decisions that stand with their items, newest first. since: UTC, ISO 8601; by: of items that the person has decided, with what
+    others said of them; second: of those that had a second opinion.
+    """
+    d, s = decisions.c, submissions.c
+    here = (d.dataset_id == dataset_id, d.undone_at.is_(None))
+    where: list[sa.ColumnElement[bool]] = [*here, s.id == d.submission_id]
+    if since is not None:
+        where.append(d.at >= since)
+    if by is not None:
+        where.append(s.id.in_(select(d.submission_id).where(*here, d.by == by)))
+    if second:
+        where.append(s.id.in_(select(d.submission_id).where(*here, d.stage == "second")))
+    return with_items(where)
+
+
 def count(dataset_id: int, which: Said) -> int:
     with reading() as c:
         return c.execute(select(func.count()).select_from(decisions, submissions).where(*which.where(dataset_id))).scalar_one()

@@ -115,6 +115,8 @@ def test_ones_own_decision_alone_is_no_truth_and_what_somebody_else_said_too_is(
     found = measures.team(small.id)
     ann, ben, lea = found.people
     assert found.nameless == 1
+    assert measures.agreements(small.id) == {one.who: one.agreement.raw for one in found.people}
+    assert measures.yours(small.id, "Ann").judged == ann.judged
     assert {one.submission_id: one.right for one in ann.judged} == {agreed.id: True, differed.id: False, none.id: True}
     assert {one.submission_id: one.right for one in ben.judged} == {agreed.id: True, differed.id: True, none.id: True}
     assert [one.right for one in lea.judged] == [True] and measures.NONE in ann.confusion.classes

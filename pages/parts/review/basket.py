@@ -93,7 +93,7 @@ def _basket(current: Dataset, waiting: list[tuple[int, str, str, str]]) -> None:
     some = [(number, words.since(label, at), by) for number, label, by, at in waiting]
     of_class, of_person = Counter(name for _, name, _ in some), Counter(by for _, _, by in some)
     classes, people = sorted(of_class), sorted(of_person, key=str.casefold)
-    agreed = {one.who: one.agreement.raw for one in measures.team(current.id).people}
+    agreed = measures.agreements(current.id)
 
     def person(by: str) -> str:
         return f"{by}, {of_person[by]:,} (same as the second opinion: {report.figure(agreed[by], agreed[by].n, percent=True) if by in agreed else 'none yet'})"

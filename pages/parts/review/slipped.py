@@ -58,7 +58,7 @@ def _headline(week: Audit) -> None:
     still = f" {week.waiting:,} still wait for a person and are not counted." if week.waiting else ""
     st.caption(
         f"Of what came, {week.passed:,} passed and {week.blocked:,} {'was' if week.blocked == 1 else 'were'} blocked without a person, and people were asked about {week.asked:,}.{still} "
-        "A share of what passed is drawn at random and looked at; from that the rest is estimated. None found does not mean none: the upper end of the interval says how many there may be."
+        "A share of what passed is drawn at random and looked at; from that the rest is estimated. None found does not mean none: the upper end of the interval says how many there may be. It counts what who looked decided, mistakes too: look at what was found."
     )
     if week.wrongly_blocked.n:
         st.markdown(f"Wrongly blocked, of what was audited: {report.share(week.wrongly_blocked)}.")
