@@ -134,7 +134,7 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     query = "SELECT name FROM review_claims c JOIN submissions s ON s.id = c.submission_id WHERE c.session = 'for Ann'"
     assert (handed,) in stored(server, query)
     page.keyboard.press("Enter")
-    expect(page.locator(".said .tip")).to_contain_text("does not exist")  # its run was deleted
+    expect(page.locator(".said .tip")).to_contain_text("There is no run")  # it was deleted
     dot = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='9' height='9'%3E%3Crect width='9' height='9'/%3E%3C/svg%3E"
     page.route("**/api/review/why", lambda route: route.fulfill(json={"picture": dot, "words": "Red speaks for “2”."}))
     page.keyboard.press("Enter")
