@@ -135,7 +135,10 @@ def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
     mine = roles.current().may("lead", dataset_id)
     with moment():
         states, others, skipped = queue.counts(dataset_id), queue.held_by_others(dataset_id, session), queue.skipped(dataset_id, who)
-    waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN))
+        known = sum(
+            queue.get(one).state == "known" for one in queue.held(dataset_id, session)
+        )  # uncounted, the last one would be told by it
+    waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN)) + known
     return {"waiting": waiting, "lead": states.get("lead", 0) if mine else 0, "others": others, "skipped": skipped}
 
 

@@ -316,13 +316,15 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 rows += c.execute(query).all()
             found.update({row.id: row for row in rows[: max(0, n)]})
 
+        given_to: list[int] = []
         if count > 0:
             given = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == _for(want.person))
-            theirs = list(
-                c.execute(select(review_claims.c.submission_id).where(*given).order_by(review_claims.c.until).limit(count)).scalars()
-            )
-            c.execute(review_claims.delete().where(*given, review_claims.c.submission_id.in_(theirs)))
-            take(count * bool(theirs), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(theirs)])  # whatever the filters
+            query = select(review_claims.c.submission_id).where(*given).order_by(review_claims.c.until).limit(count)
+            given_to = list(c.execute(query).scalars())
+            c.execute(review_claims.delete().where(*given, review_claims.c.submission_id.in_(given_to)))
+            take(
+                count * bool(given_to), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(given_to)]
+            )  # whatever the filters
         told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
         if want.predicted is not None:
             free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
@@ -346,6 +348,9 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc(), where=told)
         orders: dict[str, tuple[Any, ...]] = {"risky": (s.risk.desc(), s.probability), "oldest": (s.at, s.id)}
         take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)), where=told)
+        alone = not keep and not given_to and all(row.state == "known" for row in found.values())
+        if alone and not c.execute(select(s.id).where(*free, s.state == "waiting", *told).limit(1)).first():
+            found.clear()  # with nothing else to be decided a known answer would be told by that
         rows = list(found.values())
         if rows:
             values = {"dataset_id": dataset_id, "session": want.session, "person": want.person, "until": at + CLAIM_SECONDS}

@@ -155,6 +155,18 @@ def test_a_known_answer_bears_no_name_that_gives_it_away_in_the_queue_or_among_o
     assert [row["name"] for row in ask(client, small, "last")["decisions"]] == [queue.get(one).image_id[:8]]
 
 
+def test_a_known_answer_is_not_told_by_being_dealt_alone_or_by_the_counts(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    waiting("k.png", state="known", known="red")
+    want = queue.Deal("page", "Ann", known=1)
+    assert queue.deal(small.id, want, 4) == []
+    waiting("a.png")
+    dealt = queue.deal(small.id, want, 4)
+    assert {one.state for one in dealt} == {"known", "waiting"}
+    assert ask(client, small, "claims", session="page", act="renew", ids=[one.id for one in dealt])["waiting"] == 2
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_small_deal_holds_known_answers_at_their_share(
     small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch, count: int
