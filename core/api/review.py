@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from core import roles
 from core.api import bodies, signing
-from core.data import queue
+from core.data import decisions, queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
 from core.data.queue import Submission
@@ -256,7 +256,7 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
     if one.state == "known":
         found["have"] = None  # that it is there would give its answer away
     if one.state in ("lead", "appeal"):
-        told = [d for d in queue.decisions_of(one.id) if d.undone_at is None]
+        told = [d for d in decisions.of_item(one.id) if d.undone_at is None]
         found["earlier"] = [
             {"verdict": d.verdict, "label": d.label, "by": d.by, "at": d.at, "note": d.note}
             for d in told

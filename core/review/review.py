@@ -287,7 +287,7 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     """Takes the last decision on a picture back: one's own, or as a lead anybody's; it waits again and leaves the dataset."""
     submission = items.get(submission_id)
     _dataset_of(submission)
-    standing = [one for one in items.decisions_of(submission_id) if one.undone_at is None]
+    standing = [one for one in stored.of_item(submission_id) if one.undone_at is None]
     roles.allow("lead" if standing and standing[-1].by != by else "decide", submission.dataset_id)
     have = known(submission)
     items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import roles
 from core.__main__ import main
-from core.data import images, queue, schema, uploads
+from core.data import decisions, images, queue, schema, uploads
 from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import Forbidden
@@ -249,7 +249,7 @@ def test_three_hundred_items_pass_wait_are_audited_reported_and_stated(
     found = report.report(small.id, "day", end)
     page = report.page(found)
     assert found.bands == {"pass": week.passed, "ask": week.asked, "block": week.blocked} and sum(found.verdicts.values()) == len(
-        queue.all_decisions(small.id)
+        decisions.made(small.id)
     )
     assert "Ann" not in page and "http" not in page and f"{sum(found.verdicts.values())} decisions by 1 person" in page
     assert report.DRIFT_UNKNOWN in page and report.as_json(found)["drift"] is None

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core import roles
-from core.data import events, originals, queue, routed, store
+from core.data import decisions, events, originals, queue, routed, store
 from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import AppError
@@ -228,7 +228,7 @@ def _beside(current: Dataset, acting: Policy, old: Run, new: Run) -> None:
         st.caption(
             "Validation images chose the epoch that either run kept, so both figures are a little too good. The test images have chosen nothing."
         )
-    pace = quality.pace([one.seconds for one, _ in queue.all_decisions(current.id, limit=2000) if one.seconds])
+    pace = quality.pace([one.seconds for one, _ in decisions.made(current.id, limit=2000) if one.seconds])
     found = renewal.beside(acting, new.id, split, pace.median if pace else None)
     st.markdown(f"A is {frame.plain(old.name)}, in use; B is {frame.plain(new.name)}. {verdict(found.paired)}")
     _flips(current, found)

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import roles
-from core.data import queue
+from core.data import decisions
 from core.data.queue import FINAL, Submission
 from core.metrics import TOO_FEW, Share
 from core.review import measures
@@ -91,7 +91,7 @@ def yours(current: Dataset) -> None:
 
 def _made(current: Dataset, by: str, since: object) -> int:
     at = since.astimezone(UTC).isoformat(timespec="milliseconds")  # type: ignore[attr-defined]
-    return sum(one.verdict in (*FINAL, "escalated") for one, _ in queue.all_decisions(current.id, by, at))
+    return sum(one.verdict in (*FINAL, "escalated") for one, _ in decisions.made(current.id, by, at))
 
 
 def _known_words(one: Share) -> str:
