@@ -30,8 +30,10 @@ export class One extends Shell {
   saying;
   /** @type {Map<number, number>} how often a picture has failed to load */
   tries = new Map();
-  /** @type {{ id: number, image: Picture } | null} what made the answer, in place of the picture it was made for */
+  /** @type {{ id: number, image: Picture, shown: boolean } | null} what made the answer, in place of the picture it was made for */
   map = null;
+  /** @type {Item | null} the one whose map is asked for */
+  asking = null;
 
   /** @param {ShadowRoot} parent */
   constructor(parent) {
@@ -234,19 +236,28 @@ export class One extends Shell {
     if (!item) return;
     if (desk.lapsed) return void desk.renew();
     if (this.told(item) === null) return this.say("The network’s answer is hidden here, and so is what made it.");
-    const shown = this.map;
-    this.map = null;
-    if (shown?.id === item.id) return this.paint();
+    if (this.map?.id === item.id) {
+      this.map.shown = !this.map.shown;
+      return this.paint();
+    }
     this.say("Looking for what made the answer …");
+    if (this.asking === item) return; // it is asked once
+    this.map = null;
+    this.asking = item;
     const found = await desk.why(item);
+    if (this.asking === item) this.asking = null;
     if (desk.current !== item || this.told(item) === null) return;
     if (!found?.picture) return this.say(found?.error ? `${found.error.message} ${found.error.hint ?? ""}` : "The server does not answer.");
     const image = this.image();
     image.src = found.picture;
-    await image.decode();
-    image.state = "ready";
+    const whole = await image.decode().then(
+      () => true,
+      () => false,
+    );
     if (desk.current !== item) return;
-    this.map = { id: item.id, image };
+    if (!whole) return this.say("The map cannot be shown: it did not come whole. Press again.");
+    image.state = "ready";
+    this.map = { id: item.id, image, shown: true };
     say(this.parts.mapped, found.words ?? "");
     this.parts.said.hidden = true;
     this.announce(found.words ?? "");
@@ -373,7 +384,7 @@ export class One extends Shell {
   paintPicture() {
     const { desk, parts: p } = this;
     const item = desk.current;
-    const map = item && this.map?.id === item.id && this.told(item) !== null ? this.map.image : null;
+    const map = item && this.map?.id === item.id && this.map.shown && this.told(item) !== null ? this.map.image : null;
     const image = item && !desk.lapsed ? (map ?? this.load(item)) : null;
     const ready = image?.state === "ready";
     this.caption.hidden = !map || !image;

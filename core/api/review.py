@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,6 +31,7 @@ MAX_BODY = 100_000  # bytes
 MOST = 60  # pictures dealt out at once
 LAST = 10  # decisions that a page shows
 MAX_INT = (1 << 31) - 1
+MAPS = anyio.CapacityLimiter(3)  # each waits up to 15 s: in the threads of the other routes they would keep decisions from being stored
 
 
 class Asked:
@@ -79,8 +81,8 @@ async def _asked(request: Request) -> tuple[str, Asked]:
     return who, Asked(asked)
 
 
-async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:
-    return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args)), headers={"Cache-Control": "no-store"})
+async def _answer(work: Callable[..., dict[str, Any]], *args: Any, threads: anyio.CapacityLimiter | None = None) -> Response:
+    return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args), limiter=threads), headers={"Cache-Control": "no-store"})
 
 
 def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
@@ -135,9 +137,7 @@ def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
     mine = roles.current().may("lead", dataset_id)
     with moment():
         states, others, skipped = queue.counts(dataset_id), queue.held_by_others(dataset_id, session), queue.skipped(dataset_id, who)
-        known = sum(
-            queue.get(one).state == "known" for one in queue.held(dataset_id, session)
-        )  # uncounted, the last one would be told by it
+        known = queue.held_known(dataset_id, session)  # uncounted, the last one would be told by it
     waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN)) + known
     return {"waiting": waiting, "lead": states.get("lead", 0) if mine else 0, "others": others, "skipped": skipped}
 
@@ -292,7 +292,7 @@ def _why(_who: str, asked: Asked) -> dict[str, Any]:
 
 async def explained(request: Request) -> Response:
     """Body: id; answer: picture, as a data address, with the map over it, and words."""
-    return await _answer(_why, *await _asked(request))
+    return await _answer(_why, *await _asked(request), threads=MAPS)
 
 
 def _run_name(run_id: str) -> str:

@@ -348,8 +348,9 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc(), where=told)
         orders: dict[str, tuple[Any, ...]] = {"risky": (s.risk.desc(), s.probability), "oldest": (s.at, s.id)}
         take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)), where=told)
-        alone = not keep and not given_to and all(row.state == "known" for row in found.values())
-        if alone and not c.execute(select(s.id).where(*free, s.state == "waiting", *told).limit(1)).first():
+        alone = bool(found) and not given_to and all(row.state == "known" for row in found.values())
+        others = (s.id.in_(list(keep)), s.state.in_(OURS)), (*free, s.state == "waiting", *told)
+        if alone and not any(c.execute(select(s.id).where(*where).limit(1)).first() for where in others):
             found.clear()  # with nothing else to be decided a known answer would be told by that
         rows = list(found.values())
         if rows:
@@ -391,6 +392,15 @@ def held(dataset_id: int, session: str) -> dict[int, float]:
     with reading() as c:
         rows = c.execute(select(k.submission_id, k.until).where(k.dataset_id == dataset_id, k.session == session, _lasts(at)))
         return {row.submission_id: row.until - at for row in rows}
+
+
+def held_known(dataset_id: int, session: str) -> int:
+    """How many the session holds whose answer is known."""
+    k, s = review_claims.c, submissions.c
+    with reading() as c:
+        both = review_claims.join(submissions, s.id == k.submission_id)
+        mine = (k.dataset_id == dataset_id, k.session == session, _lasts(time.time()), s.state == "known")
+        return c.execute(select(func.count()).select_from(both).where(*mine)).scalar_one()
 
 
 def held_by_others(dataset_id: int, session: str) -> int:

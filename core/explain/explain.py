@@ -203,19 +203,19 @@ def stop(asked: Asked) -> None:
         _stop(asked.path, asked.token).touch()
 
 
-def answer(asked: Asked) -> Attribution:
-    """Waits for the map; AppError where there is none: it was stopped, or the picture cannot be read."""
-    row = wait(asked)
+def answer(asked: Asked, seconds: float | None = None) -> Attribution:
+    """Waits for the map, TimeoutError after so long; AppError where there is none: it was stopped, or the picture cannot be read."""
+    row = wait(asked, seconds)
     target = runs.load(runs.trained(asked.run_id)).classes[row["target"]]
     facts = (row["image"], row["map"], row["delta"], row["change"], tuple(row["notes"]))
     return Attribution(asked.run_id, asked.image_id, asked.method, target, row["probability"], *facts)
 
 
-def wait(asked: Asked) -> dict[str, Any]:
+def wait(asked: Asked, seconds: float | None = None) -> dict[str, Any]:
     """What was written in answer to a question."""
     if asked.future is not None:
         try:
-            launch.result(asked.future)
+            launch.result(asked.future, seconds)
         except CancelledError:
             raise AppError("It was stopped before it was begun.", "Ask for it again.") from None
     try:

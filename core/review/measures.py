@@ -290,7 +290,7 @@ def _network(found: Sequence[_Item], words: Names) -> Figures:
         one, given = item.submission, item.answers()
         predicted = words.since(one.predicted, one.at)
         rows.append(Judged(one.id, predicted, item.final, predicted, one.known is not None, None))
-        if one.known is None and given and not given[0].hint:
+        if one.known is None and not item.nameless and given and not given[0].hint:  # the first of all may have been a nameless one
             blind.append(predicted == item.final)
     empty = agreement([])
     return Figures(

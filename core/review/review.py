@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from core import roles, storage
@@ -53,16 +53,23 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
 
 
 @roles.needs("ask")
-def send(dataset_id: int, ids: Sequence[int], by: str) -> int:
-    """Queues pictures that were answered and sent to nobody, with the answers that they have; returns how many wait now that did not."""
-    some, rows = [items.get(one) for one in ids], []  # in the run's own words, as its policy knows them
-    sorters = {run_id: policy.sorter(dataset_id, run_id) for run_id in {one.run_id for one in some}}
-    for one in some:
-        answer = Prediction(
-            one.name, one.image_id, tuple(one.probabilities), tuple(one.probabilities.values()), fingerprint=one.fingerprint
-        )
-        rows.append(_row(dataset_id, one.run_id, answer, by, one.source) | sorters[one.run_id](answer) | {"state": "waiting"})
-    return _add(rows).count("new")
+def send(dataset_id: int, ids: Sequence[int], by: str) -> tuple[int, int]:
+    """Queues pictures that were answered and sent to nobody, with the answers that they have.
+
+    How many wait now that did not, and how many are not there any more, themselves or their files.
+    """
+    rows, sorter = [], cache(partial(policy.sorter, dataset_id))
+    for number in ids:
+        try:
+            one = items.get(number)  # in the run's own words, as its policy knows them
+            said = one.probabilities
+            answer = Prediction(one.name, one.image_id, tuple(said), tuple(said.values()), fingerprint=one.fingerprint)
+            row = _row(dataset_id, one.run_id, answer, by, one.source)
+        except NotFound:
+            continue
+        if one.dataset_id == dataset_id:
+            rows.append(row | sorter(one.run_id)(answer) | {"state": "waiting"})
+    return _add(rows).count("new"), len(ids) - len(rows)
 
 
 @roles.needs("ask")

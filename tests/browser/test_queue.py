@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from core.data import images, queue, store, uploads
 from core.review import bands, policy, review
@@ -136,9 +136,20 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     page.keyboard.press("Enter")
     expect(page.locator(".said .tip")).to_contain_text("There is no run")  # it was deleted
     dot = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='9' height='9'%3E%3Crect width='9' height='9'/%3E%3C/svg%3E"
-    page.route("**/api/review/why", lambda route: route.fulfill(json={"picture": dot, "words": "Red speaks for “2”."}))
-    page.keyboard.press("Enter")
+    asked: list[Route] = []
+    page.route("**/api/review/why", lambda route: asked.append(route))
+    for picture in ("data:image/png;base64,AAAA", dot):
+        asked.clear()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")  # while it waits: it is asked once
+        expect(page.locator(".said .tip")).to_contain_text("Looking")
+        while not asked:
+            page.wait_for_timeout(50)
+        asked[0].fulfill(json={"picture": picture, "words": "Red speaks for “2”."})
+        if picture != dot:
+            expect(page.locator(".said .tip")).to_contain_text("The map cannot be shown")
     expect(page.locator(".map")).to_contain_text("Red speaks for “2”.")
+    assert len(asked) == 1
     expect(page.locator(".frame img")).to_have_attribute("src", dot)
     page.keyboard.press("Enter")
     expect(page.locator(".map")).to_be_hidden()

@@ -15,6 +15,7 @@ from core.review.bands import Limits
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset
+from pages.parts.review import policy_draft
 from tests.evaluate.made import run_of
 from tests.pages.app import elements, opened, words
 
@@ -54,6 +55,18 @@ def press(app: AppTest, label: str) -> AppTest:
     next(b for b in app.button if b.label == label and not b.disabled).click().run()
     assert not app.exception, words(app)
     return app
+
+
+def test_a_threshold_of_evaluate_lets_a_person_be_asked_until_somebody_says_block(judged: Judged) -> None:
+    app = page(judged)
+    app.session_state[policy_draft.GIVEN] = (judged[1], "risked", 0.3)
+    app.run()
+    blocks = next(e for e in app.toggle if "without a person" in e.label)
+    assert app.multiselect[0].value == ["risked"] and app.slider[0].value == 0.3 and not blocks.value
+    blocks.set_value(True).run()
+    app.session_state[policy_draft.GIVEN] = (judged[1], "risked", 0.4)
+    app.run()
+    assert app.slider[0].value == (0.4, 0.9), "what the draft says already stays"
 
 
 def test_thresholds_show_at_once_what_they_do_and_become_a_version_that_is_made_active(judged: Judged) -> None:

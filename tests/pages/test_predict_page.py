@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from core import roles
-from core.data import audit, classes, queue, removal, sources, uploads
+from core.data import audit, classes, queue, removal, schema, sources, uploads
 from core.review import batch, policy, predict, review, taken
 from core.review.bands import Limits
 from core.runs import jobs
@@ -130,6 +130,27 @@ def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(traine
     assert not app.exception and queue.counts(trained_copy.dataset.id) == {"waiting": 3}
     app = opened("predict", dataset=trained_copy.dataset.name, view="all", q="nothing like it")
     assert "Nothing fits these filters" in words(app)
+
+
+def test_the_pictures_that_were_seen_are_sent_whatever_came_since_and_one_that_is_gone_is_told(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = kept(trained_copy)[:2]
+    gone = queue.browse(trained_copy.dataset.id, queue.Which(text=told[1].file))[0]
+    monkeypatch.setattr(answers, "PER_PAGE", 2)
+    with schema.writing() as c:
+        c.execute(schema.submissions.update().where(schema.submissions.c.name == "three.png").values(at="2026-01-01"))
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    with schema.writing() as c:
+        c.execute(schema.submissions.update().where(schema.submissions.c.name == "three.png").values(at="2099-01-01"))
+    uploads.find(gone.image_id).path.unlink()
+    app.button(key="send-page").click().run()
+    assert not app.exception and not app.error and "1 sent to review. 1 could not be sent" in app.toast[0].value
+    assert [one.name for one in queue.browse(trained_copy.dataset.id, queue.Which(queue.OURS))] == [told[0].file]
+    assert review.send(trained_copy.dataset.id + 1, [one.id for one in queue.browse(trained_copy.dataset.id, queue.Which())], "Ann") == (
+        0,
+        3,
+    )
 
 
 def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> None:

@@ -124,6 +124,21 @@ def test_ones_own_decision_alone_is_no_truth_and_what_somebody_else_said_too_is(
     assert lea.agreement.n == 0 and lea.agreement.raw.value is None
 
 
+def test_what_a_nameless_person_decided_first_tells_nothing_of_the_network_and_is_told(
+    small: Dataset, predicted: Callable[..., Prediction]
+) -> None:
+    ruled(small, second=1.0)
+    for i in range(2):
+        assert review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
+    shown, hidden = reviewing.waiting(small.id)
+    say(shown, "green", roles.UNNAMED)
+    assert "1 decision was made by people who gave no name" in words(drawn("figures", "team"))
+    say(hidden, "green", "Ben", hint=False)
+    for one in (shown, hidden):
+        say(one, "green", "Ann", hint=False)
+    assert measures.team(small.id).network.blind.n == 1
+
+
 def test_wrong_answers_of_the_network_are_counted_as_its_hint_was_drawn(small: Dataset, predicted: Callable[..., Prediction]) -> None:
     acting = ruled(small, second=1.0, blind=0.5)
     for i in range(40):

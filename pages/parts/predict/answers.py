@@ -73,16 +73,16 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{n:,}** picture{'s' if n != 1 else ''}", width="stretch")
         if frame.may("ask", current.id, say=False):
-            unsent = sum(one.state == "predicted" for one in rows)
+            unsent = [one.id for one in rows if one.state == "predicted"]
             st.button(
-                f"Send {unsent:,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
-                on_click=send, args=(current, which, sort, (number - 1) * PER_PAGE, PER_PAGE), help="Those that were sent to nobody yet.",
+                f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
+                on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
             )  # fmt: skip
             every = replace(which, states=("predicted",)) if not states or "predicted" in states else None
-            if every and (left := queue.count(current.id, every)) > unsent:
+            if every and (left := queue.count(current.id, every)) > len(unsent):
                 st.button(
-                    f"Send all {min(left, MOST_SENT):,}", icon=":material/rate_review:", key="send-all", type="tertiary", on_click=send,
-                    args=(current, every, sort, 0, MOST_SENT), help="Of all pages, as the filters leave them; those sent to nobody yet.",
+                    f"Send all {min(left, MOST_SENT):,}", icon=":material/rate_review:", key="send-all", type="tertiary", on_click=send_all,
+                    args=(current, every, sort), help="Of all pages, as the filters leave them; those sent to nobody yet.",
                 )  # fmt: skip
         by, exports = frame.user(), frame.may("export", current.id, say=False)
         forms: tuple[tuple[taken.Form, str], ...] = (("csv", "text/csv"), ("jsonl", "application/x-ndjson"))
@@ -163,7 +163,14 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     )
 
 
-def send(current: Dataset, which: Which, sort: str, offset: int, limit: int) -> None:
-    some = queue.browse(current.id, which, sort, offset, limit)
-    sent = review.send(current.id, [one.id for one in some if one.state == "predicted"], frame.user())
-    st.toast(f"{sent:,} sent to review.", icon=":material/rate_review:")
+def send(current: Dataset, ids: Sequence[int]) -> None:
+    """Those that were seen, whatever has come since."""
+    with frame.told():
+        sent, gone = review.send(current.id, ids, frame.user())
+        left = f" {gone:,} could not be sent: not stored any more." if gone else ""
+        st.toast(f"{sent:,} sent to review.{left}", icon=":material/rate_review:")
+
+
+def send_all(current: Dataset, which: Which, sort: str) -> None:
+    with frame.told():
+        send(current, [one.id for one in queue.browse(current.id, which, sort, 0, MOST_SENT)])

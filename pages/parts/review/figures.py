@@ -143,13 +143,13 @@ COLUMNS = {
 def team(current: Dataset) -> None:
     """Everybody and the network, in alphabetical order; a click on a number shows its pictures."""
     found = measures.team(current.id, _since("team"))
-    if not found.people:
-        st.info("Nobody has decided anything in this time. Choose a longer one.", icon=":material/group:")
-        return
-    everybody = [*found.people, found.network]
     if found.nameless:
         said = "decision was" if found.nameless == 1 else "decisions were"
         st.caption(f"{found.nameless:,} {said} made by people who gave no name, as Review allowed before it asked: counted for nobody.")
+    if not found.people:
+        st.info("Nobody whose name is known has decided anything in this time. Choose a longer one.", icon=":material/group:")
+        return
+    everybody = [*found.people, found.network]
     st.caption(
         f"{TRUTH} {LITTLE} In brackets 95% intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
     )

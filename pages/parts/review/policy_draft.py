@@ -54,6 +54,8 @@ def begin_with(one: Policy) -> None:
 def _add(run_id: str, name: str, lower: float) -> None:
     """Puts a class with its lower threshold into the draft, beside what that says already."""
     state, key, block = st.session_state, _key(run_id, f"class {name}"), _key(run_id, "block")
+    if name not in state.get(block, ()):
+        state[f"{key} blocks"] = False  # it was a single threshold: nothing is blocked without a person until somebody says so
     state[block] = list(dict.fromkeys([*state.get(block, ()), name]))
     state[f"{key} lower"], state[f"{key} both"] = lower, (lower, max(lower, state.get(f"{key} both", FIRST)[1]))
     for told in ("kept", "refused", "exact"):
