@@ -72,6 +72,6 @@ def test_a_map_that_takes_too_long_is_stopped_and_said(
     never: Future[Any] = Future()
     monkeypatch.setattr(launch, "submit_slow", lambda *_: never)
     monkeypatch.setattr(why, "LONGEST", 0.01)
-    with pytest.raises(AppError, match="takes longer than .* on Explain"):
+    with pytest.raises(AppError, match="takes longer than"):
         why.why(one.id)
     assert never.cancelled()
