@@ -249,6 +249,9 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
         cells = page.locator(".cells .cell")
         expect(cells.nth(5)).to_be_in_viewport(ratio=1)
         expect(page.locator(".bar .class").first).to_be_hidden()
+        page.keyboard.press("a")
+        expect(page.locator(".notice")).to_be_in_viewport(ratio=1)  # above the keys, where the eyes are
+        page.get_by_role("button", name="Close this message").click()
         cells.nth(5).click()
         for one in page.locator(".bar button").all():
             expect(one).to_be_in_viewport(ratio=1)

@@ -1,4 +1,4 @@
-"""Twenty people who label at once, then decide at once, through the server."""
+"""Twenty people who have signed in and label at once, then decide at once, through the server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
+import pytest
 
-from core.data import queue, schema
+from core.data import people, queue, schema
+from core.people import sessions
+from core.settings import settings
 from tests.browser.conftest import Server
 from tests.ports import free_port
 from tests.postgres import Cluster
@@ -26,15 +29,19 @@ LIMIT = 300  # ms, of 19 in 20 answers
 
 def worked(home: Path, each: int, url: str, row: Row) -> str:
     """Figures of one database, of so many labels and decisions of each person."""
-    with homes.moved_in(home, url=url):
+    with homes.moved_in(home, url=url), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOUPE_SIGN_IN", "accounts")
+        settings.cache_clear()
         made = acts.dataset(PEOPLE * IMAGES, PEOPLE * each)
         items = [one.id for one in queue.browse(made, queue.Which(), limit=PEOPLE * each)]
+        tokens = [sessions.begin(people.add(f"person {i}", "moderator", "accounts"), "accounts", "") for i in range(2 * PEOPLE)]
         schema.engine().dispose()
         server = Server(home, free_port())
         server.start()
         name, stop = "PostgreSQL" if url else "SQLite", Event()
         labelling, deciding = (
-            [acts.Person(first + i, server.port, made, stop, each, PAUSE) for i in range(PEOPLE)] for first in (0, PEOPLE)
+            [acts.Person(first + i, server.port, made, stop, each, PAUSE, tokens[first + i]) for i in range(PEOPLE)]
+            for first in (0, PEOPLE)
         )
         ways: list[tuple[str, list[acts.Person], Callable[[acts.Person], None]]] = [
             ("labels", labelling, lambda p: p.label([f"{p.number * IMAGES + i:016x}" for i in range(IMAGES)])),
@@ -42,11 +49,11 @@ def worked(home: Path, each: int, url: str, row: Row) -> str:
         ]
         figures = []
         try:
-            for what, people, work in ways:
+            for what, team, work in ways:
                 began = time.monotonic()
                 with ThreadPoolExecutor(PEOPLE) as pool:
-                    list(pool.map(work, people))
-                taken = np.array([t for p in people for t in p.taken]) * 1000
+                    list(pool.map(work, team))
+                taken = np.array([t for p in team for t in p.taken]) * 1000
                 late = float(np.quantile(taken, 0.95))
                 row.check(late < LIMIT, f"{name}: one answer in twenty to {what} takes more than {late:.0f} ms")
                 pace = len(taken) / (time.monotonic() - began)
