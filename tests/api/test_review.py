@@ -205,7 +205,7 @@ def test_people_who_wait_for_a_map_do_not_keep_others_from_deciding(
     small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, made = waiting("a.png"), threading.Event()
-    monkeypatch.setattr(review.why, "why", lambda _: made.wait(30) and why.Why(b"", ""))
+    monkeypatch.setattr(why, "why", lambda _: made.wait(30) and why.Why(b"", ""))
     app = Starlette(routes=routes.ROUTES)
     said = {"dataset_id": small.id, "session": "page", "id": one, "verdict": "accepted", "operation": "one"}
 
@@ -220,9 +220,10 @@ def test_people_who_wait_for_a_map_do_not_keep_others_from_deciding(
             await anyio.wait_all_tasks_blocked()
             try:
                 with anyio.fail_after(20):
-                    return (await people.post("/api/review/decide", json=said)).status_code
+                    answer = await people.post("/api/review/decide", json=said)
             finally:
                 made.set()
+        return answer.status_code
 
     assert anyio.run(many) == 200
 
