@@ -68,6 +68,7 @@ def lasso(page: Page, box: FloatRect, left: float, top: float, right: float, bot
 
 
 def test_the_map_is_drawn_says_what_it_shows_fits_and_makes_nothing_jump(page: Page, ciphers: str) -> None:
+    page.emulate_media(color_scheme="dark")  # it begins so, and follows to light
     visit(page, ciphers)
     page.evaluate(SHIFT)  # since the page was opened
     page.wait_for_timeout(200)  # the browser tells what it has seen

@@ -202,6 +202,7 @@ CONTRAST = """text => {
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme="dark" if width == 1024 else "light")  # it begins in either, and follows the other
     fill(server, width * 100, 7)
     have = {"label": "7", "split": "train", "known": True}
     about: dict[str, object] = {"have": have, "answers": [], "earlier": [], "frames": None}

@@ -40,7 +40,7 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-from tests.conftest import copy_home, forget, move_in, share_exports
+from tests.conftest import copy_home, forget, move_in, share_exports, whole
 from tests.data.real import real
 from tests.pages.app import opened
 from tests.ray_clusters import answered_here
@@ -99,7 +99,8 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
         classes.ensure(made.id, [str(n) for n in range(10)])
         embedded(made.id)
         forget()
-    yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
+    with whole(home):
+        yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
     launch.close()
 
 

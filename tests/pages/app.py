@@ -22,7 +22,10 @@ def opened(name: str, **query: str) -> AppTest:
     if name != "home":
         app.switch_page(f"{name}.py")
     app.query_params.update(query)
-    return app.run()
+    app.run()
+    # Streamlit draws the first page in place of one that is not there, or not for this person.
+    assert name == "home" or app._finished_page_script_hash == app._page_hash, f"{name} is no page here"
+    return app
 
 
 def elements(app: AppTest, kind: str) -> list[Element]:
