@@ -238,6 +238,7 @@ def map_view(current: Dataset) -> None:
             current, "The map lays out all images so that similar ones lie together; no label is needed for it.", arranged=True
         )
         return
+    here = embed.still_here(current.id, found)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         colours = [c for c in COLOURS if c != "predicted" or teach.answers(current.id) is not None]
         colour = st.segmented_control(
@@ -258,13 +259,13 @@ def map_view(current: Dataset) -> None:
             st.session_state.setdefault(key, max(2, min(high, usual)))  # and not a default, which would follow the classes
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
-                clusters = embed.clusters(current.id, str(method), int(size)).tolist()
+                clusters = embed.clusters(current.id, str(method), int(size))[here].tolist()
                 sure = embed.sureness(current.id, str(method), int(size))
     if sure:
         st.caption(sure)
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=colour, clusters=clusters, dataset_id=current.id,
-        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}",
+        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}-{here.sum()}",
         classes=thumbs.class_list(current),
     )  # fmt: skip
     if missing := embed.missing(current.id):

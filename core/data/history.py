@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
 from core import roles
-from core.data.schema import history, images, label_events, reading
+from core.data.schema import history, images, label_events, reading, removed
 from core.types import Act
 
-IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
+IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model", "remove")  # sources of acts that people do one after another
 LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
 
 Line = dict[str, Any]  # a row of the table
@@ -163,14 +163,16 @@ def _standing(c: sa.Connection, dataset_id: int, lines: Sequence[Any]) -> dict[i
     of_line = sa.and_(e.by == h.by, e.source == h.source, sa.or_(h.acts > 1, e.operation.is_not_distinct_from(h.operation)))
     carried = (i.dataset_id == h.dataset_id, i.label_seq >= h.first, i.label_seq <= h.last)
     gave = (i.dataset_id == h.dataset_id, i.given_seq >= h.first, i.given_seq <= h.last, i.given_seq != i.label_seq)
+    r = removed.c
+    out = (r.dataset_id == h.dataset_id, r.label_seq >= h.first, r.label_seq <= h.last)
     alone = {line.first for line in lines if line.last - line.first + 1 == line.images}
     found: dict[int, int] = {}
-    for firsts, seqs in ((alone, (None, None)), ({line.first for line in lines} - alone, (i.label_seq, i.given_seq))):
+    for firsts, joined in ((alone, False), ({line.first for line in lines} - alone, True)):
         counts = []
-        for seq, stands in zip(seqs, (carried, gave), strict=True):
-            here = images if seq is None else images.join(label_events, sa.and_(e.seq == seq, of_line))
+        for table, seq, stands in ((images, i.label_seq, carried), (images, i.given_seq, gave), (removed, r.label_seq, out)):
+            here = table.join(label_events, sa.and_(e.seq == seq, of_line)) if joined else table
             counts.append(select(func.count()).select_from(here).where(*stands).correlate(history).scalar_subquery())
-        query = select(h.first, counts[0] + counts[1]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
+        query = select(h.first, counts[0] + counts[1] + counts[2]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
         found |= {first: n for first, n in c.execute(query)} if firsts else {}
     return found
 

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
 from core import roles
-from core.data import audit, classes, events, waiting
+from core.data import audit, brought, classes, events, removed, waiting
 from core.data.schema import decisions, images, label_events, parts, reading, submissions, writing
+from core.data.schema import removed as removed_images
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
 
@@ -208,11 +209,13 @@ def add_images(
     notes: Mapping[str, str] | None = None,
     past: Mapping[str, Sequence[LabelEvent]] | None = None,
     operation: str | None = None,
+    title: str = "",
 ) -> int:
     """Adds images and, where they carry anything, the event of it, in one transaction; returns how many were new.
 
     Notes are those of the events, by image id. Past are events from elsewhere, oldest first, with their own who and when:
-    they come before the event of this act, which alone can be taken back.
+    they come before the event of this act, which alone can be taken back. title: of the import, which can then be undone. What was taken
+    out before comes in as if it were new.
     """
     past = past or {}
     with writing() as c:
@@ -223,7 +226,9 @@ def add_images(
         if not fresh:
             return 0
         classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
-        c.execute(images.insert(), [bare(i) for i in fresh])
+        removed.forget(c, dataset_id, [i.id for i in fresh])
+        import_id = brought.number(c, dataset_id, operation, by, title, fresh[0].added_at, len(fresh)) if title and operation else None
+        c.execute(images.insert(), [bare(i) | {"import_id": import_id} for i in fresh])
         gone_by = f"{events.PAST}{now()}"
         before = [
             {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
@@ -323,11 +328,13 @@ def _acts(dataset_id: int, which: Which) -> sa.Select[Any]:
     labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
     stands = sa.or_(images.c.label_seq == e.seq, sa.and_(images.c.given_seq == e.seq, events.gives()))
     carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, stands)
+    r = removed_images.c
+    out = sa.and_(r.dataset_id == e.dataset_id, r.id == e.image_id, r.label_seq == e.seq)
     what = (e.source, func.max(e.note).label("note"), func.max(e.label).label("label"), func.count().label("images"))
     return (
         select(func.min(e.seq).label("first"), func.max(e.seq).label("last"), e.by, func.max(e.at).label("at"), *what)
-        .add_columns((labels > 1).label("mixed"), func.count(images.c.id).label("standing"), e.operation)
-        .select_from(label_events.outerjoin(images, carried))
+        .add_columns((labels > 1).label("mixed"), (func.count(images.c.id) + func.count(r.id)).label("standing"), e.operation)
+        .select_from(label_events.outerjoin(images, carried).outerjoin(removed_images, out))
         .where(*which.where(dataset_id))
         .group_by(e.by, e.source, e.operation, sa.case((e.operation.is_(None), e.at)))
     )
@@ -352,7 +359,8 @@ def undo(dataset_id: int, which: Which, by: str, operation: str | None = None) -
     """Takes the events back where nothing came after them: every image goes back to what it carried before.
 
     Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. A label that was decided in
-    Review takes its decision with it: Forbidden for who may not decide, and for who may not lead where somebody else did.
+    Review takes its decision with it: Forbidden for who may not decide, and for who may not lead where somebody else did. What was taken
+    out of the dataset, or brought back, is so no longer: Forbidden for who may not delete.
     """
     return _undo(dataset_id, which, by, operation, dry=False)
 
@@ -374,25 +382,34 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         for row in c.execute(query.order_by(e.seq)):
             trails.setdefault(row.image_id, []).append(row)
         names = events.Names(c, dataset_id)
-        i = images.c
+        out, again = _moved(c, dataset_id, which)
+        if (out or again) and not person.may("delete", dataset_id):
+            raise roles.refusal(person, "delete")
+        moved = {} if dry else {x.image_id: x for x in removed.put_back(c, dataset_id, sorted(out), by)}
+        i, r = images.c, removed_images.c
         here = {row.id: row for row in c.execute(select(i.id, i.label, i.flagged).where(i.dataset_id == dataset_id))}
+        if dry and out:
+            here |= {row.id: row for row in c.execute(select(r.id, r.label, r.flagged).where(r.dataset_id == dataset_id)) if row.id in out}
         back: list[events.Change] = []
+        returned: list[events.Change] = []
         stay = 0
         decided: set[int] = set()  # by decisions in Review
         for image_id, trail in trails.items():
-            if image_id not in here:
+            if image_id not in here or image_id in again:
                 continue
             carries = here[image_id]
-            label, flagged = carries.label, carries.flagged
+            label, flagged = moved.get(image_id, carries).label, carries.flagged
             _, gave = _parted([row for row in trail if row.gives])
             if gave:
                 label = names.today(gave[0].previous, gave[0].seq)
                 decided |= {int(found[1]) for row in gave if row.source == "review" and (found := DECISION.match(row.note))}
-            flags_kept, flags = _parted([row for row in trail if row.flagged is not None])
+            flags_kept, flags = _parted([row for row in trail if row.flagged is not None and row.source not in ("remove", "return")])
             if flags:
                 flagged = _flag_after(flags_kept)
             if (label, flagged) != (carries.label, carries.flagged):
                 back.append(events.Change(image_id, label, carries.label, flagged if flagged != carries.flagged else None))
+            elif image_id in out:
+                returned.append(events.Change(image_id, label, label, bool(flagged)))
             elif not gave and not flags:
                 stay += 1
         if back and not dry:
@@ -401,7 +418,19 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
             carried = {x.image_id: bool(here[x.image_id].flagged) for x in back}
             audit.labels(c, "label.undo", dataset_id, back, by, carried, source="undo")
             _wait_again(c, sorted(decided), by, person)
-    return Undone(len(back), stay)
+        if not dry:
+            events.append(c, dataset_id, returned, by, "return", operation)
+            removed.take_out(c, dataset_id, sorted(again), by, operation)
+    return Undone(len(back) + len(returned) + len(again), stay)
+
+
+def _moved(c: sa.Connection, dataset_id: int, which: Which) -> tuple[set[str], set[str]]:
+    """The images that the events took out of the dataset, and that they brought back, where nothing came after."""
+    e, i, r = label_events.c, images.c, removed_images.c
+    mine = which.where(dataset_id)
+    out = select(r.id).where(r.dataset_id == e.dataset_id, r.id == e.image_id, r.label_seq == e.seq, e.source == "remove", *mine)
+    again = select(i.id).where(i.dataset_id == e.dataset_id, i.id == e.image_id, i.label_seq == e.seq, e.source == "return", *mine)
+    return set(c.execute(out).scalars()), set(c.execute(again).scalars())
 
 
 def _wait_again(c: sa.Connection, decided: Sequence[int], by: str, person: roles.Person) -> None:

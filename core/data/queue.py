@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import audit, classes, deliveries, events, labels, waiting
+from core.data import audit, classes, deliveries, events, labels, removed, waiting
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
 from core.errors import Conflict, NotFound
@@ -582,6 +582,7 @@ def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label
     here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
     have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
     if have is None:
+        removed.forget(c, image.dataset_id, [image.id])
         c.execute(images.insert().values(labels.bare(image)))
     kept = have is not None and have.label is not None and verdict == "accepted"
     if not kept and (have is None or have.label != label):

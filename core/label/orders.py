@@ -155,7 +155,7 @@ def _duplicates(dataset_id: int, found: embed.Embedding, want: Filter, most: int
         return f"group {g + 1}" + (f", in {' and '.join(crossed)}" if len(crossed) > 1 else "")
 
     wanted = store.among(dataset_id, list(group), want)
-    ids = [i for i in group if i in wanted]
+    ids = [i for i in group if i in wanted and group[i] in splits]
     return Ordered(ids[:most], {i: note(group[i]) for i in ids[:most]}, len(ids))
 
 
