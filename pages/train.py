@@ -116,8 +116,7 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
     looked = embed.latest(current.id)
     images, _ = dataset.totals(current.id)
     groups = _crossing(current.id, looked.id if looked else "", images) or (None if looked is None else 0)
-    new = 0 if looked is None else images - len(looked.ids) - len(looked.unreadable)
-    if found := plan.duplicates(groups, max(0, new)):
+    if found := plan.duplicates(groups, 0 if looked is None else embed.missing(current.id)):
         _warn(found, "orange" if groups else "gray")
         if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
             st.switch_page(found.page, query_params={"order": "near-duplicates", "show": "all"})

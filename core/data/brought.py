@@ -81,6 +81,18 @@ def page(dataset_id: int, number: int, per_page: int) -> tuple[list[Brought], in
     return [Brought(**one._mapping, here=there) for one, there in zip(found, here, strict=True)], total
 
 
+@roles.needs("see")
+def newest(dataset_id: int) -> int:
+    """The last import of which images are there; NotFound where there is none."""
+    number, left = 1, True
+    while left:
+        found, total = page(dataset_id, number, 100)
+        if one := next((one for one in found if one.here), None):
+            return one.id
+        number, left = number + 1, number * 100 < total
+    raise NotFound("No import is left that could be undone.", "Only imports that added images to this dataset can be.")
+
+
 def _import(c: sa.Connection, dataset_id: int, import_id: int) -> Any:
     found = c.execute(select(imports).where(imports.c.id == import_id, imports.c.dataset_id == dataset_id)).first()
     if found is None:

@@ -128,7 +128,9 @@ def count(dataset_id: int) -> int:
 def newest(dataset_id: int) -> int:
     """The seq of the last removal that was not taken back, 0 where none is."""
     with reading() as c:
-        return c.execute(select(func.coalesce(func.max(removed.c.label_seq), 0)).where(removed.c.dataset_id == dataset_id)).scalar_one()
+        return int(
+            c.execute(select(func.coalesce(func.max(removed.c.label_seq), 0)).where(removed.c.dataset_id == dataset_id)).scalar_one()
+        )
 
 
 @roles.needs("import")
