@@ -44,15 +44,17 @@ class Undoing:
     gone: int  # are not in the dataset any more
 
 
-def number(c: sa.Connection, dataset_id: int, operation: str, by: str, source: str, at: str, more: int) -> int:
-    """The id of the import that adds more images at a time (added_at), in the caller's transaction."""
+def number(c: sa.Connection, dataset_id: int, operation: str, by: str, source: str, added_at: Sequence[str]) -> int:
+    """The id of the import that adds images at these times, in the caller's transaction."""
     m = imports.c
     known = c.execute(select(m.id, m.began, m.ended).where(m.operation == operation)).first()
+    began, ended = min(added_at), max(added_at)
     if known is None:
-        values = {"dataset_id": dataset_id, "operation": operation, "by": by, "source": source, "images": more, "began": at, "ended": at}
-        return int(c.execute(imports.insert().values(**values, after_seq=events.last_seq(c)).returning(m.id)).scalar_one())
-    span = {"began": min(known.began, at), "ended": max(known.ended, at)}  # a clock may jump back
-    c.execute(imports.update().where(m.id == known.id).values(images=m.images + more, **span))
+        what = {"dataset_id": dataset_id, "operation": operation, "by": by, "source": source, "after_seq": events.last_seq(c)}
+        made = imports.insert().values(**what, images=len(added_at), began=began, ended=ended)
+        return int(c.execute(made.returning(m.id)).scalar_one())
+    span = {"began": min(known.began, began), "ended": max(known.ended, ended)}  # a clock may jump back
+    c.execute(imports.update().where(m.id == known.id).values(images=m.images + len(added_at), **span))
     return int(known.id)
 
 

@@ -227,7 +227,7 @@ def add_images(
             return 0
         classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
         removed.forget(c, dataset_id, [i.id for i in fresh])
-        import_id = brought.number(c, dataset_id, operation, by, title, fresh[0].added_at, len(fresh)) if title and operation else None
+        import_id = brought.number(c, dataset_id, operation, by, title, [i.added_at for i in fresh]) if title and operation else None
         c.execute(images.insert(), [bare(i) | {"import_id": import_id} for i in fresh])
         gone_by = f"{events.PAST}{now()}"
         before = [
