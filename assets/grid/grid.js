@@ -487,6 +487,9 @@ class View {
     const ids = this.targets();
     if (!ids.length) return this.announce("Select pictures first");
     this.fire("acted", ids);
+    this.selected.clear(); // a second click acts on nothing
+    this.gathering = this.follows = false;
+    this.paint();
   }
 
   /** @param {string | null} label */
