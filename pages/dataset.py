@@ -59,9 +59,9 @@ def browse(current: Dataset) -> None:
             if frame.may("import", current.id):
                 add_class(current)
     taken_back(current)
-    want = filters(current, counts, out)
-    if want is None:
-        removed_images(current)
+    want, is_out = filters(current, counts, out)
+    if is_out:
+        removed_images(current, want)
         return
     key = f"page-{current.id}"
     number = frame.page_number(key)
@@ -84,16 +84,19 @@ def browse(current: Dataset) -> None:
     drawer(current, event.open, "browse")
 
 
-def removed_images(current: Dataset) -> None:
+def removed_images(current: Dataset, want: Filter) -> None:
     """What was taken out of the dataset, the last first, to be brought back."""
     key = f"removed-{current.id}"
     number = frame.page_number(key)
-    found, total = removed.page(current.id, number, PER_PAGE)
+    found, total = removed.page(current.id, want, number, PER_PAGE)
     pages = max(1, -(-total // PER_PAGE))
     if number > pages:
         number = st.session_state[key] = pages
-        found, total = removed.page(current.id, number, PER_PAGE)
+        found, total = removed.page(current.id, want, number, PER_PAGE)
     st.caption(STAY)
+    if not found:
+        st.info("No removed image matches these filters.", icon=":material/filter_alt_off:")
+        return
     event = thumbs.image_grid(current, found, key="removed-grid", act=BACK)
     bring_back(current, event.acted)
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
@@ -102,8 +105,8 @@ def removed_images(current: Dataset) -> None:
     drawer(current, event.open, "removed")
 
 
-def filters(current: Dataset, counts: pd.DataFrame, out: int) -> Filter | None:
-    """None: those that were removed, of which there are so many."""
+def filters(current: Dataset, counts: pd.DataFrame, out: int) -> tuple[Filter, bool]:
+    """Which images, and whether they are of those that were removed, of which there are so many."""
     per_class = counts.groupby("label", dropna=True)["images"].sum()
     per_split = counts.groupby("split")["images"].sum()
     unlabelled = int(counts.loc[counts["label"].isna(), "images"].sum())
@@ -124,15 +127,14 @@ def filters(current: Dataset, counts: pd.DataFrame, out: int) -> Filter | None:
         text = st.text_input(
             "File name contains", key="text", bind="query-params", on_change=frame.first_page, icon=":material/search:", width=220
         )
-    if state == "removed":
-        return None
-    return Filter(
+    want = Filter(
         label=name or None,
         split=split or None,
         labelled={"labelled": True, "unlabelled": False}.get(state),
         flagged=True if state == "flagged" else None,
         text=text or "",
     )
+    return want, state == "removed"
 
 
 def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:

@@ -136,6 +136,7 @@ class View {
     this.setCaption(remembered(`caption.${data.key}`));
     this.root.style.setProperty("--size", `${this.size}px`);
     this.root.classList.toggle("editable", this.editable);
+    this.root.classList.toggle("labels", this.labels);
     this.root.classList.toggle("worded", Object.keys(data.words ?? {}).length > 0);
     this.root.classList.toggle("blurred", this.blurred);
     this.grid.setAttribute("role", this.editable ? "listbox" : "group");

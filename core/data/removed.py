@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from core import roles
 from core.data import audit, classes, events
 from core.data.schema import by_id, images, parts, reading, removed, writing
+from core.data.store import Filter
 from core.errors import Invalid, NotFound
 from core.types import Image
 
@@ -100,13 +101,15 @@ def _move(c: sa.Connection, dataset_id: int, ids: Sequence[str], here: sa.Table,
 
 
 @roles.needs("delete")
-def page(dataset_id: int, number: int, per_page: int) -> tuple[list[Image], int]:
-    """One page (from 1) of what was taken out, the last first, and how many there are; label_seq is that of the event that did it."""
+def page(dataset_id: int, want: Filter, number: int, per_page: int) -> tuple[list[Image], int]:
+    """One page (from 1) of the wanted images that were taken out, the last first, and how many there are; label_seq is that of the
+    event that did it."""
     r = removed.c
-    query = select(removed).where(r.dataset_id == dataset_id).order_by(r.label_seq.desc())
+    where = want.where(dataset_id, r)
+    query = select(removed).where(*where).order_by(r.label_seq.desc()).offset((max(1, number) - 1) * per_page).limit(per_page)
     with reading() as c:
-        found = c.execute(query.offset((max(1, number) - 1) * per_page).limit(per_page)).all()
-    return [Image(**row._mapping) for row in found], count(dataset_id)
+        found = [Image(**row._mapping) for row in c.execute(query)]
+        return found, c.execute(select(func.count()).select_from(removed).where(*where)).scalar_one()
 
 
 @roles.needs("delete")

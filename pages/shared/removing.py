@@ -13,8 +13,8 @@ from pages.shared import frame
 from pages.shared.grid import GridAct
 from pages.shared.history import LAST, images, say
 
-OUT = GridAct("bin", "Remove images", "Removes the selected images from the dataset; this can be undone.")
-BACK = GridAct("restore", "Bring back", "Brings the selected images back into the dataset, with the labels they had.")
+OUT = GridAct("bin", "Remove images", "Remove images from the dataset; this can be undone")
+BACK = GridAct("restore", "Bring back", "Bring back into the dataset, with the labels they had")
 STAY = (
     "Removed images are in no count, list, map, export or later run. Their files stay on this server, and a run keeps what it was trained on. "
     "*Bring back* returns them with the labels they had."

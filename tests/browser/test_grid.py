@@ -330,7 +330,7 @@ def test_images_are_removed_and_brought_back_and_an_import_is_undone(
     page.goto(f"{url}&view=History")
     first = page.locator("[class*=st-key-row-act-]").first
     expect(first).to_contain_text("1 image brought back into the dataset")
-    page.get_by_text("Imports, each to be undone").click()
+    page.get_by_text("Undo an import").click()
     page.get_by_role("button", name="Undo this import").click()
     expect(page.get_by_role("dialog")).to_contain_text("6 images that left")
     page.get_by_role("button", name="Remove 6 images").click()

@@ -92,7 +92,8 @@ def test_nothing_that_lists_or_counts_knows_of_a_removed_image_and_it_comes_back
     assert classes.of(pets.id)[0].accepted == () and labels.flagged(pets.id) == {}
     assert {row.image_id for row in store.snapshot(pets.id, 0).rows} == set(ids(0, 1, 2)) == set(labels.sources(pets.id))
     assert store.version(pets.id) != version
-    assert [i.id for i in removed.page(pets.id, 1, 10)[0]] == ids(5, 3) and removed.count(pets.id) == 2
+    assert [i.id for i in removed.page(pets.id, Filter(), 1, 10)[0]] == ids(5, 3) and removed.count(pets.id) == 2
+    assert [i.id for i in removed.page(pets.id, Filter(label="cat", flagged=True), 1, 10)[0]] == ids(3)
     with pytest.raises(NotFound):
         store.get_image(pets.id, ids(3)[0])
     done = labels.apply(pets.id, {ids(3)[0]: 0, ids(0)[0]: before[ids(0)[0]].label_seq}, "cat", "bea")
@@ -147,7 +148,7 @@ def test_only_who_may_delete_removes_sees_or_brings_back(pets: Dataset) -> None:
     for act in (
         lambda: removed.remove(pets.id, ids(1), "lea", "x"),
         lambda: removed.bring_back(pets.id, ids(0), "lea", "x"),
-        lambda: removed.page(pets.id, 1, 10),
+        lambda: removed.page(pets.id, Filter(), 1, 10),
         lambda: labels.undo(pets.id, Which(operation="out"), "lea"),
         lambda: brought.undo(pets.id, 1, "lea"),
     ):
@@ -270,10 +271,11 @@ def test_a_near_duplicate_whose_copy_was_removed_is_none_and_the_map_leaves_remo
     folder = settings().embeddings / str(pets.id) / "20260101-000000-000001"
     folder.mkdir(parents=True)
     runs.write_json(folder / "job.json", {"dataset_id": pets.id, "at": "1", "by": "me"})
-    flat = dict.fromkeys(("brightness", "sharpness", "oddness"), np.zeros(6, np.float32))
-    group = np.array([0, 0, 1, 1, 1, -1], np.int32)
+    group, flat = np.array([0, 0, 1, 1, 1, -1], np.int32), np.zeros(6, np.float32)
+    arrays: dict[str, Any] = {"ids": np.array(ids(*range(6))), "xy": np.zeros((6, 2), np.float32), "unreadable": np.array([], str)}
+    arrays |= {"brightness": flat, "sharpness": flat, "oddness": flat, "group": group}
     with open(folder / embed.RESULT, "wb") as f:
-        np.savez(f, ids=np.array(ids(*range(6))), xy=np.zeros((6, 2), np.float32), group=group, unreadable=np.array([], str), **flat)
+        np.savez(f, **arrays)
     assert orders.order(pets.id, "near-duplicates", Filter(), 10).ids == ids(0, 1, 2, 3, 4) and embed.missing(pets.id) == 0
     removed.remove(pets.id, ids(1, 2), "ann", "out")
     assert orders.order(pets.id, "near-duplicates", Filter(), 10).ids == ids(3, 4) and embed.missing(pets.id) == 0

@@ -16,7 +16,7 @@ MOST_RUNS = 5  # named
 
 def imports_view(current: Dataset) -> None:
     """All imports that added images, to be undone; folded, as one looks for them rarely."""
-    folded = st.expander("Imports, each to be undone", icon=":material/download_done:", key="imports-open", on_change="rerun")
+    folded = st.expander("Undo an import", icon=":material/download_done:", key="imports-open", on_change="rerun")
     if not folded.open:
         return
     with folded, st.container(key="imports", gap=None):
@@ -66,7 +66,11 @@ def _ask(current: Dataset, import_id: int, source: str) -> None:
         with st.container(horizontal=True):
             if found.goes and st.button(f"Remove {images(found.goes)}", type="primary", icon=":material/undo:", key="undo-import-yes"):
                 bar = st.progress(0.0)
-                done = brought.undo(current.id, import_id, frame.user(), lambda n, of, what: bar.progress(n / max(1, of), what))
+
+                def tell(done: int, total: int, what: str) -> None:
+                    bar.progress(done / max(1, total), what)
+
+                done = brought.undo(current.id, import_id, frame.user(), tell)
                 say(f"The import is undone: {images(done.goes)} removed from the dataset.", ":material/undo:")
                 st.rerun()
             if st.button("Cancel", key="undo-import-no"):
