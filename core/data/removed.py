@@ -49,9 +49,9 @@ def take_out(c: sa.Connection, dataset_id: int, ids: Sequence[str], by: str, ope
     """The same in the caller's transaction."""
     i = images.c
     query = [select(i.id, i.label, i.flagged).where(*by_id(dataset_id, part)) for part in parts(ids)]
-    changes = [events.Change(row.id, row.label, row.label, bool(row.flagged)) for one in query for row in c.execute(one)]
-    events.append(c, dataset_id, changes, by, "remove", operation, note)
-    there = [change.image_id for change in changes]
+    found = {row.id: events.Change(row.id, row.label, row.label, bool(row.flagged)) for one in query for row in c.execute(one)}
+    there = [i for i in dict.fromkeys(ids) if i in found]
+    events.append(c, dataset_id, [found[i] for i in there], by, "remove", operation, note)
     _move(c, dataset_id, there, images, removed)
     if there:
         audit.record(c, "image.remove", on={"dataset": dataset_id, "images": there}, after={"note": note} if note else None, by=by)
