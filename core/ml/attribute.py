@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 import time
@@ -9,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from core.catalog import methods
 from core.data import images
 from core.errors import AppError, Invalid, Stopped
 from core.ml.baselines import baseline, extremes
-from core.ml.devices import out_of_memory
+from core.ml.devices import out_of_memory, unused_gpu
 from core.ml.forward_passes import GRADIENT_BATCH, Counted, ForwardPasses, Tick, answers, enough_memory, largest_batch, merged, remembered
 from core.ml.infer import loaded, normalised, probabilities, read
 from core.ml.model import LoadedModel
@@ -62,7 +63,7 @@ class Batch:
 
     @property
     def target(self) -> Any:
-        return self.targets[0] if len(self.targets) == 1 else torch.tensor(self.targets)
+        return self.targets[0] if len(self.targets) == 1 else torch.tensor(self.targets, device=self.x.device)
 
     @property
     def baseline(self) -> Tensor:
@@ -72,12 +73,14 @@ class Batch:
     @property
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Black and white as the network receives them, (1, C, 1, 1)."""
-        return extremes(self.network.preprocess)
+        black, white = extremes(self.network.preprocess)
+        return black.to(self.x.device), white.to(self.x.device)
 
     @property
     def superpixels(self) -> Tensor:
         """(1, 1, H, W) numbers of the picture's superpixels, about as many as the settings say."""
-        return torch.from_numpy(superpixels(self.x[0], self.network.preprocess, self.settings["superpixels"]))[None, None]
+        regions = superpixels(self.x[0], self.network.preprocess, self.settings["superpixels"])
+        return torch.from_numpy(regions)[None, None].to(self.x.device)
 
     @property
     def layer(self) -> nn.Module:
@@ -189,11 +192,38 @@ def maps(
 ) -> Maps:
     """Maps of (N, C, H, W) normalised pictures, each for its own target; zero is the mean picture.
 
-    A call that does not fit into memory is made again with half as many pictures. tick(done, total) hears of passes
-    through the network and may raise Stopped. Invalid where the network does not support the method, or answers NaN.
+    On a GPU on which nobody trains, where there is one. A call that does not fit into memory is made again with half as many pictures.
+    tick(done, total) hears of passes through the network and may raise Stopped. Invalid where the network does not support the method,
+    or answers NaN.
     """
     if why := unsupported(found, method):
         raise Invalid(why)
+    if gpu := unused_gpu():
+        try:
+            return _maps(moved(found, gpu), x.to(gpu), method, targets, settings, tick)
+        except (Invalid, Stopped):
+            raise
+        except Exception:  # too little memory, or a layer that cannot be computed there: the CPU can
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            torch.cuda.empty_cache()  # for whoever trains next
+    return _maps(found, x, method, targets, settings, tick)
+
+
+def moved(found: LoadedModel, device: torch.device) -> LoadedModel:
+    """A copy of the network on the device, kept beside the network."""
+    if found not in _moved or _moved[found].device != device:
+        torch.backends.cudnn.allow_tf32 = False  # else maps differ from the CPU's in the third digit
+        _moved[found] = replace(found, model=copy.deepcopy(found.model).to(device))
+    return _moved[found]
+
+
+_moved: WeakKeyDictionary[LoadedModel, LoadedModel] = WeakKeyDictionary()
+
+
+def _maps(
+    found: LoadedModel, x: Tensor, method: str, targets: Sequence[int], settings: Mapping[str, Any] | None, tick: Tick | None
+) -> Maps:
     facts, work = methods.method(method), code(method).attribute
     checked = methods.method_settings(method, settings or {}, layers(found) if facts.chooses_layer else ())
     with enough_memory():
@@ -230,7 +260,7 @@ def maps(
         notes += [note for note in batch.notes if note not in notes]
         passes += forward.made
         start += len(some)
-    values = torch.cat(raws).numpy()
+    values = torch.cat(raws).cpu().numpy()
     if not np.isfinite(values).all():
         raise Invalid(
             "This map holds numbers that are not finite (NaN).",
@@ -243,7 +273,7 @@ def maps(
     took = time.perf_counter() - begun
     if facts.sums_to is None:
         return Maps(values, None, None, tuple(notes), passes, took)
-    known = [one.numpy() for one in changes if one is not None]
+    known = [one.cpu().numpy() for one in changes if one is not None]
     change = (
         np.concatenate(known)
         if len(known) == len(changes)
@@ -260,7 +290,7 @@ def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: st
 
     with torch.inference_mode():
         change = scores(x) if kind is None else scores(x) - scores(baseline(found.preprocess, x, kind))
-    return change.numpy()
+    return change.cpu().numpy()  # type: ignore[no-any-return]
 
 
 def code(method: str) -> Any:

@@ -24,6 +24,6 @@ def baseline(preprocess: Preprocess, x: Tensor, kind: str) -> Tensor:
         from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]  # 0.4 s, for this kind alone
 
         deviation = BLUR * min(x.shape[2:])
-        return torch.from_numpy(gaussian_filter(x.detach().numpy(), (0, 0, deviation, deviation), mode="nearest"))
+        return torch.from_numpy(gaussian_filter(x.detach().cpu().numpy(), (0, 0, deviation, deviation), mode="nearest")).to(x.device)
     low, high = extremes(preprocess)
-    return (low if kind == "black" else high).expand_as(x).clone()
+    return (low if kind == "black" else high).to(x.device).expand_as(x).clone()

@@ -47,6 +47,13 @@ def device_of(slot: str, together: int = 1) -> torch.device:
     return torch.device("cpu")
 
 
+def unused_gpu() -> torch.device | None:
+    """The first GPU on which no run trains."""
+    if not torch.cuda.is_available():
+        return None
+    return next((torch.device(slot) for slot in slots("cuda") if not turns.holder(slot)), None)
+
+
 def state() -> dict[str, tuple[str, str, int, int]]:
     """Of each of the machine's slots: what the device is called, which run has it ("" none), bytes of its memory, used and in all."""
     found = {}

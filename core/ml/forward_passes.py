@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from core.errors import AppError, Invalid
 from core.ml.devices import free_memory, out_of_memory
 from core.ml.features import Forward, by_onnx, is_exported
-from core.ml.infer import CPU
 from core.ml.model import LoadedModel, head_of, set_module
 from core.ml.rewrite import Different, copy_for, noise
 
@@ -91,8 +90,10 @@ _exported: WeakKeyDictionary[LoadedModel, Forward | None] = WeakKeyDictionary() 
 def answers(found: LoadedModel, x: Tensor) -> Tensor:
     """(N, classes) logits without slopes; by ONNX Runtime once that pays, equal to the fifth digit.
 
-    EfficientNet-Lite0 at 224 on two cores: three times as fast as PyTorch, and six times on a busy machine.
+    EfficientNet-Lite0 at 224 on two cores: three times as fast as PyTorch, and six times on a busy machine. A GPU has no need of it.
     """
+    if found.device.type != "cpu":
+        return found.model(x)  # type: ignore[no-any-return]
     square = x.shape[2] == x.shape[3] == found.preprocess.crop
     if square and found not in _spent:
         with suppress(Exception):
@@ -142,7 +143,7 @@ def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str
 
     Such a method asks the same for every class, and the answers hold all classes.
     """
-    asked = hashlib.sha256(repr((method, sorted(settings.items()), batch_size, x.shape)).encode() + x.numpy().tobytes()).hexdigest()
+    asked = hashlib.sha256(repr((method, sorted(settings.items()), batch_size, x.shape)).encode() + x.cpu().numpy().tobytes()).hexdigest()
     _, answers = _remembered.setdefault((id(found), asked), (found, []))
     _remembered.move_to_end((id(found), asked))
     while len(_remembered) > 4:
@@ -151,11 +152,11 @@ def remembered(found: LoadedModel, x: Tensor, method: str, settings: Mapping[str
 
 
 def largest_batch(found: LoadedModel, x: Tensor, gradient: bool) -> int:
-    """How many pictures like x, (1, C, H, W), one call may hold, by an estimate from what the layers put out."""
+    """How many pictures like x, (1, C, H, W), one call may hold, by an estimate from what the layers put out; a GPU takes what fits."""
     usual = (GRADIENT_BATCH if gradient else FORWARD_BATCH) * 224 * 224 // (x.shape[2] * x.shape[3])
     every, largest = outputs(found, x)
-    fits = int(SHARE * free_memory(CPU) / (2 * every if gradient else 3 * largest))
-    return max(1, min(usual or 1, fits, LARGEST_BATCH))
+    fits = int(SHARE * free_memory(found.device) / (2 * every if gradient else 3 * largest))
+    return max(1, min(fits, LARGEST_BATCH, *([usual] if found.device.type == "cpu" else [])))
 
 
 _outputs: WeakKeyDictionary[LoadedModel, dict[tuple[int, ...], tuple[int, int]]] = WeakKeyDictionary()

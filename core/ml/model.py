@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -334,13 +335,18 @@ def network_timeout(seconds: float) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A trained network in evaluation mode on the CPU, and all that is needed to feed it."""
+    """A trained network in evaluation mode, on the CPU unless it was moved, and all that is needed to feed it."""
 
     model: nn.Module
     architecture: Architecture
     classes: tuple[str, ...]
     preprocess: Preprocess
     epoch: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures for it have to lie."""
+        return next(chain(self.model.parameters(), self.model.buffers())).device
 
 
 def save(path: Path, model: nn.Module, extra: Mapping[str, Any], other: Weights | None = None) -> None:

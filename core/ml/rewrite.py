@@ -75,7 +75,7 @@ def noise(network: LoadedModel) -> Tensor:
     """(1, C, S, S) normalised values at random, always the same."""
     side = network.preprocess.crop
     x = torch.randn(1, network.preprocess.channels, side, side, generator=torch.Generator().manual_seed(0))
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.to(network.device).contiguous(memory_format=torch.channels_last)
 
 
 def rewritten(model: nn.Module, x: Tensor) -> Rewritten:

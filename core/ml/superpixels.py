@@ -29,6 +29,6 @@ def grid(height: int, width: int) -> np.ndarray:
 
 def seen(x: Tensor, preprocess: Preprocess) -> np.ndarray:
     """(H, W, C) float64 values in 0..1 of a normalised (C, H, W) picture."""
-    values = x.detach().double().permute(1, 2, 0).numpy()
+    values = x.detach().cpu().double().permute(1, 2, 0).numpy()
     seen: np.ndarray = np.clip(values * np.array(preprocess.std) + np.array(preprocess.mean), 0, 1)
     return seen

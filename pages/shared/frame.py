@@ -451,7 +451,7 @@ def run_picker(current: Dataset) -> Run | None:
     def title(run_id: str) -> str:
         state = usable[run_id]
         n, value = state.run.counts["validation"], state.best.val_accuracy if state.best else None
-        share = "no validation"
+        share = "no validation" if state.best else "ended within its first epoch"
         if value is not None:
             share = f"{f'{round(value * n)}' if n < TOO_FEW else f'{value:.1%}'} of {n:,} validation images"
         return f"{state.run.name}  ·  {share}  ·  {times.stamp(state.run.created_at)}"

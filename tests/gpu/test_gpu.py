@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from core.ml import data, infer
+from core.catalog import methods
+from core.ml import attribute, data, infer
 from core.runs import launch, runs
 from core.types import EpochEnd, SnapshotRow, Started
 from tests.ml.made import ended, files_of, make_run, squares
+from tests.ml.plain import network, pictures
 
 DEVICE = os.environ.get("LOUPE_TEST_GPU", "cuda")  # cpu tries the tests themselves
 pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -75,6 +77,21 @@ def test_a_run_that_was_paused_on_a_gpu_goes_on_from_where_it_was(rows: tuple[Sn
     losses = [[e.train_loss for e in runs.events(one) if isinstance(e, EpochEnd)] for one in (folder, whole)]
     assert len(losses[0]) == MANY_EPOCHS
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)  # to the bit on a CPU alone: some sums of a GPU have no order
+
+
+@pytest.mark.parametrize(("name", "side"), [("plain", 24), ("efficientnet_lite0", 32)])
+def test_maps_made_on_a_gpu_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch, name: str, side: int) -> None:
+    """To a hundredth of the map's length; methods that draw at random draw on the device."""
+    found, x = network(name, side), pictures(2, side)
+    for method, facts in methods.METHODS.items():
+        if attribute.unsupported(found, method) or "samples" in methods.method_settings(method, {}):
+            continue
+        monkeypatch.setattr(attribute, "unused_gpu", lambda: None)
+        here = attribute.maps(found, x, method, [0, 1])
+        monkeypatch.setattr(attribute, "unused_gpu", lambda: torch.device(DEVICE))
+        there = attribute._maps(attribute.moved(found, torch.device(DEVICE)), x.to(DEVICE), method, [0, 1], None, None)
+        assert np.linalg.norm(there.map - here.map) <= 0.01 * np.linalg.norm(here.map), facts.title
+        assert there.notes == here.notes
 
 
 def test_rows_that_the_device_has_no_room_for_are_copied_to_it_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:

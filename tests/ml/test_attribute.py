@@ -246,6 +246,7 @@ def traces(found: LoadedModel) -> dict[str, Any]:
 @EVERY
 def test_nothing_is_left_behind_after_a_map_a_stop_and_a_failure(built: Callable[[str], LoadedModel], method: str) -> None:
     found, x, settings = built("plain"), pictures(2, 24), few(method)
+    attribute.maps(found, x, method, [0, 1], settings)  # libraries that are loaded on the way may draw a number
     before, picture = traces(found), x.clone()
     attribute.maps(found, x, method, [0, 1], settings)
     assert traces(found) == before and torch.equal(x, picture) and not x.requires_grad
@@ -374,6 +375,25 @@ def test_a_call_holds_what_the_free_memory_allows(built: Callable[[str], LoadedM
 
 
 # What cannot be done, in words --------------------------------------------------------------------
+
+
+def test_a_gpu_on_which_nobody_trains_is_asked_and_where_it_cannot_the_cpu_is(
+    built: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, x = built("plain"), pictures(2, 24)
+    wanted = attribute.maps(found, x, "saliency", [0, 1])
+    asked: list[tuple[str, bool]] = []
+    on_device = attribute._maps
+
+    def watched(network: LoadedModel, *given: Any) -> attribute.Maps:
+        asked.append((network.device.type, network is found))
+        return on_device(network, *given)
+
+    monkeypatch.setattr(attribute, "_maps", watched)
+    monkeypatch.setattr(attribute, "unused_gpu", lambda: torch.device("cpu"))  # a copy on another device, as far as this machine has one
+    assert (attribute.maps(found, x, "saliency", [0, 1]).map == wanted.map).all() and asked == [("cpu", False)]
+    monkeypatch.setattr(attribute, "unused_gpu", lambda: torch.device("meta"))  # a device that computes nothing
+    assert (attribute.maps(found, x, "saliency", [0, 1]).map == wanted.map).all() and asked[1:] == [("meta", False), ("cpu", True)]
 
 
 def reasons(found: LoadedModel) -> dict[str, str]:

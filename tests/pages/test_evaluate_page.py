@@ -101,6 +101,18 @@ def test_probabilities_that_are_no_numbers_are_said(trained_copy: Trained) -> No
         assert not app.error and "For 1 image the network gave probabilities that are no numbers (NaN)" in said(app)
 
 
+def test_a_run_that_was_stopped_within_its_first_epoch_says_so_and_leads_to_its_answers(trained_copy: Trained) -> None:
+    path = runs.folder(trained_copy.run_id) / "events.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    kept = [line for line in lines if line["kind"] not in ("EpochEnd", "Ended")]
+    ended = {**lines[-1], "outcome": "stopped", "best_epoch": None}
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*kept, ended]), encoding="utf-8")
+    choice = page(trained_copy, run=trained_copy.run_id).selectbox(key="run")
+    assert "ended within its first epoch" in choice.options[choice.index or 0]
+    app = opened("train", dataset=trained_copy.dataset.name, run=trained_copy.run_id)
+    assert not app.exception and any(one.label == "See its mistakes" for one in app.button)
+
+
 def test_a_run_without_predictions_and_one_without_images_to_judge_say_so(trained_copy: Trained) -> None:
     rewrite(trained_copy, lambda rows: rows[:1])
     assert "neither validation nor test images" in page(trained_copy).info[0].value

@@ -31,7 +31,7 @@ def attribute(batch: Batch) -> Tensor:
     # A picture of one colour has no shape that could be mistaken for evidence; the colour is drawn from black to white.
     low, high = batch.extremes
     samples = batch.settings["samples"]
-    baselines = low + (high - low) * torch.rand(samples, batch.x.shape[1], 1, 1)
+    baselines = low + (high - low) * torch.rand(samples, batch.x.shape[1], 1, 1).to(batch.x.device)
     method = GradientShap(batch.forward)
     total = torch.zeros_like(batch.x)
     for start in range(0, samples, batch.internal_batch_size):  # Captum runs all samples of a call at once

@@ -60,8 +60,8 @@ def until_it_adds_up(batch: Batch) -> Tensor:
     import torch
 
     start, way = batch.baseline, batch.x - batch.baseline
-    places, scores, slopes = torch.empty(0), torch.empty(0, dtype=torch.float64), torch.empty(0, 1, *way.shape[2:])
-    fresh = torch.linspace(0, 1, FIRST)
+    places, scores, slopes = way.new_empty(0), way.new_empty(0, dtype=torch.float64), way.new_empty(0, 1, *way.shape[2:])
+    fresh = torch.linspace(0, 1, FIRST, device=way.device)
     while True:
         for some in torch.split(fresh, batch.internal_batch_size):
             points = (start + some.view(-1, 1, 1, 1) * way).requires_grad_()

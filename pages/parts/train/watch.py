@@ -234,7 +234,8 @@ def failure(state: train.RunState) -> None:
 def outcome(state: train.RunState) -> None:
     """How it did, and where to go from here."""
     run = state.run
-    if state.best is None or state.status == "paused":
+    within_first = state.best is None and any(one.run.id == run.id for one in train.usable(run.dataset_id))
+    if state.status == "paused" or not (state.best or within_first):
         return
     if train.no_better_than_guessing(state):
         st.warning(
@@ -243,7 +244,7 @@ def outcome(state: train.RunState) -> None:
             icon=":material/casino:",
         )
     with st.container(horizontal=True):
-        words = "See its answers" if state.best.val_accuracy == 1 else "See its mistakes"
+        words = "See its answers" if state.best and state.best.val_accuracy == 1 else "See its mistakes"
         if st.button(words, type="primary" if state.status == "succeeded" else "secondary", icon=":material/grid_on:"):
             st.switch_page("evaluate.py", query_params={"run": run.id})
         if st.button("Why it answers so", icon=":material/frame_inspect:"):
