@@ -164,7 +164,7 @@ def _example(current: Dataset, image: Image) -> None:
             st.caption(f"{words} {frame.plain(', '.join(of))}", width="content")
 
 
-def _timeline(current: Dataset, image: Image, may: bool) -> None:
+def _timeline(current: Dataset, image: Image, may: bool = True) -> None:
     """What happened to the image, newest first."""
     st.markdown("**History**")
     events = labels.history(current.id, image.id)
