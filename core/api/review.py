@@ -176,6 +176,8 @@ async def undo(request: Request) -> Response:
 def _claims(who: str, asked: Asked) -> dict[str, Any]:
     dataset_id, session, act = asked.whole("dataset_id"), asked.text("session", most=64), asked.text("act")
     roles.allow("decide", dataset_id)
+    if asked.body.get("id") is not None and queue.get(asked.whole("id")).dataset_id != dataset_id:
+        raise NotFound("This prediction is not in the queue.", "Reload the page.")  # in the words of one that is nowhere
     if act == "renew":
         return {"ids": queue.renew(dataset_id, session, asked.numbers("ids")), **_counts(dataset_id, session, who)}
     if act == "release":

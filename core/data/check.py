@@ -427,6 +427,7 @@ def _leftovers(progress: Progress) -> Iterator[Damage]:
 def _rights(_progress: Progress) -> Iterator[Damage]:
     url = database.address(settings().database_url)
     wanted = [(settings().home, 0o700), *([(Path(url.database), 0o600)] if url.drivername == "sqlite" and url.database else [])]
+    wanted += [(key, 0o600) for key in settings().home.glob("secret")]  # that signs addresses
     for path, mode in wanted:
         there = stat.S_IMODE(path.stat().st_mode)
         if there & 0o077:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core import roles
+from core import roles, servers
 from core.data import audit
 from core.data.schema import reading, submissions, webhook_deliveries, writing
 from core.errors import NotFound
@@ -84,7 +84,10 @@ def greet(hook: str) -> str:
 
 def take(hook: str) -> Delivery | None:
     """The next one that is due, for the caller alone while its lease lasts."""
-    due = [_d.hook == hook, _d.next_at.is_not(None), _d.next_at <= time.time()]
+    at, longest = time.time(), {tries: max(LEASE, wait) + servers.MOST_APART for tries, wait in enumerate((0, *WAITS))}
+    set_back = _d.next_at > at + sa.case(longest, value=_d.tries, else_=LEASE)  # the clock, since: nothing waits for so long
+    # By the index of time, where what is done lies apart: SQLite would else go through all that a hook was told in 30 days (40 ms of 100,000).
+    due = [_d.hook.concat("") == hook, _d.next_at > 0, sa.or_(_d.next_at <= at, set_back)]
     with reading() as c:
         if not c.execute(select(_d.id).where(*due).limit(1)).first():
             return None

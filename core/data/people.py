@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,12 @@ def everybody() -> list[Account]:
     with reading() as c:
         rows = c.execute(select(people).where(people.c.removed_at.is_(None)).order_by(people.c.name)).all()
         return [_account(c, row) for row in rows]
+
+
+def here(names: Sequence[str]) -> set[str]:
+    """Those of the names that somebody bears today."""
+    with reading() as c:
+        return set(c.execute(select(people.c.name).where(people.c.name.in_(set(names)), people.c.removed_at.is_(None))).scalars())
 
 
 def listed(text: str, page: int, per_page: int) -> tuple[list[Account], int]:

@@ -96,7 +96,9 @@ def add(name: str, role: str, datasets: Sequence[int] | None = None, days: int |
                 f"There is a token called “{name}”, or there was.", "Choose another name: it stands beside all that was done with it."
             )
         made = _token(c.execute(tokens.insert().values(**values).returning(tokens)).one())
-        told = {key: values[key] for key in ("role", "datasets", "rate", "expires_at")}
+        told = {key: values[key] for key in ("role", "rate", "expires_at")} | {
+            "datasets": "all" if datasets is None else sorted(set(datasets))
+        }
         audit.record(c, "token.add", on={"token": name}, after=told)
         return made, secret
 

@@ -45,6 +45,7 @@ class Maps:
     notes: tuple[str, ...] = ()  # what the reader of these maps must know, in sentences
     passes: int = 0  # through the network for them, and none that was remembered
     seconds: float = 0.0
+    device: str = "cpu"
 
 
 @dataclass
@@ -198,14 +199,15 @@ def maps(
     """
     if why := unsupported(found, method):
         raise Invalid(why)
-    if gpu := unused_gpu():
-        try:
+    try:
+        if gpu := unused_gpu():
             return _maps(moved(found, gpu), x.to(gpu), method, targets, settings, tick)
-        except (Invalid, Stopped):
-            raise
-        except Exception:  # too little memory, or a layer that cannot be computed there: the CPU can
-            traceback.print_exc(file=sys.stderr)
-        finally:
+    except (Invalid, Stopped) as e:
+        raise e.with_traceback(None) from None  # its frames hold the GPU's memory
+    except Exception:  # too little memory, or a layer that cannot be computed there: the CPU can
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        with suppress(RuntimeError):  # after an error that lasts
             torch.cuda.empty_cache()  # for whoever trains next
     return _maps(found, x, method, targets, settings, tick)
 
@@ -272,14 +274,15 @@ def _maps(
         tick(len(x) * each, len(x) * each)
     took = time.perf_counter() - begun
     if facts.sums_to is None:
-        return Maps(values, None, None, tuple(notes), passes, took)
+        return Maps(values, None, None, tuple(notes), passes, took, found.device.type)
     known = [one.cpu().numpy() for one in changes if one is not None]
     change = (
         np.concatenate(known)
         if len(known) == len(changes)
         else score_change(found, x, targets, checked["baseline"] if facts.sums_to == "change" else None, size)
     )
-    return Maps(values, values.sum((1, 2), dtype=np.float64) - change, change, tuple(notes), passes, took)
+    delta = values.sum((1, 2), dtype=np.float64) - change
+    return Maps(values, delta, change, tuple(notes), passes, took, found.device.type)
 
 
 def score_change(found: LoadedModel, x: Tensor, targets: Sequence[int], kind: str | None, size: int) -> np.ndarray:
@@ -395,7 +398,9 @@ def measure(run_folder: str, out: str) -> None:
 
 
 def learned(speed: Path, method: Method, made: Maps, most: int) -> None:
-    """Corrects what measure wrote by what these maps took; most: passes that the method may take."""
+    """Corrects what measure wrote by what these maps took, of the CPU's; most: passes that the method may take."""
+    if made.device != "cpu":
+        return
     with suppress(FileNotFoundError, ValueError):  # it is not measured yet
         known = runs.read_json(speed)
         if made.passes >= GRADIENT_BATCH:

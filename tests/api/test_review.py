@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from core import roles
 from core.api import routes, signing
-from core.data import dataset, images, queue, uploads
+from core.data import dataset, images, queue, store, uploads
 from core.errors import AppError
 from core.types import Dataset
 from tests import reviewing
@@ -98,6 +98,18 @@ def test_a_skipped_picture_is_brought_back_and_held_unless_it_was_decided(
     ask(client, small, "decide", "Bo", id=one, verdict="accepted", operation="one")
     said = ask(client, small, "claims", status=409, act="claim", id=one)["error"]["message"]
     assert said == "a.png was decided meanwhile by Bo: blue."
+
+
+def test_of_a_picture_of_another_dataset_nothing_is_told_and_nothing_done(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    one, other = waiting("a.png"), store.create_dataset("other")
+    ask(client, small, "decide", id=waiting("b.png"), verdict="rejected", operation="b")
+    for act in ("claim", "skip", "hold", "hand", "unskip"):
+        for number in (one, one + 1, 4711):  # waiting, decided, nowhere
+            said = ask(client, other, "claims", status=404, act=act, id=number, to="Ann")["error"]["message"]
+            assert said == "This prediction is not in the queue."
+    assert queue.skipped(small.id, "Ann") == 0 and queue.held_by_others(small.id, "nobody") == 0
 
 
 def test_pictures_of_classes_that_a_person_wants_to_be_spared_are_not_kept_by_the_browser(

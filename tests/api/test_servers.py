@@ -139,6 +139,16 @@ def test_wrong_passwords_are_counted_together(two: Two) -> None:
     assert answer.status_code == 403 and "There were too many wrong passwords for this name." in answer.text
 
 
+def test_what_a_token_asks_of_either_is_counted_together(two: Two) -> None:
+    with two.on("a"):
+        secret = tokens.add("seldom", "viewer", rate="3/day")[1]
+    asked = [
+        httpx.get(f"{one.url}/api/v1/datasets", headers={"Authorization": f"Bearer {secret}"}, trust_env=False)
+        for one in (two.a, two.b) * 2
+    ]
+    assert [one.status_code for one in asked] == [200, 200, 200, 429]
+
+
 def test_the_chain_of_the_audit_holds_while_both_write(two: Two) -> None:
     with two.on("a"):
         before, images = audit.head(), store.browse(two.dataset, store.Filter(), 0, 20)

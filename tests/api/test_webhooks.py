@@ -177,6 +177,15 @@ def test_a_restart_while_something_is_sent_loses_nothing(small: Dataset, receive
     assert webhooks.deliver("shop") == 1
 
 
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_clock_that_jumps_back_keeps_nothing_waiting(small: Dataset, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver.answers = [500]
+    decide(small)
+    for taken in (0, 1):
+        later(monkeypatch, -7 * 24 * 3600)
+        assert (webhooks.deliver("shop"), webhooks.deliver("shop")) == (taken, 0)  # the wait of now holds
+
+
 def test_a_redirect_is_not_followed(small: Dataset, receiver: Receiver) -> None:
     decide(small)
     receiver.answers = [302]

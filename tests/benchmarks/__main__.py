@@ -105,9 +105,9 @@ def table(found: dict[str, Any]) -> list[str]:
 
 
 def short_table(found: dict[str, Any]) -> list[str]:
-    """Of the rows that say what something else takes for the same work."""
+    """Of the rows that say what something else takes for the same work; the methods of attribution would fill it."""
     lines = ["| work | measured |", "|---|---|"]
-    for name in (name for name in ROWS if name in found):
+    for name in (name for name in ROWS if name in found and name != "attribution"):
         beside = (row for row in map(reread, found[name]["rows"]) if len(row.ways) > 1)
         lines += [f"| {row.work}, {row.n} | {row.measured} |" for row in beside]
     return lines

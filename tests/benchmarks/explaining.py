@@ -55,7 +55,8 @@ def compared(found: LoadedModel, as_built: LoadedModel, method: str, side: int, 
             plain(pictures(1, side), 0)  # each library has its own way to fail
             ways["plain Captum" + WRONG.get(method, "")] = partial(asked, plain)
     loupe(pictures(1, side), 0)
-    n = f"{classes} class{'es' * (classes > 1)} of one picture at {side}, {methods.passes(method, settings, side, side)} passes each"
+    passes = methods.passes(method, settings, side, side)
+    n = f"{classes} class{'es' * (classes > 1)} of one picture at {side}, {passes} pass{'es' * (passes > 1)} each"
     return Row(methods.METHODS[method].title, n, "1.0 × plain Captum" if classes == 1 else "2 × plain Captum", "s", in_turns(ways, REPEATS))
 
 

@@ -23,5 +23,5 @@ def measure() -> Iterator[Row]:
         values = {"pretrained": "false", "freeze": "false", "epochs": EPOCHS, "batch_size": BATCH, "image_size": SIDE, "patience": 0}
         one = Beside(home, "photographs", "resnet18", values)
         found = in_turns(one.ways(), 1)
-        n = f"{COUNT} photographs; {one.said}"
+        n = f"{COUNT} made-up photographs; {one.said}"
         yield Row(f"fine-tuning a whole ResNet-18 at {SIDE}, {EPOCHS} epochs", n, "1.5 × the loop", "s", found)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from core import space
 from core.__main__ import main
+from core.api import signing
 from core.catalog import params
 from core.data import check, images, schema, store, uploads
 from core.errors import AppError, Conflict, Forbidden
@@ -147,6 +148,11 @@ def lost_dataset() -> None:
     path.write_text(path.read_text().replace('"dataset_id": 1', '"dataset_id": 7'))
 
 
+def open_key() -> None:
+    signing.local()  # makes it
+    (settings().home / "secret").chmod(0o644)
+
+
 Case = tuple[Callable[[], Any], list[tuple[str, str]], int]
 CASES: dict[str, Case] = {  # the damage; what is found, and where; how many of them are left after mending
     "original missing": (lambda: original().unlink(), [("original", "images/")], 1),
@@ -183,6 +189,7 @@ CASES: dict[str, Case] = {  # the damage; what is found, and where; how many of 
     "leftover": (old_temporary, [("leftover", "/.last.pt.999999999.1.tmp")], 0),
     "last image's thumbnail": (lambda: os.truncate(settings().thumbs / "1.pack", 10), [("thumbnail", "thumbs/1.pack, image")] * 24, 0),
     "rights": (lambda: settings().home.chmod(0o755), [("rights", "home")], 0),
+    "rights of the key": (open_key, [("rights", "home/secret")], 0),
 }
 
 

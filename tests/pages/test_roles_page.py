@@ -6,6 +6,7 @@ import ast
 import re
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -13,12 +14,14 @@ from streamlit.testing.v1 import AppTest
 
 from core import roles
 from core.api import gate
-from core.data import people, store
+from core.data import people, queue, store
 from core.errors import NotFound, Unavailable
 from core.people import accounts, sessions
 from core.settings import settings
 from core.types import Dataset
+from pages.parts.review import queue as the_queue
 from pages.shared import frame
+from tests import reviewing
 from tests.conftest import ROOT
 from tests.pages.app import opened, words
 
@@ -108,6 +111,23 @@ def test_a_role_taken_away_counts_at_the_next_click(small: Dataset, signs_in: Ca
     assert not app.exception and f"Delete {small.name}" not in buttons(app) and "Ann may not delete" in words(app)
     with roles.acting(SOMEBODY):
         assert store.get_dataset(small.id).deleted_at is None
+
+
+def test_a_picture_of_another_dataset_is_not_shown_by_its_number(
+    small: Dataset, signs_in: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with roles.acting(SOMEBODY):
+        hidden = store.create_dataset("hidden")
+        row = {"run_id": "gone", "ext": "png", "name": "a.png", "by": "Lea", "predicted": "red", "probability": 0.5}
+        queue.add([{**row, "dataset_id": one.id, "image_id": "a" * 16, "probabilities": {}} for one in (small, hidden)])
+        (seen,), (unseen,) = (reviewing.waiting(one.id) for one in (small, hidden))
+    signs_in("moderator")
+    with roles.acting(SOMEBODY):
+        accounts.set_role("Ann", None, hidden.id)
+    for one, title in ((unseen, "Review"), (seen, "Explain")):
+        monkeypatch.setattr(the_queue, "_QUEUE", lambda one=one, **_: SimpleNamespace(why=str(one.id), predict=None))
+        app = opened("review", dataset=small.name, view="queue")
+        assert not app.exception and app.title[0].value == title
 
 
 def in_a_thread(what: Callable[[], object]) -> object:

@@ -24,6 +24,7 @@ VIEWS = [
     *[("dataset", {"view": view}) for view in ("Browse", "Classes", "History")],
     *[("label", {"view": view, "show": "all"}) for view in ("Grid", "One at a time", "Map")],
     ("train", {}),
+    ("audit", {}),
     ("dataset", {"view": "Add images"}),
     *[("evaluate", {"view": view}) for view in ("matrix", "classes", "hardest", "thresholds", "calibration", "slices")],
     ("evaluate", {"actual": ODD}),

@@ -12,8 +12,10 @@ from threading import Event
 
 import sqlalchemy as sa
 
+from core import roles
 from core.api import signing
 from core.data import audit, classes, labels, queue, schema, store
+from core.people import sessions
 from core.types import Image, now
 
 LABELS = ("cat", "dog")
@@ -40,6 +42,7 @@ class Person:
     stop: Event
     acts: int = 1 << 30
     pause: float = 0.0  # s between two acts
+    session: str = ""  # what the browser holds of who is signed in
     acknowledged: list[str] = field(default_factory=list)  # operations
     taken: list[float] = field(default_factory=list)  # s
     errors: list[str] = field(default_factory=list)
@@ -48,9 +51,15 @@ class Person:
     unheard: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
+    @property
+    def name(self) -> str:
+        return f"person {self.number}"
+
     def send(self, path: str, body: dict[str, object]) -> dict[str, object] | None:
         """None if it was told to stop before there was an answer."""
-        headers = {"X-Loupe-Token": signing.token(f"person {self.number}"), "Content-Type": "application/json"}
+        with roles.acting(roles.Person(self.name, None, session=self.session and sessions.key(self.session))):
+            headers = {"X-Loupe-Token": signing.token(self.name), "Content-Type": "application/json"}
+        headers |= {"Cookie": f"loupe_session_{self.port}={self.session}"} if self.session else {}
         while True:
             try:
                 if self.line is None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from contextvars import ContextVar
-from functools import lru_cache
 
 from anyio import to_thread
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import roles
 from core.api.problem import problem
+from core.api.v1 import rates
 from core.data import images, tokens
 from core.data.tokens import Token
 from core.errors import Unavailable
@@ -34,26 +30,10 @@ def token() -> Token:
     return _bearer.get()
 
 
-@lru_cache(maxsize=1)
-def _limiter() -> MovingWindowRateLimiter:
-    return MovingWindowRateLimiter(MemoryStorage())
-
-
-@lru_cache(maxsize=64)
-def _rate(text: str) -> RateLimitItem:
-    return parse(text)
-
-
-def _seconds_to_wait(rate: RateLimitItem, token_id: str) -> int:
-    """Until the token may ask again; 0: now, which is counted."""
-    if _limiter().hit(rate, token_id):
-        return 0
-    wait = max(1, round(_limiter().get_window_stats(rate, token_id).reset_time - time.time()))
-    if wait <= rate.get_expiry():
-        return wait
-    _limiter().clear(rate, token_id)  # the clock has jumped back
-    _limiter().hit(rate, token_id)
-    return 0
+def _found(secret: str) -> tuple[Token | None, int]:
+    """The token, and for how many seconds it must wait."""
+    found = tokens.find(secret)
+    return found, rates.seconds_to_wait(found.id, found.rate) if found and found.state == "usable" else 0
 
 
 class Door:
@@ -69,7 +49,7 @@ class Door:
         headers = Headers(scope=scope)
         given = re.fullmatch(r"[Bb]earer +(\S{1,200})", headers.get("authorization", "").strip())
         try:
-            found = await to_thread.run_sync(tokens.find, given[1]) if given else None
+            found, wait = await to_thread.run_sync(_found, given[1]) if given else (None, 0)
         except Unavailable as e:
             await problem(503, e.message, e.hint)(scope, receive, send)
             return
@@ -78,8 +58,7 @@ class Door:
             refusal = problem(401, why if given else "This request bears no token.", MAKE_ONE, {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)
             return
-        rate = _rate(found.rate)
-        if wait := _seconds_to_wait(rate, str(found.id)):
+        if wait:
             detail = f"“{found.name}” has asked as often as it may: {found.rate.replace('/', ' each ')}."
             await problem(429, detail, f"Ask again in {wait} s.", {"Retry-After": str(wait)})(scope, receive, send)
             return

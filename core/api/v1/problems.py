@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core import space
-from core.api.problem import problem
+from core.api.problem import DESCRIBED, problem
 from core.errors import AppError, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerFailed
 
 STATUS: tuple[tuple[type[AppError], int], ...] = (
@@ -23,7 +23,6 @@ STATUS: tuple[tuple[type[AppError], int], ...] = (
     (Unavailable, 503),
     (WorkerFailed, 503),
 )
-DESCRIBED = "Every address and its fields stand in /api/v1/openapi.json."
 SCHEMA = {
     "type": "object",
     "required": ["title", "status", "detail", "allowed"],
@@ -57,7 +56,7 @@ async def of_problem(_request: Request, error: Exception) -> Response:
 async def of_app_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 422)
-    return problem(status, error.message, error.hint or DESCRIBED)
+    return problem(status, error.message, error.hint)
 
 
 async def of_os_error(request: Request, error: Exception) -> Response:

@@ -62,12 +62,16 @@ def show(current: Dataset) -> None:
 
 
 def _which(current: Dataset) -> decisions.Said:
+    if st.query_params.pop("all", ""):  # of the audit: whatever was filtered here before
+        st.query_params.update({"by": ALL, "verdict": ALL})
+        st.session_state["decisions-back"] = True
+    st.session_state.setdefault("decisions-back", True)
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         people = [ALL, *decisions.people(current.id)]
         by = frame.url_choice("by", "Person", people, ALL, lambda p: "Everybody" if p == ALL else p)
         verdict = frame.url_choice("verdict", "Decision", [ALL, *VERDICTS], ALL, lambda v: "All" if v == ALL else VERDICTS[v])
         text = st.text_input("Name or hash", key="q", bind="query-params", on_change=frame.first_page, icon=":material/search:")
-        back = st.toggle("Also those taken back", True, key="decisions-back", persist_state="session")
+        back = st.toggle("Also those taken back", key="decisions-back", persist_state="session")
     only: Verdict | None = None if verdict == ALL else verdict  # type: ignore[assignment]
     return decisions.Said(None if by == ALL else by, only, (text or "").strip(), standing=not back)
 

@@ -63,8 +63,7 @@ def show(current: Dataset, grid: bool = False) -> None:
     )
     if event.predict:
         st.switch_page("predict.py")
-    if event.why:
-        one = queue.get(int(event.why))
+    if event.why and (one := queue.get(int(event.why))).dataset_id == current.id:  # a browser may send any number
         st.session_state["explain"] = ("upload", one.image_id, one.name)
         st.session_state["explain-source"] = "own"
         st.switch_page("explain.py", query_params={"run": one.run_id})
