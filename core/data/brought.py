@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from sqlalchemy import func, select
 from core import roles
 from core.data import events, removed
 from core.data.schema import images, imports, label_events, parts, reading, writing
-from core.errors import AppError, NotFound
+from core.errors import Invalid, NotFound
 from core.runs import runs
 from core.settings import settings
 from core.types import Progress, silent
@@ -38,7 +39,7 @@ class Undoing:
     """What taking an import's images out again does."""
 
     goes: int
-    changed: int  # stay: somebody labelled or flagged them since, or their class was merged or retired
+    changed: int  # stay: somebody labelled or flagged them since, took a label off, or their class was merged or retired
     used: int  # of the others, that stay, for runs have learned from them or were judged by them
     runs: dict[str, int]  # which of them by the name of the run
     gone: int  # are not in the dataset any more
@@ -103,23 +104,30 @@ def _import(c: sa.Connection, dataset_id: int, import_id: int) -> Any:
 
 
 def _changed(one: Any) -> sa.ColumnElement[bool]:
-    """Whether the image carries something that anybody has said of it since the import brought it."""
+    """Whether the image carries something that anybody has said of it since the import brought it, or lost its label."""
     i, e = images.c, label_events.c
     own = sa.or_(e.operation.is_(None), sa.and_(e.operation != one.operation, ~e.operation.startswith(events.PAST, autoescape=True)))
     quiet = sa.and_(e.source.in_(("remove", "return")), e.label.is_not_distinct_from(e.previous))
     said = (e.dataset_id == i.dataset_id, e.image_id == i.id, e.seq > one.after_seq, own, ~quiet)
-    return sa.and_(sa.or_(i.label.is_not(None), i.flagged), select(e.seq).where(*said).exists())
+    taken_off = (e.label.is_(None), e.previous.is_not(None), e.source != "undo")  # by hand, or with its class; not the import's own undo
+    bare = select(e.seq).where(*said, *taken_off).exists()
+    return sa.or_(sa.and_(sa.or_(i.label.is_not(None), i.flagged), select(e.seq).where(*said).exists()), bare)
 
 
 def _runs(dataset_id: int, ids: set[str]) -> dict[str, list[str]]:
-    """The names of the runs that learned from each of the images, or were judged by it; of deleted ones none."""
+    """The names of the runs that learned from each of the images, or were judged by it; of deleted ones none. Invalid if one cannot be read."""
     found: dict[str, list[str]] = {}
     for path in sorted(settings().runs.glob("*/config.json")):
         try:
             run = runs.load(path.parent)
             rows = runs.snapshot_rows(path.parent) if run.dataset_id == dataset_id else []
-        except (AppError, OSError, ValueError):  # damaged, or deleted a moment ago
-            continue
+        except (NotFound, OSError, ValueError, IndexError, csv.Error) as e:
+            if not path.exists():  # deleted a moment ago
+                continue
+            raise Invalid(
+                f"The list of images of the run {path.parent.name} cannot be read: it may have used what the import brought.",
+                "Restore its dataset.csv from a backup, or delete the run.",
+            ) from e
         for row in rows:
             if row.image_id in ids:
                 found.setdefault(row.image_id, []).append(run.name)

@@ -281,7 +281,8 @@ class _Import:
             if first is not None:
                 self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
-            first = first or store.get_image(self.dataset.id, picture.id).source
+            there = store.get_images(self.dataset.id, [picture.id]) if first is None else []  # none: removed a moment ago
+            first = first or (there[0].source if there else picture.entry.name)
             has = f"is “{said[1]}” by this source, too" if said and label is None else f"is labelled “{label}”; kept that label"
             self.skip(picture.entry.name, f"same picture as {first}, which {has}")
 
@@ -363,7 +364,8 @@ class _Import:
         if not self.uneven.exists():
             return
         known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
-        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]):
+        other = [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]
+        for image in (*store.get_images(self.dataset.id, other), *removed.get(self.dataset.id, other)):  # what was removed can come back
             try:
                 path = storage.local(settings().images / image.path, storage.PATIENT)
                 thumb = images.thumbnail(images.open_picture(path, bits=bits))

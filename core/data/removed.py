@@ -37,9 +37,8 @@ def _each(dataset_id: int, ids: Sequence[str], by: str, operation: str, note: st
     for part in parts(list(dict.fromkeys(ids)), AT_ONCE):
         with writing() as c:
             events.alive(c, dataset_id)
-            done += act(c, dataset_id, part, by, operation, note)
-            if not done and (stored := events.stored(c, dataset_id, operation)):  # the same act, sent once more
-                return stored
+            told = events.told(c, dataset_id, part, operation)  # the same act, sent once more
+            done += len(told) + act(c, dataset_id, [i for i in part if i not in told], by, operation, note)
     if not done:
         raise NotFound(f"Image {ids[0]} {missing}.", "Reload the page: somebody may have been faster.")
     return done
@@ -83,10 +82,16 @@ def put_back(c: sa.Connection, dataset_id: int, ids: Sequence[str], by: str) -> 
     return [events.Change(row.id, words[row.label], row.label, bool(row.flagged)) for row in rows]
 
 
-def forget(c: sa.Connection, dataset_id: int, ids: Sequence[str]) -> None:
-    """Of images that come in anew the rows of before, in the caller's transaction."""
-    for part in parts(ids):
-        c.execute(removed.delete().where(removed.c.dataset_id == dataset_id, removed.c.id.in_(part)))
+def forget(c: sa.Connection, dataset_id: int, ids: Sequence[str]) -> set[str]:
+    """Of images that come in anew the rows of before, in the caller's transaction; which had one."""
+    r = removed.c
+    gone = (removed.delete().where(r.dataset_id == dataset_id, r.id.in_(part)).returning(r.id) for part in parts(ids))
+    return {i for one in gone for i in c.execute(one).scalars()}
+
+
+def out(dataset_id: sa.ColumnElement[int], image_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether the image of another table's row was taken out."""
+    return select(removed.c.id).where(removed.c.dataset_id == dataset_id, removed.c.id == image_id).exists()
 
 
 def _move(c: sa.Connection, dataset_id: int, ids: Sequence[str], here: sa.Table, there: sa.Table) -> None:

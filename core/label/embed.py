@@ -203,6 +203,7 @@ def sureness(dataset_id: int, method: str, size: int) -> str:
     """How the clusters were found and how clear they are, in a sentence."""
     found, path = clusters(dataset_id, method, size), needed(dataset_id)
     facts = _sureness(path, path.stat().st_mtime_ns, method, size)
+    found = found[still_here(dataset_id, _embedding(path, path.stat().st_mtime_ns))]
     groups, inside = len(np.unique(found[found >= 0])), int((found >= 0).sum())
     how = "k-means on what the network sees" if method == "k-means" else "HDBSCAN on the map"
     said = f"{how}: {inside:,} of {len(found):,} images in {groups:,} cluster{'s' * (groups != 1)}."

@@ -254,7 +254,7 @@ def remove_images(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Re
     dataset = access.dataset(dataset_id, "delete")
 
     def act() -> dict[str, Any]:
-        operation = _operation(key, body) or secrets.token_hex(16)
+        operation = _operation(key, body, "remove") or secrets.token_hex(16)
         return {"images": removed.remove(dataset.id, body.images, roles.current().name, operation)}
 
     return once(key, ["remove", dataset.id, body.model_dump()], act)
@@ -274,7 +274,7 @@ def bring_back(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Respo
     dataset = access.dataset(dataset_id, "delete")
 
     def act() -> dict[str, Any]:
-        operation = _operation(key, body) or secrets.token_hex(16)
+        operation = _operation(key, body, "back") or secrets.token_hex(16)
         return {"images": removed.bring_back(dataset.id, body.images, roles.current().name, operation)}
 
     return once(key, ["bring back", dataset.id, body.model_dump()], act)
@@ -285,6 +285,9 @@ def _now(one: Any) -> dict[str, Any]:
     return {"label": found["label"], "version": found["seq"], "by": found["by"], "at": found["at"]}
 
 
-def _operation(key: str | None, body: BaseModel) -> str | None:
-    """The act's own id: under the same key the same label is stored once, in the transaction of the label itself."""
-    return None if key is None else hashlib.sha256(f"{door.token().id} {key} {body.model_dump_json()}".encode()).hexdigest()
+def _operation(key: str | None, body: BaseModel, act: str = "") -> str | None:
+    """The act's own id: under the same key the same label is stored once, in the transaction of the label itself.
+
+    act: what tells it from another one of the same body.
+    """
+    return None if key is None else hashlib.sha256(f"{door.token().id} {key} {act}{body.model_dump_json()}".encode()).hexdigest()
