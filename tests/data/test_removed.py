@@ -10,12 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from streamlit.testing.v1 import AppTest
 
 from core.catalog import params
-from core.data import audit, brought, check, claims, classes, dataset, events, history, imports, labels, removed, schema, sources, store
+from core.data import (
+    audit,
+    brought,
+    check,
+    claims,
+    classes,
+    dataset,
+    events,
+    history,
+    imports,
+    labels,
+    queue,
+    removed,
+    schema,
+    sources,
+    store,
+)
 from core.data.labels import Which
 from core.data.store import Filter
-from core.errors import Forbidden, NotFound
+from core.errors import Forbidden, Invalid, NotFound
 from core.label import embed, orders
 from core.roles import Person, acting
 from core.runs import runs
@@ -143,6 +160,105 @@ def test_a_flag_or_label_of_before_a_removal_is_still_taken_back_after_it_came_b
     assert not store.get_image(pets.id, one.id).flagged
 
 
+def test_who_removed_and_brought_back_leaves_the_image_where_it_was_and_takes_the_label_along(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    removed.remove(pets.id, ids(3), "ann", "before")
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, "dog", "eve", "dog")
+    removed.remove(pets.id, ids(0, 1), "eve", "out")
+    labels.undo(pets.id, Which(by="eve", operation="out"), "eve", "sorry")
+    removed.bring_back(pets.id, ids(3), "eve", "in")
+    labels.apply(pets.id, {ids(3)[0]: store.get_image(pets.id, ids(3)[0]).label_seq}, "dog", "eve", "dog 3")
+    removed.remove(pets.id, ids(3), "eve", "out again")
+    removed.bring_back(pets.id, ids(3), "eve", "in again")
+    removed.remove(pets.id, ids(2), "eve", "two")
+    assert labels.count_undo(pets.id, Which(by="eve")) == labels.Undone(3, 0) == labels.undo(pets.id, Which(by="eve"), "ann", "clean")
+    assert here(pets) == [0, 1, 2, 4, 5] and store.get_image(pets.id, ids(0)[0]).label == "cat"
+    assert [(i.id, i.label) for i in removed.get(pets.id)] == [(ids(3)[0], "cat")]
+    assert labels.undo(pets.id, Which(by="eve"), "ann", "clean").images == 3  # the same act, sent once more
+    labels.undo(pets.id, Which(by="ann", operation="clean"), "bea", "no")
+    assert here(pets) == [0, 1, 3, 4, 5]  # and that, too, can be taken back
+
+
+def test_what_eve_brought_back_stays_once_somebody_has_labelled_it(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    removed.remove(pets.id, ids(0, 1), "ann", "out")
+    removed.bring_back(pets.id, ids(0, 1), "eve", "in")
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, "dog", "bea")
+    assert labels.undo(pets.id, Which(by="eve"), "ann", "clean") == labels.Undone(1, 1) and here(pets) == [0, 2, 3, 4, 5]
+
+
+def test_a_label_and_a_removal_of_one_act_are_both_taken_back_and_given_again(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, "dog", "eve", "dog")
+    removed.remove(pets.id, ids(0), "eve", "out")
+    labels.undo(pets.id, Which(by="eve"), "ann", "clean")
+    assert store.get_image(pets.id, ids(0)[0]).label == "cat"
+    labels.undo(pets.id, Which(by="ann", first=labels.history(pets.id, ids(0)[0])[1].seq), "eve", "again")
+    assert [i.label for i in removed.get(pets.id)] == ["dog"]
+
+
+def test_what_was_said_of_a_removed_image_is_nothing_of_the_one_that_is_imported_again(pets: Dataset) -> None:
+    for name in ("dog", "fox"):
+        classes.add(pets.id, name)
+    (one,) = ids(4)
+    for name, by in (("dog", "ann"), ("fox", "kim")):
+        labels.apply(pets.id, {one: store.get_image(pets.id, one).label_seq}, name, by)
+    labels.flag(pets.id, {one: store.get_image(pets.id, one).label_seq}, True, "ann")
+    labels.flag(pets.id, {one: store.get_image(pets.id, one).label_seq}, False, "kim")
+    removed.remove(pets.id, [one], "kim", "out")
+    bring_in(pets, range(4, 5), None, "anew")
+    assert labels.history(pets.id, one)[0].source == "import"
+    assert labels.undo(pets.id, Which(by="kim"), "ann") == labels.Undone(0, 1)
+    found = store.get_image(pets.id, one)
+    assert (found.label, found.flagged) == (None, False)
+
+
+def test_the_same_act_sent_after_its_images_came_back_is_not_done_again(pets: Dataset) -> None:
+    assert removed.remove(pets.id, ids(0, 1), "ann", "r") == 2
+    removed.bring_back(pets.id, ids(0, 1), "ann", "back")
+    assert removed.remove(pets.id, ids(0, 1, 2), "ann", "r") == 3 and here(pets) == [0, 1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("verdict", "label", "left"), [("corrected", "dog", "cat"), ("accepted", None, None)])
+def test_a_decision_of_review_is_taken_back_from_a_removed_image(pets: Dataset, verdict: Any, label: str | None, left: str | None) -> None:
+    number = 0 if left else 6
+    said = {"predicted": "cat", "probability": 0.9, "probabilities": {"cat": 0.9}, "run_id": "r", "by": "ann"}
+    queue.add([{"dataset_id": pets.id, "image_id": ids(number)[0], "ext": "png", "name": "a.png", **said}])
+    (item,) = queue.browse(pets.id, queue.Which())
+    queue.decide(item.id, queue.Act("ann", verdict, label or "cat"), image(pets, number))
+    assert store.get_image(pets.id, ids(number)[0]).label == (label or "cat")
+    removed.remove(pets.id, ids(number), "ann", "out")
+    queue.take_back(item.id, "ann", ids(number)[0])
+    assert [i.label for i in removed.get(pets.id)] == ([left] if left else [])
+    if left:
+        removed.bring_back(pets.id, ids(number), "ann", "back")
+        assert store.get_image(pets.id, ids(number)[0]).label == left and labels.sources(pets.id)[ids(number)[0]] == "review"
+
+
+def test_a_flag_can_be_taken_back_after_its_image_was_out(pets: Dataset) -> None:
+    labels.flag(pets.id, {i: store.get_image(pets.id, i).label_seq for i in ids(0, 1, 2)}, True, "eve", "flag")
+    removed.remove(pets.id, ids(0, 1), "ann", "out")
+
+    def standing() -> set[int]:
+        acts = [*history.told(pets.id, by="eve")[0], *labels.acts(pets.id, Which(by="eve"), 1)[0]]
+        return {act.standing for act in acts if act.source == "flag"}
+
+    assert standing() == {1}
+    removed.bring_back(pets.id, ids(0, 1), "ann", "back")
+    assert standing() == {3}
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, None, "bea")
+    assert standing() == {2}
+
+
+def test_an_undone_import_is_no_part_of_a_row_of_removals_by_hand(pets: Dataset) -> None:
+    for n in range(3):
+        removed.remove(pets.id, ids(n), "ann", f"out {n}")
+    brought.undo(pets.id, 2, "ann")
+    removed.remove(pets.id, ids(3), "ann", "out 3")
+    acts = history.told(pets.id, by="ann")[0]
+    assert [(act.acts, act.note) for act in acts if act.source == "remove"] == [(1, ""), (1, "import of rest.zip undone"), *[(1, "")] * 3]
+
+
 def test_only_who_may_delete_removes_sees_or_brings_back(pets: Dataset) -> None:
     removed.remove(pets.id, ids(0), "ann", "out")
     for act in (
@@ -219,6 +335,59 @@ def test_an_import_is_undone_but_for_what_was_changed_or_trained_on_since(pets: 
     assert brought.undo(pets.id, second, "ann") == brought.Undoing(1, 1, 0, {}, 0) and here(pets) == [0, 1, 5]
     assert [(one.source, one.images, one.here) for one in brought.page(pets.id, 1, 10)[0]] == [("rest.zip", 2, True), ("cats.zip", 4, True)]
     assert brought.newest(pets.id) == second
+
+
+def test_an_image_that_lost_its_label_by_hand_or_with_its_class_stays(pets: Dataset) -> None:
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, None, "eve")
+    assert brought.look(pets.id, 1) == brought.Undoing(3, 1, 0, {}, 0)
+    classes.retire(pets.id, "cat", "ann")
+    assert brought.look(pets.id, 1) == brought.Undoing(0, 4, 0, {}, 0)
+
+
+def test_a_run_whose_images_cannot_be_read_keeps_an_import_from_being_undone(pets: Dataset) -> None:
+    folder = settings().runs / trained_on(pets, "ConvNet 1", 0)
+    (folder / "dataset.csv").unlink()
+    with pytest.raises(Invalid, match=folder.name):
+        brought.undo(pets.id, 1, "ann")
+    assert here(pets) == [0, 1, 2, 3, 4, 5]
+    (folder / "config.json").unlink()  # deleted meanwhile
+    assert brought.undo(pets.id, 1, "ann").goes == 4
+
+
+@pytest.mark.databases("sqlite")
+def test_an_image_that_is_removed_while_an_import_meets_its_copy_does_not_end_it(
+    home: Path, squares: Callable[[Path, int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = squares(tmp_path / "squares", 1)
+    imports.import_now("squares", sources.at(folder), "ann")
+    first, other = sorted(path for path in folder.iterdir() if path.is_dir())[:2]
+    for path in first.iterdir():
+        path.rename(other / f"moved-{path.name}")  # the same picture with another label
+    known = store.known_images
+
+    def meanwhile(dataset_id: int, some: Any) -> dict[str, str | None]:
+        found = known(dataset_id, some)
+        if some and found:
+            removed.remove(dataset_id, list(found), "eve", "out")
+        return found
+
+    monkeypatch.setattr(store, "known_images", meanwhile)
+    report = imports.import_now("squares", sources.at(folder), "ann")
+    assert report.added == 0 and "kept that label" in report.skipped[0].reason
+
+
+@pytest.mark.databases("sqlite")
+def test_the_dialog_of_an_undone_import_reads_the_runs_once(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, look = [], brought.look
+    monkeypatch.setattr(brought, "look", lambda *args: (asked.append(args), look(*args))[1])
+
+    def page() -> None:
+        from pages.parts.dataset import undoing
+
+        assert undoing.looked(1, 1).goes == 4
+
+    app = AppTest.from_function(page).run().run()
+    assert not app.exception and asked == [(1, 1)]
 
 
 def test_an_import_is_undone_again_after_it_was_taken_back_and_after_its_labels_were(pets: Dataset) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import audit, dataset, decisions, deliveries, images, labels, policies, queue, schema, store, uploads
+from core.data import audit, dataset, decisions, deliveries, images, labels, policies, queue, removed, schema, store, uploads
 from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
 from core.people import accounts
 from core.review import bands, policy, review
+from core.review import known as practice
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
@@ -404,6 +405,10 @@ def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(sma
         assert known.id not in deal(small, person, 4)
         queue.release(small.id, f"{person}'s page")
     assert store.get_image(small.id, red.id).label == "red" and len(queue.decisions_of(known.id)) == 2
+    assert practice.there(small.id) == 1 and practice.practice(small.id, "Cem") is not None
+    removed.remove(small.id, [red.id], "Ann", "out")
+    assert known.id not in deal(small, "Cem", 4)
+    assert practice.there(small.id) == 0 and practice.practice(small.id, "Cem") is None
 
 
 # What another run says

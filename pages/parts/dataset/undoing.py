@@ -12,6 +12,7 @@ from pages.shared.history import images, say
 
 PER_PAGE = 10
 MOST_RUNS = 5  # named
+LOOKED = "undo-import-looked"  # in the session: what the open dialog was told
 
 
 def imports_view(current: Dataset) -> None:
@@ -44,14 +45,14 @@ def _line(current: Dataset, one: Brought) -> None:
 
 def undo_button(current: Dataset, import_id: int, source: str, key: str) -> None:
     if frame.may("delete", current.id, say=False) and st.button("Undo this import …", icon=":material/undo:", type="tertiary", key=key):
+        st.session_state.pop(LOOKED, None)
         _ask(current, import_id, source)
 
 
 @st.dialog("Undo this import")
 def _ask(current: Dataset, import_id: int, source: str) -> None:
     with frame.guarded("undo of an import"):
-        with st.spinner("Looking at what it brought in …"):
-            found = brought.look(current.id, import_id)
+        found = looked(current.id, import_id)
         if found.goes:
             go = "goes" if found.goes == 1 else "go"
             st.markdown(f"**{images(found.goes)}** that **{frame.plain(source)}** brought in {go} out of **{frame.plain(current.name)}**.")
@@ -75,6 +76,15 @@ def _ask(current: Dataset, import_id: int, source: str) -> None:
                 st.rerun()
             if st.button("Cancel", key="undo-import-no"):
                 st.rerun()
+
+
+def looked(dataset_id: int, import_id: int) -> Undoing:
+    """What undo would do, kept while the dialog is open: the lists of all runs are read for it."""
+    if LOOKED not in st.session_state:
+        with st.spinner("Looking at what it brought in …"):
+            st.session_state[LOOKED] = brought.look(dataset_id, import_id)
+    found: Undoing = st.session_state[LOOKED]
+    return found
 
 
 def stays(found: Undoing) -> list[str]:
