@@ -109,9 +109,8 @@ def _changed(one: Any) -> sa.ColumnElement[bool]:
     own = sa.or_(e.operation.is_(None), sa.and_(e.operation != one.operation, ~e.operation.startswith(events.PAST, autoescape=True)))
     quiet = sa.and_(e.source.in_(("remove", "return")), e.label.is_not_distinct_from(e.previous))
     said = (e.dataset_id == i.dataset_id, e.image_id == i.id, e.seq > one.after_seq, own, ~quiet)
-    taken_off = (e.label.is_(None), e.previous.is_not(None), e.source != "undo")  # by hand, or with its class; not the import's own undo
-    bare = select(e.seq).where(*said, *taken_off).exists()
-    return sa.or_(sa.and_(sa.or_(i.label.is_not(None), i.flagged), select(e.seq).where(*said).exists()), bare)
+    taken_off = sa.and_(e.label.is_(None), e.previous.is_not(None), e.source != "undo")  # by hand, or with its class
+    return select(e.seq).where(*said, sa.or_(i.label.is_not(None), i.flagged, taken_off)).exists()
 
 
 def _runs(dataset_id: int, ids: set[str]) -> dict[str, list[str]]:

@@ -48,6 +48,8 @@ def change(event: LabelEvent) -> str:
         return MOVED[event.source]
     if event.source in ("flag", "unflag"):
         return "flagged" if event.source == "flag" else "flag removed"
+    if event.source == "import" and event.label is None and event.previous is None:
+        return "brought in without a label"
     if event.label == event.previous:
         return "flag taken back" if event.source == "undo" else f"{said(event.label)} again"
     return f"{said(event.previous)} → {said(event.label)}"

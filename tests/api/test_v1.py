@@ -22,7 +22,7 @@ from core.api import gate
 from core.api.v1 import rates
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import images, labels, people, queue, store, tokens
+from core.data import images, labels, people, queue, schema, store, tokens
 from core.errors import Forbidden, Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -401,6 +401,12 @@ def test_images_are_removed_listed_page_by_page_and_brought_back(client: TestCli
     again = headers | {"Idempotency-Key": "once"}
     sent = [client.post(f"{address}/removed", headers=again, json={"images": [*some, "none"]}).json() for _ in range(2)]
     assert sent == [{"images": 3}] * 2 and client.get(address, headers=headers).json()["images"] == 21
+    for way, n in (("removed/back", 24), ("removed", 24)):  # a key that was forgotten after two days: what it removed it brings back, once
+        with schema.writing() as c:
+            c.execute(schema.idempotency_keys.delete())
+        assert client.post(f"{address}/{way}", headers=again, json={"images": [*some, "none"]}).json() == {"images": 3}
+        assert client.get(address, headers=headers).json()["images"] == n
+    assert client.post(f"{address}/removed", headers=headers, json={"images": some}).json() == {"images": 3}
     one = client.get(f"{address}/removed?limit=2", headers=headers).json()
     two = client.get(f"{address}/removed?limit=2&cursor={one['next']}", headers=headers).json()
     assert [i["id"] for i in one["items"] + two["items"]] == some[::-1] and two["next"] is None
