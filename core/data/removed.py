@@ -89,9 +89,9 @@ def forget(c: sa.Connection, dataset_id: int, ids: Sequence[str]) -> set[str]:
     return {i for one in gone for i in c.execute(one).scalars()}
 
 
-def out(dataset_id: sa.ColumnElement[int], image_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Whether the image of another table's row was taken out."""
-    return select(removed.c.id).where(removed.c.dataset_id == dataset_id, removed.c.id == image_id).exists()
+def out(dataset: sa.ColumnElement[int], image: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether the image was taken out that a row of another table names by these columns."""
+    return select(removed.c.id).where(removed.c.dataset_id == dataset, removed.c.id == image).exists()
 
 
 def _move(c: sa.Connection, dataset_id: int, ids: Sequence[str], here: sa.Table, there: sa.Table) -> None:

@@ -378,8 +378,13 @@ def test_an_image_that_is_removed_while_an_import_meets_its_copy_does_not_end_it
 
 @pytest.mark.databases("sqlite")
 def test_the_dialog_of_an_undone_import_reads_the_runs_once(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, look = [], brought.look
-    monkeypatch.setattr(brought, "look", lambda *args: (asked.append(args), look(*args))[1])
+    asked, look = list[tuple[int, int]](), brought.look
+
+    def counted(*args: int) -> brought.Undoing:
+        asked.append((args[0], args[1]))
+        return look(*args)
+
+    monkeypatch.setattr(brought, "look", counted)
 
     def page() -> None:
         from pages.parts.dataset import undoing
