@@ -178,9 +178,8 @@ def cost(rows: list[list[str]], ways: list[list[str]], at: dict[str, float]) -> 
     return 1e5 * crossings + sum(abs(a - b) for _, a, b in steps)
 
 
-def draw() -> str:
-    areas, imports, named = read()
-    areas.remove(GROUND)
+def draw(areas: list[str], imports: Arrows, named: Arrows) -> str:
+    areas = [area for area in areas if area != GROUND]
     asks = {a for a, b in named if b == ML}
     arrows = {(a, b) for a, b in imports | {(a, b) for a, b in named if b != ML} if b != GROUND}
     level, up = levels(areas, arrows)
@@ -242,4 +241,4 @@ def draw() -> str:
 
 
 if __name__ == "__main__":
-    OUT.write_text(draw(), encoding="utf-8")
+    OUT.write_text(draw(*read()), encoding="utf-8")

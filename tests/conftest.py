@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import hashlib
 import io
 import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from types import ModuleType
+from typing import Any, ClassVar
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: two workers of pytest on two cores; more threads only wait for each other
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all of core anew, and each pytest all tests: 20 s of a core
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from loky import ProcessPoolExecutor
 from PIL import Image as Pillow
+from sqlalchemy.util import LRUCache
 
 from core import roles
 from core.__main__ import main
@@ -34,6 +40,7 @@ from tests.postgres import Cluster
 from tests.squares import squares as drawn
 
 ROOT = Path(__file__).parent.parent
+sys.dont_write_bytecode = False
 
 
 # The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
@@ -56,6 +63,17 @@ HEAVY = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {ROOT / "tests" / name: i for i, name in enumerate(HEAVY)}
     items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded stays, and is not looked through for what could go: 0.3 s of a core each time, after every run of a page by Streamlit."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -106,6 +124,19 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
     (home / "cache" / "onnx").symlink_to(shared)
 
 
+DIALECTS: dict[ModuleType, sa.Dialect] = {}
+COMPILED: LRUCache[Any, Any] = LRUCache(2000)
+
+
+def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = schema.connected) -> sa.Engine:
+    """Engines of SQLite share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
+    made = connect(url)
+    if url.drivername == "sqlite" and isinstance(made.dialect.dbapi, ModuleType):  # none that a test has put there
+        made.dialect = DIALECTS.setdefault(made.dialect.dbapi, made.dialect)  # by which it is kept
+        made._compiled_cache = COMPILED
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A test that asks for no home must not write into the data folder of the checkout."""
@@ -117,6 +148,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(launch, "expect_run", lambda: None)  # tests have a process that forks already
         patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "Decoders", SharedDecoders)
+        patch.setattr(schema, "connected", connected)
         yield home
 
 
@@ -285,7 +317,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         state = train.wait(run.id)
         assert state.status == "succeeded", (state.message, train.log_tail(run.id))
         forget()
-    yield Trained(home, found, run.id)
+    with whole(home):
+        yield Trained(home, found, run.id)
 
 
 @pytest.fixture
@@ -296,10 +329,34 @@ def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     forget()
 
 
+def copy_home(made: Path, home: Path, without: str = "") -> None:
+    """A home as that one, whose originals are the same files: nothing of Loupe writes into one, and to copy them takes five times as long."""
+
+    def copy(source: str, target: str) -> None:
+        (os.link if f"{os.sep}images{os.sep}" in source else shutil.copy2)(source, target)
+
+    shutil.copytree(made, home, symlinks=True, dirs_exist_ok=True, copy_function=copy, ignore=shutil.ignore_patterns(without))
+
+
+@contextlib.contextmanager
+def whole(home: Path) -> Iterator[None]:
+    """No test of those that share its originals writes into one."""
+
+    def sign() -> str:
+        found = hashlib.sha256()
+        for path in sorted((home / "images").rglob("*.*")):
+            found.update(path.name.encode() + path.read_bytes())
+        return found.hexdigest()
+
+    before = sign()
+    yield
+    assert sign() == before, f"a test wrote into an original of a copy of {home}"
+
+
 @contextlib.contextmanager
 def copied(trained: Trained, home: Path) -> Iterator[Trained]:
-    """The same in a home that may be changed."""
-    shutil.copytree(trained.home, home, symlinks=True)
+    """The same in a home that may be changed, but for the bytes of an original."""
+    copy_home(trained.home, home)
     (home / "runs" / trained.run_id / "looks.jsonl").unlink(missing_ok=True)  # another test may have looked
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)

@@ -50,6 +50,13 @@ PRELOADED = (
     "core.ml.speed",
     "core.ml.infer",
     "core.ml.attribute",
+    "core.ml.embed",
+    "core.ml.patterns",
+    "core.data.imports",  # what jobs need: half a second of a core for each that is forked
+    "core.label.embed",
+    "core.share.archive",
+    "core.share.export",
+    "core.share.report",
 )
 PRELOADED_APP = ("streamlit.web.cli", "pandas", "pyarrow", "PIL.Image", "plotly.graph_objects", "core.api.operations", "core.api.v1.app")
 PID = 8  # bytes
@@ -196,10 +203,11 @@ class ForkLauncher(LocalLauncher):
 
 def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     """Forks one child for each connection until the other side of life is closed."""
+    gc.disable()  # what is loaded stays, and a child that looked through it would copy all of this memory
     for module in PRELOADED if of == "torch" else PRELOADED_APP:
         importlib.import_module(module)
-    gc.collect()
-    gc.freeze()  # a child that collected would copy all of this memory
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGCHLD, reap)
     while life not in select.select([listener, life], [], [])[0]:
         connection = listener.accept()[0]

@@ -51,12 +51,6 @@ def tree(tmp_path: Path) -> Path:
     return copied(tmp_path / "tree")
 
 
-def passes(tree: Path, many: int, chosen: str, *files: str) -> None:
-    """So many of the tests chosen by -k pass in the copy."""
-    said = python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files, "-k", chosen)
-    assert f"{many} passed" in said, said
-
-
 def test_a_network_and_a_setting_by_the_recipes_train_evaluate_and_predict(
     tree: Path, home: Path, squares: Squares, tmp_path: Path
 ) -> None:
@@ -93,12 +87,6 @@ def test_a_method_by_the_recipe_explains_a_picture(tree: Path, home: Path, squar
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_tests_of_all_methods_find_the_one_by_the_recipe_and_it_passes(tree: Path) -> None:
-    follow("An attribution method", tree)
-    chosen = "(rise] and not onnx) or records_have or calls_captum or files_of_methods or asks_the_network_nothing or answers_nan"
-    passes(tree, 12, chosen, "tests/ml/test_attribute.py", "tests/test_architecture.py")
-
-
 def test_a_format_by_the_recipe_leaves_and_comes_back(tree: Path, small: Dataset, tmp_path: Path) -> None:
     assert follow("An export format", tree) == ["core/data/formats/tsv.py", "core/data/formats/known.py", "docs/data.md"]
     out = tmp_path / "out.zip"
@@ -115,12 +103,27 @@ def test_a_format_by_the_recipe_leaves_and_comes_back(tree: Path, small: Dataset
     assert before == after and len(before) == 24
 
 
-def test_the_tests_of_all_formats_find_the_one_by_the_recipe_and_it_passes(tree: Path) -> None:
-    follow("An export format", tree)
-    passes(tree, 3, "(whole and tsv) or documentation_says", "tests/share/test_export.py", "tests/data/test_formats.py")
-
-
-def test_a_page_by_the_recipe_opens_and_is_looked_at_by_the_tests_of_all_pages(tree: Path, small: Dataset) -> None:
+def test_a_page_by_the_recipe_opens(tree: Path, small: Dataset) -> None:
     assert follow("A page", tree) == ["pages/counts.py", "pages/main.py"]
     assert python(tree, "-c", PAGE).splitlines()[-1] == "Counts 24"
-    passes(tree, 3, "every_page and (navigation or counts) and not trained_run", "tests/pages/test_pages.py")
+
+
+# By the name of a recipe: what -k chooses of which files' tests of all methods, formats and pages, and how many they are.
+FOUND = {
+    "An attribution method": (
+        "(rise] and not onnx) or records_have or calls_captum or files_of_methods or asks_the_network_nothing or answers_nan",
+        ("tests/ml/test_attribute.py", "tests/test_architecture.py"),
+        12,
+    ),
+    "An export format": ("(whole and tsv) or documentation_says", ("tests/share/test_export.py", "tests/data/test_formats.py"), 3),
+    "A page": ("every_page and (navigation or counts) and not trained_run", ("tests/pages/test_pages.py",), 3),
+}
+
+
+def test_the_tests_of_all_methods_formats_and_pages_find_those_by_the_recipes_and_they_pass(tree: Path) -> None:
+    for recipe in FOUND:
+        follow(recipe, tree)
+    chosen = " or ".join(f"({words})" for words, _, _ in FOUND.values())
+    files = [file for _, files, _ in FOUND.values() for file in files]
+    said = python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files, "-k", chosen)
+    assert f"{sum(many for *_, many in FOUND.values())} passed" in said, said

@@ -79,16 +79,23 @@ def at_import(tree: ast.Module) -> Iterator[ast.stmt]:
         yield node
 
 
-TREES = {module(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-IMPORTS = {name: sorted(set(imports(tree))) for name, tree in TREES.items()}
+# Filled before the first test of this file: to parse takes 2 s of a core, in every process that only collects.
+TREES: dict[str, ast.Module] = {}
+IMPORTS: dict[str, list[str]] = {}
+STORIES: set[str] = set()
+ARROWS: list[tuple[str, str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed() -> None:
+    TREES.update({module(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES})
+    IMPORTS.update({name: sorted(set(imports(tree))) for name, tree in TREES.items()})
+    STORIES.update({m.split(".")[1] for m in TREES if m.startswith("core.") and m.count(".") > 1} - {*PLATFORM, *ABOVE, "ml"})
+    ARROWS.extend(sorted({(m, found) for m, names in IMPORTS.items() for i in names if (found := owner(i)) and found != m}))
 
 
 def within(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(p + ".") for p in packages)
-
-
-FOLDERS = {m.split(".")[1] for m in TREES if m.startswith("core.") and m.count(".") > 1}
-STORIES = FOLDERS - {*PLATFORM, *ABOVE, "ml"}
 
 
 def folder(name: str) -> str:
@@ -107,9 +114,6 @@ def level(room: str) -> int:
 def owner(name: str) -> str | None:
     """The module of ours that an import names, if it is one: of core.data.store.Filter it is core.data.store."""
     return next((name.rsplit(".", cut)[0] for cut in range(2) if name.rsplit(".", cut)[0] in TREES), None)
-
-
-ARROWS = sorted({(m, found) for m, names in IMPORTS.items() for i in names if (found := owner(i)) and found != m})
 
 
 def circle(arrows: Iterable[tuple[str, str]]) -> list[str]:

@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from core.__main__ import main, parser
 from core.runs import runs
 from core.settings import settings
-from tests.conftest import ROOT, forget, move_in
+from tests.conftest import ROOT, copy_home, forget, move_in
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -112,9 +112,12 @@ def test_the_page_on_data_names_every_module_of_the_largest_folder() -> None:
 # The drawing --------------------------------------------------------------------------------------
 
 
-def test_the_drawing_is_the_one_that_todays_imports_make() -> None:
+def test_the_drawing_is_the_one_that_todays_imports_make_and_the_map_names_its_folders() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
-    assert script["OUT"].read_text(encoding="utf-8") == script["draw"](), "run python docs/draw_architecture.py"
+    found = script["read"]()
+    assert script["OUT"].read_text(encoding="utf-8") == script["draw"](*found), "run python docs/draw_architecture.py"
+    named = {a.rstrip("/") for a in re.findall(r"^\| \[([^\]]+)\]", PAGES["docs/architecture.md"].replace("\\_", "_"), re.MULTILINE)}
+    assert {a.removesuffix("/*.py") for a in found[0]} <= named
 
 
 def test_the_drawing_of_growth_and_its_table_are_those_of_the_figures_that_were_measured() -> None:
@@ -122,12 +125,6 @@ def test_the_drawing_of_growth_and_its_table_are_those_of_the_figures_that_were_
     found, page = script["read"](), PAGES["docs/scale.md"]
     assert script["OUT"].read_text(encoding="utf-8") == script["draw"](found), "run python docs/draw_growth.py"
     assert page == script["written"](page, found), "run python docs/draw_growth.py"
-
-
-def test_the_map_names_every_folder_that_is_drawn() -> None:
-    areas, _, _ = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))["read"]()
-    named = {a.rstrip("/") for a in re.findall(r"^\| \[([^\]]+)\]", PAGES["docs/architecture.md"].replace("\\_", "_"), re.MULTILINE)}
-    assert {a.removesuffix("/*.py") for a in areas} <= named
 
 
 # Command lines ------------------------------------------------------------------------------------
@@ -191,7 +188,7 @@ def test_every_verb_is_shown_in_a_command_line() -> None:
 def stand_ins(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What the pages' names stand for: a dataset “pets”, pictures and zips by their names, and the two runs that RUN means."""
     home, here = tmp_path_factory.mktemp("docs") / "home", tmp_path_factory.mktemp("here")
-    shutil.copytree(trained_once.home, home, symlinks=True)
+    copy_home(trained_once.home, home)
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
         patch.chdir(here)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, expect, sync_playwright
 
-from tests.conftest import forget, move_in, run_command
+from tests.conftest import copy_home, forget, move_in, run_command, whole
 from tests.forking import Forked, fork_app
 from tests.ports import free_port
 
@@ -58,16 +58,22 @@ def in_scheme(page: Page, scheme: str) -> None:
     expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme)
 
 
+def schemes(page: Page) -> Iterator[str]:
+    """The page that is there in light, and in dark."""
+    for scheme in ("light", "dark"):
+        in_scheme(page, scheme)
+        yield scheme
+    in_scheme(page, "light")
+
+
 def widths(page: Page, where: str) -> Iterator[int]:
     """The page that is there as wide as a phone, a tablet and a screen: in light and dark nothing overflows, and no error is shown."""
     for width in (390, 1024, 1440):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(300)  # what is drawn by scripts has its size
-        for scheme in ("light", "dark"):
-            in_scheme(page, scheme)
+        for scheme in schemes(page):
             expect(page.get_by_text("Something went wrong")).to_have_count(0)
             assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (where, width, scheme)
-        page.emulate_media(color_scheme="light")
         yield width
 
 
@@ -133,18 +139,19 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data folder with the sample as “digits”, to be copied."""
     home = tmp_path_factory.mktemp("sample")
     Server(home, 0).core("import", "sample", "--name", "digits")
-    return home
+    with whole(home):
+        yield home
 
 
 @contextmanager
 def serving(home: Path, sample: Path, real: bool = False) -> Iterator[Server]:
     """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
     one = Server(home, free_port(), real)
-    shutil.copytree(sample, home, dirs_exist_ok=True)
+    copy_home(sample, home)
     one.start()
     yield one
     one.stop()

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Page, expect
 from sklearn.datasets import load_digits
 
-from tests.browser.conftest import SHIFT, Server, in_scheme
+from tests.browser.conftest import SHIFT, Server, settled, widths
 
 COUNT = 200
 SLOW = 30_000  # ms, for what the server does
@@ -58,10 +58,6 @@ def chosen(page: Page, n: int) -> None:
     expect(page.locator(".map .count")).to_have_text(f"{n} of {COUNT} selected")
 
 
-def settled(page: Page) -> None:
-    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning", timeout=SLOW)
-
-
 def lasso(page: Page, box: FloatRect, left: float, top: float, right: float, bottom: float) -> None:
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     for i, (x, y) in enumerate(corners):
@@ -71,13 +67,20 @@ def lasso(page: Page, box: FloatRect, left: float, top: float, right: float, bot
     page.mouse.up()
 
 
-def test_the_map_is_drawn_and_says_what_it_shows(page: Page, ciphers: str) -> None:
+def test_the_map_is_drawn_says_what_it_shows_fits_and_makes_nothing_jump(page: Page, ciphers: str) -> None:
+    page.emulate_media(color_scheme="dark")  # it begins so, and follows to light
     visit(page, ciphers)
+    page.evaluate(SHIFT)  # since the page was opened
+    page.wait_for_timeout(200)  # the browser tells what it has seen
+    assert page.evaluate("window.shift") < 0.1
     assert page.locator(".base").evaluate(INKED)["n"] > 500
     drawn = page.get_by_role("img", name=re.compile(rf"^Map of {COUNT} images by cluster\. Cluster 1: \d+"))
     expect(drawn).to_be_visible()
     expect(page.get_by_text(f"the axes have no unit. n = {COUNT} images.")).to_be_visible()
     chosen(page, 0)
+    for width in widths(page, "map"):
+        box = page.locator(".stage").bounding_box()
+        assert box is not None and box["width"] > 300, width
 
 
 def test_a_lasso_selects_what_lies_in_it(page: Page, ciphers: str) -> None:
@@ -110,10 +113,19 @@ def test_the_legend_selects_a_cluster_and_lets_go_of_it(page: Page, ciphers: str
     expect(page.get_by_text(f"{n} selected", exact=True)).to_have_count(0, timeout=SLOW)
 
 
-def test_a_click_selects_the_cluster_and_a_second_one_opens_the_image(page: Page, ciphers: str) -> None:
+def test_the_hand_over_a_point_shows_the_image_a_click_selects_the_cluster_and_a_second_one_opens_the_image(
+    page: Page, ciphers: str
+) -> None:
     box = visit(page, ciphers)
     spot = page.locator(".base").evaluate(INKED)
     x, y = box["x"] + spot["x"], box["y"] + spot["y"]
+    page.mouse.move(x, y)
+    expect(page.locator(".card")).to_be_visible()
+    expect(page.locator(".card img")).to_have_attribute("src", re.compile("/thumb/"))
+    expect(page.locator(".card .name")).to_have_text(re.compile(r"\.png"))
+    page.mouse.move(box["x"] + 3, box["y"] - 30)
+    expect(page.locator(".card")).to_be_hidden()
+
     page.mouse.click(x, y)
     pressed = page.locator(".entry[aria-pressed=true]")
     expect(pressed).to_have_count(1)
@@ -123,17 +135,6 @@ def test_a_click_selects_the_cluster_and_a_second_one_opens_the_image(page: Page
     page.mouse.dblclick(x, y)
     expect(page.get_by_role("dialog")).to_be_visible(timeout=SLOW)
     expect(page.locator(".map .count")).to_have_text(before)
-
-
-def test_hovering_shows_the_image(page: Page, ciphers: str) -> None:
-    box = visit(page, ciphers)
-    spot = page.locator(".base").evaluate(INKED)
-    page.mouse.move(box["x"] + spot["x"], box["y"] + spot["y"])
-    expect(page.locator(".card")).to_be_visible()
-    expect(page.locator(".card img")).to_have_attribute("src", re.compile("/thumb/"))
-    expect(page.locator(".card .name")).to_have_text(re.compile(r"\.png"))
-    page.mouse.move(box["x"] + 3, box["y"] - 30)
-    expect(page.locator(".card")).to_be_hidden()
 
 
 def test_zoom_and_points_stay_while_the_page_runs_again(page: Page, ciphers: str) -> None:
@@ -166,22 +167,3 @@ def test_the_map_is_worked_by_keys(page: Page, ciphers: str) -> None:
     expect(page.locator(".map .count")).not_to_have_text(f"{COUNT} of {COUNT} selected")
     page.keyboard.press("0")
     expect(page.locator(".map .zoom")).to_have_text("100%")
-
-
-def test_nothing_jumps_when_the_map_comes(page: Page, ciphers: str) -> None:
-    visit(page, ciphers)
-    settled(page)
-    page.evaluate(SHIFT)
-    page.wait_for_timeout(200)  # the browser tells what it has seen
-    assert page.evaluate("window.shift") < 0.1
-
-
-@pytest.mark.parametrize("width", [1440, 1024, 390])
-def test_the_map_fits_its_page(page: Page, ciphers: str, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 1000})
-    visit(page, ciphers)
-    for scheme in ("light", "dark"):
-        in_scheme(page, scheme)
-        box = page.locator(".stage").bounding_box()
-        assert box is not None and box["width"] > 300
-        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")

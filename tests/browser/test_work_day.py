@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from core.data import audit, database
 from tests import ports, proxies
 from tests.browser.conftest import Server, settled
 from tests.browser.pictures import digit_png
-from tests.conftest import forget, move_in, run_command
+from tests.conftest import copy_home, forget, move_in, run_command
 from tests.postgres import Cluster
 
 PEOPLE = {"Lea": "labeller", "Tom": "trainer", "Mia": "moderator"}
@@ -49,7 +48,7 @@ class Deployed(Server):
 def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Cluster, provider: str) -> Iterator[Deployed]:
     one = Deployed(tmp_path_factory.mktemp("team"), ports.free_port())
     one.outside, one.database = ports.free_port(), postgresql.create("team", "template0")
-    shutil.copytree(sample, one.home, dirs_exist_ok=True)
+    copy_home(sample, one.home)
     one.core("move-database", one.database)
     (one.home / "loupe.db").unlink()
     for sub, role in PEOPLE.items():

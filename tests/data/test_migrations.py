@@ -249,7 +249,7 @@ def migrating(do: str) -> subprocess.Popen[str]:
 
 def test_of_two_processes_that_start_at_once_one_migrates_and_the_other_waits_for_it(home: Path) -> None:
     path = of_010(home)
-    both = [migrating("time.sleep(0.4)"), migrating("time.sleep(0.4)")]
+    both = [migrating("time.sleep(0.15)"), migrating("time.sleep(0.15)")]
     for one in both:
         assert one.stdout is not None and one.stdout.readline() == "ready\n"
     start = time.monotonic()

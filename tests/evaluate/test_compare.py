@@ -24,7 +24,7 @@ from core.runs import runs
 from core.train import train
 from core.types import Resumed, now
 from pages.parts.train import runs as page
-from tests.conftest import Trained, forget, move_in
+from tests.conftest import Trained, copy_home, forget, move_in
 from tests.pages.app import opened, words
 
 
@@ -32,7 +32,7 @@ from tests.pages.app import opened, words
 def pair_once(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trained, str]]:
     """The finished ConvNet, and a linear model that learned the same images for one epoch."""
     home = tmp_path_factory.mktemp("pair") / "home"
-    shutil.copytree(trained_once.home, home, symlinks=True)
+    copy_home(trained_once.home, home)
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
         run = train.start(trained_once.dataset.id, {"architecture": "linear", "epochs": 1, "seed": 3}, "somebody else")
@@ -45,7 +45,7 @@ def pair_once(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -
 def pair(pair_once: tuple[Trained, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trained, str, str]]:
     """Both runs in a home that the test may change: (what conftest made, first run, second run)."""
     made, second = pair_once
-    shutil.copytree(made.home, tmp_path / "home", symlinks=True)
+    copy_home(made.home, tmp_path / "home")
     move_in(monkeypatch, tmp_path / "home")
     yield replace(made, home=tmp_path / "home"), made.run_id, second
     forget()

@@ -20,7 +20,6 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
-from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from core import space
@@ -41,8 +40,9 @@ from core.settings import settings
 from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
-from tests.conftest import ROOT, forget, move_in, share_exports
+from tests.conftest import copy_home, forget, move_in, share_exports, whole
 from tests.data.real import real
+from tests.pages.app import opened
 from tests.ray_clusters import answered_here
 
 CPU = torch.device("cpu")
@@ -99,14 +99,15 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
         classes.ensure(made.id, [str(n) for n in range(10)])
         embedded(made.id)
         forget()
-    yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
+    with whole(home):
+        yield Digits(home, made, {ids[stem]: str(source.target[int(stem)]) for stem in pictures})
     launch.close()
 
 
 @pytest.fixture
 def digits(digits_once: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Digits]:
     """500 embedded digits without labels, for the test to change."""
-    shutil.copytree(digits_once.home, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    copy_home(digits_once.home, tmp_path / "copy", without="cache")
     move_in(monkeypatch, tmp_path / "copy")
     yield digits_once
     forget()
@@ -615,10 +616,7 @@ def test_the_surest_answers_are_looked_for_when_asked_and_accepted_class_by_clas
         return suggest(dataset_id, least, label)
 
     monkeypatch.setattr(teach, "suggest", counted)
-    app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
-    app.query_params["dataset"] = "digits"
-    app.run()
-    app = app.switch_page("label.py").run()
+    app = opened("label", dataset="digits")
 
     def button(key: str) -> Any:
         return next(b for b in app.button if b.key == key)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block, Element
 
 from tests.conftest import ROOT
 
+# Every AppTest looks through all installed packages for components of theirs: a quarter of a second of a core each time.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py") if path.stem != "main")
 
 
 def opened(name: str, **query: str) -> AppTest:
-    """The app with one of its pages open."""
+    """The app as a browser shows it that has just loaded the address of one of its pages."""
     app = AppTest.from_file(str(ROOT / "pages" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
+    if name != "home":
+        app.switch_page(f"{name}.py")
+    app.query_params.update(query)
     app.run()
-    return app if name == "home" else app.switch_page(f"{name}.py").run()
+    # Streamlit draws the first page in place of one that is not there, or not for this person.
+    assert name == "home" or app._finished_page_script_hash == app._page_hash, f"{name} is no page here"
+    return app
 
 
 def elements(app: AppTest, kind: str) -> list[Element]:

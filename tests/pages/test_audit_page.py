@@ -144,6 +144,8 @@ def test_the_page_names_a_changed_entry(home: Path, small: Dataset) -> None:
 
 
 def test_who_may_not_read_the_audit_does_not_find_it(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roles, "current", lambda: roles.Person("Ada", "trainer"))
-    with pytest.raises(ValueError, match="audit"):
-        opened("audit")
+    monkeypatch.setattr(roles, "current", lambda **_: roles.Person("Ada", "trainer"))
+    app = opened("home")
+    assert not app.exception
+    with pytest.raises(ValueError, match="audit"):  # it is no page of theirs
+        app.switch_page("audit.py")

@@ -15,7 +15,7 @@ from core.review import predict, review
 from core.train import train
 from core.types import Prediction
 from pages.shared import frame
-from tests.conftest import Trained
+from tests.conftest import Trained, copied, forget, move_in
 from tests.pages.app import opened, words
 
 ODD = "t-shirt *3* [a] _b_ $c$ :red[d] <i>e~ www.f.de"
@@ -50,11 +50,25 @@ def texts(app: AppTest) -> Iterator[tuple[str, str]]:
                 yield kind, option if isinstance(option, str) else option.content
 
 
-@pytest.fixture
-def odd(trained_copy: Trained) -> Trained:
+@pytest.fixture(scope="module")
+def odd_once(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One class has a name that reads as Markdown, in the dataset and in the run that learned it."""
-    classes.rename(trained_copy.dataset.id, "3", ODD, "tester")
-    folder = trained_copy.home / "runs" / trained_copy.run_id
+    with copied(trained_once, tmp_path_factory.mktemp("odd") / "home") as found:
+        named_oddly(found)
+    return found
+
+
+@pytest.fixture
+def odd(odd_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """To be looked at."""
+    move_in(monkeypatch, odd_once.home)
+    yield odd_once
+    forget()
+
+
+def named_oddly(found: Trained) -> None:
+    classes.rename(found.dataset.id, "3", ODD, "tester")
+    folder = found.home / "runs" / found.run_id
     config = json.loads((folder / "config.json").read_text())
     config["classes"] = [ODD if name == "3" else name for name in config["classes"]]
     (folder / "config.json").write_text(json.dumps(config))
@@ -62,20 +76,17 @@ def odd(trained_copy: Trained) -> Trained:
         lines = (folder / file).read_text().splitlines()
         text = "\n".join(re.sub(r"(?<=,)3(?=,|$)", ODD, line) for line in lines)
         (folder / file).write_text(f"{text}\n")
-    (image, *_) = store.browse(trained_copy.dataset.id, store.Filter(split="test"), 0, 1)
-    answers = predict.predict_data(trained_copy.run_id, [("a.png", (trained_copy.home / "images" / image.path).read_bytes())], keep=True)
+    (image, *_) = store.browse(found.dataset.id, store.Filter(split="test"), 0, 1)
+    answers = predict.predict_data(found.run_id, [("a.png", (found.home / "images" / image.path).read_bytes())], keep=True)
     (answer,) = answers
     assert isinstance(answer, Prediction)
-    review.keep(trained_copy.dataset.id, trained_copy.run_id, [answer], "tester", "upload")
-    assert review.submit(trained_copy.dataset.id, trained_copy.run_id, answer, "tester")
-    return trained_copy
+    review.keep(found.dataset.id, found.run_id, [answer], "tester", "upload")
+    assert review.submit(found.dataset.id, found.run_id, answer, "tester")
 
 
 @pytest.mark.parametrize(("name", "query"), VIEWS, ids=[f"{name}-{'-'.join(query.values())[:12]}" for name, query in VIEWS])
 def test_an_odd_class_name_is_shown_as_it_is_called(odd: Trained, name: str, query: dict[str, str]) -> None:
-    app = opened("home", dataset=odd.dataset.name).switch_page(f"{name}.py")
-    app.query_params.update(query)
-    app.run()
+    app = opened(name, dataset=odd.dataset.name, **query)
     assert not app.exception and not app.error, words(app)
     for kind, text in texts(app):
         if kind in ("selectbox", "multiselect"):  # they read no Markdown
@@ -94,9 +105,7 @@ def test_what_reads_as_markdown_or_as_an_address_is_escaped() -> None:
 
 def test_an_address_in_a_note_and_brackets_in_a_tag_are_text(trained_copy: Trained) -> None:
     train.annotate(trained_copy.run_id, "see https://example.com", ["[x]"])
-    app = opened("home", dataset=trained_copy.dataset.name).switch_page("train.py")
-    app.query_params["run"] = trained_copy.run_id
-    found = words(app.run())
+    found = words(opened("train", dataset=trained_copy.dataset.name, run=trained_copy.run_id))
     assert "htt:small[]ps\\://example\\.com" in found and ":gray-badge[:material/sell: \\[x\\]]" in found
 
 

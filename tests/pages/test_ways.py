@@ -42,10 +42,7 @@ def many(home: Path, tmp_path: Path, squares: Callable[[Path, int], Path]) -> Da
 
 
 def at(name: str, **query: str) -> AppTest:
-    """The page as a browser shows it that has just loaded this address."""
-    app = opened("home", dataset=query.pop("dataset")).switch_page(f"{name}.py")
-    app.query_params.update(query)
-    app.run()
+    app = opened(name, **query)
     assert not app.exception and not app.error, words(app)
     return app
 

@@ -41,7 +41,7 @@ from core.settings import settings
 from core.share import archive, card, unpack
 from core.train import train
 from core.types import SPLITS, Dataset, Preprocess, Run, Snapshot, SnapshotRow
-from tests.conftest import ROOT, move_in, stored_dataset
+from tests.conftest import ROOT, copied, forget, move_in, stored_dataset
 
 if TYPE_CHECKING:
     from tests.conftest import Trained
@@ -595,21 +595,33 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def without_run_once(trained_once: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the run's images, and no run: one for all zips that leave nothing behind."""
+    with copied(trained_once, tmp_path_factory.mktemp("without") / "home") as copy:
+        shutil.rmtree(runs.folder(copy.run_id))
+    return copy.home
+
+
+@pytest.fixture
+def without_run(without_run_once: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    move_in(monkeypatch, without_run_once)
+    yield without_run_once
+    forget()
+
+
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_zip_with_something_wrong_names_it_and_leaves_nothing_behind(
-    trained_copy: Trained, zipped: Path, tmp_path: Path, case: str
-) -> None:
-    shutil.rmtree(runs.folder(trained_copy.run_id))
+def test_a_zip_with_something_wrong_names_it_and_leaves_nothing_behind(without_run: Path, zipped: Path, tmp_path: Path, case: str) -> None:
     change, words = HOSTILE[case]
     files = entries(zipped)
     change(files)
     files.pop("SHA256SUMS")  # who packs a zip to do harm writes none, or those that fit
-    before = {p for p in trained_copy.home.rglob("*") if p.is_file()}
+    before = {p for p in without_run.rglob("*") if p.is_file()}
     with pytest.raises(Invalid, match=words) as refused:
         archive.import_now(packed(tmp_path / "odd name.zip", files), "a new one")
     assert "odd name.zip" in refused.value.message and refused.value.hint
-    left = {p for p in trained_copy.home.rglob("*") if p.is_file()} - before
-    assert left <= set(trained_copy.home.glob("loupe.db-*"))  # SQLite's own
+    left = {p for p in without_run.rglob("*") if p.is_file()} - before
+    assert left <= set(without_run.glob("loupe.db-*"))  # SQLite's own
     assert not list(settings().runs.glob("*")) and not list(settings().archives.glob("*"))
     assert [d.name for d in store.list_datasets()] == ["digits-small"]
 
