@@ -141,7 +141,7 @@ def newest(dataset_id: int) -> int:
         )
 
 
-@roles.needs("import")
+@roles.needs("see")
 def among(dataset_id: int, ids: Sequence[str]) -> set[str]:
     """Those of the ids that were taken out."""
     with reading() as c:

@@ -390,6 +390,19 @@ def test_blind_and_audited_decisions_never_enter_the_basket(small: Dataset, answ
     assert queue.counts(small.id) == {"decided": 2} and queue.count(small.id, queue.Which(basket="waiting")) == 0
 
 
+def test_a_decision_is_taken_back_from_the_removed_image_that_its_picture_was(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = next(i for i in store.browse(small.id, store.Filter(label="red"), 0, 9) if i.split == "train")
+    monkeypatch.setattr(review, "_array_ids", lambda _: (red.id,))  # it came as pixels, and has another id than the picture
+    (one,) = send(small, answer(1))
+    review.decide(one.id, "corrected", "green", "Ann")
+    assert store.get_image(small.id, red.id).label == "green"
+    removed.remove(small.id, [red.id], "Ann", "out")
+    review.undo(small.id, "Ann")
+    assert [i.label for i in removed.get(small.id)] == ["red"]
+
+
 def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(small: Dataset, answer: Callable[..., Prediction]) -> None:
     ruled(small, known=0.5)
     send(small, *(answer(i, 0.5, 0.2, 0.3) for i in range(4)))
