@@ -69,7 +69,7 @@ def headline(current: Dataset, e: Evaluation) -> None:
         few = e.n < TOO_FEW
         st.header(f"{right} of {e.n} right" if few else f"{e.accuracy.value:.1%} accuracy", anchor=False, width="content")
         st.markdown(
-            f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}, n = {e.n:,} {e.split} images"
+            f"95% interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}, n = {e.n:,} {e.split} images"
             + (": too few to call it an accuracy" if few else ""),
             width="content",
         )
@@ -85,7 +85,7 @@ def headline(current: Dataset, e: Evaluation) -> None:
             "  ·  ".join(small),
             help="Balanced accuracy: the mean recall of all classes, so that large classes count no more than small ones. Macro F1: the mean "
             "of the classes' F1, which joins precision and recall. Cross-entropy: how little the network believed in the true labels, 0 at best, in nats. "
-            "Top-2 accuracy: the share of images whose label is among the two likeliest answers. In brackets the 95 % intervals.",
+            "Top-2 accuracy: the share of images whose label is among the two likeliest answers. In brackets the 95% intervals.",
         )
 
 
@@ -240,14 +240,14 @@ def classes_view(e: Evaluation) -> None:
             ),
             "predicted": st.column_config.NumberColumn("Predicted", format="localized", help="Images that the network gave this class"),
             "recall": st.column_config.TextColumn(
-                "Recall", help="Of the images that are this class, the share it found. In brackets the 95 % interval."
+                "Recall", help="Of the images that are this class, the share it found. In brackets the 95% interval."
             ),
             "precision": st.column_config.TextColumn("Precision", help="Of the images it gave this class, the share that are."),
             "f1": st.column_config.TextColumn("F1", help="Precision and recall in one figure: their harmonic mean."),
         },
     )
     st.caption(
-        "Click a figure to see its images. Shares of fewer than 30 images are written as counts; in brackets the 95 % interval. "
+        "Click a figure to see its images. Shares of fewer than 30 images are written as counts; in brackets the 95% interval. "
         "Undefined: there is nothing to divide by."
     )
 

@@ -123,7 +123,7 @@ def tour(run_id: str) -> None:
         return
     st.markdown(
         f"On {e.n:,} pictures it had not learned from it was right **{e.accuracy.value:.1%}** of the time "
-        f"(95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}). Each cell counts pictures: the row says what they are, the column what the network said."
+        f"(95% interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}). Each cell counts pictures: the row says what they are, the column what the network said."
     )
     left, right = st.columns([3, 2])
     with left:
@@ -186,7 +186,7 @@ def best(found: list[train.RunState]) -> tuple[str, str]:
     interval = wilson(hit, n)
     assert interval is not None  # a run that has a validation accuracy has validation images
     figure, of = (f"{hit} of {n}", "too few for a share") if n < TOO_FEW else (f"{value:.1%}", f"n = {n:,}")
-    return figure, f"{state.run.name}, {of}, 95 % interval {interval.low:.1%} to {interval.high:.1%}"
+    return figure, f"{state.run.name}, {of}, 95% interval {interval.low:.1%} to {interval.high:.1%}"
 
 
 def next_step(current: Dataset) -> None:

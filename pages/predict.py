@@ -85,7 +85,7 @@ def bars(run: Run, upload: uploads.Upload, answer: Prediction, have: Image | Non
                 width=110,
             )
             with st.container(key=f"said-{upload.id}"):
-                mark = " :orange-badge[:material/help: unsure]" if unsure else ""
+                mark = f" :orange-badge[:material/help: unsure: below {predict.UNSURE:.0%}]" if unsure else ""
                 ruled = f" :gray-badge[:material/gavel: {BANDS[band]}]" if band else ""
                 st.markdown(f"{frame.plain(upload.name)}{mark}{ruled}")
                 if have is not None:

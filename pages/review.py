@@ -15,7 +15,9 @@ VIEWS: dict[str, tuple[str, Callable[[Dataset], None]]] = {
     "basket": ("Basket", basket.show),
 }
 
-with frame.page("Review", "Decide on predictions: what you accept or correct joins the dataset, what fits no class never does.") as current:
+with frame.page(
+    "Review", "Decide on predictions: what you accept or correct can join the dataset, what fits no class never does."
+) as current:
     current = frame.need_dataset(current)
     view = frame.url_view("view", {name: title for name, (title, _) in VIEWS.items()}, key="review-view")
     VIEWS[view][1](current)

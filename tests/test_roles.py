@@ -15,7 +15,7 @@ from core.catalog import params
 from core.data import imports, places, policies, queue, removal, sources, store, tokens
 from core.errors import AppError, Conflict, Forbidden, NotFound
 from core.people import accounts
-from core.review import bands, batch, known, policy, review
+from core.review import bands, batch, known, policy, review, why
 from core.roles import MAY, ROLES, Person
 from core.runs import runs
 from core.settings import settings
@@ -163,6 +163,7 @@ def keyed(small: Dataset, run: str) -> list[Act]:
         ("train", finder.stop, (run,)),
         ("decide", review.decide, (item.id, "rejected", None, "Vic")),
         ("decide", review.reopen, (item.id, "Vic")),
+        ("decide", why.why, (item.id,)),
         ("lead", review.appeal, (item.id, "Vic", "why")),
         ("lead", review.accept, ([item.id], "Vic")),
         ("lead", review.refuse, ([item.id],)),

@@ -4,6 +4,7 @@ const BREAK_MS = 5 * 60000; // without a decision: that was a pause
 
 /** @typedef {"blur" | "grey" | "small"} Effect */
 /** @typedef {{ classes: Record<string, Effect[]>, without: string[], pause: number }} Chosen pause: minutes, 0 for none */
+/** @typedef {{ day: string, seen: Record<string, number>, clear: number }} Day clear: how many that this veiled were looked at clearly */
 /** @typedef {{ get: (name: string) => string | null, set: (name: string, value: string) => void }} Store */
 
 /** @type {Effect[]} */
@@ -75,19 +76,31 @@ export class Care {
 
   /** @param {string} name of the class, or UNTOLD @param {Date} now */
   saw(name, now) {
-    const { day, seen } = this.today(now);
-    seen[name] = (seen[name] ?? 0) + 1;
-    this.store.set(`seen.${this.person}`, JSON.stringify({ day, seen }));
+    const today = this.today(now);
+    today.seen[name] = (today.seen[name] ?? 0) + 1;
+    this.keep(today);
     const at = now.getTime();
     if (at - this.lately > BREAK_MS) this.since = at;
     this.lately = at;
   }
 
-  /** @param {Date} now @returns {{ day: string, seen: Record<string, number> }} */
+  /** One that was veiled is looked at clearly. @param {Date} now */
+  revealed(now) {
+    const today = this.today(now);
+    today.clear += 1;
+    this.keep(today);
+  }
+
+  /** @param {Day} today */
+  keep(today) {
+    this.store.set(`seen.${this.person}`, JSON.stringify(today));
+  }
+
+  /** @param {Date} now @returns {Day} */
   today(now) {
     const day = `${now.getFullYear()}-${now.getMonth() + 1}-${now.getDate()}`;
     const kept = this.read("seen", null);
-    return kept?.day === day ? kept : { day, seen: {} };
+    return { day, seen: {}, clear: 0, ...(kept?.day === day ? kept : {}) };
   }
 
   /** Minutes of work without a pause, once they are as many as the person chose; else 0. @param {Date} now */

@@ -203,6 +203,11 @@ export class Desk {
     return found?.people ?? null;
   }
 
+  /** What made the network's answer; null where the server does not answer. @param {Item} item @returns {Promise<{ picture?: string, words?: string, error?: Problem } | null>} */
+  why(item) {
+    return this.page.post("why", { id: item.id });
+  }
+
   /** Gives back what lies here, as the page goes. */
   release() {
     if (this.box.ops.length) this.box.last();

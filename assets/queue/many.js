@@ -47,7 +47,7 @@ export class Many extends Shell {
     this.list = el("div", { class: "cells", role: "listbox", "aria-multiselectable": "true", "aria-label": "Pictures to decide on" });
     this.list.addEventListener("click", (event) => this.onClick(event));
     const acts = el("div", { class: "tools", role: "toolbar", "aria-label": "These pictures" }, t.undo, t.blur, t.grey, t.hide, t.care, t.keys);
-    this.body.append(el("div", { class: "bar" }, p.chosen, p.all, p.yes, p.choices, p.none, p.skip), this.list, acts);
+    this.body.append(el("div", { class: "bar" }, this.shell.notices, p.chosen, p.all, p.yes, p.choices, p.none, p.skip), this.list, acts); // a message is where the eyes are
   }
 
   get stage() {

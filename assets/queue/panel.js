@@ -35,10 +35,11 @@ export class CarePanel {
     const head = ["Pictures taken for", ...EFFECTS.map((effect) => TITLES[effect]), "Leave to others"].map((text) => el("th", { scope: "col" }, text));
     const minutes = el("input", { type: "number", min: "0", max: "600", step: "5", value: care.chosen.pause || "", placeholder: "never", "aria-label": "Remind me to pause after so many minutes" });
     minutes.addEventListener("change", () => (care.remind(Number(minutes.value)), this.changed()));
-    const { seen } = care.today(new Date());
+    const { seen, clear } = care.today(new Date());
     const counts = Object.entries(seen).sort((a, b) => b[1] - a[1]);
     const total = counts.reduce((sum, [, n]) => sum + n, 0);
     const saw = total ? `Today you looked at ${count(total, "picture", "pictures")}, by class: ${counts.map(([name, n]) => `${number(n)} × ${name}`).join(", ")}.` : "Today you have looked at none yet.";
+    const clearly = clear ? ` ${count(clear, "time", "times")} you looked clearly at one that was veiled.` : "";
     const close = el("button", { type: "button", class: "tool", onclick: () => this.dialog.close() }, "Close");
     this.dialog.replaceChildren(
       el("h2", {}, "Care"),
@@ -46,7 +47,7 @@ export class CarePanel {
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))),
       el("p", {}, "No reason is asked for what you leave to others, and nobody is told."),
       el("label", { class: "minutes" }, "Remind me to pause after ", minutes, " minutes"),
-      el("p", {}, saw),
+      el("p", {}, saw + clearly),
       el("p", { class: "soft" }, "All of this is kept in this browser and seen by you alone."),
       close,
     );

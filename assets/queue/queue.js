@@ -30,6 +30,10 @@ export class One extends Shell {
   saying;
   /** @type {Map<number, number>} how often a picture has failed to load */
   tries = new Map();
+  /** @type {{ id: number, image: Picture, shown: boolean } | null} what made the answer, in place of the picture it was made for */
+  map = null;
+  /** @type {Item | null} the one whose map is asked for */
+  asking = null;
 
   /** @param {ShadowRoot} parent */
   constructor(parent) {
@@ -43,7 +47,7 @@ export class One extends Shell {
       ["Space", "skip: you do not get it again, others do"],
       ["h", "hold this picture for half an hour, also while you look elsewhere"],
       ["o", "hand it over to somebody by name"],
-      ["Enter", "why: explain the network’s answer"],
+      ["Enter", "why: what made the network’s answer, over the picture"],
     ];
     const tool = this.tool.bind(this);
     const t = this.tools;
@@ -53,6 +57,7 @@ export class One extends Shell {
       frame: el("div", { class: "frame" }),
       trouble: el("div", { class: "trouble", hidden: true }),
       clock: el("div", { class: "clock", role: "timer", hidden: true }),
+      mapped: el("span", {}),
       lead: el("span", { class: "lead" }),
       says: el("span", { class: "says" }),
       would: el("span", { class: "would" }),
@@ -89,7 +94,9 @@ export class One extends Shell {
       if (event.key === "Escape") this.closeNote();
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.sendNote();
     });
-    this.place = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, p.trouble, p.clock);
+    const more = el("button", { type: "button", class: "link", onclick: () => this.explain() }, "More on Explain");
+    this.caption = el("div", { class: "map", hidden: true }, p.mapped, more);
+    this.place = el("div", { class: "stage", tabindex: "0", role: "group" }, p.frame, this.caption, p.trouble, p.clock);
     this.beside = new Beside(() => this.paintBody());
     this.hand = new Hand(this);
     const acts = el(
@@ -100,7 +107,7 @@ export class One extends Shell {
       t.undo,
       tool("hold", OWN_ICONS.hold, "Hold", "h", () => this.hold(), "Keep this picture for half an hour"),
       tool("hand", OWN_ICONS.hand, "Hand over", "o", () => this.hand.open(), "Hand this picture over to somebody"),
-      tool("why", OWN_ICONS.why, "Why", "Enter", () => this.why(), "Why the network answered so"),
+      (this.asks = tool("why", OWN_ICONS.why, "Why", "Enter", () => this.why(), "Why the network answered so")),
       t.blur,
       t.grey,
       t.hide,
@@ -190,6 +197,7 @@ export class One extends Shell {
   /** @param {Item} item @param {Said | null} said */
   leave(item, said) {
     this.saw(item, said);
+    this.map = null;
     this.beside.known.delete(item.id); // asked again if it comes back: somebody has decided since
     this.parts.reason.value = this.parts.own.value = "";
     this.parts.own.hidden = true;
@@ -221,7 +229,43 @@ export class One extends Shell {
     if (text) this.say(text);
   }
 
-  why() {
+  /** Shows what made the answer over the picture, or the picture again; what is decided meanwhile does not wait for it. */
+  async why() {
+    const { desk } = this;
+    const item = desk.current;
+    if (!item) return;
+    if (desk.lapsed) return void desk.renew();
+    if (this.told(item) === null) return this.say("The network’s answer is hidden here, and so is what made it.");
+    if (this.map?.id === item.id) {
+      this.map.shown = !this.map.shown;
+      return this.paint();
+    }
+    this.say("Looking for what made the answer …");
+    if (this.asking === item) return; // it is asked once
+    this.map = null;
+    this.asking = item;
+    const found = await desk.why(item);
+    if (this.asking === item) this.asking = null;
+    if (desk.current !== item || this.told(item) === null) return;
+    if (!found?.picture) return this.say(found?.error ? `${found.error.message} ${found.error.hint ?? ""}` : "The server does not answer.");
+    const image = this.image();
+    image.src = found.picture;
+    const whole = await image.decode().then(
+      () => true,
+      () => false,
+    );
+    if (desk.current !== item) return;
+    if (!whole) return this.say("The map cannot be shown: it did not come whole. Press again.");
+    image.state = "ready";
+    this.map = { id: item.id, image, shown: true };
+    say(this.parts.mapped, found.words ?? "");
+    this.parts.said.hidden = true;
+    this.announce(found.words ?? "");
+    this.paint();
+  }
+
+  /** The same on its own page, with other methods. */
+  explain() {
     const item = this.desk.current;
     if (!item) return;
     this.desk.hold(); // it is there again on the way back
@@ -292,11 +336,7 @@ export class One extends Shell {
     const url = this.urlOf(item);
     const known = this.pictures.get(item.id);
     if (known && known.getAttribute("src") === url) return known;
-    const image = /** @type {Picture} */ (new Image());
-    image.alt = "The picture to decide on";
-    image.draggable = false;
-    image.decoding = "sync"; // it is decoded before it is shown
-    image.state = "loading";
+    const image = this.image();
     image.src = url;
     const settled = (/** @type {"ready" | "broken"} */ state) => {
       image.state = state;
@@ -308,6 +348,15 @@ export class One extends Shell {
       () => settled(image.complete && image.naturalWidth ? "ready" : "broken"),
     );
     this.pictures.set(item.id, image);
+    return image;
+  }
+
+  image() {
+    const image = /** @type {Picture} */ (new Image());
+    image.alt = "The picture to decide on";
+    image.draggable = false;
+    image.decoding = "sync"; // it is decoded before it is shown
+    image.state = "loading";
     return image;
   }
 
@@ -335,8 +384,11 @@ export class One extends Shell {
   paintPicture() {
     const { desk, parts: p } = this;
     const item = desk.current;
-    const image = item && !desk.lapsed ? this.load(item) : null;
+    const map = item && this.map?.id === item.id && this.map.shown && this.told(item) !== null ? this.map.image : null;
+    const image = item && !desk.lapsed ? (map ?? this.load(item)) : null;
     const ready = image?.state === "ready";
+    this.caption.hidden = !map || !image;
+    this.asks.setAttribute("aria-pressed", String(!this.caption.hidden));
     const state = !item || !image ? "none" : image.state;
     this.place.dataset.state = state;
     if (ready ? p.frame.firstChild !== image : p.frame.firstChild) p.frame.replaceChildren(...(ready ? [image] : []));
@@ -393,7 +445,7 @@ export class One extends Shell {
     const before = about?.earlier.at(-1)?.verdict;
     const lead = before === undefined ? "A lead decides this one." : before === "escalated" ? "Somebody escalated it: you decide." : "Two answers differ: you decide.";
     say(p.lead, item.stage === "lead" ? lead : item.stage === "appeal" ? "This decision was appealed: decide anew." : "");
-    say(p.says, told ? `The network (${item.run}) is ${percent(sure ?? 0)} sure.` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.");
+    say(p.says, told ? `The network is ${percent(sure ?? 0)} sure (${item.run}).` : item.blind ? "Decide without the network’s answer." : "The network’s answer is hidden.");
     say(p.would, told && item.band ? `The policy would ${{ pass: "let it pass", ask: "ask a person", block: "block it" }[item.band] ?? item.band}.` : "");
     p.yes.hidden = !told;
     const label = about?.have?.label;

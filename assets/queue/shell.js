@@ -190,6 +190,8 @@ export class Shell {
 
   /** @param {boolean} on */
   reveal(on) {
+    const veiled = this.root.matches(".blurred, .greyed") || this.root.querySelector(".care-blur, .care-grey, .care-small");
+    if (on && veiled && !this.root.classList.contains("revealed")) this.care.revealed(new Date());
     this.root.classList.toggle("revealed", on);
   }
 
@@ -247,7 +249,7 @@ export class Shell {
     const { desk, shell: s } = this;
     if (!desk || !this.root.isConnected) return;
     const { waiting, others, skipped, lead } = desk.counts;
-    const parts = [`${number(waiting)} waiting`, ...(lead ? [`${number(lead)} for a lead`] : []), ...(others ? [`${number(others)} with others`] : []), ...(skipped ? [`${number(skipped)} skipped`] : [])];
+    const parts = [`${number(waiting)} waiting`, ...(lead ? [`${number(lead)} for a lead`] : []), ...(others ? [`${number(others)} with others`] : [])];
     say(s.counts, desk.asked ? parts.join(" · ") : "");
     s.back.hidden = !skipped;
     say(s.back, `Bring back what I skipped (${number(skipped)})`);

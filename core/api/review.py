@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,13 +17,13 @@ from starlette.routing import Route
 
 from core import roles
 from core.api import bodies, signing
-from core.data import queue
+from core.data import decisions, queue
 from core.data.decisions import Said
 from core.data.images import SHEET_ROW
 from core.data.queue import Submission
 from core.data.schema import moment
 from core.errors import AppError, Conflict, NotFound
-from core.review import animation, policy, review
+from core.review import animation, policy, review, why
 from core.runs import runs
 from core.types import SPLITS
 
@@ -29,6 +31,7 @@ MAX_BODY = 100_000  # bytes
 MOST = 60  # pictures dealt out at once
 LAST = 10  # decisions that a page shows
 MAX_INT = (1 << 31) - 1
+MAPS = anyio.CapacityLimiter(3)  # each waits up to 15 s: in the threads of the other routes they would keep decisions from being stored
 
 
 class Asked:
@@ -78,8 +81,8 @@ async def _asked(request: Request) -> tuple[str, Asked]:
     return who, Asked(asked)
 
 
-async def _answer(work: Callable[..., dict[str, Any]], *args: Any) -> Response:
-    return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args)), headers={"Cache-Control": "no-store"})
+async def _answer(work: Callable[..., dict[str, Any]], *args: Any, threads: anyio.CapacityLimiter | None = None) -> Response:
+    return JSONResponse(await anyio.to_thread.run_sync(partial(work, *args), limiter=threads), headers={"Cache-Control": "no-store"})
 
 
 def shown(one: Submission, unstored: Collection[str] = ()) -> dict[str, Any]:
@@ -134,7 +137,8 @@ def _counts(dataset_id: int, session: str, who: str) -> dict[str, Any]:
     mine = roles.current().may("lead", dataset_id)
     with moment():
         states, others, skipped = queue.counts(dataset_id), queue.held_by_others(dataset_id, session), queue.skipped(dataset_id, who)
-    waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN))
+        known = queue.held_known(dataset_id, session)  # uncounted, the last one would be told by it
+    waiting = sum(n for state, n in states.items() if state in (queue.OURS if mine else queue.OPEN)) + known
     return {"waiting": waiting, "lead": states.get("lead", 0) if mine else 0, "others": others, "skipped": skipped}
 
 
@@ -254,7 +258,7 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
     if one.state == "known":
         found["have"] = None  # that it is there would give its answer away
     if one.state in ("lead", "appeal"):
-        told = [d for d in queue.decisions_of(one.id) if d.undone_at is None]
+        told = [d for d in decisions.of_item(one.id) if d.undone_at is None]
         found["earlier"] = [
             {"verdict": d.verdict, "label": d.label, "by": d.by, "at": d.at, "note": d.note}
             for d in told
@@ -283,6 +287,16 @@ def _about(submission_id: int, stored: bool) -> dict[str, Any]:
     return found
 
 
+def _why(_who: str, asked: Asked) -> dict[str, Any]:
+    found = why.why(asked.whole("id"))
+    return {"picture": f"data:image/png;base64,{base64.b64encode(found.picture).decode()}", "words": found.words}
+
+
+async def explained(request: Request) -> Response:
+    """Body: id; answer: picture, as a data address, with the map over it, and words."""
+    return await _answer(_why, *await _asked(request), threads=MAPS)
+
+
 def _run_name(run_id: str) -> str:
     try:
         return runs.load(runs.folder(run_id)).name
@@ -305,5 +319,6 @@ ROUTES = [
     Route("/api/review/undo", undo, methods=["POST"]),
     Route("/api/review/claims", claims, methods=["POST"]),
     Route("/api/review/last", last, methods=["POST"]),
+    Route("/api/review/why", explained, methods=["POST"]),
     Route("/api/review/about/{id:int}", about),
 ]

@@ -344,17 +344,17 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "probability", "The share of softmax that an answer got: how strongly the network holds it.",
-            "A confidence of 99 % is not 99 times right of 100: networks tend to be too sure, above all of pictures unlike any they learned from.",
+            "A confidence of 99% is not 99 times right of 100: networks tend to be too sure, above all of pictures unlike any they learned from.",
             ("softmax", "label-smoothing", "accuracy"), ("confidence", "certainty"), "softmax",
         ),
         Term(
             "accuracy", "The share of images that were answered correctly.",
-            "Always ask how many images it was measured on and how common each class is: 95 % can be worthless.",
+            "Always ask how many images it was measured on and how common each class is: 95% can be worthless.",
             ("interval", "confusion-matrix", "class-balance"), (),
         ),
         Term(
             "interval", "The range around a measured figure that would hold the true one in about 95 of 100 such measurements.",
-            "27 of 30 right is 90 %, but the interval runs from 74 % to 97 %; with more images it becomes narrow.",
+            "27 of 30 right is 90%, but the interval runs from 74% to 97%; with more images it becomes narrow.",
             ("accuracy", "split", "seed"), ("confidence interval",),
         ),
         Term(
@@ -379,7 +379,7 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "balanced accuracy", "The mean of the recall of all classes: each class counts the same, however many images it has.",
-            "Where cats are 95 of 100 images, always answering cat is 95 % accurate and 50 % balanced.",
+            "Where cats are 95 of 100 images, always answering cat is 95% accurate and 50% balanced.",
             ("accuracy", "recall", "class-balance"), ("macro average", "macro F1"),
         ),
         Term(
@@ -404,7 +404,7 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "calibration", "How well the confidence of the answers agrees with how often they are right.",
-            "Answers given with 80 % should be right 80 times of 100; the expected calibration error is the mean distance from that.",
+            "Answers given with 80% should be right 80 times of 100; the expected calibration error is the mean distance from that.",
             ("probability", "threshold", "label-smoothing"),
             ("reliability diagram", "expected calibration error", "ECE", "temperature scaling"),
         ),

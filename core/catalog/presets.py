@@ -18,7 +18,7 @@ RELU = Layer("activation", function="relu")
 CLASSES: Mapping[str, tuple[str, ...]] = {"MNIST": DIGITS, "Fashion-MNIST": FASHION}
 SIDE = 28  # pixels, of both
 
-OF_THE_TRAINING = "15 % of the training images choose the epoch that is kept, so the network learns from 85 % of what the source had."
+OF_THE_TRAINING = "15% of the training images choose the epoch that is kept, so the network learns from 85% of what the source had."
 COUNTED = "The accuracy is counted once over all test images: it is no average over batches, and the last batch is not left out."
 ON_SCORES = "The cross-entropy receives the scores themselves: no softmax stands before it."
 OWN_IMAGES = "The source used images of its own, so on yours the figure will be another."
@@ -58,9 +58,9 @@ PRESETS: Mapping[str, Preset] = {
             "MNIST",
             {"architecture": "similarity_l1", "classes": THREE_OR_SEVEN, "epochs": 1, "patience": 0},
             0.951,
-            "95.1 %, the mean of 91.7 % of the 3s and 98.5 % of the 7s",
-            "By L1, the mean absolute difference, as the mean of the two classes’ accuracies. The mean images come from 85 % of what the "
-            "source had, for Loupe sets 15 % of the training images aside.",
+            "95.1%, the mean of 91.7% of the 3s and 98.5% of the 7s",
+            "By L1, the mean absolute difference, as the mean of the two classes’ accuracies. The mean images come from 85% of what the "
+            "source had, for Loupe sets 15% of the training images aside.",
             2_038,
             per_class=True,
             variants={"L2": {"architecture": "similarity_l2"}},
@@ -75,7 +75,7 @@ PRESETS: Mapping[str, Preset] = {
                 "learning_rate": 1.0, "batch_size": 256, "epochs": 20, "patience": 0,
             },
             0.97,
-            "about 97 %",
+            "about 97%",
             "The loss is the binary cross-entropy, where the source took 1 − p, and pixels are normalised: learning rate 1 is a large step "
             f"then, and the epoch with the lowest validation loss is kept. {COUNTED} {OF_THE_TRAINING}",
             2_038,
@@ -90,7 +90,7 @@ PRESETS: Mapping[str, Preset] = {
                 "momentum": 0.0, "learning_rate": 0.1, "batch_size": 256, "epochs": 40, "patience": 0,
             },
             0.98,
-            "about 98 %",
+            "about 98%",
             f"The loss is the binary cross-entropy, where the source took 1 − p. {COUNTED} {OF_THE_TRAINING}",
             2_038,
         ),
@@ -104,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
                 "optimizer": "adam", "learning_rate": 0.1, "schedule": "one_cycle", "batch_size": 64, "epochs": 1, "patience": 0,
             },
             0.99,
-            "over 99 %",
+            "over 99%",
             "Optimiser and batch size are not published; here they are Adam and 64. The grey pictures are repeated as red, green "
             f"and blue. {OF_THE_TRAINING}",
             2_038,
@@ -119,7 +119,7 @@ PRESETS: Mapping[str, Preset] = {
                 "batch_size": 64, "epochs": 10, "patience": 0, "stop_on": "accuracy",
             },
             0.9783,
-            "98 % (9,783 of 10,000)",
+            "98% (9,783 of 10,000)",
             "Cross-entropy on the scores is the same as log-softmax with the negative log-likelihood. The batch size is not published; "
             f"here it is 64. {OF_THE_TRAINING}",
             10_000,
@@ -134,7 +134,7 @@ PRESETS: Mapping[str, Preset] = {
                 "stop_on": "accuracy",
             },
             0.9903,
-            "99.03 %",
+            "99.03%",
             f"{ON_SCORES} {COUNTED} {OF_THE_TRAINING}",
             10_000,
         ),
@@ -148,7 +148,7 @@ PRESETS: Mapping[str, Preset] = {
                 "patience": 0,
             },
             0.815,
-            "81.5 %",
+            "81.5%",
             f"The learning rate is not published; here it is 0.01. {ON_SCORES} {COUNTED} {OF_THE_TRAINING}",
             10_000,
         ),
@@ -162,7 +162,7 @@ PRESETS: Mapping[str, Preset] = {
                 "batch_size": 32, "epochs": 3, "patience": 0,
             },
             0.719,
-            "71.9 %",
+            "71.9%",
             f"The learning rate is not published; here it is 0.01. {ON_SCORES} {COUNTED} {OF_THE_TRAINING}",
             10_000,
         ),
@@ -205,7 +205,7 @@ PRESETS: Mapping[str, Preset] = {
                 "learning_rate": 1e-4, "batch_size": 100, "epochs": 10, "patience": 0,
             },
             0.622,
-            "62.2 % on validation",
+            "62.2% on validation",
             f"{OWN_IMAGES} It is a figure of validation images, which also choose the epoch, and so a little too good. "
             "The frozen layers are run once, not in every epoch.",
             0,
@@ -263,8 +263,5 @@ def published_line(preset: Preset, evaluation: Evaluation) -> str:
     ours, n = figure(preset, evaluation), evaluation.n
     if ours is None:
         return f"Published: {preset.published_text}."
-    if n < TOO_FEW:
-        own = f"{evaluation.confusion.trace()} of {n}"
-    else:
-        own = f"{ours.value:.1%} ({ours.low:.1%} to {ours.high:.1%}) of {n:,}".replace("%", " %")
+    own = f"{evaluation.confusion.trace()} of {n}" if n < TOO_FEW else f"{ours.value:.1%} ({ours.low:.1%} to {ours.high:.1%}) of {n:,}"
     return f"Published: {preset.published_text}. This run: {own} {evaluation.split} images."

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data.queue import Decision, Submission, Verdict, Which, with_items
+from core.data.queue import Decision, Submission, Verdict, Which
 from core.data.schema import decisions, reading, review_claims, submissions
 
 
@@ -41,9 +43,69 @@ class Said:
         return found
 
 
+def of_item(submission_id: int) -> list[Decision]:
+    """All of one item, oldest first, those taken back among them."""
+    d = decisions.c
+    with reading() as c:
+        return [Decision(**row._mapping) for row in c.execute(select(decisions).where(d.submission_id == submission_id).order_by(d.seq))]
+
+
+def made(
+    dataset_id: int,
+    by: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    standing: bool = True,
+    limit: int | None = None,
+) -> list[tuple[Decision, Submission]]:
+    """Decisions with their items, newest first. since, until: UTC, ISO 8601, the end not included; standing: without those taken back."""
+    d, s = decisions.c, submissions.c
+    where: list[sa.ColumnElement[bool]] = [d.dataset_id == dataset_id, s.id == d.submission_id]
+    if by is not None:
+        where.append(d.by == by)
+    if since is not None:
+        where.append(d.at >= since)
+    if until is not None:
+        where.append(d.at < until)
+    if standing:
+        where.append(d.undone_at.is_(None))
+    return with_items(where, limit=limit)
+
+
+def with_items(where: Sequence[sa.ColumnElement[bool]], offset: int = 0, limit: int | None = None) -> list[tuple[Decision, Submission]]:
+    """Decisions with their items, newest first."""
+    d, s = decisions.c, submissions.c
+    names = [column.name for column in d]
+    columns = [*(column.label(f"d_{column.name}") for column in d), *s]
+    with reading() as c:
+        found = []
+        for row in c.execute(select(*columns).where(*where).order_by(d.seq.desc()).offset(offset).limit(limit)):
+            values = dict(row._mapping)
+            decision = Decision(**{name: values.pop(f"d_{name}") for name in names})
+            values["probabilities"] = json.loads(values["probabilities"])
+            found.append((decision, Submission(**values)))
+        return found
+
+
 def browse(dataset_id: int, which: Said, offset: int = 0, limit: int | None = None) -> list[tuple[Decision, Submission]]:
     """Decisions with their items, newest first."""
     return with_items(which.where(dataset_id), offset, limit)
+
+
+def standing(dataset_id: int, since: str | None = None, by: str | None = None, second: bool = False) -> list[tuple[Decision, Submission]]:
+    """Decisions that stand with their items, newest first. since: UTC, ISO 8601; by: of items that the person has decided, with what
+    others said of them; second: of those that had a second opinion.
+    """
+    d, s = decisions.c, submissions.c
+    here = (d.dataset_id == dataset_id, d.undone_at.is_(None))
+    where: list[sa.ColumnElement[bool]] = [*here, s.id == d.submission_id]
+    if since is not None:
+        where.append(d.at >= since)
+    if by is not None:
+        where.append(s.id.in_(select(d.submission_id).where(*here, d.by == by)))
+    if second:
+        where.append(s.id.in_(select(d.submission_id).where(*here, d.stage == "second")))
+    return with_items(where)
 
 
 def count(dataset_id: int, which: Said) -> int:

@@ -318,13 +318,15 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 rows += c.execute(query).all()
             found.update({row.id: row for row in rows[: max(0, n)]})
 
+        given_to: list[int] = []
         if count > 0:
             given = (review_claims.c.dataset_id == dataset_id, review_claims.c.session == _for(want.person))
-            theirs = list(
-                c.execute(select(review_claims.c.submission_id).where(*given).order_by(review_claims.c.until).limit(count)).scalars()
-            )
-            c.execute(review_claims.delete().where(*given, review_claims.c.submission_id.in_(theirs)))
-            take(count * bool(theirs), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(theirs)])  # whatever the filters
+            query = select(review_claims.c.submission_id).where(*given).order_by(review_claims.c.until).limit(count)
+            given_to = list(c.execute(query).scalars())
+            c.execute(review_claims.delete().where(*given, review_claims.c.submission_id.in_(given_to)))
+            take(
+                count * bool(given_to), (*(OURS if want.lead else OPEN), "known"), s.id, where=[s.id.in_(given_to)]
+            )  # whatever the filters
         told: list[Any] = []  # a filter by class leaves what is decided blind to a draw of its own: else it would tell the answer
         if want.predicted is not None:
             free.append(sa.or_(s.predicted == want.predicted, s.blind, s.state.in_(BLIND)))
@@ -348,6 +350,10 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
                 take(max(1, rest // want.benign), ("waiting",), s.risk, s.probability.desc(), where=told)
         orders: dict[str, tuple[Any, ...]] = {"risky": (s.risk.desc(), s.probability), "oldest": (s.at, s.id)}
         take(count - len(found), ("waiting",), *orders.get(want.order, (s.probability, s.id)), where=told)
+        alone = bool(found) and not given_to and all(row.state == "known" for row in found.values())
+        others = (s.id.in_(list(keep)), s.state.in_(OURS)), (*free, s.state == "waiting", *told)
+        if alone and not any(c.execute(select(s.id).where(*where).limit(1)).first() for where in others):
+            found.clear()  # with nothing else to be decided a known answer would be told by that
         rows = list(found.values())
         if rows:
             values = {"dataset_id": dataset_id, "session": want.session, "person": want.person, "until": at + CLAIM_SECONDS}
@@ -388,6 +394,15 @@ def held(dataset_id: int, session: str) -> dict[int, float]:
     with reading() as c:
         rows = c.execute(select(k.submission_id, k.until).where(k.dataset_id == dataset_id, k.session == session, _lasts(at)))
         return {row.submission_id: row.until - at for row in rows}
+
+
+def held_known(dataset_id: int, session: str) -> int:
+    """How many the session holds whose answer is known."""
+    k, s = review_claims.c, submissions.c
+    with reading() as c:
+        both = review_claims.join(submissions, s.id == k.submission_id)
+        mine = (k.dataset_id == dataset_id, k.session == session, _lasts(time.time()), s.state == "known")
+        return c.execute(select(func.count()).select_from(both).where(*mine)).scalar_one()
 
 
 def held_by_others(dataset_id: int, session: str) -> int:
@@ -651,50 +666,3 @@ def appeal(submission_id: int, by: str, note: str) -> None:
         audit.record(
             c, "review.appeal", on=waiting.subject(row), before={"verdict": row.verdict, "label": row.label}, after={"note": note}, by=by
         )
-
-
-# The events ---------------------------------------------------------------------------------------
-
-
-def decisions_of(submission_id: int) -> list[Decision]:
-    """All of one item, oldest first, those taken back among them."""
-    d = decisions.c
-    with reading() as c:
-        return [Decision(**row._mapping) for row in c.execute(select(decisions).where(d.submission_id == submission_id).order_by(d.seq))]
-
-
-def all_decisions(
-    dataset_id: int,
-    by: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    standing: bool = True,
-    limit: int | None = None,
-) -> list[tuple[Decision, Submission]]:
-    """Decisions with their items, newest first. since, until: UTC, ISO 8601, the end not included; standing: without those taken back."""
-    d, s = decisions.c, submissions.c
-    where: list[sa.ColumnElement[bool]] = [d.dataset_id == dataset_id, s.id == d.submission_id]
-    if by is not None:
-        where.append(d.by == by)
-    if since is not None:
-        where.append(d.at >= since)
-    if until is not None:
-        where.append(d.at < until)
-    if standing:
-        where.append(d.undone_at.is_(None))
-    return with_items(where, limit=limit)
-
-
-def with_items(where: Sequence[sa.ColumnElement[bool]], offset: int = 0, limit: int | None = None) -> list[tuple[Decision, Submission]]:
-    """Decisions with their items, newest first."""
-    d, s = decisions.c, submissions.c
-    names = [column.name for column in d]
-    columns = [*(column.label(f"d_{column.name}") for column in d), *s]
-    with reading() as c:
-        found = []
-        for row in c.execute(select(*columns).where(*where).order_by(d.seq.desc()).offset(offset).limit(limit)):
-            values = dict(row._mapping)
-            decision = Decision(**{name: values.pop(f"d_{name}") for name in names})
-            values["probabilities"] = json.loads(values["probabilities"])
-            found.append((decision, Submission(**values)))
-        return found

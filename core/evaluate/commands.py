@@ -13,7 +13,7 @@ from core.train import train
 
 
 def add(verbs: Verbs) -> None:
-    p = verbs.add_parser("evaluate", help="metrics of a run, each with n and a 95 %% interval")
+    p = verbs.add_parser("evaluate", help="metrics of a run, each with n and a 95%% interval")
     p.add_argument("run")
     p.add_argument("--split", choices=("validation", "test"), default="validation")
     p.set_defaults(verb=evaluate_)

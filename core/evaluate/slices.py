@@ -19,7 +19,7 @@ KINDS = {
     "class": "What the images are, by their label.",
     "folder": "The folder the images came from; a folder named like a class is left off.",
     "image size": "Four parts of about equally many images, by width × height in pixels.",
-    "brightness": "Four parts of about equally many images, by their mean brightness: 0 % is black, 100 % white.",
+    "brightness": "Four parts of about equally many images, by their mean brightness: 0% is black, 100% white.",
     "flag": "Images that somebody has flagged, against the others.",
     "split": "Validation images against test images.",
 }

@@ -132,10 +132,13 @@ def _network(path: Path) -> dict[str, Any]:
 
 
 @runs.needs("ask")
-def ask(run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None) -> Asked:
+def ask(
+    run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None, quick: bool = True
+) -> Asked:
     """Queues one map, unless it is stored; read it with answer(). No target: the likeliest class.
 
-    In the slow worker, but for a map of few passes: it does not wait behind long ones, nor for that worker to load PyTorch.
+    In the slow worker, but for a map of few passes, if it may be quick: it does not wait behind long ones, nor for that worker to load
+    PyTorch.
     """
     path = runs.trained(run_id)
     checked = settings_of(run_id, method, settings)
@@ -145,7 +148,7 @@ def ask(run_id: str, file: Path, method: str, target: str | None = None, setting
     if why := supported(run_id)[method]:
         raise Invalid(why)
     wanted = cost(run_id, method, checked)
-    submit = launch.submit if wanted.passes <= FEW and (wanted.seconds or 0) < SOON else launch.submit_slow
+    submit = launch.submit if quick and wanted.passes <= FEW and (wanted.seconds or 0) < SOON else launch.submit_slow
     return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked, submit=submit)
 
 
@@ -200,19 +203,19 @@ def stop(asked: Asked) -> None:
         _stop(asked.path, asked.token).touch()
 
 
-def answer(asked: Asked) -> Attribution:
-    """Waits for the map; AppError where there is none: it was stopped, or the picture cannot be read."""
-    row = wait(asked)
+def answer(asked: Asked, seconds: float | None = None) -> Attribution:
+    """Waits for the map, TimeoutError after so long; AppError where there is none: it was stopped, or the picture cannot be read."""
+    row = wait(asked, seconds)
     target = runs.load(runs.trained(asked.run_id)).classes[row["target"]]
     facts = (row["image"], row["map"], row["delta"], row["change"], tuple(row["notes"]))
     return Attribution(asked.run_id, asked.image_id, asked.method, target, row["probability"], *facts)
 
 
-def wait(asked: Asked) -> dict[str, Any]:
+def wait(asked: Asked, seconds: float | None = None) -> dict[str, Any]:
     """What was written in answer to a question."""
     if asked.future is not None:
         try:
-            launch.result(asked.future)
+            launch.result(asked.future, seconds)
         except CancelledError:
             raise AppError("It was stopped before it was begun.", "Ask for it again.") from None
     try:

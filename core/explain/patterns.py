@@ -312,13 +312,13 @@ def said(p: Pattern, border_area: float) -> list[str]:
         )
         sentences.append(
             f"In score: filling takes away {_percent(m.lost)} of what separates the class from the others, the shared part brings "
-            f"{_percent(m.gained)} (99 % intervals, {m.n_own} and {m.n_others} images)."
+            f"{_percent(m.gained)} (99% intervals, {m.n_own} and {m.n_others} images)."
         )
     elif p.mark is not None and p.mark.marked:
         sentences.append(
             f"Its pictures all have the same marks in {p.mark.place}, perhaps a watermark. The network makes little use of it: filling it "
             f"takes away {_percent(p.mark.lost, 1)} of what separates the class, putting it elsewhere brings {_percent(p.mark.gained, 1)} "
-            f"(99 % intervals, {p.mark.n_own} and {p.mark.n_others} images)."
+            f"(99% intervals, {p.mark.n_own} and {p.mark.n_others} images)."
         )
     n = f"n = {p.n}" + (", few: a rough figure" if p.n < TOO_FEW else "")
     sentences.append(f"{_percent(p.border)} of the attention lies on the border, which is {border_area:.0%} of the area ({n}).")

@@ -91,7 +91,8 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         for one in opened.skipped:
             note(predict.Failure(one.name, one.reason, ""))
         uploads.remove(source.paths)
-        return {"states": states, "refused": refused, "done": done, "before": done - failed - sum(states.values())}
+        known = done - failed
+        return {"states": states, "refused": refused, "done": known, "before": known - sum(states.values())}
     seen: dict[str, float] = {}
     while True:  # until somebody stops it
         answer(_new(Path(source.paths[0]), seen))

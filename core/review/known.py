@@ -78,7 +78,7 @@ def adjudicated(dataset_id: int, n: int) -> list[Submission]:
     """Decided items on which a lead has decided, or two people said the same, and that are not mixed in yet; at most n."""
     taken, found = _mixed_in(dataset_id), dict[int, Submission]()
     said: dict[int, list[str]] = {}
-    for one, item in queue.all_decisions(dataset_id):
+    for one, item in decisions.made(dataset_id):
         if item.state == "decided" and item.image_id not in taken and one.verdict in FINAL:
             same = answer(one.verdict, one.label) == answer(item.verdict, item.label)
             said.setdefault(item.id, []).extend([one.by] * same * (2 if one.stage == "lead" else 1))

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core import roles
-from core.data import events, policies
-from core.data import queue as items
+from core.data import decisions, events, policies
 from core.data.events import Names
 from core.data.queue import FINAL, Decision, Submission
 from core.metrics import Share
 from core.review import policy, quality
-from core.review.agreement import Agreement, agreement
+from core.review.agreement import Agreement, Figure, agreement
 from core.review.quality import Confusion, Hint, Pace
 
 NONE = "none of these"  # a class of its own
@@ -76,6 +75,7 @@ class Team:
     people: tuple[Figures, ...]  # in alphabetical order
     network: Figures
     everybody: Figures  # the people taken together
+    nameless: int = 0  # decisions of those who gave no name: counted for nobody
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class _Item:
     submission: Submission
     decisions: tuple[Decision, ...]
     final: str | None  # None while nobody has decided it finally
+    nameless: int = 0  # decisions left out: several people, or one of those named, may stand behind them
 
     def answers(self) -> list[Decision]:
         return [one for one in self.decisions if one.verdict in FINAL]
@@ -100,7 +101,7 @@ def yours(dataset_id: int, by: str, since: str | None = None) -> Figures:
     """One person's own figures; those of somebody else are for a lead."""
     if roles.allow("decide", dataset_id).name != by:
         roles.allow("lead", dataset_id)
-    found, words = _items(dataset_id, since)
+    found, words = _items(decisions.standing(dataset_id, since, by), dataset_id)
     return _figures(by, found, words, _Draws())
 
 
@@ -108,11 +109,21 @@ def yours(dataset_id: int, by: str, since: str | None = None) -> Figures:
 def team(dataset_id: int, since: str | None = None) -> Team:
     """Everybody's figures and the network's, for a lead. since: UTC, ISO 8601."""
     roles.allow("lead", dataset_id)
-    found, words = _items(dataset_id, since)
-    draws = _Draws()
-    names = sorted({one.by for item in found for one in item.decisions if one.verdict != "appealed"}, key=str.casefold)
+    found, words = _items(decisions.standing(dataset_id, since), dataset_id)
+    draws, names = _Draws(), _names(found)
     people = tuple(_figures(name, found, words, draws) for name in names)
-    return Team(people, _network(found, words), _everybody(found, words, people))
+    return Team(people, _network(found, words), _everybody(found, words, people), sum(item.nameless for item in found))
+
+
+@roles.needs("lead")
+def agreements(dataset_id: int) -> dict[str, Figure]:
+    """How often each person and the other said the same, where a second opinion was drawn; read from those items alone."""
+    found, words = _items(decisions.standing(dataset_id, second=True), dataset_id)
+    return {name: _agreement(name, found, words).raw for name in _names(found)}
+
+
+def _names(found: Sequence[_Item]) -> list[str]:
+    return sorted({one.by for item in found for one in item.decisions if one.verdict != "appealed"}, key=str.casefold)
 
 
 def _everybody(found: Sequence[_Item], words: Names, people: Sequence[Figures]) -> Figures:
@@ -134,13 +145,17 @@ def _everybody(found: Sequence[_Item], words: Names, people: Sequence[Figures]) 
 # The rows -----------------------------------------------------------------------------------------
 
 
-def _items(dataset_id: int, since: str | None) -> tuple[list[_Item], Names]:
-    """Everything that somebody has decided on, the last decided first; classes bear their names of today."""
+def _items(rows: Iterable[tuple[Decision, Submission]], dataset_id: int) -> tuple[list[_Item], Names]:
+    """What somebody has decided on, the last decided first; classes bear their names of today."""
     words = events.names(dataset_id)
     held: dict[int, tuple[Submission, list[Decision]]] = {}
-    for decision, submission in items.all_decisions(dataset_id, since=since):
+    for decision, submission in rows:
         held.setdefault(submission.id, (submission, []))[1].append(decision)
-    return [_Item(one, tuple(reversed(some)), _final(one, words)) for one, some in held.values()], words
+    found = []
+    for one, some in held.values():
+        named = [each for each in some if each.by != roles.UNNAMED]
+        found.append(_Item(one, tuple(reversed(named)), _final(one, words), len(some) - len(named)))
+    return found, words
 
 
 def _final(one: Submission, words: Names) -> str | None:
@@ -220,12 +235,6 @@ def _table(found: Iterable[_Item], words: Names, names: Sequence[str]) -> list[l
 def _figures(who: str, found: Sequence[_Item], words: Names, draws: _Draws) -> Figures:
     mine = [item for item in found if any(one.by == who and one.verdict != "appealed" for one in item.decisions)]
     judged = _judged(who, mine, words, draws)
-    twice = [item for item in _twice(mine) if any(one.by == who and one.stage in ("waiting", "second") for one in item.answers())]
-    first, others = list[str | None](), list[str | None]()
-    for item in twice:
-        said = {one.by == who: _given(one, words) for one in item.answers() if one.stage in ("waiting", "second")}
-        first.append(said.get(True))
-        others.append(said.get(False))
     unknown = [one for one in judged if not one.known and one.arm == "blind"]
     return Figures(
         who=who,
@@ -235,12 +244,26 @@ def _figures(who: str, found: Sequence[_Item], words: Names, draws: _Draws) -> F
         known=_share(one.right for one in judged if one.known),
         blind=_share(one.right for one in unknown),
         pace=quality.pace([one.seconds for item in mine for one in item.answers() if one.by == who and one.seconds is not None]),
-        agreement=agreement([first, others]),
-        twice=_answers(twice, words),
+        agreement=_agreement(who, mine, words),
+        twice=_answers(_both(who, mine), words),
         hint=_hint(judged),
         escalated=tuple(o for item in mine if (o := _escalation(who, item))),
         appealed=tuple(o for item in mine if (o := _appeal(who, item, words))),
     )
+
+
+def _both(who: str, found: Iterable[_Item]) -> list[_Item]:
+    """Those of which a second opinion was drawn, and that this person was one of the two to answer."""
+    return [item for item in _twice(found) if any(one.by == who and one.stage in ("waiting", "second") for one in item.answers())]
+
+
+def _agreement(who: str, found: Iterable[_Item], words: Names) -> Agreement:
+    first, others = list[str | None](), list[str | None]()
+    for item in _both(who, found):
+        said = {one.by == who: _given(one, words) for one in item.answers() if one.stage in ("waiting", "second")}
+        first.append(said.get(True))
+        others.append(said.get(False))
+    return agreement([first, others])
 
 
 def _escalation(who: str, item: _Item) -> Outcome | None:
@@ -267,7 +290,7 @@ def _network(found: Sequence[_Item], words: Names) -> Figures:
         one, given = item.submission, item.answers()
         predicted = words.since(one.predicted, one.at)
         rows.append(Judged(one.id, predicted, item.final, predicted, one.known is not None, None))
-        if one.known is None and given and not given[0].hint:
+        if one.known is None and not item.nameless and given and not given[0].hint:  # the first of all may have been a nameless one
             blind.append(predicted == item.final)
     empty = agreement([])
     return Figures(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from core import roles
-from core.data import classes, events, policies, queue, store
+from core.data import classes, decisions, events, policies, queue, store
 from core.data.policies import Policy
 from core.data.queue import State
 from core.errors import Conflict, Invalid, NotFound
@@ -245,5 +245,5 @@ def remarks(policy: Policy) -> list[Remark]:
 @roles.needs("see")
 def pace(dataset_id: int) -> tuple[float, int] | None:
     """The team's median seconds for a decision and of how many decisions that is; None where none was timed."""
-    timed = [one.seconds for one, _ in queue.all_decisions(dataset_id, limit=PACED) if one.seconds and one.verdict in queue.FINAL]
+    timed = [one.seconds for one, _ in decisions.made(dataset_id, limit=PACED) if one.seconds and one.verdict in queue.FINAL]
     return (median(timed), len(timed)) if timed else None

@@ -133,10 +133,10 @@ def predict_data(run_id: str, pictures: list[tuple[str, bytes]], keep: bool = Fa
     return [one for one in found if one is not None]
 
 
-def keep_frame(upload: uploads.Upload, number: int) -> uploads.Upload:
-    """A frame, from 1, kept as a picture of its own, so that it can be asked about like any other."""
+def keep_frame(upload: uploads.Upload, number: int, folder: Path | None = None) -> uploads.Upload:
+    """A frame, from 1, kept as a picture of its own, so that it can be asked about like any other; in the folder, if one is named."""
     data = launch.ask(infer.frame, str(upload.path), number - 1)
-    return replace(uploads.keep("frame.png", data), name=f"{upload.name}, frame {number:,}")
+    return replace(uploads.keep("frame.png", data, folder), name=f"{upload.name}, frame {number:,}")
 
 
 def received(network: str, dataset_id: int, file: str) -> dict[str, Any]:

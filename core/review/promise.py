@@ -37,7 +37,7 @@ def half(image_id: str) -> int:
 def needed(most: float, kind: Kind = "on average") -> int:
     """Images of the class that the choosing half needs at least for such a promise: 1 / most − 1 on average."""
     if not 0 < most < 1:
-        raise Invalid(f"A share of {100 * most:g} % cannot be promised from a sample.", "It lies between 0 and 100 %, both left out.")
+        raise Invalid(f"A share of {100 * most:g}% cannot be promised from a sample.", "It lies between 0 and 100%, both left out.")
     return ceil(1 / most - 1 - 1e-9) if kind == "on average" else ceil(np.log(1 - SURE) / np.log(1 - most) - 1e-9)
 
 
@@ -58,7 +58,7 @@ def promise(name: str, scores: np.ndarray, image_ids: Sequence[str], most: float
     n = len(choose)
     if n < least:
         raise Invalid(
-            f"{n:,} image{'s' if n != 1 else ''} of “{name}” {'are' if n != 1 else 'is'} too few to promise that at most {100 * most:g} % pass.",
+            f"{n:,} image{'s' if n != 1 else ''} of “{name}” {'are' if n != 1 else 'is'} too few to promise that at most {100 * most:g}% pass.",
             f"The half that chooses the threshold needs at least {least:,}, so about {2 * least:,} validation images of the class "
             f"in all; or allow a larger share.",
         )

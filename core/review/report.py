@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core import roles
-from core.data import events, queue, routed, store
+from core.data import decisions, events, queue, routed, store
 from core.data.queue import FINAL
 from core.metrics import TOO_FEW, Share
 from core.review import audit, measures, policy, quality
@@ -59,7 +59,7 @@ def report(dataset_id: int, span: Span, until: datetime | None = None) -> Report
     since = (end - timedelta(days=DAYS[span])).isoformat(timespec="milliseconds")
     ends = end.isoformat(timespec="milliseconds")
     words, said = events.names(dataset_id), measures.team(dataset_id, since)
-    made = [(one, item) for one, item in queue.all_decisions(dataset_id, since=since, until=ends)]
+    made = [(one, item) for one, item in decisions.made(dataset_id, since=since, until=ends)]
     final = [one for one, _ in made if one.verdict in FINAL and one.stage != "known"]  # known answers measure people
     named = Counter(measures.NONE if one.verdict == "rejected" else words.since(one.label or "", one.at) for one in final)
     came_back = [outcome for person in said.people for outcome in person.appealed if outcome.final is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from core import roles, storage
@@ -50,6 +50,26 @@ def submit(dataset_id: int, run_id: str, prediction: Prediction, by: str, source
     runs.folder(run_id)
     row = _row(dataset_id, run_id, prediction, by, source) | policy.sorter(dataset_id, run_id)(prediction) | {"state": "waiting"}
     return _add([row], again) == ["new"]
+
+
+@roles.needs("ask")
+def send(dataset_id: int, ids: Sequence[int], by: str) -> tuple[int, int]:
+    """Queues pictures that were answered and sent to nobody, with the answers that they have.
+
+    How many wait now that did not, and how many are not there any more, themselves or their files.
+    """
+    rows, sorter = [], cache(partial(policy.sorter, dataset_id))
+    for number in ids:
+        try:
+            one = items.get(number)  # in the run's own words, as its policy knows them
+            said = one.probabilities
+            answer = Prediction(one.name, one.image_id, tuple(said), tuple(said.values()), fingerprint=one.fingerprint)
+            row = _row(dataset_id, one.run_id, answer, by, one.source)
+        except NotFound:
+            continue
+        if one.dataset_id == dataset_id:
+            rows.append(row | sorter(one.run_id)(answer) | {"state": "waiting"})
+    return _add(rows).count("new"), len(ids) - len(rows)
 
 
 @roles.needs("ask")
@@ -274,7 +294,7 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     """Takes the last decision on a picture back: one's own, or as a lead anybody's; it waits again and leaves the dataset."""
     submission = items.get(submission_id)
     _dataset_of(submission)
-    standing = [one for one in items.decisions_of(submission_id) if one.undone_at is None]
+    standing = [one for one in stored.of_item(submission_id) if one.undone_at is None]
     roles.allow("lead" if standing and standing[-1].by != by else "decide", submission.dataset_id)
     have, image_id = known(submission), submission.image_id
     if have is None:  # it may have been removed since

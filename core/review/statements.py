@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from core import roles
-from core.data import events, policies, queue, routed
+from core.data import decisions, events, policies, routed
 from core.data.events import Names
 from core.data.formats.spreadsheet import cell
 from core.data.queue import FINAL, Decision, Submission
@@ -119,7 +119,7 @@ def _row(blocks: tuple[str, tuple[str, ...]] | None, name: str | None, reason: s
 def _counted(dataset_id: int) -> Iterable[tuple[Decision, Submission]]:
     """The decisions that an item was final by, also those that an appeal changed later."""
     held: dict[int, tuple[Submission, list[Decision]]] = {}
-    for one, item in queue.all_decisions(dataset_id):
+    for one, item in decisions.made(dataset_id):
         held.setdefault(item.id, (item, []))[1].append(one)
     for item, some in held.values():
         last: Decision | None = None

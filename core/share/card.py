@@ -23,7 +23,7 @@ FILES = {
     "events.jsonl": "what happened while it trained",
     "notes.json": "the note and tags that people gave it",
     "predictions.csv": "its answer to every validation and test picture",
-    "metrics.json": "how often it was right, with the number of pictures and 95 % intervals",
+    "metrics.json": "how often it was right, with the number of pictures and 95% intervals",
     "parity.json": "how far ONNX Runtime and PyTorch are apart",
     "SHA256SUMS": "the SHA-256 of every other file here; sha256sum -c SHA256SUMS compares them",
 }
@@ -185,7 +185,7 @@ def _measured(f: Facts) -> Iterator[str]:
         yield ""
         yield "The validation figure is a little too good: those pictures chose the epoch."
     for e in f.metrics:
-        yield from ("", f"### Each class, {e.split} pictures (95 % intervals in brackets)", "")
+        yield from ("", f"### Each class, {e.split} pictures (95% intervals in brackets)", "")
         yield "| class | n | precision | recall | F1 |"
         yield "|---|---:|---|---|---|"
         for i, c in enumerate(e.per_class):
@@ -203,7 +203,7 @@ def _measured(f: Facts) -> Iterator[str]:
 def share(e: Evaluation) -> str:
     if e.accuracy is None:
         return "no pictures"
-    right, between = int(e.confusion.trace()), f"95 % interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
+    right, between = int(e.confusion.trace()), f"95% interval {e.accuracy.low:.1%} to {e.accuracy.high:.1%}"
     if e.n < TOO_FEW:
         return f"{right} of {e.n} right ({between}); too few pictures to call it an accuracy"
     loss = f"; cross-entropy loss {e.loss.value:.3f} ({e.loss.low:.3f} to {e.loss.high:.3f})" if e.loss else ""

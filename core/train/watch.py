@@ -408,7 +408,7 @@ def right(share: float, n: int) -> str:
     if n < TOO_FEW:
         return f"{round(share * n)} of {n} validation images right"
     ends = f"{interval.low:.1%} to {interval.high:.1%}"
-    return f"{_percent(share)} of the {n:,} validation images right (95 % interval {ends})"
+    return f"{_percent(share)} of the {n:,} validation images right (95% interval {ends})"
 
 
 def duration(seconds: float) -> str:

@@ -117,13 +117,13 @@ def _said(lessons: list[teach.Lesson], labelled: int = 0) -> str:
         text += "Nothing judges it yet: that takes more labels that people gave. "
     else:
         text += (
-            f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95 % interval {share.low:.0%} to {share.high:.0%}, "
+            f"Right on **{share.value:.1%}** of {last.n:,} {how}; 95% interval {share.low:.0%} to {share.high:.0%}, "
             "about the images labelled so far, not the whole dataset. "
         )
     if len(lessons) > 1:
         more = last.labels - lessons[-2].labels
         text += f"Since the lesson before: {more:+,} labels, {last.changed:,} answers changed. "
-    return text + f"At least 95 % sure of {last.sure:,} images without a label, not counting test images."
+    return text + f"At least 95% sure of {last.sure:,} images without a label, not counting test images."
 
 
 @st.fragment(run_every=1)

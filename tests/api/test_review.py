@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import anyio
+import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from core import roles
-from core.api import routes, signing
-from core.data import dataset, images, queue, store, uploads
+from core.api import review, routes, signing
+from core.data import dataset, images, queue, schema, store, uploads
 from core.errors import AppError
+from core.review import why
 from core.types import Dataset
 from tests import reviewing
 
@@ -132,6 +138,8 @@ def test_a_picture_decided_blind_comes_without_an_answer_and_one_of_a_deleted_ru
     assert (blind["blind"], blind["predicted"], blind["top"], blind["stage"]) == (True, None, [], "waiting")
     assert (blind["name"], blind["by"], blind["at"], blind["source"]) == (queue.get(blind["id"]).image_id[:8], "", "", "")
     assert (shown["predicted"], shown["run"], shown["by"], shown["source"]) == ("blue", "a deleted run", "Lea", "zip")
+    assert "would tell it" in ask(client, small, "why", status=422, id=blind["id"])["error"]["hint"]
+    assert ask(client, small, "why", status=404, id=shown["id"])["error"]["message"]
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.99])
@@ -163,6 +171,61 @@ def test_a_known_answer_bears_no_name_that_gives_it_away_in_the_queue_or_among_o
     one = waiting("red-7.png", "red", state="known", known="red")
     ask(client, small, "decide", id=one, verdict="corrected", label="red", operation="one", hint=False)
     assert [row["name"] for row in ask(client, small, "last")["decisions"]] == [queue.get(one).image_id[:8]]
+
+
+def test_a_known_answer_is_not_told_by_being_dealt_alone_or_by_the_counts(
+    client: TestClient, small: Dataset, waiting: Callable[..., int]
+) -> None:
+    waiting("k.png", state="known", known="red")
+    want = queue.Deal("page", "Ann", known=1)
+    assert queue.deal(small.id, want, 4) == []
+    waiting("a.png")
+    dealt = queue.deal(small.id, want, 4)
+    assert {one.state for one in dealt} == {"known", "waiting"}
+    assert ask(client, small, "claims", session="page", act="renew", ids=[one.id for one in dealt])["waiting"] == 2
+
+
+def test_a_known_answer_is_not_dealt_beside_known_ones_alone_and_a_page_of_them_is_counted_at_once(
+    small: Dataset, waiting: Callable[..., int]
+) -> None:
+    first, *_ = [waiting(f"k{i}.png", state="known", known="red") for i in range(4)]
+    queue.claim(first, "page", "Ann")
+    want = queue.Deal("page", "Ann", known=1)
+    assert queue.deal(small.id, want, 3, [first]) == [] and queue.held_known(small.id, "page") == 1
+    waits = waiting("a.png")
+    queue.claim(waits, "page", "Ann")
+    assert len(queue.deal(small.id, want, 3, [first, waits])) == 3
+    asked: list[str] = []
+    sa.event.listen(schema.engine(), "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+    assert review._counts(small.id, "page", "Ann")["waiting"] == 5
+    assert len(asked) <= 6
+
+
+def test_people_who_wait_for_a_map_do_not_keep_others_from_deciding(
+    small: Dataset, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, made = waiting("a.png"), threading.Event()
+    monkeypatch.setattr(why, "why", lambda _: made.wait(30) and why.Why(b"", ""))
+    app = Starlette(routes=routes.ROUTES)
+    said = {"dataset_id": small.id, "session": "page", "id": one, "verdict": "accepted", "operation": "one"}
+
+    async def many() -> int:
+        transport, headers = httpx.ASGITransport(app), {"X-Loupe-Token": signing.token("Ann")}
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://loupe", headers=headers) as people,
+            anyio.create_task_group() as group,
+        ):
+            for _ in range(60):  # more than there are threads
+                group.start_soon(partial(people.post, "/api/review/why", json=said))
+            await anyio.wait_all_tasks_blocked()
+            try:
+                with anyio.fail_after(20):
+                    answer = await people.post("/api/review/decide", json=said)
+            finally:
+                made.set()
+        return answer.status_code
+
+    assert anyio.run(many) == 200
 
 
 @pytest.mark.parametrize("count", [1, 3])

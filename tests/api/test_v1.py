@@ -22,7 +22,7 @@ from core.api import gate
 from core.api.v1 import rates
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import images, labels, people, queue, schema, store, tokens
+from core.data import decisions, images, labels, people, queue, schema, store, tokens
 from core.errors import Forbidden, Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -521,7 +521,7 @@ def test_a_run_answers_is_listed_with_its_figures_and_its_answers_go_to_review(t
     for _ in range(2):  # the same key: once
         again = trained_client.post(appeal, headers=headers | {"Idempotency-Key": "appeal"}, json=said)
         assert again.status_code == 200 and again.json()["verdict"] == "rejected", "it stands until somebody else has looked"
-    assert (queue.get(waiting["id"]).state, queue.decisions_of(waiting["id"])[-1].note) == ("appeal", "It is a painting.")
+    assert (queue.get(waiting["id"]).state, decisions.of_item(waiting["id"])[-1].note) == ("appeal", "It is a painting.")
     refused(trained_client.post(appeal, headers=headers, json=said), 409)
     stopped = trained_client.post(f"/api/v1/runs/{run}/stop", headers=headers)
     assert stopped.status_code == 202 and stopped.json()["status"] == "succeeded"

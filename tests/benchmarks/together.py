@@ -28,7 +28,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.api import signing
-from core.data import images, policies, queue, schema, uploads
+from core.data import decisions, images, policies, queue, schema, uploads
 from core.review import policy
 from core.review.bands import Limits
 from tests.benchmarks.writing import IMAGES, WRITERS, dataset
@@ -150,7 +150,7 @@ def measured(act: str, home: Path, url: str, seconds: float) -> list[float]:
             people = [pool.submit(moderator if act == "decide" else person, i, made, server.port, seconds, begin) for i in range(WRITERS)]
             found = [one for each in people for one in each.result()]
         if act == "decide":
-            stored = queue.all_decisions(made)
+            stored = decisions.made(made)
             assert len({(item.id, one.by) for one, item in stored}) == len(stored) == len(found), "0 lost, 0 double"
         return found
     finally:

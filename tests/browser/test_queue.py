@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from core.data import images, queue, store, uploads
 from core.review import bands, policy, review
@@ -133,6 +133,27 @@ def test_a_note_a_grid_and_care_for_oneself(server: Server, browser: Browser, pa
     query = "SELECT name FROM review_claims c JOIN submissions s ON s.id = c.submission_id WHERE c.session = 'for Ann'"
     assert (handed,) in stored(server, query)
     page.keyboard.press("Enter")
+    expect(page.locator(".said .tip")).to_contain_text("There is no run")  # it was deleted
+    dot = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='9' height='9'%3E%3Crect width='9' height='9'/%3E%3C/svg%3E"
+    asked: list[Route] = []
+    page.route("**/api/review/why", lambda route: asked.append(route))
+    for picture in ("data:image/png;base64,AAAA", dot):
+        asked.clear()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")  # while it waits: it is asked once
+        expect(page.locator(".said .tip")).to_contain_text("Looking")
+        while not asked:
+            page.wait_for_timeout(50)
+        asked[0].fulfill(json={"picture": picture, "words": "Red speaks for “2”."})
+        if picture != dot:
+            expect(page.locator(".said .tip")).to_contain_text("The map cannot be shown")
+    expect(page.locator(".map")).to_contain_text("Red speaks for “2”.")
+    assert len(asked) == 1
+    expect(page.locator(".frame img")).to_have_attribute("src", dot)
+    page.keyboard.press("Enter")
+    expect(page.locator(".map")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="More on Explain").click()
     expect(page).to_have_url(re.compile("/explain"))
     dealt = "SELECT count(*) FROM review_claims WHERE session NOT LIKE 'for %'"
     until(lambda: stored(server, dealt) == [(0,)], "that what was dealt out is given back")
@@ -182,13 +203,15 @@ CONTRAST = """text => {
 def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme="dark" if width == 1024 else "light")  # it begins in either, and follows the other
-    fill(server, width * 100, 6)
+    fill(server, width * 100, 7)
     have = {"label": "7", "split": "train", "known": True}
     about: dict[str, object] = {"have": have, "answers": [], "earlier": [], "frames": None}
     page.route("**/api/review/about/*", lambda route: route.fulfill(json=about))
     page.goto(f"{server.url}/review?dataset=digits&order=oldest")
     seen(page)
     page.wait_for_timeout(500)
+    whole = "img => img.getBoundingClientRect().bottom <= img.closest('.stage').getBoundingClientRect().bottom + 1"
+    assert page.locator(".frame img").evaluate(whole)
     yes = page.locator(".yes")
     for _ in schemes(page):
         assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
@@ -213,10 +236,20 @@ def test_it_fits_and_what_decides_is_in_sight(server: Server, page: Page, width:
             assert header["y"] + header["height"] <= stage["y"] and stage["y"] + stage["height"] <= keys["y"], (header, stage, keys)
             for one in page.locator(".decide button:visible").all():
                 expect(one).to_be_in_viewport(ratio=1)
+        page.route("**/api/review/decide", lambda route: route.fulfill(status=409, json={"error": {"message": "Bo has decided on it: 7."}}))
+        page.keyboard.press("x")
+        expect(page.locator(".notice")).to_contain_text("Bo has decided on it: 7.")
+        said, picture = page.locator(".notices").bounding_box(), page.locator(".frame").bounding_box()
+        assert said and picture and said["y"] + said["height"] <= picture["y"] and picture["height"] > 100  # it lies beside the picture
+        page.get_by_role("button", name="Close this message").click()
+        page.unroute("**/api/review/decide")
         page.locator(".st-key-review-view").get_by_text("Grid").click()
         cells = page.locator(".cells .cell")
         expect(cells.nth(5)).to_be_in_viewport(ratio=1)
         expect(page.locator(".bar .class").first).to_be_hidden()
+        page.keyboard.press("a")
+        expect(page.locator(".notice")).to_be_in_viewport(ratio=1)  # above the keys, where the eyes are
+        page.get_by_role("button", name="Close this message").click()
         cells.nth(5).click()
         for _ in schemes(page):
             for one in page.locator(".bar button").all():

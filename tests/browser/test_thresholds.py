@@ -37,7 +37,7 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     with open(path, newline="", encoding="utf-8") as f:
         rows = [row for row in csv.DictReader(f) if row["split"] == "validation"]
     page.goto(f"{server.url}/evaluate?dataset=digits&run={path.parent.name}&view=thresholds")
-    page.get_by_role("button", name="Catch 95 %").click()
+    page.get_by_role("button", name="Catch 95%").click()
     said = page.get_by_text(re.compile(r"^At 0\.\d+: catches"))
     expect(said).not_to_contain_text("At 0.500", timeout=30_000)
     found = re.match(r"At (0\.\d+): catches (\d+) of (\d+) 0 images; (\d+) of (\d+) others", said.inner_text())
@@ -50,6 +50,13 @@ def test_a_threshold_a_bar_and_a_slice_lead_to_the_images_they_count(server: Ser
     expect(page.locator(".st-key-cell-images h2")).to_be_visible()
     assert heading(page) == (let_in, f"others let in at {threshold:.3f} (0)")
     expect(page.locator(".cell")).to_have_count(min(let_in, 60))
+
+    page.get_by_role("button", name="Begin a policy with it").click()
+    expect(page).to_have_url(re.compile("/review.*policy=write"))
+    expect(page.get_by_role("heading", name="0", exact=True)).to_be_visible()
+    expect(page.get_by_role("slider").first).to_have_value(f"{threshold:g}")
+    page.go_back()
+    expect(said).to_contain_text(f"At {threshold:.3f}")
 
     page.get_by_test_id("stButtonGroup").get_by_text("Calibration", exact=True).first.click()
     expect(page.get_by_text("Expected calibration error").first).to_be_visible(timeout=30_000)

@@ -91,7 +91,7 @@ def test_the_figure_is_the_mean_of_the_classes_only_where_the_source_counted_so(
 
 def test_the_line_names_n_and_says_a_few_images_as_a_count() -> None:
     line = presets.published_line(presets.PRESETS["net_3_7"], judged((900, 990), (1000, 1000)))
-    assert line == "Published: about 98 %. This run: 94.5 % (93.5 % to 96.5 %) of 2,000 test images."
+    assert line == "Published: about 98%. This run: 94.5% (93.5% to 96.5%) of 2,000 test images."
     few = presets.published_line(presets.PRESETS["cnn3_photos"], judged((3, 4), (4, 4)))
     assert few == "Published: 6 of 8. This run: 7 of 8 test images."
 

@@ -158,8 +158,8 @@ def test_the_interval_of_being_too_sure_holds_the_true_gap_and_few_images_show_n
 
 
 def test_the_words_of_the_gap_name_its_way_its_interval_and_its_n() -> None:
-    assert gap_words(Interval(0.042, 0.01, 0.075), 1234) == "4.2 points too sure (95 % interval 1.0 to 7.5, n = 1,234)"
-    assert gap_words(Interval(-0.042, -0.075, -0.01), 50) == "4.2 points too unsure (95 % interval 1.0 to 7.5, n = 50)"
+    assert gap_words(Interval(0.042, 0.01, 0.075), 1234) == "4.2 points too sure (95% interval 1.0 to 7.5, n = 1,234)"
+    assert gap_words(Interval(-0.042, -0.075, -0.01), 50) == "4.2 points too unsure (95% interval 1.0 to 7.5, n = 50)"
     assert gap_words(Interval(-0.019, -0.05, 0.012), 341) == (
-        "1.9 points apart, which may be chance (95 % interval 5.0 points too unsure to 1.2 too sure, n = 341)"
+        "1.9 points apart, which may be chance (95% interval 5.0 points too unsure to 1.2 too sure, n = 341)"
     )

@@ -152,7 +152,7 @@ def test_the_words_name_the_better_run_its_lead_and_what_chance_could_do(pair: t
 
     lead = said(1400, 21, 68, 40)
     low, high = compare.paired_difference(1400, 21, 68, 40).low, compare.paired_difference(1400, 21, 68, 40).high  # type: ignore[union-attr]
-    assert f"B is right on 3.1 points more images** (95 %: {100 * low:.1f} to {100 * high:.1f}, n = 1,529" in lead
+    assert f"B is right on 3.1 points more images** (95%: {100 * low:.1f} to {100 * high:.1f}, n = 1,529" in lead
     assert "p < 0.001" in lead and "hardly chance" in lead
     assert "A is right on 3.1 points more images" in said(1400, 68, 21, 40)
     assert "chance may be all" in said(200, 4, 11, 8)

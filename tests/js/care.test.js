@@ -40,6 +40,17 @@ test("what was seen is counted by class for one day", () => {
   assert.deepEqual(of("Ann").today(new Date(2026, 10, 30, 0, 1)).seen, {});
 });
 
+test("what was veiled and looked at clearly is counted for one day, beside what was seen", () => {
+  const of = kept();
+  const day = new Date(2026, 10, 29, 12);
+  of("Ann").saw("risked", day);
+  of("Ann").revealed(day);
+  of("Ann").revealed(day);
+  of("Ann").saw("risked", day);
+  assert.deepEqual([of("Ann").today(day).clear, of("Ann").today(day).seen, of("Bo").today(day).clear], [2, { risked: 2 }, 0]);
+  assert.equal(of("Ann").today(new Date(2026, 10, 30)).clear, 0);
+});
+
 test("a pause is due after as many minutes as were chosen, and five minutes without a decision are one", () => {
   const care = kept()("Ann");
   const at = (/** @type {number} */ minute) => new Date(2026, 10, 29, 10, minute);

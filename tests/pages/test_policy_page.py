@@ -15,6 +15,7 @@ from core.review.bands import Limits
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset
+from pages.parts.review import policy_draft
 from tests.evaluate.made import run_of
 from tests.pages.app import elements, opened, words
 
@@ -24,7 +25,7 @@ Judged = tuple[Dataset, str]
 
 @pytest.fixture
 def judged(home: object) -> Judged:
-    """900 validation images, 6 % of them risked, with a finished run's answers."""
+    """900 validation images, 6% of them risked, with a finished run's answers."""
     rng = np.random.default_rng(3)
     truth = rng.choice(3, 900, p=[0.72, 0.22, 0.06])
     shares = 0.4 * rng.dirichlet(np.ones(3), 900) + 0.6 * np.eye(3)[np.where(rng.random(900) < 0.9, truth, 0)]
@@ -54,6 +55,18 @@ def press(app: AppTest, label: str) -> AppTest:
     next(b for b in app.button if b.label == label and not b.disabled).click().run()
     assert not app.exception, words(app)
     return app
+
+
+def test_a_threshold_of_evaluate_lets_a_person_be_asked_until_somebody_says_block(judged: Judged) -> None:
+    app = page(judged)
+    app.session_state[policy_draft.GIVEN] = (judged[1], "risked", 0.3)
+    app.run()
+    blocks = next(e for e in app.toggle if "without a person" in e.label)
+    assert app.multiselect[0].value == ["risked"] and app.slider[0].value == 0.3 and not blocks.value
+    blocks.set_value(True).run()
+    app.session_state[policy_draft.GIVEN] = (judged[1], "risked", 0.4)
+    app.run()
+    assert app.slider[0].value == (0.4, 0.9), "what the draft says already stays"
 
 
 def test_thresholds_show_at_once_what_they_do_and_become_a_version_that_is_made_active(judged: Judged) -> None:
@@ -89,12 +102,12 @@ def test_a_promise_sets_the_lower_threshold_or_says_how_many_images_it_takes(jud
     app.multiselect[0].set_value(["not suitable"]).run()
     press(app, "Set the lower threshold")
     lower = app.slider[0].value[0]
-    assert 0 < lower != 0.1 and "At most 5 % of not suitable pass below" in said(app) and "which had no say" in said(app)
+    assert 0 < lower != 0.1 and "At most 5% of not suitable pass below" in said(app) and "which had no say" in said(app)
     app.slider[0].set_value((lower + 0.05, 0.9)).run()
     assert "the promise does not hold any more" in said(app)
     next(e for e in app.number_input if e.label.startswith("At most")).set_value(0.2).run()
     press(app, "Set the lower threshold")
-    assert "too few to promise that at most 0.2 % pass" in said(app) and "at least 499" in said(app)
+    assert "too few to promise that at most 0.2% pass" in said(app) and "at least 499" in said(app)
 
 
 def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> None:
@@ -105,7 +118,7 @@ def test_few_images_and_none_get_words_in_place_of_shares(judged: Judged) -> Non
     runs.write_predictions(runs.folder(run_id), CLASSES, few)
     app = page(judged)
     app.multiselect[0].set_value(["risked"]).run()
-    assert "12 validation images are risked: fewer than 30" in said(app) and re.search(r"of 12 \([0-9]+ to [0-9]+ %\)", said(app))
+    assert "12 validation images are risked: fewer than 30" in said(app) and re.search(r"of 12 \([0-9]+% to [0-9]+%\)", said(app))
     assert not app.toggle[0].value  # nobody is blocked by what twelve images say, unless somebody asks for it
     app.toggle[0].set_value(True).run()
     next(e for e in app.text_input if e.label == "Name of the version").set_value("Early").run()

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from core import roles
-from core.data import audit, queue, removal, sources, uploads
+from core.data import audit, classes, queue, removal, schema, sources, uploads
 from core.review import batch, policy, predict, review, taken
 from core.review.bands import Limits
 from core.runs import jobs
 from core.settings import settings
 from core.types import Prediction
+from pages.parts.predict import answers
 from pages.shared import frame
 from tests.held_out import pictures
 from tests.pages.app import elements, opened, words
@@ -109,7 +110,7 @@ def test_answers_come_by_themselves_while_a_batch_goes_on_and_do_not_tell_what_m
         assert "their answers come here by themselves" in words(app) and "waits for a person" in shown
 
 
-def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(trained_copy: Trained) -> None:
+def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(trained_copy: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     told = kept(trained_copy)
     app = opened("predict", dataset=trained_copy.dataset.name, view="all")
     shown = next(str(e.proto.body) for e in elements(app, "html") if 'class="answers"' in str(e.proto.body))
@@ -119,8 +120,37 @@ def test_all_answers_are_found_by_name_and_sent_to_review_from_their_page(traine
     assert shown.count("<strong") == 1 and "two.png" in shown
     next(b for b in app.button if b.label == "Send 1 of this page to review").click().run()
     assert queue.counts(trained_copy.dataset.id) == {"predicted": 2, "waiting": 1}
+    monkeypatch.setattr(answers, "PER_PAGE", 2)  # the other two stand on two pages
+    first = trained_copy.dataset.classes[0]
+    ruled = policy.Rules({first: Limits(0.5, None)}, blind=0.0, second=0.0)
+    policy.activate(policy.write(trained_copy.dataset.id, trained_copy.run_id, "Mild", ruled).id)
+    classes.rename(trained_copy.dataset.id, first, "renamed", "Ann")  # its run knows it by the old word
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all", sort="oldest")
+    next(b for b in app.button if b.label == "Send all 2").click().run()
+    assert not app.exception and queue.counts(trained_copy.dataset.id) == {"waiting": 3}
     app = opened("predict", dataset=trained_copy.dataset.name, view="all", q="nothing like it")
     assert "Nothing fits these filters" in words(app)
+
+
+def test_the_pictures_that_were_seen_are_sent_whatever_came_since_and_one_that_is_gone_is_told(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = kept(trained_copy)[:2]
+    gone = queue.browse(trained_copy.dataset.id, queue.Which(text=told[1].file))[0]
+    monkeypatch.setattr(answers, "PER_PAGE", 2)
+    with schema.writing() as c:
+        c.execute(schema.submissions.update().where(schema.submissions.c.name == "three.png").values(at="2026-01-01"))
+    app = opened("predict", dataset=trained_copy.dataset.name, view="all")
+    with schema.writing() as c:
+        c.execute(schema.submissions.update().where(schema.submissions.c.name == "three.png").values(at="2099-01-01"))
+    uploads.find(gone.image_id).path.unlink()
+    app.button(key="send-page").click().run()
+    assert not app.exception and not app.error and "1 sent to review. 1 could not be sent" in app.toast[0].value
+    assert [one.name for one in queue.browse(trained_copy.dataset.id, queue.Which(queue.OURS))] == [told[0].file]
+    assert review.send(trained_copy.dataset.id + 1, [one.id for one in queue.browse(trained_copy.dataset.id, queue.Which())], "Ann") == (
+        0,
+        3,
+    )
 
 
 def test_the_tables_hold_every_class_and_no_formula(trained_copy: Trained) -> None:

@@ -57,7 +57,7 @@ TRIALS = {
     "zips": Trial("hostile zips and tables (rows of the longest)", 1_000_000, 50_000),
     "models": Trial("hostile models, in zips and in run folders", 1, 1),
     "fuzz": Trial("pictures, zips, tables and run zips changed by hypothesis (seconds)", 60, 6),
-    "load": Trial("20 people label at once", 500, 20, alone=True),
+    "load": Trial("20 people label at once, then decide at once", 500, 20, alone=True),
 }
 
 

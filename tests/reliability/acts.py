@@ -109,8 +109,10 @@ class Person:
                 return
             operation = f"decision {self.number}-{item}"
             said = {"id": item, "verdict": "rejected", "operation": operation, "session": f"s{self.number}", "dataset_id": self.made}
+            began = time.monotonic()
             if self.send("/api/review/decide", said) is None:
                 return
+            self.taken.append(time.monotonic() - began)
             self.acknowledged.append(operation)
             time.sleep(self.pause or 0.02)
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import roles
 from core.__main__ import main
-from core.data import images, queue, schema, uploads
+from core.data import decisions, images, queue, schema, uploads
 from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import Forbidden
@@ -111,12 +111,32 @@ def test_ones_own_decision_alone_is_no_truth_and_what_somebody_else_said_too_is(
     say(differed, "red", "Ben", hint=False)
     say(none, None, "Ben", hint=False)
     say(queue.get(differed.id), "red", "Lea")
-    ann, ben, lea = measures.team(small.id).people
+    say(alone, "green", roles.UNNAMED, hint=False)  # it may have been Ann herself
+    found = measures.team(small.id)
+    ann, ben, lea = found.people
+    assert found.nameless == 1
+    assert measures.agreements(small.id) == {one.who: one.agreement.raw for one in found.people}
+    assert measures.yours(small.id, "Ann").judged == ann.judged
     assert {one.submission_id: one.right for one in ann.judged} == {agreed.id: True, differed.id: False, none.id: True}
     assert {one.submission_id: one.right for one in ben.judged} == {agreed.id: True, differed.id: True, none.id: True}
     assert [one.right for one in lea.judged] == [True] and measures.NONE in ann.confusion.classes
     assert (ann.agreement.n, ann.agreement.raw.value) == (3, pytest.approx(2 / 3)) and set(ann.twice) == {agreed.id, differed.id, none.id}
     assert lea.agreement.n == 0 and lea.agreement.raw.value is None
+
+
+def test_what_a_nameless_person_decided_first_tells_nothing_of_the_network_and_is_told(
+    small: Dataset, predicted: Callable[..., Prediction]
+) -> None:
+    ruled(small, second=1.0)
+    for i in range(2):
+        assert review.submit(small.id, RUN, predicted(i, 0.4, 0.3, 0.3), "Cem")
+    shown, hidden = reviewing.waiting(small.id)
+    say(shown, "green", roles.UNNAMED)
+    assert "1 decision was made by people who gave no name" in words(drawn("figures", "team"))
+    say(hidden, "green", "Ben", hint=False)
+    for one in (shown, hidden):
+        say(one, "green", "Ann", hint=False)
+    assert measures.team(small.id).network.blind.n == 1
 
 
 def test_wrong_answers_of_the_network_are_counted_as_its_hint_was_drawn(small: Dataset, predicted: Callable[..., Prediction]) -> None:
@@ -244,7 +264,7 @@ def test_three_hundred_items_pass_wait_are_audited_reported_and_stated(
     found = report.report(small.id, "day", end)
     page = report.page(found)
     assert found.bands == {"pass": week.passed, "ask": week.asked, "block": week.blocked} and sum(found.verdicts.values()) == len(
-        queue.all_decisions(small.id)
+        decisions.made(small.id)
     )
     assert "Ann" not in page and "http" not in page and f"{sum(found.verdicts.values())} decisions by 1 person" in page
     assert report.DRIFT_UNKNOWN in page and report.as_json(found)["drift"] is None

@@ -34,7 +34,7 @@ def test_in_at_least_95_of_100_draws_the_mean_over_fresh_data_is_within_the_prom
 def test_the_surer_promise_is_kept_in_at_least_95_of_100_single_draws() -> None:
     assert (shares_that_pass(100, 0.05, "19 of 20", 100) <= 0.05).sum() >= 95
     assert (shares_that_pass(80, 0.05, "19 of 20", 1500) <= 0.05).mean() >= 0.95
-    assert 0.93 < (shares_that_pass(93, 0.05, "19 of 20", 1500) <= 0.05).mean() < 0.97  # 93 use the allowance up: 95.2 %
+    assert 0.93 < (shares_that_pass(93, 0.05, "19 of 20", 1500) <= 0.05).mean() < 0.97  # 93 use the allowance up: 95.2%
 
 
 def test_ties_never_let_more_pass_than_are_allowed() -> None:
@@ -68,9 +68,9 @@ def test_too_few_images_promise_nothing_and_it_is_said_how_many_do() -> None:
     for kind in ("on average", "19 of 20"):
         n = promise.needed(0.05, kind)  # type: ignore[arg-type]
         promise.promise("risked", np.ones(n), CHOOSING[:n], 0.05, kind)  # type: ignore[arg-type]
-        with pytest.raises(Invalid, match=f"{n - 1} images of “risked” are too few to promise that at most 5 % pass.*at least {n}"):
+        with pytest.raises(Invalid, match=f"{n - 1} images of “risked” are too few to promise that at most 5% pass.*at least {n}"):
             promise.promise("risked", np.ones(n - 1), CHOOSING[: n - 1], 0.05, kind)  # type: ignore[arg-type]
-    with pytest.raises(Invalid, match="A share of 0 % cannot be promised"):
+    with pytest.raises(Invalid, match="A share of 0% cannot be promised"):
         promise.promise("risked", np.ones(500), CHOOSING[:500], 0.0)
     with pytest.raises(Invalid, match="18 images"):  # a probability that is no number is no image
         promise.promise("risked", np.r_[np.ones(18), np.nan], CHOOSING[:19], 0.05)

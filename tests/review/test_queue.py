@@ -111,7 +111,7 @@ def test_a_clock_that_jumps_keeps_nothing_from_others_and_lets_nothing_be_decide
     for one, by in ((first, "was decided already by Ben"), (second, "Ben has new-")):
         with pytest.raises(Conflict, match=by):
             review.decide(one, "rejected", None, "Ann", session="Ann's page")
-    assert [len(queue.decisions_of(one)) for one in (first, second)] == [1, 0]
+    assert [len(decisions.of_item(one)) for one in (first, second)] == [1, 0]
 
 
 def test_what_is_held_waits_for_its_person_at_the_next_page_and_what_is_handed_over_for_another(
@@ -171,7 +171,7 @@ def test_twenty_people_at_once_decide_each_picture_exactly_once(small: Dataset, 
     for one in people:
         one.join()
     assert failed == [] and len(done) == 40 and set(Counter(done).values()) == {1}
-    assert queue.counts(small.id) == {"decided": 40} and len(queue.all_decisions(small.id)) == 40
+    assert queue.counts(small.id) == {"decided": 40} and len(decisions.made(small.id)) == 40
 
 
 # Orders, skips
@@ -230,7 +230,7 @@ def test_the_same_act_sent_again_is_stored_once_and_answered_alike(small: Datase
     (one,) = send(small, answer(0))
     first = review.decide(one.id, "corrected", "red", "Ann", operation="act 1")
     assert review.decide(one.id, "corrected", "red", "Ann", operation="act 1") == first
-    assert len(queue.decisions_of(one.id)) == 1 and dataset.totals(small.id) == (25, 25)
+    assert len(decisions.of_item(one.id)) == 1 and dataset.totals(small.id) == (25, 25)
 
 
 def test_a_picture_is_handed_to_who_decides_here_and_still_may(
@@ -254,7 +254,7 @@ def test_undo_takes_back_ones_own_last_decision_and_not_a_colleagues(small: Data
     assert [one.id for one in reviewing.waiting(small.id)] == [a.id] and dataset.totals(small.id) == (24, 24)
     with pytest.raises(Conflict, match="decided nothing here"):
         review.undo(small.id, "Ann")
-    (event,) = queue.decisions_of(a.id)
+    (event,) = decisions.of_item(a.id)
     assert (event.verdict, event.by, event.undone_by) == ("accepted", "Ann", "Ann") and event.undone_at
 
 
@@ -272,11 +272,11 @@ def test_what_a_person_decided_waits_again_when_their_labels_are_taken_back(
     for role, name, said in (*others, ("moderator", "Ben", "escalated")):
         with roles.acting(roles.Person(name, role)), pytest.raises(Forbidden, match=said):
             labels.undo(small.id, anns, name)
-    assert dataset.totals(small.id) == before and queue.decisions_of(a.id)[0].undone_at is None
+    assert dataset.totals(small.id) == before and decisions.of_item(a.id)[0].undone_at is None
     with roles.acting(roles.Person("Lea", "trainer")):
         assert labels.undo(small.id, anns, "Lea").images == 1
     assert [one.id for one in reviewing.waiting(small.id)] == [a.id] and [one.id for one in reviewing.decided(small.id)] == [b.id]
-    (taken,) = queue.decisions_of(a.id)
+    (taken,) = decisions.of_item(a.id)
     assert (taken.by, taken.undone_by) == ("Ann", "Lea")
     (entry,) = audit.search(audit.Which(kind="review.undo"), 1, 9)[0]
     assert (entry.by, entry.on["submission"], entry.before["label"], entry.after) == ("Lea", a.id, "red", {"state": "waiting"})
@@ -302,7 +302,7 @@ def test_what_is_escalated_goes_to_a_lead_with_its_note(small: Dataset, answer: 
         assert deal(small, "Ben") == []
         with pytest.raises(Forbidden):
             review.decide(one.id, "rejected", None, "Ben")
-    assert deal(small, "Lea") == [one.id] and queue.decisions_of(one.id)[0].note == "Is this art?"
+    assert deal(small, "Lea") == [one.id] and decisions.of_item(one.id)[0].note == "Is this art?"
     assert review.decide(one.id, "corrected", "red", "Lea", session="Lea's page").state == "decided"
     review.undo(small.id, "Lea")
     assert queue.get(one.id).state == "lead"
@@ -322,7 +322,7 @@ def test_a_second_opinion_is_asked_of_another_person_and_disagreement_goes_to_a_
     with pytest.raises(Conflict, match=r"You have decided on new-1\.png before"):
         review.decide(b.id, "rejected", None, "Ben")
     assert review.decide(b.id, "corrected", "red", "Lea").state == "decided"
-    assert queue.get(b.id).label == "red" and len(queue.decisions_of(b.id)) == 3
+    assert queue.get(b.id).label == "red" and len(decisions.of_item(b.id)) == 3
 
 
 def test_an_appeal_goes_to_somebody_who_has_not_decided_and_what_was_decided_stands_until_then(
@@ -417,7 +417,7 @@ def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(sma
         assert review.decide(known.id, "corrected", "blue", person, session=f"{person}'s page").state == "known"
         assert known.id not in deal(small, person, 4)
         queue.release(small.id, f"{person}'s page")
-    assert store.get_image(small.id, red.id).label == "red" and len(queue.decisions_of(known.id)) == 2
+    assert store.get_image(small.id, red.id).label == "red" and len(decisions.of_item(known.id)) == 2
     assert practice.there(small.id) == 1 and practice.practice(small.id, "Cem") is not None
     removed.remove(small.id, [red.id], "Ann", "out")
     assert known.id not in deal(small, "Cem", 4)

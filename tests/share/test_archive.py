@@ -145,7 +145,7 @@ def test_the_metrics_and_the_card_say_what_the_run_was_worth_with_n_and_interval
             e.accuracy and e.accuracy.value,
             e.accuracy and e.accuracy.low,
         )
-        assert e.accuracy is not None and f"{e.accuracy.value:.1%} of {e.n:,} right (95 % interval {e.accuracy.low:.1%}" in text
+        assert e.accuracy is not None and f"{e.accuracy.value:.1%} of {e.n:,} right (95% interval {e.accuracy.low:.1%}" in text
     run = runs.load(runs.folder(trained.run_id))
     assert f"| **all** | {run.counts['train']} | {run.counts['validation']} | {run.counts['test']} |" in text
     assert "Licence of the weights: not stated yet" in text and "must not be used for" in text

@@ -227,7 +227,7 @@ def test_a_matrix_comes_with_the_share_of_each_cell_and_what_is_confused_most() 
 def test_a_run_says_what_happens_and_what_that_means(event: Event, what: str, facts: str, words: str) -> None:
     now = watch.course([event])
     said = watch.stands(RUN, now, runs.status([event], alive=True), 0.6)
-    right = "90.0% of the 100 validation images right (95 % interval 82.6% to 94.5%)"
+    right = "90.0% of the 100 validation images right (95% interval 82.6% to 94.5%)"
     assert (said["what"], ", ".join(said["facts"]), said["words"]) == (what, facts, words.format(right))
 
 
@@ -324,7 +324,7 @@ def test_of_few_images_a_count_is_said_and_of_many_a_share_with_its_interval() -
     interval = wilson(3600, 4000)
     assert interval is not None
     ends = f"{interval.low:.1%} to {interval.high:.1%}"
-    assert watch.right(0.9, 4000) == f"90.0% of the 4,000 validation images right (95 % interval {ends})"
+    assert watch.right(0.9, 4000) == f"90.0% of the 4,000 validation images right (95% interval {ends})"
 
 
 def test_how_far_a_run_is_counts_epochs_and_what_comes_before_them() -> None:

@@ -25,7 +25,7 @@ router = APIRouter(tags=["Runs"])
 class Measured(BaseModel):
     n: int = Field(description="Images it was measured on.")
     value: float
-    low: float = Field(description="Where the 95 % interval begins.")
+    low: float = Field(description="Where the 95% interval begins.")
     high: float = Field(description="Where it ends.")
 
 

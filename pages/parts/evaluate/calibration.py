@@ -19,7 +19,7 @@ AS_IS, MENDED = "As it is", "With the temperature"
 def calibration(run: Run, e: Evaluation) -> None:
     """The reliability diagram, its error, and the temperature fitted on the validation images."""
     st.caption(
-        "A network is calibrated if it is right as often as it is sure: of 100 answers given with 80 %, about 80 are right. Where that does "
+        "A network is calibrated if it is right as often as it is sure: of 100 answers given with 80%, about 80 are right. Where that does "
         "not hold, a threshold or a percentage says something else than it seems to."
     )
     plain = numbers.calibration(e)
@@ -96,7 +96,7 @@ def _says(found: numbers.Calibration) -> None:
     st.markdown(
         f"{'With the temperature: on' if found.temperature != 1 else 'On'} average **{found.sure:.1%} sure** and **{found.accuracy.value:.1%} right**: "
         f"{gap_words(found.gap, found.n)}.\n\n"
-        f"**Expected calibration error {100 * found.error.value:.1f} points** (95 % interval {100 * found.error.low:.1f} to "
+        f"**Expected calibration error {100 * found.error.value:.1f} points** (95% interval {100 * found.error.low:.1f} to "
         f"{100 * found.error.high:.1f}), n = {found.n:,}.",
     )
     st.caption(
@@ -109,12 +109,12 @@ def gap_words(gap: Interval, n: int) -> str:
     """How much too sure or unsure the answers are on average, with the interval; whether that may be chance."""
     if gap.low <= 0 <= gap.high:
         return (
-            f"{100 * abs(gap.value):.1f} points apart, which may be chance (95 % interval {-100 * gap.low:.1f} points too unsure to "
+            f"{100 * abs(gap.value):.1f} points apart, which may be chance (95% interval {-100 * gap.low:.1f} points too unsure to "
             f"{100 * gap.high:.1f} too sure, n = {n:,})"
         )
     low, high = sorted((abs(gap.low), abs(gap.high)))
     way = "sure" if gap.value > 0 else "unsure"
-    return f"{100 * abs(gap.value):.1f} points too {way} (95 % interval {100 * low:.1f} to {100 * high:.1f}, n = {n:,})"
+    return f"{100 * abs(gap.value):.1f} points too {way} (95% interval {100 * low:.1f} to {100 * high:.1f}, n = {n:,})"
 
 
 def _temperature(run: Run, e: Evaluation, found: numbers.Temperature) -> None:
@@ -123,7 +123,7 @@ def _temperature(run: Run, e: Evaluation, found: numbers.Temperature) -> None:
     else:
         verdict = "Above 1: the network is too sure." if found.value > 1 else "Below 1: the network is not sure enough."
     st.markdown(
-        f"**Temperature {found.value:.2f}** (95 % interval {found.low:.2f} to {found.high:.2f}), fitted on {found.n:,} validation images. {verdict}"
+        f"**Temperature {found.value:.2f}** (95% interval {found.low:.2f} to {found.high:.2f}), fitted on {found.n:,} validation images. {verdict}"
     )
     rows = []
     for one in (_validation(run, e), e) if e.split == "test" else (e,):

@@ -112,9 +112,9 @@ def _table(e: Evaluation, found: tuple[numbers.Slice, ...], kind: str) -> None:
             "slice": "Slice",
             "n": st.column_config.NumberColumn("n", format="localized", help="Images in the slice"),
             "right": st.column_config.NumberColumn("Right", format="localized"),
-            "accuracy": st.column_config.TextColumn("Accuracy", help="In brackets the 95 % interval; of fewer than 30 images the count."),
+            "accuracy": st.column_config.TextColumn("Accuracy", help="In brackets the 95% interval; of fewer than 30 images the count."),
             "difference": st.column_config.TextColumn(
-                "Against the rest", help="Accuracy less that of all other images, in points, with its 95 % interval."
+                "Against the rest", help="Accuracy less that of all other images, in points, with its 95% interval."
             ),
         },
     )

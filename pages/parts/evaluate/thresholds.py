@@ -8,13 +8,14 @@ from streamlit.delta_generator import DeltaGenerator
 from core.evaluate import thresholds as numbers
 from core.types import Evaluation, Interval
 from pages.parts.evaluate import cell
+from pages.parts.review import policy_draft
 from pages.shared import frame
 from pages.shared.figures import SPLIT_COLORS, precision_recall, roc
 
 GOALS: dict[str, tuple[numbers.Goal, float, str]] = {
     "Best balance": ("balance", 0.0, "The threshold with the best F1: precision and recall in one figure."),
-    "Catch 95 %": ("catch", 0.95, "The highest threshold that still catches 95 % of the class."),
-    "Keep out 99 %": ("keep out", 0.99, "The lowest threshold that keeps out 99 % of the others."),
+    "Catch 95%": ("catch", 0.95, "The highest threshold that still catches 95% of the class."),
+    "Keep out 99%": ("keep out", 0.99, "The lowest threshold that keeps out 99% of the others."),
 }
 FIRST = 0.5
 CONFIG = {"displayModeBar": False}
@@ -24,7 +25,7 @@ def thresholds(e: Evaluation) -> None:
     """The threshold of one class: chosen on validation images, only looked at on test images."""
     st.caption(
         "The network gives every class a probability. A threshold says from which probability on an image is taken for the class: a high "
-        "one lets little in and misses much, a low one the other way round. Each class has its own. Without one the likeliest class is the answer, below 50 % too: that is what the matrix counts."
+        "one lets little in and misses much, a low one the other way round. Each class has its own. Without one the likeliest class is the answer, below 50% too: that is what the matrix counts."
     )
     top = st.container(horizontal=True, vertical_alignment="bottom", key="threshold-top")
     with top:
@@ -79,6 +80,12 @@ def _one(e: Evaluation, name: str, found: numbers.Curves, top: DeltaGenerator) -
     at = numbers.at(e, name, threshold)
     _says(at)
     _counts(e, at)
+    if chooses and st.button(
+        "Begin a policy with it", icon=":material/gavel:", key="threshold-policy", type="tertiary",
+        help=f"Opens Review: pictures pass below {threshold:.3f}, and a person is asked from there on. Nothing is sorted until a policy is made active.",
+    ):  # fmt: skip
+        st.session_state[policy_draft.GIVEN] = (e.run_id, name, threshold)
+        st.switch_page("review.py", query_params={"view": "policy", "policy": "write", "run": e.run_id})
     left, right = st.columns(2, gap="medium")
     color = SPLIT_COLORS[e.split]
     with left:
@@ -141,7 +148,7 @@ def _counts(e: Evaluation, at: numbers.Threshold) -> None:
     taken = at.caught + at.let_in
     st.caption(
         f"Recall {frame.part(at.recall, at.caught, at.positives)}, precision {frame.part(at.precision, at.caught, taken)}, others let in "
-        f"{frame.part(at.false_positives, at.let_in, at.others)}; in brackets the 95 % interval."
+        f"{frame.part(at.false_positives, at.let_in, at.others)}; in brackets the 95% interval."
     )
 
 
@@ -186,9 +193,9 @@ def _all(e: Evaluation) -> None:
             column_config={
                 "class": st.column_config.TextColumn("Class", pinned=True),
                 "n": st.column_config.NumberColumn("n", format="localized", help="Images that are the class"),
-                "auc": st.column_config.TextColumn("AUC", help="Area under the ROC curve, with its 95 % interval."),
+                "auc": st.column_config.TextColumn("AUC", help="Area under the ROC curve, with its 95% interval."),
                 "ap": st.column_config.TextColumn(
-                    "Average precision", help="Area under the precision-recall curve, with its 95 % interval."
+                    "Average precision", help="Area under the precision-recall curve, with its 95% interval."
                 ),
                 "threshold": st.column_config.TextColumn("Threshold", help="0.500 until another one is set."),
                 "recall": st.column_config.TextColumn("Recall", help="Share of the class that is caught."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import get_args
 
@@ -16,11 +17,12 @@ from core.data.queue import State, Submission, Which
 from core.errors import AppError
 from core.review import batch, near, predict, review, taken
 from core.review.near import Found
-from core.types import Band, Dataset, Prediction, Run
+from core.types import Band, Dataset, Run
 from pages.parts.predict import removal
 from pages.shared import frame, times
 
 PER_PAGE = 24
+MOST_SENT = 2000  # at once
 STATES: dict[str, tuple[str, tuple[State, ...]]] = {
     "any": ("Any", ()),
     "predicted": ("Answered, sent to nobody", ("predicted",)),
@@ -70,12 +72,18 @@ def show(current: Dataset, runs: Sequence[Run]) -> None:
     rows = review.browse(current.id, which, sort, (number - 1) * PER_PAGE, PER_PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{n:,}** picture{'s' if n != 1 else ''}", width="stretch")
-        unsent = [one for one in rows if one.state == "predicted"]
         if frame.may("ask", current.id, say=False):
+            unsent = [one.id for one in rows if one.state == "predicted"]
             st.button(
                 f"Send {len(unsent):,} of this page to review", icon=":material/rate_review:", disabled=not unsent, key="send-page",
                 on_click=send, args=(current, unsent), help="Those that were sent to nobody yet.",
             )  # fmt: skip
+            every = replace(which, states=("predicted",)) if not states or "predicted" in states else None
+            if every and (left := queue.count(current.id, every)) > len(unsent):
+                st.button(
+                    f"Send all {min(left, MOST_SENT):,}", icon=":material/rate_review:", key="send-all", type="tertiary", on_click=send_all,
+                    args=(current, every, sort), help="Of all pages, as the filters leave them; those sent to nobody yet.",
+                )  # fmt: skip
         by, exports = frame.user(), frame.may("export", current.id, say=False)
         forms: tuple[tuple[taken.Form, str], ...] = (("csv", "text/csv"), ("jsonl", "application/x-ndjson"))
         for form, mime in forms if exports else ():
@@ -148,16 +156,21 @@ def card(one: Submission, others: Sequence[tuple[str, str, float]], names: dict[
     differ = [(run, label, p) for run, label, p in others if label != one.predicted and run != one.run_id]
     told = "".join(f'<p class="differs">{esc(names.get(run, "a deleted run"))} says {esc(label)} ({p:.0%})</p>' for run, label, p in differ)
     told += f'<p class="found">{esc(also)}</p>' if also else ""
-    unsure = '<em title="The likeliest class has less than 80 %.">unsure</em>' if one.probability < predict.UNSURE else ""
+    unsure = f"<em>unsure: below {predict.UNSURE:.0%}</em>" if one.probability < predict.UNSURE else ""
     return (
         f'<li>{picture}<div><strong title="{esc(one.name)}">{esc(one.name)}</strong><ol>{bars}</ol>'
         f"<p>{esc(said)} {unsure}<br><small>{esc(names.get(one.run_id, 'a deleted run'))} · {esc(times.when(one.at))}</small></p>{told}</div></li>"
     )
 
 
-def send(current: Dataset, some: Sequence[Submission]) -> None:
-    sent = sum(
-        review.submit(current.id, one.run_id, Prediction(one.name, one.image_id, tuple(one.probabilities), tuple(one.probabilities.values())), frame.user(), one.source)
-        for one in some
-    )  # fmt: skip
-    st.toast(f"{sent:,} sent to review.", icon=":material/rate_review:")
+def send(current: Dataset, ids: Sequence[int]) -> None:
+    """Those that were seen, whatever has come since."""
+    with frame.told():
+        sent, gone = review.send(current.id, ids, frame.user())
+        left = f" {gone:,} could not be sent: not stored any more." if gone else ""
+        st.toast(f"{sent:,} sent to review.{left}", icon=":material/rate_review:")
+
+
+def send_all(current: Dataset, which: Which, sort: str) -> None:
+    with frame.told():
+        send(current, [one.id for one in queue.browse(current.id, which, sort, 0, MOST_SENT)])

@@ -20,6 +20,7 @@ from pages.shared.upload import upload
 
 MOST_TOLD = 100  # refused files that are listed
 DROP = "many-drop"  # in the session: how often the drop zone has begun anew; not "many", which is the size of Review's grid
+GOING = "many-going"  # in the session: the predictions that were going on at the last look
 WORDS: dict[str, str] = dict(queue.SAID.items()) | {"waits": "were there", "decided": "were decided before"}  # of what came again
 
 
@@ -103,6 +104,10 @@ def _batches(current: Dataset) -> None:
     """The predictions of the last two days, with what goes on at the moment."""
     with frame.guarded("predictions"):
         found = batch.recent(current.id)
+        before, going = st.session_state.get(GOING), {one.state.id for one in found if one.state.status == "running"}
+        st.session_state[GOING] = going
+        if before and before - going:  # the numbers of the whole page follow
+            st.rerun()
         if not found:
             return
         st.header("The last two days", anchor=False)

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core import roles
-from core.data import events, originals, queue, routed, store
+from core.data import decisions, events, originals, queue, routed, store
 from core.data.policies import Policy
 from core.data.queue import Submission
 from core.errors import AppError
@@ -93,14 +93,16 @@ def _basket(current: Dataset, waiting: list[tuple[int, str, str, str]]) -> None:
     some = [(number, words.since(label, at), by) for number, label, by, at in waiting]
     of_class, of_person = Counter(name for _, name, _ in some), Counter(by for _, _, by in some)
     classes, people = sorted(of_class), sorted(of_person, key=str.casefold)
-    agreed = {one.who: one.agreement.raw for one in measures.team(current.id).people}
+    agreed = measures.agreements(current.id)
 
     def person(by: str) -> str:
         return f"{by}, {of_person[by]:,} (same as the second opinion: {report.figure(agreed[by], agreed[by].n, percent=True) if by in agreed else 'none yet'})"
 
     total = len(some)
     st.subheader(f"{total:,} decision{'' if total == 1 else 's'} wait{'s' if total == 1 else ''}", anchor=False)
-    st.caption(f"Accepted ones join the dataset with their label; “a, not b” is what a person made of the network's b. {NEVER}")
+    st.caption(
+        f"Accepted ones join the dataset with their label; what the network had said stands in brackets where a person said otherwise. {NEVER}"
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         label = st.selectbox(
             "Class", [ALL, *classes], format_func=lambda c: f"{c}, {of_class[c]:,}" if c else f"All, {total:,}", key="basket-class"
@@ -132,7 +134,7 @@ def _chosen(some: Sequence[Submission]) -> None:
                             f'<img src="{html.escape(src)}" alt="" title="{html.escape(f"{one.name}, by {one.decided_by}")}" loading="lazy" style="{gallery.IMAGE}">'
                         )
                     said = one.label or ""
-                    before = f", not {frame.plain(one.predicted)}" if one.verdict == "corrected" and one.predicted != said else ""
+                    before = f" (network: {frame.plain(one.predicted)})" if one.verdict == "corrected" and one.predicted != said else ""
                     if st.checkbox(
                         f"{frame.plain(said)}{before}",
                         key=f"basket-{one.id}",
@@ -226,7 +228,7 @@ def _beside(current: Dataset, acting: Policy, old: Run, new: Run) -> None:
         st.caption(
             "Validation images chose the epoch that either run kept, so both figures are a little too good. The test images have chosen nothing."
         )
-    pace = quality.pace([one.seconds for one, _ in queue.all_decisions(current.id, limit=2000) if one.seconds])
+    pace = quality.pace([one.seconds for one, _ in decisions.made(current.id, limit=2000) if one.seconds])
     found = renewal.beside(acting, new.id, split, pace.median if pace else None)
     st.markdown(f"A is {frame.plain(old.name)}, in use; B is {frame.plain(new.name)}. {verdict(found.paired)}")
     _flips(current, found)

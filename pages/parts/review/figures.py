@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import roles
-from core.data import queue
+from core.data import decisions
 from core.data.queue import FINAL, Submission
 from core.metrics import TOO_FEW, Share
 from core.review import measures
@@ -83,6 +83,7 @@ def yours(current: Dataset) -> None:
     with st.container(horizontal=True):
         _button("Answers that differ", wrong, "yours-wrong", "yours")
         _button("All that was compared", found.judged, "yours-judged", "yours")
+        st.button("All your decisions", key="yours-decisions", on_click=st.query_params.update, args=({"view": "decisions", "by": me},))
     _outcomes("What became of what you escalated", found.escalated, "yours-escalated")
     _outcomes("Appeals against your decisions", found.appealed, "yours-appealed")
     gallery.chosen("yours", _words(found.judged))
@@ -90,7 +91,7 @@ def yours(current: Dataset) -> None:
 
 def _made(current: Dataset, by: str, since: object) -> int:
     at = since.astimezone(UTC).isoformat(timespec="milliseconds")  # type: ignore[attr-defined]
-    return sum(one.verdict in (*FINAL, "escalated") for one, _ in queue.all_decisions(current.id, by, at))
+    return sum(one.verdict in (*FINAL, "escalated") for one, _ in decisions.made(current.id, by, at))
 
 
 def _known_words(one: Share) -> str:
@@ -132,7 +133,7 @@ COLUMNS = {
     "decided": "Decided on",
     "known": "Right, known answers",
     "judged": "Right, against the final answer",
-    "agreement": "Same as the other, seconds at random",
+    "agreement": "Same answer as the other, second opinions",
     "pace": "Seconds per decision",
     "shown": "Network's mistakes taken over, shown",
     "blind": "the same, hidden",
@@ -142,12 +143,15 @@ COLUMNS = {
 def team(current: Dataset) -> None:
     """Everybody and the network, in alphabetical order; a click on a number shows its pictures."""
     found = measures.team(current.id, _since("team"))
+    if found.nameless:
+        said = "decision was" if found.nameless == 1 else "decisions were"
+        st.caption(f"{found.nameless:,} {said} made by people who gave no name, as Review allowed before it asked: counted for nobody.")
     if not found.people:
-        st.info("Nobody has decided anything in this time. Choose a longer one.", icon=":material/group:")
+        st.info("Nobody whose name is known has decided anything in this time. Choose a longer one.", icon=":material/group:")
         return
     everybody = [*found.people, found.network]
     st.caption(
-        f"{TRUTH} {LITTLE} In brackets 95 % intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
+        f"{TRUTH} {LITTLE} In brackets 95% intervals. People stand in alphabetical order: intervals that overlap say nothing of who is better. Click a number to see its pictures."
     )
     table = pd.DataFrame([_row(one) for one in everybody]).rename(columns=COLUMNS)
     key = "team-table"
@@ -332,13 +336,13 @@ def _short(one: Share) -> str:
 
 
 def _help(one: Share) -> str:
-    return LITTLE if one.n < TOO_FEW or one.interval is None else f"95 % interval {_ends(one.interval)}, n = {one.n:,}"
+    return LITTLE if one.n < TOO_FEW or one.interval is None else f"95% interval {_ends(one.interval)}, n = {one.n:,}"
 
 
 def _pace_help(one: Pace | None) -> str:
     if one is None:
         return "No decision was timed yet"
-    between = f" (95 % interval {one.interval.low:.1f} to {one.interval.high:.1f})" if one.interval else ""
+    between = f" (95% interval {one.interval.low:.1f} to {one.interval.high:.1f})" if one.interval else ""
     return f"The median{between}, n = {one.n:,}; half of them took {one.quartiles[0]:.1f} to {one.quartiles[1]:.1f} s"
 
 

@@ -97,7 +97,7 @@ def _version(current: Dataset, one: Policy, kind: Kind) -> None:
 def _limits(name: str, limits: Limits, most: float | None) -> str:
     word = frame.plain(name)
     blocked = "blocked only by a person" if limits.upper is None else f"blocked from {limits.upper:.3f} on"
-    promised = f"; chosen so that at most {100 * most:g} % pass" if most is not None else ""
+    promised = f"; chosen so that at most {100 * most:g}% pass" if most is not None else ""
     return f"{word}: passes below {limits.lower:.3f}, {blocked}{promised}"
 
 

@@ -27,6 +27,7 @@ FIRST = (0.1, 0.9)
 MOST_REASONS = 20  # classes whose reasons can be written; of more classes those that are to be blocked
 CONFIG = {"displayModeBar": False}
 SAVED, ERROR = "policy-saved", "policy-error"
+GIVEN = "policy-given"  # in the session: (run, class, lower threshold) that was set on Evaluate
 KINDS = {
     "on average": "On average: over many such choices the share that passes is at most this; a single choice may be above.",
     "19 of 20": "19 of 20: of twenty such choices nineteen keep the share; it takes more images.",
@@ -35,7 +36,7 @@ PARTS = {
     "blind": ("Blind (%)", "Decided without the network's answer. It shows whether people follow the network too readily."),
     "second": ("Second opinion (%)", "Decided by two people, the second without the first answer. It shows whether people agree."),
     "known": ("Known answers (%)", "Labelled pictures that are mixed in. They show how often each person is right."),
-    "audit": ("Audit (%)", "Looked at although they passed or were blocked; at least 1 %. It is the only way to know what slipped through."),
+    "audit": ("Audit (%)", "Looked at although they passed or were blocked; at least 1%. It is the only way to know what slipped through."),
 }  # fmt: skip
 
 
@@ -48,6 +49,17 @@ def begin_with(one: Policy) -> None:
     _fill(one.run_id, policy.today(one))
     st.query_params["policy"] = "write"
     st.query_params["run"] = one.run_id
+
+
+def _add(run_id: str, name: str, lower: float) -> None:
+    """Puts a class with its lower threshold into the draft, beside what that says already."""
+    state, key, block = st.session_state, _key(run_id, f"class {name}"), _key(run_id, "block")
+    if name not in state.get(block, ()):
+        state[f"{key} blocks"] = False  # it was a single threshold: nothing is blocked without a person until somebody says so
+    state[block] = list(dict.fromkeys([*state.get(block, ()), name]))
+    state[f"{key} lower"], state[f"{key} both"] = lower, (lower, max(lower, state.get(f"{key} both", FIRST)[1]))
+    for told in ("kept", "refused", "exact"):
+        state.pop(f"{key} {told}", None)
 
 
 def _fill(run_id: str, said: Rules) -> None:
@@ -80,6 +92,8 @@ def write(current: Dataset) -> None:
             acting = policy.active(current.id)  # whatever its run: the figures say what its thresholds would do with this one
             said = policy.today(acting) if acting else None
             _fill(run.id, said) if said and set(said.limits) <= set(held.classes) else None
+        if (given := st.session_state.pop(GIVEN, None)) and given[0] == run.id and given[1] in held.classes:
+            _add(*given)
         _draft(current, run, held, policy.pace(current.id))
 
 
@@ -175,7 +189,7 @@ def _promised(held: Validation, name: str, key: str) -> None:
     word, state = frame.plain(name), st.session_state
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
-            f"At most … % of {word} may pass",
+            f"At most …% of {word} may pass",
             0.1,
             50.0,
             5.0,
@@ -200,7 +214,7 @@ def _promised(held: Validation, name: str, key: str) -> None:
             )
             return
         st.markdown(
-            f":material/verified: At most {100 * kept.most:g} % of {word} pass below {kept.threshold:.4g}: chosen on {kept.chosen_on.n:,} of its "
+            f":material/verified: At most {100 * kept.most:g}% of {word} pass below {kept.threshold:.4g}: chosen on {kept.chosen_on.n:,} of its "
             f"images. On the other {kept.passed.n:,}, which had no say, {_told(kept.passed)} pass."
         )
         st.caption(f"{KINDS[kept.kind]} It holds for pictures like these.")
@@ -226,13 +240,13 @@ def _told(share: Share) -> str:
     if share.interval is None:
         return "none"
     if share.n < TOO_FEW:
-        return f"{share.k:,} of {share.n:,} ({100 * share.interval.low:.0f} to {100 * share.interval.high:.0f}\u00a0%)"
+        return f"{share.k:,} of {share.n:,} ({share.interval.low:.0%} to {share.interval.high:.0%})"
     low, high = _percent(share.interval.low), _percent(share.interval.high)
-    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)}\u00a0% ({low} to {high}\u00a0%)"
+    return f"{share.k:,} of {share.n:,}, {_percent(share.interval.value)} ({low} to {high})"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}"
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}%"
 
 
 def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, int] | None, run_id: str) -> None:
@@ -261,7 +275,7 @@ def _figures(held: Validation, limits: dict[str, Limits], timed: tuple[float, in
     st.html(f'<table class="policy-figures"><tbody>{cells}</tbody></table>')
     paced = f"the median of your team's last {timed[1]:,} timed decisions" if timed else "your guess"
     st.caption(
-        f"In brackets the exact 95 % interval (Clopper and Pearson). Review at {pace:.1f} s a picture, {paced}. All of it holds for pictures "
+        f"In brackets the exact 95% interval (Clopper and Pearson). Review at {pace:.1f} s a picture, {paced}. All of it holds for pictures "
         "mixed as the validation images are."
     )
 

@@ -17,7 +17,10 @@ ORDERS = {
     "risky": "Riskiest first",
     "oldest": "Oldest first",
 }
-HELP = "*Mixed* begins with what waits too long and puts harmless pictures among the uncertain ones: only bad ones tire and mislead."
+HELP = (
+    "*Mixed* begins with what waits too long and puts harmless pictures among the uncertain ones: only bad ones tire and mislead. "
+    "*Riskiest* goes by the classes that the policy blocks; what no policy has sorted comes the least certain first."
+)
 ONE = 12  # pictures dealt out ahead where they are shown one by one
 SIZES = ["12", "24", "48"]
 

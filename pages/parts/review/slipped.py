@@ -57,8 +57,8 @@ def _headline(week: Audit) -> None:
     st.subheader(f"Last 7 days: wrongly passed {report.missed(week.any)}", anchor=False)
     still = f" {week.waiting:,} still wait for a person and are not counted." if week.waiting else ""
     st.caption(
-        f"Of what came, {week.passed:,} passed and {week.blocked:,} were blocked without a person, and people were asked about {week.asked:,}.{still} "
-        "A share of what passed is drawn at random and looked at; from that the rest is estimated. None found does not mean none: the upper end of the interval says how many there may be."
+        f"Of what came, {week.passed:,} passed and {week.blocked:,} {'was' if week.blocked == 1 else 'were'} blocked without a person, and people were asked about {week.asked:,}.{still} "
+        "A share of what passed is drawn at random and looked at; from that the rest is estimated. None found does not mean none: the upper end of the interval says how many there may be. It counts what who looked decided, mistakes too: look at what was found."
     )
     if week.wrongly_blocked.n:
         st.markdown(f"Wrongly blocked, of what was audited: {report.share(week.wrongly_blocked)}.")
@@ -79,9 +79,16 @@ def _classes(week: Audit) -> None:
         }
         for one in week.by_class
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+
+    def clicked() -> None:
+        for row, _ in st.session_state["slipped-classes"]["selection"]["cells"]:
+            gallery.choose("slipped", f"{week.by_class[row].name} that passed", week.by_class[row].found)
+
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, width="stretch", key="slipped-classes", on_select=clicked, selection_mode="single-cell"
+    )
     st.caption(
-        "Caught: what people decided to be the class and what was blocked, as far as its audit confirms it, beside what is estimated to have slipped through."
+        "Click a class to see what was found of it. Caught: what people decided to be the class and what was blocked, as far as its audit confirms it, beside what is estimated to have slipped through."
     )
 
 
@@ -116,7 +123,7 @@ def _weeks(weeks: Sequence[Audit]) -> None:
         over_time(weeks, chosen, *choices[chosen]), key="slipped-weeks", config={"displayModeBar": False}, alt=f"{chosen}, by week"
     )
     st.caption(
-        "Each point is a week that ends on its day, with its 95 % interval; a hollow one is a week in which none was found to have slipped "
+        "Each point is a week that ends on its day, with its 95% interval; a hollow one is a week in which none was found to have slipped "
         "through: the bar says how many there may be all the same."
     )
 
@@ -202,14 +209,21 @@ def _reports(current: Dataset) -> None:
     today = f"{times.now():%Y-%m-%d}"
     since = (times.now() - timedelta(days=28)).astimezone(UTC).isoformat()
     by = frame.user()
+    with st.expander("What a statement says of your platform", icon=":material/edit_note:"):
+        category = st.text_input(
+            "Category", key="statement-category", max_chars=80, placeholder="STATEMENT_CATEGORY_…", persist_state="session"
+        )
+        scope = st.text_input("Territorial scope", key="statement-scope", max_chars=200, placeholder="AT,DE", persist_state="session")
+        st.caption("The same in every statement, in the words of the database it goes to; an empty field stays empty.")
+
+    def stated(form: taken.Form) -> str:  # in another thread, where nothing of the page is known
+        return taken.statements_of_reasons(current.id, form, by, since, "9999", (category or "").strip(), (scope or "").strip())[1]
+
     files = [
         ("The day's report", lambda: taken.review_report(current.id, "day", by)[1], "day", "html", "text/html"),
         ("The week's report", lambda: taken.review_report(current.id, "week", by)[1], "week", "html", "text/html"),
-        ("Statements of 4 weeks (CSV)", lambda: taken.statements_of_reasons(current.id, "csv", by, since)[1], "statements", "csv", "text/csv"),
-        (
-            "Statements of 4 weeks (JSONL)", lambda: taken.statements_of_reasons(current.id, "jsonl", by, since)[1],
-            "statements", "jsonl", "application/jsonl",
-        ),
+        ("Statements of 4 weeks (CSV)", lambda: stated("csv"), "statements", "csv", "text/csv"),
+        ("Statements of 4 weeks (JSONL)", lambda: stated("jsonl"), "statements", "jsonl", "application/jsonl"),
     ]  # fmt: skip
     with st.container(horizontal=True):
         for title, what, name, kind, mime in files:

@@ -157,7 +157,7 @@ def _dataframe(part: list[train.RunState], chosen: list[train.RunState]) -> None
                 "Validation accuracy", format="%.1f%%", width=140, help="The share of validation images that the best epoch got right."
             ),
             "interval": st.column_config.TextColumn(
-                "95 % interval, n",
+                "95% interval, n",
                 width=200,
                 help="Where the share may lie, and of how many images it is. Fewer than 30 images are counted, not called a share.",
             ),
@@ -348,7 +348,7 @@ def _figures(chosen: list[train.RunState], judged: list[Evaluation | None]) -> N
             row.append(cell)
     _beside(chosen, rows)
     kept = "the lowest validation loss, or the highest accuracy where a run stops on accuracy"
-    st.caption(f"By the labels of today; in brackets the 95 % interval. Best epoch: the one whose weights are kept, {kept}.")
+    st.caption(f"By the labels of today; in brackets the 95% interval. Best epoch: the one whose weights are kept, {kept}.")
 
 
 def _images(chosen: list[train.RunState]) -> None:
@@ -434,10 +434,10 @@ def verdict(p: compare.Paired) -> str:
     if p.n < TOO_FEW:
         text = f"Of {p.n} {p.split} images A has {p.both + p.only_a} right and B {p.both + p.only_b}: too few images to speak of a share."
     elif more == less:
-        text = f"**Both are right on equally many images** (difference 0 points, 95 %: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
+        text = f"**Both are right on equally many images** (difference 0 points, 95%: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
     else:
         points = 100 * abs(p.difference.value)
-        text = f"**{better} is right on {points:.1f} points more images** (95 %: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
+        text = f"**{better} is right on {points:.1f} points more images** (95%: {_points(low)} to {_points(high)}, n = {p.n:,} {p.split} images)."
     if not flips:
         text += " They are right and wrong on the very same images."
     elif p.p is not None and more != less:
