@@ -52,6 +52,7 @@ class Image:
     label_seq: int = 0  # seq of its last event, 0 before any: the version a writer must have seen
     flagged: bool = False  # somebody wants it looked at again
     given_seq: int = 0  # seq of the event that gave the label; a flag may have come after
+    import_id: int | None = None  # that brought it; None: Review, the API, or before imports were counted
 
     @property
     def path(self) -> str:
@@ -70,12 +71,15 @@ class Class:
     rejected: tuple[str, ...] = ()  # ids of images that only seem to
 
 
+QUIET = ("flag", "unflag", "remove", "return")  # sources of events that leave the label as it is
+
+
 @dataclass(frozen=True)
 class LabelEvent:
     seq: int
     image_id: str
     label: str | None  # the words of that day: a class may have another name by now
-    source: str  # import, manual, cluster, model, review, flag, unflag, merge, retire, restore, undo
+    source: str  # import, manual, cluster, model, review, flag, unflag, merge, retire, restore, undo, remove, return
     by: str
     at: str
     note: str
@@ -129,6 +133,7 @@ class ImportReport:
     offered: int = 0  # images that were here without a label, and have one in the source
     given: int = 0  # of them, that got it
     differ: int = 0  # images that were here with another label than in the source, and keep it
+    import_id: int | None = None  # by which it can be undone; None where it added nothing
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,7 +6,7 @@ from pathlib import PurePath
 import pandas as pd
 import streamlit as st
 
-from core.data import dataset, imports, labels, places, sources, splits, store, uploads
+from core.data import dataset, imports, labels, places, removed, sources, splits, store, uploads
 from core.data.late import Later
 from core.data.store import Filter
 from core.runs import jobs
@@ -15,11 +15,13 @@ from core.types import SPLITS, Dataset
 from pages.parts.dataset.exporting import export_popover
 from pages.parts.dataset.late import late_labels
 from pages.parts.dataset.sight import shown, sight, skipped
+from pages.parts.dataset.undoing import imports_view, undo_button
 from pages.shared import frame, thumbs, times
 from pages.shared.classes import add_class, classes_view
 from pages.shared.detail import drawer
 from pages.shared.figures import class_counts
 from pages.shared.history import history_view, say, spoken
+from pages.shared.removing import BACK, STAY, act, bring_back, remove, taken_back
 from pages.shared.upload import upload
 
 FILTERS = ("class", "split", "state")  # by their names in the URL
@@ -41,7 +43,8 @@ def browse(current: Dataset) -> None:
             st.query_params.pop(name, None)
     counts = dataset.counts(current.id)
     total = int(counts["images"].sum())
-    if total == 0:
+    out = removed.count(current.id) if frame.may("delete", current.id, say=False) else 0
+    if total + out == 0:
         st.info("This dataset holds no images yet. Choose *Add images* above.", icon=":material/photo_library:")
         return
     balance = st.expander("Class balance", icon=":material/bar_chart:", key="balance-open", on_change="rerun")
@@ -55,7 +58,11 @@ def browse(current: Dataset) -> None:
             )
             if frame.may("import", current.id):
                 add_class(current)
-    want = filters(current, counts)
+    taken_back(current)
+    want, is_out = filters(current, counts, out)
+    if is_out:
+        removed_images(current, want)
+        return
     key = f"page-{current.id}"
     number = frame.page_number(key)
     found, matching = dataset.browse(current.id, want, number, PER_PAGE)
@@ -64,10 +71,12 @@ def browse(current: Dataset) -> None:
         number = st.session_state[key] = pages
         found, matching = dataset.browse(current.id, want, number, PER_PAGE)
     if not found:
-        st.info("No image matches these filters.", icon=":material/filter_alt_off:")
+        text = "No image matches these filters." if total else "Every image was removed; they are under *State*, *Removed*."
+        st.info(text, icon=":material/filter_alt_off:")
         return
     ahead = dataset.browse(current.id, want, number + 1, PER_PAGE)[0] if number < pages else []
-    event = thumbs.image_grid(current, found, key="grid", prefetch=ahead, editable=True)
+    event = thumbs.image_grid(current, found, key="grid", prefetch=ahead, editable=True, act=act(current))
+    remove(current, event.acted)
     with st.container(horizontal=True, vertical_alignment="center", key="pager"):
         st.caption(f"{matching:,} of {total:,} images, {PER_PAGE} a page", width="content")
         frame.pager(pages, key)
@@ -75,7 +84,29 @@ def browse(current: Dataset) -> None:
     drawer(current, event.open, "browse")
 
 
-def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
+def removed_images(current: Dataset, want: Filter) -> None:
+    """What was taken out of the dataset, the last first, to be brought back."""
+    key = f"removed-{current.id}"
+    number = frame.page_number(key)
+    found, total = removed.page(current.id, want, number, PER_PAGE)
+    pages = max(1, -(-total // PER_PAGE))
+    if number > pages:
+        number = st.session_state[key] = pages
+        found, total = removed.page(current.id, want, number, PER_PAGE)
+    st.caption(STAY)
+    if not found:
+        st.info("No removed image matches these filters.", icon=":material/filter_alt_off:")
+        return
+    event = thumbs.image_grid(current, found, key="removed-grid", act=BACK)
+    bring_back(current, event.acted)
+    with st.container(horizontal=True, vertical_alignment="center", key="pager"):
+        st.caption(f"{total:,} removed image{'s' * (total != 1)}, {PER_PAGE} a page, the last one first", width="content")
+        frame.pager(pages, key)
+    drawer(current, event.open, "removed")
+
+
+def filters(current: Dataset, counts: pd.DataFrame, out: int) -> tuple[Filter, bool]:
+    """Which images, and whether they are of those that were removed, of which there are so many."""
     per_class = counts.groupby("label", dropna=True)["images"].sum()
     per_split = counts.groupby("split")["images"].sum()
     unlabelled = int(counts.loc[counts["label"].isna(), "images"].sum())
@@ -87,7 +118,7 @@ def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
         "labelled": f"Labelled ({total - unlabelled:,})",
         "unlabelled": f"Not labelled ({unlabelled:,})",
         "flagged": f"Flagged ({sum(labels.flagged(current.id).values()):,})",
-    }
+    } | ({"removed": f"Removed ({out:,})"} if out else {})
     help = "Train is learned from. Validation decides when to stop. Test is looked at last, and never used for choices."
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         name = counted("Class", classes, current, 220)
@@ -96,13 +127,14 @@ def filters(current: Dataset, counts: pd.DataFrame) -> Filter:
         text = st.text_input(
             "File name contains", key="text", bind="query-params", on_change=frame.first_page, icon=":material/search:", width=220
         )
-    return Filter(
+    want = Filter(
         label=name or None,
         split=split or None,
         labelled={"labelled": True, "unlabelled": False}.get(state),
         flagged=True if state == "flagged" else None,
         text=text or "",
     )
+    return want, state == "removed"
 
 
 def counted(title: str, options: dict[str, str], current: Dataset, width: int, help: str | None = None) -> str:
@@ -328,6 +360,8 @@ def report(state: jobs.State, came: Later | None) -> None:
                 again(state.id)
         if done is not None and done.added and sum(done.classes.values()) == done.added:
             _classes(done.classes)
+        if done is not None and done.import_id is not None and (found := store.find_dataset(state.job["dataset_name"])):
+            undo_button(found, done.import_id, imports.title(state), "undo-this-import")
         if done is not None and done.understood:
             st.markdown("\n".join(f"- {frame.plain(one)}" for one in done.understood))
         if came is not None:
@@ -394,6 +428,7 @@ with frame.page("Dataset", "The images a network learns from: bring them in, loo
         elif view == "Classes":
             classes_view(current)
         elif view == "History":
+            imports_view(current)
             drawer(current, history_view(current), "history")
         elif not asked:
             add_images(current)

@@ -16,7 +16,8 @@ from pages.shared import frame, thumbs
 from pages.shared.classes import add_class
 from pages.shared.detail import drawer
 from pages.shared.map import Colour, embedding_map
-from pages.shared.teach import ERROR, LAST, embedding_needed, label_many, teach_button, teach_line
+from pages.shared.removing import act, remove, taken_back
+from pages.shared.teach import ERROR, embedding_needed, label_many, teach_button, teach_line
 
 PER_PAGE = 60
 NEW = "all-new"  # in the session: the name of the class that is to be
@@ -168,12 +169,17 @@ def look_for_wrong() -> None:
 def grid(current: Dataset, show: str, order: str, want: Filter) -> None:
     held = batch(current, show, order, want, PER_PAGE)
     found = store.get_images(current.id, held["ids"])
+    if held["ids"] and not found:  # all of them were removed
+        begin_again()
+        st.rerun()
     if not found:
         nothing_left(current, show, order)
         return
     event = thumbs.image_grid(
         current, found, key="label-grid", rows=answers(current, held["ids"]), notes=held["notes"], editable=True, session=frame.session(),
+        act=act(current),
     )  # fmt: skip
+    remove(current, event.acted)
     done = sum(i.label is not None for i in found)
     with st.container(horizontal=True, vertical_alignment="center", key="next-batch"):
         st.caption(
@@ -238,6 +244,7 @@ def map_view(current: Dataset) -> None:
             current, "The map lays out all images so that similar ones lie together; no label is needed for it.", arranged=True
         )
         return
+    here = embed.still_here(current.id, found)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         colours = [c for c in COLOURS if c != "predicted" or teach.answers(current.id) is not None]
         colour = st.segmented_control(
@@ -258,13 +265,13 @@ def map_view(current: Dataset) -> None:
             st.session_state.setdefault(key, max(2, min(high, usual)))  # and not a default, which would follow the classes
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
-                clusters = embed.clusters(current.id, str(method), int(size)).tolist()
+                clusters = embed.clusters(current.id, str(method), int(size))[here].tolist()
                 sure = embed.sureness(current.id, str(method), int(size))
     if sure:
         st.caption(sure)
     event = embedding_map(
         f"/api/map/{current.id}", key=f"map-{current.id}", token=frame.token(), colour=colour, clusters=clusters, dataset_id=current.id,
-        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}",
+        version=f"{found.id}-{labels.changes(current.id, -1)[0]}-{len(teach.lessons(current.id))}-{here.sum()}",
         classes=thumbs.class_list(current),
     )  # fmt: skip
     if missing := embed.missing(current.id):
@@ -286,7 +293,9 @@ def selection(current: Dataset, ids: list[str]) -> None:
     key = f"map-page-{hash(tuple(ids))}"
     number = min(st.session_state.get(key, 1), pages)
     found = store.get_images(current.id, ids[(number - 1) * PER_PAGE : number * PER_PAGE])
-    event = thumbs.image_grid(current, found, key="map-grid", rows=answers(current, [i.id for i in found]), editable=True)
+    rows = answers(current, [i.id for i in found])
+    event = thumbs.image_grid(current, found, key="map-grid", rows=rows, editable=True, act=act(current))
+    remove(current, event.acted)
     if pages > 1:
         st.pagination(pages, key=key)
     drawer(current, event.open, "selection")
@@ -327,21 +336,6 @@ def give(current: Dataset, found: Sequence[Image], source: str, over: bool, name
         st.session_state["label-all-over"] = False
     except AppError as e:
         st.session_state[ERROR] = e
-
-
-def taken_back(current: Dataset) -> None:
-    """The last act on many images, with its undo."""
-    last = st.session_state.get(LAST)
-    if last is None or last[0] != current.id:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f":material/check: {frame.plain(last[2])}.", width="content")
-        if st.button("Undo", icon=":material/undo:", key="undo-all", type="tertiary"):
-            done = labels.undo(current.id, labels.Which(operation=last[1]), frame.user(), f"{last[1][:24]}-undo")
-            stay = f"; {done.stay:,} were changed since and stay" if done.stay else ""
-            st.toast(f"{done.images:,} images have what they had before{stay}.", icon=":material/undo:")
-            del st.session_state[LAST]
-            st.rerun()
 
 
 # The page -------------------------------------------------------------------------------------------

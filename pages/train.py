@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import pace
 from core.catalog import networks, params
-from core.data import dataset, splits
+from core.data import dataset, removed, splits
 from core.label import embed
 from core.train import plan, train
 from core.types import SPLITS, Dataset
@@ -115,9 +115,8 @@ def warnings(current: Dataset, guards: list[plan.Guard], values: dict[str, Any])
         return
     looked = embed.latest(current.id)
     images, _ = dataset.totals(current.id)
-    groups = _crossing(current.id, looked.id if looked else "", images) or (None if looked is None else 0)
-    new = 0 if looked is None else images - len(looked.ids) - len(looked.unreadable)
-    if found := plan.duplicates(groups, max(0, new)):
+    groups = _crossing(current.id, looked.id if looked else "", images, removed.newest(current.id)) or (None if looked is None else 0)
+    if found := plan.duplicates(groups, 0 if looked is None else embed.missing(current.id)):
         _warn(found, "orange" if groups else "gray")
         if found.page and st.button(found.title, icon=":material/arrow_forward:", key="guard-duplicates"):
             st.switch_page(found.page, query_params={"order": "near-duplicates", "show": "all"})
@@ -132,8 +131,8 @@ def _warn(guard: plan.Guard, color: str = "orange") -> None:
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
-def _crossing(dataset_id: int, embedding: str, images: int) -> int:
-    """Counted anew for a new embedding or new images: among 100,000 images it takes half a second, and the page is drawn often.
+def _crossing(dataset_id: int, embedding: str, images: int, out: int) -> int:
+    """Counted anew for a new embedding, new images or a removal: among 100,000 images it takes half a second, and the page is drawn often.
 
     Import compares small grey pictures, the embedding what is seen in them, too: either may find what the other does not.
     """

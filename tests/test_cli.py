@@ -79,12 +79,16 @@ def test_a_folder_is_imported_and_its_network_trained_and_evaluated(
     (folder / "red" / "broken.png").write_bytes((folder / "red" / "red-0.png").read_bytes()[:60])
     (folder / "red" / "again.png").write_bytes((folder / "red" / "red-0.png").read_bytes())
     report = core("import", folder, "--name", "squares")
-    assert report.keys() == {"added", "classes", "duplicates", "skipped", "understood", "offered", "given", "differ"} and (
+    assert report.keys() == {"added", "classes", "duplicates", "skipped", "understood", "offered", "given", "differ", "import_id"} and (
         report["added"],
         report["duplicates"],
     ) == (24, 1)
     assert [s.keys() for s in report["skipped"]] == [{"name", "reason"}] and "broken.png" in report["skipped"][0]["name"]
     assert core("import", folder, "--name", "squares")["added"] == 0
+    goes = {"goes": 24, "changed": 0, "used": 0, "runs": {}, "gone": 0}
+    assert core("undo-import", "squares", "--look") == {"dataset": "squares", "import_id": report["import_id"], **goes}
+    assert core("undo-import", "squares", "--import", report["import_id"])["goes"] == 24
+    assert core("import", folder, "--name", "squares")["added"] == 24
 
     done = core("train", "--dataset", "squares", "--architecture", "linear", "--set", "epochs=2", "--set", "device=cpu", "--wait")
     assert done.keys() == {"run", "status", "best_epoch", "seconds"}

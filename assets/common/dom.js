@@ -55,6 +55,8 @@ export const ICONS = {
   large: "M2.5 2.5h11v11h-11z",
   out: "M3.5 8h9",
   in: "M3.5 8h9M8 3.5v9",
+  bin: "M3 4.5h10M6.5 4.5V3h3v1.5M4.5 4.5l.5 9h6l.5-9M7 7v4.5M9 7v4.5",
+  restore: "M8 10V3M5 6l3-3 3 3M3 9.5v3.5h10V9.5",
   fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
 };
 

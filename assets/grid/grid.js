@@ -18,8 +18,9 @@ import { KeysSheet } from "../common/sheet.js";
 /**
  * @typedef {import("../common/outbox.js").Joining & {
  *   key: string, dataset_id: number, items: Item[], classes: Class[], size: number, prefetch?: string[], caption: keyof typeof CAPTIONS,
- *   words?: { remove?: string, flag?: string }, shown?: string | number | null }} Data
+ *   words?: { remove?: string, flag?: string }, shown?: string | number | null, act?: Act | null }} Data
  */
+/** @typedef {{ icon: "bin" | "restore", text: string, title: string }} Act on the selection, which the page carries out */
 /** @typedef {ReturnType<View["build"]>} Parts */
 
 const SAID_MS = 5000;
@@ -118,7 +119,8 @@ class View {
   update({ data, setTriggerValue }) {
     this.fire = setTriggerValue;
     this.data = data;
-    this.editable = Boolean(data.post_url && data.classes.length);
+    this.labels = Boolean(data.post_url && data.classes.length);
+    this.editable = this.labels || Boolean(data.act); // pictures can be selected
     this.colors = new Map(data.classes.map((c) => [c.name, c.color]));
     const box = outboxOf(data.dataset_id);
     if (this.box && this.box !== box) this.box.leave(this);
@@ -134,10 +136,11 @@ class View {
     this.setCaption(remembered(`caption.${data.key}`));
     this.root.style.setProperty("--size", `${this.size}px`);
     this.root.classList.toggle("editable", this.editable);
+    this.root.classList.toggle("labels", this.labels);
     this.root.classList.toggle("worded", Object.keys(data.words ?? {}).length > 0);
     this.root.classList.toggle("blurred", this.blurred);
     this.grid.setAttribute("role", this.editable ? "listbox" : "group");
-    this.grid.setAttribute("aria-label", this.editable ? "Images to label" : "Images");
+    this.grid.setAttribute("aria-label", this.labels ? "Images to label" : "Images");
     if (this.editable) this.grid.setAttribute("aria-multiselectable", "true");
     else this.grid.removeAttribute("aria-multiselectable");
     this.rebuild(data.items);
@@ -229,8 +232,8 @@ class View {
     const n = this.selected.size;
     const all = n > 0 && n === this.order.length;
     const able = (/** @type {Element} */ button, /** @type {number} */ yes) => button.setAttribute("aria-disabled", String(!yes));
-    say(this.parts.count, n ? `${number(n)} selected` : "Click pictures, then press a class");
-    for (const button of this.bar.querySelectorAll(".class, .remove")) able(button, n);
+    say(this.parts.count, n ? `${number(n)} selected` : this.labels ? "Click pictures, then press a class" : "Click pictures to select them");
+    for (const button of this.bar.querySelectorAll(".class, .remove, .act")) able(button, n);
     if (this.parts.more) this.parts.more.disabled = !n;
     able(this.parts.undo, this.box.undos.length);
     able(this.parts.redo, this.box.redos.length);
@@ -305,7 +308,7 @@ class View {
 
   buildBar() {
     this.bar.hidden = !this.editable;
-    const sign = JSON.stringify([this.editable, this.answers, this.notes, this.data.classes, this.data.words]);
+    const sign = JSON.stringify([this.editable, this.labels, this.answers, this.notes, this.data.classes, this.data.words, this.data.act]);
     if (this.sign === sign) {
       if (this.editable) this.parts.caption.value = this.caption;
       return;
@@ -314,7 +317,7 @@ class View {
     this.bar.replaceChildren();
     this.zoom.classes.replaceChildren();
     if (!this.editable) return;
-    this.zoom.classes.append(...this.classButtons());
+    if (this.labels) this.zoom.classes.append(...this.classButtons());
     this.parts = this.buildParts();
   }
 
@@ -325,7 +328,7 @@ class View {
       return el("button", { type: "button", class: `tool ${name}`, title: `${label} (${key})`, "aria-label": named(label, text), onclick: (e) => this.press(e, act) }, icon(ICONS[name]), ...words);
     };
     const words = this.data.words ?? {};
-    const classes = this.classButtons();
+    const classes = this.labels ? this.classButtons() : [];
     const blur = tool("blur", "Blur all pictures", "b", () => this.toggleBlur());
     blur.setAttribute("aria-pressed", String(this.blurred));
     const parts = {
@@ -340,15 +343,20 @@ class View {
     };
     this.bar.append(
       el("div", { class: "state" }, parts.count, parts.said),
-      el("div", { class: "classes" }, ...classes),
+      ...(this.labels ? [el("div", { class: "classes" }, ...classes)] : []),
       el(
         "div",
         { class: "tools" },
         parts.all,
-        tool("remove", "Remove the label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
-        tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), words.flag ?? "Flag"),
-        parts.undo,
-        parts.redo,
+        ...(this.labels
+          ? [
+              tool("remove", "Remove the label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
+              tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), words.flag ?? "Flag"),
+              parts.undo,
+              parts.redo,
+            ]
+          : []),
+        ...(this.data.act ? [this.actButton(this.data.act)] : []),
         el("span", { class: "rule" }),
         tool("zoom", "Show the picture large", "z", () => this.zoom.toggle()),
         blur,
@@ -382,6 +390,12 @@ class View {
       this.focusCell();
     });
     return [...nodes, more];
+  }
+
+  /** @param {Act} act */
+  actButton(act) {
+    const button = { type: "button", class: "tool act", title: act.title, "aria-label": named(act.title, act.text) };
+    return el("button", { ...button, onclick: (e) => this.press(e, () => this.act()) }, icon(ICONS[act.icon]), el("span", { class: "text" }, act.text));
   }
 
   captionChoice() {
@@ -447,6 +461,8 @@ class View {
       ["f", "flag or unflag"],
       [`${COMMAND}Z`, "undo"],
       [`${COMMAND}Shift Z`, "redo"],
+    ];
+    const selecting = [
       ["Shift arrows", "extend the selection"],
       ["x", "add or drop this picture; arrows then only move"],
       [`${COMMAND}A`, "select all on this page"],
@@ -454,7 +470,7 @@ class View {
       ["Mouse", `drag a rectangle to select; ${mac ? "⌘" : "Ctrl"} adds`],
       ["Touch", "tap selects, hold selects up to here"],
     ];
-    this.sheet.show(this.editable ? [...labels, ...moves] : moves);
+    this.sheet.show([...(this.labels ? labels : []), ...(this.editable ? selecting : []), ...moves]);
   }
 
   // What a person does -------------------------------------------------------------------------
@@ -468,8 +484,18 @@ class View {
     return this.zoom.open ? [this.currentId] : this.order.filter((id) => this.selected.has(id));
   }
 
+  act() {
+    const ids = this.targets();
+    if (!ids.length) return this.announce("Select pictures first");
+    this.fire("acted", ids);
+    this.selected.clear(); // a second click acts on nothing
+    this.gathering = this.follows = false;
+    this.paint();
+  }
+
   /** @param {string | null} label */
   assign(label) {
+    if (!this.labels) return;
     const ids = this.targets();
     if (!ids.length) return this.announce("Select pictures first");
     const n = this.box.apply("label", ids, label);
@@ -477,6 +503,7 @@ class View {
   }
 
   toggleFlag() {
+    if (!this.labels) return;
     const chosen = this.targets();
     const ids = chosen.length ? chosen : [this.currentId];
     const value = !ids.every((id) => this.box.state(id).flagged);
@@ -785,6 +812,7 @@ class View {
       if (this.selected.size < this.order.length) this.selectPage();
       return true;
     }
+    if (!this.labels) return false;
     if (key === "z") return event.shiftKey ? this.redo() : this.undo(), true;
     if (key === "y" && !event.shiftKey) return this.redo(), true;
     return false;
@@ -885,7 +913,7 @@ class Zoom {
     say(this.label, label ?? "no label");
     this.label.classList.toggle("pending", pending);
     this.flag.hidden = !flagged;
-    this.flagging.hidden = !view.editable;
+    this.flagging.hidden = !view.labels;
     say(this.by, !pending && by ? `by ${by}` : "");
     say(this.name, this.item?.name ?? "");
     say(this.place, `${view.current + 1} of ${view.order.length}`);

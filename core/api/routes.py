@@ -154,15 +154,15 @@ async def map_points(request: Request) -> Response:
         found = embed.latest(dataset_id)
         if found is None:
             raise NotFound("There is no map of this dataset yet.", "Make it on the Label page.")
-        ids, carried = found.ids.tolist(), store.carried(dataset_id)
+        there, carried = embed.still_here(dataset_id, found), store.carried(dataset_id)
+        ids = found.ids[there].tolist()
         rows = evaluate.evaluate(run_id, "validation").rows if run_id else teach.answers(dataset_id)
         predicted = {} if rows is None else dict(zip(rows["image_id"], rows["predicted"], strict=True))
         wrong = dict(zip(rows["image_id"], rows["true"] != rows["predicted"], strict=True)) if run_id and rows is not None else {}
-        # An image that was taken out since the map was made keeps its place: clusters count in the order of the points.
         here = [carried.get(i) for i in ids]
         labels = sorted({one.label for one in here if one and one.label is not None} | set(predicted.values()))
         index: dict[str | None, int] = {name: n for n, name in enumerate(labels)}
-        xy = (found.xy * 4095).round().astype(int)
+        xy = (found.xy[there] * 4095).round().astype(int)
         return {
             "ids": ids,
             "x": xy[:, 0].tolist(),

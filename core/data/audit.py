@@ -42,6 +42,8 @@ KINDS: Mapping[str, str] = {
     "split.draw": "test split drawn",
     "split.keep": "images added next join training",
     "import": "images brought in",
+    "image.remove": "images removed from a dataset",
+    "image.return": "removed images brought back",
     "import.predictions": "predictions brought in",
     "export": "dataset taken out",
     "export.predictions": "predictions taken out",

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from core import processes, roles, servers, space, storage
-from core.data import audit, database, depth, images, leftovers, schema, store, uploads
+from core.data import audit, database, depth, images, leftovers, removed, schema, store, uploads
 from core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
 from core.runs import jobs, launch, runs, stored
 from core.settings import settings
@@ -163,7 +163,7 @@ def _audit(progress: Progress) -> Iterator[Damage]:
 
 def _every_image() -> list[Image]:
     datasets = [*store.list_datasets(), *store.list_datasets(deleted=True)]
-    return [image for one in datasets for image in store.all_images(one.id)]
+    return [image for one in datasets for image in (*store.all_images(one.id), *removed.get(one.id))]  # what was removed can come back
 
 
 def _images(progress: Progress, fetch: bool) -> Iterator[Damage]:

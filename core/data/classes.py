@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select
 
 from core import roles
 from core.data import audit, events
-from core.data.schema import class_events, classes, examples, images, label_events, predictions, reading, writing
+from core.data.schema import class_events, classes, examples, images, label_events, predictions, reading, removed, writing
 from core.errors import Conflict, Invalid, NotFound
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, checked_name
 from core.types import Class, now
@@ -29,7 +29,8 @@ def of(dataset_id: int) -> list[Class]:
     with reading() as c:
         shown: dict[tuple[str, bool], list[str]] = {}
         chosen = select(examples.c["class"], examples.c.image_id, examples.c.accepted).where(examples.c.dataset_id == dataset_id)
-        chosen = chosen.order_by(examples.c.image_id)
+        here = sa.and_(images.c.dataset_id == examples.c.dataset_id, images.c.id == examples.c.image_id)
+        chosen = chosen.select_from(examples.join(images, here)).order_by(examples.c.image_id)  # one that was taken out shows nothing
         for name, image_id, accepted in c.execute(chosen):
             shown.setdefault((name, accepted), []).append(image_id)
         rows = c.execute(select(classes).where(classes.c.dataset_id == dataset_id).order_by(classes.c.position)).all()
@@ -173,7 +174,8 @@ def rename(dataset_id: int, old: str, new: str, by: str) -> str:
         c.execute(classes.update().where(classes.c.dataset_id == dataset_id, classes.c.name == old).values(name=new))
         c.execute(examples.update().where(examples.c.dataset_id == dataset_id, examples.c["class"] == old).values({"class": new}))
         c.execute(predictions.update().where(predictions.c.dataset_id == dataset_id, predictions.c.label == old).values(label=new))
-        c.execute(images.update().where(images.c.dataset_id == dataset_id, images.c.label == old).values(label=new))
+        for table in (images, removed):
+            c.execute(table.update().where(table.c.dataset_id == dataset_id, table.c.label == old).values(label=new))
         audit.record(c, "class.rename", on={"dataset": dataset_id, "class": old}, before={"class": old}, after={"class": new}, by=by)
     return new
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.data import audit, backup, check, database, imports, moving, schema, sources, store, stored
+from core.data import audit, backup, brought, check, database, imports, moving, schema, sources, store, stored
 from core.data.encodings import ENCODINGS
 from core.settings import settings
 from core.terminal import BadArgument, Verbs, progress, progress_ended, say
@@ -29,6 +29,14 @@ def add(verbs: Verbs) -> None:
     )
     p.add_argument("--give-labels", action="store_true", help="give its labels to images that are there without one")
     p.set_defaults(verb=import_)
+
+    p = verbs.add_parser("undo-import", help="take out of a dataset again what an import brought in; it can be brought back on its page")
+    p.add_argument("name", help="the dataset")
+    p.add_argument(
+        "--import", dest="import_id", type=int, metavar="ID", help="as import printed it; without it the newest one that is left"
+    )
+    p.add_argument("--look", action="store_true", help="only say what would go and what would stay")
+    p.set_defaults(verb=undo_import)
 
     p = verbs.add_parser("audit", help="who did what: look for changes in the chain of entries, or take it out")
     acts = p.add_subparsers(required=True, metavar="ACT")
@@ -89,6 +97,19 @@ def import_(args: argparse.Namespace) -> dict[str, Any]:
     if done.offered > done.given:
         say(f"{done.offered - done.given:,} images that are there without a label have one here: --give-labels gives them.")
     return done.as_dict()
+
+
+def undo_import(args: argparse.Namespace) -> dict[str, Any]:
+    dataset_id = find_dataset(args.name)
+    import_id = args.import_id if args.import_id is not None else brought.newest(dataset_id)
+    done = brought.look(dataset_id, import_id) if args.look else brought.undo(dataset_id, import_id, settings().user, progress)
+    progress_ended()
+    say(f"{done.goes:,} images {'would go' if args.look else 'are out of the dataset'}; their files stay, and they can be brought back.")
+    if done.changed:
+        say(f"{done.changed:,} stay: somebody has labelled or flagged them since, or their class was merged or retired.")
+    if done.used:
+        say(f"{done.used:,} stay: runs have used them: {', '.join(done.runs)}.")
+    return {"dataset": args.name, "import_id": import_id, **asdict(done)}
 
 
 def verify(_args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select
 
 from core import roles
 from core.data import history
-from core.data.schema import class_events, datasets, images, label_events, reading
+from core.data.schema import class_events, datasets, images, label_events, parts, reading
 from core.errors import NotFound
 from core.types import now
 
@@ -117,6 +117,13 @@ def last_seq(c: sa.Connection) -> int:
 def stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
     e = label_events.c
     return int(c.execute(select(func.count()).where(e.dataset_id == dataset_id, e.operation == operation)).scalar_one())
+
+
+def told(c: sa.Connection, dataset_id: int, ids: Sequence[str], operation: str) -> set[str]:
+    """Those of the images that have an event of the operation."""
+    e = label_events.c
+    query = (select(e.image_id).where(e.dataset_id == dataset_id, e.image_id.in_(part), e.operation == operation) for part in parts(ids))
+    return {i for one in query for i in c.execute(one).scalars()}
 
 
 def alive(c: sa.Connection, dataset_id: int) -> None:

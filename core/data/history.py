@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
 from core import roles
-from core.data.schema import history, images, label_events, reading
+from core.data.schema import history, images, label_events, reading, removed
 from core.types import Act
 
-IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model")  # sources of acts that people do one after another
+IN_A_ROW = ("manual", "flag", "unflag", "review", "cluster", "model", "remove")  # sources of acts that people do one after another
+FLAGS = ("flag", "unflag")
+MOVED = ("remove", "return")  # sources of events that take an image out of the dataset, or bring it back
 LEAST, PAUSE = 4, 30  # acts that make a row; minutes without an act that end it
 
 Line = dict[str, Any]  # a row of the table
@@ -80,7 +82,7 @@ def add(c: sa.Connection, dataset_id: int, act: Line) -> None:
 
 def _continued(c: sa.Connection, dataset_id: int, act: Line) -> bool:
     """Whether the person's latest line is a row that the act goes on with; it is counted there then."""
-    if act["operation"] is None or act["source"] not in IN_A_ROW:
+    if act["operation"] is None or not _in_a_row(act):
         return False
     since = datetime.fromisoformat(act["at"]) - timedelta(minutes=PAUSE)
     said = {
@@ -94,12 +96,17 @@ def _continued(c: sa.Connection, dataset_id: int, act: Line) -> bool:
     return c.execute(_CONTINUED, said).rowcount == 1
 
 
+def _in_a_row(line: Line) -> bool:
+    """An import that was undone says so in its note, and is none of the removals by hand beside it."""
+    return line["source"] in IN_A_ROW and not (line["source"] == "remove" and line["note"])
+
+
 def _row(latest: Sequence[Line], new: Line) -> list[Line]:
     """The lines that become one with the new one, oldest first; none where it stands alone."""
     row = [new]
-    for line in latest:
+    for line in latest if _in_a_row(new) else ():
         first = row[0]
-        if line["source"] not in IN_A_ROW or line["source"] != first["source"] or _minutes(line["at"], first["began"]) > PAUSE:
+        if not _in_a_row(line) or line["source"] != first["source"] or _minutes(line["at"], first["began"]) > PAUSE:
             break
         row.insert(0, line)
         if line["acts"] > 1:
@@ -163,16 +170,32 @@ def _standing(c: sa.Connection, dataset_id: int, lines: Sequence[Any]) -> dict[i
     of_line = sa.and_(e.by == h.by, e.source == h.source, sa.or_(h.acts > 1, e.operation.is_not_distinct_from(h.operation)))
     carried = (i.dataset_id == h.dataset_id, i.label_seq >= h.first, i.label_seq <= h.last)
     gave = (i.dataset_id == h.dataset_id, i.given_seq >= h.first, i.given_seq <= h.last, i.given_seq != i.label_seq)
+    r = removed.c
+    out = (r.dataset_id == h.dataset_id, r.label_seq >= h.first, r.label_seq <= h.last)
     alone = {line.first for line in lines if line.last - line.first + 1 == line.images}
     found: dict[int, int] = {}
-    for firsts, seqs in ((alone, (None, None)), ({line.first for line in lines} - alone, (i.label_seq, i.given_seq))):
+    for firsts, joined in ((alone, False), ({line.first for line in lines} - alone, True)):
         counts = []
-        for seq, stands in zip(seqs, (carried, gave), strict=True):
-            here = images if seq is None else images.join(label_events, sa.and_(e.seq == seq, of_line))
+        for table, seq, stands in ((images, i.label_seq, carried), (images, i.given_seq, gave), (removed, r.label_seq, out)):
+            here = table.join(label_events, sa.and_(e.seq == seq, of_line)) if joined else table
             counts.append(select(func.count()).select_from(here).where(*stands).correlate(history).scalar_subquery())
-        query = select(h.first, counts[0] + counts[1]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
+        query = select(h.first, counts[0] + counts[1] + counts[2]).where(h.dataset_id == dataset_id, h.first.in_(firsts))
         found |= {first: n for first, n in c.execute(query)} if firsts else {}
+    # The sum keeps the planner to the range of seqs, from an index of all events of the dataset.
+    if flags := [line.first for line in lines if line.source in FLAGS]:
+        kept = sa.and_(i.dataset_id == e.dataset_id, i.id == e.image_id, flag_stands())
+        its = (h.dataset_id == dataset_id, h.first.in_(flags), e.dataset_id + 0 == dataset_id, e.seq.between(h.first, h.last), of_line)
+        query = select(h.first, func.count()).select_from(history).join(label_events, sa.true()).join(images, kept).where(*its)
+        for first, n in c.execute(query.group_by(h.first)):
+            found[first] += n
     return found
+
+
+def flag_stands() -> sa.ColumnElement[bool]:
+    """Whether nothing came after a flag but that its image was taken out and brought back; of an event joined to its image."""
+    e, later = label_events.c, label_events.alias().c
+    since = (later.dataset_id == e.dataset_id, later.image_id == e.image_id, later.seq > e.seq, later.source.not_in(MOVED))
+    return sa.and_(e.source.in_(FLAGS), images.c.label_seq > e.seq, ~select(later.seq).where(*since).exists())
 
 
 @roles.needs("see")

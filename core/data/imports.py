@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core import roles, space, storage
-from core.data import alike, classes, depth, images, labels, late, leftovers, originals, places, sight, store, uploads
+from core.data import alike, brought, classes, depth, images, labels, late, leftovers, originals, places, removed, sight, store, uploads
 from core.data.decoders import Decoders
 from core.data.late import Late, Later
 from core.data.sight import Sight
@@ -60,7 +60,7 @@ def import_now(
         return ImportReport()
     if opened.guessed and guessed:
         guessed(opened.guessed)
-    dataset_id, report, _, came = _import(dataset_name, opened, by, progress)
+    dataset_id, report, _, came = _import(dataset_name, opened, by, progress, source.shown())
     if give_labels and dataset_id is not None and came:
         report.given = late.give(dataset_id, {i: one for i, one in came.items() if one[0] is None}, by, source.shown())
     return report
@@ -96,15 +96,18 @@ def _look(dataset_name: str, opened: Opened, progress: Progress) -> Sight:
 
 
 def _import(
-    dataset_name: str, opened: Opened, by: str, progress: Progress, standing: Decoders | None = None
+    dataset_name: str, opened: Opened, by: str, progress: Progress, title: str = "", standing: Decoders | None = None
 ) -> tuple[int | None, ImportReport, bool, Late]:
-    """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there."""
+    """The dataset if there is one, the report, whether the import was stopped before its end, and labels for what was there.
+
+    title: of an import that is listed, and can be undone.
+    """
     dataset_name = checked_name(dataset_name, "dataset")
     report, was_stopped = ImportReport(), False
     came: Late = {}
     try:
         with _one_import(dataset_name, progress):
-            came = _bring_in(dataset_name, opened, by, report, progress, nullcontext(standing) if standing else Decoders())
+            came = _bring_in(dataset_name, opened, by, report, progress, nullcontext(standing) if standing else Decoders(), title)
     except Stopped:
         was_stopped = True
     finally:
@@ -114,14 +117,16 @@ def _import(
     return found.id if found else None, report, was_stopped, came
 
 
-def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress: Progress, pool: AbstractContextManager[Decoders]) -> Late:
+def _bring_in(
+    name: str, opened: Opened, by: str, report: ImportReport, progress: Progress, pool: AbstractContextManager[Decoders], title: str
+) -> Late:
     """Returns the labels that came for images which are there with another one, or none."""
     with _target(name) as dataset, pool as decoders:
         if opened.splits_given and not dataset.splits_given:
             store.set_splits_given(dataset.id)
         classes.adopt(dataset.id, opened.described)
         classes.ensure(dataset.id, [name for name in opened.classes if name_problem(name) is None])
-        work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders)
+        work = _Import(dataset, opened.splits_given or dataset.splits_given, by, report, decoders, title)
         done = 0
 
         def tell(more: int) -> None:
@@ -141,6 +146,7 @@ def _bring_in(name: str, opened: Opened, by: str, report: ImportReport, progress
         work.same_depth()
         work.say_animated()
         work.say_mended()
+        work.say_again()
         tell(opened.total)
         found = {image_id: one for image_id, one in work.late.items() if one[0] != one[1] and image_id not in work.refused}
         report.offered = sum(label is None for label, _ in found.values())
@@ -217,6 +223,7 @@ class _Import:
     by: str
     report: ImportReport
     decoders: Decoders
+    title: str
     seen: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # id -> name and label, of this import
     copies: dict[str, list[str]] = field(default_factory=dict)  # id -> names of the further files of this import
     refused: dict[str, str] = field(default_factory=dict)  # id -> why it was not read
@@ -231,6 +238,7 @@ class _Import:
         self.cut_off = self.uneven.exists()
         self.animated: list[str] = []  # names
         self.mended = 0  # originals that were damaged or gone
+        self.again = 0  # images that had been removed from the dataset
         self.alike = alike.Alike(self.dataset.id)
 
     def read(self, entries: list[Entry]) -> _Chunk:
@@ -273,7 +281,8 @@ class _Import:
             if first is not None:
                 self.copies.setdefault(picture.id, []).append(picture.entry.name)
         else:
-            first = first or store.get_image(self.dataset.id, picture.id).source
+            there = store.get_images(self.dataset.id, [picture.id]) if first is None else []  # none: removed a moment ago
+            first = first or (there[0].source if there else picture.entry.name)
             has = f"is “{said[1]}” by this source, too" if said and label is None else f"is labelled “{label}”; kept that label"
             self.skip(picture.entry.name, f"same picture as {first}, which {has}")
 
@@ -316,8 +325,11 @@ class _Import:
             for (p, e), offset in zip(good, offsets, strict=True)
         ]
         notes, past = {p.id: p.entry.note for p, _ in good}, {p.id: p.entry.past for p, _ in good}
-        added = labels.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation)
+        self.again += len(removed.among(self.dataset.id, list(splits)))
+        added = labels.add_images(self.dataset.id, rows, self.by, "import", notes, past, self.operation, self.title)
         self.report.added += added
+        if added and self.title and self.report.import_id is None:
+            self.report.import_id = brought.of_operation(self.dataset.id, self.operation)
         for row in rows:
             self.report.classes[row.label or ""] = self.report.classes.get(row.label or "", 0) + 1
         self.report.duplicates += len(rows) - added
@@ -352,7 +364,8 @@ class _Import:
         if not self.uneven.exists():
             return
         known, bits = depth.each(self.dataset.id), depth.of(self.dataset.id)
-        for image in store.get_images(self.dataset.id, [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]):
+        other = [i for i, own in known.items() if own != bits or self.bits != bits or self.cut_off]
+        for image in (*store.get_images(self.dataset.id, other), *removed.get(self.dataset.id, other)):  # what was removed can come back
             try:
                 path = storage.local(settings().images / image.path, storage.PATIENT)
                 thumb = images.thumbnail(images.open_picture(path, bits=bits))
@@ -380,6 +393,13 @@ class _Import:
         if n := self.mended:
             what = "originals that were damaged or missing are" if n > 1 else "original that was damaged or missing is"
             self.report.understood.append(f"{n:,} {what} whole again.")
+
+    def say_again(self) -> None:
+        if n := self.again:
+            what = (
+                "images that had been removed from the dataset are in it again" if n > 1 else "image that had been removed is in it again"
+            )
+            self.report.understood.append(f"{n:,} {what}.")
 
     def predictions(self, read: list[_Picture]) -> None:
         """Stores what models said about the pictures, also about those that were there already."""
@@ -475,7 +495,8 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         found.skipped = _some(found.skipped)
         runs.write_json(folder / SIGHT, asdict(found))
         return {"sight": True}
-    dataset_id, report, was_stopped, came = _import(job["dataset_name"], opened, job["by"], progress)
+    title = Source.from_dict(job["source"]).shown()
+    dataset_id, report, was_stopped, came = _import(job["dataset_name"], opened, job["by"], progress, title)
     if not was_stopped:
         uploads.remove(job["source"]["paths"])
     if came:
@@ -609,7 +630,7 @@ def add_sent(dataset_name: str, entries: Sequence[Entry], by: str) -> ImportRepo
     space.need("The import")
     with _sent:
         opened = Opened(iter(entries), len(entries), False, [])
-        dataset_id, report, _, came = _import(dataset_name, opened, by, silent, _standing())
+        dataset_id, report, _, came = _import(dataset_name, opened, by, silent, standing=_standing())
     if dataset_id is not None and came:
         report.given = late.give(dataset_id, {i: one for i, one in came.items() if one[0] is None}, by, "API")
     return report

@@ -11,13 +11,16 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
 from core import roles
-from core.data import audit, classes, events, waiting
+from core.data import audit, brought, classes, events, removed, waiting
+from core.data.history import MOVED, flag_stands
 from core.data.schema import decisions, images, label_events, parts, reading, submissions, writing
+from core.data.schema import removed as removed_images
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
-DECISION = re.compile(r"review ([0-9]{1,9})(?:, picture added)?$")  # the note of an event by a decision in Review
+ADDED = ", picture added"
+DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{ADDED})?$")  # the note of an event by a decision in Review
 
 
 @dataclass(frozen=True)
@@ -208,11 +211,13 @@ def add_images(
     notes: Mapping[str, str] | None = None,
     past: Mapping[str, Sequence[LabelEvent]] | None = None,
     operation: str | None = None,
+    title: str = "",
 ) -> int:
     """Adds images and, where they carry anything, the event of it, in one transaction; returns how many were new.
 
     Notes are those of the events, by image id. Past are events from elsewhere, oldest first, with their own who and when:
-    they come before the event of this act, which alone can be taken back.
+    they come before the event of this act, which alone can be taken back. title: of the import, which can then be undone. What was taken
+    out before comes in as if it were new.
     """
     past = past or {}
     with writing() as c:
@@ -223,7 +228,9 @@ def add_images(
         if not fresh:
             return 0
         classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
-        c.execute(images.insert(), [bare(i) for i in fresh])
+        again = removed.forget(c, dataset_id, [i.id for i in fresh])  # each gets an event, which ends its former life
+        import_id = brought.number(c, dataset_id, operation, by, title, [i.added_at for i in fresh]) if title and operation else None
+        c.execute(images.insert(), [bare(i) | {"import_id": import_id} for i in fresh])
         gone_by = f"{events.PAST}{now()}"
         before = [
             {"dataset_id": dataset_id, "image_id": i.id, "label": e.label, "previous": e.previous, "source": e.source}
@@ -234,7 +241,8 @@ def add_images(
         if before:
             c.execute(label_events.insert(), before)
         given = [events.Change(i.id, i.label, None, i.flagged or None) for i in fresh]
-        carrying = [change for change, i in zip(given, fresh, strict=True) if i.label is not None or i.flagged or past.get(i.id)]
+        said = {i.id for i in fresh if i.label is not None or i.flagged or past.get(i.id)} | again
+        carrying = [change for change in given if change.image_id in said]
         events.append(c, dataset_id, carrying, by, source, operation, notes=notes)
         audit.labels(c, "import", dataset_id, given, by, dict.fromkeys((i.id for i in fresh), False), source=source)
         return len(fresh)
@@ -321,13 +329,16 @@ def _acts(dataset_id: int, which: Which) -> sa.Select[Any]:
     """The columns of Act, one row for each."""
     e = label_events.c
     labels = func.count(e.label.distinct()) + func.max(sa.case((e.label.is_(None), 1), else_=0))
-    stands = sa.or_(images.c.label_seq == e.seq, sa.and_(images.c.given_seq == e.seq, events.gives()))
+    gave = sa.and_(images.c.given_seq == e.seq, events.gives())
+    stands = sa.or_(images.c.label_seq == e.seq, gave, flag_stands())
     carried = sa.and_(images.c.dataset_id == e.dataset_id, images.c.id == e.image_id, stands)
+    r = removed_images.c
+    out = sa.and_(r.dataset_id == e.dataset_id, r.id == e.image_id, r.label_seq == e.seq)
     what = (e.source, func.max(e.note).label("note"), func.max(e.label).label("label"), func.count().label("images"))
     return (
         select(func.min(e.seq).label("first"), func.max(e.seq).label("last"), e.by, func.max(e.at).label("at"), *what)
-        .add_columns((labels > 1).label("mixed"), func.count(images.c.id).label("standing"), e.operation)
-        .select_from(label_events.outerjoin(images, carried))
+        .add_columns((labels > 1).label("mixed"), (func.count(images.c.id) + func.count(r.id)).label("standing"), e.operation)
+        .select_from(label_events.outerjoin(images, carried).outerjoin(removed_images, out))
         .where(*which.where(dataset_id))
         .group_by(e.by, e.source, e.operation, sa.case((e.operation.is_(None), e.at)))
     )
@@ -352,7 +363,8 @@ def undo(dataset_id: int, which: Which, by: str, operation: str | None = None) -
     """Takes the events back where nothing came after them: every image goes back to what it carried before.
 
     Label and flag each by themselves: who flags a wrong label does not keep it from being taken back. A label that was decided in
-    Review takes its decision with it: Forbidden for who may not decide, and for who may not lead where somebody else did.
+    Review takes its decision with it: Forbidden for who may not decide, and for who may not lead where somebody else did. What was taken
+    out of the dataset, or brought back, is so no longer: Forbidden for who may not delete.
     """
     return _undo(dataset_id, which, by, operation, dry=False)
 
@@ -374,34 +386,76 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         for row in c.execute(query.order_by(e.seq)):
             trails.setdefault(row.image_id, []).append(row)
         names = events.Names(c, dataset_id)
-        i = images.c
+        i, r = images.c, removed_images.c
+        gone = set(c.execute(select(r.id).where(r.dataset_id == dataset_id, r.id.in_(touched))).scalars())
+        trails = {image_id: _life(trail) for image_id, trail in trails.items()}
+        was = {image_id: _was_out(trail) for image_id, trail in trails.items()}
+        out = {image_id for image_id in gone if was[image_id] is False}
+        again = {image_id for image_id, before in was.items() if before and image_id not in gone}
+        if (out or again) and not person.may("delete", dataset_id):
+            raise roles.refusal(person, "delete")
+        moved = {} if dry else {x.image_id: x for x in removed.put_back(c, dataset_id, sorted(out), by)}
         here = {row.id: row for row in c.execute(select(i.id, i.label, i.flagged).where(i.dataset_id == dataset_id))}
+        if dry and out:
+            here |= {row.id: row for row in c.execute(select(r.id, r.label, r.flagged).where(r.dataset_id == dataset_id)) if row.id in out}
+        again &= set(here)
         back: list[events.Change] = []
+        returned: list[events.Change] = []
         stay = 0
         decided: set[int] = set()  # by decisions in Review
         for image_id, trail in trails.items():
             if image_id not in here:
                 continue
             carries = here[image_id]
-            label, flagged = carries.label, carries.flagged
+            label, flagged = moved.get(image_id, carries).label, carries.flagged
             _, gave = _parted([row for row in trail if row.gives])
             if gave:
                 label = names.today(gave[0].previous, gave[0].seq)
                 decided |= {int(found[1]) for row in gave if row.source == "review" and (found := DECISION.match(row.note))}
-            flags_kept, flags = _parted([row for row in trail if row.flagged is not None])
+            flags_kept, flags = _parted([row for row in trail if row.flagged is not None and row.source not in MOVED])
             if flags:
                 flagged = _flag_after(flags_kept)
-            if (label, flagged) != (carries.label, carries.flagged):
+            changes = (label, flagged) != (moved.get(image_id, carries).label, carries.flagged)
+            if changes:
                 back.append(events.Change(image_id, label, carries.label, flagged if flagged != carries.flagged else None))
-            elif not gave and not flags:
+            if image_id in out:
+                returned.append(events.Change(image_id, label, label if changes else carries.label, bool(flagged)))
+            elif not changes and not gave and not flags and was[image_id] is None:
                 stay += 1
         if back and not dry:
             classes.bring_back(c, dataset_id, {x.label for x in back if x.label is not None}, by)
-            events.append(c, dataset_id, back, by, "undo", operation)
+            for moves in (False, True):  # of one that is moved, too, the move is the event of the operation
+                some = [x for x in back if (x.image_id in out or x.image_id in again) == moves]
+                events.append(c, dataset_id, some, by, "undo", None if moves else operation)
             carried = {x.image_id: bool(here[x.image_id].flagged) for x in back}
             audit.labels(c, "label.undo", dataset_id, back, by, carried, source="undo")
             _wait_again(c, sorted(decided), by, person)
-    return Undone(len(back), stay)
+        if not dry:
+            events.append(c, dataset_id, returned, by, "return", operation)
+            removed.take_out(c, dataset_id, sorted(again), by, operation)
+    return Undone(len({x.image_id for x in back} | out | again), stay)
+
+
+def _life(trail: list[Any]) -> list[Any]:
+    """The trail from where the image last came in anew after it was taken out: what was said of it before is nothing of its own."""
+    begin, out = 0, False
+    for n, row in enumerate(trail):
+        if row.source in MOVED:
+            out = row.source == "remove"
+        elif out and (row.source == "import" or (row.source == "review" and row.note.endswith(ADDED))):
+            begin, out = n, False
+    return trail[begin:]
+
+
+def _was_out(trail: list[Any]) -> bool | None:
+    """Whether the image was out of the dataset before the wanted moves at the end; None where there are none to take back."""
+    _, moves = _parted([row for row in trail if row.source in MOVED])
+    if not moves:
+        return None
+    since = (row for row in trail if row.seq > moves[0].seq)
+    if moves[0].source == moves[-1].source == "return" and not all(row.wanted for row in since):
+        return None  # somebody has said something of it since it came back: it stays
+    return bool(moves[0].source == "return")
 
 
 def _wait_again(c: sa.Connection, decided: Sequence[int], by: str, person: roles.Person) -> None:
@@ -469,12 +523,17 @@ def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelR
     return done
 
 
-def give_back(c: sa.Connection, dataset_id: int, image_id: str, seq: int, by: str, note: str) -> None:
-    """Gives an image what it carried before a decision in review, by the name of today, in the caller's transaction."""
-    e, i = label_events.c, images.c
+def give_back(c: sa.Connection, dataset_id: int, image_id: str, seq: int, by: str, note: str, table: sa.Table = images) -> None:
+    """Gives an image what it carried before a decision in review, by the name of today, in the caller's transaction.
+
+    table: that it is in, images or removed.
+    """
+    e, i = label_events.c, table.c
     event = c.execute(select(e.previous).where(e.seq == seq)).one()
     label = events.Names(c, dataset_id).today(event.previous, seq)
     carried = c.execute(select(i.label).where(i.dataset_id == dataset_id, i.id == image_id)).scalar_one()
-    events.append(c, dataset_id, [events.Change(image_id, label, carried)], by, "review", note=note)
+    given = events.append(c, dataset_id, [events.Change(image_id, label, carried)], by, "review", note=note)
+    if table is not images:
+        c.execute(table.update().where(i.dataset_id == dataset_id, i.id == image_id).values(label=label, given_seq=given[image_id]))
     if label is not None:
         classes.ensure_in(c, dataset_id, [label], by)

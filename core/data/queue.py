@@ -12,9 +12,10 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from core.data import audit, classes, deliveries, events, labels, waiting
+from core.data import audit, classes, deliveries, events, labels, removed, waiting
 from core.data.events import Change
 from core.data.schema import answers, decisions, images, label_events, parts, reading, review_claims, review_skips, submissions, writing
+from core.data.schema import removed as removed_images
 from core.errors import Conflict, NotFound
 from core.types import Band, Image, now
 
@@ -219,10 +220,11 @@ class Which:
     run_id: str | None = None
     basket: str | None = None
     decided_by: str | None = None
+    here: bool = False  # not of images that were removed from the dataset
 
     def where(self, dataset_id: int) -> list[sa.ColumnElement[bool]]:
         s = submissions.c
-        found: list[sa.ColumnElement[bool]] = [s.dataset_id == dataset_id]
+        found = [s.dataset_id == dataset_id, *([~removed.out(s.dataset_id, s.image_id)] if self.here else [])]
         for column, wanted in (("predicted", self.predicted), ("source", self.source), ("run_id", self.run_id), ("basket", self.basket)):
             if wanted is not None:
                 found.append(s[column] == wanted)
@@ -337,7 +339,7 @@ def deal(dataset_id: int, want: Deal, count: int, keep: Sequence[int] = ()) -> l
             take(count - len(found), ("lead",), s.at, s.id)
         take(count - len(found), ("appeal", "second", "audit"), s.at, s.id)
         if want.known:  # sorted as they are found: by the index of pictures, SQLite would go through all that wait
-            take(_share(count - len(found), want.known), ("known",), s.image_id.concat(""))
+            take(_share(count - len(found), want.known), ("known",), s.image_id.concat(""), where=[~removed.out(s.dataset_id, s.image_id)])
         if told:
             take(_share(count - len(found), FILTERED_BLIND), ("waiting",), s.at, s.id, where=[s.blind])
         if want.order == "mixed":
@@ -586,7 +588,7 @@ def _next(state: State, act: Act, label: str | None, before: Sequence[Any]) -> S
 
 def _note(submission_id: int, added: bool) -> str:
     """The note of a decision's event: by it the event is known again, and whether the image came with it."""
-    return f"review {submission_id}{', picture added' if added else ''}"
+    return f"review {submission_id}{labels.ADDED if added else ''}"
 
 
 def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> tuple[str, str | None] | None:
@@ -597,6 +599,7 @@ def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label
     here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
     have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
     if have is None:
+        removed.forget(c, image.dataset_id, [image.id])
         c.execute(images.insert().values(labels.bare(image)))
     kept = have is not None and have.label is not None and verdict == "accepted"
     if not kept and (have is None or have.label != label):
@@ -611,15 +614,15 @@ def in_dataset(had: tuple[str, str | None] | None) -> tuple[dict[str, Any], dict
 
 
 def _leave(c: sa.Connection, row: Any, by: str, image_id: str) -> None:
-    """Takes out of the dataset what a decision put there, where nobody has changed it since; the label events stay."""
-    i, e = images.c, label_events.c
-    here = (i.dataset_id == row.dataset_id, i.id == image_id)
-    gave = select(e.seq, e.label, e.previous, e.note).where(e.seq == select(i.given_seq).where(*here).scalar_subquery())
-    last = c.execute(gave).first()
-    if last and last.note in (_note(row.id, False), _note(row.id, True)):
-        labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back")
-        if last.note == _note(row.id, True):
-            c.execute(images.delete().where(*here))
+    """Takes back what a decision gave an image, removed since or not, where nobody has changed it; the label events stay."""
+    e = label_events.c
+    for table in (images, removed_images):
+        here = (table.c.dataset_id == row.dataset_id, table.c.id == image_id)
+        last = c.execute(select(e.seq, e.note).where(e.seq == select(table.c.given_seq).where(*here).scalar_subquery())).first()
+        if last and last.note in (_note(row.id, False), _note(row.id, True)):
+            labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back", table)
+            if last.note == _note(row.id, True):
+                c.execute(table.delete().where(*here))
 
 
 def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None) -> None:

@@ -91,6 +91,7 @@ images = sa.Table(
     sa.Column("label_seq", sa.Integer, nullable=False, default=0),
     sa.Column("flagged", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("given_seq", sa.Integer, nullable=False, server_default="0"),  # of the event that gave the label: a flag may come after
+    sa.Column("import_id", sa.Integer),  # that brought it; none: of Review, of the API, or before imports were counted
 )
 # The order of the grid, with all that a filter asks for: a page far from the first reads this index alone, and not every row before it.
 # The source, too, but in PostgreSQL, whose indexes hold no text of more than 2.7 kB.
@@ -103,6 +104,33 @@ sa.Index("by_label", images.c.dataset_id, images.c.split, images.c.label)
 sa.Index("by_change", images.c.dataset_id, images.c.label_seq)
 _changed = images.c.given_seq != images.c.label_seq  # since its label was given: a flag
 sa.Index("by_given", images.c.dataset_id, images.c.given_seq, sqlite_where=_changed, postgresql_where=_changed)
+# Images that were taken out: their rows as they were, label_seq that of the event that did it. Who reads images need not know of them.
+removed = sa.Table(
+    "removed",
+    meta,
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), primary_key=True),
+    *(
+        sa.Column(one.name, one.type, primary_key=one.primary_key, nullable=one.nullable, server_default=one.server_default)
+        for one in images.c
+        if one.name != "dataset_id"
+    ),
+)
+sa.Index("removed_by_time", removed.c.dataset_id, removed.c.label_seq)
+# What brought images in, so that it can be undone; of imports that added any.
+imports = sa.Table(
+    "imports",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("operation", sa.String, nullable=False, unique=True),  # of its label events
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),  # as people call it
+    sa.Column("images", sa.Integer, nullable=False),  # that it added
+    sa.Column("began", sa.String, nullable=False),  # added_at of the first and the last of them
+    sa.Column("ended", sa.String, nullable=False),
+    sa.Column("after_seq", sa.Integer, nullable=False),  # the last label event before it
+)
+sa.Index("imports_of", imports.c.dataset_id, imports.c.id)
 label_events = sa.Table(
     "label_events",
     meta,

@@ -22,6 +22,7 @@ from core.data.schema import (
     parts,
     predictions,
     reading,
+    removed,
     submissions,
     writing,
 )
@@ -93,12 +94,12 @@ def set_deleted(dataset_id: int, deleted: bool) -> None:
 
 @roles.needs("import")
 def remove_if_empty(dataset_id: int) -> None:
-    """Removes a dataset for good that holds no image and no submission."""
+    """Removes a dataset for good that holds no image, also none that was taken out, and no submission."""
     with writing() as c:
-        for table in (images, submissions):
+        for table in (images, removed, submissions):
             if c.execute(select(table.c.id).where(table.c.dataset_id == dataset_id).limit(1)).first():
                 return
-        for table in (schema.classes, class_events, schema.dataset_roles):
+        for table in (schema.classes, class_events, schema.dataset_roles, schema.imports):
             c.execute(table.delete().where(table.c.dataset_id == dataset_id))
         name = c.execute(datasets.delete().where(datasets.c.id == dataset_id).returning(datasets.c.name)).scalar()
         if name is not None:
@@ -329,15 +330,16 @@ def splits(dataset_id: int, ids: Sequence[str]) -> dict[str, Split]:
 def thumbnails_end(dataset_id: int) -> int:
     """Where those end that rows name; goes through all of them."""
     with reading() as c:
-        end = sa.func.max(images.c.thumb_offset + images.c.thumb_size)
-        return c.execute(select(end).where(images.c.dataset_id == dataset_id)).scalar() or 0
+        ends = [select(sa.func.max(t.c.thumb_offset + t.c.thumb_size)).where(t.c.dataset_id == dataset_id) for t in (images, removed)]
+        return max(c.execute(end).scalar() or 0 for end in ends)
 
 
 @roles.needs("import")
 def set_thumbnail(dataset_id: int, image_id: str, offset: int, size: int) -> None:
     with writing() as c:
-        where = (images.c.dataset_id == dataset_id, images.c.id == image_id)
-        c.execute(images.update().where(*where).values(thumb_offset=offset, thumb_size=size))
+        for table in (images, removed):
+            where = (table.c.dataset_id == dataset_id, table.c.id == image_id)
+            c.execute(table.update().where(*where).values(thumb_offset=offset, thumb_size=size))
 
 
 # Imported predictions -------------------------------------------------------------------------------
@@ -366,7 +368,7 @@ def add_predictions(dataset_id: int, rows: Sequence[tuple[str, str, str, float |
 
 @roles.needs("see")
 def imported_predictions(dataset_id: int, ids: Sequence[str] | None = None) -> list[tuple[str, str, str, float | None]]:
-    """(image_id, model, label, score), of all images or of those few."""
+    """(image_id, model, label, score), of all images or of those few, also of some that were taken out."""
     p = predictions.c
     query = select(p.image_id, p.model, p.label, p.score).where(p.dataset_id == dataset_id).order_by(p.model, p.image_id)
     with reading() as c:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from core.data import encodings
 from core.errors import Invalid
 from core.names import MAX_EXAMPLES, MAX_GUIDELINE, name_problem
-from core.types import Class, LabelEvent, Skipped, Split
+from core.types import QUIET, Class, LabelEvent, Skipped, Split
 
 ABOUT = "loupe.json"
 _SPLIT_WORDS: dict[str, Split] = {
@@ -262,7 +262,8 @@ def past(given: object, label: str | None) -> tuple[LabelEvent, ...]:
             raise ValueError
         note, at = _line(one.get("note", ""), "note", MAX_TEXT), _time(one["at"], "at")
         event = LabelEvent(0, "", _class_name(one["label"]), source, by, at, note, _class_name(one["previous"]))
-        if event.previous != before and (event.previous is not None or source != "import"):  # an import begins anew
+        anew = source == "import" or (found and found[-1].source == "remove")
+        if event.previous != before and (event.previous is not None or not anew):
             raise ValueError
         before = event.label
         found.append(event)
@@ -282,7 +283,7 @@ def _class_name(value: object) -> str | None:
 
 def gave(history: Sequence[LabelEvent]) -> LabelEvent | None:
     """The last event that says something about the label: not only about the flag."""
-    return next((e for e in reversed(history) if e.source not in ("flag", "unflag")), None)
+    return next((e for e in reversed(history) if e.source not in QUIET), None)
 
 
 def guesses(given: object, model: str, labels: Callable[[dict[str, Any]], list[str]], where: str, wrong: Count) -> tuple[Guess, ...]:

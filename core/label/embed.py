@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core import processes, roles
-from core.data import store
+from core.data import removed, store
 from core.data.store import Filter
 from core.errors import Invalid, NotFound
 from core.runs import cluster, jobs, launch, remote, runs
@@ -145,13 +146,26 @@ def missing(dataset_id: int) -> int:
     found = latest(dataset_id)
     if found is None:
         return store.count(dataset_id, Filter())
-    return _missing(dataset_id, found, store.version(dataset_id)[1:])
+    return _compared(dataset_id, found, _set_of(dataset_id))[0]
+
+
+@roles.needs("see")
+def still_here(dataset_id: int, found: Embedding) -> np.ndarray:
+    """(N,) bool: which of its images are in the dataset, and were not removed since."""
+    return _compared(dataset_id, found, _set_of(dataset_id))[1]
+
+
+def _set_of(dataset_id: int) -> tuple[int, str, int]:
+    """The same as long as no image comes or goes."""
+    return (*store.version(dataset_id)[1:], removed.newest(dataset_id))
 
 
 @lru_cache(maxsize=4)
-def _missing(dataset_id: int, found: Embedding, version: tuple[int, str]) -> int:
-    """Kept as long as no image comes or goes: of a million it takes 3 s."""
-    return len(set(store.ids(dataset_id, Filter())) - set(found.ids.tolist()) - found.unreadable)
+def _compared(dataset_id: int, found: Embedding, version: tuple[int, str, int]) -> tuple[int, np.ndarray]:
+    """How many images came after it, and which of its own are there; kept as long as no image comes or goes: of a million it takes 3 s."""
+    here = set(store.ids(dataset_id, Filter()))
+    ids = found.ids.tolist()
+    return len(here - set(ids) - found.unreadable), np.fromiter((i in here for i in ids), bool, len(ids))
 
 
 @roles.needs("see")
@@ -189,6 +203,7 @@ def sureness(dataset_id: int, method: str, size: int) -> str:
     """How the clusters were found and how clear they are, in a sentence."""
     found, path = clusters(dataset_id, method, size), needed(dataset_id)
     facts = _sureness(path, path.stat().st_mtime_ns, method, size)
+    found = found[still_here(dataset_id, _embedding(path, path.stat().st_mtime_ns))]
     groups, inside = len(np.unique(found[found >= 0])), int((found >= 0).sum())
     how = "k-means on what the network sees" if method == "k-means" else "HDBSCAN on the map"
     said = f"{how}: {inside:,} of {len(found):,} images in {groups:,} cluster{'s' * (groups != 1)}."
@@ -231,9 +246,12 @@ def crossing(dataset_id: int) -> int:
 
 @roles.needs("see")
 def splits_of_groups(dataset_id: int, found: Embedding) -> dict[int, set[str]]:
-    """The splits of each group of near duplicates, of the images that are still there."""
+    """The splits of each group of near duplicates of which two images are still there."""
     group = dict(zip(found.ids[found.group >= 0].tolist(), found.group[found.group >= 0].tolist(), strict=True))
+    here = store.splits(dataset_id, list(group))
+    n = Counter(group[i] for i in here)
     splits: dict[int, set[str]] = {}
-    for i, split in store.splits(dataset_id, list(group)).items():
-        splits.setdefault(group[i], set()).add(split)
+    for i, split in here.items():
+        if n[group[i]] > 1:
+            splits.setdefault(group[i], set()).add(split)
     return splits

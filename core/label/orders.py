@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -100,12 +101,15 @@ def sureness(dataset_id: int, name: str) -> str:
             said += f" That model is right on {share.value:.0%} of {lessons[-1].n:,} labelled {how} ({share.low:.0%} to {share.high:.0%})."
         return f"{said} Where labels were changed on purpose, three to four in five of those named were wrong."
     if name == "near-duplicates" and (found := embed.latest(dataset_id)) is not None:
-        groups = len(np.unique(found.group[found.group >= 0]))
-        early = alike.groups(dataset_id)
+        of = dict(zip(found.ids[found.group >= 0].tolist(), found.group[found.group >= 0].tolist(), strict=True))
+        in_group = Counter(of[i] for i in store.splits(dataset_id, list(of)))
+        groups = [n for n in in_group.values() if n > 1]
+        before = alike.groups(dataset_id)
+        early = [n for n in Counter(before[i] for i in store.splits(dataset_id, list(before))).values() if n > 1]
         return (
             f"Found by the network (cosine above 0.8) and by small grey pictures (correlation of {alike.SAME_PIXELS:g} or more, and well above "
-            f"what is usual here): {int((found.group >= 0).sum()):,} of {len(found.ids):,} images in {groups:,} group{'s' * (groups != 1)}. "
-            f"By the grey pictures alone, mirrored ones too, the import found {len(early):,} in {len(set(early.values())):,}: these share a split. "
+            f"what is usual here): {sum(groups):,} of {int(embed.still_here(dataset_id, found).sum()):,} images in {len(groups):,} group{'s' * (len(groups) != 1)}. "
+            f"By the grey pictures alone, mirrored ones too, the import found {sum(early):,} in {len(early):,}: these share a split. "
             "Of copies made on purpose all were found; among 600 photos of cats and dogs none was named that is no copy."
         )
     return ""
@@ -155,7 +159,7 @@ def _duplicates(dataset_id: int, found: embed.Embedding, want: Filter, most: int
         return f"group {g + 1}" + (f", in {' and '.join(crossed)}" if len(crossed) > 1 else "")
 
     wanted = store.among(dataset_id, list(group), want)
-    ids = [i for i in group if i in wanted]
+    ids = [i for i in group if i in wanted and group[i] in splits]
     return Ordered(ids[:most], {i: note(group[i]) for i in ids[:most]}, len(ids))
 
 

@@ -19,7 +19,7 @@ MOST = 500  # mixed in at once
 @roles.needs("decide")
 def there(dataset_id: int) -> int:
     """How many pictures with a known answer are mixed in."""
-    return queue.count(dataset_id, queue.Which(("known",)))
+    return queue.count(dataset_id, queue.Which(("known",), here=True))
 
 
 @roles.needs("decide")
@@ -40,7 +40,7 @@ def practice(dataset_id: int, by: str) -> Submission | None:
     done = answered(dataset_id, by)
     if len(done) >= WARM_UP:
         return None
-    found = queue.browse(dataset_id, queue.Which(("known",)), limit=len(done) + MOST)
+    found = queue.browse(dataset_id, queue.Which(("known",), here=True), limit=len(done) + MOST)
     left = sorted((one for one in found if one.id not in done), key=lambda one: one.image_id)  # by hash: no class comes in a row
     return review.today(left[0]) if left else None
 

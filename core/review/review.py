@@ -9,7 +9,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from core import roles, storage
-from core.data import basket, events, images, originals, people, policies, store, uploads
+from core.data import basket, events, images, originals, people, policies, removed, store, uploads
 from core.data import decisions as stored
 from core.data import queue as items
 from core.data.decisions import Said
@@ -161,7 +161,7 @@ def there(dataset_id: int, upload_ids: Sequence[str]) -> dict[str, Image]:
         if upload_id not in same and (found := store.known_images(dataset_id, _array_ids(upload_id))):
             same[upload_id] = next(iter(found))
     here = {one.id: one for one in store.get_images(dataset_id, list(set(same.values())))}
-    return {upload_id: here[image_id] for upload_id, image_id in same.items()}
+    return {upload_id: here[image_id] for upload_id, image_id in same.items() if image_id in here}  # else removed a moment ago
 
 
 @lru_cache(maxsize=1000)
@@ -296,8 +296,12 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     _dataset_of(submission)
     standing = [one for one in stored.of_item(submission_id) if one.undone_at is None]
     roles.allow("lead" if standing and standing[-1].by != by else "decide", submission.dataset_id)
-    have = known(submission)
-    items.take_back(submission_id, by, submission.image_id if have is None else have.id, seq)
+    have, image_id = known(submission), submission.image_id
+    if have is None:  # it may have been removed since
+        copy = originals.of(submission.dataset_id).get(image_id, image_id)
+        out = removed.among(submission.dataset_id, [image_id, copy, *_array_ids(image_id)])
+        image_id = next(iter(out), image_id)
+    items.take_back(submission_id, by, image_id if have is None else have.id, seq)
 
 
 @roles.needs("decide")

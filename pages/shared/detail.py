@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import streamlit as st
 
 from core.api import signing
 from core.catalog import networks
-from core.data import classes, labels, originals, splits, store
+from core.data import classes, labels, originals, removed, splits, store
 from core.data.labels import LabelResult
 from core.errors import AppError, Conflict
 from core.review import predict
@@ -20,7 +21,7 @@ from core.train import train
 from core.types import Dataset, Image, LabelEvent
 from pages.shared import frame, times
 from pages.shared.figures import base
-from pages.shared.history import WHY, change
+from pages.shared.history import MOVED, WHY, change
 
 LATEST = 5  # events that are seen at once
 WINDOW = 12  # pixels a side, as many as stay readable as numbers
@@ -49,7 +50,8 @@ def _closed() -> None:
 @st.dialog("Image", width="large", position="right", on_dismiss=_closed)
 def _drawer(current: Dataset, image_id: str) -> None:
     with frame.guarded("image"):
-        image = store.get_image(current.id, image_id)
+        out = removed.get(current.id, [image_id]) if frame.may("delete", current.id, say=False) else []
+        image = out[0] if out else store.get_image(current.id, image_id)
         left, right = st.columns([3, 2])
         with left:
             if missing := originals.why_missing(image):
@@ -58,17 +60,31 @@ def _drawer(current: Dataset, image_id: str) -> None:
                 picture(signing.picture_url(image), f"{image.source}, labelled {image.label or 'nothing'}")
             with st.container(horizontal=True):
                 st.link_button("Full size", signing.picture_url(image), icon=":material/open_in_new:", type="tertiary")
-                if train.usable(current.id) and st.button(
+                if not out and train.usable(current.id) and st.button(
                     "Explain", icon=":material/frame_inspect:", type="tertiary", key=f"explain-{image.id}",
                     help="Shows which parts of this picture made a network’s answer.",
                 ):  # fmt: skip
                     run = {"run": st.query_params["run"]} if "run" in st.query_params else {}
                     st.switch_page("explain.py", query_params={"image": image.id} | run)
         with right:
-            _label(current, image)
+            if out:
+                _removed(current, image)
+            else:
+                _label(current, image)
             _facts(current, image)
-        _timeline(current, image)
-        _received(current, image)
+        _timeline(current, image, may=not out)
+        if not out:
+            _received(current, image)
+
+
+def _removed(current: Dataset, image: Image) -> None:
+    st.markdown("**Removed from the dataset**")
+    if error := st.session_state.pop("drawer-error", None):
+        frame.show(error)
+    st.button(
+        "Bring back", icon=":material/undo:", key=f"bring-back-{image.id}", help="With the label it had.",
+        on_click=lambda: _act(image, lambda: removed.bring_back(current.id, [image.id], frame.user(), secrets.token_hex(16))),
+    )  # fmt: skip
 
 
 def _label(current: Dataset, image: Image) -> None:
@@ -108,10 +124,12 @@ def choose(current: Dataset, image: Image, name: str | None) -> None:
         _act(image, lambda: labels.apply(current.id, {image.id: image.label_seq}, name, frame.user()))
 
 
-def _act(image: Image, write: Callable[[], LabelResult | None]) -> None:
+def _act(image: Image, write: Callable[[], LabelResult | int | None]) -> None:
     """Runs before the drawer is drawn anew; what went wrong is said there."""
     try:
         done = write()
+        if isinstance(done, int):
+            return
         if done and (other := done.refused.get(image.id)):
             now = f"“{other.label}”" if other.label is not None else "without a label"
             raise Conflict(f"{other.by} has changed this image since: it is {now} now.", "Choose again if you still want to change it.")
@@ -146,28 +164,28 @@ def _example(current: Dataset, image: Image) -> None:
             st.caption(f"{words} {frame.plain(', '.join(of))}", width="content")
 
 
-def _timeline(current: Dataset, image: Image) -> None:
+def _timeline(current: Dataset, image: Image, may: bool = True) -> None:
     """What happened to the image, newest first."""
     st.markdown("**History**")
     events = labels.history(current.id, image.id)
     if not events:
         st.caption("It has never been labelled.")
     for event in events[:LATEST]:
-        _event(current, image, event)
+        _event(current, image, event, may)
     if older := events[LATEST:]:
         with st.expander(f"{len(older):,} older", key=f"older-{image.id}"):
             for event in older:
-                _event(current, image, event)
+                _event(current, image, event, may)
 
 
-def _event(current: Dataset, image: Image, event: LabelEvent) -> None:
+def _event(current: Dataset, image: Image, event: LabelEvent, may: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"event-{event.seq}"):
         note = f" ({frame.plain(event.note)})" if event.note else ""
         why = WHY.get(event.source, frame.plain(event.source))
         st.markdown(
             f"**{change(event)}**  ·  {why}{note}  \n:small[:gray[{frame.plain(event.by)}, {times.when(event.at)}]]", width="stretch"
         )
-        if frame.may("label", current.id, say=False):
+        if may and event.source not in MOVED and frame.may("label", current.id, say=False):
             st.button(
                 "Go back to before this",
                 icon=":material/undo:",

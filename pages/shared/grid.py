@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pages.shared import component
@@ -13,9 +13,19 @@ _GRID = component.component("grid")
 
 
 @dataclass(frozen=True)
+class GridAct:
+    """What the page does with the selected images."""
+
+    icon: Literal["bin", "restore"]
+    text: str
+    title: str
+
+
+@dataclass(frozen=True)
 class GridEvent:
     open: str | None = None  # the image a person asked to see, in this run only
     changed: int | None = None  # the server has confirmed labels since the last run: counts may differ now
+    acted: Sequence[str] = ()  # the images that the act is to be carried out on, in this run only
 
 
 def grid(
@@ -36,12 +46,13 @@ def grid(
     caption: Caption = "name",
     words: Mapping[str, str] | None = None,
     shown: int | None = None,
+    act: GridAct | None = None,
 ) -> GridEvent:
     """items: {id, url, picture, alt, label, seq, flagged, split, name, note?, predicted?, confidence?, pixelated}; classes:
     {name, color, key}, always given where labels are shown; without classes and post_url nothing can be labelled and a click
     opens. With changes_url the labels of others appear by themselves; session is whose dealt images are kept dealt out,
     newest the last change that the items show; a named user is remembered by the browser. words: what the tools “remove” and
-    “flag” are called here; each new number shown brings the grid into view.
+    “flag” are called here; each new number shown brings the grid into view. With an act images can be selected, too.
     """
     result = _GRID(
         key=key,
@@ -62,8 +73,10 @@ def grid(
             "caption": caption,
             "words": dict(words or {}),
             "shown": shown,
+            "act": asdict(act) if act else None,
         },
         on_open_change=lambda: None,
         on_changed_change=lambda: None,
+        on_acted_change=lambda: None,
     )
-    return GridEvent(open=result.open, changed=result.changed)
+    return GridEvent(open=result.open, changed=result.changed, acted=result.acted or ())

@@ -10,14 +10,16 @@ from time import monotonic
 import streamlit as st
 
 from core.api import signing
-from core.data import history, labels, store
+from core.data import history, labels, removed, store
 from core.data.labels import Which
-from core.types import Act, Dataset, LabelEvent
+from core.types import Act, Dataset, Image, LabelEvent
 from pages.shared import frame, thumbs, times
 
 PER_PAGE = 20
 SHOWN = 24  # images of an act
 STRIP = 12  # small pictures beside it
+LAST = "last-all"  # in the session: the last act on many images: (dataset, operation, what is said of it)
+MOVED = {"remove": "removed from the dataset", "return": "brought back into the dataset"}
 WHY = {
     "import": "import",
     "manual": "by hand",
@@ -30,6 +32,8 @@ WHY = {
     "retire": "class retired",
     "restore": "class brought back",
     "undo": "taken back",
+    "remove": "by hand",
+    "return": "by hand",
 }
 PERIODS = ("All", "Last hour", "Today", "Last 7 days", "From – to")
 
@@ -40,8 +44,12 @@ def said(name: str | None) -> str:
 
 def change(event: LabelEvent) -> str:
     """What an event did to its image."""
+    if event.source in MOVED:
+        return MOVED[event.source]
     if event.source in ("flag", "unflag"):
         return "flagged" if event.source == "flag" else "flag removed"
+    if event.source == "import" and event.label is None and event.previous is None:
+        return "brought in without a label"
     if event.label == event.previous:
         return "flag taken back" if event.source == "undo" else f"{said(event.label)} again"
     return f"{said(event.previous)} → {said(event.label)}"
@@ -52,6 +60,8 @@ def images(n: int) -> str:
 
 
 def _what(act: Act) -> str:
+    if act.source in MOVED:
+        return f"{images(act.images)} {MOVED[act.source]}"
     if act.acts > 1:
         what = {"flag": "images flagged", "unflag": "flags removed"}.get(act.source, "labels given")
         given = "" if act.source in ("flag", "unflag") else f" → {'several classes' if act.mixed else said(act.label)}"
@@ -65,7 +75,9 @@ def _what(act: Act) -> str:
 
 def _why(act: Act) -> str:
     return (
-        frame.plain(act.note) if act.note and act.source in ("merge", "retire", "restore") else WHY.get(act.source, frame.plain(act.source))
+        frame.plain(act.note)
+        if act.note and act.source in ("merge", "retire", "restore", "remove")
+        else WHY.get(act.source, frame.plain(act.source))
     )
 
 
@@ -82,10 +94,15 @@ def spoken() -> None:
         del st.session_state["said"]
 
 
-def _undo(current: Dataset, which: Which, operation: str) -> None:
+def _undo(current: Dataset, which: Which, operation: str, source: str = "") -> None:
+    """source: of the events, where they have one."""
     done = labels.undo(current.id, which, frame.user(), operation)
     if done.images:
         text = f"{images(done.images)} {'has' if done.images == 1 else 'have'} what {'it' if done.images == 1 else 'they'} had before."
+        if source in MOVED:
+            text = (
+                f"{images(done.images)} {'is' if done.images == 1 else 'are'} {'back in' if source == 'remove' else 'out of'} the dataset."
+            )
         text += f" {done.stay:,} changed since and stay{'s' if done.stay == 1 else ''}." if done.stay else ""
     else:
         text = f"Nothing was taken back: {images(done.stay)} changed since."
@@ -209,18 +226,23 @@ def _line(current: Dataset, act: Act, key: str, shown: bool, open_key: str) -> N
                 args=(open_key, None if shown else act.last),
             )
             if act.standing and frame.may(_verb(act), current.id, say=False):  # gone after the first of two clicks: nothing is left
-                help = "Its images go back to what they carried before; those changed since stay."
+                help = {
+                    "remove": "Its images come back into the dataset, with the labels they had.",
+                    "return": "Its images are removed from the dataset again.",
+                }.get(act.source, "Its images go back to what they carried before; those changed since stay.")
                 title = "Take back" if act.acts == 1 else "Take all back"
                 if st.button(title, icon=":material/undo:", type="tertiary", key=f"back-{key}", help=help):
                     with frame.told():
                         if monotonic() - st.session_state.get("undone-at", 0.0) < 1:
                             st.rerun()  # a second click, which fell on the row that has moved here
                         st.session_state["undone-at"] = monotonic()
-                        _undo(current, labels.which(act), secrets.token_hex(16))
+                        _undo(current, labels.which(act), secrets.token_hex(16), act.source)
 
 
 def _verb(act: Act) -> str:
     """What taking it back takes: a decision of Review goes with its label."""
+    if act.source in MOVED:
+        return "delete"
     return "label" if act.source != "review" else "decide" if act.by == frame.user() else "lead"
 
 
@@ -231,10 +253,18 @@ def _time(act: Act) -> str:
 
 def _strip(current: Dataset, act: Act) -> None:
     """Some of its pictures, small."""
-    found = store.get_images(current.id, labels.images_of(current.id, act, STRIP, newest=True))
+    found = _shown(current, act, labels.images_of(current.id, act, STRIP, newest=True))
     pictures = "".join(f'<img class="small-picture" src="{html.escape(signing.thumb_url(i))}" alt="">' for i in found)
     if pictures:
         st.html(f'<div class="strip">{pictures}</div>', width=STRIP * 43 if act.acts > 1 else 3 * 43)
+
+
+def _shown(current: Dataset, act: Act, ids: list[str]) -> list[Image]:
+    """Of an act that removed them those that are still removed, too, for who may bring them back."""
+    found = store.get_images(current.id, ids)
+    if act.source == "remove" and frame.may("delete", current.id, say=False):
+        found += removed.get(current.id, ids)
+    return found
 
 
 def _show(open_key: str, last: int | None) -> None:
@@ -242,7 +272,7 @@ def _show(open_key: str, last: int | None) -> None:
 
 
 def _images(current: Dataset, act: Act) -> str | None:
-    found = store.get_images(current.id, labels.images_of(current.id, act, SHOWN))
+    found = _shown(current, act, labels.images_of(current.id, act, SHOWN))
     with st.container(key="act-images"):
         if not found:
             st.caption("These images are not in the dataset any more.")

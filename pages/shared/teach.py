@@ -13,12 +13,12 @@ from core.label import embed, teach
 from core.types import Dataset
 from pages.shared import frame
 from pages.shared.figures import learning_curve
+from pages.shared.history import LAST
 
 ASKED = "teach-asked"  # in the session: the dataset for which Teach me was pressed
 AFTER = "teach-after"  # the dataset whose images are looked at because somebody pressed Teach me
 ERROR = "teach-error"
 ENOUGH = 20  # labels, from which on a first lesson is worth it
-LAST = "last-all"  # the last act on many images: (dataset, operation, what is said of it)
 
 
 def embedding_needed(current: Dataset, why: str, arranged: bool = False) -> None:

@@ -12,7 +12,7 @@ from core.data import classes, labels, store
 from core.types import Dataset, Image
 from pages.shared import frame
 from pages.shared.figures import class_color
-from pages.shared.grid import Caption, GridEvent, grid
+from pages.shared.grid import Caption, GridAct, GridEvent, grid
 
 KEYS = [str((i + 1) % 10) for i in range(10)]
 KEYS += [f"⇧{key}" for key in KEYS]
@@ -97,9 +97,10 @@ def image_grid(
     first: Sequence[str] = (),
     words: Mapping[str, str] | None = None,
     shown: int | None = None,
+    act: GridAct | None = None,
 ) -> GridEvent:
     """The grid of thumbnails; editable: labels can be given in it; session: the one the images are dealt out to; first: the classes
-    that lead; words and shown as of grid.
+    that lead; words, shown and act as of grid.
     """
     editable = editable and frame.may("label", current.id, say=False)
     return grid(
@@ -119,4 +120,5 @@ def image_grid(
         prefetch=[signing.thumb_url(i) for i in prefetch],
         words=words or {},
         shown=shown,
+        act=act,
     )

@@ -22,7 +22,7 @@ from core.api import gate
 from core.api.v1 import rates
 from core.api.v1.app import app as v1
 from core.catalog import params
-from core.data import decisions, images, labels, people, queue, store, tokens
+from core.data import decisions, images, labels, people, queue, schema, store, tokens
 from core.errors import Forbidden, Unavailable
 from core.review import policy, review
 from core.review.bands import Limits
@@ -177,6 +177,9 @@ NEEDS: dict[str, tuple[str, dict[str, Any]]] = {
     "get /datasets/{dataset}/images/{image}/history": ("see", {}),
     "put /datasets/{dataset}/images/{image}/label": ("label", {"json": {"label": "no class", "seen": 1}}),
     "post /datasets/{dataset}/labels": ("label", {"json": {"label": "no class", "seen": {"x": 1}}}),
+    "post /datasets/{dataset}/removed": ("delete", {"json": {"images": ["none"]}}),
+    "get /datasets/{dataset}/removed": ("delete", {}),
+    "post /datasets/{dataset}/removed/back": ("delete", {"json": {"images": ["none"]}}),
     "get /datasets/{dataset}/decisions": ("see", {}),
     "post /datasets/{dataset}/decisions/{decision}/appeal": ("lead", {"json": {"reason": "It is a painting."}}),
     "post /datasets/{dataset}/predictions": ("ask", PICTURE | {"data": {"policy": "none"}}),
@@ -390,6 +393,28 @@ def test_a_label_is_not_written_over_one_that_was_not_seen(client: TestClient, s
     assert set(done["stored"]) == {other.id} and done["refused"][image.id]["label"] == "blue" and done["missing"] == ["gone"]
     again = client.put(f"{address}/images/{image.id}/label", headers=headers, json={"label": "red", "seen": found["now"]["version"]})
     assert again.json()["label"] == "red"
+
+
+def test_images_are_removed_listed_page_by_page_and_brought_back(client: TestClient, small: Dataset) -> None:
+    found = store.browse(small.id, store.Filter(), 0, 24)
+    headers, address, some = bearer("trainer"), f"/api/v1/datasets/{small.id}", [i.id for i in found[:3]]
+    again = headers | {"Idempotency-Key": "once"}
+    sent = [client.post(f"{address}/removed", headers=again, json={"images": [*some, "none"]}).json() for _ in range(2)]
+    assert sent == [{"images": 3}] * 2 and client.get(address, headers=headers).json()["images"] == 21
+    for way, n in (("removed/back", 24), ("removed", 24)):  # a key that was forgotten after two days: what it removed it brings back, once
+        with schema.writing() as c:
+            c.execute(schema.idempotency_keys.delete())
+        assert client.post(f"{address}/{way}", headers=again, json={"images": [*some, "none"]}).json() == {"images": 3}
+        assert client.get(address, headers=headers).json()["images"] == n
+    assert client.post(f"{address}/removed", headers=headers, json={"images": some}).json() == {"images": 3}
+    one = client.get(f"{address}/removed?limit=2", headers=headers).json()
+    two = client.get(f"{address}/removed?limit=2&cursor={one['next']}", headers=headers).json()
+    assert [i["id"] for i in one["items"] + two["items"]] == some[::-1] and two["next"] is None
+    refused(client.get(f"{address}/images/{some[0]}", headers=headers), 404)
+    assert client.post(f"{address}/removed/back", headers=headers, json={"images": some[:2]}).json() == {"images": 2}
+    assert client.get(f"{address}/images/{some[0]}", headers=headers).json()["label"] == found[0].label
+    refused(client.post(f"{address}/removed/back", headers=headers, json={"images": some[:2]}), 404)
+    refused(client.post(f"{address}/removed", headers=headers, json={"images": []}), 422)
 
 
 # Idempotency keys

@@ -47,8 +47,9 @@ def test_the_api_page_works_as_it_stands(server: Server, tmp_path: Path, monkeyp
     server.core("policy", "write", run["id"], "--name", "Strict", "--block", "7=0.1,0.9")
     server.core("policy", "activate", "1")
     curl = "\n".join(shown("bash"))
-    assert curl.count("curl ") >= 8
-    env |= {"DATASET": str(run["dataset"]), "RUN": run["id"], "DECISION": str(decided["id"])}
+    assert curl.count("curl ") >= 9
+    (image,) = ask.get(f"/datasets/{run['dataset']}/images?limit=1").json()["items"]
+    env |= {"DATASET": str(run["dataset"]), "RUN": run["id"], "DECISION": str(decided["id"]), "IMAGE": image["id"]}
     done = subprocess.run(["bash", "-euc", curl], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, (done.stdout, done.stderr)
     waiting = ask.get(f"/datasets/{run['dataset']}/decisions?state=waiting").json()["items"]

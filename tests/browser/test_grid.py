@@ -287,3 +287,57 @@ def test_no_label_is_lost_or_doubled_while_the_server_is_away(page: Page, shades
     cells = visit(page, shades)
     for image, label in wanted.items():
         expect(page.locator(f".cell[data-id='{image}'] .badge .text")).to_have_text(label)
+
+
+def test_images_are_removed_and_brought_back_and_an_import_is_undone(
+    server: Server, page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mistake") / "left"
+    folder.mkdir()
+    for i in range(6):
+        Image.new("RGB", (40, 40), (40 * i, 90, 60)).save(folder / f"{i}.png")
+    server.core("import", str(folder), "--name", "mistake")
+    url = f"{server.url}/dataset?dataset=mistake"
+    page.goto(url)
+    cells = page.locator(".cell")
+    expect(cells).to_have_count(6)
+    remove = page.get_by_role("button", name="Remove images")
+    expect(remove).to_have_attribute("aria-disabled", "true")
+    cells.nth(0).click()
+    cells.nth(2).click(modifiers=["Shift"])
+    remove.dblclick()  # the second click finds nothing marked
+    expect(cells).to_have_count(3)
+    expect(page.get_by_text("3 images removed from the dataset")).to_be_visible()
+    page.get_by_role("button", name="Undo", exact=True).last.click()
+    expect(cells).to_have_count(6)
+
+    cells.nth(5).click()
+    remove.click()
+    expect(cells).to_have_count(5)
+    page.goto(f"{url}&state=removed")
+    expect(cells).to_have_count(1)
+    expect(page.get_by_text("Their files stay on this server")).to_be_visible()
+    page.keyboard.press("f")  # what is removed is not labelled, flagged or taken for another page's
+    cells.first.get_by_title("Open (Enter)").click()
+    drawer = page.get_by_role("dialog")
+    expect(drawer).to_contain_text("Removed from the dataset")
+    expect(drawer.get_by_role("button", name="Go back to before this")).to_have_count(0)
+    page.keyboard.press("Escape")
+    cells.first.click()
+    page.get_by_role("button", name="Bring back").click()
+    expect(cells).to_have_count(6)
+
+    page.goto(f"{url}&view=History")
+    first = page.locator("[class*=st-key-row-act-]").first
+    expect(first).to_contain_text("1 image brought back into the dataset")
+    page.get_by_text("Undo an import").click()
+    page.get_by_role("button", name="Undo this import").click()
+    expect(page.get_by_role("dialog")).to_contain_text("6 images that left")
+    page.get_by_role("button", name="Remove 6 images").click()
+    expect(first).to_contain_text("6 images removed from the dataset")
+    expect(first).to_contain_text("import of left undone")
+    expect(page.get_by_text("none of them is in the dataset now")).to_be_visible()
+    first.get_by_role("button", name="Take back").click()
+    expect(first).to_contain_text("6 images brought back into the dataset")
+    page.goto(url)
+    expect(cells).to_have_count(6)

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import roles
-from core.data import audit, classes, events, labels, moving, queue, schema, splits, store
+from core.data import audit, classes, events, labels, moving, queue, removed, schema, splits, store
 from core.data.audit import Which
 from core.errors import AppError, Conflict, Forbidden
 from core.explain import explain
@@ -74,6 +74,8 @@ def test_every_kind_of_act_writes_exactly_one_entry(home: Path, small: Dataset, 
         ("label.undo", lambda: labels.undo(one.id, labels.Which(operation="all"), "eve", "taken back")),
         ("label.undo", lambda: labels.go_back(one.id, store.get_image(one.id, ids[0]), labels.history(one.id, ids[0])[0], "eve")),
         ("flag", lambda: labels.flag(one.id, seen(ids[0]), True, "eve")),
+        ("image.remove", lambda: removed.remove(one.id, ids, "eve", "out")),
+        ("image.return", lambda: removed.bring_back(one.id, ids, "eve", "back")),
         ("class.add", lambda: classes.add(one.id, "ten")),
         ("class.rename", lambda: classes.rename(one.id, "ten", "tenth", "eve")),
         ("class.order", lambda: classes.order(one.id, ["tenth"])),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from core.data import depth, images, imports, sources, store
+from core.data import depth, images, imports, removed, sources, store
 from core.settings import settings
 from core.types import Dataset, Preprocess
 
@@ -59,7 +59,10 @@ def test_the_import_says_how_the_values_were_scaled(home: Path, tmp_path: Path) 
 
 
 def test_brighter_pictures_that_come_later_scale_all_thumbnails_anew(cells: Dataset, tmp_path: Path) -> None:
+    out = [i.id for i in store.all_images(cells.id) if i.source.endswith("a.png")]
+    removed.remove(cells.id, out, "me", "out")
     imports.import_now("cells", sources.at(picture(tmp_path / "more" / "e", 60_000).parent), "me")
+    removed.bring_back(cells.id, out, "me", "back")
     assert depth.of(cells.id) == 16
     assert [thumb_level(cells, name) for name in ("a.png", "d.png", "e.png")] == [4, 16, 233]
 

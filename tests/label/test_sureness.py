@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.data import alike, store
+from core.data import alike, removed, store
 from core.label import embed, orders, teach
 from core.ml import embed as made
 from core.types import Dataset
@@ -37,12 +37,16 @@ def test_the_sentence_of_clusters_follows_the_figures(tmp_path: Path, monkeypatc
     monkeypatch.setattr(embed, "clusters", lambda *_: np.array([0, 0, 1, -1]))
     monkeypatch.setattr(embed, "needed", lambda _: tmp_path / "embedding.npz")
     monkeypatch.setattr(embed, "_sureness", lambda *_: facts)
+    monkeypatch.setattr(embed, "_embedding", lambda *_: None)
+    monkeypatch.setattr(embed, "still_here", lambda *_: np.array([True] * 4))
     said = embed.sureness(1, "k-means", 2)
     assert "3 of 4 images in 2 clusters. They are clearly apart: silhouette 0.60" in said and "n = 3" in said and "agree by 0.90" in said
     facts |= {"silhouette": 0.1, "agreement": None}
     assert "They run into one another" in embed.sureness(1, "hdbscan", 2) and "agree" not in embed.sureness(1, "hdbscan", 2)
     facts["silhouette"] = None
     assert "cannot be said" in embed.sureness(1, "k-means", 2)
+    monkeypatch.setattr(embed, "still_here", lambda *_: np.array([True, False, False, True]))  # two were removed since
+    assert "1 of 2 images in 1 cluster." in embed.sureness(1, "k-means", 2)
 
 
 def test_likely_wrong_labels_say_how_many_were_judged_and_how_good_the_judge_is(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +69,9 @@ def test_near_duplicates_say_both_ways_in_which_they_were_found(small: Dataset, 
     flat = np.zeros(6, np.float32)
     group = np.array([0, 0, 1, 1, 1, -1], np.int32)
     monkeypatch.setattr(embed, "latest", lambda _: embed.Embedding("e", ids, np.zeros((6, 2)), flat, flat, flat, group, frozenset()))
-    monkeypatch.setattr(alike, "groups", lambda _: {"a": "b", "b": "b"})
+    monkeypatch.setattr(alike, "groups", lambda _: {ids[0]: "b", ids[5]: "b"})
     said = orders.sureness(small.id, "near-duplicates")
     assert "cosine above 0.8" in said and "0.9 or more" in said and "5 of 6 images in 2 groups" in said and "found 2 in 1" in said
+    removed.remove(small.id, ids[[0, 5]].tolist(), "me", "out")
+    said = orders.sureness(small.id, "near-duplicates")
+    assert "3 of 4 images in 1 group." in said and "found 0 in 0" in said

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from core import roles
-from core.data import audit, dataset, decisions, deliveries, images, labels, policies, queue, schema, store, uploads
+from core.data import audit, dataset, decisions, deliveries, images, labels, policies, queue, removed, schema, store, uploads
 from core.data.decisions import Said
 from core.data.queue import Deal, Submission
 from core.errors import Conflict, Forbidden, Invalid
 from core.people import accounts
 from core.review import bands, policy, review
+from core.review import known as practice
 from core.runs import runs
 from core.settings import settings
 from core.types import Dataset, Prediction
@@ -389,6 +390,19 @@ def test_blind_and_audited_decisions_never_enter_the_basket(small: Dataset, answ
     assert queue.counts(small.id) == {"decided": 2} and queue.count(small.id, queue.Which(basket="waiting")) == 0
 
 
+def test_a_decision_is_taken_back_from_the_removed_image_that_its_picture_was(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = next(i for i in store.browse(small.id, store.Filter(label="red"), 0, 9) if i.split == "train")
+    monkeypatch.setattr(review, "_array_ids", lambda _: (red.id,))  # it came as pixels, and has another id than the picture
+    (one,) = send(small, answer(1))
+    review.decide(one.id, "corrected", "green", "Ann")
+    assert store.get_image(small.id, red.id).label == "green"
+    removed.remove(small.id, [red.id], "Ann", "out")
+    review.undo(small.id, "Ann")
+    assert [i.label for i in removed.get(small.id)] == ["red"]
+
+
 def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(small: Dataset, answer: Callable[..., Prediction]) -> None:
     ruled(small, known=0.5)
     send(small, *(answer(i, 0.5, 0.2, 0.3) for i in range(4)))
@@ -404,6 +418,10 @@ def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(sma
         assert known.id not in deal(small, person, 4)
         queue.release(small.id, f"{person}'s page")
     assert store.get_image(small.id, red.id).label == "red" and len(decisions.of_item(known.id)) == 2
+    assert practice.there(small.id) == 1 and practice.practice(small.id, "Cem") is not None
+    removed.remove(small.id, [red.id], "Ann", "out")
+    assert known.id not in deal(small, "Cem", 4)
+    assert practice.there(small.id) == 0 and practice.practice(small.id, "Cem") is None
 
 
 # What another run says

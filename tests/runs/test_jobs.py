@@ -179,7 +179,7 @@ def test_a_job_of_an_earlier_loupe_is_shown_as_it_was(home: Path) -> None:
     assert (
         state.status == "stopped"
         and found is not None
-        and found.as_dict() == {**report, "classes": {}, "understood": [], "offered": 0, "given": 0, "differ": 0}
+        and found.as_dict() == {**report, "classes": {}, "understood": [], "offered": 0, "given": 0, "differ": 0, "import_id": None}
         and "digits" in imports.title(state)
     )
     written = {"images": 24, "bytes": 1000, "skipped": []}

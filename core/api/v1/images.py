@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from core.api.v1.access import DatasetId
 from core.api.v1.lists import Cursor, Limit, Page, page, place
 from core.api.v1.once import Key, once
 from core.api.v1.problems import Problem
-from core.data import images, imports, labels, listing, store
+from core.data import images, imports, labels, listing, removed, store
 from core.data.sources import Entry
 from core.errors import Invalid, NotFound
 from core.names import MAX_CLASS
@@ -87,6 +88,16 @@ class LabelsIn(BaseModel):
     seen: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]] = Field(
         max_length=labels.MAX_AT_ONCE, description="By image id the `version` that you have seen."
     )
+
+
+class RemovalIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[Annotated[str, Field(max_length=64)]] = Field(min_length=1, max_length=removed.AT_ONCE, description="Ids of images.")
+
+
+class RemovalOut(BaseModel):
+    images: int = Field(description="How many were removed, or came back; the others were there no more.")
 
 
 class Now(BaseModel):
@@ -237,11 +248,46 @@ def post_labels(dataset_id: DatasetId, body: LabelsIn, key: Key = None) -> Respo
     return once(key, ["label", dataset.id, body.model_dump()], act)
 
 
+@router.post("/datasets/{dataset}/removed", response_model=RemovalOut)
+def remove_images(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Response:
+    """Removes images from the dataset as one act; they can be brought back, and runs keep what they were trained on."""
+    dataset = access.dataset(dataset_id, "delete")
+
+    def act() -> dict[str, Any]:
+        operation = _operation(key, body, "remove") or secrets.token_hex(16)
+        return {"images": removed.remove(dataset.id, body.images, roles.current().name, operation)}
+
+    return once(key, ["remove", dataset.id, body.model_dump()], act)
+
+
+@router.get("/datasets/{dataset}/removed")
+def list_removed(dataset_id: DatasetId, limit: Limit = 100, after: Annotated[Cursor, Query(alias="cursor")] = None) -> Page[ImageOut]:
+    """Removed images, the last first."""
+    dataset, last = access.dataset(dataset_id, "delete"), place(after, int)
+    shown, following = page(removed.after(dataset.id, last[0] if last else None, limit + 1), limit, lambda one: (one.label_seq,))
+    return Page(items=[ImageOut.of(one) for one in shown], next=following)
+
+
+@router.post("/datasets/{dataset}/removed/back", response_model=RemovalOut)
+def bring_back(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Response:
+    """Brings removed images back into the dataset, with the labels they had."""
+    dataset = access.dataset(dataset_id, "delete")
+
+    def act() -> dict[str, Any]:
+        operation = _operation(key, body, "back") or secrets.token_hex(16)
+        return {"images": removed.bring_back(dataset.id, body.images, roles.current().name, operation)}
+
+    return once(key, ["bring back", dataset.id, body.model_dump()], act)
+
+
 def _now(one: Any) -> dict[str, Any]:
     found = asdict(one)
     return {"label": found["label"], "version": found["seq"], "by": found["by"], "at": found["at"]}
 
 
-def _operation(key: str | None, body: BaseModel) -> str | None:
-    """The act's own id: under the same key the same label is stored once, in the transaction of the label itself."""
-    return None if key is None else hashlib.sha256(f"{door.token().id} {key} {body.model_dump_json()}".encode()).hexdigest()
+def _operation(key: str | None, body: BaseModel, act: str = "") -> str | None:
+    """The act's own id: under the same key the same label is stored once, in the transaction of the label itself.
+
+    act: what tells it from another one of the same body.
+    """
+    return None if key is None else hashlib.sha256(f"{door.token().id} {key} {act}{body.model_dump_json()}".encode()).hexdigest()

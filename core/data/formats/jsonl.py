@@ -10,7 +10,7 @@ from typing import Any
 
 from core.data import tables
 from core.data.tables import Count, Format, Row
-from core.types import Skipped
+from core.types import QUIET, Skipped
 
 
 def write(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, str]:
@@ -87,7 +87,7 @@ def _unpacked(value: object) -> object:
 
 
 def _note(record: dict[str, Any]) -> str:
-    given = [e for e in tables.objects(record.get("history")) if e.get("source") not in ("flag", "unflag")]
+    given = [e for e in tables.objects(record.get("history")) if e.get("source") not in QUIET]
     if not given or tables.as_text(given[-1].get("label")) != tables.as_text(record.get("label")):
         return ""
     what = "labelled" if tables.as_text(record.get("label")) else "left without a label"

@@ -290,8 +290,9 @@ def answers_map(current: Dataset, run: Run) -> None:
         label_visibility="collapsed",
     )
     wrong = int((e.rows["true"] != e.rows["predicted"]).sum())
-    placed = int(e.rows["image_id"].isin(made.ids.tolist()).sum())
-    missing = f" {e.n - placed:,} of them came after the map was made." if placed < e.n else ""
+    here = embed.still_here(current.id, made)
+    placed = int(e.rows["image_id"].isin(made.ids[here].tolist()).sum())
+    missing = f" {e.n - placed:,} of them are not on the map." if placed < e.n else ""
     st.caption(
         f"{e.n:,} validation images, {wrong:,} answered wrongly.{missing} Draw around images, click one, or click the legend, to see them below."
     )
@@ -302,7 +303,7 @@ def answers_map(current: Dataset, run: Run) -> None:
         colour=str(colour),  # type: ignore[arg-type]
         clusters=None,
         dataset_id=current.id,
-        version=f"{made.id}-{run.id}-{labels.changes(current.id, -1)[0]}-{train.state(run.id).best_epoch}",
+        version=f"{made.id}-{run.id}-{labels.changes(current.id, -1)[0]}-{train.state(run.id).best_epoch}-{here.sum()}",
         classes=thumbs.class_list(current),
     )
     if event.selected:
