@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,9 +16,11 @@ import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
+from streamlit import runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 from core import logs, servers, space, storage
-from core.api import first, gate, operations, routes, sign_in, v1, webhooks
+from core.api import first, gate, in_memory, operations, routes, sign_in, v1, webhooks
 from core.data import imports, leftovers, schema, sharing, sources, store
 from core.errors import AppError, Conflict
 from core.runs import launch
@@ -31,8 +33,7 @@ LEAVE = 5.0  # seconds that the end of the server waits for the database
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
-    if settings().log == "json":
-        logs.as_json()
+    logs.begin()
     operations.send_at_once()
     try:
         leftovers.remove()  # first, as it may make room
@@ -108,6 +109,12 @@ def load() -> None:
     gc.freeze()  # Streamlit collects after every script run: 75 ms each time without this
 
 
+def uploaded() -> Mapping[str, Mapping[str, Any]]:
+    """What Streamlit holds in memory, by session and file."""
+    held = runtime.get_instance().uploaded_file_mgr if runtime.exists() else None
+    return dict(held.file_storage) if isinstance(held, MemoryUploadedFileManager) else {}
+
+
 PAGES = ["" if path.stem == "home" else path.stem for path in (launch.ROOT / "pages").glob("*.py") if path.stem != "main"]
 
 try:
@@ -121,6 +128,11 @@ app = st.App(
     "pages/main.py",
     lifespan=lifespan,
     routes=[Mount("/api/v1", v1.later), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
-    middleware=[Middleware(operations.Meter), Middleware(gate.Gate), Middleware(first.First, pages=PAGES)],
+    middleware=[
+        Middleware(operations.Meter),
+        Middleware(gate.Gate),
+        Middleware(in_memory.Bound, held=uploaded, largest=st.get_option("server.maxUploadSize") * 1024**2),
+        Middleware(first.First, pages=PAGES),
+    ],
     exception_handlers={AppError: routes.app_error, OSError: routes.os_error, HTTPException: routes.http_error},
 )

@@ -43,12 +43,17 @@ SILENCE = 8.0, 60.0  # seconds without an answer, for a page and in the backgrou
 MARKED = 60.0  # seconds that the last use of a file may be older than it says
 SPARED = 120.0  # seconds after its last use in which a file is not evicted
 COPIED = "storage.json"  # which storage has all that was here before; "" once something was written without storage
+SLICE = re.compile(r"\d{15,}-\d+")  # what a file of thumbnails is called; other programs leave other things in a bucket
 INDEX = "stored.json"  # in a folder whose files change: what storage has of it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(Unavailable):
     """Storage that waiting does not bring back: no such bucket, no right, no package."""
+
+
+class Resized(Unavailable):
+    """An object that is there, and not of the size that it was put with."""
 
 
 def on() -> bool:
@@ -194,9 +199,14 @@ def put_file(file: Path, path: Path, patience: float | None = None) -> None:
     _ask(lambda files: files.put_file(str(file), key(path)), patience)
 
 
-def get_file(path: Path, file: Path) -> None:
-    """The other way round; FileNotFoundError where storage has none."""
-    _ask(lambda files: files.get_file(key(path), str(file)), PATIENT)
+def get_file(path: Path, file: Path, size: int | None = None, patience: float | None = None) -> None:
+    """The other way round; FileNotFoundError where storage has none, Resized where what comes is not of the size that it must have."""
+    for _ in range(2):  # an answer may be cut off on its way
+        _ask(lambda files: files.get_file(key(path), str(file)), PATIENT if patience is None else patience)
+        if size is None or file.stat().st_size == size:
+            return
+    # Kept, it would be copied over the true one as what has changed
+    raise Resized(f"{path.name} came from storage with {file.stat().st_size:,} bytes, not {size:,}.", "Try again.")
 
 
 def put(path: Path, data: bytes, patience: float | None = None) -> None:
@@ -250,7 +260,8 @@ def _fetch(path: Path, patience: float | None) -> None:
             tmp = processes.temporary(path)
             tmp.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with_room(lambda: _ask(lambda files: files.get_file(key(path), str(tmp)), patience))
+                size = noted["size"] if noted else int(path.name.rpartition("-")[2]) if SLICE.fullmatch(path.name) else None
+                with_room(lambda: get_file(path, tmp, size, patience))
                 _grown(tmp.stat().st_size)
                 if noted:
                     os.utime(tmp, ns=(time.time_ns(), noted["mtime"]))
@@ -445,7 +456,7 @@ def _weights_may_go(path: Path) -> bool:
 
 def _has_slices(pack: Path) -> bool:
     """Whether storage has all of a pack, of which it has slices."""
-    size, there = pack.stat().st_size, (name.split("-") for name in names(pack.with_suffix("")))
+    size, there = pack.stat().st_size, (name.split("-") for name in names(pack.with_suffix("")) if SLICE.fullmatch(name))
     return 0 < size <= sum(int(length) for offset, length in there if int(offset) < size)
 
 

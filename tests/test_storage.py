@@ -26,7 +26,7 @@ from core import storage
 from core.__main__ import main
 from core.api import operations
 from core.data import backup, check, depth, images, imports, removal, schema, sources, store, stored, uploads
-from core.errors import AppError, Unavailable
+from core.errors import AppError, Invalid, Unavailable
 from core.evaluate import compare
 from core.ml import infer, trainer, worker
 from core.ml.model import load
@@ -96,6 +96,22 @@ def test_what_an_import_brought_is_fetched_again_where_the_folder_has_lost_it(bu
     assert all((settings().images / one.path).exists() for one in every[:10])
     assert [(thumb(one), storage.local(settings().images / one.path).read_bytes()) for one in every] == before
     assert images.open_picture(settings().images / every[0].path).size == (12, 12)
+
+
+def test_what_other_programs_leave_in_a_bucket_keeps_no_thumbnail_from_being_shown(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    before = {one.id: thumb(one) for one in store.all_images(pictures.id)}
+    for name in ("", "readme.txt", "1-copy", "000000000000000-9.bak"):  # the first is how consoles make a folder
+        bucket.put(f"thumbs/{pictures.id}/{name}", b"x")
+    shutil.rmtree(settings().thumbs)
+    forget()
+    imported(drawn(tmp_path / "more", 9))
+    every = store.all_images(pictures.id)
+    assert len(every) > len(before) and {one.id: thumb(one) for one in every if one.id in before} == before
+    settings().home.chmod(0o700)
+    stored.copy_all()
+    assert check.check()["left"] == 0
 
 
 def test_turning_storage_on_for_a_loupe_in_use_copies_what_is_there_and_going_back_leaves_it(
@@ -700,6 +716,106 @@ def test_check_takes_what_only_storage_has_for_whole_and_mends_both_places(
     assert f"images/{lost.parent.name}/{lost.name}" in bucket.names()
 
 
+def test_what_a_bucket_has_that_was_not_put_there_is_told_by_who_reads_it_and_by_check_and_is_mended_by_an_import(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path
+) -> None:
+    worker.main(folder := begun(pictures))
+    settings().home.chmod(0o700)
+    one, other, third, *_ = store.all_images(pictures.id)
+    weights = bytearray(bucket.data(f"runs/{folder.name}/best.pt"))
+    weights[len(weights) // 2] ^= 1
+    bucket.put(f"runs/{folder.name}/best.pt", bytes(weights))
+    for image in (one, third):
+        bucket.put(f"images/{image.path}", bucket.data(f"images/{other.path}"))
+    for path in (settings().images / one.path, settings().images / third.path, folder / "best.pt"):
+        path.unlink()
+    assert check.check()["damage"] == []
+    with pytest.raises(Invalid, match="not the file that was imported"):
+        images.read_original(settings().images / third.path, third.id, images_how())
+    assert [one.name for one in export.export_now(pictures.id, "csv", tmp_path / "out.zip").skipped] == [one.source, third.source]
+    with pytest.raises(AppError, match="its SHA-256 is another one"):
+        load(folder)
+    (settings().images / one.path).unlink()
+    told = [(one["what"], one["problem"][:46]) for one in check.check(fetch=True)["damage"]]
+    not_it = "The file is not the one that was imported. It "
+    assert sorted(told) == [("original", f"In storage: {not_it}"[:46]), ("original", not_it), ("run", told[-1][1])]
+    assert check.check(mend=True, fetch=True)["mended"] == 0 and f"images/{one.path}" not in bucket.names()
+    imported(tmp_path / "squares")
+    assert [one["what"] for one in check.check(fetch=True)["damage"]] == ["run"]
+    bucket.put(f"runs/{folder.name}/best.pt", bytes(weights[:-1]))
+    (folder / "best.pt").unlink()
+    (cut_off,) = check.check(fetch=True)["damage"]
+    assert cut_off["what"] == "run" and "best.pt came from storage with" in cut_off["problem"] and "backup" in cut_off["remedy"]
+
+
+def test_an_original_that_only_comes_badly_is_never_taken_out_of_storage(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings().home.chmod(0o700)
+    odd, late, full, *_ = paths = [settings().images / one.path for one in store.all_images(pictures.id)]
+    there, get, asked = bucket.names(), storage.get_file, set[Path]()
+
+    def badly_at_first(path: Path, file: Path, size: int | None = None, patience: float | None = None) -> None:
+        assert size == there[path.relative_to(settings().home).as_posix()]  # what is cut off is no answer
+        get(path, file, size, patience)
+        if path not in asked:
+            asked.add(path)
+            file.write_bytes(bytes(size))
+            if path == late:
+                raise Unavailable("It cannot be reached now (timeout).", "Try again.")
+        if path == full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    for path in paths[:3]:
+        path.unlink()
+    with monkeypatch.context() as during:
+        during.setattr(storage, "get_file", badly_at_first)
+        found = {Path(one["where"]).name: one for one in check.check(mend=True, fetch=True)["damage"]}
+    assert {name: one["mended"] for name, one in found.items()} == {odd.name: True, late.name: False, full.name: False}
+    assert "timeout" in found[late.name]["problem"] and "The disk is full" in found[full.name]["problem"]
+    assert bucket.names() == there and odd.exists() and not (settings().home / "bin" / "orphans").exists()
+    assert check.check(fetch=True)["found"] == 0
+
+
+def test_a_file_of_thumbnails_or_weights_of_another_size_in_the_bucket_ends_neither_check_nor_backup(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    settings().home.chmod(0o700)
+    before = [thumb(one) for one in store.all_images(pictures.id)]
+    folder, (thumbs,) = copied_run(), settings().thumbs.glob("*/[0-9]*")
+    odd = [path.relative_to(settings().home).as_posix() for path in (thumbs, folder / "best.pt")]
+    for name in odd:
+        bucket.put(name, bucket.data(name)[:-1])
+        (settings().home / name).unlink()
+    out = tmp_path / "all.zip"
+    assert sorted(backup.write(out)["left_out"]) == sorted(odd) and out.exists()
+    shutil.rmtree(folder)
+    found = check.check()["damage"]
+    assert [(one["what"], one["problem"]) for one in found] == [("thumbnail", "The thumbnail cannot be read.")] * len(before)
+    assert check.check(mend=True)["left"] == 0 and [thumb(one) for one in store.all_images(pictures.id)] == before
+
+
+def test_a_bucket_that_goes_away_meanwhile_refuses_a_backup_and_is_what_check_names(
+    bucket: Bucket, pictures: Dataset, tmp_path: Path
+) -> None:
+    def cut(done: int, total: int, what: str) -> None:
+        if what in ("Writing bytes", "Checking images") and done == 0:
+            bucket.cut()
+
+    settings().home.chmod(0o700)
+    (settings().images / store.all_images(pictures.id)[0].path).unlink()
+    try:
+        with pytest.raises(Unavailable, match="cannot be fetched now"):
+            backup.write(tmp_path / "all.zip", cut)
+        assert not (tmp_path / "all.zip").exists()
+        bucket.mend()
+        storage._away.clear()
+        (found,) = check.check(progress=cut)["damage"]
+        assert found["what"] == "storage" and "cannot be reached now" in found["problem"]
+    finally:
+        bucket.mend()
+
+
 def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(
     bucket: Bucket, pictures: Dataset
 ) -> None:
@@ -717,7 +833,7 @@ def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_
     assert bucket.names() == there and [thumb(one) for one in store.all_images(pictures.id)] == before
 
 
-def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
+def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage_and_beside_it(
     bucket: Bucket, pictures: Dataset, nobody_trains: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = begun(pictures)
@@ -735,3 +851,12 @@ def test_a_backup_holds_what_was_evicted_and_is_whole_without_storage(
     backup.restore(tmp_path / "all.zip")
     settings().home.chmod(0o700)
     assert check.check()["damage"] == [] and weights(runs.folder(folder.name)) == expected
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    move_in(monkeypatch, tmp_path / "beside")  # the bucket, which has all of it
+    before = bucket.names()
+    backup.restore(tmp_path / "all.zip")
+    settings().home.chmod(0o700)
+    assert stored.synchronise()["behind"] == 0
+    assert check.check(fetch=True)["damage"] == [] and weights(runs.folder(folder.name)) == expected
+    assert before.keys() <= bucket.names().keys()

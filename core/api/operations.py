@@ -50,7 +50,7 @@ async def healthz(_request: Request) -> Response:
 
 async def readyz(_request: Request) -> Response:
     """Whether people can work: 200, or 503 with what is wrong."""
-    asked = {"database": _database, "disk": _disk, "workers": _workers, **({"storage": storage.problem} if storage.on() else {})}
+    asked = {"database": _database, "disk": _disk, "workers": _workers, **({"storage": _storage} if storage.on() else {})}
     found = dict(zip(asked, await asyncio.gather(*map(_asked, asked.values())), strict=True))
     ready = not any(found.values())
     answer = {"ready": ready, **{name: problem or "ok" for name, problem in found.items()}}
@@ -74,6 +74,14 @@ def _database() -> str:
 
 def _disk() -> str:
     return space.short() if os.access(settings().home, os.W_OK) else "LOUPE_HOME cannot be written"
+
+
+def _storage() -> str:
+    """Whose bucket it is stands in the log: this is answered to anybody."""
+    if problem := storage.problem():
+        log.warning("%s", problem)
+        return "cannot be used; the log says more"
+    return ""
 
 
 def _workers() -> str:

@@ -86,7 +86,7 @@ def _rows(connection: Any) -> dict[str, int]:
 
 def _fill(archive: zipfile.ZipFile, folder: Path, heads: list[tuple[Path, bytes]], progress: Progress) -> dict[str, Any]:
     found = list(_files())
-    total, done, gone, number = sum(size for _, size in found), 0, 0, 0
+    total, done, number, left_out = sum(size for _, size in found), 0, 0, list[str]()
     with open(folder / LIST, "w", encoding="utf-8") as listed:
 
         def add(name: str, f: IO[bytes], most: int, packed: int = zipfile.ZIP_STORED) -> int:
@@ -111,12 +111,14 @@ def _fill(archive: zipfile.ZipFile, folder: Path, heads: list[tuple[Path, bytes]
                 with open(storage.local(path, storage.PATIENT), "rb") as f:
                     add(path.relative_to(settings().home).as_posix(), f, _whole_lines(f) if path.suffix == ".jsonl" else -1)
                 number += 1
+            except storage.Resized:  # waiting does not bring it back, and one such object must not be the end of all backups
+                left_out.append(path.relative_to(settings().home).as_posix())
             except FileNotFoundError:  # taken away since
-                gone += 1
+                pass
             done += size
     archive.write(folder / LIST, LIST, zipfile.ZIP_DEFLATED)
     progress(total, total, "Writing bytes")
-    return {"files": number, "bytes": done}
+    return {"files": number, "bytes": done, "left_out": left_out}
 
 
 def _files() -> Iterator[tuple[Path, int]]:

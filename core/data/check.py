@@ -45,14 +45,14 @@ class Damage:
     mend: Callable[[], object] | None = None  # makes it anew
 
 
-def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
+def check(mend: bool = False, progress: Progress = silent, fetch: bool = False) -> dict[str, Any]:
     """Reads all that is stored and names what is not as it should be; mend: makes anew what can be made anew, and says so.
 
-    status: "whole", or "failed" while anything is left.
+    fetch: reads originals and weights that only storage has, too. status: "whole", or "failed" while anything is left.
     """
     roles.allow("admin")
     found: list[dict[str, Any]] = []
-    for one in _damages(progress):
+    for one in _damages(progress, fetch):
         entry = {"what": one.what, "where": one.where, "problem": one.problem, "remedy": one.remedy, "mended": False}
         if mend and one.mend is not None:
             try:
@@ -71,15 +71,20 @@ def check(mend: bool = False, progress: Progress = silent) -> dict[str, Any]:
     return {"status": "failed" if left else "whole", "found": len(found), "mended": mended, "left": left, "damage": found}
 
 
-def _damages(progress: Progress) -> Iterator[Damage]:
+def _damages(progress: Progress, fetch: bool) -> Iterator[Damage]:
     try:
         yield from _database(progress)
         yield from _audit(progress)
         if problem := storage.problem():
             yield Damage("storage", settings().storage, problem, "What lies there was not looked at.")
-        for part in (*(() if problem else (_images, _submissions, _runs)), _caches, _leftovers, _rights):
-            yield from part(progress)
-    except AppError as e:  # the database cannot be read, and without it nothing else can be judged
+        for part in () if problem else (_images, _submissions, _runs):
+            yield from part(progress, fetch)
+        for left in (_caches, _leftovers, _rights):
+            yield from left(progress)
+    except AppError as e:  # storage went away meanwhile, or the database cannot be read, and without it nothing else can be judged
+        if str(e) == storage.away():
+            yield Damage("storage", settings().storage, e.message, "What lies there was not looked at to its end.")
+            return
         yield Damage("database", database.shown(database.address(settings().database_url)), e.message, e.hint)
 
 
@@ -161,7 +166,7 @@ def _every_image() -> list[Image]:
     return [image for one in datasets for image in (*store.all_images(one.id), *removed.get(one.id))]  # what was removed can come back
 
 
-def _images(progress: Progress) -> Iterator[Damage]:
+def _images(progress: Progress, fetch: bool) -> Iterator[Damage]:
     yield from _slices()  # first: one that is fetched again brings all its thumbnails
     every, looked, listed = _every_image(), dict[str, bool](), dict[Path, dict[str, int]]()
     ends: dict[int, int] = {}  # of each dataset's pack, if it were whole
@@ -174,8 +179,14 @@ def _images(progress: Progress) -> Iterator[Damage]:
             there = _listed(path.parent, listed)
             problem = _of_original(path, image.id, there)
             looked[image.path] = not problem
-            if problem:
-                again = partial(_fetch_again, path, image.id) if path.name in there else _from(uploads.pictures(), path, image.id)
+            only_there = fetch and path.name in there and not path.exists()
+            stored_problem, was_read = _of_stored(path, image.id, there[path.name]) if only_there else ("", True)
+            if stored_problem:
+                back = partial(_take_back, path, image.id, there[path.name]) if was_read else None
+                yield Damage("original", _where(path), f"{stored_problem} It is {image.source}.", IMPORT_AGAIN, back)
+                looked[image.path] = not _of_original(path, image.id)
+            elif problem:
+                again = _again(path, image.id, there, uploads.pictures())
                 yield Damage("original", _where(path), f"{problem} It is {image.source}.", IMPORT_AGAIN, again)
                 looked[image.path] = not _of_original(path, image.id, there)
             elif problem := _not_stored(path, there):
@@ -219,10 +230,15 @@ def _not_stored(path: Path, there: dict[str, int]) -> str:
     return "Storage has another file in its place." if path.name in there else "Storage does not have it."
 
 
-def _fetch_again(path: Path, image_id: str) -> None:
+def _again(path: Path, image_id: str, there: dict[str, int], folder: Path) -> Callable[[], None] | None:
+    """From storage, or from where the picture is stored a second time."""
+    return partial(_fetch_again, path, image_id, there[path.name]) if path.name in there else _from(folder, path, image_id)
+
+
+def _fetch_again(path: Path, image_id: str, size: int) -> None:
     """From storage, in place of a damaged file; the damaged one stays where storage has no better."""
     with runs.scratch(path) as made:
-        storage.get_file(path, made / path.name)
+        _get(path, made / path.name, size)
         if problem := _of_original(made / path.name, image_id):
             raise Invalid(f"In storage, too: {problem}", IMPORT_AGAIN)
         os.replace(made / path.name, path)
@@ -245,9 +261,46 @@ def _of_thumbnail(image: Image) -> str:
         images.open_picture(images.ThumbPack(settings().thumbs, image.dataset_id).read(image.thumb_offset, image.thumb_size))
     except NotFound:
         return "The thumbnail is missing."
+    except Unavailable:
+        return "The thumbnail cannot be read."
     except (Invalid, OSError):
         return "The thumbnail is damaged."
     return ""
+
+
+def _get(path: Path, file: Path, size: int) -> None:
+    """Of storage, which says that it has so many bytes; Unavailable, too, for what it does not have any more and for what the system refuses here."""
+    try:
+        storage.with_room(partial(storage.get_file, path, file, size))
+    except FileNotFoundError:
+        raise Unavailable("Storage does not have it any more.", FROM_BACKUP) from None
+    except OSError as e:
+        raise space.refusal(e) from e
+
+
+def _of_stored(path: Path, image_id: str, size: int) -> tuple[str, bool]:
+    """What is wrong with a file that only storage has, and which does not stay here; and whether it could be read at all."""
+    with runs.scratch(path) as made:
+        try:
+            _get(path, made / path.name, size)
+        except Unavailable as e:
+            return f"It cannot be read: {e.message}", False
+        problem = _of_original(made / path.name, image_id)
+    return problem and f"In storage: {problem}", True
+
+
+def _take_back(path: Path, image_id: str, size: int) -> None:
+    """Lays what storage has of it aside here, so that it is missing, and an import of the same picture brings it to both."""
+    target = settings().home / "bin" / "orphans" / path.name
+    with runs.scratch(path) as made:
+        _get(path, made / path.name, size)
+        if not _of_original(made / path.name, image_id):  # the answer before was odd, and not the object
+            os.replace(made / path.name, path)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made / path.name, target)
+    storage.remove([path])
+    raise Invalid(f"What storage had lies in {_where(target)} now.", IMPORT_AGAIN)
 
 
 def _from(folder: Path, to: Path, image_id: str) -> Callable[[], None] | None:
@@ -289,7 +342,7 @@ def _lay_aside(path: Path) -> None:
     shutil.move(path, target)
 
 
-def _submissions(progress: Progress) -> Iterator[Damage]:
+def _submissions(progress: Progress, fetch: bool) -> Iterator[Damage]:
     """Pictures that wait in Review, or were decided there."""
     s = schema.submissions.c
     with schema.reading() as c:
@@ -298,8 +351,12 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
     for done, (image_id, ext, name) in enumerate(rows):
         progress(done, len(rows), "Checking what was sent to Review")
         path = uploads.pictures() / f"{image_id}.{ext}"
-        if problem := _of_original(path, image_id, there):
-            again = partial(_fetch_again, path, image_id) if path.name in there else _from(settings().images / image_id[:2], path, image_id)
+        problem, again = _of_original(path, image_id, there), None
+        if not problem and fetch and path.name in there and not path.exists():
+            problem, _ = _of_stored(path, image_id, there[path.name])
+        elif problem:
+            again = _again(path, image_id, there, settings().images / image_id[:2])
+        if problem:
             yield Damage("original", _where(path), f"{problem} It is {name}, which was sent to Review.", FROM_BACKUP, again)
         elif problem := _not_stored(path, there):
             yield Damage("storage", _where(path), problem, "", partial(storage.keep, [path]))
@@ -308,11 +365,18 @@ def _submissions(progress: Progress) -> Iterator[Damage]:
 # Runs ---------------------------------------------------------------------------------------------
 
 
-def _runs(progress: Progress) -> Iterator[Damage]:
+def _runs(progress: Progress, fetch: bool) -> Iterator[Damage]:
     folders = sorted(path for path in settings().runs.glob("[!.]*") if path.is_dir())
     numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
     for done, folder in enumerate(folders):
         progress(done, len(folders), "Checking runs")
+        for name in stored.WEIGHTS if fetch else ():
+            try:
+                storage.local(folder / name, storage.PATIENT)
+            except (Unavailable, OSError) as e:
+                problem = e if isinstance(e, Unavailable) else space.refusal(e)
+                remedy = FROM_BACKUP if isinstance(e, storage.Resized) else problem.hint
+                yield Damage("run", _where(folder / name), problem.message, remedy)
         yield from _of_run(folder, numbers)
 
 
@@ -343,7 +407,8 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
     for path in (runs.checkpoint(folder), runs.last_checkpoint(folder)):
         if path.exists() and (problem := _of_zip(path) or ("" if going else _of_hash(path))):  # one that goes on may be writing it
             what = "it cannot go on; clone it" if path == runs.last_checkpoint(folder) else "it cannot answer; train it again"
-            yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP)
+            again = None if going or path.name not in storage.index(folder) else partial(_weights_again, path)
+            yield Damage("run", _where(path), f"The checkpoint is damaged ({problem}): {what}.", FROM_BACKUP, again)
     status = runs.status(runs.events(folder, skip="Answers"), going)
     if storage.on() and not going and stored.is_behind(folder):
         yield Damage("storage", where, "Storage does not have it as it is here.", "", partial(stored.copy, folder))
@@ -376,6 +441,17 @@ def _of_hash(path: Path) -> str:
     except AppError as e:
         return e.message.rstrip(".")
     return ""
+
+
+def _weights_again(path: Path) -> None:
+    """From storage, where what it has is as it was written."""
+    noted = storage.index(path.parent)[path.name]
+    with runs.scratch(path) as made:
+        _get(path, made / path.name, noted["size"])
+        if runs.sha256(made / path.name) not in runs.read_hashes(path.parent).get(path.name, ()):
+            raise Invalid("In storage it is not as it was written either.", FROM_BACKUP)
+        os.utime(made / path.name, ns=(noted["mtime"], noted["mtime"]))
+        os.replace(made / path.name, path)
 
 
 # What is made anew, and what was left -----------------------------------------------------------------

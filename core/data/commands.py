@@ -62,6 +62,7 @@ def add(verbs: Verbs) -> None:
 
     p = verbs.add_parser("check", help="read all that is stored and name what is damaged, missing or left over")
     p.add_argument("--mend", action="store_true", help="make anew what can be made anew, and say what cannot")
+    p.add_argument("--fetch", action="store_true", help="read, too, the originals and weights that only object storage has")
     p.add_argument(
         "--begin-anew", action="store_true", help="where the database is gone: lay aside all that is there, and begin with an empty one"
     )
@@ -127,6 +128,8 @@ def export_audit(args: argparse.Namespace) -> dict[str, Any]:
 def write_backup(args: argparse.Namespace) -> dict[str, Any]:
     done = backup.write(args.file, progress)
     progress_ended()
+    for name in done["left_out"]:
+        say(f"{name} is not in it: what storage has of it is not of the size that was put. Run python -m core check --fetch.")
     return done
 
 
@@ -148,7 +151,7 @@ def check_(args: argparse.Namespace) -> dict[str, Any]:
         done = check.begin_anew()
         say(f"Loupe begins anew. All that was there lies in {done['laid_aside']}.")
         return done
-    done = check.check(args.mend, progress)
+    done = check.check(args.mend, progress, args.fetch)
     progress_ended()
     for one in done["damage"]:
         say(f"{one['where']}: {one['problem']} {'Mended.' if one['mended'] else one['remedy']}")

@@ -62,7 +62,7 @@ def shown(url: sa.URL) -> str:
 def options(url: sa.URL) -> dict[str, Any]:
     """What create_engine is told for PostgreSQL."""
     patience = {key: value for key, value in PATIENCE.items() if key not in url.query}
-    return {"pool_size": 10, "max_overflow": 20, "connect_args": patience}
+    return {"pool_size": 10, "max_overflow": 20, "connect_args": patience, "hide_parameters": True}  # words of errors are logged
 
 
 def replace_what_has_ended(engine: sa.Engine) -> None:

@@ -10,7 +10,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -569,8 +569,8 @@ class ThumbPack:
             fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed: a review may append during an import
             offset = self.path.stat().st_size if self.path.exists() else 0
             if storage.on() or self.slices.is_dir() or offset < behind:
-                there = {*(os.listdir(self.slices) if self.slices.is_dir() else ()), *stored}
-                offset = max(offset, behind, *(sum(place(name)) for name in there if name[0] != "."))
+                there = slices((*(os.listdir(self.slices) if self.slices.is_dir() else ()), *stored))
+                offset = max(offset, behind, *(sum(place(name)) for name in there))
                 name = slice_name(offset, sum(map(len, thumbs)))
                 store_original(self.slices, name, b"".join(thumbs))
             else:
@@ -611,6 +611,10 @@ def slice_name(offset: int, size: int) -> str:
     return f"{offset:015}-{size}"
 
 
+def slices(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if storage.SLICE.fullmatch(name))
+
+
 def place(name: str) -> tuple[int, int]:
     """Offset and size of a slice by its name."""
     offset, _, size = name.partition("-")
@@ -618,7 +622,7 @@ def place(name: str) -> tuple[int, int]:
 
 
 def is_whole_slice(path: Path) -> bool:
-    return path.stat().st_size == place(path.name)[1]
+    return bool(storage.SLICE.fullmatch(path.name)) and path.stat().st_size == place(path.name)[1]
 
 
 def _slices_here(folder: Path) -> list[str]:
@@ -627,7 +631,7 @@ def _slices_here(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _named(folder: Path, _mtime_ns: int) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name[0] != ".")
+    return slices(os.listdir(folder))
 
 
 def _slices_stored(folder: Path) -> list[str]:
@@ -636,7 +640,7 @@ def _slices_stored(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _listed(folder: Path, _now: int) -> list[str]:
-    return sorted(storage.names(folder))
+    return slices(storage.names(folder))
 
 
 def pixels(picture: Pillow.Image, how: Preprocess) -> np.ndarray:

@@ -534,7 +534,7 @@ def connected(url: sa.URL) -> sa.Engine:
 
 def _sqlite(url: sa.URL) -> sa.Engine:
     used = library()
-    made = sa.create_engine(url, module=used)
+    made = sa.create_engine(url, module=used, hide_parameters=True)  # in the words of errors, which are logged
     path = Path(url.database) if url.database else None
     journal = "WAL" if wal_is_safe(used.sqlite_version_info) else "DELETE"  # the default, safe in any version
 

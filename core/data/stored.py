@@ -86,7 +86,7 @@ def copy_all(progress: Progress = silent) -> int:
             storage.keep(lacking)
             copied += len(lacking)
     for pack in sorted(thumbs.glob("*.pack")):
-        slices, size = [images.place(name) for name in storage.names(pack.with_suffix(""))], pack.stat().st_size
+        slices, size = [images.place(name) for name in images.slices(storage.names(pack.with_suffix("")))], pack.stat().st_size
         with open(pack, "rb") as f:
             # Behind what storage has of the pack, which may have grown since: of two slices that overlap the wrong one would be read.
             for start in range(max((sum(one) for one in slices if one[0] < size), default=0), size, SLICE):

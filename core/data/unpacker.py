@@ -168,19 +168,21 @@ def method(info: zipfile.ZipInfo) -> str:
 def count_entries(f: io.BufferedReader) -> int:
     """At least the number of entries, counted in the bytes of the directory and not taken from what the zip says."""
     size = f.seek(0, os.SEEK_END)
-    tail_at = max(0, size - 65_557)
+    tail_at = max(0, size - 65_635)  # a comment of the longest, and both records of the end
     f.seek(tail_at)
     tail = f.read()
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) < end + 22:
         raise zipfile.BadZipFile
     _, length, _ = struct.unpack("<HII", tail[end + 10 : end + 20])
-    if length == 0xFFFFFFFF:  # zip64: the real end record lies before this one
-        locator = tail.rfind(b"PK\6\6", 0, end)
-        if locator < 0:
+    if tail[max(0, end - 20) : end].startswith(b"PK\6\7"):  # zip64: zipfile believes its record, whatever the other one says
+        (told_at,) = struct.unpack("<Q", tail[end - 12 : end - 4])
+        end -= 76
+        if end < 0 or not tail.startswith(b"PK\6\6", end):
             raise zipfile.BadZipFile
-        (length,) = struct.unpack("<Q", tail[locator + 40 : locator + 48])
-        end = locator
+        if told_at < tail_at + end and f.seek(told_at) == told_at and f.read(4) == b"PK\6\6":  # which newer Pythons believe instead
+            raise zipfile.BadZipFile
+        (length,) = struct.unpack("<Q", tail[end + 40 : end + 48])
     stop = tail_at + end
     if length > stop:
         raise zipfile.BadZipFile

@@ -98,9 +98,16 @@ def _ask(path: str, body: dict[str, Any] | None = None) -> Any:
         raise Unavailable(f"The Ray cluster at {address} does not answer ({getattr(why, 'strerror', None) or why}).") from None
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for the address that somebody has set, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 @cache
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is no address of the internet
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)  # it is no address of the internet
 
 
 _turn = threading.Lock()

@@ -268,7 +268,7 @@ def _bring(source: Path, folder: Path, only: tuple[str, ...] = ("",)) -> None:
     with runs.scratch(folder) as made:
         known: dict[str, Any] = {name: {"size": size, "mtime": time.time_ns()} for name, size in sizes.items()}
         for name in sizes.keys() - {*WEIGHTS}:
-            storage.get_file(source / name, made / name)
+            storage.get_file(source / name, made / name, sizes[name])
             known[name]["mtime"] = (made / name).stat().st_mtime_ns
         for name in sizes.keys() & {*WEIGHTS}:
             known[name]["sha256"] = runs.read_hashes(made).get(name, [])

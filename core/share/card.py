@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,10 @@ def text(f: Facts) -> str:
 
 
 def plain(name: str) -> str:
-    """A name from outside as text, also inside a table."""
+    """A name from outside as text, also inside a table; an address gets something invisible in its midst, or readers make it a link."""
     for mark in "\\`*_[]<>#|~$&":
         name = name.replace(mark, f"\\{mark}")
+    name = re.sub(r"(?i)(?<=htt)(?=ps?://)|(?<=ft)(?=p://)|(?<=ww)(?=w\.)|(?<=@)", "\u2060", name)
     return " ".join(name.split())
 
 

@@ -132,6 +132,8 @@ class _Export:
             data = storage.local(settings().images / image.path, storage.PATIENT).read_bytes()
         except OSError as e:
             raise Invalid(f"Its file cannot be read: {e.strerror}.") from None
+        if not images.is_original(data, image.id):
+            raise Invalid("Its file is not the one that was imported.", "Import that one again, or bring it back from a backup.")
         return data if self.originals else images.shareable(data)
 
     def _tables(self, written: list[tuple[Image, str]], listed: list[Class], words: events.Names, called: dict[str, str]) -> dict[str, str]:

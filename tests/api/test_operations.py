@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from unittest.mock import MagicMock
 import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import streamlit as st
 import uvicorn
 from loky.process_executor import BrokenProcessPool
@@ -36,7 +38,7 @@ from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.web.server.starlette.starlette_app import create_streamlit_routes
 from websockets.sync.client import connect
 
-from core import logs, meters, roles
+from core import logs, meters, roles, storage
 from core.api import gate, operations, routes, signing
 from core.data import audit, check, images, queue, schema, store
 from core.errors import AppError
@@ -112,12 +114,15 @@ def test_one_that_cannot_says_what_is_wrong_and_stays_alive(client: TestClient, 
     monkeypatch.setattr(schema, "ping", down)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(launch, "answers", lambda _: False)
+    monkeypatch.setattr(storage, "on", lambda: True)
+    monkeypatch.setattr(storage, "problem", lambda: "The storage s3://secret-bucket cannot be reached now.")
     answer = client.get("/readyz")
     assert answer.status_code == 503 and answer.json() == {
         "ready": False,
         "database": "does not answer (OSError); the log says more",
         "disk": "3 MB are free on the disk of LOUPE_HOME; 500 MB are needed",
         "workers": "the model worker does not answer: it is starting, busy, or has died",
+        "storage": "cannot be used; the log says more",
     }
     assert client.get("/healthz").status_code == 200
 
@@ -248,6 +253,8 @@ def test_metrics_are_read_on_this_machine_only(client: TestClient) -> None:
         "Authorization: Bearer 0123456789abcdef",
         "password=0123456789abcdef",
         '{"client_secret": "0123456789abcdef"}',
+        "AWS_SECRET_ACCESS_KEY=0123456789abcdef",
+        "GET https://bucket.example/images/ab?X-Amz-Date=20261130&X-Amz-Signature=0123456789abcdef",
         "postgresql://loupe:0123456789abcdef@db/loupe",
         "416e6e.20421.0123456789abcdef0123456789abcdef",
         f"data:image/png;base64,{'0123456789abcdef' * 9}",
@@ -264,6 +271,55 @@ def test_a_log_line_is_json_and_holds_no_secret_token_or_picture(said: str) -> N
     assert "\n" not in line and "0123456789abcdef" not in line
     found = json.loads(line)
     assert (found["level"], found["logger"]) == ("error", "loupe") and "it failed" in found["message"] and "Traceback" in found["error"]
+
+
+@pytest.mark.parametrize("form", [logs.JsonLines(), logs.Text(logging.Formatter("%(levelname)s %(message)s"))], ids=["JSON", "text"])
+def test_no_log_holds_a_secret_that_loupe_was_given_wherever_it_stands(
+    home: Path, monkeypatch: pytest.MonkeyPatch, form: logging.Formatter
+) -> None:
+    given = {
+        "AWS_SECRET_ACCESS_KEY": "bucket/of+nobody",
+        "AZURE_STORAGE_CONNECTION_STRING": "Endpoint=nobody",
+        "LOUPE_RAY_TOKEN": "the cluster's own, which is long",
+        "LOUPE_WEBHOOKS": "shop=http://127.0.0.1/x",
+        "LOUPE_WEBHOOK_SECRET_FILE": str(home / "hook"),
+        "LOUPE_DATABASE_URL": "postgresql://loupe:sesame%20seed@127.0.0.1/loupe",
+    }
+    (home / "hook").write_text("a file's secret of letters")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    words = (
+        "bucket/of+nobody",
+        "bucket%2Fof%2Bnobody",
+        "Endpoint=nobody",
+        given["LOUPE_RAY_TOKEN"],
+        "a file's secret of letters",
+        "sesame seed",
+    )
+    record = logging.LogRecord("loupe", logging.ERROR, "x.py", 1, "%s", (" | ".join(words),), None)
+    line = form.format(record)
+    assert line.count("…") == len(words) and not [one for one in words if one in line], line
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.parametrize("missing", ["created_at", "nothing"])
+def test_what_a_database_refuses_is_logged_without_the_values_of_its_rows(home: Path, missing: str) -> None:
+    value = "0123456789" + "abcdef"  # the line below that uses it stands in the traceback
+    with pytest.raises((sa.exc.SQLAlchemyError, AppError)) as refused, schema.writing() as c:
+        c.execute(sa.text(f"INSERT INTO datasets (name, {missing}) VALUES (:name, NULL)"), {"name": value})
+    e = refused.value
+    record = logging.LogRecord("loupe", logging.ERROR, "x.py", 1, "%s", (e.__cause__ or e,), (type(e), e, e.__traceback__))
+    line = logs.JsonLines().format(record)
+    assert value not in line and missing in line and "INSERT INTO datasets" in line
+
+
+def test_a_long_line_is_cleaned_in_no_time() -> None:
+    began = time.process_time()
+    logs.clean("a-" * 128_000)
+    assert time.process_time() - began < 1  # 0.1 s; 3 s where each of its words was looked at again and again
 
 
 def test_a_request_is_logged_by_its_route_where_logs_are_json(

@@ -21,6 +21,7 @@ from core.api import signing
 from core.catalog import params
 from core.data import check, images, schema, store, uploads
 from core.errors import AppError, Conflict, Forbidden
+from core.review import review
 from core.roles import Person, acting
 from core.runs import runs
 from core.settings import settings
@@ -88,7 +89,7 @@ def test_the_database_is_checked_every_night_and_what_is_damaged_is_said_until_i
     assert check.damaged() == ""
     check.check()
     assert "loupe.db" in check.damaged()
-    monkeypatch.setattr(check, "_damages", lambda _: iter(()))  # as after a repair
+    monkeypatch.setattr(check, "_damages", lambda *_: iter(()))  # as after a repair
     check.check()
     assert check.damaged() == ""
 
@@ -207,6 +208,15 @@ def test_each_damage_is_named_and_what_can_be_made_anew_is(whole: Dataset, name:
     assert (mended["found"], mended["left"]) == (len(expected), left)
     again = check.check()
     assert again["found"] == left and (again["status"] == "whole") is (left == 0)
+
+
+def test_what_was_sent_to_review_and_is_whole_is_not_looked_for_elsewhere(whole: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = uploads.keep("a.png", original().read_bytes())
+    sent = {"dataset_id": whole.id, "run_id": "r", "image_id": upload.id, "ext": "png", "name": "a.png", "by": "tester", "source": "upload"}
+    said = {"predicted": "red", "probability": 1.0, "probabilities": {"red": 1.0}, "fingerprint": None, "state": "predicted"}
+    review._add([{**sent, **said}])
+    monkeypatch.setattr(check, "_from", lambda *_: pytest.fail("looked for"))
+    assert check.check()["found"] == 0
 
 
 def test_a_cache_above_its_limit_is_named_and_cut(whole: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

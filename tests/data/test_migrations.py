@@ -24,10 +24,12 @@ from alembic.autogenerate import compare_metadata, produce_migrations, render_py
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from core.data import classes, labels, schema, store
+from core.data import check, classes, labels, schema, store
 from core.errors import AppError
 from core.evaluate import evaluate
+from core.ml import infer
 from core.review import review
+from core.runs import runs
 from core.settings import settings
 from core.share import export
 from core.train import train
@@ -174,6 +176,27 @@ def test_a_database_of_0_1_0_reads_as_it_did_and_can_be_undone(home: Path) -> No
     act = next(a for a in labels.acts(found.id, labels.Which(), 1, 100)[0] if a.operation == "one")
     assert act.standing == 1 and labels.undo(found.id, labels.which(act), "eve", "three").images == 1
     assert store.current_labels(found.id)[labels.images_of(found.id, act, 1)[0]] == "red"
+
+
+def test_a_data_folder_of_0_1_0_opens_with_its_pictures_its_run_its_export_and_what_waits(home: Path) -> None:
+    with zipfile.ZipFile(OLD / "0.1.0.zip") as packed:
+        packed.extractall(home)
+    home.chmod(0o700)
+    then = recorded("0.1.0-folder.json")
+    (found,) = store.list_datasets()
+    assert kept(then["images"], shown([asdict(one) for one in store.all_images(found.id)])) == []
+    (run,) = train.list_runs(found.id)
+    assert (run.run.id, run.run.name, list(run.run.classes), run.status) == tuple(then["run"].values())
+    validation = evaluate.as_json(evaluate.evaluate(run.run.id, "validation"))
+    assert kept({name: then["validation"][name] for name in ("n", "accuracy")}, shown(validation)) == []
+    (waits,) = reviewing.waiting(found.id)
+    assert kept(then["waiting"], shown([asdict(waits)])) == []
+    (answer,) = infer.predict(str(runs.folder(run.run.id)), [str(settings().uploads / "pictures" / then["answer"]["file"])])
+    assert answer["probabilities"] == pytest.approx(then["answer"]["probabilities"], abs=1e-5)
+    (job,) = (home / "exports").iterdir()
+    with zipfile.ZipFile(export.download(job.name, "csv.zip")[0]) as packed:
+        assert packed.testzip() is None and len([n for n in packed.namelist() if n.endswith(".png")]) == 20
+    assert check.check(mend=True)["left"] == 0
 
 
 # How a database gets there

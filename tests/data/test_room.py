@@ -13,10 +13,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.types import Message
 
 from core import roles, space
+from core.api import in_memory, routes
 from core.data import check, imports, sources, store, uploads
-from core.errors import Invalid, Unwritable
+from core.errors import AppError, Invalid, Unwritable
 from core.ml.data import RowCache
 from core.roles import Person
 from core.runs import jobs
@@ -96,6 +104,56 @@ def test_an_upload_that_comes_too_slowly_ends_and_leaves_nothing(home: Path, mon
     with pytest.raises(Invalid, match=r"a\.zip came too slowly"):
         send(str(uuid.uuid4()), "a.zip", *[b"x"] * 9, pause=0.1 if limit == "SILENCE" else 0.02)
     assert batches() == []
+
+
+def keeping(there: dict[str, dict[str, SimpleNamespace]]) -> Starlette:
+    """Streamlit's route, which keeps what comes in memory."""
+
+    async def put(request: Request) -> Response:
+        data = b"".join([chunk async for chunk in request.stream()])
+        there.setdefault(request.path_params["session"], {})[request.path_params["file"]] = SimpleNamespace(data=data)
+        return Response(status_code=204)
+
+    route = Route("/_stcore/upload_file/{session}/{file}", put, methods=["PUT"])
+    return Starlette(
+        routes=[route],
+        middleware=[Middleware(in_memory.Bound, held=lambda: there, largest=500)],
+        exception_handlers={AppError: routes.app_error},
+    )
+
+
+def test_pictures_that_wait_in_memory_are_bounded_for_each_person_in_all_tabs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: dict[str, dict[str, SimpleNamespace]] = {}
+    monkeypatch.setattr(in_memory, "MOST_BYTES", 1000)
+    client = TestClient(keeping(there))
+
+    def send(session: str, file: str, size: int, by: str = "Ann") -> int:
+        with roles.acting(Person(by, "labeller")):
+            return client.put(f"/_stcore/upload_file/{session}/{file}", content=bytes(size)).status_code
+
+    assert [send("a", "1", 400), send("b", "2", 400), send("a", "3", 400), send("c", "4", 400, by="Bob")] == [204, 204, 413, 204]
+    there.pop("a")  # the tab is closed
+    assert send("b", "5", 400) == 204 and send("b", "6", 400) == 413
+    monkeypatch.setattr(in_memory, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(in_memory, "MOST_FILES", 3)
+    assert [send("b", "7", 1), send("b", "8", 1)] == [204, 413]
+
+
+def test_a_picture_that_comes_into_memory_too_slowly_is_not_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_memory, "SILENCE", 0.05)
+    there: dict[str, dict[str, SimpleNamespace]] = {}
+    said: list[Message] = []
+
+    async def never() -> Message:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def answer(message: Message) -> None:
+        said.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/_stcore/upload_file/a/1", "headers": [], "query_string": b"", "root_path": ""}
+    asyncio.run(keeping(there)(scope, never, answer))
+    assert said[0]["status"] == 422 and not there
 
 
 def test_an_upload_goes_with_its_import_and_stays_where_that_failed(

@@ -7,12 +7,13 @@ import importlib
 import json
 import struct
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.data import sources, trees
+from core.data import sources, trees, unpacker
 from core.data.sources import Source, at, named, open_source
 from core.errors import Invalid, Stopped
 from core.settings import settings
@@ -185,6 +186,36 @@ def test_a_zip_of_too_many_files_is_refused_before_it_is_listed(tmp_path: Path, 
     monkeypatch.setattr(trees, "MAX_ENTRIES", 3)
     with pytest.raises(Invalid, match="more than 3 files"):
         found(zip_of(tmp_path / "a.zip", *(f"cat/{i}.png" for i in range(4))))
+
+
+def test_files_that_only_a_zip64_record_counts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual record says that the directory has one entry; zipfile reads by the other."""
+    monkeypatch.setattr(trees, "MAX_ENTRIES", 3)
+    path = zip_of(tmp_path / "a.zip", *(f"cat/{i}.png" for i in range(4)))
+    data = path.read_bytes()
+    at = data.rindex(b"PK\5\6")
+    n, size, offset = struct.unpack("<HII", data[at + 10 : at + 20])
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, n, n, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    path.write_bytes(data[:at] + record + locator + data[at : at + 8] + struct.pack("<HHIIH", 1, 1, 50, offset, 0))
+    with zipfile.ZipFile(path) as read:
+        assert len(read.infolist()) == 4
+    with pytest.raises(Invalid, match="more than 3 files"):
+        found(path)
+
+
+def test_a_zip_of_two_zip64_records_of_which_pythons_differ_is_refused(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", *(f"cat/{i}.png" for i in range(4)))
+    data = path.read_bytes()
+    at = data.rindex(b"PK\5\6")
+    n, size, offset = struct.unpack("<HII", data[at + 10 : at + 20])
+    far = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44 + 56, 45, 45, 0, 0, n, n, size, offset)
+    near = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 0, 0, 0, offset)
+    for said, refused in ((at, True), (at + 56, False), (1 << 63, False)):
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, said, 1)
+        path.write_bytes(data[:at] + far + near + locator + data[at:])
+        with pytest.raises(zipfile.BadZipFile) if refused else nullcontext(), open(path, "rb") as f:
+            unpacker.count_entries(f)
 
 
 def test_an_entry_that_is_too_large_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ TRIALS = {
     "checkpoints": Trial("power cut on a run's checkpoints, simulated, and resumed", 40, 5),
     "disk": Trial("full disks, a read-only folder, damaged databases", 6, 1),
     "backups": Trial("backups while people work, brought back; damaged files found and mended", 3, 1),
+    "bucket": Trial("a bucket that lies, while files are fetched and put", 4, 1),
     "visits": Trial("page visits, one after the other", 1000, 30),
     "slow": Trial("somebody's slow question beside another's predictions (seconds)", 40, 5, alone=True),
     "web": Trial("odd numbers, traversal, hosts, origins, forged signatures", 1, 5),

@@ -134,13 +134,13 @@ def trial(home: Path, n: int) -> Row:
             row.check(not (problem := acts.integrity()), f"backup {i}: {problem}")
             row.check(not (problem := whole()), f"backup {i}: {problem}")
     with homes.moved_in(folder / "copy"):
-        row.control_check(not whole())
+        row.control_check(not whole(), "a folder copied file by file")
     with homes.moved_in(last):
         mended = checked(row, DAMAGES * n, chance)
         path, other = sorted(settings().images.glob("??/*"))[:2]
         path.write_bytes(other.read_bytes())
-        with homes.replaced(check, "_of_original", lambda path, image_id: "" if path.exists() else "The file is missing."):
-            row.control_check(bool(whole()))
+        with homes.replaced(check, "_of_original", lambda path, *_: "" if path.exists() else "The file is missing."):
+            row.control_check(bool(whole()), "a check that does not read")
     row.figures = f"backups while {PEOPLE} people label and imports go on: {n}; files damaged: {DAMAGES * n}, mended: {mended}"
     return row
 

@@ -17,6 +17,7 @@ from pillow_heif import register_heif_opener  # type: ignore[import-untyped]
 from tests.data import colour
 
 SIDE = (40, 28)  # pixels
+MORE: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "avif": {"quality": 95}, "heic": {"quality": 95}}  # options of formats
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # XYZ (D50) of red, green, blue
 SRGB = np.array([(3.13386, -1.61687, -0.49062), (-0.97880, 1.91614, 0.03345), (0.07195, -0.22899, 1.40524)])  # linear, of XYZ (D50)
 register_heif_opener(thumbnails=False)
@@ -113,6 +114,11 @@ def modes() -> Iterator[Made]:
     deep = array[..., 0].astype(np.uint16) * 257
     yield Made("deep.png", saved(Pillow.fromarray(deep), "PNG"), "read", array[..., 0], 1)
     yield Made("deep.tif", saved(Pillow.fromarray(deep), "TIFF"), "read", array[..., 0], 1)
+    wide = (array.astype(">u2") * 257).reshape(SIDE[1], -1)
+    packed = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide))
+    yield Made("deep-colour.png", png(*SIDE, chunk(b"IDAT", packed), END, depth=16), "read", array, 1)
+    through = one.quantize(16)
+    yield Made("palette-through.png", saved(through, "PNG", transparency=bytes(16)), "read", np.full_like(array, 255))
     cmyk = one.convert("CMYK")
     yield Made("cmyk.tif", saved(cmyk, "TIFF"), "read", np.asarray(cmyk.convert("RGB")))
     yield Made("cmyk.jpg", saved(cmyk, "JPEG", quality=95), "read", np.asarray(cmyk.convert("RGB")), 12)
@@ -124,11 +130,9 @@ def modes() -> Iterator[Made]:
         yield Made(f"alpha-{alpha}.png", saved(rgba, "PNG"), "read", seen)
         yield Made(f"alpha-{alpha}.webp", saved(rgba, "WEBP", lossless=True, exact=True), "read", seen)
     other = Pillow.fromarray(pixels(3))
-    for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF")):
-        more = {"lossless": True} if ext == "webp" else {}
-        yield Made(
-            f"frames.{ext}", saved(one, kind, save_all=True, append_images=[other] * 3, **more), "read", None if ext == "gif" else array
-        )
+    for ext, kind in (("png", "PNG"), ("webp", "WEBP"), ("tif", "TIFF"), ("gif", "GIF"), ("avif", "AVIF"), ("heic", "HEIF")):
+        data = saved(one, kind, save_all=True, append_images=[other] * 3, **MORE.get(ext, {}))
+        yield Made(f"frames.{ext}", data, "read", None if ext == "gif" else array, {"avif": 24, "heic": 12}.get(ext, 0))
     yield Made(
         "many-frames.gif", saved(grey, "GIF", save_all=True, append_images=[Pillow.fromarray(pixels(i)).convert("L") for i in range(200)])
     )
@@ -143,7 +147,7 @@ def modes() -> Iterator[Made]:
     for i, exif_bytes in enumerate(
         (b"Exif\0\0" + b"\xff" * 200, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*" + bytes(80), b"x" * 60_000)
     ):
-        yield Made(f"broken-exif-{i}.jpg", saved(one, "JPEG", exif=exif_bytes, quality=95, subsampling=0), "either")
+        yield Made(f"broken-exif-{i}.jpg", saved(one, "JPEG", exif=exif_bytes, quality=95, subsampling=0), "either", array, 12)
     exif = Pillow.Exif()
     exif[0x0112] = 6  # HEIF turns pictures by a property of its own, and says that what EXIF says is not followed (ISO/IEC 23008-12)
     yield Made("said-turned.heic", saved(one, "HEIF", exif=exif, quality=95), "read", array, 12)
@@ -224,11 +228,18 @@ def made_up() -> Iterator[Made]:
         text = b"a\0\1\0\0" + packed if kind == b"iTXt" else b"a\0\0" + packed
         yield Made(f"bomb-{kind.decode()}.png", png(4, 4, chunk(kind, text), rows, END))
     yield Made("many-texts.png", png(4, 4, *[chunk(b"tEXt", b"a\0b")] * 30_000, rows, END))
+    for name, data in {  # PngSuite's x*.png by their description
+        "xs1-high-bit": b"\x09" + good[1:], "xs2-a-Q": good[:1] + b"Q" + good[2:], "xs4-lower-case": good[:3] + b"g" + good[4:],
+        "xs7-a-space": good[:6] + b" " + good[7:], "xcr-cr-added": good[:7] + b"\r" + good[7:], "xlf-lf-added": good[:6] + b"\n" + good[6:],
+        "xhd-sum-of-head": good[:29] + b"\0\0\0\0" + good[33:], "xdt-no-data": png(4, 4, END), "xc1-colour-1": png(4, 4, rows, END, colour=1),
+        "xc9-colour-9": png(4, 4, rows, END, colour=9),
+        "xd0-depth-0": png(4, 4, rows, END, depth=0), "xd3-depth-3": png(4, 4, rows, END, depth=3), "xd9-depth-99": png(4, 4, rows, END, depth=99),
+    }.items():  # fmt: skip
+        yield Made(f"{name}.png", data, "refused")
+    black = chunk(b"IDAT", zlib.compress(bytes(52)), 1)
+    yield Made("xcs-sum-of-data.png", png(4, 4, black, END), "either", np.zeros((4, 4, 3), np.uint8))
     for name, data in {
-        "signature-cr": good.replace(b"\r\n", b"\n", 1), "signature-high": b"\x09" + good[1:], "no-end": png(4, 4, rows), "no-data": png(4, 4, END),
-        "bad-sum-head": good[:29] + b"\0\0\0\0" + good[33:], "bad-sum-data": png(4, 4, chunk(b"IDAT", zlib.compress(bytes(52)), 1), END),
-        "colour-1": png(4, 4, rows, END, colour=1), "colour-9": png(4, 4, rows, END, colour=9), "depth-0": png(4, 4, rows, END, depth=0),
-        "depth-3": png(4, 4, rows, END, depth=3), "depth-99": png(4, 4, rows, END, depth=99), "zero-wide": png(0, 4, rows, END),
+        "signature-cr": good.replace(b"\r\n", b"\n", 1), "no-end": png(4, 4, rows), "zero-wide": png(0, 4, rows, END),
         "zero-high": png(4, 0, rows, END), "no-palette": png(4, 4, rows, END, colour=3), "packing": png(4, 4, rows, END, packing=7),
         "interlaced-lie": png(4, 4, rows, END, interlace=1), "bad-zlib": png(4, 4, chunk(b"IDAT", b"not zlib"), END), "long-chunk": good[:33] + b"\x7f\xff\xff\xffIDAT",
         "head-twice": good[:33] + good[8:], "palette-long": png(4, 4, chunk(b"PLTE", bytes(3 * 300)), rows, END, colour=3),

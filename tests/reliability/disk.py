@@ -266,7 +266,7 @@ def on_a_small_disk(full: Full, pictures: Path, n: int) -> None:
             model.write(full.disk / "in-place.pt", {"a": torch.zeros(1000)})
             kept = (full.disk / "in-place.pt").read_bytes()
             said(lambda: model.write(full.disk / "in-place.pt", {"a": torch.zeros(1_000_000)}))
-            full.row.control_check((full.disk / "in-place.pt").read_bytes() == kept)
+            full.row.control_check((full.disk / "in-place.pt").read_bytes() == kept, "a checkpoint written in place")
 
 
 def after_header(db: Path) -> bytes | None:
@@ -290,7 +290,7 @@ def damaged(row: Row, home: Path) -> None:
             row.check(after_header(home / "loupe.db") == before, f"{harm.__name__}: the file was changed")
             if "missing or empty" in words:
                 with homes.replaced(schema, "refuse_to_begin_anew", lambda url: None):
-                    row.control_check(words in said(store.list_datasets))
+                    row.control_check(words in said(store.list_datasets), "a database begun anew")
             forget()
             for path in home.glob("loupe.db*"):
                 path.unlink()

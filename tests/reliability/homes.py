@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,11 @@ def peak_mb(pid: int | None = None) -> float:
 
 @contextmanager
 def replaced(where: object, name: str, by: object) -> Iterator[None]:
-    """Something done wrong on purpose meanwhile."""
+    """Something done wrong on purpose meanwhile; a function takes what the right one takes, or it would fall for that alone."""
+    right = getattr(where, name)
+    if inspect.isfunction(right) and inspect.isfunction(by):
+        taken = [one for one in inspect.signature(right).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
+        inspect.signature(by).bind(*taken)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(where, name, by)
         yield

@@ -37,6 +37,15 @@ from tests.reliability import acts, corpus, homes, tabs, web
 from tests.reliability.row import Row
 
 PASSWORD, WRONG = "a very secret sentence", "another secret sentence"
+GIVEN = {  # as storage that does not answer, and a cluster, are set
+    "LOUPE_STORAGE": "s3://nobody/loupe",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "anybody",
+    "AWS_SECRET_ACCESS_KEY": "TheBucketsOwn/Secret+Key",
+    "LOUPE_RAY_ADDRESS": "http://127.0.0.1:9",
+    "LOUPE_RAY_TOKEN": "TheClustersOwnSecretToken",
+}
+AWAY = "s3://nobody/loupe cannot be reached now"
 MARK = "SecretPlace"  # in all that a picture carries beside its pixels
 
 
@@ -85,9 +94,11 @@ def lived(home: Path) -> tuple[dict[str, str], str]:
             for path in ("/api/v1/datasets", "/api/v1/datasets/99", f"/api/v1/datasets?token={api}", f"/api/v1/{api}"):
                 ask(server, path, Authorization=f"Bearer {api}")
                 ask(server, path, Authorization=f"Bearer {api[:-1]}", Host="evil.example")
+            homes.until(lambda: AWAY in (home / "server.log").read_text(encoding="utf-8"))
     settings.cache_clear()
     cookies = {f"cookie {i}": one.partition("=")[2] for i, one in enumerate((cookie, other))}
     found = {"password": PASSWORD, "wrong password": WRONG, "link": link, "token of the API": api, "token of a page": token, **cookies}
+    found |= {"key of the bucket": GIVEN["AWS_SECRET_ACCESS_KEY"], "token of the cluster": GIVEN["LOUPE_RAY_TOKEN"]}
     return found | {"signature": address.rpartition("s=")[2]}, (home / "server.log").read_text(encoding="utf-8")
 
 
@@ -116,6 +127,7 @@ def lines(secrets: dict[str, str]) -> str:
         log.warning("Authorization: Bearer %s", secrets["token of the API"])
         log.warning("X-Loupe-Token: %s", secrets["token of a page"])
         log.warning("form: password=%s", json.dumps(secrets["password"]))
+        log.warning("signed with %s, asked with %s", secrets["key of the bucket"], secrets["token of the cluster"])
     return out.getvalue()
 
 
@@ -126,8 +138,12 @@ def said(text: str, secrets: dict[str, str]) -> list[str]:
 
 def logged(home: Path, row: Row, every: int) -> int:
     """Of so many odd values one is tried; returns how many lines were logged."""
-    with homes.moved_in(home / "signing-in"):
+    with homes.moved_in(home / "signing-in"), pytest.MonkeyPatch.context() as patch:
+        for name, value in GIVEN.items():
+            patch.setenv(name, value)
+        settings.cache_clear()
         secrets, text = lived(home / "signing-in")
+        row.check(AWAY in text, "the server does not say that storage is away")
         row.check(
             "request" in text and all(one.startswith("{") for one in text.splitlines() if "request" in one), "the server logged nothing"
         )
@@ -135,7 +151,7 @@ def logged(home: Path, row: Row, every: int) -> int:
             row.check(not said(text, {name: secrets[name]}), f"the server's log holds the {name}")
         row.check(not (found := said(lines(secrets), secrets)), f"a log holds {found}")
         with homes.replaced(logs, "clean", lambda text: text):
-            row.control_check(not said(lines(secrets), secrets))
+            row.control_check(not said(lines(secrets), secrets), "a log that nobody cleans")
     with homes.moved_in(home / "odd"), listening() as out:
         made, trial = acts.dataset(20, 5), Row()
         client = web.served()
@@ -226,7 +242,7 @@ def pictured(home: Path, row: Row) -> int:
         for name, data in left.items():
             row.check(len(data) > 100 and not holds(data), f"{name} holds what the camera wrote")
         export.export_now(found.id, next(iter(FORMATS)), out, originals=True)
-        row.control_check(not holds(out.read_bytes()))
+        row.control_check(not holds(out.read_bytes()), "an export of the originals")
     return len(left)
 
 

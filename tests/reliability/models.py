@@ -13,20 +13,23 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from core.data import images
 from core.errors import AppError
-from core.ml import model
+from core.ml import model, trainer
 from core.runs import runs
 from core.share import archive, unpack
 from core.train import train
-from tests.reliability import homes
+from tests.reliability import homes, zips
 from tests.reliability.row import Row
 from tests.squares import imported
 
 SLOW = 30.0  # s
+GROWN = 200.0  # MB
 VALUES = {"architecture": "linear", "epochs": 1}
 Files = dict[str, bytes]
 
@@ -187,7 +190,7 @@ def misfits(folder: Path) -> dict[str, bytes]:
 
 
 def trial(home: Path, _size: int) -> Row:
-    row = Row(control="weights read without their hash")
+    row = Row(control="weights read without their hash, and settings that nobody looks at")
     canary = home.parent / "canary"
     with homes.moved_in(home):
         run_id, path = exported(home)
@@ -196,6 +199,12 @@ def trial(home: Path, _size: int) -> Row:
         for name, some in hostile(files, canary).items():
             problem = refuses(lambda some=some: archive.import_now(packed(odd, some), "taken in"))  # type: ignore[misc]
             row.check(not problem and not canary.exists(), f"zip with {name}: {problem}")
+        bomb = {name: data for name, data in files.items() if name != "SHA256SUMS"} | {"config.json": bytes(50_000_000)}
+        for how in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            most = homes.peak_mb()
+            odd.write_bytes(zips.lying(packed(odd, {"config.json": bomb["config.json"], **bomb}, how).read_bytes(), 1000))
+            problem = refuses(lambda: archive.import_now(odd, "taken in"))
+            row.check(not problem and homes.peak_mb() - most < GROWN, f"zip with a bomb as config, whose size lies, {how}: {problem}")
         left = {p for p in set(home.rglob("*")) - before if not p.name.startswith("loupe.db")}
         row.check(not left, f"left by refused zips: {sorted(map(str, left))[:3]}")
         lines = files["events.jsonl"] + b"".join(files["events.jsonl"].splitlines(keepends=True)[1:2] * 300_000)
@@ -219,10 +228,24 @@ def trial(home: Path, _size: int) -> Row:
         chance = random.Random(3)
         for _ in range(40):
             runs.checkpoint(folder).write_bytes(flipped(whole, chance.randrange(len(whole))))
-            row.control_check(bool(refuses(lambda: model.load(folder)) == ""))
+            row.control_check(refuses(lambda: model.load(folder)) == "", "without their hash")
+        too_large = hostile(files, canary)["pictures of 8,192 pixels"]
+        with homes.replaced(images, "possible", lambda how: True):
+            row.control_check(not refuses(lambda: unpack.read(packed(odd, too_large), "odd.zip")), "nobody looks")
         runs.checkpoint(folder).write_bytes(whole)
         runs.hashes_path(folder).write_bytes(kept)
         model.load(folder)
+        last = runs.last_checkpoint(folder)
+        runs.write_hashed(last, lambda tmp: torch.save({"state": {}}, tmp))
+        whole = last.read_bytes()
+        going: Any = SimpleNamespace(stages=[SimpleNamespace(train=SimpleNamespace(device="cpu"))])
+        for name, data in {
+            **tampered(folder, canary, False),
+            **{f"bit {i}": flipped(whole, chance.randrange(len(whole))) for i in range(20)},
+        }.items():
+            last.write_bytes(data)
+            problem = refuses(lambda: trainer.resume(folder, going))
+            row.check(not problem and not canary.exists(), f"last.pt, {name}: {problem}")
         shutil.rmtree(folder)
     row.figures = f"no code ran; 300,000 lines of events in {seconds:.0f} s"
     return row

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from core.data import decoders, images, imports, sources, store
 from tests.reliability import homes
-from tests.reliability.corpus import Made, corpus
+from tests.reliability.corpus import Made, corpus, modes
 from tests.reliability.row import Row
 
 SLOW = 5.0  # s
+ANY = images.Examined("", "", 0, 0, 3, b"")
 
 
 def unbounded(data: bytes) -> images.Examined:
@@ -46,7 +48,7 @@ def judged(one: Made, found: images.Examined | str, seconds: float) -> str:
 
 def trial(home: Path, every: int) -> Row:
     """every: of so many pictures one is tried."""
-    row = Row(control="a decoder without limits")
+    row = Row(control="a decoder without limits, and one that passes over profiles and turns")
     made = list(corpus())[::every]
     slowest = 0.0
     with homes.moved_in(home), decoders.Decoders() as pool:
@@ -77,7 +79,11 @@ def trial(home: Path, every: int) -> Row:
             except Exception:
                 found = "crashed"
                 pool._close()
-            row.control_check(not isinstance(found, str))
+            row.control_check(not isinstance(found, str), "without limits")
+    with homes.replaced(images, "_as_srgb", lambda picture, profile: picture):
+        row.control_check(all(not judged(one, ANY, 0.0) for one in modes() if one.name.startswith("p3.")), "profiles")
+    with homes.replaced(ImageOps, "exif_transpose", lambda picture, in_place=False: None if in_place else picture):
+        row.control_check(all(not judged(one, ANY, 0.0) for one in modes() if one.name.startswith("turned-6")), "turns")
     row.figures = (
         f"slowest {slowest:.1f} s; a decoder may take {decoders.DECODER_BYTES >> 30} GB; {len(there)} read, {len(told)} refused by name"
     )

@@ -234,7 +234,7 @@ def trial(home: Path, n: int) -> Row:
             row.check(not problem, f"{way[0]}, cut {i}: {problem}")
     for seed, way in enumerate(CONTROLS):
         for problem in cuts(start, script, home.parent / f"control-{seed}", max(8, n // 2), way, seed):
-            row.control_check(not problem)
+            row.control_check(not problem, f"{way[0]} with synchronous={way[1]}")
     row.figures = f"{ACTS} acts in each; {' and '.join(f'{j} with synchronous={s}' for j, s in WAYS)}"
     return row
 

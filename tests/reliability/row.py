@@ -25,6 +25,7 @@ class Row:
     control: str = ""  # what was done wrong on purpose
     control_tried: int = 0
     control_fell: int = 0
+    fell: dict[str, int] = field(default_factory=dict)  # of each kind of control, how often
 
     @property
     def survived(self) -> int:
@@ -32,7 +33,7 @@ class Row:
 
     @property
     def good(self) -> bool:
-        return not self.lost and self.tried > 0 and self.control_fell > 0
+        return not self.lost and self.tried > 0 and self.control_fell > 0 and not self.standing
 
     def check(self, right: bool, name: str) -> None:
         """Counts one try, lost under this name unless right."""
@@ -40,9 +41,16 @@ class Row:
         if not right:
             self.lost.append(name)
 
-    def control_check(self, right: bool) -> None:
+    def control_check(self, right: bool, kind: str = "") -> None:
+        """Counts one try of what was done wrong on purpose; of each kind one must fall."""
         self.control_tried += 1
         self.control_fell += not right
+        self.fell[kind] = self.fell.get(kind, 0) + (not right)
+
+    @property
+    def standing(self) -> list[str]:
+        """The kinds of controls of which none fell, by name."""
+        return [kind for kind, n in self.fell.items() if not n]
 
     def cells(self, name: str) -> list[str]:
         control = f"{self.control}: fell {self.control_fell:,} of {self.control_tried:,}"
@@ -50,7 +58,7 @@ class Row:
 
     @property
     def named(self) -> list[str]:
-        return self.lost[:NAMED]
+        return self.lost[:NAMED] + [f"did not fall: {kind or self.control}" for kind in self.standing]
 
 
 def tried(name: str, size: int) -> tuple[Row, float]:

@@ -90,14 +90,14 @@ def trial(home: Path, seconds: int) -> Row:
             open_tabs, taken = waited(server, run, picture, seconds, "slow", SAMPLES)
             for i, one in enumerate(taken):
                 row.check(one < MOST, f"prediction {i} took {one:.1f} s")
-            row.control_check(tasks(server, "slow") == 0)
+            row.control_check(tasks(server, "slow") == 0, "tabs that stay open")
             began = time.monotonic()
             for tab in open_tabs:
                 tab.close()
             row.check(homes.until(lambda: tasks(server, "slow") == 0, DROPPED), f"the maps of closed tabs go on after {DROPPED:.0f} s")
             dropped = time.monotonic() - began
         with tabs.serving(home, "tests.reliability.slow.one_worker") as (server, _):
-            row.control_check(max(waited(server, run, picture, 0.1, "quick", FEW)[1]) < MOST)
+            row.control_check(max(waited(server, run, picture, 0.1, "quick", FEW)[1]) < MOST, "one worker for both")
     row.figures = f"{len(taken)} predictions beside Kernel SHAP and trust checks, slowest {max(taken):.2f} s; what closed tabs asked ends after {dropped:.0f} s"
     return row
 

@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from tests.reliability import __main__ as reliability
-from tests.reliability import corpus, pictures, power, web
+from tests.reliability import checkpoints, corpus, pictures, power, web
 from tests.reliability.row import Row
 
 
 def test_after_a_power_cut_what_was_acknowledged_is_there_and_with_less_syncing_it_is_not(tmp_path: Path) -> None:
     row = power.trial(tmp_path / "home", 6)
+    assert row.good, row
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_a_power_cut_left_and_from_none_that_was_not_synced(tmp_path: Path) -> None:
+    row = checkpoints.trial(tmp_path / "home", 1)
     assert row.good, row
 
 
@@ -38,8 +43,9 @@ def test_no_odd_number_stranger_or_forged_signature_gets_through(tmp_path: Path)
         (Row(tried=1, lost=["a label"], control_tried=1, control_fell=1), 1),
         (Row(tried=1, control_tried=1), 1),
         (Row(control_tried=1, control_fell=1), 1),
+        (Row(tried=1, control_tried=2, control_fell=1, fell={"one": 1, "other": 0}), 1),
     ],
-    ids=["good", "lost", "control stands", "nothing tried"],
+    ids=["good", "lost", "control stands", "nothing tried", "one kind of control stands"],
 )
 def test_a_loss_and_a_control_that_does_not_fall_are_noticed(
     row: Row, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

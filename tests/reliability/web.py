@@ -13,10 +13,11 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.routing import Mount, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from core.api import gate, operations, routes, sign_in, signing
+from core.api import gate, operations, review, routes, sign_in, signing
 from core.api.v1.app import app as v1
 from core.data import tokens
 from core.errors import AppError
@@ -50,11 +51,27 @@ ORIGINS = [
 
 def served() -> TestClient:
     app = Starlette(
-        routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES],
+        routes=[Mount("/api/v1", v1), *sign_in.ROUTES, *routes.ROUTES, *operations.ROUTES, WebSocketRoute("/_stcore/stream", _socket)],
         middleware=[Middleware(operations.Meter), Middleware(gate.Gate)],
         exception_handlers={AppError: routes.app_error, HTTPException: routes.http_error},
     )
     return TestClient(app, base_url=BASE, raise_server_exceptions=False)
+
+
+async def _socket(socket: WebSocket) -> None:
+    """In the place of Streamlit's."""
+    await socket.accept()
+    await socket.close()
+
+
+def opens(client: TestClient, origin: str, **more: str) -> bool:
+    """Whether a page of this origin, in a browser that has opened Loupe, gets a WebSocket."""
+    client.get("/healthz")  # which gives the cookie
+    try:
+        with client.websocket_connect(f"ws{BASE.removeprefix('http')}/_stcore/stream", headers={"Origin": origin, **more}):
+            return True
+    except (WebSocketDisconnect, UnicodeError, ValueError):
+        return False
 
 
 def filled(path: str, value: str) -> str:
@@ -148,6 +165,11 @@ def strangers(row: Row, client: TestClient) -> None:
     for origin, path in itertools.product(ORIGINS, ("/api/terms", "/api/v1/datasets", "/healthz")):
         told = client.get(path, headers={"Origin": origin}).headers
         row.check("access-control-allow-origin" not in told, f"Origin {origin!r} may read {path}")
+    row.check(opens(client, BASE), "Loupe's own page opens no WebSocket")
+    for origin in ORIGINS:
+        row.check(not opens(client, origin), f"Origin {origin!r} opens a WebSocket")
+    for host in HOSTS:
+        row.check(not opens(client, BASE, Host=host), f"Host {host!r} opens a WebSocket")
     for site, path in itertools.product(("cross-site", "same-site", "evil"), ("/api/label", "/api/review/decide")):
         row.check(ask(client, "POST", path, headers={"Sec-Fetch-Site": site}) == 403, f"Sec-Fetch-Site {site}: {path}")
 
@@ -183,7 +205,7 @@ def covered(row: Row, client: TestClient) -> None:
 
 def trial(home: Path, every: int) -> Row:
     """every: of so many odd values one is tried."""
-    row = Row(control="a server that trusts any Host, and signatures that are not compared")
+    row = Row(control="a server that trusts any Host or Origin, numbers beyond those of a database, and signatures that are not compared")
     with homes.moved_in(home):
         made = acts.dataset(20, 5)
         client = served()
@@ -193,10 +215,17 @@ def trial(home: Path, every: int) -> Row:
         strangers(row, client)
         forged(row, client)
         covered(row, client)
-        with homes.replaced(gate, "_wrong_host", lambda _headers: None):
+        with homes.replaced(gate, "_wrong_host", lambda _scope, _headers: None):
             for host in HOSTS[:3]:
-                row.control_check(ask(client, "GET", "/api/terms", headers={"Host": host}) in (400, 403))
+                row.control_check(ask(client, "GET", "/api/terms", headers={"Host": host}) in (400, 403), "any Host")
+        with homes.replaced(gate, "_wrong_origin", lambda _scope, _headers: None):
+            for origin in ORIGINS[:3]:
+                row.control_check(not opens(client, origin), "any Origin")
+        with homes.replaced(review, "MAX_INT", 1 << 80):
+            decision = {"id": 1 << 70, "verdict": "rejected", "operation": "o", "session": "s", "dataset_id": made}
+            token = {"X-Loupe-Token": signing.token("Ann")}
+            row.control_check(ask(client, "POST", "/api/review/decide", content=json.dumps(decision), headers=token) < 500, "any number")
         with homes.replaced(signing, "_is_signed", lambda _text, _signature: True):
-            row.control_check(ask(client, "GET", f"/thumb/{made}/0-10?e=99999&s=x") == 403)
+            row.control_check(ask(client, "GET", f"/thumb/{made}/0-10?e=99999&s=x") == 403, "any signature")
     row.figures = f"{len(routes.ROUTES)} routes and the API's; no answer 500"
     return row

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from playwright.sync_api import Page, expect, sync_playwright
 
 from core.data import classes, images, imports, labels, queue, store, uploads
-from core.share import report
+from core.share import archive, card, report
 from core.train import train
 from tests.browser.conftest import CHROMIUM, FLAGS, Server, settled
 from tests.reliability import homes, tabs
@@ -100,6 +103,17 @@ def looked_at(page: Page, html: str) -> list[str]:
     return list(page.evaluate(LOOK))
 
 
+def carded(run_id: str, path: Path) -> str:
+    archive.export_now(run_id, path)
+    with zipfile.ZipFile(path) as found:
+        return found.read("MODEL_CARD.md").decode()
+
+
+def in_html(text: str) -> str:
+    """As a site that shows Markdown with the HTML in it would draw it, without a policy."""
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+
+
 def trial(home: Path, pages: int) -> Row:
     """pages: so many of EVERY are looked at."""
     row, shown, asked, bare = Row(control="the same words as markup"), 0, set[str](), set[str]()
@@ -126,6 +140,9 @@ def trial(home: Path, pages: int) -> Row:
             row.check(shown > pages // 2, f"the words are on {shown} of {pages} pages")
             bad = looked_at(page, report.make(run_id, ["validation"], ME))
             row.check(not bad, f"report: {bad[:2]}")
+            bad = looked_at(page, in_html(text := carded(run_id, home.parent / "run.zip")))
+            row.check(not bad and not re.search("https?://evil|www[.]evil", text), f"model card: {bad[:2]}")
+            row.check(card.plain(WORDS[0]) in text, "the words are not in the model card")
             row.check(not bare, f"without a content security policy: {sorted(bare)[:3]}")
             row.check(not asked, f"asked of others: {sorted(asked)[:3]}")
             for word in (
@@ -135,7 +152,7 @@ def trial(home: Path, pages: int) -> Row:
             ):
                 row.control_check(not looked_at(page, word))
             browser.close()
-    row.figures = f"{len(WORDS)} texts in every name, note and file name; {pages} pages in Chromium, and a report; seen as text on {shown}"
+    row.figures = f"{len(WORDS)} texts in every name, note and file name; {pages} pages in Chromium, a report and a model card; seen as text on {shown}"
     return row
 
 

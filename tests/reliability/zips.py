@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.data import imports, sources, store
+from core.data import imports, sources, store, trees, unpacker
 from core.errors import AppError
 from tests.reliability import corpus, homes
 from tests.reliability.row import Row
@@ -39,10 +39,16 @@ def packed(*entries: tuple[str | zipfile.ZipInfo, bytes], how: int = zipfile.ZIP
     return out.getvalue()
 
 
-def renamed(data: bytes, old: str, new: str) -> bytes:
+def renamed(data: bytes, old: str, new: str, encoding: str = "utf-8") -> bytes:
     """In the zip's bytes: zipfile writes no such name."""
-    assert len(old) == len(new)
-    return data.replace(old.encode(), new.encode())
+    assert len(old.encode()) == len(new.encode(encoding))
+    return data.replace(old.encode(), new.encode(encoding))
+
+
+def unsaid(name: str, encoding: str, data: bytes) -> bytes:
+    """A zip whose one name is in an encoding that it does not say."""
+    plain = "x" * len(name.encode(encoding))
+    return renamed(packed((plain, data)), plain, name, encoding)
 
 
 def link(name: str, to: str) -> tuple[zipfile.ZipInfo, bytes]:
@@ -104,6 +110,17 @@ def cases(rows: int) -> list[Case]:
         Case("lying size, LZMA", lying(packed(("cat/a.png", zeros), how=zipfile.ZIP_LZMA), 1000), 0, "damaged"),
         Case("overlap", overlapping(one), None, "overlap"),
         Case("70,000 entries", many(one, 70_000), 1),
+        Case(
+            "more entries than are read, which the usual record hides",
+            hidden(many(one, trees.MAX_ENTRIES)),
+            None,
+            "more than 200,000 files",
+        ),
+        Case("one name for two", packed(("cat/a.png", one), ("cat/b.png", two), ("cat/a.png", three)), 3),
+        Case("Shift JIS", unsaid("cat/猫.png", "cp932", one), 1),
+        Case("cp866", unsaid("cat/кот.png", "cp866", one), 1),
+        Case("no encoding at all", renamed(packed(("cat/axyb.png", one)), "cat/axyb.png", "cat/a\xff\xfeb.png", "latin-1"), 1),
+        Case("bomb in a bomb", packed(("a.zip", packed(("cat/a.png", zeros))), ("cat/b.png", two)), 1, "zip inside"),
         Case("encrypted", encrypted(packed(("cat/a.png", one), ("cat/b.png", two))), None, "holds no images"),
         Case("prefix", b"MZ" + bytes(500) + good, 2),
     ]
@@ -133,6 +150,13 @@ def overlapping(data: bytes) -> bytes:
     entry, end = made[at : made.index(b"PK\5\6")], made[made.index(b"PK\5\6") :]
     directory = entry * 500
     return made[:at] + directory + end[:8] + struct.pack("<HHII", 500, 500, len(directory), at) + end[20:]
+
+
+def hidden(data: bytes) -> bytes:
+    """The usual record of the end tells of one entry; zipfile believes the other one, which zips of so many have."""
+    at = data.rindex(b"PK\5\6")
+    assert data.startswith(b"PK\6\7", at - 20)
+    return data[: at + 8] + struct.pack("<HHII", 1, 1, 50, 0) + data[at + 20 :]
 
 
 def many(data: bytes, n: int) -> bytes:
@@ -183,14 +207,15 @@ def contents(folder: Path, apart: Path) -> set[str]:
 
 def trial(home: Path, rows: int) -> Row:
     """rows: of the longest table."""
-    row = Row(control="a reader that extracts everything")
+    row = Row(control="a reader that extracts everything, or counts nothing")
     work: Callable[[str], Path] = lambda name: home.parent / name  # noqa: E731
     worst = 0.0
     with homes.moved_in(home):
-        path, before = work("try.zip"), homes.peak_mb()
+        path, made = work("try.zip"), cases(rows)  # which take memory of their own
+        before = homes.peak_mb()
         path.touch()
         there = contents(home.parent, home)
-        for number, case in enumerate(cases(rows)):
+        for number, case in enumerate(made):
             path.write_bytes(case.data)
             began, used = time.monotonic(), time.process_time()
             problem = outcome(path, case, number)
@@ -202,6 +227,11 @@ def trial(home: Path, rows: int) -> Row:
         row.check((grown := homes.peak_mb() - before) < MOST, f"the process grew by {grown:.0f} MB")
         path.write_bytes(packed(("../../evil.png", b"x")))
         careless(path, work("deep") / "deeper")
-        row.control_check(contents(home.parent, home) - there <= {str(work("deep")), str(work("deep") / "deeper")})
+        row.control_check(contents(home.parent, home) - there <= {str(work("deep")), str(work("deep") / "deeper")}, "extracted")
+        bomb = Case("bomb", packed(("cat/a.png", bytes(3_000_000))), None, "grows")
+        path.write_bytes(bomb.data)
+        row.check(not (problem := outcome(path, bomb, 10_000)), f"bomb: {problem}")
+        with homes.replaced(unpacker, "MAX_RATIO", 1 << 40):
+            row.control_check(not outcome(path, bomb, 10_000), "not counted")
     row.figures = f"slowest {worst:.1f} s, memory + {max(0.0, grown):.0f} MB"
     return row

@@ -146,7 +146,8 @@ class Dashboard(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.token = ""
+        self.token = self.elsewhere = ""
+        self.told: list[str | None] = []  # with which token each question came
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -172,6 +173,12 @@ class Answers(BaseHTTPRequestHandler):
         self._say({})
 
     def _say(self, what: object) -> None:
+        self.server.told.append(self.headers["Authorization"])
+        if self.server.elsewhere:
+            self.send_response(307)
+            self.send_header("Location", self.server.elsewhere + self.path)
+            self.end_headers()
+            return
         wrong = self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}"
         self.send_response(401 if wrong else 200)
         self.end_headers()
@@ -186,6 +193,20 @@ def dashboard() -> Iterator[Dashboard]:
     yield found
     found.shutdown()
     found.server_close()
+
+
+def test_the_token_goes_to_the_address_that_was_set_and_no_further(
+    home: Path, given: Callable[..., None], dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Dashboard()
+    dashboard.elsewhere = other.address
+    monkeypatch.setenv("LOUPE_RAY_TOKEN", "long enough to be a token of a cluster")
+    given(dashboard.address)
+    with pytest.raises(Unavailable, match=r"refused: .*\(307\)"):
+        cluster.nodes()
+    assert dashboard.told == ["Bearer long enough to be a token of a cluster"] and other.told == []
+    other.shutdown()
+    other.server_close()
 
 
 def asked_anew(run_id: str) -> train.RunState:

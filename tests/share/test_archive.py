@@ -154,6 +154,12 @@ def test_the_metrics_and_the_card_say_what_the_run_was_worth_with_n_and_interval
     assert f"Passed: ONNX Runtime and PyTorch name the same class for all {parity['images']} {parity['of']}." in text
 
 
+@pytest.mark.parametrize("address", ["http://a.b", "https://a.b", "ftp://a.b", "FTP://a.b", "www.a.b", "ann@a.b"])
+def test_no_address_in_a_name_becomes_a_link_in_the_card(address: str) -> None:
+    shown = card.plain(f"see {address}")
+    assert shown.replace("\u2060", "") == f"see {address}" and len(shown) == len(address) + 5
+
+
 def test_a_class_with_few_pictures_is_counted_in_the_card_and_not_called_a_share(trained: Trained, zipped: Path) -> None:
     e = evaluate.recorded(trained.run_id, "validation")
     assert all(c.n < TOO_FEW for c in e.per_class)

@@ -720,13 +720,14 @@ def test_a_stop_in_the_middle_leaves_the_old_file_or_none(small: Dataset, tmp_pa
         assert told == list(range(10)) and [p.read_bytes() for p in out.parent.iterdir()] == ([before] if before else [])
 
 
-def test_an_image_whose_file_is_gone_or_damaged_costs_only_itself_and_is_named(small: Dataset, tmp_path: Path) -> None:
-    gone, damaged = all_of(small)[:2]
+def test_an_image_whose_file_is_gone_damaged_or_another_costs_only_itself_and_is_named(small: Dataset, tmp_path: Path) -> None:
+    gone, damaged, swapped, other = all_of(small)[:4]
     (settings().images / gone.path).unlink()
     (settings().images / damaged.path).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (settings().images / swapped.path).write_bytes((settings().images / other.path).read_bytes())
     report = export.export_now(small.id, "csv", tmp_path / "out.zip")
-    assert report.images == 22 and [s.name for s in report.skipped] == [gone.source, damaged.source]
-    assert back(tmp_path / "out.zip", "again")[1].added == 22
+    assert report.images == 21 and [s.name for s in report.skipped] == [gone.source, damaged.source, swapped.source]
+    assert back(tmp_path / "out.zip", "again")[1].added == 21
 
 
 def test_labels_given_during_an_export_are_not_told_half(small: Dataset, tmp_path: Path) -> None:
