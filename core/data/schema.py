@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -544,13 +545,18 @@ def _sqlite(url: sa.URL) -> sa.Engine:
             with suppress(OSError):  # another account's
                 path.chmod(0o600)  # SQLite gives its other files the same
         connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-        for pragma in (
-            "busy_timeout=30000",
-            f"journal_mode={journal}",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout={1000 * database.LOCK_SECONDS}")
+        begun = time.monotonic()
+        while True:
+            try:
+                connection.execute(f"PRAGMA journal_mode={journal}")
+                break
+            except used.OperationalError as e:  # two begin at once on a database of another mode: SQLite lets neither wait for the other
+                if "locked" not in str(e) or time.monotonic() - begun > database.LOCK_SECONDS:
+                    raise
+                time.sleep(0.02)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
 
     @sa.event.listens_for(made, "begin")
     def begin(connection: sa.Connection) -> None:

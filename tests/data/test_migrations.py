@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,9 +11,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,6 +288,25 @@ def test_of_two_processes_that_start_at_once_one_migrates_and_the_other_waits_fo
     assert sorted(out.split() for out, _ in ended) == [["0", "6"], ["17", "6"]]  # the columns that 0.1.0 lacked, added once
     assert time.monotonic() - start >= 2, "the one that migrates sleeps this long, so the other must have met it at work"
     assert revisions(path) == [NEWEST]
+
+
+def test_two_that_open_a_database_of_another_journal_at_once_both_get_it(tmp_path: Path) -> None:
+    for turn in range(20):  # without waiting for each other one in five fails
+        path = tmp_path / f"{turn}.db"
+        with contextlib.closing(sqlite3.connect(path)) as made, made:
+            made.execute("CREATE TABLE found (id INTEGER)")
+        engines = [schema.connected(sa.make_url(f"sqlite:///{path}")) for _ in range(2)]
+        together = threading.Barrier(2)
+
+        def opened(engine: sa.Engine, together: threading.Barrier = together) -> str:
+            together.wait()
+            with engine.connect() as c:
+                return str(c.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+        with ThreadPoolExecutor(2) as pool:
+            assert len(set(pool.map(opened, engines))) == 1
+        for engine in engines:
+            engine.dispose()
 
 
 def test_a_migration_that_is_killed_half_way_leaves_the_old_database_and_the_next_start_does_it(home: Path) -> None:
