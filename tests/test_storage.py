@@ -762,7 +762,9 @@ def test_an_original_that_only_comes_badly_is_never_taken_out_of_storage(
             asked.add(path)
             file.write_bytes(bytes(size))
             if path == late:
-                raise Unavailable("It cannot be reached now (timeout).", "Try again.")
+                late_one = Unavailable("It cannot be reached now (timeout).", "Try again.")
+                storage._away[:] = [(0.0, late_one)]
+                raise late_one
         if path == full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
 
@@ -814,6 +816,52 @@ def test_a_bucket_that_goes_away_meanwhile_refuses_a_backup_and_is_what_check_na
         assert found["what"] == "storage" and "cannot be reached now" in found["problem"]
     finally:
         bucket.mend()
+
+
+@pytest.mark.parametrize("only_there", ["thumbs", "images", "runs"])
+def test_check_ends_where_the_bucket_goes_away_and_names_no_file_that_it_then_could_not_read(
+    bucket: Bucket, pictures: Dataset, monkeypatch: pytest.MonkeyPatch, only_there: str
+) -> None:
+    names = storage.names
+
+    def cut(done: int, total: int, what: str) -> None:
+        if what == "Checking runs":
+            bucket.cut()
+
+    def last_answer(folder: Path, patience: float | None = storage.SOON) -> dict[str, int]:
+        found = names(folder, patience)
+        if only_there != "runs" and folder.parent == settings().images:
+            bucket.cut()
+        return found
+
+    settings().home.chmod(0o700)
+    copied_run()
+    for path in (settings().home / only_there).glob("*/best.pt" if only_there == "runs" else "*/*"):
+        path.unlink()
+    forget()
+    monkeypatch.setattr(storage, "names", last_answer)
+    try:
+        (found,) = check.check(progress=cut, fetch=True)["damage"]
+        assert found["what"] == "storage" and "cannot be reached now" in found["problem"]
+    finally:
+        bucket.mend()
+
+
+def test_check_leaves_out_the_weights_of_a_run_that_goes_on_which_may_lie_in_the_bucket_before_their_size_is_noted(
+    bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(pictures)
+    (folder / "best.pt").write_text("best")
+    runstored.copy(folder)
+    bucket.put(f"runs/{folder.name}/best.pt", b"better")
+    (folder / "best.pt").unlink()
+
+    def named() -> bool:
+        return any(one["where"].endswith("best.pt") for one in check.check(fetch=True)["damage"])
+
+    assert named()
+    monkeypatch.setattr(launch.launcher, "alive", lambda folder: True)
+    assert not named()
 
 
 def test_a_thumbnail_or_file_that_is_damaged_here_is_mended_and_never_takes_the_place_of_a_whole_one(

@@ -223,6 +223,12 @@ def _listed(folder: Path, known: dict[Path, dict[str, int]]) -> dict[str, int]:
     return known[folder]
 
 
+def _still_there() -> None:
+    """Unavailable where storage itself has gone away, and not one of its files alone: each of those that are left would wait as long."""
+    if storage.away():
+        storage.names(settings().home / "tried", storage.PATIENT)
+
+
 def _not_stored(path: Path, there: dict[str, int]) -> str:
     """What is to be said where storage lacks the file, or has another."""
     if not storage.on() or not path.exists() or there.get(path.name) == path.stat().st_size:
@@ -262,6 +268,7 @@ def _of_thumbnail(image: Image) -> str:
     except NotFound:
         return "The thumbnail is missing."
     except Unavailable:
+        _still_there()
         return "The thumbnail cannot be read."
     except (Invalid, OSError):
         return "The thumbnail is damaged."
@@ -284,6 +291,7 @@ def _of_stored(path: Path, image_id: str, size: int) -> tuple[str, bool]:
         try:
             _get(path, made / path.name, size)
         except Unavailable as e:
+            _still_there()
             return f"It cannot be read: {e.message}", False
         problem = _of_original(made / path.name, image_id)
     return problem and f"In storage: {problem}", True
@@ -370,14 +378,19 @@ def _runs(progress: Progress, fetch: bool) -> Iterator[Damage]:
     numbers = {one.id for one in (*store.list_datasets(), *store.list_datasets(deleted=True))}
     for done, folder in enumerate(folders):
         progress(done, len(folders), "Checking runs")
-        for name in stored.WEIGHTS if fetch else ():
+        for name in stored.WEIGHTS if fetch and not _going(folder) else ():  # one that goes on notes the size after it has put them
             try:
                 storage.local(folder / name, storage.PATIENT)
             except (Unavailable, OSError) as e:
+                _still_there()
                 problem = e if isinstance(e, Unavailable) else space.refusal(e)
                 remedy = FROM_BACKUP if isinstance(e, storage.Resized) else problem.hint
                 yield Damage("run", _where(folder / name), problem.message, remedy)
         yield from _of_run(folder, numbers)
+
+
+def _going(folder: Path) -> bool:
+    return launch.launcher.alive(folder) or launch.of_cluster(folder)  # a command line may have no address to ask
 
 
 def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
@@ -392,7 +405,7 @@ def _of_run(folder: Path, datasets: set[int]) -> Iterator[Damage]:
         yield Damage(
             "run", where, f"Its dataset, “{run.dataset_name}”, is not in the database.", "Bring the database back, or delete the run."
         )
-    going = launch.launcher.alive(folder) or launch.of_cluster(folder)  # a command line may have no address to ask
+    going = _going(folder)
     with suppress(FileNotFoundError):
         if torn := runs.torn_lines(folder):
             shown = ", ".join(map(str, torn[:5])) + (" …" if len(torn) > 5 else "")

@@ -133,9 +133,15 @@ def _network(path: Path) -> dict[str, Any]:
 
 @runs.needs("ask")
 def ask(
-    run_id: str, file: Path, method: str, target: str | None = None, settings: Mapping[str, Any] | None = None, quick: bool = True
+    run_id: str,
+    file: Path,
+    method: str,
+    target: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    quick: bool = True,
+    shared: bool = True,
 ) -> Asked:
-    """Queues one map, unless it is stored; read it with answer(). No target: the likeliest class.
+    """Queues one map, unless it is stored; read it with answer(). No target: the likeliest class. Not shared: nobody else finds it.
 
     In the slow worker, but for a map of few passes, if it may be quick: it does not wait behind long ones, nor for that worker to load
     PyTorch.
@@ -149,7 +155,8 @@ def ask(
         raise Invalid(why)
     wanted = cost(run_id, method, checked)
     submit = launch.submit if quick and wanted.passes <= FEW and (wanted.seconds or 0) < SOON else launch.submit_slow
-    return question(run_id, file, attribute.answer, method, None if target is None else classes.index(target), checked, submit=submit)
+    number = None if target is None else classes.index(target)
+    return question(run_id, file, attribute.answer, method, number, checked, submit=submit, shared=shared)
 
 
 @runs.needs("ask")
@@ -162,12 +169,15 @@ def question(
     checked: dict[str, Any],
     *more: Any,
     submit: Callable[..., Future[Any]] = launch.submit_slow,
+    shared: bool = True,
 ) -> Asked:
     """Queues the answer of the method's map with more plain arguments, unless what it writes is stored."""
     path, stored = runs.trained(run_id), place(run_id, file, method, target, checked, *more)
     token = f"{processes.own()}-{secrets.token_hex(4)}"
     if stored.exists():
         return Asked(run_id, file.stem, method, checked, stored, None, token)
+    if not shared:
+        stored = stored.with_stem(secrets.token_hex(16))  # named as the others are, so that it goes with them if its server dies
     stored.parent.mkdir(parents=True, exist_ok=True)
     files = [str(stored), str(_progress(stored, token)), str(_stop(stored, token))]
     future = submit(answer, str(path), str(file), method, target, checked, *more, *files)

@@ -40,13 +40,14 @@ def why(submission_id: int) -> Why:
         raise Invalid("No quick map of this network can be made.", "Explain has other methods.")
     with runs.scratch(settings().uploads / "asked") as folder:
         file = predict.keep_frame(upload, frames.frame, folder).path if frames else upload.path
-        asked = explain.ask(one.run_id, file, method, one.predicted, quick=False)
+        asked = explain.ask(one.run_id, file, method, one.predicted, quick=False, shared=False)
         try:
             found = explain.answer(asked, LONGEST)
         except TimeoutError:
             explain.stop(asked)
             raise AppError(f"This map takes longer than {LONGEST:.0f} s.", "Decide without it, or ask for it on Explain.") from None
-        if asked.future is not None:  # one that was there before was asked for on Explain
-            asked.path.unlink(missing_ok=True)
+        finally:
+            if asked.future is not None:  # one that was there before was asked for on Explain
+                asked.future.add_done_callback(lambda _: asked.path.unlink(missing_ok=True))  # its last pass may end after it was given up
     name = review.today(one).predicted
     return Why(explain.overlay_png(found), f"Red speaks for “{name}”, blue against it: {methods.method(method).title}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from core.data import schema, uploads
 from core.data.queue import Submission
 from core.errors import AppError, Invalid
+from core.explain import explain
 from core.review import predict, review, why
 from core.runs import launch, runs
 from core.types import Prediction
@@ -75,3 +77,45 @@ def test_a_map_that_takes_too_long_is_stopped_and_said(
     with pytest.raises(AppError, match="takes longer than"):
         why.why(one.id)
     assert never.cancelled()
+
+
+def test_a_map_that_is_given_up_in_its_last_pass_is_not_kept_either(
+    waits: Callable[[str, bytes], Submission], trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = waits("one.png", next(iter(pictures(trained_copy).values())).read_bytes())
+    running: Future[Any] = Future()
+    running.set_running_or_notify_cancel()
+    written: list[Path] = []
+
+    def begins(*asked: Any) -> Future[Any]:
+        written.append(Path(asked[-3]))
+        return running
+
+    monkeypatch.setattr(launch, "submit_slow", begins)
+    monkeypatch.setattr(why, "LONGEST", 0.01)
+    with pytest.raises(AppError, match="takes longer than"):
+        why.why(one.id)
+    (path,) = written
+    runs.write_map(path, {})
+    running.set_result(None)
+    assert not list(runs.maps_folder(runs.trained(trained_copy.run_id)).glob("*.npz"))
+
+
+def test_a_map_that_somebody_asks_for_on_explain_at_the_same_moment_stays_theirs(
+    trained_copy: Trained, waits: Callable[[str, bytes], Submission], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = waits("one.png", next(iter(pictures(trained_copy).values())).read_bytes())
+    theirs: list[explain.Asked] = []
+
+    def beside(*asked: Any) -> Future[Any]:
+        monkeypatch.setattr(launch, "submit_slow", launch.submit)
+        mine = launch.submit(*asked)
+        file = uploads.find(one.image_id, one.name).path
+        theirs.append(explain.ask(one.run_id, file, explain.at_first(one.run_id)[0], one.predicted, quick=False))
+        explain.answer(theirs[0])
+        return mine
+
+    monkeypatch.setattr(launch, "submit_slow", beside)
+    assert why.why(one.id).picture
+    assert explain.answer(theirs[0]).target == one.predicted
+    assert list(theirs[0].path.parent.glob("*.npz")) == [theirs[0].path]
