@@ -20,7 +20,8 @@ from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
 ADDED = ", picture added"
-DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{ADDED})?$")  # the note of an event by a decision in Review
+OUT = ", removed before"
+DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{OUT})?(?:{ADDED})?$")  # the note of an event by a decision in Review
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LabelResult:
 @dataclass(frozen=True)
 class Undone:
     images: int  # changed back
-    stay: int  # changed by somebody or something else since: left as they are
+    stay: int  # changed by somebody or something else since, or removed: left as they are
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def add_images(
         if not fresh:
             return 0
         classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
-        again = removed.forget(c, dataset_id, [i.id for i in fresh])  # each gets an event, which ends its former life
+        again = events.told(c, dataset_id, [i.id for i in fresh])  # each gets an event, which ends its former life
+        removed.forget(c, dataset_id, [i.id for i in fresh])
         import_id = brought.number(c, dataset_id, operation, by, title, [i.added_at for i in fresh]) if title and operation else None
         c.execute(images.insert(), [bare(i) | {"import_id": import_id} for i in fresh])
         gone_by = f"{events.PAST}{now()}"
@@ -404,7 +406,9 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         stay = 0
         decided: set[int] = set()  # by decisions in Review
         for image_id, trail in trails.items():
-            if image_id not in here:
+            if image_id not in here:  # what was said of a removed image stays
+                said = any(row.wanted and row.source not in MOVED for row in trail)
+                stay += image_id in gone and (said or was[image_id] is None)
                 continue
             carries = here[image_id]
             label, flagged = moved.get(image_id, carries).label, carries.flagged
@@ -501,11 +505,13 @@ def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelR
     with writing() as c:
         events.alive(c, dataset_id)
         trail = c.execute(
-            select(e.seq, e.previous, e.flagged).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq).order_by(e.seq)
+            select(e.seq, e.previous, e.flagged, e.source, e.note)
+            .where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq)
+            .order_by(e.seq)
         ).all()
         if not trail or trail[-1].seq != seq:
             raise NotFound("This change is not in the image's history.", "Reload the page.")
-        label, flagged = events.Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(trail[:-1])
+        label, flagged = events.Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(_life(list(trail))[:-1])
         if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
             return LabelResult({})
         operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act
