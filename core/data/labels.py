@@ -21,6 +21,7 @@ from core.types import Act, Current, Image, LabelEvent, now
 MAX_AT_ONCE = 5000
 ADDED = ", picture added"
 OUT = ", removed before"
+OUT_AGAIN = "decision taken back, removed as before"
 DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{OUT})?(?:{ADDED})?$")  # the note of an event by a decision in Review
 
 
@@ -440,15 +441,34 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
     return Undone(len({x.image_id for x in back} | out | again), stay)
 
 
-def _life(trail: list[Any]) -> list[Any]:
-    """The trail from where the image last came in anew after it was taken out: what was said of it before is nothing of its own."""
-    begin, out = 0, False
-    for n, row in enumerate(trail):
+def _life(trail: Sequence[Any]) -> list[Any]:
+    """The trail from where the image last came in anew after it was taken out: what was said of it before is nothing of its own.
+
+    Where Review took back that it came in, that is nothing, and the life before goes on.
+    """
+    life, former, out = list[Any](), list[Any](), False
+    for row in trail:
         if row.source in MOVED:
             out = row.source == "remove"
         elif out and (row.source == "import" or (row.source == "review" and row.note.endswith(ADDED))):
-            begin, out = n, False
-    return trail[begin:]
+            life, former, out = [], life, False
+        elif row.source == "review" and row.note == OUT_AGAIN:
+            life, out = [*former, *(one for one in life if one.source in MOVED)], True
+            continue
+        life.append(row)
+    return life
+
+
+def before(c: sa.Connection, dataset_id: int, image_id: str, seq: int) -> dict[str, Any]:
+    """What an image that was out of the dataset carried before it came in with an event, in today's words; in the caller's transaction."""
+    e = label_events.c
+    what = (e.seq, e.label, e.flagged, e.source, e.note, events.gives().label("gives"))
+    query = select(*what).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq < seq).order_by(e.seq)
+    life = _life(c.execute(query).all())
+    out = next(row.seq for row in reversed(life) if row.source in MOVED)
+    given = next((row for row in reversed(life) if row.gives), None)
+    label = events.Names(c, dataset_id).today(given.label, given.seq) if given else None
+    return {"label": label, "flagged": _flag_after(life), "given_seq": given.seq if given else 0, "label_seq": out}
 
 
 def _was_out(trail: list[Any]) -> bool | None:
@@ -488,7 +508,7 @@ def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:
 
 def _flag_after(trail: Sequence[Any]) -> bool:
     """Whether an image is flagged after these events of its own."""
-    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None), False)
+    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None and row.source not in MOVED), False)
 
 
 @roles.needs("see")
@@ -511,7 +531,10 @@ def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelR
         ).all()
         if not trail or trail[-1].seq != seq:
             raise NotFound("This change is not in the image's history.", "Reload the page.")
-        label, flagged = events.Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(_life(list(trail))[:-1])
+        label, flagged = (
+            events.Names(c, dataset_id).today(trail[-1].previous, seq),
+            _flag_after([row for row in _life(trail) if row.seq < seq]),
+        )
         if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
             return LabelResult({})
         operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act

@@ -43,7 +43,6 @@ MEASURING: tuple[State, ...] = ("second", "audit", "known")  # who decides is to
 BLIND: tuple[State, ...] = ("second", "known", "appeal")  # decided without the network's answer
 DEFAULTS: Mapping[str, Any] = {"source": "", "risk": 0.0, "blind": False}  # of what a row may lack
 FINAL = ("accepted", "corrected", "rejected")
-TAKEN_BACK = "decision taken back"  # the note of events by which an image is again what it was
 
 Order = Literal["mixed", "uncertain", "risky", "oldest"]
 Added = Literal["new", "waits", "decided"]
@@ -605,7 +604,7 @@ def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label
     if have is None:
         r = removed_images.c
         kept_of = select(r.split, r.source, r.added_at, r.import_id).where(r.dataset_id == image.dataset_id, r.id == image.id)
-        was = c.execute(kept_of).first()  # what it carried besides is told by its events: see _as_before
+        was = c.execute(kept_of).first()  # what it carried besides is told by its events: see labels.before
         removed.forget(c, image.dataset_id, [image.id])
         c.execute(images.insert().values(labels.bare(image) | (dict(was._mapping) if was else {})))
     kept = have is not None and have.label is not None and verdict == "accepted"
@@ -630,24 +629,17 @@ def _leave(c: sa.Connection, row: Any, by: str, image_ids: Sequence[str]) -> Non
         here = (table.c.dataset_id == row.dataset_id, table.c.id == image_id)
         last = c.execute(select(e.seq, e.note).where(e.seq == select(table.c.given_seq).where(*here).scalar_subquery())).first()
         if last and last.note in (_note(row.id, False), _note(row.id, True), _note(row.id, True, out=True)):
-            labels.give_back(c, row.dataset_id, image_id, last.seq, by, TAKEN_BACK, table)
-            if last.note == _note(row.id, True):
+            out = last.note == _note(row.id, True, out=True)
+            was = labels.before(c, row.dataset_id, image_id, last.seq) if out else {}
+            labels.give_back(c, row.dataset_id, image_id, last.seq, by, labels.OUT_AGAIN if out else "decision taken back", table)
+            if out and table is images:
+                c.execute(table.update().where(*here).values(was))
+                removed.move(c, row.dataset_id, [image_id], images, removed_images)
+            elif out:
+                c.execute(table.update().where(*here).values(was | {"label_seq": table.c.label_seq}))
+            elif last.note == _note(row.id, True):
                 c.execute(table.delete().where(*here))
-            elif last.note == _note(row.id, True, out=True):
-                c.execute(table.update().where(*here).values(_as_before(c, row.dataset_id, image_id, last.seq)))
-                if table is images:
-                    removed.take_out(c, row.dataset_id, [image_id], by, None, TAKEN_BACK)
             return
-
-
-def _as_before(c: sa.Connection, dataset_id: int, image_id: str, seq: int) -> dict[str, Any]:
-    """What a removed image carried before the event by which it came out of the removed, in today's words."""
-    e = label_events.c
-    before = (e.dataset_id == dataset_id, e.image_id == image_id, e.seq < seq)
-    last = c.execute(select(e.seq, e.label).where(*before).order_by(e.seq.desc()).limit(1)).one()
-    flagged = c.execute(select(e.flagged).where(*before, e.source == "remove").order_by(e.seq.desc()).limit(1)).scalar_one()
-    given = c.execute(select(func.coalesce(func.max(e.seq), 0)).where(*before, events.gives())).scalar_one()
-    return {"label": events.Names(c, dataset_id).today(last.label, last.seq), "flagged": bool(flagged), "given_seq": given}
 
 
 def take_back(submission_id: int, by: str, image_ids: Sequence[str], seq: int | None = None) -> None:

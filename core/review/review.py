@@ -306,7 +306,7 @@ def _may_be(submission: Submission) -> list[str]:
     if have := known(submission):
         return [have.id]
     copy = originals.of(submission.dataset_id).get(image_id, image_id)
-    return sorted(removed.among(submission.dataset_id, [image_id, copy, *_array_ids(image_id)]))
+    return sorted(removed.among(submission.dataset_id, [image_id, copy, *_array_ids(image_id)])) or [image_id]
 
 
 @roles.needs("decide")

@@ -258,7 +258,11 @@ def test_a_removed_image_that_came_in_through_review_is_removed_as_it_was_once_t
     queue.take_back(item, "ann", ids(6))
     (found,) = removed.get(pets.id)
     assert replace(found, label_seq=before.label_seq) == before and here(pets) == [0, 1, 2, 3, 4, 5]
+    queue.decide(item, queue.Act("ann", "accepted", "dog"), image(pets, 6))  # once more
+    queue.take_back(item, "ann", ids(6))
+    assert labels.undo(pets.id, Which(by="ann", first=before.label_seq), "lea").images == 0, "on balance nothing"
     removed.bring_back(pets.id, ids(6), "kim", "back")
+    assert labels.undo(pets.id, Which(by="ann", first=before.label_seq), "lea").images == 0
     found = store.get_image(pets.id, before.id)
     assert (found.label, found.flagged, found.split, labels.sources(pets.id)[before.id]) == ("cat", True, "test", "import")
 
