@@ -209,7 +209,7 @@ def home(
 ) -> Iterator[Path]:
     """A LOUPE_HOME with nothing in it, on SQLite, or on the database that pytest.mark.databases names."""
     move_in(monkeypatch, tmp_path / "home")
-    (tmp_path / "home").mkdir()
+    (tmp_path / "home").mkdir(exist_ok=True)  # a line of a log may have asked for the settings, which make it
     share_exports(tmp_path / "home", tmp_path_factory)
     if getattr(request, "param", "sqlite") == "sqlite":
         shutil.copy(no_rows, tmp_path / "home" / "loupe.db")

@@ -346,7 +346,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where pictures for it have to lie."""
-        return next(chain(self.model.parameters(), self.model.buffers())).device
+        return next((one.device for one in chain(self.model.parameters(), self.model.buffers())), torch.device("cpu"))
 
 
 def save(path: Path, model: nn.Module, extra: Mapping[str, Any], other: Weights | None = None) -> None:

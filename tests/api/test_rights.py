@@ -38,6 +38,7 @@ NEEDS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "/api/review/deal": ("decide", "POST", ASKED),
     "/api/review/decide": ("decide", "POST", {**ASKED, "verdict": "none"}),
     "/api/review/undo": ("decide", "POST", ASKED),
+    "/api/review/why": ("decide", "POST", ASKED),
     "/api/review/claims": ("decide", "POST", {**ASKED, "act": "none"}),
     "/api/review/last": ("see", "POST", {}),
     "/api/review/about/{id:int}": ("decide", "GET", None),
