@@ -119,10 +119,11 @@ def stored(c: sa.Connection, dataset_id: int, operation: str) -> int:
     return int(c.execute(select(func.count()).where(e.dataset_id == dataset_id, e.operation == operation)).scalar_one())
 
 
-def told(c: sa.Connection, dataset_id: int, ids: Sequence[str], operation: str) -> set[str]:
-    """Those of the images that have an event of the operation."""
+def told(c: sa.Connection, dataset_id: int, ids: Sequence[str], operation: str | None = None) -> set[str]:
+    """Those of the images that have an event of the operation; None: any event."""
     e = label_events.c
-    query = (select(e.image_id).where(e.dataset_id == dataset_id, e.image_id.in_(part), e.operation == operation) for part in parts(ids))
+    here = [e.dataset_id == dataset_id] if operation is None else [e.dataset_id == dataset_id, e.operation == operation]
+    query = (select(e.image_id).where(*here, e.image_id.in_(part)) for part in parts(ids))
     return {i for one in query for i in c.execute(one).scalars()}
 
 

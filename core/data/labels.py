@@ -20,7 +20,9 @@ from core.types import Act, Current, Image, LabelEvent, now
 
 MAX_AT_ONCE = 5000
 ADDED = ", picture added"
-DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{ADDED})?$")  # the note of an event by a decision in Review
+OUT = ", removed before"
+OUT_AGAIN = "decision taken back, removed as before"
+DECISION = re.compile(rf"review ([0-9]{{1,9}})(?:{OUT})?(?:{ADDED})?$")  # the note of an event by a decision in Review
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class LabelResult:
 @dataclass(frozen=True)
 class Undone:
     images: int  # changed back
-    stay: int  # changed by somebody or something else since: left as they are
+    stay: int  # changed by somebody or something else since, or removed: left as they are
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,8 @@ def add_images(
         if not fresh:
             return 0
         classes.ensure_in(c, dataset_id, [i.label for i in fresh if i.label is not None], by)
-        again = removed.forget(c, dataset_id, [i.id for i in fresh])  # each gets an event, which ends its former life
+        again = events.told(c, dataset_id, [i.id for i in fresh])  # each gets an event, which ends its former life
+        removed.forget(c, dataset_id, [i.id for i in fresh])
         import_id = brought.number(c, dataset_id, operation, by, title, [i.added_at for i in fresh]) if title and operation else None
         c.execute(images.insert(), [bare(i) | {"import_id": import_id} for i in fresh])
         gone_by = f"{events.PAST}{now()}"
@@ -404,7 +407,9 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
         stay = 0
         decided: set[int] = set()  # by decisions in Review
         for image_id, trail in trails.items():
-            if image_id not in here:
+            if image_id not in here:  # what was said of a removed image stays
+                said = any(row.wanted and row.source not in MOVED for row in trail)
+                stay += image_id in gone and (said or was[image_id] is None)
                 continue
             carries = here[image_id]
             label, flagged = moved.get(image_id, carries).label, carries.flagged
@@ -436,15 +441,34 @@ def _undo(dataset_id: int, which: Which, by: str, operation: str | None, dry: bo
     return Undone(len({x.image_id for x in back} | out | again), stay)
 
 
-def _life(trail: list[Any]) -> list[Any]:
-    """The trail from where the image last came in anew after it was taken out: what was said of it before is nothing of its own."""
-    begin, out = 0, False
-    for n, row in enumerate(trail):
+def _life(trail: Sequence[Any]) -> list[Any]:
+    """The trail from where the image last came in anew after it was taken out: what was said of it before is nothing of its own.
+
+    Where Review took back that it came in, that is nothing, and the life before goes on.
+    """
+    life, former, out = list[Any](), list[Any](), False
+    for row in trail:
         if row.source in MOVED:
             out = row.source == "remove"
         elif out and (row.source == "import" or (row.source == "review" and row.note.endswith(ADDED))):
-            begin, out = n, False
-    return trail[begin:]
+            life, former, out = [], life, False
+        elif row.source == "review" and row.note == OUT_AGAIN:
+            life, out = [*former, *(one for one in life if one.source in MOVED)], True
+            continue
+        life.append(row)
+    return life
+
+
+def before(c: sa.Connection, dataset_id: int, image_id: str, seq: int) -> dict[str, Any]:
+    """What an image that was out of the dataset carried before it came in with an event, in today's words; in the caller's transaction."""
+    e = label_events.c
+    what = (e.seq, e.label, e.flagged, e.source, e.note, events.gives().label("gives"))
+    query = select(*what).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq < seq).order_by(e.seq)
+    life = _life(c.execute(query).all())
+    out = next(row.seq for row in reversed(life) if row.source in MOVED)
+    given = next((row for row in reversed(life) if row.gives), None)
+    label = events.Names(c, dataset_id).today(given.label, given.seq) if given else None
+    return {"label": label, "flagged": _flag_after(life), "given_seq": given.seq if given else 0, "label_seq": out}
 
 
 def _was_out(trail: list[Any]) -> bool | None:
@@ -484,7 +508,7 @@ def _parted(trail: list[Any]) -> tuple[list[Any], list[Any]]:
 
 def _flag_after(trail: Sequence[Any]) -> bool:
     """Whether an image is flagged after these events of its own."""
-    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None), False)
+    return next((bool(row.flagged) for row in reversed(trail) if row.flagged is not None and row.source not in MOVED), False)
 
 
 @roles.needs("see")
@@ -501,11 +525,16 @@ def go_back(dataset_id: int, image: Image, event: LabelEvent, by: str) -> LabelR
     with writing() as c:
         events.alive(c, dataset_id)
         trail = c.execute(
-            select(e.seq, e.previous, e.flagged).where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq).order_by(e.seq)
+            select(e.seq, e.previous, e.flagged, e.source, e.note)
+            .where(e.dataset_id == dataset_id, e.image_id == image_id, e.seq <= seq)
+            .order_by(e.seq)
         ).all()
         if not trail or trail[-1].seq != seq:
             raise NotFound("This change is not in the image's history.", "Reload the page.")
-        label, flagged = events.Names(c, dataset_id).today(trail[-1].previous, seq), _flag_after(trail[:-1])
+        label, flagged = (
+            events.Names(c, dataset_id).today(trail[-1].previous, seq),
+            _flag_after([row for row in _life(trail) if row.seq < seq]),
+        )
         if any((row.label, row.flagged) == (label, flagged) for row in _current(c, dataset_id, images.c.id == image_id)):
             return LabelResult({})
         operation = f"back-{seq}-{seen}"  # a second click on the same page is the same act

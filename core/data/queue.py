@@ -514,8 +514,11 @@ class Act:
     reserved: bool = False  # it never does: it measures people or what slipped through
 
 
-def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
-    """Stores a decision once and, where it is final and nobody is to be asked, adds the image and its label, in one transaction."""
+def decide(submission_id: int, act: Act, image: Image | None, image_ids: Sequence[str] = ()) -> Decided:
+    """Stores a decision once and, where it is final and nobody is to be asked, adds the image and its label, in one transaction.
+
+    image_ids: of what an earlier decision may have been about, where it is not the image nor the picture's own.
+    """
     s, d, k = submissions.c, decisions.c, review_claims.c
     with writing() as c:  # everybody who writes waits for it: each statement counts
         one = sa.or_(d.submission_id == submission_id, d.operation == act.operation) if act.operation else d.submission_id == submission_id
@@ -550,7 +553,7 @@ def decide(submission_id: int, act: Act, image: Image | None) -> Decided:
         had: tuple[str, str | None] | None = None
         if state == "decided":
             if row.state == "appeal" and (row.basket is None or row.basket == "accepted") and row.verdict in ("accepted", "corrected"):
-                _leave(c, row, act.by, image.id if image is not None else row.image_id)
+                _leave(c, row, act.by, [*image_ids, row.image_id if image is None else image.id])
             basket = "waiting" if act.basket and not act.reserved and act.verdict != "rejected" else None
             if basket is None and not act.basket and image is not None:
                 had = join(c, row.id, image, act.verdict, label, act.by)
@@ -586,9 +589,9 @@ def _next(state: State, act: Act, label: str | None, before: Sequence[Any]) -> S
     return "decided"
 
 
-def _note(submission_id: int, added: bool) -> str:
-    """The note of a decision's event: by it the event is known again, and whether the image came with it."""
-    return f"review {submission_id}{labels.ADDED if added else ''}"
+def _note(submission_id: int, added: bool, out: bool = False) -> str:
+    """The note of a decision's event: by it the event is known again, and whether the image came with it, or out of the removed."""
+    return f"review {submission_id}{labels.OUT if out else ''}{labels.ADDED if added else ''}"
 
 
 def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label: str | None, by: str) -> tuple[str, str | None] | None:
@@ -597,14 +600,17 @@ def join(c: sa.Connection, submission_id: int, image: Image, verdict: str, label
     What label the dataset had given it, and has now; None where it had none.
     """
     here = (images.c.dataset_id == image.dataset_id, images.c.id == image.id)
-    have = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first()
+    have, was = c.execute(select(images.c.label, images.c.label_seq).where(*here)).first(), None
     if have is None:
+        r = removed_images.c
+        kept_of = select(r.split, r.source, r.added_at, r.import_id).where(r.dataset_id == image.dataset_id, r.id == image.id)
+        was = c.execute(kept_of).first()  # what it carried besides is told by its events: see labels.before
         removed.forget(c, image.dataset_id, [image.id])
-        c.execute(images.insert().values(labels.bare(image)))
+        c.execute(images.insert().values(labels.bare(image) | (dict(was._mapping) if was else {})))
     kept = have is not None and have.label is not None and verdict == "accepted"
     if not kept and (have is None or have.label != label):
         change = Change(image.id, label, have.label if have else None)
-        events.append(c, image.dataset_id, [change], by, "review", note=_note(submission_id, added=have is None))
+        events.append(c, image.dataset_id, [change], by, "review", note=_note(submission_id, have is None, was is not None))
     return None if have is None or have.label is None else (have.label, have.label if kept else label)
 
 
@@ -613,22 +619,33 @@ def in_dataset(had: tuple[str, str | None] | None) -> tuple[dict[str, Any], dict
     return ({}, {}) if had is None else ({"dataset_label": had[0]}, {"dataset_label": had[1]})
 
 
-def _leave(c: sa.Connection, row: Any, by: str, image_id: str) -> None:
-    """Takes back what a decision gave an image, removed since or not, where nobody has changed it; the label events stay."""
+def _leave(c: sa.Connection, row: Any, by: str, image_ids: Sequence[str]) -> None:
+    """Takes back what a decision gave its image, removed since or not, where nobody has changed it; the label events stay.
+
+    image_ids: of what may be its image: the picture's own, or another one's.
+    """
     e = label_events.c
-    for table in (images, removed_images):
+    for image_id, table in ((one, table) for one in dict.fromkeys(image_ids) for table in (images, removed_images)):
         here = (table.c.dataset_id == row.dataset_id, table.c.id == image_id)
         last = c.execute(select(e.seq, e.note).where(e.seq == select(table.c.given_seq).where(*here).scalar_subquery())).first()
-        if last and last.note in (_note(row.id, False), _note(row.id, True)):
-            labels.give_back(c, row.dataset_id, image_id, last.seq, by, "decision taken back", table)
-            if last.note == _note(row.id, True):
+        if last and last.note in (_note(row.id, False), _note(row.id, True), _note(row.id, True, out=True)):
+            out = last.note == _note(row.id, True, out=True)
+            was = labels.before(c, row.dataset_id, image_id, last.seq) if out else {}
+            labels.give_back(c, row.dataset_id, image_id, last.seq, by, labels.OUT_AGAIN if out else "decision taken back", table)
+            if out and table is images:
+                c.execute(table.update().where(*here).values(was))
+                removed.move(c, row.dataset_id, [image_id], images, removed_images)
+            elif out:
+                c.execute(table.update().where(*here).values(was | {"label_seq": table.c.label_seq}))
+            elif last.note == _note(row.id, True):
                 c.execute(table.delete().where(*here))
+            return
 
 
-def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None) -> None:
+def take_back(submission_id: int, by: str, image_ids: Sequence[str], seq: int | None = None) -> None:
     """Takes the last decision on an item back: it waits where it waited before, and what joined the dataset with it leaves.
 
-    image_id: of the image that the decision was about, which need not be the picture's own. seq: the decision meant; Conflict if
+    image_ids: of what the decision may have been about, which need not be the picture's own. seq: the decision meant; Conflict if
     another one came after it.
     """
     s, d = submissions.c, decisions.c
@@ -647,7 +664,7 @@ def take_back(submission_id: int, by: str, image_id: str, seq: int | None = None
             earlier = next(one for one in standing[1:] if one.verdict in FINAL)
             final = {"verdict": earlier.verdict, "label": earlier.label, "decided_by": earlier.by, "decided_at": earlier.at}
         if row.state == "decided" and row.verdict in ("accepted", "corrected") and row.basket in (None, "accepted"):
-            _leave(c, row, by, image_id)
+            _leave(c, row, by, image_ids)
         waiting.again(c, row, [last], by, last.stage, final)
 
 

@@ -51,7 +51,7 @@ def take_out(c: sa.Connection, dataset_id: int, ids: Sequence[str], by: str, ope
     found = {row.id: events.Change(row.id, row.label, row.label, bool(row.flagged)) for one in query for row in c.execute(one)}
     there = [i for i in dict.fromkeys(ids) if i in found]
     events.append(c, dataset_id, [found[i] for i in there], by, "remove", operation, note)
-    _move(c, dataset_id, there, images, removed)
+    move(c, dataset_id, there, images, removed)
     if there:
         audit.record(c, "image.remove", on={"dataset": dataset_id, "images": there}, after={"note": note} if note else None, by=by)
     return len(there)
@@ -76,17 +76,16 @@ def put_back(c: sa.Connection, dataset_id: int, ids: Sequence[str], by: str) -> 
             classes.bring_back(c, dataset_id, {label}, by)
             words[label] = label
     there = [row.id for row in rows]
-    _move(c, dataset_id, there, removed, images)
+    move(c, dataset_id, there, removed, images)
     if there:
         audit.record(c, "image.return", on={"dataset": dataset_id, "images": there}, by=by)
     return [events.Change(row.id, words[row.label], row.label, bool(row.flagged)) for row in rows]
 
 
-def forget(c: sa.Connection, dataset_id: int, ids: Sequence[str]) -> set[str]:
-    """Of images that come in anew the rows of before, in the caller's transaction; which had one."""
-    r = removed.c
-    gone = (removed.delete().where(r.dataset_id == dataset_id, r.id.in_(part)).returning(r.id) for part in parts(ids))
-    return {i for one in gone for i in c.execute(one).scalars()}
+def forget(c: sa.Connection, dataset_id: int, ids: Sequence[str]) -> None:
+    """Of images that come in anew the rows of before, in the caller's transaction."""
+    for part in parts(ids):
+        c.execute(removed.delete().where(removed.c.dataset_id == dataset_id, removed.c.id.in_(part)))
 
 
 def out(dataset: sa.ColumnElement[int], image: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
@@ -94,7 +93,8 @@ def out(dataset: sa.ColumnElement[int], image: sa.ColumnElement[str]) -> sa.Colu
     return select(removed.c.id).where(removed.c.dataset_id == dataset, removed.c.id == image).exists()
 
 
-def _move(c: sa.Connection, dataset_id: int, ids: Sequence[str], here: sa.Table, there: sa.Table) -> None:
+def move(c: sa.Connection, dataset_id: int, ids: Sequence[str], here: sa.Table, there: sa.Table) -> None:
+    """Their rows alone, in the caller's transaction."""
     names = [column.name for column in images.c]
     for part in parts(ids):
         where = (here.c.dataset_id == dataset_id, here.c.id.in_(part))

@@ -251,8 +251,9 @@ def decide(
         by, verdict, None, session, operation, hint, seconds, note.strip()[:2000], reason.strip()[:200],
         seconded="second" in drawn, basket=submission.policy_id is not None, reserved=submission.state in ("audit", "known") or not hint,
     )  # fmt: skip
+    before = _may_be(submission) if submission.state == "appeal" else []
     if verdict in ("rejected", "escalated"):
-        return items.decide(submission_id, act, None)
+        return items.decide(submission_id, act, None, before)
     if verdict == "accepted":
         label = submission.predicted
     if label not in {*dataset.classes, submission.predicted}:
@@ -264,12 +265,12 @@ def decide(
         verdict = "accepted"
     act = replace(act, verdict=verdict, label=label)
     if not joins:
-        return items.decide(submission_id, act, None)
+        return items.decide(submission_id, act, None, before)
     if submission.verdict is None:
         _may_change(dataset, submission, have, label, verdict, sure)
     if submission.state not in (*items.OURS, "known"):  # refused there, with who decided it
         return items.decide(submission_id, act, have)
-    return items.decide(submission_id, act, have or _as_image(dataset, submission))
+    return items.decide(submission_id, act, have or _as_image(dataset, submission), before)
 
 
 def _may_change(dataset: Dataset, submission: Submission, have: Image | None, label: str | None, verdict: str, sure: bool) -> None:
@@ -296,12 +297,16 @@ def reopen(submission_id: int, by: str, seq: int | None = None) -> None:
     _dataset_of(submission)
     standing = [one for one in stored.of_item(submission_id) if one.undone_at is None]
     roles.allow("lead" if standing and standing[-1].by != by else "decide", submission.dataset_id)
-    have, image_id = known(submission), submission.image_id
-    if have is None:  # it may have been removed since
-        copy = originals.of(submission.dataset_id).get(image_id, image_id)
-        out = removed.among(submission.dataset_id, [image_id, copy, *_array_ids(image_id)])
-        image_id = next(iter(out), image_id)
-    items.take_back(submission_id, by, image_id if have is None else have.id, seq)
+    items.take_back(submission_id, by, _may_be(submission), seq)
+
+
+def _may_be(submission: Submission) -> list[str]:
+    """The ids of what a decision on the picture was about: of its image, or, where that was removed since, of each that it may have been."""
+    image_id = submission.image_id
+    if have := known(submission):
+        return [have.id]
+    copy = originals.of(submission.dataset_id).get(image_id, image_id)
+    return sorted(removed.among(submission.dataset_id, [image_id, copy, *_array_ids(image_id)])) or [image_id]
 
 
 @roles.needs("decide")

@@ -105,7 +105,7 @@ def _undo(current: Dataset, which: Which, operation: str, source: str = "") -> N
             )
         text += f" {done.stay:,} changed since and stay{'s' if done.stay == 1 else ''}." if done.stay else ""
     else:
-        text = f"Nothing was taken back: {images(done.stay)} changed since."
+        text = f"Nothing was taken back: {images(done.stay)} changed or removed since."
     say(text, ":material/undo:")
     st.rerun()
 
@@ -286,7 +286,7 @@ def _images(current: Dataset, act: Act) -> str | None:
 def _take_all(current: Dataset, which: Which, by: str, period: str, operation: str) -> None:
     with frame.guarded("take back"):
         found = labels.count_undo(current.id, which)
-        stay = f" {images(found.stay)} stay as they are, because something changed them since." if found.stay else ""
+        stay = f" {images(found.stay)} stay as they are, because something changed or removed them since." if found.stay else ""
         if not found.images:
             st.markdown(f"Nothing is left to take back of what **{frame.plain(by)}** did{period}.{stay}")
             return

@@ -228,11 +228,99 @@ def test_a_decision_of_review_is_taken_back_from_a_removed_image(pets: Dataset, 
     queue.decide(item.id, queue.Act("ann", verdict, label or "cat"), image(pets, number))
     assert store.get_image(pets.id, ids(number)[0]).label == (label or "cat")
     removed.remove(pets.id, ids(number), "ann", "out")
-    queue.take_back(item.id, "ann", ids(number)[0])
+    queue.take_back(item.id, "ann", ids(number))
     assert [i.label for i in removed.get(pets.id)] == ([left] if left else [])
     if left:
         removed.bring_back(pets.id, ids(number), "ann", "back")
         assert store.get_image(pets.id, ids(number)[0]).label == left and labels.sources(pets.id)[ids(number)[0]] == "review"
+
+
+def sent(made: Dataset, number: int) -> int:
+    """A picture that waits in Review; its item."""
+    said = {"predicted": "dog", "probability": 0.9, "probabilities": {"dog": 0.9}, "run_id": "r", "by": "ann"}
+    queue.add([{"dataset_id": made.id, "image_id": ids(number)[0], "ext": "png", "name": f"{number}.png", **said}])
+    (item,) = queue.browse(made.id, queue.Which(text=ids(number)[0]))
+    return item.id
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_removed_image_that_came_in_through_review_is_removed_as_it_was_once_that_is_taken_back(pets: Dataset, again: bool) -> None:
+    classes.add(pets.id, "dog")
+    labels.add_images(pets.id, [replace(image(pets, 6, "cat", flagged=True), split="test")], "ann", "import", operation="six", title="6")
+    removed.remove(pets.id, ids(6), "kim", "out")
+    (before,) = removed.get(pets.id)
+    item = sent(pets, 6)
+    queue.decide(item, queue.Act("ann", "accepted", "dog"), image(pets, 6))
+    found = store.get_image(pets.id, before.id)
+    assert (found.label, found.flagged, found.split, removed.count(pets.id)) == ("dog", False, "test", 0)
+    if again:
+        removed.remove(pets.id, ids(6), "kim", "again")
+    queue.take_back(item, "ann", ids(6))
+    (found,) = removed.get(pets.id)
+    assert replace(found, label_seq=before.label_seq) == before and here(pets) == [0, 1, 2, 3, 4, 5]
+    queue.decide(item, queue.Act("ann", "accepted", "dog"), image(pets, 6))  # once more
+    queue.take_back(item, "ann", ids(6))
+    assert labels.undo(pets.id, Which(by="ann", first=before.label_seq), "lea").images == 0, "on balance nothing"
+    removed.bring_back(pets.id, ids(6), "kim", "back")
+    assert labels.undo(pets.id, Which(by="ann", first=before.label_seq), "lea").images == 0
+    found = store.get_image(pets.id, before.id)
+    assert (found.label, found.flagged, found.split, labels.sources(pets.id)[before.id]) == ("cat", True, "test", "import")
+
+
+def test_an_appeal_on_a_removed_image_that_is_taken_back_leaves_it_among_the_removed(pets: Dataset) -> None:
+    for name in ("dog", "fox"):
+        classes.add(pets.id, name)
+    item = sent(pets, 0)
+    queue.decide(item, queue.Act("ann", "corrected", "dog"), image(pets, 0))
+    removed.remove(pets.id, ids(0), "kim", "out")
+    queue.appeal(item, "lea", "Look again.")
+    queue.decide(item, queue.Act("bea", "corrected", "fox"), image(pets, 0))
+    assert store.get_image(pets.id, ids(0)[0]).label == "fox"
+    queue.take_back(item, "bea", ids(0))
+    assert [(i.id, i.label) for i in removed.get(pets.id)] == [(ids(0)[0], "cat")]
+
+
+def test_an_image_that_review_alone_brought_is_gone_each_time_that_it_is_taken_back(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    item = sent(pets, 6)
+    for out in (True, False):
+        queue.decide(item, queue.Act("ann", "accepted", "dog"), image(pets, 6))
+        if out:
+            removed.remove(pets.id, ids(6), "kim", "out")
+        queue.take_back(item, "lea", ids(6))
+        assert here(pets) == [0, 1, 2, 3, 4, 5] and removed.count(pets.id) == 0
+
+
+def test_what_review_took_back_is_nothing_of_the_picture_that_is_imported_later(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    item = sent(pets, 6)
+    queue.decide(item, queue.Act("ann", "accepted", "dog"), image(pets, 6))
+    queue.take_back(item, "lea", ids(6))
+    bring_in(pets, range(6, 7), None, "anew")
+    assert labels.undo(pets.id, Which(by="lea"), "kim").images == 0
+    assert store.get_image(pets.id, ids(6)[0]).label is None
+
+
+def test_going_back_to_before_a_label_gives_no_flag_of_before_the_image_came_in_anew(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    (one,) = ids(4)
+    labels.flag(pets.id, {one: store.get_image(pets.id, one).label_seq}, True, "ann")
+    removed.remove(pets.id, [one], "kim", "out")
+    bring_in(pets, range(4, 5), None, "anew")
+    labels.apply(pets.id, {one: store.get_image(pets.id, one).label_seq}, "dog", "ann")
+    labels.go_back(pets.id, store.get_image(pets.id, one), labels.history(pets.id, one)[0], "kim")
+    found = store.get_image(pets.id, one)
+    assert (found.label, found.flagged) == (None, False)
+
+
+def test_what_somebody_said_of_an_image_that_is_removed_is_counted_among_what_stays(pets: Dataset) -> None:
+    classes.add(pets.id, "dog")
+    labels.apply(pets.id, {ids(0)[0]: store.get_image(pets.id, ids(0)[0]).label_seq}, "dog", "eve")
+    removed.remove(pets.id, ids(0), "kim", "out")
+    assert labels.count_undo(pets.id, Which(by="eve")) == labels.Undone(0, 1) == labels.undo(pets.id, Which(by="eve"), "ann")
+    removed.bring_back(pets.id, ids(0), "kim", "back")
+    assert labels.undo(pets.id, Which(by="eve"), "ann") == labels.Undone(1, 0)
+    assert store.get_image(pets.id, ids(0)[0]).label == "cat"
 
 
 def test_a_flag_can_be_taken_back_after_its_image_was_out(pets: Dataset) -> None:

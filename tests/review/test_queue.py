@@ -403,6 +403,20 @@ def test_a_decision_is_taken_back_from_the_removed_image_that_its_picture_was(
     assert [i.label for i in removed.get(small.id)] == ["red"]
 
 
+@pytest.mark.parametrize("verdict", ["rejected", "corrected"])
+def test_an_appeal_takes_its_label_from_the_removed_image_that_its_picture_was(
+    small: Dataset, answer: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch, verdict: queue.Verdict
+) -> None:
+    red = next(i for i in store.browse(small.id, store.Filter(label="red"), 0, 9) if i.split == "train")
+    monkeypatch.setattr(review, "_array_ids", lambda _: (red.id,))  # it came as pixels, and has another id than the picture
+    (one,) = send(small, answer(1))
+    review.decide(one.id, "corrected", "green", "Ann")
+    removed.remove(small.id, [red.id], "Ann", "out")
+    review.appeal(one.id, "Lea", "Look again.")
+    review.decide(one.id, verdict, None if verdict == "rejected" else "red", "Ben")
+    assert [i.label for i in removed.get(small.id)] == ["red"]
+
+
 def test_known_answers_are_mixed_in_once_for_each_person_and_change_no_label(small: Dataset, answer: Callable[..., Prediction]) -> None:
     ruled(small, known=0.5)
     send(small, *(answer(i, 0.5, 0.2, 0.3) for i in range(4)))

@@ -55,7 +55,7 @@ def test_what_somebody_has_decided_on_or_has_on_the_screen_stays_although_it_wai
         old(name, 50, state="waiting")
     number = {one.name: one.id for one in queue.browse(small.id, queue.Which())}
     queue.decide(number["decided.png"], queue.Act("Ann", "rejected"), None)
-    queue.take_back(number["decided.png"], "Ann", "")
+    queue.take_back(number["decided.png"], "Ann", [])
     queue.claim(number["looked at.png"], "Ann's page", "Ann")
     assert removal.remove(small.id, removal.ago(30), waiting=True) == 1 and left(small) == {"looked at.png", "decided.png"}
 
