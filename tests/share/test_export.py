@@ -32,7 +32,7 @@ from core.errors import AppError, Invalid, NotFound, Stopped
 from core.runs import jobs, launch, runs
 from core.settings import settings
 from core.share import export
-from core.types import Dataset, Image, ImportReport, Skipped, now
+from core.types import Dataset, Image, ImportReport, now
 from tests.conftest import Trained, stored_dataset
 
 
