@@ -256,7 +256,7 @@ def test_a_run_of_a_machine_that_is_gone_goes_on_at_the_other_and_ends_there_whe
     until(lambda: runs.last_checkpoint(folder).exists() and any(isinstance(one, Step) for one in runs.events(folder)), "a checkpoint")
     first = psutil.Process(json.loads((folder / "handle.json").read_text())["pid"])
     two_servers.silent(folder)
-    until(lambda: status(two.b) == "running", "that the run shows itself", 2 * processes.BEAT + 10)
+    until(lambda: status(two.b) == "running", "that the run shows itself", 2 * processes.BEAT + 40)
     first.suspend()  # as of a machine that is cut off
     two_servers.silent(folder)
     assert status(two.b) == "lost" and status(two.a) == "running"
