@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -251,13 +252,7 @@ def post_labels(dataset_id: DatasetId, body: LabelsIn, key: Key = None) -> Respo
 @router.post("/datasets/{dataset}/removed", response_model=RemovalOut)
 def remove_images(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Response:
     """Removes images from the dataset as one act; they can be brought back, and runs keep what they were trained on."""
-    dataset = access.dataset(dataset_id, "delete")
-
-    def act() -> dict[str, Any]:
-        operation = _operation(key, body, "remove") or secrets.token_hex(16)
-        return {"images": removed.remove(dataset.id, body.images, roles.current().name, operation)}
-
-    return once(key, ["remove", dataset.id, body.model_dump()], act)
+    return _moved(dataset_id, body, key, "remove", removed.remove)
 
 
 @router.get("/datasets/{dataset}/removed")
@@ -271,13 +266,17 @@ def list_removed(dataset_id: DatasetId, limit: Limit = 100, after: Annotated[Cur
 @router.post("/datasets/{dataset}/removed/back", response_model=RemovalOut)
 def bring_back(dataset_id: DatasetId, body: RemovalIn, key: Key = None) -> Response:
     """Brings removed images back into the dataset, with the labels they had."""
+    return _moved(dataset_id, body, key, "bring back", removed.bring_back)
+
+
+def _moved(dataset_id: int, body: RemovalIn, key: str | None, name: str, move: Callable[[int, Sequence[str], str, str], int]) -> Response:
     dataset = access.dataset(dataset_id, "delete")
 
     def act() -> dict[str, Any]:
-        operation = _operation(key, body, "back") or secrets.token_hex(16)
-        return {"images": removed.bring_back(dataset.id, body.images, roles.current().name, operation)}
+        operation = _operation(key, body, name) or secrets.token_hex(16)
+        return {"images": move(dataset.id, body.images, roles.current().name, operation)}
 
-    return once(key, ["bring back", dataset.id, body.model_dump()], act)
+    return once(key, [name, dataset.id, body.model_dump()], act)
 
 
 def _now(one: Any) -> dict[str, Any]:

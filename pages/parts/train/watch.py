@@ -234,8 +234,9 @@ def failure(state: train.RunState) -> None:
 def outcome(state: train.RunState) -> None:
     """How it did, and where to go from here."""
     run = state.run
-    within_first = state.best is None and any(one.run.id == run.id for one in train.usable(run.dataset_id))
-    if state.status == "paused" or not (state.best or within_first):
+    if state.status == "paused":
+        return
+    if state.best is None and all(one.run.id != run.id for one in train.usable(run.dataset_id)):
         return
     if train.no_better_than_guessing(state):
         st.warning(
