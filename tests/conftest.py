@@ -28,7 +28,7 @@ from loky import ProcessPoolExecutor
 from PIL import Image as Pillow
 from sqlalchemy.util import LRUCache
 
-from core import roles
+from core import roles, storage
 from core.__main__ import main
 from core.data import classes, decoders, imports, labels, schema, sources, store
 from core.runs import jobs, launch
@@ -84,13 +84,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def forget() -> None:
-    """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files."""
+    """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files.
+
+    And but for the client of the bucket (tests/buckets.py), which takes half a second to make.
+    """
     if schema.engine.cache_info().currsize:
         schema.engine().dispose()
     for name, module in list(sys.modules.items()):
         if name.startswith(("core.", "pages.")) and not name.startswith("core.catalog."):
             for cached in vars(module).values():
-                if isinstance(cached, functools._lru_cache_wrapper):
+                if isinstance(cached, functools._lru_cache_wrapper) and cached is not storage._opened:
                     cached.cache_clear()
     roles._found.clear()
     if "pages" in sys.modules:  # without a page there is nothing in Streamlit's cache, which says that it has no server
@@ -128,7 +131,10 @@ DIALECTS: dict[ModuleType, sa.Dialect] = {}
 COMPILED: LRUCache[Any, Any] = LRUCache(2000)
 
 
-def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = schema.connected) -> sa.Engine:
+CONNECTED = schema.connected
+
+
+def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = disks.unsynced(CONNECTED)) -> sa.Engine:
     """Engines of SQLite share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
     made = connect(url)
     if url.drivername == "sqlite" and isinstance(made.dialect.dbapi, ModuleType):  # none that a test has put there
@@ -149,7 +155,14 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "Decoders", SharedDecoders)
         patch.setattr(schema, "connected", connected)
+        patch.setattr(os, "fsync", disks.no_fsync)
         yield home
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database as the app opens it: for what is claimed about a loss of power."""
+    monkeypatch.setattr(schema, "connected", CONNECTED)
 
 
 @pytest.fixture(autouse=True)

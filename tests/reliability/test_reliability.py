@@ -15,7 +15,7 @@ from tests.reliability import checkpoints, corpus, pictures, power, web
 from tests.reliability.row import Row
 
 
-def test_after_a_power_cut_what_was_acknowledged_is_there_and_with_less_syncing_it_is_not(tmp_path: Path) -> None:
+def test_after_a_power_cut_what_was_acknowledged_is_there_and_with_less_syncing_it_is_not(tmp_path: Path, synced: None) -> None:
     row = power.trial(tmp_path / "home", 6)
     assert row.good, row
 
