@@ -127,19 +127,19 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
     (home / "cache" / "onnx").symlink_to(shared)
 
 
-DIALECTS: dict[ModuleType, sa.Dialect] = {}
+DIALECTS: dict[ModuleType, sa.Dialect] = {}  # one of each that has seen its database
 COMPILED: LRUCache[Any, Any] = LRUCache(2000)
-
-
 CONNECTED = schema.connected
 
 
 def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = disks.unsynced(CONNECTED)) -> sa.Engine:
-    """Engines of SQLite share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
+    """Engines share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
     made = connect(url)
-    if url.drivername == "sqlite" and isinstance(made.dialect.dbapi, ModuleType):  # none that a test has put there
-        made.dialect = DIALECTS.setdefault(made.dialect.dbapi, made.dialect)  # by which it is kept
+    used = made.dialect.dbapi
+    if isinstance(used, ModuleType):  # none that a test has put there
+        made.dialect = DIALECTS.get(used, made.dialect)  # by which it is kept
         made._compiled_cache = COMPILED
+        sa.event.listen(made, "connect", lambda *_: DIALECTS.setdefault(used, made.dialect))
     return made
 
 
@@ -230,10 +230,9 @@ def home(
         forget()
     else:
         cluster: Cluster = request.getfixturevalue("postgresql")
-        monkeypatch.setenv("LOUPE_DATABASE_URL", cluster.create("test"))
+        monkeypatch.setenv("LOUPE_DATABASE_URL", cluster.empty())
         yield tmp_path / "home"
         forget()
-        cluster.drop("test")
 
 
 @pytest.fixture
