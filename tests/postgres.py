@@ -39,7 +39,7 @@ DECLARE one regclass;
 BEGIN
   SET LOCAL session_replication_role = replica;  -- in any order
   FOR one IN SELECT oid FROM pg_class WHERE relnamespace = {OURS} AND relkind = 'r' AND relname <> 'alembic_version' LOOP
-    EXECUTE format('DELETE FROM %s', one);
+    EXECUTE 'DELETE FROM ' || one;
   END LOOP;
   PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence;
 END $$"""
