@@ -130,11 +130,12 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
 DIALECTS: dict[ModuleType, sa.Dialect] = {}  # one of each that has seen its database
 COMPILED: LRUCache[Any, Any] = LRUCache(2000)
 CONNECTED = schema.connected
+UNSYNCED = disks.unsynced(CONNECTED)
 
 
-def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = disks.unsynced(CONNECTED)) -> sa.Engine:
+def connected(url: sa.URL) -> sa.Engine:
     """Engines share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
-    made = connect(url)
+    made = UNSYNCED(url)
     used = made.dialect.dbapi
     if isinstance(used, ModuleType):  # none that a test has put there
         made.dialect = DIALECTS.get(used, made.dialect)  # by which it is kept

@@ -209,8 +209,8 @@ def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     for module in PRELOADED if of == "torch" else PRELOADED_APP:
         importlib.import_module(module)
     if "PYTEST_VERSION" in os.environ:  # and not one of the trials, some of which end like a loss of power
-        os.fsync = disks.no_fsync
-        schema.connected = disks.unsynced(schema.connected)
+        os.fsync = disks.no_fsync  # type: ignore[assignment]
+        schema.connected = disks.unsynced(schema.connected)  # type: ignore[assignment]
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGCHLD, reap)

@@ -56,7 +56,15 @@ class RayCluster:
     def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         ray = Path(sys.executable).with_name("ray")
         agent = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}")
-        usual = ("--block", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--disable-usage-stats", "--include-log-monitor=false", *agent)
+        usual = (
+            "--block",
+            "--num-cpus=1",
+            "--num-gpus=0",
+            "--object-store-memory=80000000",
+            "--disable-usage-stats",
+            "--include-log-monitor=false",
+            *agent,
+        )
         with open(self.folder / f"{name}.log", "wb") as log:
             return subprocess.Popen([ray, "start", *options, *usual], stdout=log, stderr=log, env={**os.environ, **QUIET})
 
