@@ -82,9 +82,14 @@ def measured(name: str) -> dict[str, Any]:
             print(f"  {row.work}, {row.n}: {row.measured}", flush=True)
             found["rows"].append({**asdict(row), "measured": row.measured})
     else:
-        done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        print(done.stdout, flush=True)
-        found["lines"] = done.stdout.splitlines()
+        command = [sys.executable, "-u", "-m", f"tests.benchmarks.{name}"]
+        found["lines"] = []
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                found["lines"].append(line.rstrip("\n"))
+        if process.returncode:
+            sys.exit(f"{name} ended with {process.returncode}")
     return {**found, "load": [round(before, 1), round(os.getloadavg()[0], 1)]}
 
 

@@ -102,7 +102,7 @@ def main() -> None:
                 print(f"{name}: a fresh installation answers after {started:.1f} s; {memory:.0f} MB at rest; {load()}")
         core(home := Path(folder) / "home", "import", "sample", "--name", "digits")
         run = core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")["run"]
-        draw(Path(folder) / "waiting", 60, seed=1)
+        draw(Path(folder) / "waiting", 400, seed=1)  # each visit takes some, and a browser that is closed at once gives none back
         core(home, "submit", run, str(Path(folder) / "waiting"), "--ask")
         core(home, "embed", "digits")
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
