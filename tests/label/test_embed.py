@@ -233,6 +233,9 @@ def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(
     for array in (found.brightness, found.sharpness, found.oddness, found.group):
         assert array.shape == (24,) and np.isfinite(array).all()
     assert (found.oddness == 0).all() and (found.group == -1).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "ask", lambda *_: pytest.fail("what the map opens with is there"))
+        embed.sureness(small.id, "k-means", embed.usual_size(small.id, 24))
     labels = store.current_labels(small.id)
     colours = np.array([labels[i] for i in found.ids.tolist()])
     three = embed.clusters(small.id, "k-means", 3)
