@@ -40,6 +40,7 @@ ROWS = {
     "maps": "maps",
     "trust": "trust",
     "busy": "busy",
+    "visiting": "visiting",
     "reacting": "reacting",
     "gate": "gate",
     "asking": "asking",
@@ -49,7 +50,7 @@ ROWS = {
     "batch": "batch",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("evaluating", "labelling", "scaling", "together", "visiting", "writing")
+PRINTED = ("evaluating", "labelling", "scaling", "together", "writing")
 
 
 def machine() -> dict[str, Any]:
