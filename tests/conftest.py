@@ -53,7 +53,10 @@ HEAVY = (
     "browser/test_watch.py",
     "browser/test_access.py",
     "label/test_embed.py",
+    "runs/test_cluster.py",
     "catalog/test_networks.py",
+    "test_storage.py",
+    "api/test_servers.py",
     "api/test_api.py",
     "share/test_archive.py",
     "explain/test_patterns.py",
@@ -63,6 +66,11 @@ HEAVY = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {ROOT / "tests" / name: i for i, name in enumerate(HEAVY)}
     items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Who leaves out what drives a browser does not import it either: 2 s of a core in each process."""
+    return True if config.option.markexpr == "not browser" and collection_path == ROOT / "tests" / "browser" else None
 
 
 @pytest.hookimpl(wrapper=True)
