@@ -41,6 +41,7 @@ from tests.squares import squares as drawn
 
 ROOT = Path(__file__).parent.parent
 sys.dont_write_bytecode = False
+gc.set_threshold(50_000, 10, 10)  # not 700: to parse all of core takes a third of the time
 
 
 # The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
