@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from core.data.images import GREY_SIDE
+from core.data import images
 from core.settings import settings
 
 # Measured on 24 photos with five copies each (cut by up to 4 %, brighter by up to 4 %, JPEG): copies correlate by 0.93 and more,
 # different ones by 0.51 at most. Among 600 cats and dogs no pair is above the bound, among 3,000 of CIFAR-10 14, of 1,797 digits 10.
+GREY_SIDE = 16  # pixels: the side of the small grey picture
 SAME_PIXELS = 0.9  # correlation, at least
 # Handwritten digits fill the same few pixels: different ones correlate by up to 0.996. So the bound also lies this many
 # standard deviations (of Fisher's z) above what is usual among the dataset's own pairs: 0.989 there, 16 pairs of 1.6 million.
@@ -29,6 +30,11 @@ BLOCK = 2048  # images of a block of a matrix product
 ROUGH = 8  # pixels: the side of the rough picture that is compared first
 ID_BYTES = 16
 ROW = ID_BYTES + GREY_SIDE * GREY_SIDE
+
+
+def small_grey(thumb: bytes) -> bytes:
+    """GREY_SIDE² pixels of a thumbnail."""
+    return images.small_grey(thumb, GREY_SIDE)
 
 
 def usual_bound(grey: np.ndarray, pairs: int = 200_000) -> float:

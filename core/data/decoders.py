@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from core import processes
-from core.data import images
+from core.data import alike, images
 from core.errors import Invalid
 
 SECONDS_PER_IMAGE = 20
@@ -31,7 +32,8 @@ def _examine(examine: Callable[[bytes], images.Examined], batch: list[bytes], se
     for data in batch:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
-            found.append(examine(data))
+            examined = examine(data)
+            found.append(replace(examined, grey=alike.small_grey(examined.thumb)))
         except Invalid as e:
             found.append(str(e))
         except Exception as e:  # a damaged file can raise anything; it must cost only itself

@@ -433,7 +433,7 @@ def _read(entry: Entry) -> _Picture:
         data, image_id = images.png(entry.array), images.array_id(entry.array)
         height, width = entry.array.shape[:2]
         thumb = data if max(height, width) <= 64 else images.examine(data).thumb
-        channels, grey = 1 if entry.array.ndim == 2 else 3, images.small_grey(thumb)
+        channels, grey = 1 if entry.array.ndim == 2 else 3, alike.small_grey(thumb)
         examined = images.Examined(image_id, "png", width, height, channels, thumb, grey=grey)
         return _Picture(entry, image_id, data, examined)
     data = read_file(entry.path) if entry.path is not None else entry.data or b""

@@ -62,7 +62,7 @@ def compare(dataset_id: int) -> None:
         greys: dict[str, bytes] = {}
         for one in store.get_images(dataset_id, missing[start : start + alike.BLOCK]):
             try:
-                greys[one.id] = images.small_grey(pack.read(one.thumb_offset, one.thumb_size))
+                greys[one.id] = alike.small_grey(pack.read(one.thumb_offset, one.thumb_size))
             except NotFound:
                 continue
         known.add(greys)

@@ -25,8 +25,7 @@ from core import storage
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import depth, images
-from core.data.alike import SAME_BRIGHTNESS, usual_bound
-from core.data.images import GREY_SIDE
+from core.data.alike import GREY_SIDE, SAME_BRIGHTNESS, usual_bound
 from core.errors import AppError, Invalid, Unavailable
 from core.ml.data import ID_BYTES, Normalise, Pixels, RowCache, pixel_rows, save_arrays
 from core.ml.devices import pick_device, slots

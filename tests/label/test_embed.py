@@ -25,7 +25,7 @@ from torch import nn
 from core import space
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import classes, images, imports, labels, sources, store
+from core.data import alike, classes, imports, labels, sources, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid, Stopped, Unavailable
 from core.label import embed, orders, teach
@@ -361,7 +361,7 @@ def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Data
 def test_who_has_not_asked_for_the_map_does_not_wait_for_it(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [i.id for i in store.all_images(small.id)]
     features = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
-    measured = np.random.default_rng(1).normal(size=(len(ids), 2 + images.GREY_SIDE**2)).astype(np.float32)
+    measured = np.random.default_rng(1).normal(size=(len(ids), 2 + alike.GREY_SIDE**2)).astype(np.float32)
     monkeypatch.setattr(ml, "look", lambda *_: (ids, features / np.linalg.norm(features, axis=1, keepdims=True), measured))
     maps: list[int] = []
 
