@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sqlite3
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,12 +280,15 @@ def test_the_page_fits_with_pictures_shown(page: Page, digits: Judged) -> None:
                 assert float(page.locator(".matrix .top[data-cell]").get_attribute("data-cell") or 0) >= 15, width
 
 
-@pytest.mark.parametrize("name", ["cifar10-6k", "cats-dogs-600"])
-def test_three_clicks_on_real_photographs(page: Page, server: Server, name: str) -> None:
+@pytest.mark.parametrize(("name", "share"), [("cifar10-6k", 4), ("cats-dogs-600", 1)])
+def test_three_clicks_on_real_photographs(page: Page, server: Server, tmp_path: Path, name: str, share: int) -> None:
     file = DATA / f"{name}.zip"
     if not file.exists():
         pytest.skip(f"{file.name} is not in {DATA}")
-    judged = trained(server, name, file, "epochs=1", "image_size=32")
+    with zipfile.ZipFile(file) as given, zipfile.ZipFile(tmp_path / file.name, "w") as some:
+        for picture in given.namelist()[::share]:  # 1,500 of the 6,000 fill the cells of ten classes
+            some.writestr(picture, given.read(picture))
+    judged = trained(server, name, tmp_path / file.name, "epochs=1", "image_size=32")
     three_clicks(page, judged)
     settled(page)
     counts = judged.counts()

@@ -58,9 +58,8 @@ def events(server: Server) -> list[tuple[str, str | None, str]]:
         return c.execute("select image_id, label, operation from label_events where operation is not null order by seq").fetchall()
 
 
-@pytest.fixture
-def people(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
-    """Anna's and Bea's browsers."""
+@pytest.fixture(scope="module")  # each compiles Streamlit's scripts anew, in 2 s of a core
+def browsers(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
     contexts: list[BrowserContext] = []
     for name in ("Anna", "Bea"):
         one = browser.new_context(viewport={"width": 1440, "height": 1000})
@@ -69,6 +68,15 @@ def people(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
     yield contexts[0].new_page(), contexts[1].new_page()
     for one in contexts:
         one.close()
+
+
+@pytest.fixture
+def people(browsers: tuple[Page, Page]) -> Iterator[tuple[Page, Page]]:
+    """Anna's and Bea's browsers."""
+    yield browsers
+    for page in browsers:
+        page.unroute_all()
+        page.goto("about:blank")  # else it would go on asking for what has changed
 
 
 def test_shared_script_is_asked_for_again_and_answered_in_a_line(server: Server) -> None:
