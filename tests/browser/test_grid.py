@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, new_tab
 
 COUNT = 48
 
@@ -60,14 +60,12 @@ def events(server: Server) -> list[tuple[str, str | None, str]]:
 
 @pytest.fixture(scope="module")  # each compiles Streamlit's scripts anew, in 2 s of a core
 def browsers(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
-    contexts: list[BrowserContext] = []
-    for name in ("Anna", "Bea"):
-        one = browser.new_context(viewport={"width": 1440, "height": 1000})
-        one.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
-        contexts.append(one)
-    yield contexts[0].new_page(), contexts[1].new_page()
-    for one in contexts:
-        one.close()
+    anna, bea = new_tab(browser), new_tab(browser)
+    for page, name in ((anna, "Anna"), (bea, "Bea")):
+        page.context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
+    yield anna, bea
+    for page in (anna, bea):
+        page.context.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.data import audit, database
 from tests import ports, proxies
-from tests.browser.conftest import Server, settled
+from tests.browser.conftest import Server, new_tab, settled
 from tests.browser.pictures import digit_png
 from tests.conftest import copy_home, forget, move_in, run_command
 from tests.postgres import Cluster
@@ -77,8 +77,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Clu
 
 
 def signed_in(browser: Browser, team: Deployed, name: str) -> Page:
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    page.set_default_timeout(30_000)
+    page = new_tab(browser)
     page.goto(f"{team.url}/dataset?dataset=digits")
     page.get_by_role("link", name="Sign in with localhost").click()
     page.get_by_placeholder("sub").fill(name)
