@@ -172,7 +172,7 @@ def test_cell_image_class_in_three_clicks_and_the_matrix_is_right_afterwards(pag
     # Excluded, an image is counted nowhere; both acts are undone, and all is as it was
     total, right = sum(start.values()), sum(k for (a, p), k in start.items() if a == p)
     page.locator(".cell").first.click()
-    page.get_by_role("button", name="Remove the label").click()
+    page.get_by_role("button", name="Remove label").click()
     expect(page.get_by_text("1 left out: no label of this run's classes")).to_be_visible()
     expect(page.get_by_text(re.compile(rf"n = {total - 1} validation images$")).first).to_be_visible()
     page.get_by_role("button", name="Undo", exact=True).click()
