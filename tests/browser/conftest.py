@@ -177,7 +177,7 @@ def browser() -> Iterator[Browser]:
 
 
 def new_tab(browser: Browser, size: ViewportSize = WINDOW) -> Page:
-    """The tab of somebody who was never here, in which transitions end at once: to draw each frame of one takes a core 5 ms."""
+    """The tab of one of several people, in which transitions end at once: to draw each frame of one takes a core 5 ms."""
     one = browser.new_context(viewport=size).new_page()
     one.set_default_timeout(30_000)
     one.context.new_cdp_session(one).send("Animation.setPlaybackRate", {"playbackRate": 1000})
@@ -187,9 +187,11 @@ def new_tab(browser: Browser, size: ViewportSize = WINDOW) -> Page:
 @pytest.fixture(scope="package")
 def tab(browser: Browser) -> Iterator[Page]:
     """One tab for all tests: in a new one Chromium compiles Streamlit's scripts anew, which takes a core 2 s."""
-    one = new_tab(browser)
+    context = browser.new_context(viewport=WINDOW)
+    one = context.new_page()
+    one.set_default_timeout(30_000)
     yield one
-    one.context.close()
+    context.close()
 
 
 @pytest.fixture
