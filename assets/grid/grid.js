@@ -350,7 +350,7 @@ class View {
         parts.all,
         ...(this.labels
           ? [
-              tool("remove", "Remove the label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
+              tool("remove", "Remove label", "Backspace", () => this.assign(null), words.remove ?? "Remove label"),
               tool("flag", "Flag or unflag", "f", () => this.toggleFlag(), words.flag ?? "Flag"),
               parts.undo,
               parts.redo,

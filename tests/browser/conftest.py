@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, Request, ViewportSize, expect, sync_playwright
 
-from tests.conftest import copy_home, forget, move_in, run_command, whole
+from tests.conftest import copy_home, forget, move_in, run_command, share_exports, whole
 from tests.forking import Forked, fork_app
-from tests.ports import free_port
+from tests.ports import usual_port
 
 expect.set_options(timeout=30_000)  # a busy machine is slower than Playwright's 5 s: with ten processes to a core a page takes 15 s
 
@@ -59,11 +59,11 @@ def in_scheme(page: Page, scheme: str) -> None:
 
 
 def schemes(page: Page) -> Iterator[str]:
-    """The page that is there in light, and in dark."""
-    for scheme in ("light", "dark"):
+    """The page that is there in light and in dark, from the one that it has: each step draws all of it anew."""
+    now = page.evaluate("() => matchMedia('(prefers-color-scheme: dark)').matches")
+    for scheme in ("dark", "light") if now else ("light", "dark"):
         in_scheme(page, scheme)
         yield scheme
-    in_scheme(page, "light")
 
 
 def widths(page: Page, where: str) -> Iterator[int]:
@@ -142,6 +142,7 @@ class Server:
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data folder with the sample as “digits”, to be copied."""
     home = tmp_path_factory.mktemp("sample")
+    share_exports(home, tmp_path_factory)
     Server(home, 0).core("import", "sample", "--name", "digits")
     with whole(home):
         yield home
@@ -150,7 +151,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @contextmanager
 def serving(home: Path, sample: Path, real: bool = False) -> Iterator[Server]:
     """The app on a data folder of its own with the sample as “digits”; nothing it logs may be a traceback."""
-    one = Server(home, free_port(), real)
+    one = Server(home, usual_port(), real)
     copy_home(sample, home)
     one.start()
     yield one
@@ -175,6 +176,14 @@ def browser() -> Iterator[Browser]:
         one.close()
 
 
+def new_tab(browser: Browser, size: ViewportSize = WINDOW) -> Page:
+    """The tab of one of several people, in which transitions end at once: to draw each frame of one takes a core 5 ms."""
+    one = browser.new_context(viewport=size).new_page()
+    one.set_default_timeout(30_000)
+    one.context.new_cdp_session(one).send("Animation.setPlaybackRate", {"playbackRate": 1000})
+    return one
+
+
 @pytest.fixture(scope="package")
 def tab(browser: Browser) -> Iterator[Page]:
     """One tab for all tests: in a new one Chromium compiles Streamlit's scripts anew, which takes a core 2 s."""
@@ -189,7 +198,7 @@ def tab(browser: Browser) -> Iterator[Page]:
 def page(tab: Page) -> Iterator[Page]:
     """A visitor who was never here; any script error and any request to another host fails the test."""
     tab.set_viewport_size(WINDOW)
-    tab.emulate_media(color_scheme="light")
+    tab.emulate_media(color_scheme="light", reduced_motion="no-preference")
     problems: list[str] = []
 
     def failed(error: Error) -> None:

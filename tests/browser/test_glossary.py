@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from torch.nn import functional as F
 
 from core.catalog import glossary, params
@@ -279,15 +279,13 @@ def test_the_curve_that_memorises_is_the_least_squares_fit(server: Server, page:
             expect(page.locator(".overfitting .aside")).to_contain_text("hold even a free curve")
 
 
-def test_run_moves_on_by_itself_but_not_for_those_who_want_no_motion(server: Server, page: Page, browser: Browser) -> None:
+def test_run_moves_on_by_itself_but_not_for_those_who_want_no_motion(server: Server, page: Page) -> None:
     open_at(page, server, "gradient-descent")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.locator(".steps tbody tr").last.locator("td").first).to_have_text(re.compile(r"^([3-9]|\d\d)$"))
     page.get_by_role("button", name="Pause", exact=True).click()
-    calm = browser.new_context(reduced_motion="reduce")
-    still = calm.new_page()
-    open_at(still, server, "gradient-descent")
-    still.get_by_role("button", name="Run", exact=True).click()
-    assert number(still.locator(".steps tbody tr").last.locator("td").first.inner_text()) > 20  # the end, at once
-    expect(still.get_by_role("button", name="Run", exact=True)).to_be_visible()
-    calm.close()
+    page.emulate_media(reduced_motion="reduce")
+    open_at(page, server, "gradient-descent")
+    page.get_by_role("button", name="Run", exact=True).click()
+    assert number(page.locator(".steps tbody tr").last.locator("td").first.inner_text()) > 20  # the end, at once
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, new_tab
 
 COUNT = 48
 
@@ -58,17 +58,23 @@ def events(server: Server) -> list[tuple[str, str | None, str]]:
         return c.execute("select image_id, label, operation from label_events where operation is not null order by seq").fetchall()
 
 
+@pytest.fixture(scope="module")  # each compiles Streamlit's scripts anew, in 2 s of a core
+def browsers(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
+    anna, bea = new_tab(browser), new_tab(browser)
+    for page, name in ((anna, "Anna"), (bea, "Bea")):
+        page.context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
+    yield anna, bea
+    for page in (anna, bea):
+        page.context.close()
+
+
 @pytest.fixture
-def people(browser: Browser, server: Server) -> Iterator[tuple[Page, Page]]:
+def people(browsers: tuple[Page, Page]) -> Iterator[tuple[Page, Page]]:
     """Anna's and Bea's browsers."""
-    contexts: list[BrowserContext] = []
-    for name in ("Anna", "Bea"):
-        one = browser.new_context(viewport={"width": 1440, "height": 1000})
-        one.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
-        contexts.append(one)
-    yield contexts[0].new_page(), contexts[1].new_page()
-    for one in contexts:
-        one.close()
+    yield browsers
+    for page in browsers:
+        page.unroute_all()
+        page.goto("about:blank")  # else it would go on asking for what has changed
 
 
 def test_shared_script_is_asked_for_again_and_answered_in_a_line(server: Server) -> None:

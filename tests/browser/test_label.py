@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 from sklearn.datasets import load_digits
 
 from core.data import classes
-from tests.browser.conftest import ROOT, Server, settled
+from tests.browser.conftest import ROOT, Server, new_tab, settled
 from tests.waiting import until
 
 DATA = Path(os.environ.get("LOUPE_TEST_DATA") or ROOT.parent / "shared" / "data")
@@ -174,9 +174,8 @@ def test_three_hundred_digits_are_labelled_by_the_keys_of_two_people_none_lost_a
 
     pages = []
     for name in ("Ann", "Bo"):
-        context = browser.new_context(viewport={"width": 1200, "height": 900})
-        context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
-        page = context.new_page()
+        page = new_tab(browser, {"width": 1200, "height": 900})
+        page.context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
         page.goto(f"{server.url}/label?dataset=bare+digits&view=One+at+a+time")
         expect(page.locator(".one .name")).not_to_be_empty()
         page.locator(".one .stage").focus()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.people import accounts
-from tests.browser.conftest import Server, serving
+from tests.browser.conftest import Server, new_tab, serving
 from tests.conftest import forget, move_in
 
 GOOD = "a sentence with spaces"
@@ -44,19 +44,17 @@ def stored(server: Server, label: str, by: str) -> int:
 @pytest.fixture
 def people(browser: Browser, team: Server) -> Iterator[dict[str, Page]]:
     """The browsers of three people who have just been given their links."""
-    contexts = {name: browser.new_context(viewport={"width": 1440, "height": 1000}) for name in ("viewer", "labeller", "trainer")}
     pages = {}
-    for role, context in contexts.items():
-        page = pages[role] = context.new_page()
-        page.set_default_timeout(30_000)
+    for role in ("viewer", "labeller", "trainer"):
+        page = pages[role] = new_tab(browser)
         page.goto(link(team, role.title(), role))
         page.get_by_label("New password").fill(GOOD)
         page.get_by_label("Once more").fill(GOOD)
         page.get_by_role("button", name="Set the password and sign in").click()
         expect(page.get_by_role("button", name=role.title())).to_be_visible(timeout=30_000)
     yield pages
-    for context in contexts.values():
-        context.close()
+    for page in pages.values():
+        page.context.close()
 
 
 def test_three_people_of_three_roles_and_a_role_taken_away_in_mid_session(team: Server, people: dict[str, Page], page: Page) -> None:

@@ -16,7 +16,7 @@ from core.data import images, queue, store, uploads
 from core.review import bands, policy, review
 from core.train import train
 from core.types import Dataset, Prediction
-from tests.browser.conftest import Server, schemes
+from tests.browser.conftest import Server, new_tab, schemes
 from tests.browser.pictures import digit_png
 from tests.conftest import forget, move_in
 from tests.waiting import until
@@ -54,9 +54,8 @@ def stored(server: Server, query: str) -> list[tuple]:
 
 
 def opened(server: Server, browser: Browser, name: str) -> Page:
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
-    page = context.new_page()
+    page = new_tab(browser, {"width": 1200, "height": 900})
+    page.context.add_cookies([{"name": "loupe_user", "value": name, "url": server.url}])
     page.goto(f"{server.url}/review?dataset=digits")
     seen(page)
     return page

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from core.data import store
 from core.people import accounts
@@ -43,13 +43,10 @@ def visits(at: Server) -> float:
     return float(found[1])
 
 
-def test_one_stays_at_a_server_and_labels_at_the_other_once_that_is_gone(two: Two, door: str, browser: Browser) -> None:
+def test_one_stays_at_a_server_and_labels_at_the_other_once_that_is_gone(two: Two, door: str, page: Page) -> None:
     with two.on("a"):
         link = accounts.add(f"Eve {time.time_ns()}", "labeller")  # another one if it is tried again
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
     try:
-        page: Page = context.new_page()
-        page.set_default_timeout(30_000)
         page.goto(f"{door}/welcome/{link}")
         page.get_by_label("New password").fill(PASSWORD)
         page.get_by_label("Once more").fill(PASSWORD)
@@ -60,7 +57,7 @@ def test_one_stays_at_a_server_and_labels_at_the_other_once_that_is_gone(two: Tw
         first.click()
         page.keyboard.press("1")
         expect(page.locator(".badge.pending")).to_have_count(0)
-        (cookie,) = [one["value"] for one in context.cookies() if one["name"] == "loupe_at"]
+        (cookie,) = [one["value"] for one in page.context.cookies() if one["name"] == "loupe_at"]
         mine, other = (two.a, two.b) if visits(two.a) else (two.b, two.a)
         assert (visits(mine), visits(other)) == (1, 0)
 
@@ -69,13 +66,12 @@ def test_one_stays_at_a_server_and_labels_at_the_other_once_that_is_gone(two: Tw
         expect(page.locator(".badge.pending")).to_have_count(0, timeout=30_000)
         page.reload()
         expect(first).to_have_attribute("aria-label", re.compile("labelled"))
-        assert visits(other) == 1 and [one["value"] for one in context.cookies() if one["name"] == "loupe_at"] == [cookie]
+        assert visits(other) == 1 and [one["value"] for one in page.context.cookies() if one["name"] == "loupe_at"] == [cookie]
         with two.on("a"):
             names = store.get_dataset(two.dataset).classes
             labelled = store.browse(two.dataset, store.Filter(), 0, 1)[0].label
         assert labelled == names[1]
     finally:  # it may be tried again
-        context.close()
         for one in (two.a, two.b):
             if one.process is None:
                 one.start()

@@ -126,6 +126,8 @@ def test_a_run_waits_behind_another_and_takes_its_turn_when_that_one_is_paused(s
     page.goto(f"{server.url}/train?dataset=digits&run={first.name}")
     grows(page, "loss", 0)
     page.get_by_text("Train another network", exact=True).click()
+    page.locator("label").filter(has_text=re.compile("^Linear softmax")).first.click()
+    expect(page.locator(".st-key-what-will-happen")).to_contain_text("Linear softmax learns", timeout=PATIENCE)
     start = page.get_by_role("button", name="Start training")
     expect(start).to_be_enabled(timeout=PATIENCE)
     start.dblclick()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.data import audit, database
 from tests import ports, proxies
-from tests.browser.conftest import Server, settled
+from tests.browser.conftest import Server, new_tab, settled
 from tests.browser.pictures import digit_png
 from tests.conftest import copy_home, forget, move_in, run_command
 from tests.postgres import Cluster
@@ -77,8 +77,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, sample: Path, postgresql: Clu
 
 
 def signed_in(browser: Browser, team: Deployed, name: str) -> Page:
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    page.set_default_timeout(30_000)
+    page = new_tab(browser)
     page.goto(f"{team.url}/dataset?dataset=digits")
     page.get_by_role("link", name="Sign in with localhost").click()
     page.get_by_placeholder("sub").fill(name)
@@ -87,7 +86,7 @@ def signed_in(browser: Browser, team: Deployed, name: str) -> Page:
     return page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def people(browser: Browser, team: Deployed) -> Iterator[dict[str, Page]]:
     """The browsers of the three, who have signed in at the provider."""
     pages = {name: signed_in(browser, team, name) for name in PEOPLE}
@@ -169,9 +168,11 @@ def test_the_work_day_of_three_roles_and_an_audit_entry_that_was_changed(team: D
 
 
 def test_what_is_labelled_while_the_database_is_away_is_kept_told_and_stored_once(
-    team: Deployed, browser: Browser, postgresql: Cluster
+    team: Deployed, people: dict[str, Page], postgresql: Cluster
 ) -> None:
-    page = signed_in(browser, team, "Lea")
+    page = people["Lea"]
+    page.goto(f"{team.url}/dataset?dataset=digits")
+    expect(page.locator(".cell").first).to_be_visible()
     engine = sa.create_engine(database.address(team.database), pool_pre_ping=True)
 
     def by_lea() -> list[tuple[str, str]]:
@@ -192,7 +193,10 @@ def test_what_is_labelled_while_the_database_is_away_is_kept_told_and_stored_onc
             page.keyboard.press(other)
         expect(page.locator(".unsaved")).to_contain_text("4 changes not saved yet: ")
         expect(page.locator(".unsaved")).to_contain_text("cannot be reached, and nothing was stored")
-        page.wait_for_timeout(10_000)  # sent again and again, and refused
+        for _ in range(2):
+            with page.expect_response(re.compile("/api/label$")) as answer:  # sent again and again
+                pass
+            assert answer.value.status == 503
         expect(page.locator(".badge.pending")).to_have_count(4)
     finally:
         postgresql.start()
@@ -200,5 +204,4 @@ def test_what_is_labelled_while_the_database_is_away_is_kept_told_and_stored_onc
     expect(page.locator(".unsaved")).to_have_count(0)
     stored = by_lea()[len(before) :]
     assert [label for _, label in stored] == others and len({image for image, _ in stored}) == 5
-    page.context.close()
     engine.dispose()
