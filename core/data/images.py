@@ -155,8 +155,7 @@ def _animated(picture: Pillow.Image) -> bool:
 
 def judged(total: int) -> list[int]:
     """Which of so many frames are judged, from 0: all, or MAX_FRAMES evenly spaced with the first and the last."""
-    last = MAX_FRAMES - 1
-    return list(range(total)) if total <= MAX_FRAMES else [i * (total - 1) // last for i in range(MAX_FRAMES)]
+    return list(range(total)) if total <= MAX_FRAMES else [i * (total - 1) // (MAX_FRAMES - 1) for i in range(MAX_FRAMES)]
 
 
 def frames(source: Path | bytes, srgb: bool = True, bits: int = 0) -> Iterator[tuple[int, int, Pillow.Image]]:
@@ -506,8 +505,7 @@ def store_original(folder: Path, name: str, data: bytes) -> None:
     target = folder / name
     if _holds(target, data):
         return
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     tmp = processes.temporary(target)
     try:
         storage.with_room(lambda: tmp.write_bytes(data))
