@@ -38,6 +38,7 @@ from core.ml.forks import reap, status_of
 from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.settings import settings
+from tests import exporting
 
 PRELOADED = (
     "torch",
@@ -87,9 +88,20 @@ def server(of: str = "torch") -> str:
     listener.listen()
     ours, theirs = socket.socketpair()
     fds = [listener.fileno(), theirs.fileno()]
-    subprocess.Popen([sys.executable, "-m", "tests.forking", of, *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
+
+    def start() -> None:
+        select.select([listener], [], [])
+        subprocess.Popen([sys.executable, "-m", "tests.forking", of, *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
+
+    threading.Thread(target=start, daemon=True).start()
     ends_with_us.append(ours)
     return path
+
+
+def share() -> None:
+    """All test processes that this one starts fork from one process: to start it takes 10 s of a core."""
+    if ADDRESS not in os.environ:
+        os.environ[ADDRESS] = server()
 
 
 ends_with_us: list[socket.socket] = []
@@ -206,6 +218,8 @@ def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     gc.disable()  # what is loaded stays, and a child that looked through it would copy all of this memory
     for module in PRELOADED if of == "torch" else PRELOADED_APP:
         importlib.import_module(module)
+    if of == "torch":
+        exporting.prepare()
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGCHLD, reap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,45 +135,150 @@ class Shapes(TorchFunctionMode):
     """
 
     NORMS = (F.batch_norm, F.layer_norm, F.group_norm, F.rms_norm)
-    ACTIVATIONS = (F.gelu, F.relu, F.hardtanh, F.hardswish, F.hardsigmoid)
-    FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, nn.init.kaiming_uniform_, nn.init.trunc_normal_)
+    ACTIVATIONS = (F.gelu, F.relu, F.silu, F.leaky_relu, F.hardtanh, F.hardswish, F.hardsigmoid)
+    SAME = frozenset((*NORMS, *ACTIVATIONS, F.normalize, Tensor.neg))
+    FILLS = frozenset(
+        (
+            *(Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, Tensor.fill_, Tensor.zero_),
+            *(nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.trunc_normal_),
+        )
+    )
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        if args and isinstance(args[0], Tensor) and args[0].is_meta:
+        kwargs = kwargs or {}
+        x = args[0] if args else kwargs.get("tensor")  # as those of nn.init name it
+        if isinstance(x, Tensor) and x.is_meta:
             if func in self.FILLS:
-                return args[0]
-            if func in self.NORMS or func in self.ACTIVATIONS:
-                return torch.empty_like(args[0])
-            if (shape := known_shape(func, args[0], args[1:], kwargs or {})) is not None:
-                return args[0].new_empty(shape)
-        return func(*args, **(kwargs or {}))
+                return x
+            if func in self.SAME:
+                return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)  # which takes five times as long
+            if (shape := known_shape(func, x, args[1:], kwargs)) is not None:
+                return x.new_empty(shape)
+        elif func is torch.cat and isinstance(x, list | tuple) and (shape := joined(x, *args[1:], **kwargs)) is not None:
+            return x[0].new_empty(shape)
+        return func(*args, **kwargs)
 
 
 def known_shape(func: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
     """Of what the call gives, where it cannot fail and keeps x's type; else None, and PyTorch has to say it."""
-    others = [other for other in args if isinstance(other, Tensor)]
-    if not x.is_floating_point() or any(not other.is_meta or other.dtype != x.dtype for other in others):
+    kind = KNOWN.get(func)
+    if kind is None or not x.is_floating_point():
         return None
-    if func in (Tensor.add, Tensor.sub, Tensor.mul):
-        simple = len(args) == 1 and not kwargs and (isinstance(args[0], int | float) or (others and others[0].shape == x.shape))
-        return tuple(x.shape) if simple else None
-    if func is F.linear:
-        weight = args[0] if args else kwargs["weight"]
-        fits = x.ndim > 1 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]
-        return (*x.shape[:-1], weight.shape[0]) if fits else None
-    if func is F.scaled_dot_product_attention and len(args) == 2 and kwargs.get("attn_mask") is None and not kwargs.get("enable_gqa"):
-        key, value = args
-        fits = (
-            x.ndim == 4
-            and x.shape[:2] == key.shape[:2] == value.shape[:2]
-            and x.shape[3] == key.shape[3]
-            and key.shape[2] == value.shape[2]
-        )
-        return (*x.shape[:3], value.shape[3]) if fits else None
-    if func is F.interpolate and x.ndim == 4 and not args:
-        size = kwargs.get("size")
-        return (*x.shape[:2], *size) if isinstance(size, tuple | list) and len(size) == 2 and all(s > 0 for s in size) else None
-    return None
+    for other in args:
+        if isinstance(other, Tensor) and (not other.is_meta or other.dtype != x.dtype):
+            return None
+    return kind(x, args, kwargs)
+
+
+def _elementwise(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    if len(args) != 1 or kwargs:
+        return None
+    if not isinstance(args[0], Tensor):
+        return tuple(x.shape) if isinstance(args[0], int | float) else None
+    few, many = sorted((tuple(x.shape), tuple(args[0].shape)), key=len)
+    pairs = list(zip((1,) * (len(many) - len(few)) + few, many, strict=True))
+    return tuple(b if a == 1 else a for a, b in pairs) if all(a == b or a == 1 or b == 1 for a, b in pairs) else None
+
+
+def _power(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    return tuple(x.shape) if len(args) == 1 and isinstance(args[0], int | float) and not kwargs else None
+
+
+def _mean(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    dim, keep = kwargs.get("dim", args[0] if args else None), kwargs.get("keepdim", False)
+    dims = dim if isinstance(dim, tuple | list) else (dim,)
+    if len(args) > 1 or kwargs.keys() - {"dim", "keepdim"} or not all(isinstance(d, int) and -x.ndim <= d < x.ndim for d in dims):
+        return None
+    gone = {d % x.ndim for d in dims}
+    return tuple(1 if i in gone else side for i, side in enumerate(x.shape) if keep or i not in gone)
+
+
+def _pooled(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    size = args[0] if args else kwargs["output_size"]
+    size = size if isinstance(size, tuple | list) else (size, size)
+    return (*x.shape[:2], *size) if x.ndim == 4 and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size) else None
+
+
+def _clamped(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    bounds = (*args, *(value for name, value in kwargs.items() if name in ("min", "max")))
+    simple = len(bounds) == len(args) + len(kwargs) and all(isinstance(one, int | float) or _is_number(one, x) for one in bounds)
+    return tuple(x.shape) if simple else None
+
+
+def _is_number(value: Any, x: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0 and value.dtype == x.dtype
+
+
+def _linear(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    weight = args[0] if args else kwargs["weight"]
+    fits = x.ndim > 1 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]
+    return (*x.shape[:-1], weight.shape[0]) if fits else None
+
+
+def _convolved(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    if len(args) != 6 or kwargs or x.ndim != 4 or not x.is_contiguous():  # else the memory format follows x's
+        return None
+    weight, _, stride, padding, dilation, groups = args
+    if not all(isinstance(one, tuple) and len(one) == 2 for one in (stride, padding, dilation)):
+        return None
+    if weight.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        return None
+    sides = tuple(
+        (side + 2 * pad - dilate * (window - 1) - 1) // step + 1
+        for side, window, step, pad, dilate in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    )
+    return (x.shape[0], weight.shape[0], *sides) if min(sides) > 0 else None
+
+
+def _attention(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    if len(args) != 2 or kwargs.get("attn_mask") is not None or kwargs.get("enable_gqa"):
+        return None
+    key, value = args
+    fits = x.ndim == 4 and x.shape[:2] == key.shape[:2] == value.shape[:2] and x.shape[3] == key.shape[3] and key.shape[2] == value.shape[2]
+    return (*x.shape[:3], value.shape[3]) if fits else None
+
+
+def _resized(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    size, scale = kwargs.get("size"), kwargs.get("scale_factor")
+    if x.ndim != 4 or args or (size is None) == (scale is None):
+        return None
+    if size is None:
+        scales = scale if isinstance(scale, tuple | list) else (scale, scale)
+        if len(scales) != 2 or not all(isinstance(one, int | float) for one in scales):
+            return None
+        size = [math.floor(side * one) for side, one in zip(x.shape[2:], scales, strict=True)]
+    elif isinstance(size, int):
+        size = (size, size)
+    fits = len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    return (*x.shape[:2], *size) if fits else None
+
+
+def joined(parts: Sequence[Any], dim: Any = 0, **kwargs: Any) -> tuple[int, ...] | None:
+    """The shape of torch.cat's answer, as known_shape says it."""
+    first = parts[0] if parts else None
+    if not isinstance(first, Tensor) or not first.is_meta or kwargs or not isinstance(dim, int) or not -first.ndim <= dim < first.ndim:
+        return None
+    at, shape = dim % first.ndim, list(first.shape)
+    for part in parts[1:]:
+        if not isinstance(part, Tensor) or not part.is_meta or part.dtype != first.dtype or part.ndim != first.ndim:
+            return None
+        if any(a != b for i, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if i != at):
+            return None
+        shape[at] += part.shape[at]
+    return tuple(shape)
+
+
+KNOWN: dict[Any, Callable[[Tensor, tuple[Any, ...], dict[str, Any]], tuple[int, ...] | None]] = {
+    **dict.fromkeys((Tensor.add, Tensor.sub, Tensor.mul, Tensor.div), _elementwise),
+    **dict.fromkeys((torch.clamp, Tensor.clamp), _clamped),
+    **dict.fromkeys((Tensor.mean, torch.mean), _mean),
+    Tensor.pow: _power,
+    F.linear: _linear,
+    F.adaptive_avg_pool2d: _pooled,
+    torch.conv2d: _convolved,
+    F.scaled_dot_product_attention: _attention,
+    F.interpolate: _resized,
+}
 
 
 def shapes(model: nn.Module, x: Tensor) -> Any:

@@ -44,6 +44,7 @@ from tests.conftest import copy_home, forget, move_in, share_exports, whole
 from tests.pages.app import opened
 from tests.ray_clusters import answered_here
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
 CPU = torch.device("cpu")
 
 
