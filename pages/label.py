@@ -257,12 +257,14 @@ def map_view(current: Dataset) -> None:
                 format_func={"k-means": "k-means", "hdbscan": "HDBSCAN"}.__getitem__,
                 help="k-means cuts the images into as many groups as you say. HDBSCAN finds dense groups by itself and leaves the rest out.",
             )  # fmt: skip
-            most = max(2, min(60, len(found.ids) // 2))
+            most = embed.most_clusters(len(found.ids))
             title, high, usual = (
-                ("Clusters", most, len(current.classes) or 6) if method == "k-means" else ("Smallest cluster (images)", 4 * most, 15)
+                ("Clusters", most, embed.usual_size(current.id, len(found.ids)))
+                if method == "k-means"
+                else ("Smallest cluster (images)", 4 * most, max(2, min(4 * most, 15)))
             )
             key = f"{method}-{current.id}"
-            st.session_state.setdefault(key, max(2, min(high, usual)))  # and not a default, which would follow the classes
+            st.session_state.setdefault(key, usual)  # and not a default, which would follow the classes
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):
                 clusters = embed.clusters(current.id, str(method), int(size))[here].tolist()

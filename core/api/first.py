@@ -33,7 +33,7 @@ TEXTS = (".js", ".css", ".html", ".json", ".svg")
 SCRIPT = (
     "window.prerenderReady=false;"
     "window.__streamlit={BACKEND_BASE_URL:location.origin,HOST_CONFIG:{allowedOrigins:[location.origin],useExternalAuthToken:false}};"
-) + (ASSETS / "first" / "history.js").read_text(encoding="utf-8")
+) + "".join((ASSETS / "first" / name).read_text(encoding="utf-8") for name in ("history.js", "later.js"))
 ALLOWED = f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"  # for the Content-Security-Policy
 # What Streamlit fetches one after the other once a page has begun, by the first part of the file's name; and scripts of ours.
 EVERYWHERE = ("Selectbox", "BidiComponent", "Html", "ButtonGroup", "Button", "who/who", "terms/terms")
@@ -48,6 +48,7 @@ NEEDED = {
     "predict": ("FileUploader", "Checkbox"),
     "review": ("queue/queue",),
 }
+LATER = ("evaluate", "PlotlyChart")  # most of its views have charts, and the first to be drawn took a second longer
 IMPORTS = 16_000  # characters, within which a script names all that it imports
 IMPORTED = re.compile(r"""(?:^|[;\n])import[^;"'`()]*["'`](\.[^"'`]+\.js)["'`]""")
 
@@ -109,6 +110,8 @@ def index(name: str) -> File:
         f'<link rel="preload" href="/static/media/{path.name}" as="font" type="font/woff2" crossorigin>'
         for path in (STATIC / "static" / "media").glob("MaterialSymbols*.woff2")
     )
+    page, script = LATER
+    links += "".join(f'<meta name="later" data-page="/{page}" data-script="{path}">' for path in preloaded((script,))[:1])
     css = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("first/first.css", "common/style.css"))
     picture = (ASSETS / "first" / "first.html").read_text(encoding="utf-8")
     logo = base64.b64encode((ASSETS / "logo.svg").read_bytes()).decode()

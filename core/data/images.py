@@ -44,6 +44,7 @@ EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif
 HALVED = 50_000_000  # pixels; a JPEG of more is decoded at half its sides, which costs a quarter of the memory
 MAX_BYTES = 100_000_000
 THUMB_SIDE = 160  # pixels, longer side
+GREY_SIDE = 16  # pixels: the side of the small grey picture by which near copies are found
 DRAFT_SIDE = 240  # pixels, longer side: a JPEG is decoded at a half, quarter or eighth that has as many, for a thumbnail no more is needed
 SMALL, ENLARGED = 128, 512  # pixels, longer side: up to which a page shows a picture enlarged, and to about what
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "TIFF", "HEIF", "AVIF"})  # may have frames or pages; the second of an MPO is a photo's helper
@@ -83,6 +84,7 @@ class Examined:
     thumb: bytes
     bits: int = 0  # that the grey values of a 16-bit picture take; 0: it is none
     animated: bool = False  # has further frames or pages, of which nothing is kept
+    grey: bytes = b""  # GREY_SIDE² pixels, by which near copies are found
 
 
 def image_id(data: bytes) -> str:
@@ -369,7 +371,8 @@ def examine(data: bytes) -> Examined:
         bits, animated = bits_of(opened), _animated(opened)
         ImageOps.exif_transpose(opened, in_place=True)
         picture = _plain(opened, srgb=True)
-    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumbnail(picture), bits, animated)
+    thumb = thumbnail(picture)
+    return Examined(image_id(data), ext, width, height, len(picture.getbands()), thumb, bits, animated, small_grey(thumb))
 
 
 def thumbnail(picture: Pillow.Image) -> bytes:
@@ -391,12 +394,12 @@ def brightness(thumb: bytes) -> float:
         return float(np.asarray(picture.convert("L")).mean()) / 255
 
 
-def small_grey(thumb: bytes, side: int) -> np.ndarray:
-    """A thumbnail as (side, side) uint8 of grey; 0.3 ms."""
+def small_grey(thumb: bytes) -> bytes:
+    """A thumbnail as (GREY_SIDE, GREY_SIDE) uint8 of grey; 0.3 ms."""
     with Pillow.open(io.BytesIO(thumb)) as picture:
-        picture.draft("L", (4 * side, 4 * side))
-        how = Pillow.Resampling.BOX if min(picture.size) >= side else Pillow.Resampling.BILINEAR
-        return np.asarray(picture.convert("L").resize((side, side), how))
+        picture.draft("L", (4 * GREY_SIDE, 4 * GREY_SIDE))
+        how = Pillow.Resampling.BOX if min(picture.size) >= GREY_SIDE else Pillow.Resampling.BILINEAR
+        return picture.convert("L").resize((GREY_SIDE, GREY_SIDE), how).tobytes()
 
 
 @lru_cache(maxsize=1)
@@ -505,10 +508,13 @@ def store_original(folder: Path, name: str, data: bytes) -> None:
     target = folder / name
     if _holds(target, data):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     tmp = processes.temporary(target)
     try:
-        storage.with_room(lambda: tmp.write_bytes(data))
+        try:
+            storage.with_room(lambda: tmp.write_bytes(data))
+        except FileNotFoundError:  # the first of its folder
+            target.parent.mkdir(parents=True, exist_ok=True)
+            storage.with_room(lambda: tmp.write_bytes(data))
         os.replace(tmp, target)
     except OSError as e:
         tmp.unlink(missing_ok=True)

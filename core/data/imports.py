@@ -208,12 +208,22 @@ def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
     size = 0
     for entry in entries:
         chunk.append(entry)
-        size += len(entry.data) if entry.data is not None else entry.path.stat().st_size if entry.path and entry.path.exists() else 0
+        size += _size(entry)
         if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _size(entry: Entry) -> int:
+    """Bytes; 0 of what is not there, which is told where it is read."""
+    if entry.data is not None:
+        return len(entry.data)
+    try:
+        return entry.path.stat().st_size if entry.path else 0
+    except OSError:
+        return 0
 
 
 @dataclass
@@ -345,7 +355,7 @@ class _Import:
 
     def splits(self, good: list[tuple[_Picture, images.Examined]]) -> dict[str, Split | None]:
         """The split that the source gives each picture; where Loupe draws it, a near copy comes to what it is a copy of."""
-        near = self.alike.add([p.id for p, _ in good], [e.thumb for _, e in good])
+        near = self.alike.add({p.id: e.grey for p, e in good})
         found = {p.id: p.entry.split for p, _ in good}
         if self.splits_given:
             return found
@@ -423,7 +433,8 @@ def _read(entry: Entry) -> _Picture:
         data, image_id = images.png(entry.array), images.array_id(entry.array)
         height, width = entry.array.shape[:2]
         thumb = data if max(height, width) <= 64 else images.examine(data).thumb
-        examined = images.Examined(image_id, "png", width, height, 1 if entry.array.ndim == 2 else 3, thumb)
+        channels, grey = 1 if entry.array.ndim == 2 else 3, images.small_grey(thumb)
+        examined = images.Examined(image_id, "png", width, height, channels, thumb, grey=grey)
         return _Picture(entry, image_id, data, examined)
     data = read_file(entry.path) if entry.path is not None else entry.data or b""
     return _Picture(entry, images.image_id(data), data)

@@ -59,13 +59,13 @@ def compare(dataset_id: int) -> None:
     known = alike.Alike(dataset_id)
     pack = images.ThumbPack(settings().thumbs, dataset_id)
     for start in range(0, len(missing), alike.BLOCK):
-        read: dict[str, bytes] = {}
+        greys: dict[str, bytes] = {}
         for one in store.get_images(dataset_id, missing[start : start + alike.BLOCK]):
             try:
-                read[one.id] = pack.read(one.thumb_offset, one.thumb_size)
+                greys[one.id] = images.small_grey(pack.read(one.thumb_offset, one.thumb_size))
             except NotFound:
                 continue
-        known.add(list(read), list(read.values()))
+        known.add(greys)
 
 
 @roles.needs("see")

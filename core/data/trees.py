@@ -92,8 +92,7 @@ def folder_tree(folder: Path, roots: Iterable[str] = ()) -> Tree:
     tree, seen = Tree(clean(folder.name), []), set[tuple[int, int]]()
 
     def outside(entry: os.DirEntry[str]) -> bool:
-        real = Path(entry.path).resolve()
-        return bool(allowed) and entry.is_symlink() and not any(real.is_relative_to(r) for r in allowed)
+        return bool(allowed) and entry.is_symlink() and not any(Path(entry.path).resolve().is_relative_to(r) for r in allowed)
 
     def walk(at: Path, prefix: str) -> None:
         info = at.stat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,8 +60,17 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
         done = 0
         for rows in cluster.answers(folder / "nodes", remote.embed.look_at, given, left):
             progress(done := done + len(rows), len(left), "Looking at images")
-    embedded, unreadable = embed(folder, job["dataset_id"], progress, job.get("arranged", True))
+    arranged = job.get("arranged", True)
+    embedded, unreadable = embed(folder, job["dataset_id"], progress, arranged)
+    if arranged:  # what the map opens with, for which nobody is to wait: 2 s of 4,000 images
+        path = folder / RESULT
+        _sureness(path, path.stat().st_mtime_ns, "k-means", usual_size(job["dataset_id"], embedded), _called)
     return {"images": embedded, "unreadable": unreadable}
+
+
+def _called(function: Callable[..., Any], *args: Any) -> Any:
+    """In this process, which is a job's and may load torch."""
+    return function(*args)
 
 
 EMBED = jobs.Kind("embed", "embedding", "What is done is kept: start it again to go on.", _work)
@@ -169,6 +179,16 @@ def _compared(dataset_id: int, found: Embedding, version: tuple[int, str, int]) 
 
 
 @roles.needs("see")
+def usual_size(dataset_id: int, images: int) -> int:
+    """How many clusters of so many images the map begins with: one for each class."""
+    return max(2, min(most_clusters(images), len(store.get_dataset(dataset_id).classes) or 6))
+
+
+def most_clusters(images: int) -> int:
+    return max(2, min(60, images // 2))
+
+
+@roles.needs("see")
 def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
     """The cluster of each image of the newest embedding, the largest is 0; -1: in none. The model worker computes it once."""
     if method not in CLUSTERINGS:
@@ -182,13 +202,13 @@ def clusters(dataset_id: int, method: str, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _clusters(path: Path, mtime_ns: int, method: str, size: int) -> np.ndarray:
+def _clusters(path: Path, mtime_ns: int, method: str, size: int, ask: Callable[..., Any] | None = None) -> np.ndarray:
     """Kept beside the embedding: after a start of the server the map does not wait for the model worker."""
     stored = path.with_name(f"clusters-{mtime_ns:x}-{method}-{size}.npy")
     with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
         kept: np.ndarray = np.load(stored, allow_pickle=False)
         return kept
-    found = launch.ask(remote.embed.clusters, str(path.parent), method, size)
+    found: np.ndarray = (ask or launch.ask)(remote.embed.clusters, str(path.parent), method, size)
 
     def write(tmp: Path) -> None:
         with open(tmp, "wb") as f:
@@ -217,12 +237,14 @@ def sureness(dataset_id: int, method: str, size: int) -> str:
 
 
 @lru_cache(maxsize=16)
-def _sureness(path: Path, mtime_ns: int, method: str, size: int) -> dict[str, Any]:
+def _sureness(path: Path, mtime_ns: int, method: str, size: int, ask: Callable[..., Any] | None = None) -> dict[str, Any]:
     stored = path.with_name(f"clusters-{mtime_ns:x}-{method}-{size}.json")
     with contextlib.suppress(FileNotFoundError, ValueError):
         kept: dict[str, Any] = runs.read_json(stored)
         return kept
-    found = launch.ask(remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size))
+    found: dict[str, Any] = (ask or launch.ask)(
+        remote.embed.sureness, str(path.parent), method, _clusters(path, mtime_ns, method, size, ask)
+    )
     runs.write_json(stored, found)
     return found
 

@@ -25,7 +25,8 @@ from core import storage
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
 from core.data import depth, images
-from core.data.alike import GREY, SAME_BRIGHTNESS, usual_bound
+from core.data.alike import SAME_BRIGHTNESS, usual_bound
+from core.data.images import GREY_SIDE
 from core.errors import AppError, Invalid, Unavailable
 from core.ml.data import ID_BYTES, Normalise, Pixels, RowCache, pixel_rows, save_arrays
 from core.ml.devices import pick_device, slots
@@ -112,7 +113,7 @@ class Eye:
     arch: Architecture
     preprocess: Preprocess
     features: RowCache  # (F,) float32
-    measures: RowCache  # (2 + GREY²,) float32: see measured_of
+    measures: RowCache  # (2 + GREY_SIDE²,) float32: see measured_of
 
     def known(self) -> set[str]:
         """The ids of the images that it has seen."""
@@ -135,7 +136,7 @@ def eye(dataset_id: int, tiny: bool, bits: int) -> Eye:
     preprocess = replace(preprocess_for(config, []), bits=bits)
     model, arch = build(config, 2, preprocess), networks.architecture(ARCHITECTURE)
     name = f"{dataset_id}-measures-{preprocess.channels}x{preprocess.crop}"
-    measures = RowCache(settings().cache, name, (2 + GREY * GREY,), "float32")
+    measures = RowCache(settings().cache, name, (2 + GREY_SIDE * GREY_SIDE,), "float32")
     return Eye(model, arch, preprocess, cache_of(model, arch, preprocess, settings().cache, dataset_id), measures)
 
 
@@ -146,7 +147,7 @@ def are_tiny(listed: list[Listed]) -> bool:
 def look(
     dataset_id: int, listed: list[Listed], reading: Callable[[int, int], None], looking: Callable[[int, int], None]
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The ids of the readable images, the backbone's (N, F) features of them, each of length 1, and their (N, 2 + GREY²) measures.
+    """The ids of the readable images, the backbone's (N, F) features of them, each of length 1, and their (N, 2 + GREY_SIDE²) measures.
 
     Only what was not looked at before is read.
     """
@@ -240,7 +241,7 @@ def spare_device() -> Iterator[torch.device]:
 
 
 def measured_of(pixels: np.ndarray) -> np.ndarray:
-    """Of (B, C, S, S) uint8, (B, 2 + GREY²) float32: brightness (0..1), sharpness and a small grey picture.
+    """Of (B, C, S, S) uint8, (B, 2 + GREY_SIDE²) float32: brightness (0..1), sharpness and a small grey picture.
 
     Sharpness is the variance of the Laplacian of what the network sees, so it does not depend on the picture's size.
     """
@@ -248,7 +249,7 @@ def measured_of(pixels: np.ndarray) -> np.ndarray:
     grey = pixels.mean(1, dtype=np.float32) / 255  # (B, S, S)
     inner = grey[:, 1:-1, 1:-1]
     laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
-    small = grey.reshape(len(pixels), GREY, side // GREY, GREY, side // GREY).mean((2, 4)).reshape(len(pixels), -1)
+    small = grey.reshape(len(pixels), GREY_SIDE, side // GREY_SIDE, GREY_SIDE, side // GREY_SIDE).mean((2, 4)).reshape(len(pixels), -1)
     return np.concatenate([np.stack([grey.mean((1, 2)), laplacian.var((1, 2))], axis=1), small], axis=1)
 
 

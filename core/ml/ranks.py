@@ -43,6 +43,10 @@ class Ranks:
         """What the first rank says; a point where all meet."""
         if self.count == 1:
             return value
+        if isinstance(value, bool):  # asked at every step: an object goes as two messages, and pickled
+            yes = torch.tensor([value])
+            dist.broadcast(yes, src=0)
+            return bool(yes)  # type: ignore[return-value]
         said = [value]
         dist.broadcast_object_list(said, src=0)
         return said[0]
@@ -82,7 +86,8 @@ class Ranks:
         """The network with its gradients averaged over the ranks at every backward pass."""
         if self.count == 1 or not any(p.requires_grad for p in learner.parameters()):
             return learner
-        return nn.parallel.DistributedDataParallel(learner, [device] if self.fast else None, process_group=self.fast)
+        devices = [device] if self.fast else None
+        return nn.parallel.DistributedDataParallel(learner, devices, process_group=self.fast, gradient_as_bucket_view=True)
 
     def same_buffers(self, module: nn.Module) -> None:
         """Gives every rank the first one's statistics of batch normalisation: each has seen other images."""

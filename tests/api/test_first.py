@@ -42,6 +42,8 @@ def test_all_that_is_named_exists_and_each_page_has_its_streamlit_parts(client: 
             assert any(path.startswith(f"/static/js/{name}.") or path == f"/assets/{name}.js" for path in found), name
         assert all(path in first.FILES or (first.ASSETS.parent / path[1:]).is_file() for path in found)
     assert "/assets/common/dom.js" in first.preloaded(["grid/grid"])
+    (later,) = re.findall(r'<meta name="later" data-page="/evaluate" data-script="(.*?)">', client.get("/").text)
+    assert later in first.FILES and "Plotly" in later
 
 
 def test_a_file_of_streamlit_is_packed_once_and_kept_by_the_browser(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

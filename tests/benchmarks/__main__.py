@@ -40,6 +40,7 @@ ROWS = {
     "maps": "maps",
     "trust": "trust",
     "busy": "busy",
+    "visiting": "visiting",
     "reacting": "reacting",
     "gate": "gate",
     "asking": "asking",
@@ -49,7 +50,7 @@ ROWS = {
     "batch": "batch",
 }
 # Those that print tables of their own, in a browser or beside a server: their lines are kept as they are.
-PRINTED = ("evaluating", "labelling", "scaling", "together", "visiting", "writing")
+PRINTED = ("evaluating", "labelling", "scaling", "together", "writing")
 
 
 def machine() -> dict[str, Any]:
@@ -82,9 +83,14 @@ def measured(name: str) -> dict[str, Any]:
             print(f"  {row.work}, {row.n}: {row.measured}", flush=True)
             found["rows"].append({**asdict(row), "measured": row.measured})
     else:
-        done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        print(done.stdout, flush=True)
-        found["lines"] = done.stdout.splitlines()
+        command = [sys.executable, "-u", "-m", f"tests.benchmarks.{name}"]
+        found["lines"] = []
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                found["lines"].append(line.rstrip("\n"))
+        if process.returncode:
+            sys.exit(f"{name} ended with {process.returncode}")
     return {**found, "load": [round(before, 1), round(os.getloadavg()[0], 1)]}
 
 

@@ -38,7 +38,7 @@ APP = """
 import streamlit as st
 from starlette.routing import Route
 from core.api import routes
-app = st.App("main.py", routes=[Route("/assets/{folder}/{name}", api.asset)])
+app = st.App("main.py", routes=[Route("/assets/{folder}/{name}", routes.asset)])
 """
 # The same counts, drawn by the component or by Plotly: a button for each, and a line that says what was clicked.
 MAIN = """

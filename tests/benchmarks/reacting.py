@@ -48,7 +48,7 @@ ANSWERED = """([still, longest]) => new Promise((done) => {
   };
   setTimeout(look, 50);
 })"""
-NAMES = """(all) => all.map((one) => one.checkVisibility() && !one.disabled
+NAMES = """(all) => all.map((one) => one.checkVisibility() && !one.disabled && one.ariaDisabled !== "true"
   ? (one.getAttribute("aria-label") || one.innerText || one.title || "").trim().replace(/\\s+/g, " ").slice(0, 60) : "")"""
 
 

@@ -1,8 +1,9 @@
-"""First visits in a fresh browser: python -m tests.benchmarks.visiting [--rounds N] [--pages NAME…] [--beside FOLDER].
+"""First visits in a fresh browser: python -m tests.benchmarks visiting.
 
 Seconds from the click until anything is painted, until the page's own words are there and until its pictures are; how far things
 jump meanwhile (layout shift; below 0.1 is good), wide and on a phone. Before that: a fresh installation's start until the first
-answer, and the server's memory at rest. Beside another checkout (--beside) both are measured in turns, since a busy machine changes.
+answer, and the server's memory at rest. python -m tests.benchmarks.visiting [--rounds N] [--pages NAME…] [--beside FOLDER] tells each
+page by itself, each on a server that has just started, and beside another checkout in turns, since a busy machine changes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.benchmarks.asking import core
+from tests.benchmarks.rows import Row
 from tests.benchmarks.scaling import draw
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT
 from tests.ports import free_port
@@ -89,6 +91,37 @@ def visit(browser: Browser, address: str, ready: str, size: tuple[int, int]) -> 
     return paint, words, pictures, shift
 
 
+def fill(folder: Path) -> Path:
+    """A home with all that the pages show."""
+    core(home := folder / "home", "import", "sample", "--name", "digits")
+    run = core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")["run"]
+    draw(folder / "waiting", 400, seed=1)  # each visit takes some, and a browser that is closed at once gives none back
+    core(home, "submit", run, str(folder / "waiting"), "--ask")
+    core(home, "embed", "digits")
+    return home
+
+
+def measure() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as p:
+        starts, rests = [], []
+        for turn in range(3):
+            with serving(ROOT, Path(folder) / f"fresh-{turn}") as (_, started, memory):
+                starts.append(started)
+                rests.append(memory)
+        yield Row("python -m core start to its first answer", "a fresh installation", "5 s", "s", {"Loupe": starts})
+        yield Row("the server at rest, memory", "a fresh installation", "250 MB", "MB", {"Loupe": rests})
+        home = fill(Path(folder))
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name, size in SIZES.items():
+            with serving(ROOT, home) as (address, *_):
+                found = [visit(browser, f"{address}/{path}", ready, size) for _ in range(3) for path, ready in PAGES.values()]
+            *times, shifts = (list(one) for one in zip(*found, strict=True))
+            n = f"{len(PAGES)} pages, three times each in a fresh browser; layout shift {max(shifts):.3f} at most"
+            for what, wanted, took in zip(("anything is painted", "its words", "its pictures"), ("2 s", "", ""), times, strict=True):
+                yield Row(f"a page, {name}, until {what}", n, wanted, "s", {"Loupe": took})
+        browser.close()
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--rounds", type=int, default=5)
@@ -100,11 +133,7 @@ def main() -> None:
         for name, tree in trees.items():
             with serving(tree, Path(folder) / f"fresh-{name}") as (_, started, memory):
                 print(f"{name}: a fresh installation answers after {started:.1f} s; {memory:.0f} MB at rest; {load()}")
-        core(home := Path(folder) / "home", "import", "sample", "--name", "digits")
-        run = core(home, "train", "--dataset", "digits", "--architecture", "cnn3", "--set", "epochs=1", "--wait")["run"]
-        draw(Path(folder) / "waiting", 60, seed=1)
-        core(home, "submit", run, str(Path(folder) / "waiting"), "--ask")
-        core(home, "embed", "digits")
+        home = fill(Path(folder))
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for page in args.pages:
             path, ready = PAGES[page]

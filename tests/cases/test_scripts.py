@@ -102,8 +102,8 @@ def test_a_script_of_real_cases_is_read_as_its_table_says(home: Path, case: str,
             assert counted(source.with_name(further)) == CATS
         case "c24":
             training = [e for e in entries if e.split == "train" and e.path]
-            thumbs = [images.examine(e.path.read_bytes()).thumb for e in training if e.path]
-            alike.Alike(1).add([f"{n:016x}" for n in range(len(training))], thumbs)
+            greys = [images.examine(e.path.read_bytes()).grey for e in training if e.path]
+            alike.Alike(1).add({f"{n:016x}": grey for n, grey in enumerate(greys)})
             assert sorted(Counter(alike.groups(1).values()).values()) == [5] * 24
         case "c32":
             assert len(list(images.frames(source.read_bytes()))) == 10

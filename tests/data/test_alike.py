@@ -124,7 +124,7 @@ def test_pictures_of_one_colour_are_no_copies_of_each_other(home: Path) -> None:
     from core.data import images
 
     flat = [images.thumbnail(Pillow.new("RGB", (40, 40), (level, 90, 200))) for level in range(100, 140)]
-    assert alike.Alike(99).add([f"{n:016x}" for n in range(40)], flat) == {}
+    assert alike.Alike(99).add({f"{n:016x}": images.small_grey(thumb) for n, thumb in enumerate(flat)}) == {}
 
 
 def test_half_a_row_after_a_crash_is_cut_off(made: Dataset) -> None:

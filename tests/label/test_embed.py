@@ -25,7 +25,7 @@ from torch import nn
 from core import space
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import alike, classes, imports, labels, store
+from core.data import classes, images, imports, labels, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid, Stopped, Unavailable
 from core.label import embed, orders, teach
@@ -233,6 +233,9 @@ def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(
     for array in (found.brightness, found.sharpness, found.oddness, found.group):
         assert array.shape == (24,) and np.isfinite(array).all()
     assert (found.oddness == 0).all() and (found.group == -1).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "ask", lambda *_: pytest.fail("what the map opens with is there"))
+        embed.sureness(small.id, "k-means", embed.usual_size(small.id, 24))
     labels = store.current_labels(small.id)
     colours = np.array([labels[i] for i in found.ids.tolist()])
     three = embed.clusters(small.id, "k-means", 3)
@@ -358,7 +361,7 @@ def test_an_empty_or_deleted_dataset_is_refused_in_words(home: Path, small: Data
 def test_who_has_not_asked_for_the_map_does_not_wait_for_it(home: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [i.id for i in store.all_images(small.id)]
     features = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
-    measured = np.random.default_rng(1).normal(size=(len(ids), 2 + alike.GREY**2)).astype(np.float32)
+    measured = np.random.default_rng(1).normal(size=(len(ids), 2 + images.GREY_SIDE**2)).astype(np.float32)
     monkeypatch.setattr(ml, "look", lambda *_: (ids, features / np.linalg.norm(features, axis=1, keepdims=True), measured))
     maps: list[int] = []
 
