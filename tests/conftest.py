@@ -34,7 +34,7 @@ from core.data import classes, decoders, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
-from tests import disks, exporting, forking, ports
+from tests import disks, exporting, ports
 from tests.forking import ForkedWorker, ForkLauncher
 from tests.postgres import Cluster
 from tests.squares import squares as drawn
@@ -58,10 +58,6 @@ HEAVY = (
     "share/test_archive.py",
     "explain/test_patterns.py",
 )
-
-
-def pytest_configure() -> None:
-    forking.share()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -88,20 +88,9 @@ def server(of: str = "torch") -> str:
     listener.listen()
     ours, theirs = socket.socketpair()
     fds = [listener.fileno(), theirs.fileno()]
-
-    def start() -> None:
-        select.select([listener], [], [])
-        subprocess.Popen([sys.executable, "-m", "tests.forking", of, *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
-
-    threading.Thread(target=start, daemon=True).start()
+    subprocess.Popen([sys.executable, "-m", "tests.forking", of, *map(str, fds)], cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL)
     ends_with_us.append(ours)
     return path
-
-
-def share() -> None:
-    """All test processes that this one starts fork from one process: to start it takes 10 s of a core."""
-    if ADDRESS not in os.environ:
-        os.environ[ADDRESS] = server()
 
 
 ends_with_us: list[socket.socket] = []
