@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import html
 from collections import defaultdict
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,6 +52,7 @@ STYLE = """
 Arrows = set[tuple[str, str]]
 
 
+@cache
 def area(module: str) -> str:
     """The box of a module or path: its folder below core or pages, a door, or the files that lie directly in one of the two."""
     top, *rest = module.split(".")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import urllib.request
+from functools import cache
 from typing import Any
 
+from core import storage
 from tests.ports import free_port
 
 NAME = "pictures"
@@ -15,13 +18,18 @@ class Bucket:
     """One bucket of a server in threads of this process."""
 
     def __init__(self) -> None:
-        from moto.server import ThreadedMotoServer
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
+        class Dispatcher(DomainDispatcherApplication):
+            """Which lists moto's folder and tries 500 patterns for each request otherwise: half of its time."""
+
+            get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.port = free_port()
-        self._make = lambda: ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
-        self._server = self._make()
-        self._server.start()
+        self._app = Dispatcher(create_backend_app)
+        storage._opened.cache_clear()  # a client of the bucket before, which tests keep
+        self.mend()
         self.call("PUT", f"/{NAME}")
 
     @property
@@ -71,8 +79,12 @@ class Bucket:
         self.call("POST", "/moto-api/reset-auth", str(acts).encode())
 
     def cut(self) -> None:
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     def mend(self) -> None:
-        self._server = self._make()
-        self._server.start()
+        from moto.server import MotoRequestHandler
+        from werkzeug.serving import make_server
+
+        self._server = make_server("127.0.0.1", self.port, self._app, threaded=True, request_handler=MotoRequestHandler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

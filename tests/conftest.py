@@ -28,7 +28,7 @@ from loky import ProcessPoolExecutor
 from PIL import Image as Pillow
 from sqlalchemy.util import LRUCache
 
-from core import roles
+from core import roles, storage
 from core.__main__ import main
 from core.data import classes, decoders, imports, labels, schema, sources, store
 from core.runs import jobs, launch
@@ -41,6 +41,7 @@ from tests.squares import squares as drawn
 
 ROOT = Path(__file__).parent.parent
 sys.dont_write_bytecode = False
+gc.set_threshold(50_000, 10, 10)  # not 700: to parse all of core takes a third of the time
 
 
 # The files that take longest, longest first: a worker that came to one of them last would keep the other waiting.
@@ -53,7 +54,10 @@ HEAVY = (
     "browser/test_watch.py",
     "browser/test_access.py",
     "label/test_embed.py",
+    "runs/test_cluster.py",
     "catalog/test_networks.py",
+    "test_storage.py",
+    "api/test_servers.py",
     "api/test_api.py",
     "share/test_archive.py",
     "explain/test_patterns.py",
@@ -63,6 +67,11 @@ HEAVY = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {ROOT / "tests" / name: i for i, name in enumerate(HEAVY)}
     items.sort(key=lambda item: place.get(item.path, len(HEAVY)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Who leaves out what drives a browser does not import it either: 2 s of a core in each process."""
+    return True if config.option.markexpr == "not browser" and collection_path == ROOT / "tests" / "browser" else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,14 +92,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("home", mark.args, indirect=True)
 
 
+CACHES: dict[ModuleType, tuple[int, list[functools._lru_cache_wrapper[Any]]]] = {}  # and of how many names they were found
+
+
+def caches(module: ModuleType) -> list[functools._lru_cache_wrapper[Any]]:
+    """Those of a module, looked for once: 10,000 names thrice for each test are 15 s of a core."""
+    names, found = CACHES.get(module, (-1, []))
+    if names != len(vars(module)):
+        found = [one for one in vars(module).values() if isinstance(one, functools._lru_cache_wrapper)]
+        CACHES[module] = len(vars(module)), found
+    return found
+
+
 def forget() -> None:
-    """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files."""
+    """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files.
+
+    And but for the client of the bucket (tests/buckets.py), which takes half a second to make.
+    """
     if schema.engine.cache_info().currsize:
         schema.engine().dispose()
     for name, module in list(sys.modules.items()):
         if name.startswith(("core.", "pages.")) and not name.startswith("core.catalog."):
-            for cached in vars(module).values():
-                if isinstance(cached, functools._lru_cache_wrapper):
+            for cached in caches(module):
+                if cached is not storage._opened:
                     cached.cache_clear()
     roles._found.clear()
     if "pages" in sys.modules:  # without a page there is nothing in Streamlit's cache, which says that it has no server
@@ -124,16 +148,20 @@ def share_exports(home: Path, factory: pytest.TempPathFactory) -> None:
     (home / "cache" / "onnx").symlink_to(shared)
 
 
-DIALECTS: dict[ModuleType, sa.Dialect] = {}
+DIALECTS: dict[ModuleType, sa.Dialect] = {}  # one of each that has seen its database
 COMPILED: LRUCache[Any, Any] = LRUCache(2000)
+CONNECTED = schema.connected
+UNSYNCED = disks.unsynced(CONNECTED)
 
 
-def connected(url: sa.URL, connect: Callable[[sa.URL], sa.Engine] = schema.connected) -> sa.Engine:
-    """Engines of SQLite share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
-    made = connect(url)
-    if url.drivername == "sqlite" and isinstance(made.dialect.dbapi, ModuleType):  # none that a test has put there
-        made.dialect = DIALECTS.setdefault(made.dialect.dbapi, made.dialect)  # by which it is kept
+def connected(url: sa.URL) -> sa.Engine:
+    """Engines share what they have compiled: each test has one of its own, and a fifth of its time went into the same statements."""
+    made = UNSYNCED(url)
+    used = made.dialect.dbapi
+    if isinstance(used, ModuleType):  # none that a test has put there
+        made.dialect = DIALECTS.get(used, made.dialect)  # by which it is kept
         made._compiled_cache = COMPILED
+        sa.event.listen(made, "connect", lambda *_: DIALECTS.setdefault(used, made.dialect))
     return made
 
 
@@ -149,7 +177,14 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(launch, "_start_worker", ForkedWorker)
         patch.setattr(imports, "Decoders", SharedDecoders)
         patch.setattr(schema, "connected", connected)
+        patch.setattr(os, "fsync", disks.no_fsync)
         yield home
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database as the app opens it: for what is claimed about a loss of power."""
+    monkeypatch.setattr(schema, "connected", CONNECTED)
 
 
 @pytest.fixture(autouse=True)
@@ -223,10 +258,9 @@ def home(
         forget()
     else:
         cluster: Cluster = request.getfixturevalue("postgresql")
-        monkeypatch.setenv("LOUPE_DATABASE_URL", cluster.create("test"))
+        monkeypatch.setenv("LOUPE_DATABASE_URL", cluster.empty())
         yield tmp_path / "home"
         forget()
-        cluster.drop("test")
 
 
 @pytest.fixture
@@ -279,24 +313,44 @@ class Trained:
     run_id: str
 
 
+class Files:
+    """The folders and files of a folder, held in memory: written so, many small ones take a quarter of the time that copying takes."""
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(folder.rglob("*"))
+        self._folders = [path.relative_to(folder) for path in found if path.is_dir()]
+        self._files = [(path.relative_to(folder), path.read_bytes(), path.stat()) for path in found if path.is_file()]
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        for name in self._folders:
+            os.makedirs(folder / name, exist_ok=True)
+        for name, data, stat in self._files:
+            file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.st_mode)
+            os.write(file, data)
+            os.close(file)
+            os.utime(folder / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 @pytest.fixture(scope="session")
-def small_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what “small” is made of and a home that holds it: both are copied sooner than made."""
+def small_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Files]:
+    """What “small” is made of, and a home that holds it: both are written sooner than made."""
     made = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, made / "home")
         stored_dataset("squares", drawn(made / "squares", 8))
         forget()
-    return made
+    return Files(made / "squares"), Files(made / "home")
 
 
 @pytest.fixture
-def small(home: Path, tmp_path: Path, small_once: Path) -> Dataset:
+def small(home: Path, tmp_path: Path, small_once: tuple[Files, Files]) -> Dataset:
     """24 coloured squares of three classes."""
-    shutil.copytree(small_once / "squares", tmp_path / "squares")
+    squares, whole_home = small_once
+    squares.write(tmp_path / "squares")
     if os.environ.get("LOUPE_DATABASE_URL") or schema.engine.cache_info().currsize:
         return stored_dataset("squares", tmp_path / "squares")
-    shutil.copytree(small_once / "home", home, dirs_exist_ok=True)
+    whole_home.write(home)
     found = store.find_dataset("squares")
     assert found is not None
     return found

@@ -22,7 +22,28 @@ from core.settings import settings
 from tests.ports import free_port
 
 PASSWORD = "p@ss/w:rd"  # of the one person who is asked for a password
-QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
+QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100", "autovacuum=off")
+OURS = "'public'::regnamespace"
+# What a database is made of, and the bytes of its tables.
+MADE_OF = f"""
+SELECT concat_ws(';',
+  (SELECT string_agg(concat_ws(' ', c.oid, attname, atttypid, attnotnull), ',' ORDER BY c.oid, attnum)
+    FROM pg_class c JOIN pg_attribute ON attrelid = c.oid WHERE relnamespace = {OURS}),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_constraint WHERE connamespace = {OURS}),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_proc WHERE pronamespace = {OURS}),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_trigger WHERE NOT tgisinternal),
+  (SELECT string_agg(setconfig::text, ',') FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database())
+), (SELECT sum(pg_table_size(oid)) FROM pg_class WHERE relnamespace = {OURS} AND relkind = 'r')"""
+EMPTIED = f"""DO $$
+DECLARE one regclass;
+BEGIN
+  SET LOCAL session_replication_role = replica;  -- in any order
+  FOR one IN SELECT oid FROM pg_class WHERE relnamespace = {OURS} AND relkind = 'r' AND relname <> 'alembic_version' LOOP
+    EXECUTE 'DELETE FROM ' || one;
+  END LOOP;
+  PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence;
+END $$"""
+LARGE = 20_000_000  # bytes
 
 
 @lru_cache(maxsize=1)
@@ -65,6 +86,7 @@ class Cluster:
             settings.cache_clear()
             schema.opened(database.address(self.url("template"))).dispose()
         settings.cache_clear()
+        self._made_of = ""  # the database “test”
 
     def _run(self, program: str, *args: str) -> None:
         assert self._programs is not None
@@ -114,6 +136,32 @@ class Cluster:
         with self.admin() as c:
             c.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')  # a third quicker
         return self.url(name)
+
+    def empty(self) -> str:
+        """The database “test” of today's tables and no row, and its address: the one of the test before, unless its tables were changed.
+
+        To delete rows takes a tenth of the time that dropping a database and copying another takes.
+        """
+        if not self._made_of or not self._emptied():
+            self.drop("test")
+            self.create("test")
+            self._emptied()
+        return self.url("test")
+
+    def _emptied(self) -> bool:
+        """Ends all connections to “test” and deletes its rows; False where that does not make it as it was."""
+        engine = sa.create_engine(database.address(self.url("test")), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as c:
+            c.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            made_of, size = c.exec_driver_sql(MADE_OF).one()
+            before, self._made_of = self._made_of, made_of
+            if size > LARGE or (before and made_of != before):
+                self._made_of = ""
+                return False
+            c.exec_driver_sql(EMPTIED)
+        return True
 
     def drop(self, name: str) -> None:
         with self.admin() as c:

@@ -23,7 +23,10 @@ from tests.waiting import until
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_worker_prestart": "0",
-    "RAY_health_check_period_ms": "1000",  # a dead node is noticed within 5 s, not 15
+    "RAY_health_check_period_ms": "200",  # a dead node is noticed within a second, not 15
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",  # what is free, not every 5 s
+    "REPORTER_UPDATE_INTERVAL_MS": "1000",  # the memory, until whose first answer a node is none
+    "RAY_DASHBOARD_NO_CACHE": "1",
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_DASHBOARD_STATE_API_TIMEOUT_SECONDS": "5",
 }
@@ -53,7 +56,15 @@ class RayCluster:
     def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         ray = Path(sys.executable).with_name("ray")
         agent = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}")
-        usual = ("--block", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--disable-usage-stats", *agent)
+        usual = (
+            "--block",
+            "--num-cpus=1",
+            "--num-gpus=0",
+            "--object-store-memory=80000000",
+            "--disable-usage-stats",
+            "--include-log-monitor=false",
+            *agent,
+        )
         with open(self.folder / f"{name}.log", "wb") as log:
             return subprocess.Popen([ray, "start", *options, *usual], stdout=log, stderr=log, env={**os.environ, **QUIET})
 

@@ -61,6 +61,8 @@ def turn_on(server: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     for name in ("SOON", "PATIENT"):
         monkeypatch.setattr(storage, name, 0.5)
+    for function in (storage.local, storage.names, runstored.copy_all):  # which took theirs before
+        monkeypatch.setattr(function, "__defaults__", (0.5,))
     monkeypatch.setattr(storage, "SPARED", 0.0)
     server.empty()
     forget()
@@ -455,6 +457,8 @@ def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_
     bucket: Bucket, pictures: Dataset, nobody_trains: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runstored, "BETWEEN", 0.0)
+    monkeypatch.setattr(runstored, "AGAIN", 0.2)
+    monkeypatch.setattr(storage, "AWAY", 0.2)
     monkeypatch.setattr(trainer.Checkpoints, "due", lambda self, event: isinstance(event, EpochEnd))
     folder, put = begun(pictures, epochs=10), storage.put_file
     faults: list[str] = []
@@ -469,7 +473,7 @@ def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_
                     raise Unavailable("The answer is lost, and the object is there.")
                 if len(faults) == 2:
                     bucket.cut()
-                    threading.Timer(1.5, bucket.mend).start()
+                    threading.Timer(0.7, bucket.mend).start()
             put(file, path, patience)
         finally:
             for name in there() if path.name in ("hashes.json", "best.pt", "last.pt") else ():  # it can be gone on from at this moment
@@ -481,7 +485,9 @@ def test_storage_that_drops_in_mid_checkpoint_costs_training_nothing_and_leaves_
 
     def waits(self: runstored.Copier) -> None:  # so that a copy begins for every checkpoint of so short a run
         wanted(self)
-        time.sleep(0.5)
+        end = time.monotonic() + 0.5
+        while self._wanted.is_set() and time.monotonic() < end:
+            time.sleep(0.01)
 
     wanted = runstored.Copier.copy
     monkeypatch.setattr(runstored.Copier, "copy", waits)

@@ -26,7 +26,7 @@ LOCK = ".stored.lock"
 NOT_COPIED = (processes.HANDLE, "stop", "pause", storage.INDEX)  # of this machine alone
 WEIGHTS = ("last.pt", "best.pt")
 APPENDED = (".jsonl", ".log", ".depth", ".originals", ".alike", ".grey")  # other files are written beside and renamed
-BETWEEN = 10.0  # seconds between two copies of a run that trains
+BETWEEN, AGAIN = 10.0, 2.0  # seconds between two copies of a run that trains, and until one that failed is tried again
 LAST_WORD = 60.0  # seconds that a run which has ended waits for a storage that is away; the server copies it later
 QUIET = 30.0  # seconds without a change before what an import appends to is copied
 
@@ -163,7 +163,7 @@ class Copier:
             self._wanted.wait()
             self._wanted.clear()
             while not self._over.is_set() and not self._try(0.0):
-                self._over.wait(2.0)
+                self._over.wait(AGAIN)
             self._over.wait(BETWEEN)
 
     def _try(self, patience: float | None) -> bool:

@@ -94,7 +94,7 @@ def test_no_filter_sorts_rows_and_no_count_reads_them(home: Path, want: Filter) 
 
 
 @pytest.mark.databases("sqlite")
-def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path) -> None:
+def test_sqlite_writes_to_the_disk_and_uses_wal_only_where_it_is_safe(home: Path, synced: None) -> None:
     version = schema.library().sqlite_version_info
     affected = (3, 7, 0) <= version < (3, 51, 3)
     repaired = version[:2] in ((3, 44), (3, 50)) and schema.wal_is_safe(version)

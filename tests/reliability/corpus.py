@@ -1,4 +1,4 @@
-"""Pictures as nobody should send them, made anew each time: (name, bytes, what must come of them)."""
+"""Pictures as nobody should send them: (name, bytes, what must come of them)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -272,8 +273,6 @@ def with_tag(tif: bytes, directory: int, n: int, tag: int, value: int) -> bytes:
     return bytes(odd)
 
 
-def corpus() -> Iterator[Made]:
-    yield from damaged()
-    yield from misnamed()
-    yield from modes()
-    yield from made_up()
+@cache
+def corpus() -> tuple[Made, ...]:
+    return (*damaged(), *misnamed(), *modes(), *made_up())

@@ -49,7 +49,7 @@ def judged(one: Made, found: images.Examined | str, seconds: float) -> str:
 def trial(home: Path, every: int) -> Row:
     """every: of so many pictures one is tried."""
     row = Row(control="a decoder without limits, and one that passes over profiles and turns")
-    made = list(corpus())[::every]
+    made = corpus()[::every]
     slowest = 0.0
     with homes.moved_in(home), decoders.Decoders() as pool:
         for one in made:

@@ -206,9 +206,8 @@ def covered(row: Row, client: TestClient) -> None:
 def trial(home: Path, every: int) -> Row:
     """every: of so many odd values one is tried."""
     row = Row(control="a server that trusts any Host or Origin, numbers beyond those of a database, and signatures that are not compared")
-    with homes.moved_in(home):
+    with homes.moved_in(home), served() as client:  # entered: else each question has a thread and a loop of its own
         made = acts.dataset(20, 5)
-        client = served()
         numbers(row, client, made, every)
         api(row, client, made, every)
         outside(row, client, home, every)

@@ -59,10 +59,17 @@ def given(monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[RayCluster]:
+def started() -> Iterator[RayCluster]:
     found = RayCluster()
     yield found
     found.close()
+
+
+@pytest.fixture
+def two_nodes(started: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    """Asked anew five times a second, as many pages would ask together."""
+    monkeypatch.setattr(cluster, "FRESH", 0.2)
+    return started
 
 
 def epochs(run_id: str) -> int:
