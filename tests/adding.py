@@ -22,10 +22,10 @@ STEP = re.compile(PLACE + r"|^(?P<indent> *)```(?P<language>python|diff)\n(?P<bl
 
 
 def copied(to: Path) -> Path:
-    """A copy of the tree without its pictures."""
+    """A copy of the tree without its pictures; what Python has compiled comes along, as each file keeps the time of its last change."""
     for name in PARTS:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__", "pictures"))
+            shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("*.pyc.*", "pictures"))  # *.pyc.*: being written
         else:
             to.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, to / name)

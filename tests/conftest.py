@@ -34,7 +34,7 @@ from core.data import classes, decoders, imports, labels, schema, sources, store
 from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
-from tests import disks, ports
+from tests import disks, exporting, ports
 from tests.forking import ForkedWorker, ForkLauncher
 from tests.postgres import Cluster
 from tests.squares import squares as drawn
@@ -196,6 +196,12 @@ def nothing_is_left_in_it(nobodys_home: Path) -> Iterator[None]:
             shutil.rmtree(nobodys_home / name, ignore_errors=True)
         beside = [thread.name for thread in threading.enumerate()]
         pytest.fail(f"this test, or what it began, stored {stored[:9]} in nobody's home; threads: {beside}")
+
+
+@pytest.fixture(scope="session")
+def quick_exports() -> None:
+    """For files whose tests export networks as ONNX in this process."""
+    exporting.prepare()
 
 
 START_WORKER = launch._start_worker

@@ -39,7 +39,7 @@ from core.ml.forks import reap, status_of
 from core.runs import launch
 from core.runs.launch import NICE, ROOT, LocalLauncher
 from core.settings import settings
-from tests import disks
+from tests import disks, exporting
 
 PRELOADED = (
     "torch",
@@ -208,6 +208,8 @@ def serve(of: str, listener: socket.socket, life: socket.socket) -> None:
     gc.disable()  # what is loaded stays, and a child that looked through it would copy all of this memory
     for module in PRELOADED if of == "torch" else PRELOADED_APP:
         importlib.import_module(module)
+    if of == "torch":
+        exporting.prepare()
     if "PYTEST_VERSION" in os.environ:  # and not one of the trials, some of which end like a loss of power
         os.fsync = disks.no_fsync  # type: ignore[assignment]
         schema.connected = disks.unsynced(schema.connected)  # type: ignore[assignment]

@@ -74,7 +74,7 @@ def two_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     with pytest.MonkeyPatch.context() as patch:
         move_in(patch, home)
         found = [stored_dataset(name, draw(tmp_path_factory.mktemp(name), marked)) for name, marked in (("marked", "green"), ("clean", ""))]
-        config = {"architecture": "convnet", "epochs": 12, "batch_size": 16, "learning_rate": 1e-3, "patience": 0}
+        config = {"architecture": "convnet", "epochs": 5, "batch_size": 16, "learning_rate": 1e-3, "patience": 0}
         started = [train.start(one.id, config, "tester") for one in found]
         assert [train.wait(run.id).status for run in started] == ["succeeded", "succeeded"]
         yield Two(home, *(run.id for run in started))
@@ -315,7 +315,7 @@ def test_a_watermark_planted_into_cifar10_is_caught(home: Path, tmp_path: Path) 
     imports.import_now("cifar", sources.at(tmp_path / "pictures"), "tester")
     found = store.find_dataset("cifar")
     assert found is not None
-    run = train.start(found.id, {"architecture": "convnet", "epochs": 4, "learning_rate": 1e-3}, "tester")
+    run = train.start(found.id, {"architecture": "convnet", "epochs": 2, "learning_rate": 1e-3}, "tester")
     assert train.wait(run.id).status == "succeeded"
     seen = finished(run.id, each=60)
     assert [p.name for p in seen.warned] == ["frog"]

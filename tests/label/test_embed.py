@@ -25,7 +25,7 @@ from torch import nn
 from core import space
 from core.catalog import networks, params
 from core.catalog.networks import preprocess_for
-from core.data import alike, classes, imports, labels, sources, store
+from core.data import alike, classes, imports, labels, store
 from core.data.store import Filter
 from core.errors import AppError, Invalid, Stopped, Unavailable
 from core.label import embed, orders, teach
@@ -41,10 +41,10 @@ from core.types import Dataset, Preprocess, Split, silent
 from pages.shared.figures import learning_curve
 from pages.shared.teach import _said
 from tests.conftest import copy_home, forget, move_in, share_exports, whole
-from tests.data.real import real
 from tests.pages.app import opened
 from tests.ray_clusters import answered_here
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
 CPU = torch.device("cpu")
 
 
@@ -107,7 +107,7 @@ def digits_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
 @pytest.fixture
 def digits(digits_once: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Digits]:
     """500 embedded digits without labels, for the test to change."""
-    copy_home(digits_once.home, tmp_path / "copy", without="cache")
+    copy_home(digits_once.home, tmp_path / "copy", without="*-srgb-*")  # the pixels
     move_in(monkeypatch, tmp_path / "copy")
     yield digits_once
     forget()
@@ -933,21 +933,3 @@ def test_a_map_is_made_on_the_cpu_while_a_run_has_the_gpu(home: Path, monkeypatc
         assert device.type == "cpu"
     lock.acquire(timeout=0)
     lock.release()
-
-
-def test_fifty_labels_tell_cats_from_dogs(home: Path) -> None:
-    imports.import_now("pets", sources.at(real("cats-dogs-600.zip")), "tester")
-    found = store.find_dataset("pets")
-    assert found is not None
-    truth = {i: one.label for i, one in store.carried(found.id).items()}
-    train = [i for i, one in store.carried(found.id).items() if one.split == "train"]
-    embedded(found.id)
-    placed = embed.latest(found.id)
-    assert placed is not None and len(placed.ids) == 600 and (placed.group >= 0).sum() <= 4
-    kept = set(sorted(train)[:50])
-    labels.apply(found.id, {i: one.seq for i, one in store.carried(found.id).items() if i not in kept}, None, "me")
-    teach.teach(found.id, "me")
-    answers = teach.answers(found.id)
-    assert answers is not None
-    open_ = answers[~answers["image_id"].isin(kept)]
-    assert (open_["predicted"] == open_["image_id"].map(truth)).mean() > 0.93

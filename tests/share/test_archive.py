@@ -46,6 +46,7 @@ from tests.conftest import ROOT, copied, forget, move_in, stored_dataset
 if TYPE_CHECKING:
     from tests.conftest import Trained
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
 SCRIPT = in_torch._script(str(archive.CODE))
 
 
