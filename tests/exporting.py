@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+from contextlib import suppress
 
-# What PyTorch imports at the first export only: 2 s of a core, in each process that exports.
+# What PyTorch imports at the first export only: 2 s of a core, in each process that exports. Another version may have other names.
 LATE = (
     "torch.export._trace",
     "torch.onnx._internal.exporter._compat",
@@ -18,6 +19,8 @@ LATE = (
 def prepare() -> None:
     """From here on PyTorch reads the source of its 497 operators for ONNX once in this process, and not at each export: 0.6 s of a core."""
     for module in LATE:
-        importlib.import_module(module)
-    registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
-    registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
+        with suppress(ImportError):
+            importlib.import_module(module)
+    with suppress(ImportError, AttributeError):
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
