@@ -58,10 +58,20 @@ HEAVY = (
     "catalog/test_networks.py",
     "test_storage.py",
     "api/test_servers.py",
-    "api/test_api.py",
     "share/test_archive.py",
+    "test_adding.py",
     "explain/test_patterns.py",
+    "data/test_real_data.py",
+    "train/test_train.py",
+    "ml/test_ml.py",
+    "api/test_api.py",
 )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are cores: two browsers on one core keep each other waiting; what has no browser waits for a third of its time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2 if config.option.markexpr == "not browser" else max(2, cores)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

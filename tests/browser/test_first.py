@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import SHIFT, Server, settled
+from tests.browser.conftest import SHIFT, Server, new_tab, settled
 
 
 def test_a_page_is_seen_at_once_and_nothing_in_it_jumps(browser: Browser, server: Server) -> None:
@@ -22,7 +22,8 @@ def test_a_page_is_seen_at_once_and_nothing_in_it_jumps(browser: Browser, server
         page.context.close()
 
 
-def test_going_to_another_page_shows_no_still_picture_and_is_one_step_in_the_history(server: Server, page: Page) -> None:
+def test_going_to_another_page_shows_no_still_picture_and_is_one_step_in_the_history(browser: Browser, server: Server) -> None:
+    page = new_tab(browser)  # the history of one that all tests share is full: Chromium keeps 50 steps
     page.goto(f"{server.url}/dataset?dataset=digits")
     expect(page.locator(".cell img").first).to_be_visible()
     settled(page)
@@ -38,3 +39,4 @@ def test_going_to_another_page_shows_no_still_picture_and_is_one_step_in_the_his
     expect(page).to_have_title("Review · Loupe")
     page.go_back()
     expect(page.get_by_role("heading", name="Dataset", exact=True)).to_be_visible()
+    page.context.close()

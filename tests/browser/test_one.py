@@ -72,6 +72,7 @@ def strip(page: Page) -> list[str]:
 
 
 def saved(page: Page) -> None:
+    page.wait_for_function("() => !Object.keys(sessionStorage).some((name) => name.startsWith('loupe.label.'))")  # what waits to be sent
     expect(page.locator(".badge.pending")).to_have_count(0)
     expect(page.locator(".unsaved")).to_have_text("")
 
