@@ -142,7 +142,8 @@ class Alike:
             step = -(-len(self.ids) // BLOCK)
             self.bound = usual_bound(_unit(np.concatenate([b.grey[::step] for b in self.blocks]))[0], 20_000)
             self.bound_of = len(self.ids)
-        start = 0
+        unit, start = _unit(new.grey)[0], 0
+        mirrored = unit.reshape(-1, GREY_SIDE, GREY_SIDE)[:, :, ::-1].reshape(unit.shape)
         for block in self.blocks:
             product = new.odd @ block.odd.T
             np.abs(product, out=product)
@@ -153,9 +154,8 @@ class Alike:
                 places = places[(start + places < later) & (np.abs(block.bright[places] - new.bright[row]) < SAME_BRIGHTNESS)]
                 places = places[self.group[start + places] != self.group[later]]
                 if len(places):
-                    one = _unit(new.grey[row : row + 1])[0].reshape(GREY_SIDE, GREY_SIDE)
                     some = _unit(block.grey[places])[0]
-                    places = places[np.maximum(some @ one.ravel(), some @ one[:, ::-1].ravel()) > self.bound]
+                    places = places[np.maximum(some @ unit[row], some @ mirrored[row]) > self.bound]
                 for group, at in zip(*np.unique(self.group[start + places], return_index=True), strict=True):
                     self.group[self.group == self.group[later]] = group
                     yield later, start + int(places[at])
