@@ -175,7 +175,7 @@ def fit(t: Training) -> Generator[Step | EpochEnd, None, None]:
                     loss, logits = step(x, y, of)
                     meter.add(loss, logits, y, of)
                     advance(t)
-                    if t.batch == len(batches) or meter.due():
+                    if t.batch == len(batches) or t.ranks.agree(meter.due()):
                         yield step_event(t, stage, meter)
                 yield epoch_event(t, stage, meter)
                 if t.config.patience and t.epoch - t.best_epoch >= t.config.patience:
@@ -250,7 +250,6 @@ class Meter:
 
     def __init__(self, t: Training) -> None:
         self.t, self.begun, self.steps_before = t, time.perf_counter(), t.step
-        self.ask_at = 0  # step
 
     def begin_epoch(self) -> None:
         self.epoch_begun = self.read_at = time.perf_counter()
@@ -267,13 +266,7 @@ class Meter:
         self.counts.append(of)
 
     def due(self) -> bool:
-        """Whether it is time to report; the ranks meet for this only as often as their pace asks for."""
-        if self.t.step < self.ask_at:
-            return False
-        left = STEP_EVENT_SECONDS / (time.perf_counter() - self.read_at) - 1  # times the steps that were done
-        wait = self.t.ranks.agree(math.ceil(min(left, 4) * len(self.counts)))  # a GPU's first steps are only begun: they seem fast
-        self.ask_at = self.t.step + max(1, wait)
-        return wait <= 0
+        return time.perf_counter() - self.read_at > STEP_EVENT_SECONDS
 
     def read(self) -> tuple[float, float, float]:
         """Mean loss, accuracy and images a second since the last reading; they are added to the epoch's. Diverged if a loss is no number."""

@@ -43,10 +43,10 @@ class Ranks:
         """What the first rank says; a point where all meet."""
         if self.count == 1:
             return value
-        if isinstance(value, int):  # asked while they train: an object goes as two messages, and pickled
-            number = torch.tensor([int(value)])
-            dist.broadcast(number, src=0)
-            return type(value)(number.item())
+        if isinstance(value, bool):  # asked at every step: an object goes as two messages, and pickled
+            yes = torch.tensor([value])
+            dist.broadcast(yes, src=0)
+            return bool(yes)  # type: ignore[return-value]
         said = [value]
         dist.broadcast_object_list(said, src=0)
         return said[0]
