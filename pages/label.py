@@ -253,17 +253,14 @@ def map_view(current: Dataset) -> None:
         clusters, sure = None, ""
         if colour == "cluster":
             method = st.selectbox(
-                "Clustering", ["k-means", "hdbscan"], key="cluster-method", width=150, filter_mode=None,
-                format_func={"k-means": "k-means", "hdbscan": "HDBSCAN"}.__getitem__,
+                "Clustering", list(embed.CLUSTERINGS), key="cluster-method", width=150, filter_mode=None,
+                format_func=embed.CLUSTERINGS.__getitem__,
                 help="k-means cuts the images into as many groups as you say. HDBSCAN finds dense groups by itself and leaves the rest out.",
             )  # fmt: skip
             most = embed.most_clusters(len(found.ids))
-            title, high, usual = (
-                ("Clusters", most, embed.usual_size(current.id, len(found.ids)))
-                if method == "k-means"
-                else ("Smallest cluster (images)", 4 * most, max(2, min(4 * most, 15)))
-            )
+            title, high = ("Clusters", most) if method == "k-means" else ("Smallest cluster (images)", 4 * most)
             key = f"{method}-{current.id}"
+            usual = embed.usual_size(current.id, str(method), len(found.ids))
             st.session_state.setdefault(key, usual)  # and not a default, which would follow the classes
             size = st.slider(title, 2, max(3, high), key=key, width=260)
             with st.spinner("Grouping the images …"):

@@ -207,8 +207,8 @@ export class Outbox {
     this.ops.push(op);
     this.keep();
     if (this.notice && Date.now() - this.notice.at > READ_MS) this.notice = null;
+    this.pump(); // on its way before anything is drawn
     this.tell();
-    this.pump();
   }
 
   get slow() {

@@ -220,7 +220,7 @@ class View {
       " ",
       sub,
     );
-    const parts = { cell, image, flag, chip, dot: mark, text, badge, split, sub, color: "", name: "", role: "" };
+    const parts = { cell, image, flag, chip, dot: mark, text, badge, split, sub, color: "", name: "", role: "", drawn: "", item };
     this.cells.set(item.id, parts);
     return parts;
   }
@@ -264,7 +264,11 @@ class View {
   paintCell(id, index) {
     const [p, item] = [this.cells.get(id), this.items.get(id)];
     if (!p || !item) return;
-    const { label, flagged, pending, by, refused } = this.box.state(id);
+    const state = this.box.state(id);
+    const drawn = JSON.stringify([state, this.selected.has(id), index === this.current, this.caption, this.editable]);
+    if (p.item === item && p.drawn === drawn) return; // a key changes one cell of sixty: 2 ms for all of them, four times a key
+    Object.assign(p, { item, drawn });
+    const { label, flagged, pending, by, refused } = state;
     const differs = Boolean(item.predicted && label && item.predicted !== label);
     const answer = item.predicted ? `${item.predicted}${item.confidence == null ? "" : `: ${percent(item.confidence)}`}` : "";
     const sub = { name: item.name ?? "", prediction: item.note || answer, label: "", none: "" }[this.caption];

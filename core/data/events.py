@@ -41,7 +41,7 @@ _CARRIED = (
     .where(
         images.c.dataset_id == bindparam("here"),
         images.c.id == label_events.c.image_id,
-        label_events.c.dataset_id == bindparam("here"),
+        label_events.c.dataset_id + 0 == bindparam("here"),  # not by the index of all the dataset's events, but by these few numbers:
         label_events.c.seq.between(bindparam("from"), bindparam("to")),  # nobody else writes meanwhile
     )
     .values(

@@ -21,10 +21,7 @@ from core.runs import cluster, jobs, launch, remote, runs
 from core.settings import settings
 from core.types import Progress
 
-CLUSTERINGS: dict[str, tuple[str, str]] = {  # title, and what size means
-    "k-means": ("A number of clusters", "Every image belongs to one of this many clusters."),
-    "hdbscan": ("Dense groups", "The smallest number of images that make a group; what lies between groups is in none."),
-}
+CLUSTERINGS = {"k-means": "k-means", "hdbscan": "HDBSCAN"}
 RESULT = "embedding.npz"
 APART, PARTLY_APART = 0.5, 0.25  # silhouette (Kaufman and Rousseeuw 1990)
 
@@ -64,7 +61,8 @@ def _work(folder: Path, job: jobs.Line, progress: Progress) -> jobs.Line:
     embedded, unreadable = embed(folder, job["dataset_id"], progress, arranged)
     if arranged:  # what the map opens with, for which nobody is to wait: 2 s of 4,000 images
         path = folder / RESULT
-        _sureness(path, path.stat().st_mtime_ns, "k-means", usual_size(job["dataset_id"], embedded), _called)
+        for method in CLUSTERINGS:
+            _sureness(path, path.stat().st_mtime_ns, method, usual_size(job["dataset_id"], method, embedded), _called)
     return {"images": embedded, "unreadable": unreadable}
 
 
@@ -179,8 +177,10 @@ def _compared(dataset_id: int, found: Embedding, version: tuple[int, str, int]) 
 
 
 @roles.needs("see")
-def usual_size(dataset_id: int, images: int) -> int:
-    """How many clusters of so many images the map begins with: one for each class."""
+def usual_size(dataset_id: int, method: str, images: int) -> int:
+    """What the map begins with: of k-means one cluster for each class, of HDBSCAN the smallest cluster's images."""
+    if method == "hdbscan":
+        return max(2, min(4 * most_clusters(images), 15))
     return max(2, min(most_clusters(images), len(store.get_dataset(dataset_id).classes) or 6))
 
 

@@ -160,7 +160,7 @@ def _fold(folder: Path, kind: Kind) -> State:
     lines = runs.read_lines(folder)[0]
     end = lines[-1] if lines and lines[-1]["kind"] in ENDS else {}
     status = ENDS[end["kind"]] if end else "running" if alive else "lost"
-    latest = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
+    latest: Line = next((line for line in reversed(lines) if line["kind"] == "Progress"), {})
     gone = f"is lost: nothing is heard of it on {host}" if (host := launch.elsewhere(folder)) else "ended without a word"
     early = {"stopped": "was stopped", "lost": gone}.get(status)
     total = latest.get("total", 0)

@@ -1,4 +1,4 @@
-"""The confusion matrix of 100,000 predictions of 10 and of 1,000 classes, beside Plotly's heatmap, in one run: python tests/benchmarks/evaluating.py.
+"""The confusion matrix of 100,000 predictions of 10 and of 1,000 classes, beside Plotly's heatmap, in one run: python -m tests.benchmarks.evaluating.
 
 Times are medians of ROUNDS rounds in a real Chromium on this machine, from the click that asks for it; what stands after "x" is how
 many times longer Plotly's heatmap takes, with the transparent markers over it that carry its clicks.
@@ -26,7 +26,6 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from core.catalog import params
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 
 from tests.browser.conftest import CHROMIUM, FLAGS, Server  # noqa: E402
 from tests.ports import free_port  # noqa: E402

@@ -39,6 +39,7 @@ ROUNDS = 5
 STEPS = ("import", "epoch", "features", "frozen", "evaluate", "page")
 TRAINED = STEPS[1:4]
 RANKS = {"one process, two threads": 1, "two ranks, one thread each": 2}
+BATCHES = (64, 128)  # the weights' gradients and their step are every rank's own work, whatever its share of a batch
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------------
@@ -349,7 +350,6 @@ def ranks(count: int = 1000, rounds: int = 3) -> Iterator[str]:
     from core.runs import runs
     from core.train import train
 
-    found: dict[str, list[float]] = {name: [] for name in RANKS}
     with tempfile.TemporaryDirectory() as home:
         os.environ["LOUPE_HOME"] = f"{home}/home"
         settings.cache_clear()
@@ -357,16 +357,19 @@ def ranks(count: int = 1000, rounds: int = 3) -> Iterator[str]:
         imports.import_now("made", sources.at(Path(home) / "made"), "me")
         made = store.find_dataset("made")
         assert made is not None
-        for _ in range(rounds):
-            for name, devices in RANKS.items():
-                folder = new_run("ranks", made.id, epochs=3, devices=devices)
-                subprocess.run(train.command(folder), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                found[name].append([e.images_per_s for e in runs.events(folder) if isinstance(e, EpochEnd)][-1])
-    first, second = (statistics.median(values) for values in found.values())
-    for name, values in found.items():
-        yield f"{name}: {statistics.median(values):,.0f} images/s ({min(values):,.0f} to {max(values):,.0f})"
-    pairs = [b / a for a, b in zip(*found.values(), strict=True)]
-    yield f"two ranks to one process: {second / first:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); wanted 0.90"
+        for size in BATCHES:
+            found: dict[str, list[float]] = {name: [] for name in RANKS}
+            for _ in range(rounds):
+                for name, devices in RANKS.items():
+                    folder = new_run("ranks", made.id, epochs=3, batch_size=size, devices=devices)
+                    subprocess.run(train.command(folder), cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    found[name].append([e.images_per_s for e in runs.events(folder) if isinstance(e, EpochEnd)][-1])
+            yield f"batches of {size}"
+            for name, values in found.items():
+                yield f"  {name}: {statistics.median(values):,.0f} images/s ({min(values):,.0f} to {max(values):,.0f})"
+            first, second = (statistics.median(values) for values in found.values())
+            pairs = [b / a for a, b in zip(*found.values(), strict=True)]
+            yield f"  two ranks to one process: {second / first:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); wanted 0.90"
 
 
 def asked_many(network: Path, home: Path, count: int) -> Iterator[str]:

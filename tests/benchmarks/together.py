@@ -1,4 +1,4 @@
-"""Twenty people at once, through the server, on SQLite and on PostgreSQL: python tests/benchmarks/together.py [label|decide] [--seconds N].
+"""Twenty people at once, through the server, on SQLite and on PostgreSQL: python -m tests.benchmarks.together [label|decide] [--seconds N].
 
 Each person presses a key every PAUSE seconds on average. Who labels asks for what others did as often as the page does; who decides in
 Review is dealt pictures ahead as the page is. A time is that from the key to the answer that the label or decision is stored. The
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +23,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.api import signing
 from core.data import decisions, images, policies, queue, schema, uploads

@@ -1,4 +1,4 @@
-"""Twenty people who label at once: Python's own SQLite beside pysqlite3's, in one run: python tests/benchmarks/writing.py [--seconds N].
+"""Twenty people who label at once: Python's own SQLite beside pysqlite3's, in one run: python -m tests.benchmarks.writing [--seconds N].
 
 Each writer is a thread of one process, as in the server, and labels its next image as soon as the label before is stored. The ways take
 turns, on databases of their own on the same disk; what stands after "x" is the ratio to the first way.
@@ -9,18 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import sqlite3
-import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pysqlite3 import dbapi2  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from core.data import classes, labels, schema, store
 from core.settings import settings

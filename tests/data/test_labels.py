@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from core.data import claims, classes, dataset, history, labels, store
+from core.data import claims, classes, dataset, history, labels, schema, store
 from core.data.labels import Which
+from core.data.store import Filter
 from core.errors import Conflict, Invalid, NotFound
 from core.types import Class, Dataset
 from tests.data.acts import counts, give, ids, live, pause, seen, trail, undo
@@ -214,6 +216,35 @@ def test_twenty_people_at_once_lose_no_label_and_store_none_twice(small: Dataset
     assert {(e.image_id, e.seq) for e in events} == set(done) and len(events) == len(done) >= 24
     last = {e.image_id: (e.label, e.seq) for e in labels.all_events(small.id)}
     assert {i.id: (i.label, i.label_seq) for i in store.all_images(small.id)} == last
+
+
+@pytest.mark.databases("sqlite")
+def test_a_label_costs_as_much_among_thousands_of_labels_as_among_few(small: Dataset) -> None:
+    steps = 0  # of SQLite's machine, by hundreds
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def counted(c: sa.Connection, cursor: sqlite3.Cursor, *_: object) -> None:
+        cursor.connection.set_progress_handler(count, 100)
+
+    def cost() -> int:
+        nonlocal steps
+        image = store.browse(small.id, Filter(), 0, 1)[0]
+        steps = 0
+        sa.event.listen(schema.engine(), "before_cursor_execute", counted)
+        try:
+            labels.apply(small.id, {image.id: image.label_seq}, "red" if image.label == "blue" else "blue", "ann")
+        finally:
+            sa.event.remove(schema.engine(), "before_cursor_execute", counted)
+        return steps
+
+    few = cost()
+    more = [replace(store.browse(small.id, Filter(), 0, 1)[0], id=f"{k:016x}", label="red") for k in range(3000)]
+    labels.add_images(small.id, more, "ann", "import")
+    assert few and cost() <= 2 * few
 
 
 def test_the_feed_tells_what_changed_after_a_seq_oldest_first(small: Dataset) -> None:

@@ -235,7 +235,8 @@ def test_images_of_one_colour_lie_together_and_every_measure_has_a_row_for_each(
     assert (found.oddness == 0).all() and (found.group == -1).all()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "ask", lambda *_: pytest.fail("what the map opens with is there"))
-        embed.sureness(small.id, "k-means", embed.usual_size(small.id, 24))
+        for method in embed.CLUSTERINGS:
+            embed.sureness(small.id, method, embed.usual_size(small.id, method, 24))
     labels = store.current_labels(small.id)
     colours = np.array([labels[i] for i in found.ids.tolist()])
     three = embed.clusters(small.id, "k-means", 3)

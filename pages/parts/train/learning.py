@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import randrange
 from typing import Any
 
@@ -109,6 +110,8 @@ def variants(current: Dataset, values: Values) -> None:
     config = _config(values)
     if config is None or not params.augmented(config):
         return
+    # How it learns changes no picture: the nine stay while somebody tries batch sizes.
+    config = replace(config, **{p.name: p.default for p in TRAIN_PARAMS if p.group == "learning"})
     with st.container(border=True, key="variants"), frame.told():
         number, seed = st.session_state.setdefault(NINE, (randrange(10_000), 0))
         found = plan.plan(current.id, config.classes)
