@@ -49,7 +49,6 @@ NOT_RUN = {
     "python docs/draw_growth.py": "writes the committed drawing and its table; a test below compares both",
     "python docs/write_roles.py": "writes the committed page of roles; test_roles.py compares what it writes",
     "python -m tests.reliability": "tries for minutes; tests/reliability/test_reliability.py runs a part",
-    "python tests/benchmarks/": "measures for minutes, on a quiet machine",
     "python -m tests.benchmarks": "measures for minutes, on a quiet machine",
     "python -m core.ml.worker": "trains in a folder that `train` makes; the command of that verb starts it",
     "python -m core move-database": "needs a PostgreSQL; tests/data/test_moving.py has one",

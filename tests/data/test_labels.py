@@ -220,7 +220,7 @@ def test_twenty_people_at_once_lose_no_label_and_store_none_twice(small: Dataset
 
 @pytest.mark.databases("sqlite")
 def test_a_label_costs_as_much_among_thousands_of_labels_as_among_few(small: Dataset) -> None:
-    steps = 0  # of SQLite's machine, by hundreds
+    steps = 0  # of SQLite's machine, by tens
 
     def count() -> int:
         nonlocal steps
@@ -228,7 +228,7 @@ def test_a_label_costs_as_much_among_thousands_of_labels_as_among_few(small: Dat
         return 0
 
     def counted(c: sa.Connection, cursor: sqlite3.Cursor, *_: object) -> None:
-        cursor.connection.set_progress_handler(count, 100)
+        cursor.connection.set_progress_handler(count, 10)
 
     def cost() -> int:
         nonlocal steps
@@ -244,7 +244,7 @@ def test_a_label_costs_as_much_among_thousands_of_labels_as_among_few(small: Dat
     few = cost()
     more = [replace(store.browse(small.id, Filter(), 0, 1)[0], id=f"{k:016x}", label="red") for k in range(3000)]
     labels.add_images(small.id, more, "ann", "import")
-    assert few and cost() <= 2 * few
+    assert few and cost() < few + 100  # which is 1,500 if all labels are read
 
 
 def test_the_feed_tells_what_changed_after_a_seq_oldest_first(small: Dataset) -> None:

@@ -58,9 +58,12 @@ def deal(small: Dataset, person: str, count: int = 10, keep: tuple[int, ...] = (
     return [one.id for one in review.deal(small.id, replace(Deal(f"{person}'s page", person), **want), count, keep)]  # type: ignore[arg-type]
 
 
+SALT = "of no picture here the audit's 1%"
+
+
 def ruled(small: Dataset, **said: object) -> policy.Rules:
     """A policy that passes below 0.2 of red and blocks from 0.8 on, made active; without any draws unless they are given."""
-    rules = policy.Rules({"red": bands.Limits(0.2, 0.8)}, **{"blind": 0.0, "second": 0.0, "known": 0.0, "benign": 0, **said})  # type: ignore[arg-type]
+    rules = policy.Rules({"red": bands.Limits(0.2, 0.8)}, **{"salt": SALT, "blind": 0.0, "second": 0.0, "known": 0.0, "benign": 0, **said})  # type: ignore[arg-type]
     made = policy.write(small.id, RUN, "Strict", rules)
     policy.activate(made.id)
     return policy.rules(made)
