@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,8 +51,8 @@ REST = 10  # s, after which a server that nobody visits has loaded all it will
 
 
 @contextmanager
-def serving(tree: Path, home: Path) -> Iterator[tuple[str, float, float]]:
-    """Its address, seconds from the command to the first answer, and MB of memory at rest."""
+def serving(tree: Path, home: Path) -> Iterator[tuple[str, float, Callable[[], float]]]:
+    """Its address, seconds from the command to the first answer, and what tells its MB of memory; begins at rest."""
     port, began = free_port(), time.perf_counter()
     env = {**os.environ, "LOUPE_HOME": str(home), "LOUPE_ROOTS": "", "LOUPE_USER": "tester"}
     command = [sys.executable, "-m", "core", "start", "--port", str(port)]
@@ -66,7 +66,7 @@ def serving(tree: Path, home: Path) -> Iterator[tuple[str, float, float]]:
                 time.sleep(0.02)
         started = time.perf_counter() - began
         time.sleep(REST)
-        yield f"http://localhost:{port}", started, psutil.Process(server.pid).memory_info().rss / 1e6
+        yield f"http://localhost:{port}", started, lambda: psutil.Process(server.pid).memory_info().rss / 1e6
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
@@ -107,18 +107,20 @@ def measure() -> Iterator[Row]:
         for turn in range(3):
             with serving(ROOT, Path(folder) / f"fresh-{turn}") as (_, started, memory):
                 starts.append(started)
-                rests.append(memory)
+                rests.append(memory())
         yield Row("python -m core start to its first answer", "a fresh installation", "5 s", "s", {"Loupe": starts})
         yield Row("the server at rest, memory", "a fresh installation", "250 MB", "MB", {"Loupe": rests})
         home = fill(Path(folder))
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, size in SIZES.items():
-            with serving(ROOT, home) as (address, *_):
+            with serving(ROOT, home) as (address, _, memory):
                 found = [visit(browser, f"{address}/{path}", ready, size) for _ in range(3) for path, ready in PAGES.values()]
+                used = memory()
             *times, shifts = (list(one) for one in zip(*found, strict=True))
             n = f"{len(PAGES)} pages, three times each in a fresh browser; layout shift {max(shifts):.3f} at most"
             for what, wanted, took in zip(("anything is painted", "its words", "its pictures"), ("2 s", "", ""), times, strict=True):
                 yield Row(f"a page, {name}, until {what}", n, wanted, "s", {"Loupe": took})
+            yield Row(f"the server's memory after these visits, {name}", f"{len(found)} visits", "250 MB", "MB", {"Loupe": [used]})
         browser.close()
 
 
@@ -132,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as p:
         for name, tree in trees.items():
             with serving(tree, Path(folder) / f"fresh-{name}") as (_, started, memory):
-                print(f"{name}: a fresh installation answers after {started:.1f} s; {memory:.0f} MB at rest; {load()}")
+                print(f"{name}: a fresh installation answers after {started:.1f} s; {memory():.0f} MB at rest; {load()}")
         home = fill(Path(folder))
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for page in args.pages:
