@@ -52,7 +52,6 @@ def _dataset(request: Request) -> int:
     return number
 
 
-@lru_cache(maxsize=20_000)  # about 140 MB when full
 def _thumb(dataset_id: int, offset: int, size: int) -> bytes:
     return images.ThumbPack(settings().thumbs, dataset_id).read(offset, size)
 
