@@ -114,6 +114,13 @@ def caches(module: ModuleType) -> list[functools._lru_cache_wrapper[Any]]:
     return found
 
 
+@functools.lru_cache(maxsize=1)
+def remembering(_modules: int) -> list[ModuleType]:
+    """Those of core and pages, looked for anew when another module has come: 6,000 names thrice for each test are 15 s of a core, too."""
+    ours = ("core.", "pages.")
+    return [module for name, module in list(sys.modules.items()) if name.startswith(ours) and not name.startswith("core.catalog.")]
+
+
 def forget() -> None:
     """Drops what the process remembers of the last LOUPE_HOME: every cache of core and pages, but what the catalog reads of its own files.
 
@@ -121,11 +128,10 @@ def forget() -> None:
     """
     if schema.engine.cache_info().currsize:
         schema.engine().dispose()
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("core.", "pages.")) and not name.startswith("core.catalog."):
-            for cached in caches(module):
-                if cached is not storage._opened:
-                    cached.cache_clear()
+    for module in remembering(len(sys.modules)):
+        for cached in caches(module):
+            if cached is not storage._opened:
+                cached.cache_clear()
     roles._found.clear()
     if "pages" in sys.modules:  # without a page there is nothing in Streamlit's cache, which says that it has no server
         sys.modules["streamlit"].cache_data.clear()
