@@ -35,7 +35,7 @@ from core.runs import jobs, launch
 from core.train import train
 from core.types import Dataset
 from tests import disks, exporting, ports
-from tests.forking import ForkedWorker, ForkLauncher
+from tests.forking import ADDRESS, ForkedWorker, ForkLauncher, server
 from tests.postgres import Cluster
 from tests.squares import squares as drawn
 
@@ -72,6 +72,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """As many as there are cores: two browsers on one core keep each other waiting; what has no browser waits for a third of its time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + cores // 2 if config.option.markexpr == "not browser" else max(2, cores)
+
+
+def pytest_xdist_setupnodes() -> None:
+    """All test processes have their pythons forked from one process, which takes 7 s of a core to import what they need."""
+    os.environ[ADDRESS] = server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -125,5 +125,5 @@ def test_the_tests_of_all_methods_formats_and_pages_find_those_by_the_recipes_an
         follow(recipe, tree)
     chosen = " or ".join(f"({words})" for words, _, _ in FOUND.values())
     files = [file for _, files, _ in FOUND.values() for file in files]
-    said = python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files, "-k", chosen)
+    said = python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--basetemp", str(tree.parent / "inner"), *files, "-k", chosen)
     assert f"{sum(many for *_, many in FOUND.values())} passed" in said, said
