@@ -367,7 +367,7 @@ def test_whole_pictures_keep_their_shape_from_training_to_prediction(home: Path,
         "batch_size": 4,
         "progressive": True,
     }
-    folder = make_run(tuple(rows), architecture="resnet18", epochs=3, **values)
+    folder = make_run(tuple(rows), architecture="timm:resnet10t", epochs=3, **values)
     worker.main(folder)
     assert ended(folder).outcome == "succeeded", ended(folder)
     how = model.load(folder).preprocess

@@ -332,7 +332,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "similarity": {"architecture": "similarity_l2"},
     "one output": {"architecture": "own", "output": "sigmoid", "layers": [{"kind": "dense", "size": 8}]},
-    "rectangles": {"architecture": "resnet18", "pretrained": False, "freeze": False, "image_size": 64, "rectangles": True},
+    "rectangles": {"architecture": "timm:resnet10t", "pretrained": False, "freeze": False, "image_size": 64, "rectangles": True},
 }
 
 
