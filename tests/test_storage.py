@@ -352,9 +352,10 @@ def test_who_appends_a_thumbnail_waits_as_a_page_does_and_never_for_what_another
 def test_a_server_that_ends_leaves_what_it_copies_in_the_background_for_its_next_start(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, left = copied_run("a"), threading.Event()
+    first, copying, left = copied_run("a"), threading.Event(), threading.Event()
 
     def copies() -> None:
+        copying.set()
         while True:
             try:
                 storage.put_file(first / "config.json", first / "config.json", storage.PATIENT)
@@ -364,7 +365,7 @@ def test_a_server_that_ends_leaves_what_it_copies_in_the_background_for_its_next
 
     async def serves() -> None:
         at_work = asyncio.create_task(operations.store())
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(copying.wait, 30)
         at_work.cancel()
 
     monkeypatch.setattr(stored, "at_start", copies)
