@@ -52,16 +52,12 @@ def _dataset(request: Request) -> int:
     return number
 
 
-def _thumb(dataset_id: int, offset: int, size: int) -> bytes:
-    return images.ThumbPack(settings().thumbs, dataset_id).read(offset, size)
-
-
 async def thumb(request: Request) -> Response:
     # Offset and size stand in the signed URL, so a thumbnail costs one pread and no SQL.
     signing.check(request)
     p = request.path_params
-    where = _dataset(request), p["offset"], p["size"]
-    data = await anyio.to_thread.run_sync(_thumb, *where) if storage.on() else _thumb(*where)  # which may have to be asked for it
+    read, where = images.ThumbPack(settings().thumbs, _dataset(request)).read, (p["offset"], p["size"])
+    data = await anyio.to_thread.run_sync(read, *where) if storage.on() else read(*where)  # which may have to be asked for it
     return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
 
 
